@@ -1,0 +1,81 @@
+"""The tree of errors that the platform raises on purpose.
+
+Every message is one line that names the file, key, row or column, the offending value and the remedy::
+
+    DiffLMError
+    +-- UserError               the user can mend it; exit code 2
+    |   +-- ConfigError         a configuration key or value
+    |   +-- DataError           a table, a record file or a row
+    |   |   +-- SchemaError     a schema, or a record that does not fit its schema
+    |   +-- ArtifactError       an artifact or its manifest
+    |   |   +-- BundleError     a bundle, or its format version
+    |   +-- ModelError          a pretrained model or a tokenizer
+    |   +-- StorageError        a disk: full, missing or without permission
+    +-- RunError                something failed while running; exit code 1
+        +-- TrainingError
+        +-- SynthesisError
+        +-- EvaluationError
+        +-- ClusterError
+"""
+
+from typing import ClassVar
+
+
+class DiffLMError(Exception):
+    """Root of every error raised on purpose; `exit_code` is what a command line returns for it."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UserError(DiffLMError):
+    """The user can mend it: the message says where and how."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class ConfigError(UserError):
+    """A configuration file, key or value that cannot be used."""
+
+
+class DataError(UserError):
+    """A table, a record file or a row that cannot be used."""
+
+
+class SchemaError(DataError):
+    """A schema that cannot be used, or a record that does not fit its schema."""
+
+
+class ArtifactError(UserError):
+    """An artifact that is missing, incomplete or changed since it was written."""
+
+
+class BundleError(ArtifactError):
+    """A bundle that is incomplete or of another format version."""
+
+
+class ModelError(UserError):
+    """A pretrained model or a tokenizer that is missing or does not fit."""
+
+
+class StorageError(UserError):
+    """A disk that is full, missing or without permission."""
+
+
+class RunError(DiffLMError):
+    """Something failed while running; the input was acceptable."""
+
+
+class TrainingError(RunError):
+    """Training cannot go on, for instance because the loss is not finite."""
+
+
+class SynthesisError(RunError):
+    """Synthesis cannot go on, for instance because no draw is valid."""
+
+
+class EvaluationError(RunError):
+    """An evaluation could not be computed."""
+
+
+class ClusterError(RunError):
+    """The cluster is out of reach, or a worker failed too often."""
