@@ -1,0 +1,93 @@
+"""What a process measures about itself: wall clock, peak memory, and an append-only log of events."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
+
+
+def peak_rss_mib() -> float:
+    """Largest resident memory of this process so far, in MiB (children are not counted)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    unit = 1 if sys.platform == "darwin" else 1024
+    return peak * unit / 2**20
+
+
+def host_facts() -> dict[str, JSON]:
+    """What of this machine and interpreter figures depend on; nothing that identifies the person."""
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processors": os.cpu_count(),
+    }
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Wall-clock time between entering and leaving a ``with`` block; ``seconds`` also works inside it."""
+
+    _started: float | None = field(default=None, init=False)
+    _stopped: float | None = field(default=None, init=False)
+
+    def __enter__(self) -> Stopwatch:
+        self._started, self._stopped = time.perf_counter(), None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the block was entered, or the block's duration once it was left."""
+        if self._started is None:
+            return 0.0
+        end = time.perf_counter() if self._stopped is None else self._stopped
+        return end - self._started
+
+
+def append_event(path: Path, event: Mapping[str, JSON]) -> None:
+    """Append one event as a line of JSON; the folder is made when it is missing.
+
+    The line goes out in a single write, so a reader or a killed process leaves at most the last line cut short.
+
+    Raises:
+        ValueError: the event holds NaN or an infinity.
+    """
+    line = json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        file.write(line.encode())
+
+
+def read_events(path: Path) -> list[dict[str, JSON]]:
+    """All complete events of a log, oldest first; a last line cut short by a killed process is left out.
+
+    A log that does not exist has no events.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    return [json.loads(line) for line in lines[:-1] if line.strip()]
+
+
+def truncate_events(path: Path, keep: Callable[[Mapping[str, JSON]], bool]) -> None:
+    """Rewrite a log with only the events that ``keep`` accepts, atomically; used when work resumes before its end."""
+    kept = [event for event in read_events(path) if keep(event)]
+    temporary = path.with_name(path.name + ".tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with temporary.open("wb") as file:
+        for event in kept:
+            file.write((json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
