@@ -1,0 +1,227 @@
+"""Typed configuration: frozen pydantic models, YAML files, ``--set`` overrides, and errors a person can act on."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from difflm.errors import ConfigError
+
+
+class Config(BaseModel):
+    """Base of every configuration section: frozen, strict, and no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with the scalars of YAML 1.2: `no` is text, `1e-3` is a number, `2020-01-01` is text."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("tag:yaml.org,2002:null", r"^(?:~|null|Null|NULL|)$", [*"~nN", ""]),
+    ("tag:yaml.org,2002:bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
+    ("tag:yaml.org,2002:int", r"^[-+]?(?:0|[1-9][0-9]*)$", list("-+0123456789")),
+    (
+        "tag:yaml.org,2002:float",
+        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.inf|\.nan)$",
+        list("-+.0123456789"),
+    ),
+    ("tag:yaml.org,2002:merge", r"^(?:<<)$", ["<"]),
+):
+    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), _first)
+
+
+def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    loader.flatten_mapping(node)
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if key.value in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+        seen.add(key.value)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping_without_duplicates)
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """The value of a YAML document, with the scalars of YAML 1.2.
+
+    Raises:
+        ConfigError: the text is not YAML, or a mapping holds the same key twice; names ``source`` and the line.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{source}, line {mark.line + 1}" if mark is not None else source
+        problem = getattr(error, "problem", None) or "not readable as YAML"
+        message = f"{where}: {_one_line(str(problem))}; expected YAML such as 'sampling: {{rows: 100}}'"
+        raise ConfigError(message) from None
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """The top-level mapping of a YAML file.
+
+    Raises:
+        ConfigError: the file is missing, unreadable, not YAML, or no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; give the path of a YAML file or the name of a preset") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise ConfigError(f"{path}: cannot be read ({reason}); give a YAML file in UTF-8") from None
+    data = parse_yaml(text, str(path))
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys at the top level, found {type(data).__name__}")
+    return data
+
+
+def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of ``data`` with every ``a.b=value`` applied in order; values are read as YAML.
+
+    Raises:
+        ConfigError: an override has no ``=``, an empty key, or goes through a value that is no mapping.
+    """
+    result: dict[str, Any] = json.loads(json.dumps(data))
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        path = key.strip().split(".")
+        if not separator or not all(path):
+            raise ConfigError(f"--set {override}: expected a dotted key and a value, such as --set sampling.rows=100")
+        value = parse_yaml(text, f"--set {override}")
+        section = result
+        for name in path[:-1]:
+            child = section.setdefault(name, {})
+            if not isinstance(child, dict):
+                raise ConfigError(f"--set {override}: {name!r} holds {child!r}, which has no keys below it")
+            section = child
+        if isinstance(value, dict) and isinstance(section.get(path[-1]), dict) and "kind" not in value:
+            value = {**section[path[-1]], **value}
+        section[path[-1]] = value
+    return result
+
+
+def validate(model: type[ConfigT], data: Mapping[str, Any], source: str, overrides: Sequence[str] = ()) -> ConfigT:
+    """``data`` as an instance of ``model``; ``source`` and ``overrides`` only say where a value came from.
+
+    Raises:
+        ConfigError: one line with the source, the dotted key, what was expected, and for a typo the closest key.
+    """
+    try:
+        return model.model_validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        found = sorted(error.errors(include_url=False), key=lambda details: details["type"] != "extra_forbidden")
+        messages = [_describe(model, details, source, overrides) for details in found]
+        more = f" (and {len(messages) - 1} more like it)" if len(messages) > 1 else ""
+        raise ConfigError(messages[0] + more) from None
+
+
+def load_config(model: type[ConfigT], path: Path, overrides: Sequence[str] = ()) -> ConfigT:
+    """Read a YAML file, apply ``--set`` overrides and validate the result against ``model``."""
+    return validate(model, apply_overrides(load_yaml(path), overrides), str(path), overrides)
+
+
+def dump_yaml(config: BaseModel) -> str:
+    """The configuration with every default written out, as YAML that loads back to an equal object."""
+    text: str = yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _describe(model: type[BaseModel], details: ErrorDetails, source: str, overrides: Sequence[str]) -> str:
+    names, candidates, kinds = _resolve(model, details["loc"])
+    dotted = ".".join(names)
+    culprit = next((o for o in reversed(overrides) if _covers(o.partition("=")[0].strip(), dotted)), None)
+    where = f"--set {culprit}" if culprit else source
+    if details["type"] == "extra_forbidden":
+        return f"{where}: {dotted}: unknown key; {_suggest(names, candidates)}"
+    if details["type"] == "missing":
+        return f"{where}: {dotted}: required and missing; add it to the file or give --set {dotted}=..."
+    if details["type"] in {"union_tag_invalid", "union_tag_not_found"}:
+        expected = (details.get("ctx") or {}).get("expected_tags") or ", ".join(map(repr, kinds))
+        given = (details.get("ctx") or {}).get("tag")
+        found = f"found {given!r}" if given is not None else "found none"
+        return f"{where}: {dotted}.kind: expected one of {expected}; {found}"
+    message = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    expected = message if details["type"] == "value_error" else f"expected {message[:1].lower()}{message[1:]}"
+    return _one_line(f"{where}: {dotted or 'the file'}: {expected}; found {_short(details['input'])}")
+
+
+def _suggest(names: Sequence[str], candidates: Sequence[str]) -> str:
+    close = difflib.get_close_matches(names[-1], candidates, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{'.'.join([*names[:-1], close[0]])}'?"
+    return f"known keys are {', '.join(sorted(candidates))}" if candidates else "remove it"
+
+
+def _covers(key: str, dotted: str) -> bool:
+    return dotted == key or dotted.startswith(key + ".") or key.startswith(dotted + ".")
+
+
+def _resolve(model: type[BaseModel], loc: Sequence[int | str]) -> tuple[list[str], list[str], list[Any]]:
+    """An error's key without the tags of unions, the keys known beside it, and the kinds of the union it names."""
+    names: list[str] = []
+    annotation: Any = model
+    candidates: list[str] = []
+    for element in loc:
+        fields = [m for m in _members(annotation) if isinstance(m, type) and issubclass(m, BaseModel)]
+        tagged = [m for m in fields if element in _tags(m)]
+        if tagged and not any(_field(m, str(element)) for m in fields):
+            annotation = tagged[0]
+            continue
+        names.append(str(element))
+        candidates = [field.alias or name for m in fields for name, field in m.model_fields.items()]
+        if isinstance(element, str):
+            annotation = next((found for m in fields if (found := _field(m, element)) is not None), None)
+    return names, candidates, [tag for m in _members(annotation) for tag in _tags(m)]
+
+
+def _field(model: type[BaseModel], key: str) -> Any:
+    for name, field in model.model_fields.items():
+        if key in (name, field.alias):
+            return field.annotation
+    return None
+
+
+def _tags(member: Any) -> tuple[Any, ...]:
+    kind = member.model_fields.get("kind") if isinstance(member, type) and issubclass(member, BaseModel) else None
+    return get_args(kind.annotation) if kind is not None and get_origin(kind.annotation) is Literal else ()
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    """The plain types behind Annotated, unions, tuples and lists."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from _members(get_args(annotation)[0])
+    elif origin in (Union, types.UnionType, tuple, list, dict):
+        for member in get_args(annotation):
+            yield from _members(member)
+    else:
+        yield annotation
+
+
+def _short(value: Any) -> str:
+    text = _one_line(repr(value))
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
