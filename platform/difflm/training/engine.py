@@ -1,0 +1,232 @@
+"""Engine: how one optimizer step happens on this process and its peers; the plain one needs nothing but torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from difflm.errors import TrainingError
+from difflm.training.optimization import ADAM_BETAS, ADAM_EPS, parameter_groups, trainable_parameters
+
+Precision = Literal["float32", "bfloat16"]
+
+_STATE_FILE = "plain_engine.pt"
+
+
+class Engine(Protocol):
+    """Forward, backward and step of one module on `world_size` ranks: the same weights, different batches.
+
+    One optimizer step is `gradient_accumulation` times (`forward`, `backward`), then `step`: the gradient is the mean
+    over micro-batches and ranks. Methods are collective, every rank calls them; `forward` only where `lockstep` says so.
+    """
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def world_size(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def lockstep(self) -> bool:
+        """Whether even forward passes are collective, as they are when weights are sharded (ZeRO-3)."""
+        ...
+
+    def set_training(self, training: bool) -> None: ...
+
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
+
+    def backward(self, loss: Tensor) -> None: ...
+
+    def step(self, learning_rate: float) -> float:
+        """Apply the accumulated gradient and return its norm over all ranks, before clipping.
+
+        A norm that is not finite ends the training (the loop raises), so what happens to the weights then is open.
+        """
+        ...
+
+    def mean(self, metrics: Mapping[str, float], weight: float) -> dict[str, float]:
+        """Weighted mean over ranks; the same keys on every rank. All weights zero: TrainingError."""
+        ...
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` holds on any rank."""
+        ...
+
+    def whole_parameters(self) -> AbstractContextManager[None]:
+        """Within it the trainable parameters are whole on every rank, gathered where they are sharded; for reading."""
+        ...
+
+    def save(self, directory: Path) -> None:
+        """Write trainable parameters and optimizer state; every rank calls it with a directory, which may be shared."""
+        ...
+
+    def load(self, directory: Path) -> None:
+        """Read what `save` wrote on as many ranks; the directory holds the files of all ranks."""
+        ...
+
+
+class PlainEngine:
+    """AdamW in one process, or on several with an all-reduce of gradients where torch.distributed is initialised."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        device: torch.device | None = None,
+        weight_decay: float = 0.0,
+        gradient_clip: float = 1.0,
+        gradient_accumulation: int = 1,
+        precision: Precision = "float32",
+    ) -> None:
+        self._collective = Collective(device or torch.device("cpu"))
+        self._module = module.to(self._collective.device)
+        self._parameters = trainable_parameters(module)
+        if not self._parameters:
+            raise TrainingError("the module has no trainable parameters: every parameter has requires_grad=False")
+        fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in self._parameters)
+        self._optimizer = torch.optim.AdamW(
+            parameter_groups(module, weight_decay), lr=0.0, betas=ADAM_BETAS, eps=ADAM_EPS, fused=fused
+        )
+        self._clip = gradient_clip
+        self._accumulation = gradient_accumulation
+        self._precision: Precision = precision
+        self._collective.broadcast([p.data for p in self._parameters])
+
+    @property
+    def rank(self) -> int:
+        return self._collective.rank
+
+    @property
+    def world_size(self) -> int:
+        return self._collective.world_size
+
+    @property
+    def device(self) -> torch.device:
+        return self._collective.device
+
+    @property
+    def lockstep(self) -> bool:
+        return False
+
+    def set_training(self, training: bool) -> None:
+        self._module.train(training)
+
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        inputs = to_device(batch, self.device)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._precision == "bfloat16"):
+            outputs: dict[str, Tensor] = self._module(**inputs)
+        return outputs
+
+    def backward(self, loss: Tensor) -> None:
+        torch.autograd.backward(loss / self._accumulation)
+
+    def step(self, learning_rate: float) -> float:
+        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self._parameters]
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self._collective.average(gradients)
+        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._clip))
+        if torch.isfinite(torch.tensor(norm)):
+            for group in self._optimizer.param_groups:
+                group["lr"] = learning_rate
+            self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def mean(self, metrics: Mapping[str, float], weight: float) -> dict[str, float]:
+        return self._collective.mean(metrics, weight)
+
+    def any(self, flag: bool) -> bool:
+        return self._collective.any(flag)
+
+    def whole_parameters(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def save(self, directory: Path) -> None:
+        if self.rank == 0:
+            names = {id(p): name for name, p in self._module.named_parameters()}
+            weights = {names[id(p)]: p.detach() for p in self._parameters}
+            torch.save({"parameters": weights, "optimizer": self._optimizer.state_dict()}, directory / _STATE_FILE)
+
+    def load(self, directory: Path) -> None:
+        state = load_state(directory / _STATE_FILE, self.device)
+        own = {name: p for name, p in self._module.named_parameters() if p.requires_grad}
+        if own.keys() != state["parameters"].keys():
+            odd = sorted(own.keys() ^ state["parameters"].keys())[:3]
+            raise TrainingError(
+                f"{directory / _STATE_FILE} is of another model: it differs in parameters {odd}; remove the checkpoints"
+            )
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(state["parameters"][name])
+        self._optimizer.load_state_dict(state["optimizer"])
+
+
+class Collective:
+    """The few collective operations engines share; with one process (or no process group) they are the identity."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        ready = dist.is_available() and dist.is_initialized()
+        self.rank = dist.get_rank() if ready else 0
+        self.world_size = dist.get_world_size() if ready else 1
+
+    def broadcast(self, tensors: list[Tensor]) -> None:
+        """Overwrite the tensors of every rank by those of rank 0."""
+        if self.world_size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
+
+    def average(self, tensors: list[Tensor]) -> None:
+        """Replace the tensors in place by their mean over ranks, in one message."""
+        if self.world_size == 1:
+            return
+        flat = torch.cat([tensor.reshape(-1).float() for tensor in tensors])
+        dist.all_reduce(flat)
+        flat /= self.world_size
+        offset = 0
+        for tensor in tensors:
+            tensor.copy_(flat[offset : offset + tensor.numel()].view_as(tensor))
+            offset += tensor.numel()
+
+    def mean(self, metrics: Mapping[str, float], weight: float) -> dict[str, float]:
+        """Weighted mean over ranks in double precision."""
+        names = sorted(metrics)
+        values = [weight * metrics[name] if weight else 0.0 for name in names]
+        sums = torch.tensor([*values, weight], dtype=torch.float64, device=self.device)
+        if self.world_size > 1:
+            dist.all_reduce(sums)
+        *totals, total_weight = sums.tolist()
+        if total_weight <= 0:
+            raise TrainingError("nothing to average: every rank has weight 0; is the validation split empty?")
+        return {name: total / total_weight for name, total in zip(names, totals, strict=True)}
+
+    def any(self, flag: bool) -> bool:
+        """Logical or over ranks."""
+        if self.world_size == 1:
+            return flag
+        count = torch.tensor([float(flag)], device=self.device)
+        dist.all_reduce(count)
+        return bool(count.item() > 0)
+
+
+def to_device(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """The batch's tensors on `device`."""
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+
+
+def load_state(path: Path, device: torch.device | str) -> Any:
+    """`torch.load` restricted to tensors and plain values; an unreadable file is a TrainingError that names it."""
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise TrainingError(f"{path}: cannot read the checkpoint ({error}); remove it to start over") from error

@@ -1,0 +1,250 @@
+"""Training loop: steps, evaluations, checkpoints and early stopping of any task on any engine.
+
+A step is a pure function of (seed, step, micro-batch, rank, world size) and of the state before it: batches are
+addressed by those numbers, the learning rate is a function of the step, and torch's global generator is seeded from
+them before every forward pass. So a run that was killed and resumed from a checkpoint repeats the uninterrupted run,
+bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from difflm.errors import TrainingError
+from difflm.seeding import derive_seed
+from difflm.telemetry import JSON, peak_rss_mib
+from difflm.training.engine import Engine, Precision, load_state
+from difflm.training.evaluation import evaluate
+from difflm.training.optimization import Schedule, learning_rate_at
+from difflm.training.task import TrainingTask
+
+Event = dict[str, JSON]
+
+_LOOP_FILE, _TASK_FILE, _BEST_FILE = "loop.json", "task.pt", "best.safetensors"
+_FORMAT_VERSION = 1
+
+
+class LoopConfig(BaseModel):
+    """Settings of the loop that every task shares; steps are optimizer steps."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    learning_rate: float = Field(default=1e-3, gt=0, description="Peak learning rate of AdamW.")
+    warmup_steps: int = Field(default=50, ge=0, description="Steps of linear warm-up.")
+    schedule: Schedule = Field(default="cosine", description="Learning rate after the warm-up.")
+    weight_decay: float = Field(default=0.01, ge=0, description="AdamW weight decay of matrices; vectors do not decay.")
+    gradient_clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient over all ranks.")
+    gradient_accumulation: int = Field(default=1, ge=1, description="Micro-batches per optimizer step and rank.")
+    precision: Precision = Field(default="float32", description="float32, or bfloat16 autocast of forward passes.")
+    evaluate_every: int = Field(default=100, ge=1, description="Steps between evaluations; one ends the run.")
+    checkpoint_every: int = Field(default=200, ge=1, description="Steps between checkpoints; a kill loses fewer.")
+    log_every: int = Field(default=10, ge=1, description="Steps between logged training losses.")
+
+
+class LoopIO(Protocol):
+    """Where a loop's state and events go; Ray Train's adapter and the tests' directories implement it."""
+
+    def resume_from(self) -> Path | None:
+        """Directory of the last complete checkpoint with the files of all ranks; None starts from the beginning."""
+        ...
+
+    def started(self, step: int) -> None:
+        """Called once with the step that is resumed from (0: none): later events of an earlier life are to be
+        forgotten.
+        """
+        ...
+
+    def log(self, event: Event) -> None:
+        """Take one event; called on rank 0 only."""
+        ...
+
+    def checkpoint(self, step: int, write: Callable[[Path], None]) -> None:
+        """Called on every rank: let `write` fill a directory (own or shared) and keep the files of all ranks, or
+        none.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopResult:
+    """How a training ended. `best_tensors` are CPU tensors on rank 0 and empty elsewhere; seconds count over all
+    lives.
+    """
+
+    steps: int
+    stopped: Literal["early", "complete"]
+    best_step: int
+    best_objective: float
+    best_tensors: dict[str, Tensor]
+    seconds: float
+    peak_rss_mib: float
+
+
+@dataclass(slots=True, kw_only=True)
+class _State:
+    """What changes while the loop runs and goes into its checkpoints."""
+
+    step: int = 0
+    best_step: int = 0
+    best_objective: float = math.inf
+    best_tensors: dict[str, Tensor] = field(default_factory=dict)
+    seconds_before: float = 0.0
+    started: float = field(default_factory=time.perf_counter)
+
+    def seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.started
+
+
+def run_loop(task: TrainingTask, engine: Engine, config: LoopConfig, io: LoopIO, *, seed: int) -> LoopResult:
+    """Train until `task.steps()` or until the task asks to stop; evaluates at least once, at the end.
+
+    Called on every rank. Raises TrainingError naming the step when a loss, a gradient or an objective is not finite,
+    and when a checkpoint does not fit.
+    """
+    state = _State()
+    resumed = io.resume_from()
+    if resumed is not None:
+        _load(resumed, state, task, engine)
+    io.started(state.step)
+    total, stop = task.steps(), False
+    if total < 1:
+        raise TrainingError(f"the task asks for {total} optimizer steps; it needs at least 1")
+    engine.set_training(True)
+    while state.step < total and not stop:
+        rate = learning_rate_at(
+            state.step, total, peak=config.learning_rate, warmup_steps=config.warmup_steps, schedule=config.schedule
+        )
+        outputs, norm = _optimizer_step(task, engine, config, state.step, rate, seed=seed)
+        state.step += 1
+        with engine.whole_parameters():
+            task.after_step(state.step)
+        last = state.step == total
+        if state.step % config.log_every == 0 or last:
+            _log_step(engine, io, state, outputs, rate=rate, norm=norm)
+        if state.step % config.evaluate_every == 0 or last:
+            stop = _evaluate(task, engine, io, state, seed=seed)
+        if state.step % config.checkpoint_every == 0 and not (last or stop):
+            io.checkpoint(state.step, lambda directory: _save(directory, state, task, engine))
+    return LoopResult(
+        steps=state.step,
+        stopped="early" if stop and state.step < total else "complete",
+        best_step=state.best_step,
+        best_objective=state.best_objective,
+        best_tensors=state.best_tensors,
+        seconds=state.seconds(),
+        peak_rss_mib=peak_rss_mib(),
+    )
+
+
+def _optimizer_step(
+    task: TrainingTask, engine: Engine, config: LoopConfig, step: int, rate: float, *, seed: int
+) -> tuple[list[dict[str, Tensor]], float]:
+    """One optimizer step; returns the detached outputs of its micro-batches and the gradient's norm."""
+    outputs: list[dict[str, Tensor]] = []
+    for micro in range(config.gradient_accumulation):
+        batch = task.batch(step, micro, engine.rank, engine.world_size)
+        torch.manual_seed(derive_seed(seed, "step", step, micro, engine.rank))
+        output = engine.forward(batch)
+        engine.backward(output["loss"])
+        outputs.append({name: value.detach() for name, value in output.items()})
+    norm = engine.step(rate)
+    losses = torch.stack([output["loss"].float() for output in outputs]).tolist()
+    if not all(map(math.isfinite, [norm, *losses])):
+        raise TrainingError(
+            f"loss {losses} and gradient norm {norm} at step {step + 1} on rank {engine.rank} are not all finite; "
+            f"lower loop.learning_rate (now {config.learning_rate:g}) or look for broken values in the batch"
+        )
+    return outputs, norm
+
+
+def _log_step(
+    engine: Engine, io: LoopIO, state: _State, outputs: list[dict[str, Tensor]], *, rate: float, norm: float
+) -> None:
+    """Log the step's own loss: the mean over its micro-batches and over ranks."""
+    own = {name: sum(float(output[name]) for output in outputs) / len(outputs) for name in outputs[0]}
+    metrics = engine.mean(own, 1.0)
+    loss = metrics.pop("loss")
+    if engine.rank == 0:
+        event: Event = {"kind": "train", "step": state.step, "loss": loss, "lr": rate, "grad_norm": norm}
+        io.log(event | {"metrics": dict(metrics), "seconds": state.seconds(), "rss": peak_rss_mib()})
+
+
+def _evaluate(task: TrainingTask, engine: Engine, io: LoopIO, state: _State, *, seed: int) -> bool:
+    """Evaluate, let the task judge, keep the best tensors; returns whether training should stop."""
+    metrics = evaluate(task, engine, seed=seed)
+    verdict = task.observe(state.step, metrics)
+    if not math.isfinite(verdict.objective):
+        raise TrainingError(f"the validation objective is {verdict.objective} at step {state.step} (metrics {metrics})")
+    improved = verdict.objective < state.best_objective
+    if improved:
+        state.best_objective, state.best_step = verdict.objective, state.step
+        with engine.whole_parameters():
+            tensors = task.artifact_tensors()
+            if engine.rank == 0:
+                state.best_tensors = {
+                    name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()
+                }
+    if engine.rank == 0:
+        event: Event = {"kind": "validation", "step": state.step, "loss": metrics.get("loss"), "best": improved}
+        event |= {"metrics": dict(metrics), "objective": verdict.objective, "note": verdict.note, "stop": verdict.stop}
+        io.log(event | {"seconds": state.seconds(), "rss": peak_rss_mib()})
+    return verdict.stop
+
+
+def _save(directory: Path, state: _State, task: TrainingTask, engine: Engine) -> None:
+    """Write this rank's part of a checkpoint; loop.json goes last."""
+    engine.save(directory)
+    if engine.rank != 0:
+        return
+    torch.save(task.state_dict(), directory / _TASK_FILE)
+    if state.best_tensors:
+        save_file(state.best_tensors, directory / _BEST_FILE)
+    facts: dict[str, Any] = {
+        "format_version": _FORMAT_VERSION,
+        "world_size": engine.world_size,
+        "step": state.step,
+        "best_step": state.best_step,
+        "best_objective": state.best_objective if state.best_tensors else None,
+        "seconds": state.seconds(),
+    }
+    (directory / _LOOP_FILE).write_text(json.dumps(facts))
+
+
+def _load(directory: Path, state: _State, task: TrainingTask, engine: Engine) -> None:
+    """Take the state of a checkpoint of as many ranks; anything else is refused, for its loss curve would be another
+    one.
+    """
+    try:
+        facts = json.loads((directory / _LOOP_FILE).read_text())
+    except (OSError, ValueError) as error:
+        raise TrainingError(
+            f"{directory / _LOOP_FILE}: no complete checkpoint ({error}); remove it to start over"
+        ) from error
+    if facts["format_version"] != _FORMAT_VERSION:
+        version = facts["format_version"]
+        raise TrainingError(
+            f"{directory}: checkpoint of format {version}, this version reads {_FORMAT_VERSION}; remove it"
+        )
+    if facts["world_size"] != engine.world_size:
+        raise TrainingError(
+            f"{directory}: the checkpoint of step {facts['step']} is of {facts['world_size']} workers and this run has "
+            f"{engine.world_size}; set workers.num_workers to {facts['world_size']} or remove it to start over"
+        )
+    engine.load(directory)
+    task.load_state_dict(load_state(directory / _TASK_FILE, "cpu"))
+    state.step, state.best_step, state.seconds_before = facts["step"], facts["best_step"], facts["seconds"]
+    if facts["best_objective"] is not None:
+        state.best_objective = facts["best_objective"]
+        if engine.rank == 0:
+            state.best_tensors = load_file(directory / _BEST_FILE)
