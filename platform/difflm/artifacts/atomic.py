@@ -1,0 +1,164 @@
+"""Files and folders that appear whole or not at all, and disk trouble said in one line."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from difflm.errors import StorageError
+from difflm.telemetry import JSON
+
+TEMPORARY_MARK = ".tmp-"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_FULL_TEXTS = ("No space left on device", "Disk quota exceeded", "os error 28", "errno 28")
+
+
+def temporary_sibling(path: Path) -> Path:
+    """A fresh hidden name beside ``path``, on the same file system, so that a rename to ``path`` is atomic."""
+    return path.with_name(f".{path.name}{TEMPORARY_MARK}{secrets.token_hex(6)}")
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what killed processes left half-written in ``folder``; call it only while nothing else writes there."""
+    if folder.is_dir():
+        for leftover in folder.glob(f".*{TEMPORARY_MARK}*"):
+            remove_tree(leftover)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file or a folder with all it holds; nothing happens when it does not exist."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk or a missing permission met inside the block into a StorageError that names ``path``.
+
+    Libraries written in C++ or Rust report a full disk in their own exception classes, so their text is read as well.
+
+    Raises:
+        StorageError: the disk is full, a quota is used up, or writing is not permitted.
+    """
+    try:
+        yield
+    except StorageError:
+        raise
+    except Exception as error:
+        message = describe_storage_error(error, path)
+        if message is None:
+            raise
+        raise StorageError(message) from error
+
+
+def describe_storage_error(error: BaseException, path: Path) -> str | None:
+    """One line about the disk if ``error`` was caused by it, else None."""
+    code = error.errno if isinstance(error, OSError) else None
+    if code in _FULL or any(text in str(error) for text in _FULL_TEXTS):
+        free = _free_mib(path)
+        left = "" if free is None else f" ({free:,.0f} MiB free)"
+        return f"{path}: no space left for writing{left}; free some space or choose another folder with --runs"
+    if code in _FORBIDDEN:
+        culprit = getattr(error, "filename", None) or path
+        reason = os.strerror(code or 0).lower()
+        return f"{culprit}: cannot be written ({reason}); change its permissions or choose another folder with --runs"
+    return None
+
+
+def write_bytes_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that readers see the old content or the new, never a part; the folder is made when missing.
+
+    Raises:
+        StorageError: the disk is full or writing is not permitted; nothing half-written stays behind.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_sibling(path)
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync(path.parent)
+
+
+def write_json_atomic(path: Path, value: JSON) -> None:
+    """Write a value as indented JSON, atomically.
+
+    Raises:
+        ValueError: the value holds NaN or an infinity.
+        StorageError: the disk is full or writing is not permitted.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes_atomic(path, text.encode())
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """A temporary folder beside ``path`` that becomes ``path`` when the block ends without an error.
+
+    All files are flushed to disk before the rename. When the block fails, the temporary folder is removed and ``path``
+    is untouched; a folder that already stands at ``path`` is replaced only on success.
+
+    Raises:
+        StorageError: the disk is full or writing is not permitted, inside the block or while renaming.
+    """
+    temporary = temporary_sibling(path)
+    with storage_errors(path):
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            _sync_tree(temporary)
+            _replace_directory(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                remove_tree(temporary)
+            raise
+
+
+def _replace_directory(new: Path, path: Path) -> None:
+    if path.exists():
+        old = temporary_sibling(path)
+        path.rename(old)
+        new.rename(path)
+        remove_tree(old)
+    else:
+        new.rename(path)
+    _sync(path.parent)
+
+
+def _sync_tree(folder: Path) -> None:
+    for item in sorted(folder.rglob("*")):
+        _sync(item)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot flush a folder
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _free_mib(path: Path) -> float | None:
+    for candidate in (path, *path.parents):
+        if candidate.exists():
+            return shutil.disk_usage(candidate).free / 2**20
+    return None

@@ -1,0 +1,79 @@
+"""The manifest of an artifact: what made it, what it holds, and what making it cost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from difflm.artifacts.atomic import write_json_atomic
+from difflm.errors import ArtifactError
+
+MANIFEST_NAME = "manifest.json"
+FORMAT_VERSION: Final = 1
+
+
+class FileEntry(BaseModel):
+    """One file of an artifact: its SHA-256 in hex and its size in bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    size: int
+
+
+class Manifest(BaseModel):
+    """Everything known about an artifact; written last, so an artifact without one does not exist.
+
+    ``seconds`` is the wall time of the stage, ``compute_seconds`` the part its own work took (without starting
+    processes), ``peak_rss_mib`` the largest resident memory in MiB of each process that took part.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal[1] = 1
+    kind: str
+    stage_version: int
+    identity: str
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    files: dict[str, FileEntry]
+    created: str
+    seconds: float
+    compute_seconds: float
+    peak_rss_mib: dict[str, float]
+    host: dict[str, Any]
+    facts: dict[str, Any] = Field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Write the manifest into ``folder``, atomically."""
+        write_json_atomic(folder / MANIFEST_NAME, self.model_dump(mode="json"))
+
+    @staticmethod
+    def read(folder: Path) -> Manifest:
+        """The manifest of the artifact in ``folder``.
+
+        Raises:
+            ArtifactError: it is missing, cut short, or of another format version.
+        """
+        path = folder / MANIFEST_NAME
+        try:
+            data = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            raise ArtifactError(f"{path}: no such file; the folder holds no finished artifact, run its stage") from None
+        except ValueError:
+            raise ArtifactError(f"{path}: not readable as JSON; remove {folder} and run its stage again") from None
+        version = data.get("format_version") if isinstance(data, dict) else None
+        if version != FORMAT_VERSION:
+            raise ArtifactError(
+                f"{path}: format version {version!r}, this release reads {FORMAT_VERSION}; "
+                f"remove {folder} and run its stage again, or use the release that wrote it"
+            )
+        try:
+            return Manifest.model_validate(data)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(map(str, first["loc"]))
+            raise ArtifactError(f"{path}: {key}: {first['msg']}; remove {folder} and run its stage again") from None

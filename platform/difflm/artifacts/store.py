@@ -1,0 +1,198 @@
+"""The artifacts of one experiment: found by identity, created atomically, one writer at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from difflm.artifacts.atomic import atomic_directory, remove_temporaries, remove_tree, storage_errors
+from difflm.artifacts.manifest import MANIFEST_NAME, FileEntry, Manifest
+from difflm.errors import ArtifactError
+from difflm.telemetry import JSON, Stopwatch, host_facts
+
+SHORT = 12
+_LOCK = ".lock"
+_CHUNK = 1 << 20
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A finished artifact: a folder that is never written to again."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def kind(self) -> str:
+        """What it is, such as ``prepare`` or ``bundle``."""
+        return self.manifest.kind
+
+    @property
+    def identity(self) -> str:
+        """The hash, in hex, of all that made it."""
+        return self.manifest.identity
+
+
+@dataclass(slots=True, kw_only=True)
+class Draft:
+    """An artifact in the making: write files into ``path``, and set what becomes known about the work."""
+
+    path: Path
+    compute_seconds: float | None = None
+    peak_rss_mib: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, JSON] = field(default_factory=dict)
+
+
+class ArtifactStore:
+    """The folder of one experiment: ``artifacts/<kind>-<hash>/`` and ``work/<kind>-<hash>/`` for what is under way."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @staticmethod
+    def identify(kind: str, version: int, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+        """The identity of what a stage of this kind and version makes from this configuration and these inputs.
+
+        ``inputs`` maps a name to the identity of an artifact or the hash of a file. Key order does not matter.
+        """
+        parts = {"kind": kind, "version": version, "config": dict(config), "inputs": dict(inputs)}
+        text = json.dumps(parts, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def path(self, kind: str, identity: str) -> Path:
+        """Where the artifact lies, or would lie."""
+        return self.root / "artifacts" / f"{kind}-{identity[:SHORT]}"
+
+    def work(self, kind: str, identity: str) -> Path:
+        """Where the stage keeps checkpoints and events until the artifact is finished; survives a killed run."""
+        return self.root / "work" / f"{kind}-{identity[:SHORT]}"
+
+    def find(self, kind: str, identity: str) -> Artifact | None:
+        """The finished artifact, or None.
+
+        Raises:
+            ArtifactError: its manifest is cut short, of another format version, or belongs to another identity.
+        """
+        path = self.path(kind, identity)
+        if not (path / MANIFEST_NAME).exists():
+            return None
+        manifest = Manifest.read(path)
+        if manifest.identity != identity:
+            raise ArtifactError(f"{path}: holds the artifact {manifest.identity}, not {identity}; remove the folder")
+        return Artifact(path=path, manifest=manifest)
+
+    @contextmanager
+    def create(
+        self, kind: str, identity: str, *, version: int, config: Mapping[str, Any], inputs: Mapping[str, str]
+    ) -> Iterator[Draft]:
+        """A draft that becomes the artifact when the block ends without an error, and vanishes otherwise.
+
+        The files are hashed and the manifest is written last; then the folder gets its name and the stage's work
+        folder is removed.
+
+        Raises:
+            StorageError: the disk is full or writing is not permitted.
+        """
+        target = self.path(kind, identity)
+        with Stopwatch() as watch, atomic_directory(target) as temporary:
+            draft = Draft(path=temporary)
+            yield draft
+            manifest = Manifest(
+                kind=kind,
+                stage_version=version,
+                identity=identity,
+                config=dict(config),
+                inputs=dict(inputs),
+                files=_entries(temporary),
+                created=datetime.now(UTC).isoformat(timespec="seconds"),
+                seconds=watch.seconds,
+                compute_seconds=watch.seconds if draft.compute_seconds is None else draft.compute_seconds,
+                peak_rss_mib=draft.peak_rss_mib,
+                host=host_facts(),
+                facts=draft.facts,
+            )
+            manifest.write(temporary)
+        remove_tree(self.work(kind, identity))
+
+    def finished(self) -> list[Artifact]:
+        """All finished artifacts, in the order they were made."""
+        folders = sorted(path.parent for path in (self.root / "artifacts").glob(f"*/{MANIFEST_NAME}"))
+        found = [Artifact(path=folder, manifest=Manifest.read(folder)) for folder in folders if folder.name[0] != "."]
+        return sorted(found, key=lambda artifact: artifact.manifest.created)
+
+    @staticmethod
+    def verify(artifact: Artifact) -> list[str]:
+        """What differs between an artifact's files and its manifest, one line each; empty when all is as written."""
+        problems: list[str] = []
+        present = _names(artifact.path)
+        for name, entry in artifact.manifest.files.items():
+            path = artifact.path / name
+            if name not in present:
+                problems.append(f"{path}: missing")
+            elif path.stat().st_size != entry.size or hash_file(path) != entry.sha256:
+                problems.append(f"{path}: changed since it was written")
+        problems.extend(
+            f"{artifact.path / name}: not in the manifest" for name in sorted(present - set(artifact.manifest.files))
+        )
+        return problems
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the experiment for one process, and clear away what killed ones left half-written.
+
+        A folder that holds neither an artifact nor work when the block ends is removed again.
+
+        Raises:
+            ArtifactError: another process is running this experiment.
+            StorageError: the folder cannot be written.
+        """
+        with storage_errors(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = (self.root / _LOCK).open("w")
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ArtifactError(
+                    f"{self.root}: another process is running this experiment; wait for it, stop it, or give --name"
+                ) from None
+            remove_temporaries(self.root / "artifacts")
+            try:
+                yield
+            finally:
+                self._remove_if_empty()
+
+    def _remove_if_empty(self) -> None:
+        for folder in ("artifacts", "work"):
+            with suppress(OSError):  # not empty, or never made
+                (self.root / folder).rmdir()
+        if not any((self.root / folder).exists() for folder in ("artifacts", "work")):
+            remove_tree(self.root)
+
+
+def _names(folder: Path) -> set[str]:
+    files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return {name for name in files if name != MANIFEST_NAME}
+
+
+def _entries(folder: Path) -> dict[str, FileEntry]:
+    return {
+        name: FileEntry(sha256=hash_file(folder / name), size=(folder / name).stat().st_size)
+        for name in sorted(_names(folder))
+    }

@@ -1,0 +1,138 @@
+"""Artifacts are found by what made them, and exist whole or not at all."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from difflm.artifacts import Artifact, ArtifactStore
+from difflm.artifacts.atomic import temporary_sibling
+from difflm.errors import ArtifactError, StorageError
+
+
+def make(store: ArtifactStore, text: str = "x") -> Artifact:
+    config = {"text": text}
+    identity = store.identify("toy", 1, config, {})
+    with store.create("toy", identity, version=1, config=config, inputs={}) as draft:
+        (draft.path / "nested").mkdir()
+        (draft.path / "nested" / "file.txt").write_text(text, encoding="utf-8")
+        draft.compute_seconds = 1.5
+        draft.peak_rss_mib = {"driver": 10.0}
+        draft.facts = {"rows": 3}
+    found = store.find("toy", identity)
+    assert found is not None
+    return found
+
+
+def test_identity_depends_on_everything_but_key_order() -> None:
+    base = ArtifactStore.identify("a", 1, {"x": 1, "y": 2}, {"in": "1"})
+    assert base == ArtifactStore.identify("a", 1, {"y": 2, "x": 1}, {"in": "1"})
+    others = [
+        ArtifactStore.identify("b", 1, {"x": 1, "y": 2}, {"in": "1"}),
+        ArtifactStore.identify("a", 2, {"x": 1, "y": 2}, {"in": "1"}),
+        ArtifactStore.identify("a", 1, {"x": 1, "y": 3}, {"in": "1"}),
+        ArtifactStore.identify("a", 1, {"x": 1, "y": 2}, {"in": "2"}),
+    ]
+    assert len({base, *others}) == 5
+
+
+def test_create_then_find(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path / "run")
+    artifact = make(store)
+    assert artifact.path == tmp_path / "run" / "artifacts" / f"toy-{artifact.identity[:12]}"
+    assert artifact.manifest.facts == {"rows": 3}
+    assert artifact.manifest.compute_seconds == 1.5
+    assert list(artifact.manifest.files) == ["nested/file.txt"]
+    assert store.finished() == [artifact]
+    assert store.verify(artifact) == []
+
+
+def test_nothing_is_found_before_the_manifest_is_written(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    identity = store.identify("toy", 1, {}, {})
+    with pytest.raises(KeyError):
+        with store.create("toy", identity, version=1, config={}, inputs={}) as draft:
+            (draft.path / "file").touch()
+            assert store.find("toy", identity) is None
+            raise KeyError("half way")
+    assert store.find("toy", identity) is None
+    assert list((tmp_path / "artifacts").iterdir()) == []
+
+
+def test_work_survives_a_failure_and_goes_with_success(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    identity = store.identify("toy", 1, {"text": "x"}, {})
+    work = store.work("toy", identity)
+    work.mkdir(parents=True)
+    (work / "checkpoint").touch()
+    with pytest.raises(KeyError):
+        with store.create("toy", identity, version=1, config={}, inputs={}):
+            raise KeyError("half way")
+    assert (work / "checkpoint").exists()
+    make(store)
+    assert not work.exists()
+
+
+def test_verify_names_what_changed(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    artifact = make(store)
+    (artifact.path / "nested" / "file.txt").write_text("y", encoding="utf-8")
+    (artifact.path / "more").touch()
+    problems = store.verify(artifact)
+    assert len(problems) == 2
+    assert problems[0].endswith("nested/file.txt: changed since it was written")
+    assert problems[1].endswith("more: not in the manifest")
+    (artifact.path / "nested" / "file.txt").unlink()
+    assert store.verify(artifact)[0].endswith("nested/file.txt: missing")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not readable as JSON"),
+        (json.dumps({"format_version": 99}), "format version 99, this release reads 1"),
+        (json.dumps({"format_version": 1}), "kind: Field required"),
+    ],
+)
+def test_a_manifest_that_cannot_be_used_names_the_remedy(tmp_path: Path, text: str, message: str) -> None:
+    store = ArtifactStore(tmp_path)
+    artifact = make(store)
+    (artifact.path / "manifest.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ArtifactError, match=message) as caught:
+        store.find("toy", artifact.identity)
+    assert "run its stage again" in str(caught.value)
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path / "run")
+    with store.exclusive():
+        with pytest.raises(ArtifactError, match="another process is running this experiment"):
+            with ArtifactStore(tmp_path / "run").exclusive():
+                pass
+
+
+def test_an_experiment_that_made_nothing_leaves_nothing(tmp_path: Path) -> None:
+    with ArtifactStore(tmp_path / "run").exclusive():
+        (tmp_path / "run" / "config.yaml").touch()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_leftovers_are_cleared_by_the_next_process(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path / "run")
+    artifact = make(store)
+    leftover = temporary_sibling(artifact.path)
+    leftover.mkdir()
+    with store.exclusive():
+        assert not leftover.exists()
+    assert store.finished() == [artifact]
+
+
+def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "/runs")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "mkdir", refuse)
+        with pytest.raises(StorageError, match="/runs: cannot be written"):
+            with ArtifactStore(tmp_path / "run").exclusive():
+                pass
