@@ -1,0 +1,1 @@
+"""Records: tables in, one line of text per row, and back."""

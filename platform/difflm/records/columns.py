@@ -1,0 +1,167 @@
+"""Canonical columns: the Arrow type of each field and the conversion of a column, as read, into it."""
+
+import math
+from collections.abc import Callable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from difflm.errors import DataError
+from difflm.records.fields import BooleanField, ConstantField, DecimalField, Field, IntegerField
+from difflm.records.notices import Notice, Reporter, ignore
+from difflm.records.record_schema import RecordSchema
+
+INTEGER_PATTERN = r"^(0|-?[1-9][0-9]*)$"
+DECIMAL_PATTERN = r"^[+-]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][+-]?[0-9]+)?$"
+DIGIT_PATTERN = r"^[+-]?\.?[0-9]"
+INT64_MAX = 2**63 - 1
+INT64_MIN = -(2**63)
+
+
+def arrow_type(field: Field) -> pa.DataType:
+    """integer -> int64, decimal -> float64, boolean -> string or bool as in the source, all text -> string."""
+    match field:
+        case IntegerField():
+            return pa.int64()
+        case DecimalField():
+            return pa.float64()
+        case BooleanField(stored="boolean"):
+            return pa.bool_()
+        case ConstantField(value=bool()):
+            return pa.bool_()
+        case ConstantField(value=int()):
+            return pa.int64()
+        case ConstantField(value=float()):
+            return pa.float64()
+        case _:
+            return pa.string()
+
+
+def arrow_schema(schema: RecordSchema) -> pa.Schema:
+    """The Arrow schema of every table in canonical types."""
+    return pa.schema([pa.field(field.name, arrow_type(field)) for field in schema.fields])
+
+
+def conform_table(table: pa.Table, schema: RecordSchema, *, report: Reporter = ignore) -> pa.Table:
+    """The schema's columns of `table`, in order, in canonical types; values keep what they say, even outside training ranges.
+
+    Values that a column's kind cannot hold (text in a number column) become missing and are reported with their count. DataError for a missing
+    column. A table that is canonical already comes back as it is.
+    """
+    wanted = arrow_schema(schema)
+    if table.schema.equals(wanted, check_metadata=False):
+        return table
+    columns = []
+    for field in schema.fields:
+        if field.name not in table.column_names:
+            raise DataError(f"the table has no column {field.name!r}; it has {', '.join(map(repr, table.column_names))}")
+        columns.append(conform_column(table.column(field.name), field, report=report))
+    return pa.Table.from_arrays(columns, schema=wanted)
+
+
+def conform_column(column: pa.ChunkedArray, field: Field, *, report: Reporter = ignore) -> pa.ChunkedArray:
+    """One column in its canonical type; what cannot be read becomes missing and is reported."""
+    wanted = arrow_type(field)
+    if column.type == wanted and not isinstance(field, BooleanField):
+        return column
+    texts = as_text(column)
+    match field:
+        case BooleanField():
+            converted = _booleans(texts, field)
+        case _ if pa.types.is_integer(wanted):
+            converted = _integers(texts, field, report)
+        case _ if pa.types.is_floating(wanted):
+            converted = parse_decimals(texts)
+        case _ if pa.types.is_boolean(wanted):
+            converted = _by_value(texts, lambda text: {"true": True, "false": False}.get(text.lower()), wanted)
+        case _:
+            converted = texts
+    lost = converted.null_count - column.null_count
+    if lost:
+        report(_unreadable(texts, converted, field, lost))
+    return converted
+
+
+def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Any simple column as text: numbers as they print, booleans as true/false, dates in ISO form."""
+    if pa.types.is_string(column.type):
+        return column
+    if pa.types.is_dictionary(column.type):
+        return as_text(column.cast(column.type.value_type))
+    if pa.types.is_float16(column.type):
+        column = column.cast(pa.float32())
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
+    return column.cast(pa.string())
+
+
+def parse_decimals(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Decimal texts as float64; what is no finite number is missing."""
+    readable = is_decimal(texts)
+    plain = pc.replace_substring_regex(pc.if_else(readable, texts, pa.scalar(None, pa.string())), r"^\+", "")
+    try:
+        numbers = pc.cast(plain, pa.float64())
+    except pa.ArrowInvalid:  # Arrow reads fewer spellings than the pattern allows, ".5e3" for one
+        numbers = _by_value(plain, float, pa.float64())
+    return pc.if_else(pc.is_finite(numbers), numbers, pa.scalar(None, pa.float64()))
+
+
+def is_decimal(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Which texts are decimal numbers, without leading zeros (those are codes)."""
+    return pc.and_(pc.match_substring_regex(texts, DECIMAL_PATTERN), pc.match_substring_regex(texts, DIGIT_PATTERN))
+
+
+def _integers(texts: pa.ChunkedArray, field: Field, report: Reporter) -> pa.ChunkedArray:
+    whole = pc.match_substring_regex(texts, INTEGER_PATTERN)
+    if pc.all(whole).as_py() is not False:
+        try:
+            return pc.cast(texts, pa.int64())
+        except pa.ArrowInvalid:  # beyond 64 bits: handled value by value below
+            pass
+    rounded = 0
+
+    def read(text: str) -> int | None:
+        nonlocal rounded
+        try:
+            number = float(text)
+            if not math.isfinite(number):
+                return None
+            exact = int(text) if text.lstrip("-").isdecimal() else round(number)
+        except ValueError:
+            return None
+        rounded += exact != number and not text.lstrip("-").isdecimal()
+        return exact if INT64_MIN <= exact <= INT64_MAX else None
+
+    readable = pc.if_else(is_decimal(texts), texts, pa.scalar(None, pa.string()))
+    converted = _by_value(readable, read, pa.int64())
+    if rounded:
+        report(
+            Notice(column=field.name, code="rounded", count=rounded, message=f"{rounded} decimals were rounded to whole numbers")
+        )
+    return converted
+
+
+def _booleans(texts: pa.ChunkedArray, field: BooleanField) -> pa.ChunkedArray:
+    true, false = field.true_text.lower(), field.false_text.lower()
+    if field.stored == "boolean":
+        return _by_value(texts, lambda text: {true: True, false: False}.get(text.lower()), pa.bool_())
+    spelled = {true: field.true_text, false: field.false_text}
+    return _by_value(texts, lambda text: spelled.get(text.lower()), pa.string())
+
+
+def _by_value(texts: pa.ChunkedArray, read: Callable[[str], object], wanted: pa.DataType) -> pa.ChunkedArray:
+    """Convert each distinct text once."""
+    encoded = texts.combine_chunks().dictionary_encode()
+    values = pa.array([read(text) for text in encoded.dictionary.to_pylist()], type=wanted)
+    return pa.chunked_array([values.take(encoded.indices)], type=wanted)
+
+
+def _unreadable(texts: pa.ChunkedArray, converted: pa.ChunkedArray, field: Field, lost: int) -> Notice:
+    where = pc.index(pc.and_(pc.is_null(converted), pc.is_valid(texts)), True).as_py()
+    example = texts[where].as_py() if where >= 0 else "not finite"
+    return Notice(
+        column=field.name,
+        code="unreadable",
+        count=lost,
+        message=f"{lost} values are not {field.kind} and count as missing, the first in row {where}: {str(example)[:60]!r}",
+    )

@@ -1,0 +1,56 @@
+"""Dates: the formats that are recognised in text columns, and parsing in one of them."""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
+from itertools import product
+from typing import Final
+
+_DAYS: Final = (
+    "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%d/%m/%y", "%m/%d/%y",
+    "%d.%m.%y", "%d-%b-%Y", "%d %b %Y", "%d-%b-%y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y",
+)  # fmt: skip
+_TIMES: Final = ("%H:%M:%S", "%H:%M:%S.%f", "%H:%M", "%I:%M %p", "%I:%M:%S %p")
+_ZONES: Final = ("", "Z", "%z", " UTC")
+FORMATS: Final[tuple[str, ...]] = (
+    *_DAYS,
+    *(day + between + time + zone for day, between, time, zone in product(_DAYS, " T", _TIMES, _ZONES)),
+    *_TIMES,
+    "%Y-%m",
+    "%b %Y",
+    "%B %Y",
+    "%a %b %d %H:%M:%S %Y",
+    "%a, %d %b %Y %H:%M:%S %z",
+)
+_PROBES: Final = 25
+_LONGEST: Final = 40
+_LOOKS_LIKE_ONE = re.compile(r"(?=.*[0-9])[0-9A-Za-z:/., +-]{4,40}", re.ASCII)
+
+
+@lru_cache(maxsize=65536)
+def parse_datetime(text: str, format: str) -> datetime | None:
+    """The moment that `text` states in the strptime `format`, None when it does not fit."""
+    if len(text) > _LONGEST or not text.isascii():
+        return None
+    try:
+        return datetime.strptime(text, format)
+    except ValueError:
+        return None
+
+
+def find_format(distinct: Sequence[str]) -> str | None:
+    """The first recognised format that every one of the distinct texts fits, None when there is none."""
+    probes = distinct[:: max(1, len(distinct) // _PROBES)]
+    if not probes or not all(_LOOKS_LIKE_ONE.fullmatch(text) for text in probes):
+        return None
+    for format in FORMATS:
+        if all(parse_datetime(text, format) for text in probes) and all(parse_datetime(text, format) for text in distinct):
+            return format
+    return None
+
+
+def bounds(distinct: Sequence[str], format: str) -> tuple[str, str]:
+    """The earliest and the latest of texts that all fit `format`; texts that do not are left out."""
+    moments = [(moment, text) for text in distinct if (moment := parse_datetime(text, format)) is not None]
+    return min(moments)[1], max(moments)[1]

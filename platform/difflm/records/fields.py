@@ -1,0 +1,124 @@
+"""Fields: what one column of a table holds, as fitted on the training split.
+
+Every field has `name`, `nullable` (missing values were seen) and `missing_share` (share of training rows without a value, 0..1).
+The classes share these by repetition, not by inheritance: each is complete on its own page of `schema.json`.
+"""
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field as Option, FiniteFloat
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid", strict=True)
+Share: TypeAlias = Annotated[float, Option(ge=0.0, le=1.0)]
+
+
+class IntegerField(BaseModel):
+    """Whole numbers of 64 bits. Literal: `39`. `median` is of the values present, rounded down."""
+
+    model_config = _FROZEN
+
+    kind: Literal["integer"] = "integer"
+    name: str
+    nullable: bool
+    missing_share: Share
+    minimum: int
+    maximum: int
+    median: int
+    distinct: int
+
+
+class DecimalField(BaseModel):
+    """Numbers printed with exactly `decimals` places. Literal: `1.50`.
+
+    `exponent` is 0 in ordinary columns. Columns of very large or very small numbers print every value in units of ten to that
+    power, and the literal ends in it: `1.50000e300`. `minimum`, `maximum` and `median` are rounded to what is printed.
+    """
+
+    model_config = _FROZEN
+
+    kind: Literal["decimal"] = "decimal"
+    name: str
+    nullable: bool
+    missing_share: Share
+    minimum: FiniteFloat
+    maximum: FiniteFloat
+    median: FiniteFloat
+    distinct: int
+    decimals: Annotated[int, Option(ge=0, le=15)]
+    exponent: int = 0
+
+
+class CategoricalField(BaseModel):
+    """Text out of a closed list, most frequent first. Literal: `"State-gov"`. `counts` are training rows per value."""
+
+    model_config = _FROZEN
+
+    kind: Literal["categorical"] = "categorical"
+    name: str
+    nullable: bool
+    missing_share: Share
+    values: tuple[str, ...]
+    counts: tuple[int, ...]
+
+
+class BooleanField(BaseModel):
+    """True or false. Literal: `true`. Tables keep the source's spelling, or Arrow booleans when `stored` is "boolean".
+
+    `counts` are training rows that are (true, false).
+    """
+
+    model_config = _FROZEN
+
+    kind: Literal["boolean"] = "boolean"
+    name: str
+    nullable: bool
+    missing_share: Share
+    true_text: str
+    false_text: str
+    counts: tuple[int, int]
+    stored: Literal["text", "boolean"] = "text"
+
+
+class DatetimeField(BaseModel):
+    """Dates or times as text in one strptime `format`. Literal: `"2010-01-31"`. Bounds are texts in that format."""
+
+    model_config = _FROZEN
+
+    kind: Literal["datetime"] = "datetime"
+    name: str
+    nullable: bool
+    missing_share: Share
+    format: str
+    minimum: str
+    maximum: str
+
+
+class TextField(BaseModel):
+    """Free text. Literal: a JSON string, not ASCII-escaped. `max_characters` counts the value's characters, unescaped."""
+
+    model_config = _FROZEN
+
+    kind: Literal["text"] = "text"
+    name: str
+    nullable: bool
+    missing_share: Share
+    max_characters: int
+    mean_characters: FiniteFloat
+
+
+class ConstantField(BaseModel):
+    """One value in every row of the training split; never missing. Literal: that value as JSON."""
+
+    model_config = _FROZEN
+
+    kind: Literal["constant"] = "constant"
+    name: str
+    nullable: Literal[False] = False
+    missing_share: Literal[0.0] = 0.0
+    value: str | int | FiniteFloat | bool
+
+
+Field: TypeAlias = Annotated[
+    IntegerField | DecimalField | CategoricalField | BooleanField | DatetimeField | TextField | ConstantField,
+    Option(discriminator="kind"),
+]

@@ -1,0 +1,115 @@
+"""Inference: the schema of a table from its training split alone, without hand-written metadata."""
+
+from typing import Annotated, Literal, TypeAlias
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field as Option
+
+from difflm.errors import DataError, SchemaError
+from difflm.records.column_inference import Column, infer_column
+from difflm.records.fields import (
+    BooleanField,
+    CategoricalField,
+    ConstantField,
+    DatetimeField,
+    DecimalField,
+    Field,
+    IntegerField,
+    TextField,
+)
+from difflm.records.notices import Notice
+from difflm.records.record_schema import RecordSchema
+
+Task: TypeAlias = Literal["classification", "regression"]
+
+
+class SchemaConfig(BaseModel):
+    """How columns are read. The defaults are meant for any table; `kinds` settles a column that they misjudge."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    kinds: dict[str, Literal["categorical", "text"]] = {}
+    """Columns to be kept as text whatever they look like, for instance codes made of digits."""
+    category_share: Annotated[float, Option(gt=0.0, le=1.0)] = 0.2
+    """A text column is categorical with at most this share of distinct values among its rows ..."""
+    category_few: Annotated[int, Option(ge=1)] = 30
+    """... or at most this many, as long as each stands for two rows on average ..."""
+    category_max_values: Annotated[int, Option(ge=1)] = 2000
+    """... and never with more than this many."""
+    text_max_characters: Annotated[int, Option(ge=1)] = 2000
+    """Cap on `TextField.max_characters`; longer training values are counted and reported."""
+    exact_digits: Annotated[int, Option(ge=1, le=15)] = 12
+    """Decimals are kept exactly as the source writes them while the widest value has at most this many digits."""
+    significant_digits: Annotated[int, Option(ge=6, le=15)] = 6
+    """Otherwise this many digits of the column's spread survive."""
+    max_decimals: Annotated[int, Option(ge=0, le=15)] | None = None
+    """An upper limit on decimals, for shorter records at the price of rounding (reported)."""
+    drop_all_missing: bool = False
+    """Leave out columns without a single value instead of an error."""
+    task: Task | None = None
+    """What the target is for; None decides by its kind."""
+    class_limit: Annotated[int, Option(ge=2)] = 10
+    """A whole-number target with at most this many distinct values is a class."""
+
+
+def infer_schema(
+    table: pa.Table, *, target: str | None = None, config: SchemaConfig | None = None
+) -> RecordSchema:
+    """The schema of `table`, which must be the training split and nothing else.
+
+    Text columns are looked through: whole numbers, decimals, booleans, dates, categories, free text, in that order. Typed
+    columns keep their type. DataError for an empty table, a column without values, or an unusable target.
+    """
+    config = config or SchemaConfig()
+    _check_table(table, target, config)
+    notices: list[Notice] = []
+    fields: list[Field] = []
+    for name in table.column_names:
+        column = table.column(name)
+        if column.null_count == len(column):
+            notices.append(_all_missing(name, len(column), config))
+            continue
+        fields.append(infer_column(Column.of(name, column), config, kind=config.kinds.get(name), report=notices.append))
+    if not fields:
+        raise DataError("no column has a value; give a table with data")
+    task = None if target is None else _task(fields, target, config)
+    return RecordSchema(
+        fields=tuple(fields), target=target, task=task, row_count=table.num_rows, notices=tuple(notices)
+    )
+
+
+def _check_table(table: pa.Table, target: str | None, config: SchemaConfig) -> None:
+    names = table.column_names
+    if table.num_rows == 0 or not names:
+        raise DataError(f"the table has {table.num_rows} rows and {len(names)} columns; at least one of each is needed")
+    if len(set(names)) != len(names):
+        raise DataError(f"column names are not unique: {sorted({n for n in names if names.count(n) > 1})}; rename them")
+    for wanted in (*([] if target is None else [target]), *config.kinds):
+        if wanted not in names:
+            raise DataError(f"the table has no column {wanted!r}; it has {', '.join(map(repr, names))}")
+
+
+def _all_missing(name: str, rows: int, config: SchemaConfig) -> Notice:
+    if not config.drop_all_missing:
+        raise DataError(f"column {name!r} has no value in {rows} training rows; drop it, or set drop_all_missing: true")
+    return Notice(column=name, code="dropped", count=rows, message="left out: it has no value in the training split")
+
+
+def _task(fields: list[Field], target: str, config: SchemaConfig) -> Task:
+    field = next((field for field in fields if field.name == target), None)
+    match field:
+        case CategoricalField() | BooleanField():
+            task: Task = "classification"
+        case IntegerField():
+            task = "classification" if field.distinct <= config.class_limit else "regression"
+        case DecimalField():
+            task = "regression"
+        case ConstantField():
+            raise DataError(f"target {target!r} is {field.value!r} in every training row; choose another target")
+        case TextField() | DatetimeField():
+            raise DataError(f"target {target!r} is {field.kind}, which is neither a class nor a number; choose another target")
+        case None:
+            raise DataError(f"target {target!r} has no value in the training split; choose another target")
+    if config.task == "regression" and not isinstance(field, IntegerField | DecimalField):
+        raise SchemaError(f"task is regression, but target {target!r} is {field.kind}; set task: classification")
+    return config.task or task

@@ -1,0 +1,172 @@
+"""The JSON codec: a record is one line of JSON, keys in column order."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NoReturn
+
+import pyarrow as pa
+
+from difflm.errors import DataError, SchemaError
+from difflm.records.codec import Accepted, Decoded, Normalized, NormalizedTable, Rejected, Segment
+from difflm.records.columns import arrow_schema, arrow_type, conform_table
+from difflm.records.fields import BooleanField, DecimalField, Field
+from difflm.records.literal_checks import Fault, Number, check_literal
+from difflm.records.literals import column_literals, quote, value_literal
+from difflm.records.normalizing import normalize_column
+from difflm.records.notices import Notice
+from difflm.records.record_schema import RecordSchema
+from difflm.records.values import Record, Value
+
+_BATCH_ROWS = 4096
+
+
+class JsonRecordCodec:
+    """`{"age": 39, "workclass": "State-gov", "x": 1.50, "b": true, "t": null}`; see `RecordCodec` for the contract.
+
+    Decoding accepts any white space and any JSON escapes; keys and their order, types, ranges, decimals, categories and date
+    formats have to be right.
+    """
+
+    def __init__(self, schema: RecordSchema) -> None:
+        self._schema = schema
+        keys = [quote(name) for name in schema.names]
+        self._fixed = (f"{{{keys[0]}: ", *(f", {key}: " for key in keys[1:]), "}")
+
+    @property
+    def schema(self) -> RecordSchema:
+        """The schema that records are written and checked by."""
+        return self._schema
+
+    def fixed_texts(self) -> tuple[str, ...]:
+        """What stands before each value, and after the last: n_fields + 1 texts."""
+        return self._fixed
+
+    def encode(self, record: Record) -> str:
+        """One line of JSON. SchemaError naming the column when keys or types are not the schema's."""
+        return "".join(segment.text for segment in self.segments(record))
+
+    def segments(self, record: Record) -> list[Segment]:
+        """Two per field and the closing brace; their texts joined are `encode(record)`."""
+        if tuple(record) != self._schema.names:
+            raise SchemaError(f"record has the keys {list(record)}, expected {list(self._schema.names)} in this order")
+        pieces = []
+        for index, (field, value) in enumerate(zip(self._schema.fields, record.values(), strict=True)):
+            pieces.append(Segment(self._fixed[index], index, "fixed"))
+            pieces.append(Segment(value_literal(field, value), index, "value"))
+        pieces.append(Segment(self._fixed[-1], len(self._schema.fields) - 1, "fixed"))
+        return pieces
+
+    def value_literals(self, table: pa.Table) -> list[list[str]]:
+        """Per field, the literal of every row; DataError when a column is missing."""
+        conformed = conform_table(table, self._schema)
+        return [column_literals(field, conformed.column(i)) for i, field in enumerate(self._schema.fields)]
+
+    def encode_table(self, table: pa.Table) -> list[str]:
+        """One line per row, the same as encoding its records one by one."""
+        literals = self.value_literals(table)
+        pattern = "".join(text.replace("%", "%%") + "%s" for text in self._fixed[:-1]) + self._fixed[-1]
+        return [pattern % row for row in zip(*literals, strict=True)]
+
+    def decode(self, text: str) -> Decoded:
+        """The record that `text` is, or why it is none. Never raises."""
+        try:
+            parsed = _DECODER.decode(text.strip(" \t\r\n"))
+        except (ValueError, RecursionError) as error:
+            return Rejected(reason="not_json", detail=str(error)[:200])
+        if not isinstance(parsed, _Pairs):
+            return Rejected(reason="not_an_object", detail=f"expected an object, got {str(parsed)[:60]}")
+        keys = tuple(key for key, _ in parsed.items)
+        if keys != self._schema.names:
+            return Rejected(reason="keys", detail=_key_fault(keys, self._schema.names))
+        record: Record = {}
+        for field, (_, item) in zip(self._schema.fields, parsed.items, strict=True):
+            value = check_literal(field, item)
+            if isinstance(value, Fault):
+                return Rejected(reason=value.reason, detail=value.detail, field=field.name)
+            record[field.name] = value
+        return Accepted(record=record)
+
+    def normalize(self, record: Record) -> Normalized:
+        """The nearest record that the schema allows, and what had to change."""
+        normalized = self.normalize_table(self.table_of([record]))
+        return Normalized(record=next(self.records_of(normalized.table)), notices=normalized.notices)
+
+    def normalize_table(self, table: pa.Table) -> NormalizedTable:
+        """The nearest table that the schema allows, column by column, and what had to change, counted."""
+        notices: list[Notice] = []
+        conformed = conform_table(table, self._schema, report=notices.append)
+        columns = [
+            normalize_column(conformed.column(i), field, report=notices.append) for i, field in enumerate(self._schema.fields)
+        ]
+        return NormalizedTable(table=pa.Table.from_arrays(columns, schema=conformed.schema), notices=tuple(notices))
+
+    def records_of(self, table: pa.Table) -> Iterator[Record]:
+        """Rows as records, values unchanged (not rounded, not clipped)."""
+        names = self._schema.names
+        for batch in conform_table(table, self._schema).to_batches(max_chunksize=_BATCH_ROWS):
+            columns = [_values(field, batch.column(i)) for i, field in enumerate(self._schema.fields)]
+            for row in zip(*columns, strict=True):
+                yield dict(zip(names, row, strict=True))
+
+    def table_of(self, records: Iterable[Record]) -> pa.Table:
+        """A table in canonical types, booleans in the source's spelling; DataError naming row and column for a wrong value."""
+        columns: list[list[Value]] = [[] for _ in self._schema.fields]
+        for row, record in enumerate(records):
+            if tuple(record) != self._schema.names:
+                raise DataError(f"record {row} has the keys {list(record)}, expected {list(self._schema.names)} in this order")
+            for column, value in zip(columns, record.values(), strict=True):
+                column.append(value)
+        arrays = [_array(field, values) for field, values in zip(self._schema.fields, columns, strict=True)]
+        return pa.Table.from_arrays(arrays, schema=arrow_schema(self._schema))
+
+
+class _Pairs:
+    """A JSON object with its keys in the order of the text, duplicates kept."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: list[tuple[str, object]]) -> None:
+        self.items = items
+
+
+def _not_a_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_Pairs, parse_float=Number, parse_int=Number, parse_constant=_not_a_number)
+
+
+def _key_fault(keys: tuple[str, ...], names: tuple[str, ...]) -> str:
+    for index, name in enumerate(names):
+        if index >= len(keys) or keys[index] != name:
+            found = repr(keys[index])[:60] if index < len(keys) else "nothing"
+            return f"key {index} should be {name!r}, found {found}"
+    return f"{len(keys) - len(names)} keys too many, the first {keys[len(names)][:60]!r}"
+
+
+def _values(field: Field, column: pa.Array) -> list[Value]:
+    values: list[Value] = column.to_pylist()
+    if isinstance(field, BooleanField) and field.stored == "text":
+        meaning: Mapping[Value, Value] = {field.true_text: True, field.false_text: False, None: None}
+        return [meaning[value] for value in values]
+    return values
+
+
+def _array(field: Field, values: list[Value]) -> pa.Array:
+    for row, value in enumerate(values):
+        if value is not None and not _holds(field, value):
+            raise DataError(f"record {row}, column {field.name!r} ({field.kind}): cannot hold {str(value)[:60]!r}; give its type or None")
+    if isinstance(field, BooleanField) and field.stored == "text":
+        spelling: Mapping[Value, Value] = {True: field.true_text, False: field.false_text, None: None}
+        values = [spelling[value] for value in values]
+    elif isinstance(field, DecimalField):
+        values = [None if value is None else float(value) for value in values]
+    return pa.array(values, type=arrow_type(field))
+
+
+def _holds(field: Field, value: Value) -> bool:
+    try:
+        value_literal(field, value)
+    except SchemaError:
+        return False
+    return not isinstance(value, int) or -(2**63) <= value < 2**63

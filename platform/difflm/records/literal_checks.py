@@ -1,0 +1,138 @@
+"""Literal checks: whether a parsed JSON value is one that its field allows."""
+
+import math
+import re
+from functools import lru_cache
+from typing import Final, NamedTuple, TypeAlias
+
+from difflm.records.codec import RejectionReason
+from difflm.records.dates import parse_datetime
+from difflm.records.fields import (
+    BooleanField,
+    CategoricalField,
+    ConstantField,
+    DatetimeField,
+    DecimalField,
+    Field,
+    IntegerField,
+    TextField,
+)
+from difflm.records.literals import decimal_literal
+from difflm.records.values import Value
+
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
+_LONGEST_NUMBER: Final = 40
+
+
+class Number(NamedTuple):
+    """A JSON number as it was written."""
+
+    text: str
+
+
+class Fault(NamedTuple):
+    """Why a literal is not allowed."""
+
+    reason: RejectionReason
+    detail: str
+
+
+Parsed: TypeAlias = str | bool | Number | list[object] | None
+
+
+def check_literal(field: Field, parsed: object) -> Value | Fault:
+    """The value that `parsed` (from JSON, numbers kept as `Number`) is in `field`, or why it is none."""
+    if parsed is None:
+        return None if field.nullable else Fault("missing", f"{field.name!r} was never missing in training")
+    match field:
+        case IntegerField():
+            return _integer(field, parsed)
+        case DecimalField():
+            return _decimal(field, parsed)
+        case CategoricalField():
+            if not isinstance(parsed, str):
+                return _wrong_type(field, parsed)
+            return parsed if parsed in _known(field.values) else Fault("category", f"{field.name!r}: {_short(parsed)}")
+        case BooleanField():
+            return parsed if isinstance(parsed, bool) else _wrong_type(field, parsed)
+        case DatetimeField():
+            return _datetime(field, parsed)
+        case TextField():
+            return _text(field, parsed)
+        case ConstantField():
+            return _constant(field, parsed)
+
+
+def _integer(field: IntegerField, parsed: object) -> Value | Fault:
+    if not isinstance(parsed, Number):
+        return _wrong_type(field, parsed)
+    if not _INTEGER.fullmatch(parsed.text) or parsed.text == "-0":
+        return Fault("type", f"{field.name!r}: {_short(parsed.text)} is not a whole number of 64 bits")
+    number = int(parsed.text)
+    if not field.minimum <= number <= field.maximum:
+        return Fault("range", f"{field.name!r}: {number} is outside {field.minimum}..{field.maximum}")
+    return number
+
+
+def _decimal(field: DecimalField, parsed: object) -> Value | Fault:
+    if not isinstance(parsed, Number):
+        return _wrong_type(field, parsed)
+    if len(parsed.text) > _LONGEST_NUMBER:
+        return Fault("range", f"{field.name!r}: a number of {len(parsed.text)} characters")
+    number = float(parsed.text)
+    if not math.isfinite(number):
+        return Fault("range", f"{field.name!r}: {parsed.text} is not finite")
+    if not field.minimum <= number <= field.maximum:
+        return Fault("range", f"{field.name!r}: {parsed.text} is outside {field.minimum!r}..{field.maximum!r}")
+    if decimal_literal(number, field.decimals, field.exponent) != parsed.text:
+        return Fault("decimals", f"{field.name!r}: {parsed.text} is not written with {field.decimals} decimals")
+    return number + 0.0
+
+
+def _datetime(field: DatetimeField, parsed: object) -> Value | Fault:
+    if not isinstance(parsed, str):
+        return _wrong_type(field, parsed)
+    moment = parse_datetime(parsed, field.format)
+    if moment is None:
+        return Fault("datetime", f"{field.name!r}: {_short(parsed)} is not in the format {field.format}")
+    first, last = parse_datetime(field.minimum, field.format), parse_datetime(field.maximum, field.format)
+    if first is not None and last is not None and not first <= moment <= last:
+        return Fault("range", f"{field.name!r}: {parsed} is outside {field.minimum}..{field.maximum}")
+    return parsed
+
+
+def _text(field: TextField, parsed: object) -> Value | Fault:
+    if not isinstance(parsed, str):
+        return _wrong_type(field, parsed)
+    if len(parsed) > field.max_characters:
+        return Fault("length", f"{field.name!r}: {len(parsed)} characters, at most {field.max_characters}")
+    if any("\ud800" <= character <= "\udfff" for character in parsed):
+        return Fault("type", f"{field.name!r}: half of a surrogate pair")
+    return parsed
+
+
+def _constant(field: ConstantField, parsed: object) -> Value | Fault:
+    value: object = parsed
+    if isinstance(parsed, Number) and not isinstance(field.value, bool | str):
+        value = float(parsed.text) if isinstance(field.value, float) else parsed.text
+        expected: object = field.value if isinstance(field.value, float) else str(field.value)
+    else:
+        expected = field.value
+    if isinstance(parsed, Number) == isinstance(field.value, bool | str) or value != expected:
+        return Fault("constant", f"{field.name!r} is always {field.value!r}")
+    return field.value
+
+
+def _wrong_type(field: Field, parsed: object) -> Fault:
+    shown = parsed.text if isinstance(parsed, Number) else parsed
+    return Fault("type", f"{field.name!r} is {field.kind}, got {_short(shown)}")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+@lru_cache(maxsize=4096)
+def _known(values: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(values)

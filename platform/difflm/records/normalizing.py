@@ -1,0 +1,129 @@
+"""Normalising: the nearest column that a field allows, and what had to change for it."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from difflm.records.columns import arrow_type
+from difflm.records.dates import parse_datetime
+from difflm.records.fields import (
+    BooleanField,
+    CategoricalField,
+    ConstantField,
+    DatetimeField,
+    DecimalField,
+    Field,
+    IntegerField,
+    TextField,
+)
+from difflm.records.literals import decimal_literal, dictionary_of
+from difflm.records.notices import Notice, NoticeCode, Reporter, ignore
+from difflm.records.values import Value
+
+
+def normalize_column(column: pa.ChunkedArray, field: Field, *, report: Reporter = ignore) -> pa.ChunkedArray:
+    """A canonical column with every value inside what training has seen.
+
+    Numbers and dates are clipped and rounded, unseen categories become missing (or the most frequent one where nothing is ever missing), long
+    texts are cut, and missing values in a column that never had any become its median, most frequent or first value. Each
+    change is reported with its count.
+    """
+    filled = _fill(column, field, report)
+    match field:
+        case IntegerField() | DecimalField():
+            return _clip(filled, field, report)
+        case CategoricalField():
+            known = pa.array(field.values, pa.string())
+            unseen = pc.and_kleene(pc.invert(pc.is_in(filled, value_set=known)), pc.is_valid(filled))
+            stand_in = None if field.nullable else field.values[0]
+            return _replace(filled, unseen, stand_in, field, "category", report)
+        case DatetimeField():
+            return _clip_dates(filled, field, report)
+        case TextField():
+            long = pc.greater(pc.utf8_length(filled), field.max_characters)
+            _tell(long, field, "length", f"cut to {field.max_characters} characters", report)
+            return pc.utf8_slice_codeunits(filled, 0, field.max_characters)
+        case ConstantField():
+            return _replace(filled, pc.not_equal(filled, _scalar(field, field.value)), field.value, field, "category", report)
+        case BooleanField():
+            return filled
+
+
+def _fill(column: pa.ChunkedArray, field: Field, report: Reporter) -> pa.ChunkedArray:
+    if field.nullable or column.null_count == 0:
+        return column
+    return _replace(column, pc.is_null(column), _stand_in(field), field, "missing", report)
+
+
+def _stand_in(field: Field) -> Value:
+    match field:
+        case IntegerField() | DecimalField():
+            return field.median
+        case CategoricalField():
+            return field.values[0]
+        case BooleanField():
+            true = field.counts[0] >= field.counts[1]
+            return true if field.stored == "boolean" else (field.true_text if true else field.false_text)
+        case DatetimeField():
+            return field.minimum
+        case TextField():
+            return ""
+        case ConstantField():
+            return field.value
+
+
+def _clip(column: pa.ChunkedArray, field: IntegerField | DecimalField, report: Reporter) -> pa.ChunkedArray:
+    if isinstance(field, DecimalField):
+        column = _round(column, field)
+    low, high = _scalar(field, field.minimum), _scalar(field, field.maximum)
+    outside = pc.or_(pc.less(column, low), pc.greater(column, high))
+    _tell(outside, field, "range", f"clipped to {field.minimum}..{field.maximum}", report)
+    return pc.if_else(pc.less(column, low), low, pc.if_else(pc.greater(column, high), high, column))
+
+
+def _round(column: pa.ChunkedArray, field: DecimalField) -> pa.ChunkedArray:
+    """Round as the literal does, distinct values once: reading a literal back gives exactly this number."""
+    codes, values = dictionary_of(column)
+    rounded = np.array(
+        [float(decimal_literal(float(value), field.decimals, field.exponent)) for value in values if value is not None]
+    )
+    gone = np.array([code is None for code in codes], dtype=bool)
+    picked = rounded[np.array([code or 0 for code in codes], dtype=np.int64)] if len(rounded) else np.zeros(len(codes))
+    return pa.chunked_array([pa.array(picked, pa.float64(), mask=gone)])
+
+
+def _clip_dates(column: pa.ChunkedArray, field: DatetimeField, report: Reporter) -> pa.ChunkedArray:
+    first, last = parse_datetime(field.minimum, field.format), parse_datetime(field.maximum, field.format)
+    codes, values = dictionary_of(column)
+    nearest: list[Value] = []
+    for value in values:
+        moment = parse_datetime(str(value), field.format)
+        if moment is None or first is None or last is None:
+            nearest.append(None if field.nullable else field.minimum)
+        else:
+            nearest.append(field.minimum if moment < first else field.maximum if moment > last else value)
+    result = pa.chunked_array([pa.array([None if code is None else nearest[code] for code in codes], pa.string())])
+    changed = pc.fill_null(pc.not_equal(result, column), True)
+    _tell(
+        pc.and_(changed, pc.is_valid(column)), field, "range", f"brought into {field.minimum}..{field.maximum}", report
+    )
+    return result
+
+
+def _replace(
+    column: pa.ChunkedArray, mask: pa.ChunkedArray, value: Value, field: Field, code: NoticeCode, report: Reporter
+) -> pa.ChunkedArray:
+    _tell(mask, field, code, f"replaced by {'a missing value' if value is None else repr(value)}", report)
+    return pc.if_else(pc.fill_null(mask, False), _scalar(field, value), column)
+
+
+def _tell(mask: pa.ChunkedArray, field: Field, code: NoticeCode, what: str, report: Reporter) -> None:
+    count = pc.sum(mask).as_py() or 0
+    if count:
+        report(Notice(column=field.name, code=code, count=count, message=f"{count} values were {what}"))
+
+
+def _scalar(field: Field, value: Value) -> Any:
+    return pa.scalar(value, arrow_type(field))
