@@ -17,10 +17,26 @@ JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | Non
 
 
 def peak_rss_mib() -> float:
-    """Largest resident memory of this process so far, in MiB (children are not counted)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    unit = 1 if sys.platform == "darwin" else 1024
-    return peak * unit / 2**20
+    """Largest resident memory of this process in MiB, since it started or since ``reset_peak_rss``.
+
+    Children are not counted. Read from Linux's own high-water mark, elsewhere from ``getrusage``.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak * (1 if sys.platform == "darwin" else 1024) / 2**20
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
+
+
+def reset_peak_rss() -> bool:
+    """Let the high-water mark start again from the present memory; False where the system offers no way."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
 
 
 def host_facts() -> dict[str, JSON]:
