@@ -1,0 +1,74 @@
+"""What every evaluator returns: scores that are numbers or say why there is none, and the details behind them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+from difflm.errors import EvaluationError
+
+# what json.dumps writes and json.loads reads back unchanged
+JSON = None | bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"]
+Direction = Literal["lower", "higher", "target"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """One number with all that is needed to read it.
+
+    Either `value` is a finite number and `undefined_because` is None, or `value` is None and `undefined_because` says
+    why in one sentence. `baseline` is the same score for real data (the test split in the place of the synthetic table,
+    or the model trained on real data): what a perfect generator would get.
+
+    Raises:
+        EvaluationError: when a number is not finite, or when a value and a reason are both given or both missing.
+    """
+
+    name: str
+    title: str
+    meaning: str
+    value: float | None
+    direction: Direction
+    unit: str = ""
+    bounds: tuple[float | None, float | None] = (None, None)
+    ideal: float | None = None
+    standard_error: float | None = None
+    baseline: float | None = None
+    baseline_label: str | None = None
+    undefined_because: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse NaN, infinities and half-defined scores."""
+        for label in ("value", "ideal", "standard_error", "baseline"):
+            number = getattr(self, label)
+            if number is not None and not math.isfinite(number):
+                raise EvaluationError(
+                    f"score {self.name!r}: {label} is {number}; a score is a finite number, or undefined with a reason"
+                )
+        if (self.value is None) == (self.undefined_because is None):
+            raise EvaluationError(
+                f"score {self.name!r}: value={self.value} with undefined_because={self.undefined_because!r}; "
+                "give exactly one of the two"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """The scores of one evaluator and, in `details`, the JSON that explains and pictures them."""
+
+    name: str
+    scores: tuple[Score, ...]
+    details: Mapping[str, JSON] = field(default_factory=dict)
+
+    def score(self, name: str) -> Score:
+        """Return the score called `name`; EvaluationError names the ones there are."""
+        for score in self.scores:
+            if score.name == name:
+                return score
+        known = ", ".join(score.name for score in self.scores)
+        raise EvaluationError(f"evaluation {self.name!r} has no score {name!r}; it has: {known}")
+
+    def to_json(self) -> dict[str, JSON]:
+        """The evaluation as plain JSON values."""
+        scores: list[JSON] = [{**asdict(score), "bounds": list(score.bounds)} for score in self.scores]
+        return {"name": self.name, "scores": scores, "details": dict(self.details)}

@@ -1,0 +1,188 @@
+"""Columns as the evaluators see them: numbers, categories or text lengths, read from a table by its schema.
+
+| schema kind                       | read as                                                               |
+|-----------------------------------|-----------------------------------------------------------------------|
+| integer, decimal                  | float64 numbers, NaN where missing                                    |
+| datetime                          | float64 seconds since 1970 (UTC where the text names no zone)         |
+| categorical, boolean, constant    | text, None where missing; booleans in the source's spelling           |
+| text                              | text, None where missing; compared by its length in characters        |
+
+A column whose values cannot be read as its schema kind is an error naming the column, never a guess.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from difflm.errors import DataError
+from difflm.records.schema import BooleanField, ConstantField, DatetimeField, Field, RecordSchema
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+Kind = Literal["numeric", "category", "text"]
+
+_KINDS: Mapping[str, Kind] = {
+    "integer": "numeric",
+    "decimal": "numeric",
+    "datetime": "numeric",
+    "categorical": "category",
+    "boolean": "category",
+    "constant": "category",
+    "text": "text",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of one table. `numbers_N` holds numbers or text lengths; `labels_N` holds categories or text."""
+
+    name: str
+    kind: Kind
+    numbers_N: FloatArray
+    labels_N: tuple[str | None, ...]
+
+    @property
+    def missing_N(self) -> npt.NDArray[np.bool_]:
+        """True where the value is missing."""
+        if self.kind == "category":
+            return np.array([label is None for label in self.labels_N], dtype=bool)
+        return np.isnan(self.numbers_N)
+
+    @property
+    def present(self) -> FloatArray:
+        """The numbers (or lengths) that are not missing."""
+        return self.numbers_N[~np.isnan(self.numbers_N)]
+
+
+Columns = Mapping[str, Column]
+
+
+def column_kind(schema_field: Field) -> Kind:
+    """How the evaluators treat a schema field."""
+    return _KINDS[schema_field.kind]
+
+
+def read_columns(table: pa.Table, schema: RecordSchema, role: str) -> dict[str, Column]:
+    """Read every column of `table` as its schema field asks, in schema order; `role` names the table in errors.
+
+    Raises:
+        DataError: columns missing, unknown or doubled; values that are not of the schema's kind; infinite numbers.
+    """
+    names = list(table.column_names)
+    missing = [name for name in schema.names if name not in names]
+    unknown = [name for name in names if name not in schema.names]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    for label, wrong in (("lacks", missing), ("has unknown", unknown), ("repeats", doubled)):
+        if wrong:
+            listed = ", ".join(map(repr, wrong[:5])) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+            raise DataError(f"{role} table {label} column {listed}; give it exactly the columns of the schema")
+    return {field.name: _read_column(table.column(field.name), field, role) for field in schema.fields}
+
+
+def _read_column(array: pa.ChunkedArray, field: Field, role: str) -> Column:
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    kind = column_kind(field)
+    where = f"{role} table, column {field.name!r}"
+    if isinstance(field, DatetimeField):
+        return Column(name=field.name, kind=kind, numbers_N=_seconds(array, field.format, where), labels_N=())
+    if kind == "numeric":
+        return Column(name=field.name, kind=kind, numbers_N=_numbers(array, where), labels_N=())
+    labels = _labels(array, field, where)
+    lengths = np.array(
+        [np.nan if text is None else len(text) for text in labels] if kind == "text" else [], dtype=float
+    )
+    return Column(name=field.name, kind=kind, numbers_N=lengths, labels_N=labels)
+
+
+def _numbers(array: pa.ChunkedArray, where: str) -> FloatArray:
+    """Numbers as float64; text is accepted where every value is a number."""
+    if pa.types.is_boolean(array.type) or pa.types.is_temporal(array.type):
+        raise DataError(f"{where} has type {array.type} but the schema says numbers; convert it")
+    try:
+        cast = pc.cast(array, pa.float64(), safe=False)
+        numbers: FloatArray = cast.to_numpy(zero_copy_only=False).astype(np.float64)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(
+            f"{where} should hold numbers but has type {array.type}: {_one_line(error)}; mend it"
+        ) from error
+    mask_N = array.is_null().to_numpy(zero_copy_only=False).astype(bool)
+    infinite = int(np.isinf(numbers).sum())
+    if infinite:
+        raise DataError(f"{where} has {infinite} infinite numbers; leave those cells empty or drop the rows")
+    numbers[mask_N] = np.nan
+    return numbers
+
+
+def constant_label(value: str | int | float | bool) -> str:
+    """How the value of a constant column is spelled as a category: numbers as floats, so that 1 and 1.0 are equal."""
+    return repr(float(value)) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def _labels(array: pa.ChunkedArray, field: Field, where: str) -> tuple[str | None, ...]:
+    if isinstance(field, ConstantField) and not isinstance(field.value, str):
+        if isinstance(field.value, bool):
+            return tuple(None if value is None else str(value) for value in array.to_pylist())
+        return tuple(None if np.isnan(value) else repr(value) for value in _numbers(array, where).tolist())
+    if pa.types.is_boolean(array.type):
+        if not isinstance(field, BooleanField):
+            raise DataError(f"{where} has type bool but the schema says {field.kind}; give the source's text")
+        spelling = {True: field.true_text, False: field.false_text, None: None}
+        return tuple(spelling[value] for value in array.to_pylist())
+    if pa.types.is_floating(array.type) or pa.types.is_temporal(array.type) or pa.types.is_nested(array.type):
+        raise DataError(f"{where} has type {array.type} but the schema says {field.kind}; give the source's text")
+    try:
+        return tuple(pc.cast(array, pa.string()).to_pylist())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(f"{where} should hold text but has type {array.type}: {_one_line(error)}; mend it") from error
+
+
+def _seconds(array: pa.ChunkedArray, text_format: str, where: str) -> FloatArray:
+    """Date and time as seconds since 1970-01-01; each distinct value is parsed once."""
+    if not (
+        pa.types.is_temporal(array.type)
+        or pa.types.is_string(array.type)
+        or pa.types.is_large_string(array.type)
+        or pa.types.is_null(array.type)
+    ):
+        raise DataError(f"{where} has type {array.type} but the schema says date or time ({text_format}); convert it")
+    values = array.to_pylist()
+    seconds: dict[object, float] = {None: np.nan}
+    for value in set(values) - {None}:
+        try:
+            moment = datetime.strptime(value, text_format) if isinstance(value, str) else value
+        except ValueError as error:
+            raise DataError(f"{where} has {value!r}, which is not of the form {text_format}; mend it") from error
+        seconds[value] = timestamp(moment, where)
+    return np.array([seconds[value] for value in values], dtype=np.float64)
+
+
+def timestamp(moment: object, where: str) -> float:
+    """Seconds since 1970-01-01 of a date or time, taken as UTC where it names no zone; DataError for anything else."""
+    if isinstance(moment, datetime):
+        zoned = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+        return (zoned - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
+    if isinstance(moment, date):
+        return float((moment - date(1970, 1, 1)).days * 86_400)
+    raise DataError(f"{where} holds {type(moment).__name__} values, which are no date or time; convert it")
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
+def category_codes(*columns: Column) -> tuple[list[str | None], list[IntArray]]:
+    """Number the categories (missing is one of them) that occur in any of the columns; codes follow first
+    appearance."""
+    numbering: dict[str | None, int] = {}
+    codes = [
+        np.fromiter((numbering.setdefault(label, len(numbering)) for label in column.labels_N), dtype=np.int64)
+        for column in columns
+    ]
+    return list(numbering), codes

@@ -1,0 +1,142 @@
+"""The evaluation of one synthetic table: every score, against the real splits, in one report."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from difflm.errors import DataError
+from difflm.records.schema import RecordSchema
+from difflm_evaluators.base import JSON, Evaluation, Score
+from difflm_evaluators.columns import column_kind, read_columns
+from difflm_evaluators.marginals import evaluate_marginals
+from difflm_evaluators.pairs import evaluate_pairs
+from difflm_evaluators.privacy import PrivacyConfig, evaluate_privacy
+from difflm_evaluators.utility import UtilityConfig, evaluate_utility
+from difflm_evaluators.validity import SynthesisAccount, evaluate_validity
+
+REPORT_SCHEMA_VERSION = 1
+Progress = Callable[[str, int, int], None]
+
+
+class EvaluationConfig(BaseModel):
+    """What to evaluate; `utility` or `privacy` set to None leaves that evaluator out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    utility: UtilityConfig | None = UtilityConfig()
+    privacy: PrivacyConfig | None = PrivacyConfig()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealSplits:
+    """The real tables. `validation` is counted only; without a `test` split what needs unseen rows is undefined."""
+
+    train: pa.Table
+    test: pa.Table | None = None
+    validation: pa.Table | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationReport:
+    """All evaluations of one synthetic table; holds no rows, only counts, shares and the names of columns and
+    categories."""
+
+    evaluations: tuple[Evaluation, ...]
+    rows: Mapping[str, int]
+    columns: Mapping[str, str]
+    target: str | None
+    task: str | None
+    config: Mapping[str, JSON]
+    seconds: Mapping[str, float]
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """Every score, in the order of the evaluations."""
+        return tuple(score for evaluation in self.evaluations for score in evaluation.scores)
+
+    def evaluation(self, name: str) -> Evaluation | None:
+        """The evaluation called `name`, None when it was left out."""
+        return next((evaluation for evaluation in self.evaluations if evaluation.name == name), None)
+
+    def score(self, name: str) -> Score | None:
+        """The score called `name`, None when its evaluation was left out."""
+        return next((score for score in self.scores if score.name == name), None)
+
+    def to_json(self) -> dict[str, JSON]:
+        """The report as plain JSON values, with the version of this layout."""
+        return {
+            "schema_version": REPORT_SCHEMA_VERSION,
+            "rows": dict(self.rows),
+            "columns": dict(self.columns),
+            "target": self.target,
+            "task": self.task,
+            "config": dict(self.config),
+            "evaluations": [evaluation.to_json() for evaluation in self.evaluations],
+            "seconds": dict(self.seconds),
+        }
+
+
+def evaluate_table(
+    synthetic: pa.Table,
+    splits: RealSplits,
+    schema: RecordSchema,
+    config: EvaluationConfig,
+    *,
+    account: SynthesisAccount | None = None,
+    progress: Progress | None = None,
+) -> EvaluationReport:
+    """Score `synthetic` against the real splits.
+
+    `progress(name, done, total)` is called before each part and once more at the end.
+
+    Raises:
+        DataError: a table without rows, a column set that is not the schema's, or values that are not of the schema's
+            kind; the message names the table and the column.
+    """
+    for role, table in (("synthetic", synthetic), ("real training", splits.train)):
+        if table.num_rows == 0:
+            raise DataError(f"{role} table has no rows; there is nothing to evaluate")
+    synthetic_columns = read_columns(synthetic, schema, "synthetic")
+    train = read_columns(splits.train, schema, "real training")
+    has_test = splits.test is not None and splits.test.num_rows > 0
+    test = read_columns(splits.test, schema, "real test") if has_test else None
+    parts: list[tuple[str, Callable[[], Evaluation]]] = [
+        ("validity", lambda: evaluate_validity(synthetic_columns, test, schema, account)),
+        ("marginals", lambda: evaluate_marginals(synthetic_columns, train, test)),
+        ("pairs", lambda: evaluate_pairs(synthetic_columns, train, test)),
+    ]
+    utility, privacy = config.utility, config.privacy
+    if utility is not None:
+        parts.append(("utility", lambda: evaluate_utility(synthetic_columns, train, test, schema, utility)))
+    if privacy is not None:
+        parts.append(("privacy", lambda: evaluate_privacy(synthetic_columns, train, test, schema, privacy)))
+    evaluations, seconds = _run(parts, progress)
+    tables = {"train": splits.train, "validation": splits.validation, "test": splits.test, "synthetic": synthetic}
+    return EvaluationReport(
+        evaluations=tuple(evaluations),
+        rows={name: table.num_rows if table is not None else 0 for name, table in tables.items()},
+        columns={field.name: f"{field.kind} ({column_kind(field)})" for field in schema.fields},
+        target=schema.target,
+        task=schema.task,
+        config=config.model_dump(mode="json"),
+        seconds=seconds,
+    )
+
+
+def _run(
+    parts: list[tuple[str, Callable[[], Evaluation]]], progress: Progress | None
+) -> tuple[list[Evaluation], dict[str, float]]:
+    evaluations: list[Evaluation] = []
+    seconds: dict[str, float] = {}
+    for done, (name, evaluate) in enumerate(parts):
+        if progress is not None:
+            progress(name, done, len(parts))
+        started = time.perf_counter()
+        evaluations.append(evaluate())
+        seconds[name] = round(time.perf_counter() - started, 3)
+    if progress is not None:
+        progress("done", len(parts), len(parts))
+    return evaluations, seconds
