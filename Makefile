@@ -1,0 +1,52 @@
+# Each target makes its own environment in .venv, once, and says what it does.
+#   make demo    a table in, a scored synthetic table and a report out
+#   make test    every test but those that need an accelerator
+#   make check   formatting, lint, types and import directions
+#   make bench   the measured figures of the README; see tests/benchmarks
+#
+# PYTHON        the interpreter to make .venv with (3.11 or newer)
+# PIP_OPTIONS   passed to pip; for machines without a GPU, smaller wheels of torch:
+#               make demo PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"
+
+PYTHON ?= python3
+PIP_OPTIONS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test check bench install
+.DEFAULT_GOAL := demo
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "==> installing into $(VENV) (a few minutes the first time)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed, found $$($(PYTHON) --version); give make PYTHON=python3.11"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt $(PIP_OPTIONS) --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	@echo "==> running the preset 'demo': prepare, train, synthesize, evaluate"
+	@$(BIN)/difflm run demo
+
+test: $(STAMP)
+	@echo "==> running the tests"
+	@$(BIN)/python -m pytest
+
+check: $(STAMP)
+	@echo "==> formatting"
+	@$(BIN)/ruff format --check .
+	@echo "==> lint"
+	@$(BIN)/ruff check .
+	@echo "==> types"
+	@$(BIN)/mypy
+	@echo "==> import directions"
+	@$(BIN)/lint-imports
+
+bench: $(STAMP)
+	@echo "==> measuring; this takes hours, see tests/benchmarks/README.md"
+	@$(BIN)/python -m pytest tests/benchmarks -o addopts="--import-mode=importlib -s"
