@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 import pyarrow as pa
 
@@ -25,11 +25,19 @@ __all__ = [
 ]
 
 RejectionReason: TypeAlias = Literal[
-    "not_json", "not_an_object", "keys", "type", "missing", "range", "decimals", "category", "datetime", "length", "constant"
+    "not_json",
+    "not_an_object",
+    "keys",
+    "type",
+    "missing",
+    "range",
+    "decimals",
+    "category",
+    "datetime",
+    "length",
+    "constant",
 ]
-REJECTION_REASONS: tuple[RejectionReason, ...] = (
-    "not_json", "not_an_object", "keys", "type", "missing", "range", "decimals", "category", "datetime", "length", "constant",
-)  # fmt: skip
+REJECTION_REASONS: tuple[RejectionReason, ...] = get_args(RejectionReason)
 
 
 class Segment(NamedTuple):
@@ -78,8 +86,8 @@ class NormalizedTable:
 class RecordCodec(Protocol):
     """Records to text and back.
 
-    `decode(encode(record)) == Accepted(record=record)` for every normalised record; `"".join(s.text for s in segments(record))`
-    is `encode(record)`. The column-wise methods serve whole tables: row i of a table encodes as
+    `decode(encode(record)) == Accepted(record=record)` for every normalised record, and the texts of `segments(record)`
+    joined are `encode(record)`. The column-wise methods serve whole tables: row i of a table encodes as
     `fixed[0] + literals[0][i] + fixed[1] + ... + literals[-1][i] + fixed[-1]`.
     """
 
@@ -87,7 +95,10 @@ class RecordCodec(Protocol):
     def schema(self) -> RecordSchema: ...
 
     def encode(self, record: Record) -> str:
-        """One line of text. Lenient: values outside the training ranges are written as they are. SchemaError for a wrong type."""
+        """One line of text. Lenient: values outside the training ranges are written as they are.
+
+        SchemaError for wrong keys or a value of the wrong type.
+        """
 
     def decode(self, text: str) -> Decoded:
         """Strict, and never raises."""
@@ -108,7 +119,7 @@ class RecordCodec(Protocol):
         """The same for a table, column by column."""
 
     def records_of(self, table: pa.Table) -> Iterator[Record]:
-        """Rows of a table as records, unchanged in value."""
+        """Rows of a table as records, in canonical values (see `columns.conform_table`)."""
 
     def table_of(self, records: Iterable[Record]) -> pa.Table:
         """Records as a table in the canonical types, booleans in the source's spelling."""

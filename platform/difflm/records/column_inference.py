@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from difflm.records.columns import INTEGER_PATTERN, as_text, is_decimal, parse_decimals
+from difflm.records.columns import INTEGER_PATTERN, as_text, is_decimal, parse_decimals, round_decimals
 from difflm.records.dates import bounds, find_format
 from difflm.records.fields import (
     BooleanField,
@@ -22,12 +22,13 @@ from difflm.records.fields import (
 )
 from difflm.records.literals import decimal_literal
 from difflm.records.notices import Notice, NoticeCode, Reporter
-from difflm.records.numbers import decimal_form, widest
+from difflm.records.numbers import DecimalForm, decimal_form, decimal_places
 
 _BOOLEAN_PAIRS = {("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"), ("on", "off")}
 _NOT_FINITE = r"(?i)^[+-]?inf(inity)?$"
 _SMALLEST_IDENTIFIER = 20
 _MOSTLY_MISSING = 0.95
+_WHOLE_LIMIT = 1e15
 
 
 class InferenceLimits(Protocol):
@@ -47,6 +48,8 @@ class InferenceLimits(Protocol):
     def significant_digits(self) -> int: ...
     @property
     def max_decimals(self) -> int | None: ...
+    @property
+    def rounded_share(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,36 +159,39 @@ def _decimal(column: Column, limits: InferenceLimits, report: Reporter) -> Field
     numbers = parse_decimals(pa.chunked_array([column.distinct])).combine_chunks().to_numpy()
     if len(np.unique(numbers)) == 1 and not column.missing:
         return ConstantField(name=column.name, value=float(numbers[0]) + 0.0)
-    whole = bool(np.all(numbers == np.floor(numbers))) and float(np.abs(numbers).max()) < 1e15
-    if whole:
-        decimals, exponent = 0, 0
-        if any("." in text for text in column.distinct[:100].to_pylist()) and not pa.types.is_floating(column.source):
-            _tell(column, "whole_decimals", column.rows, "decimals are always zero and are left out", report)
+    counts = column.counts.to_numpy()
+    if np.all(numbers == np.floor(numbers)) and np.abs(numbers).max() < _WHOLE_LIMIT:
+        form = DecimalForm(0, 0)
+        _tell(column, "whole_decimals", column.rows, "fractions are always zero and are left out", report)
     else:
-        decimals, exponent, rounded = decimal_form(
-            widest(column.distinct),
-            numbers.tolist(),
+        form = decimal_form(
+            decimal_places(column.distinct),
+            numbers,
+            counts,
             exact_digits=limits.exact_digits,
             significant_digits=limits.significant_digits,
             max_decimals=limits.max_decimals,
+            rounded_share=limits.rounded_share,
         )
-        if rounded:
-            unit = f"{decimals} decimals" if exponent == 0 else f"{decimals} decimals in units of 1e{exponent}"
-            _tell(column, "rounded", column.rows - column.missing, f"numbers are rounded to {unit}", report)
 
     def printed(number: float) -> float:
-        return float(decimal_literal(float(number), decimals, exponent))
+        return float(decimal_literal(number, form.decimals, form.exponent))
 
+    kept = round_decimals(pa.chunked_array([numbers]), form.decimals, form.exponent).to_numpy() == numbers
+    rounded = int(counts[~kept].sum())
+    if rounded:
+        unit = f"{form.decimals} decimals" + (f" in units of 1e{form.exponent}" if form.exponent else "")
+        _tell(column, "rounded", rounded, f"{rounded} numbers are rounded to {unit}", report)
     return DecimalField(
         name=column.name,
         nullable=column.missing > 0,
         missing_share=column.missing / column.rows,
-        minimum=printed(numbers.min()),
-        maximum=printed(numbers.max()),
-        median=printed(numbers[_median_index(numbers, column.counts)]),
+        minimum=printed(float(numbers.min())),
+        maximum=printed(float(numbers.max())),
+        median=printed(float(numbers[_median_index(numbers, column.counts)])),
         distinct=len(np.unique(numbers)),
-        decimals=decimals,
-        exponent=exponent,
+        decimals=form.decimals,
+        exponent=form.exponent,
     )
 
 
@@ -232,9 +238,8 @@ def _text(
     column: Column, limits: InferenceLimits, kind: Literal["categorical", "text"] | None, report: Reporter
 ) -> Field:
     if kind == "categorical" or (kind is None and _is_categorical(column, limits)):
-        order = sorted(
-            zip(column.distinct.to_pylist(), column.counts.to_pylist(), strict=True), key=lambda item: (-item[1], item[0])
-        )
+        counted = zip(column.distinct.to_pylist(), column.counts.to_pylist(), strict=True)
+        order = sorted(counted, key=lambda item: (-item[1], item[0]))
         return CategoricalField(
             name=column.name,
             nullable=column.missing > 0,
@@ -246,7 +251,8 @@ def _text(
     too_long = pc.greater(lengths, limits.text_max_characters)
     above = pc.sum(column.counts.filter(too_long)).as_py()
     if above:
-        _tell(column, "long_text", above, f"{above} texts are longer than {limits.text_max_characters} characters", report)
+        message = f"{above} texts are longer than {limits.text_max_characters} characters"
+        _tell(column, "long_text", above, message, report)
     present = column.rows - column.missing
     return TextField(
         name=column.name,

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.errors import DataError
 from difflm.records.fields import BooleanField, ConstantField, DecimalField, Field, IntegerField
+from difflm.records.literals import decimal_literal
 from difflm.records.notices import Notice, Reporter, ignore
 from difflm.records.record_schema import RecordSchema
 
@@ -16,6 +18,7 @@ DECIMAL_PATTERN = r"^[+-]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][+-]?[0-9]+)?$"
 DIGIT_PATTERN = r"^[+-]?\.?[0-9]"
 INT64_MAX = 2**63 - 1
 INT64_MIN = -(2**63)
+_EXACT_WHOLE = 2.0**53
 
 
 def arrow_type(field: Field) -> pa.DataType:
@@ -43,18 +46,18 @@ def arrow_schema(schema: RecordSchema) -> pa.Schema:
 
 
 def conform_table(table: pa.Table, schema: RecordSchema, *, report: Reporter = ignore) -> pa.Table:
-    """The schema's columns of `table`, in order, in canonical types; values keep what they say, even outside training ranges.
+    """The schema's columns of `table`, in order, in canonical types.
 
-    Values that a column's kind cannot hold (text in a number column) become missing and are reported with their count. DataError for a missing
-    column. A table that is canonical already comes back as it is.
+    Decimals are rounded to what their field prints; all else keeps what it says, even outside the training ranges.
+    Values that a column's kind cannot hold (text in a number column) become missing and are reported with their count.
+    DataError for a missing column. Conforming a second time changes nothing.
     """
     wanted = arrow_schema(schema)
-    if table.schema.equals(wanted, check_metadata=False):
-        return table
     columns = []
     for field in schema.fields:
         if field.name not in table.column_names:
-            raise DataError(f"the table has no column {field.name!r}; it has {', '.join(map(repr, table.column_names))}")
+            known = ", ".join(map(repr, table.column_names))
+            raise DataError(f"the table has no column {field.name!r}; it has {known}")
         columns.append(conform_column(table.column(field.name), field, report=report))
     return pa.Table.from_arrays(columns, schema=wanted)
 
@@ -62,6 +65,8 @@ def conform_table(table: pa.Table, schema: RecordSchema, *, report: Reporter = i
 def conform_column(column: pa.ChunkedArray, field: Field, *, report: Reporter = ignore) -> pa.ChunkedArray:
     """One column in its canonical type; what cannot be read becomes missing and is reported."""
     wanted = arrow_type(field)
+    if column.type == wanted and pa.types.is_floating(wanted):
+        return _printed(pc.if_else(pc.is_finite(column), column, pa.scalar(None, wanted)), field)
     if column.type == wanted and not isinstance(field, BooleanField):
         return column
     texts = as_text(column)
@@ -71,7 +76,7 @@ def conform_column(column: pa.ChunkedArray, field: Field, *, report: Reporter = 
         case _ if pa.types.is_integer(wanted):
             converted = _integers(texts, field, report)
         case _ if pa.types.is_floating(wanted):
-            converted = parse_decimals(texts)
+            converted = _printed(parse_decimals(texts), field)
         case _ if pa.types.is_boolean(wanted):
             converted = _by_value(texts, lambda text: {"true": True, "false": False}.get(text.lower()), wanted)
         case _:
@@ -111,6 +116,26 @@ def is_decimal(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.and_(pc.match_substring_regex(texts, DECIMAL_PATTERN), pc.match_substring_regex(texts, DIGIT_PATTERN))
 
 
+def _printed(numbers: pa.ChunkedArray, field: Field) -> pa.ChunkedArray:
+    return round_decimals(numbers, field.decimals, field.exponent) if isinstance(field, DecimalField) else numbers
+
+
+def round_decimals(numbers: pa.ChunkedArray, decimals: int, exponent: int) -> pa.ChunkedArray:
+    """Finite float64 to `decimals` places in units of ten to `exponent`, so that reading the literal back is exact."""
+    missing = numbers.is_null().to_numpy()
+    values = pc.fill_null(numbers, 0.0).to_numpy()
+    if exponent == 0:
+        # Below 2**53 both the whole number and the power of ten are exact doubles, so the quotient is the nearest one.
+        power = 10.0**decimals
+        with np.errstate(over="ignore"):
+            scaled = values * power
+        rounded = np.where(np.abs(scaled) < _EXACT_WHOLE, np.rint(scaled) / power, values) + 0.0
+    else:
+        distinct, places = np.unique(values, return_inverse=True)
+        rounded = np.array([float(decimal_literal(value, decimals, exponent)) for value in distinct.tolist()])[places]
+    return pa.chunked_array([pa.array(rounded, pa.float64(), mask=missing)])
+
+
 def _integers(texts: pa.ChunkedArray, field: Field, report: Reporter) -> pa.ChunkedArray:
     whole = pc.match_substring_regex(texts, INTEGER_PATTERN)
     if pc.all(whole).as_py() is not False:
@@ -135,9 +160,8 @@ def _integers(texts: pa.ChunkedArray, field: Field, report: Reporter) -> pa.Chun
     readable = pc.if_else(is_decimal(texts), texts, pa.scalar(None, pa.string()))
     converted = _by_value(readable, read, pa.int64())
     if rounded:
-        report(
-            Notice(column=field.name, code="rounded", count=rounded, message=f"{rounded} decimals were rounded to whole numbers")
-        )
+        message = f"{rounded} decimals were rounded to whole numbers"
+        report(Notice(column=field.name, code="rounded", count=rounded, message=message))
     return converted
 
 
@@ -163,5 +187,5 @@ def _unreadable(texts: pa.ChunkedArray, converted: pa.ChunkedArray, field: Field
         column=field.name,
         code="unreadable",
         count=lost,
-        message=f"{lost} values are not {field.kind} and count as missing, the first in row {where}: {str(example)[:60]!r}",
+        message=f"{lost} values are not {field.kind} and count as missing; row {where} has {str(example)[:60]!r}",
     )

@@ -8,8 +8,8 @@ from itertools import product
 from typing import Final
 
 _DAYS: Final = (
-    "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%d/%m/%y", "%m/%d/%y",
-    "%d.%m.%y", "%d-%b-%Y", "%d %b %Y", "%d-%b-%y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y",
+    "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%d/%m/%y",
+    "%m/%d/%y", "%d.%m.%y", "%d-%b-%Y", "%d %b %Y", "%d-%b-%y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y",
 )  # fmt: skip
 _TIMES: Final = ("%H:%M:%S", "%H:%M:%S.%f", "%H:%M", "%I:%M %p", "%I:%M:%S %p")
 _ZONES: Final = ("", "Z", "%z", " UTC")
@@ -45,7 +45,7 @@ def find_format(distinct: Sequence[str]) -> str | None:
     if not probes or not all(_LOOKS_LIKE_ONE.fullmatch(text) for text in probes):
         return None
     for format in FORMATS:
-        if all(parse_datetime(text, format) for text in probes) and all(parse_datetime(text, format) for text in distinct):
+        if all(parse_datetime(text, format) for texts in (probes, distinct) for text in texts):
             return format
     return None
 

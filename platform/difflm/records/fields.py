@@ -1,12 +1,13 @@
 """Fields: what one column of a table holds, as fitted on the training split.
 
-Every field has `name`, `nullable` (missing values were seen) and `missing_share` (share of training rows without a value, 0..1).
+Every field has `name`, `nullable` (missing values were seen) and `missing_share` (share of training rows without a value).
 The classes share these by repetition, not by inheritance: each is complete on its own page of `schema.json`.
 """
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field as Option, FiniteFloat
+from pydantic import BaseModel, ConfigDict, FiniteFloat
+from pydantic import Field as Option
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", strict=True)
 Share: TypeAlias = Annotated[float, Option(ge=0.0, le=1.0)]
@@ -30,8 +31,9 @@ class IntegerField(BaseModel):
 class DecimalField(BaseModel):
     """Numbers printed with exactly `decimals` places. Literal: `1.50`.
 
-    `exponent` is 0 in ordinary columns. Columns of very large or very small numbers print every value in units of ten to that
-    power, and the literal ends in it: `1.50000e300`. `minimum`, `maximum` and `median` are rounded to what is printed.
+    `exponent` is 0 in ordinary columns. Columns of very large or very small numbers print every value in units of ten
+    to that power, and the literal ends in it: `1.50000e300`. `minimum`, `maximum` and `median` are rounded to what is
+    printed.
     """
 
     model_config = _FROZEN
@@ -94,7 +96,7 @@ class DatetimeField(BaseModel):
 
 
 class TextField(BaseModel):
-    """Free text. Literal: a JSON string, not ASCII-escaped. `max_characters` counts the value's characters, unescaped."""
+    """Free text. Literal: a JSON string, not ASCII-escaped. `max_characters` counts characters before escaping."""
 
     model_config = _FROZEN
 
@@ -114,7 +116,7 @@ class ConstantField(BaseModel):
     kind: Literal["constant"] = "constant"
     name: str
     nullable: Literal[False] = False
-    missing_share: Literal[0.0] = 0.0
+    missing_share: Annotated[float, Option(ge=0.0, le=0.0)] = 0.0
     value: str | int | FiniteFloat | bool
 
 

@@ -3,7 +3,8 @@
 from typing import Annotated, Literal, TypeAlias
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field as Option
+from pydantic import BaseModel, ConfigDict
+from pydantic import Field as Option
 
 from difflm.errors import DataError, SchemaError
 from difflm.records.column_inference import Column, infer_column
@@ -38,10 +39,12 @@ class SchemaConfig(BaseModel):
     """... and never with more than this many."""
     text_max_characters: Annotated[int, Option(ge=1)] = 2000
     """Cap on `TextField.max_characters`; longer training values are counted and reported."""
-    exact_digits: Annotated[int, Option(ge=1, le=15)] = 12
+    exact_digits: Annotated[int, Option(ge=1, le=15)] = 9
     """Decimals are kept exactly as the source writes them while the widest value has at most this many digits."""
     significant_digits: Annotated[int, Option(ge=6, le=15)] = 6
     """Otherwise this many digits of the column's spread survive."""
+    rounded_share: Annotated[float, Option(ge=0.0, lt=1.0)] = 0.001
+    """This share of rows may be rounded so that a few odd values do not give every row their decimals (reported)."""
     max_decimals: Annotated[int, Option(ge=0, le=15)] | None = None
     """An upper limit on decimals, for shorter records at the price of rounding (reported)."""
     drop_all_missing: bool = False
@@ -52,13 +55,11 @@ class SchemaConfig(BaseModel):
     """A whole-number target with at most this many distinct values is a class."""
 
 
-def infer_schema(
-    table: pa.Table, *, target: str | None = None, config: SchemaConfig | None = None
-) -> RecordSchema:
+def infer_schema(table: pa.Table, *, target: str | None = None, config: SchemaConfig | None = None) -> RecordSchema:
     """The schema of `table`, which must be the training split and nothing else.
 
-    Text columns are looked through: whole numbers, decimals, booleans, dates, categories, free text, in that order. Typed
-    columns keep their type. DataError for an empty table, a column without values, or an unusable target.
+    Text columns are looked through: whole numbers, decimals, booleans, dates, categories, free text, in that order.
+    Typed columns keep their type. DataError for an empty table, a column without values, or an unusable target.
     """
     config = config or SchemaConfig()
     _check_table(table, target, config)
@@ -107,7 +108,9 @@ def _task(fields: list[Field], target: str, config: SchemaConfig) -> Task:
         case ConstantField():
             raise DataError(f"target {target!r} is {field.value!r} in every training row; choose another target")
         case TextField() | DatetimeField():
-            raise DataError(f"target {target!r} is {field.kind}, which is neither a class nor a number; choose another target")
+            raise DataError(
+                f"target {target!r} is {field.kind}, which is neither a class nor a number; choose another target"
+            )
         case None:
             raise DataError(f"target {target!r} has no value in the training split; choose another target")
     if config.task == "regression" and not isinstance(field, IntegerField | DecimalField):

@@ -96,12 +96,13 @@ class JsonRecordCodec:
         notices: list[Notice] = []
         conformed = conform_table(table, self._schema, report=notices.append)
         columns = [
-            normalize_column(conformed.column(i), field, report=notices.append) for i, field in enumerate(self._schema.fields)
+            normalize_column(conformed.column(i), field, report=notices.append)
+            for i, field in enumerate(self._schema.fields)
         ]
         return NormalizedTable(table=pa.Table.from_arrays(columns, schema=conformed.schema), notices=tuple(notices))
 
     def records_of(self, table: pa.Table) -> Iterator[Record]:
-        """Rows as records, values unchanged (not rounded, not clipped)."""
+        """Rows as records, in canonical values: decimals as printed, nothing clipped."""
         names = self._schema.names
         for batch in conform_table(table, self._schema).to_batches(max_chunksize=_BATCH_ROWS):
             columns = [_values(field, batch.column(i)) for i, field in enumerate(self._schema.fields)]
@@ -109,11 +110,12 @@ class JsonRecordCodec:
                 yield dict(zip(names, row, strict=True))
 
     def table_of(self, records: Iterable[Record]) -> pa.Table:
-        """A table in canonical types, booleans in the source's spelling; DataError naming row and column for a wrong value."""
+        """A table in canonical types, booleans in the source's spelling; DataError naming row and column of a wrong value."""
         columns: list[list[Value]] = [[] for _ in self._schema.fields]
         for row, record in enumerate(records):
             if tuple(record) != self._schema.names:
-                raise DataError(f"record {row} has the keys {list(record)}, expected {list(self._schema.names)} in this order")
+                expected = list(self._schema.names)
+                raise DataError(f"record {row} has the keys {list(record)}, expected {expected} in this order")
             for column, value in zip(columns, record.values(), strict=True):
                 column.append(value)
         arrays = [_array(field, values) for field, values in zip(self._schema.fields, columns, strict=True)]
@@ -133,7 +135,9 @@ def _not_a_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_Pairs, parse_float=Number, parse_int=Number, parse_constant=_not_a_number)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_Pairs, parse_float=Number, parse_int=Number, parse_constant=_not_a_number
+)
 
 
 def _key_fault(keys: tuple[str, ...], names: tuple[str, ...]) -> str:
@@ -155,7 +159,8 @@ def _values(field: Field, column: pa.Array) -> list[Value]:
 def _array(field: Field, values: list[Value]) -> pa.Array:
     for row, value in enumerate(values):
         if value is not None and not _holds(field, value):
-            raise DataError(f"record {row}, column {field.name!r} ({field.kind}): cannot hold {str(value)[:60]!r}; give its type or None")
+            place = f"record {row}, column {field.name!r} ({field.kind})"
+            raise DataError(f"{place}: cannot hold {str(value)[:60]!r}; give a value of its kind or None")
     if isinstance(field, BooleanField) and field.stored == "text":
         spelling: Mapping[Value, Value] = {True: field.true_text, False: field.false_text, None: None}
         values = [spelling[value] for value in values]

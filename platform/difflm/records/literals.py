@@ -40,7 +40,7 @@ def decimal_literal(value: float, decimals: int, exponent: int = 0) -> str:
 
 
 def value_literal(field: Field, value: Value) -> str:
-    """The literal of one value. Values outside the training range are written as they are; SchemaError for a wrong type."""
+    """The literal of one value, outside the training range too; SchemaError for a wrong type."""
     if value is None:
         return NULL
     match field:
@@ -58,7 +58,7 @@ def value_literal(field: Field, value: Value) -> str:
             return quote(value) if isinstance(value, str) else json.dumps(value)
         case _:
             pass
-    raise SchemaError(f"column {field.name!r} is {field.kind} and cannot hold {value!r}; give a value of its kind or None")
+    raise SchemaError(f"column {field.name!r} ({field.kind}) cannot hold {value!r}; give a value of its kind or None")
 
 
 def column_literals(field: Field, column: pa.ChunkedArray) -> list[str]:
@@ -90,7 +90,7 @@ def _by_distinct_value(field: Field, column: pa.ChunkedArray) -> list[str]:
 
 
 def dictionary_of(column: pa.ChunkedArray) -> tuple[list[int | None], list[Value]]:
-    """Per row the position of its value among the distinct ones (None when missing), and those, in order of appearance."""
+    """Per row the position of its value among the distinct ones (None when missing), and the distinct values."""
     encoded = column.combine_chunks().dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.combine_chunks()

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,7 +17,7 @@ from difflm.records.fields import (
     IntegerField,
     TextField,
 )
-from difflm.records.literals import decimal_literal, dictionary_of
+from difflm.records.literals import dictionary_of
 from difflm.records.notices import Notice, NoticeCode, Reporter, ignore
 from difflm.records.values import Value
 
@@ -26,9 +25,9 @@ from difflm.records.values import Value
 def normalize_column(column: pa.ChunkedArray, field: Field, *, report: Reporter = ignore) -> pa.ChunkedArray:
     """A canonical column with every value inside what training has seen.
 
-    Numbers and dates are clipped and rounded, unseen categories become missing (or the most frequent one where nothing is ever missing), long
-    texts are cut, and missing values in a column that never had any become its median, most frequent or first value. Each
-    change is reported with its count.
+    Numbers and dates are clipped, unseen categories become missing (or the most frequent one where nothing is ever
+    missing), long texts are cut, and missing values in a column that never had any become its median, most frequent or
+    first value. Each change is reported with its count.
     """
     filled = _fill(column, field, report)
     match field:
@@ -46,7 +45,8 @@ def normalize_column(column: pa.ChunkedArray, field: Field, *, report: Reporter 
             _tell(long, field, "length", f"cut to {field.max_characters} characters", report)
             return pc.utf8_slice_codeunits(filled, 0, field.max_characters)
         case ConstantField():
-            return _replace(filled, pc.not_equal(filled, _scalar(field, field.value)), field.value, field, "category", report)
+            other = pc.not_equal(filled, _scalar(field, field.value))
+            return _replace(filled, other, field.value, field, "category", report)
         case BooleanField():
             return filled
 
@@ -75,23 +75,10 @@ def _stand_in(field: Field) -> Value:
 
 
 def _clip(column: pa.ChunkedArray, field: IntegerField | DecimalField, report: Reporter) -> pa.ChunkedArray:
-    if isinstance(field, DecimalField):
-        column = _round(column, field)
     low, high = _scalar(field, field.minimum), _scalar(field, field.maximum)
     outside = pc.or_(pc.less(column, low), pc.greater(column, high))
     _tell(outside, field, "range", f"clipped to {field.minimum}..{field.maximum}", report)
     return pc.if_else(pc.less(column, low), low, pc.if_else(pc.greater(column, high), high, column))
-
-
-def _round(column: pa.ChunkedArray, field: DecimalField) -> pa.ChunkedArray:
-    """Round as the literal does, distinct values once: reading a literal back gives exactly this number."""
-    codes, values = dictionary_of(column)
-    rounded = np.array(
-        [float(decimal_literal(float(value), field.decimals, field.exponent)) for value in values if value is not None]
-    )
-    gone = np.array([code is None for code in codes], dtype=bool)
-    picked = rounded[np.array([code or 0 for code in codes], dtype=np.int64)] if len(rounded) else np.zeros(len(codes))
-    return pa.chunked_array([pa.array(picked, pa.float64(), mask=gone)])
 
 
 def _clip_dates(column: pa.ChunkedArray, field: DatetimeField, report: Reporter) -> pa.ChunkedArray:

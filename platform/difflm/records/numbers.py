@@ -1,78 +1,78 @@
 """Numbers: how many decimals a column of decimals needs, exact where it can be."""
 
 import math
-from collections.abc import Sequence
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from difflm.records.literals import decimal_literal
-
+IntArray: TypeAlias = npt.NDArray[np.int64]
+FloatArray: TypeAlias = npt.NDArray[np.float64]
 _DOUBLE_DIGITS: Final = 15
 
 
 class DecimalForm(NamedTuple):
-    """How a column is printed: decimals, the power of ten it is counted in, and whether that is less than the source has."""
+    """How a column is printed: decimals, and the power of ten that values are counted in."""
 
     decimals: int
     exponent: int
-    rounded: bool
 
 
 def decimal_form(
-    texts: Sequence[str], numbers: Sequence[float], *, exact_digits: int, significant_digits: int, max_decimals: int | None
+    places: IntArray,
+    numbers: FloatArray,
+    counts: IntArray,
+    *,
+    exact_digits: int,
+    significant_digits: int,
+    max_decimals: int | None,
+    rounded_share: float,
 ) -> DecimalForm:
-    """The form of a column from its distinct `texts` and the finite `numbers` they stand for.
+    """The form of a column from its distinct finite `numbers`, the decimal `places` of each, and their `counts`.
 
-    Every digit of the source is kept while the widest value has at most `exact_digits`. Otherwise `significant_digits` of
-    the interquartile range (of the distinct values) survive; where even that cannot be printed in plain digits, values are
-    counted in units of a power of ten.
+    Every digit of the source is kept while the widest value has at most `exact_digits`, but for the `rounded_share` of
+    rows with most decimals. Otherwise `significant_digits` of the interquartile range (of the distinct values) survive;
+    where even that cannot be printed in plain digits, values are counted in units of a power of ten.
     """
-    source = max((decimals_of(text) for text in texts), default=0)
-    largest = max(abs(number) for number in numbers)
+    source = _usual_places(places, counts, rounded_share)
+    largest = float(np.abs(numbers).max())
     whole_digits = len(f"{largest:.0f}")
-    if whole_digits + source <= exact_digits and (max_decimals is None or source <= max_decimals):
-        return DecimalForm(source, 0, rounded=False)
-    magnitude = math.floor(math.log10(_spread(numbers)))
-    needed = significant_digits - 1 - magnitude
-    if whole_digits <= _DOUBLE_DIGITS and max(needed, 0) + min(whole_digits, 2) <= _DOUBLE_DIGITS:
-        decimals = max(0, min(source, needed, _DOUBLE_DIGITS - whole_digits))
-        exponent = 0
-    else:
-        exponent = math.floor(math.log10(largest))
-        decimals = max(0, min(needed + exponent, _DOUBLE_DIGITS - 2))
-    if max_decimals is not None:
-        decimals = min(decimals, max_decimals)
-    exact = all(float(decimal_literal(number, decimals, exponent)) == number for number in numbers)
-    return DecimalForm(decimals, exponent, rounded=not exact)
+    limit = source if max_decimals is None else min(source, max_decimals)
+    decimals, exponent = limit, 0
+    if whole_digits + source > exact_digits:
+        needed = significant_digits - 1 - math.floor(math.log10(_spread(numbers)))
+        if whole_digits <= _DOUBLE_DIGITS and max(needed, 0) + min(whole_digits, 2) <= _DOUBLE_DIGITS:
+            decimals = max(0, min(limit, needed, _DOUBLE_DIGITS - whole_digits))
+        else:
+            exponent = math.floor(math.log10(largest))
+            decimals = max(0, min(needed + exponent, _DOUBLE_DIGITS - 2))
+    return DecimalForm(decimals, exponent)
 
 
-def decimals_of(text: str) -> int:
-    """Decimals that a plain or scientific number is written with."""
-    if "e" in text or "E" in text:
-        return max(0, -int(Decimal(text).normalize().as_tuple().exponent))
-    _, _, fraction = text.partition(".")
-    return len(fraction)
+def decimal_places(texts: pa.Array) -> IntArray:
+    """Decimals that each number text is written with, plain (`1.50`: 2) or scientific (`1.5e-3`: 4)."""
+    points = pc.find_substring(texts, ".")
+    places = pc.if_else(pc.less(points, 0), 0, pc.subtract(pc.subtract(pc.utf8_length(texts), points), 1))
+    counted: IntArray = places.to_numpy(zero_copy_only=False).astype(np.int64)
+    scientific = np.flatnonzero(pc.match_substring(texts, "e", ignore_case=True).to_numpy(zero_copy_only=False))
+    for index in scientific.tolist():
+        counted[index] = max(0, -int(Decimal(texts[index].as_py()).normalize().as_tuple().exponent))
+    return counted
 
 
-def widest(texts: pa.Array) -> list[str]:
-    """Among distinct number texts, enough of them to know the most decimals: the one with most, and all with an exponent."""
-    scientific = pc.match_substring(texts, "e", ignore_case=True)
-    plain = texts.filter(pc.invert(scientific))
-    chosen: list[str] = texts.filter(scientific).to_pylist()
-    if len(plain):
-        points = pc.find_substring(plain, ".")
-        fractions = pc.if_else(pc.less(points, 0), 0, pc.subtract(pc.subtract(pc.utf8_length(plain), points), 1))
-        chosen.append(plain[int(np.argmax(fractions.to_numpy(zero_copy_only=False)))].as_py())
-    return chosen
+def _usual_places(places: IntArray, counts: IntArray, rounded_share: float) -> int:
+    """The fewest decimals that all but `rounded_share` of the rows are written with at most."""
+    order = np.argsort(places, kind="stable")
+    reached = np.cumsum(counts[order])
+    return int(places[order[int(np.searchsorted(reached, math.ceil(reached[-1] * (1.0 - rounded_share))))]])
 
 
-def _spread(numbers: Sequence[float]) -> float:
+def _spread(numbers: FloatArray) -> float:
     """Interquartile range of the distinct values, or the next best thing above zero."""
-    scaled = np.asarray(sorted(numbers)) / 4.0  # so that differences of the largest doubles stay finite
+    scaled = np.sort(numbers) / 4.0  # so that differences of the largest doubles stay finite
     low, high = np.quantile(scaled, 0.25), np.quantile(scaled, 0.75)
     for width in (high - low, scaled[-1] - scaled[0], max(abs(scaled[0]), abs(scaled[-1]))):
         if width * 4.0 > 0.0 and math.isfinite(width * 4.0):

@@ -1,15 +1,16 @@
 """The record schema: the fields of a table in column order, its target, and its file format."""
 
 import json
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field as Option, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import Field as Option
 
 from difflm.errors import SchemaError
 from difflm.records.fields import Field
 from difflm.records.notices import Notice
 
-SCHEMA_FORMAT_VERSION = 1
+SCHEMA_FORMAT_VERSION: Final = 1
 
 
 class RecordSchema(BaseModel):
@@ -55,11 +56,11 @@ class RecordSchema(BaseModel):
 
     @classmethod
     def from_json(cls, text: str | bytes, *, source: str = "schema") -> Self:
-        """Read what `to_json` wrote; `source` names the file in errors. SchemaError for another version or a damaged text."""
+        """Read what `to_json` wrote; `source` names it in errors. SchemaError for another version or a damaged text."""
         try:
             version = json.loads(text).get("format_version")
         except (ValueError, AttributeError) as error:
-            raise SchemaError(f"{source}: not a schema in JSON ({error}); write it again from the training split") from error
+            raise SchemaError(f"{source}: not a schema in JSON ({error}); write it again from training data") from error
         if version != SCHEMA_FORMAT_VERSION:
             raise SchemaError(
                 f"{source}: format_version is {version!r}, this version reads {SCHEMA_FORMAT_VERSION}; "

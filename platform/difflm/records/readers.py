@@ -1,0 +1,160 @@
+"""Readers: bytes of one kind of file each, to a table with the file's own column names, repeated ones included."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from difflm.errors import ConfigError, DataError
+
+_BOM = b"\xef\xbb\xbf"
+
+
+def read_delimited(data: bytes, path: Path, *, delimiter: str, encoding: str, header: Sequence[str] | None) -> pa.Table:
+    """All columns as text; cells without a value are empty text. DataError naming the row of a broken one."""
+    text = _utf8(data, path, encoding)
+    names = list(header) if header is not None else _header(text, path, delimiter)
+    keys = [str(position) for position in range(len(names))]
+    read = pa.csv.ReadOptions(
+        column_names=keys, skip_rows_after_names=0 if header is not None else 1, use_threads=False
+    )
+    parse = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, ignore_empty_lines=len(names) > 1)
+    convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(keys, pa.string()), strings_can_be_null=False)
+    try:
+        table = pa.csv.read_csv(pa.BufferReader(text), read_options=read, parse_options=parse, convert_options=convert)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path}: {_csv_fault(str(error))}; mend the row or set delimiter") from error
+    return table.rename_columns(names)
+
+
+def read_json_lines(data: bytes, path: Path, *, encoding: str) -> pa.Table:
+    """One object per line; keys in the order of their first appearance, absent ones missing. Line numbers start at 1."""
+    rows = []
+    for number, line in enumerate(_utf8(data, path, encoding).decode().split("\n"), start=1):
+        if line.strip():
+            rows.append(_object(line, f"{path}, line {number}"))
+    return _table_of_rows(rows, path)
+
+
+def read_json_document(data: bytes, path: Path, *, encoding: str) -> pa.Table:
+    """A list of objects, or an object of equally long lists."""
+    text = _utf8(data, path, encoding).decode()
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON ({error}); is it JSON lines? Then call it .jsonl") from error
+    if isinstance(document, dict) and document and all(isinstance(column, list) for column in document.values()):
+        if len({len(column) for column in document.values()}) > 1:
+            lengths = {name: len(column) for name, column in document.items()}
+            raise DataError(f"{path}: columns of different lengths {str(lengths)[:200]}; give lists of one length")
+        return _table_of_columns(document)
+    if not isinstance(document, list):
+        raise DataError(f"{path}: expected a list of objects, got {type(document).__name__}; give one object per row")
+    for number, row in enumerate(document):
+        if not isinstance(row, dict):
+            raise DataError(f"{path}: row {number} is {str(row)[:60]!r}, not an object; give one object per row")
+    return _table_of_rows(document, path)
+
+
+def read_parquet(data: bytes, path: Path) -> pa.Table:
+    """Typed columns; nested ones as JSON text."""
+    try:
+        table = pa.parquet.ParquetFile(pa.BufferReader(data)).read()
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not a Parquet file ({error}); is it complete?") from error
+    columns = []
+    for column in table.columns:
+        if pa.types.is_nested(column.type) or pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+            column = pa.chunked_array(
+                [[None if value is None else _spelled(value) for value in column.to_pylist()]], pa.string()
+            )
+        columns.append(column)
+    return pa.Table.from_arrays(columns, names=table.column_names)
+
+
+def _utf8(data: bytes, path: Path, encoding: str) -> bytes:
+    """The same text in UTF-8 without a byte order mark; DataError naming the line that is not in `encoding`."""
+    try:
+        if encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig"):
+            data = data.removeprefix(_BOM)
+            data.decode()
+        else:
+            data = data.decode(encoding).removeprefix("\ufeff").encode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        byte = data[error.start]
+        remedy = "set encoding, for instance encoding: latin-1"
+        raise DataError(f"{path}, line {line}: byte 0x{byte:02x} is not {encoding}; {remedy}") from error
+    except LookupError as error:
+        raise ConfigError(f"encoding: {encoding!r} is not known; take utf-8, latin-1, cp1252 or utf-16") from error
+    if b"\x00" in data:
+        line = data.count(b"\n", 0, data.index(b"\x00")) + 1
+        raise DataError(
+            f"{path}, line {line}: a zero byte; is it a text file? Set encoding: utf-16 if it is one of those"
+        )
+    return data
+
+
+def _header(text: bytes, path: Path, delimiter: str) -> list[str]:
+    # The first thousand lines are enough for any header, even one with line breaks inside quotes.
+    lines = io.StringIO("".join(line + "\n" for line in text[: 2**20].decode(errors="ignore").splitlines()[:1000]))
+    try:
+        header = next((row for row in csv.reader(lines, delimiter=delimiter) if row), None)
+    except csv.Error as error:
+        raise DataError(f"{path}, line 1: not a header ({error}); mend it or give header") from error
+    if header is None:
+        raise DataError(f"{path}: the file is empty; give a table with a header line and at least one row")
+    return header
+
+
+def _csv_fault(message: str) -> str:
+    found = re.search(r"Row #(\d+): (Expected \d+ columns, got \d+)", message)
+    if found:
+        return f"row {found[1]}: {found[2]}".replace("Expected", "expected")
+    return message.splitlines()[0][:200].rstrip(".")
+
+
+def _object(line: str, place: str) -> dict[str, object]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{place}: not JSON ({error}); mend the line") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{place}: {line[:60]!r} is not an object; give one object per line")
+    return row
+
+
+def _table_of_rows(rows: list[dict[str, object]], path: Path) -> pa.Table:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if not names:
+        raise DataError(f"{path}: no rows; give a table with at least one row")
+    return _table_of_columns({name: [row.get(name) for row in rows] for name in names})
+
+
+def _table_of_columns(columns: dict[str, list[object]]) -> pa.Table:
+    return pa.Table.from_arrays([_typed(values) for values in columns.values()], names=list(columns))
+
+
+def _typed(values: list[object]) -> pa.Array:
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {bool}:
+        return pa.array(values, pa.bool_())
+    if kinds == {int} and all(-(2**63) <= value < 2**63 for value in values if isinstance(value, int)):
+        return pa.array(values, pa.int64())
+    if kinds and kinds <= {int, float} and float in kinds:
+        return pa.array([float(value) if isinstance(value, int | float) else None for value in values], pa.float64())
+    return pa.array([None if value is None else _spelled(value) for value in values], pa.string())
+
+
+def _spelled(value: object) -> str:
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    return json.dumps(value, ensure_ascii=False, default=str)

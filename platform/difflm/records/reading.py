@@ -1,0 +1,183 @@
+"""Reading: a table from a file, every value kept as the file spells it until a schema says what it is."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict
+from pydantic import Field as Option
+
+from difflm.errors import ConfigError, DataError, StorageError
+from difflm.records.columns import as_text
+from difflm.records.names import unique_names
+from difflm.records.notices import Notice, Reporter, ignore
+from difflm.records.readers import read_delimited, read_json_document, read_json_lines, read_parquet
+
+MISSING = ("", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null")
+
+
+class ReadConfig(BaseModel):
+    """What a file does not say about itself; the defaults suit most."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    missing: tuple[str, ...] = MISSING
+    """Texts that stand for a missing value."""
+    drop: tuple[str, ...] = ()
+    """Columns to leave out, by their names in the file."""
+    columns: tuple[str, ...] = ()
+    """Columns to keep, in this order; empty for all."""
+    rename: dict[str, str] = {}
+    """New names by the names in the file."""
+    header: tuple[str, ...] | None = None
+    """Column names of a delimited file without a header line."""
+    strip_suffix: dict[str, str] = {}
+    """Endings to take off the values of a column, for instance `{income: "."}` for `<=50K.`."""
+    delimiter: Annotated[str, Option(min_length=1, max_length=1)] | None = None
+    """Between the cells of a delimited file; None for a comma, or a tab in .tsv and .tab."""
+    encoding: str = "utf-8"
+    """Of a text file; a byte order mark is skipped."""
+    trim: bool = True
+    """Take blanks off both ends of the cells of delimited files."""
+
+
+_Reader = Callable[[bytes, Path, ReadConfig], pa.Table]
+
+
+def read_table(path: Path | str, config: ReadConfig | None = None, *, report: Reporter = ignore) -> pa.Table:
+    """The table in a csv, tsv, txt, jsonl, ndjson, json or parquet file, the text ones also as .gz.
+
+    Columns of delimited files are text; those of JSON and Parquet are int64, double, bool or text (dates in ISO form, nested values
+    as JSON). Missing values are null. What was renamed, trimmed, dropped or mixed is reported. DataError naming file and
+    row for what cannot be read.
+    """
+    path = Path(path)
+    config = config or ReadConfig()
+    table = _unique(_parse(path, config), report)
+    table = _select(table, path, config, report)
+    if table.num_rows == 0 or table.num_columns == 0:
+        raise DataError(
+            f"{path}: {table.num_rows} rows, {table.num_columns} columns; give a table with at least one row"
+        )
+    columns = []
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        columns.append(_cells(_canonical(column, name, report), name, path, config, report))
+    return pa.Table.from_arrays(columns, names=table.column_names)
+
+
+def _parse(path: Path, config: ReadConfig) -> pa.Table:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] == ".gz":
+        suffixes.pop()
+    kind = suffixes[-1] if suffixes else ""
+    readers: dict[str, _Reader] = {
+        ".jsonl": lambda data, path, config: read_json_lines(data, path, encoding=config.encoding),
+        ".json": lambda data, path, config: read_json_document(data, path, encoding=config.encoding),
+        ".parquet": lambda data, path, config: read_parquet(data, path),
+        ".csv": lambda data, path, config: _delimited(data, path, config, ","),
+        ".tsv": lambda data, path, config: _delimited(data, path, config, "\t"),
+    }
+    alias = {".ndjson": ".jsonl", ".pq": ".parquet", ".txt": ".csv", ".data": ".csv", ".tab": ".tsv"}
+    reader = readers.get(alias.get(kind, kind))
+    if reader is None:
+        known = ", ".join(sorted({*readers, *alias}))
+        raise DataError(f"{path}: unknown kind of file {kind!r}; known are {known}, each also with .gz")
+    return reader(_bytes_of(path), path, config)
+
+
+def _delimited(data: bytes, path: Path, config: ReadConfig, delimiter: str) -> pa.Table:
+    delimiter = config.delimiter or delimiter
+    return read_delimited(data, path, delimiter=delimiter, encoding=config.encoding, header=config.header)
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        with pa.input_stream(str(path), compression="gzip" if path.suffix.lower() == ".gz" else None) as stream:
+            data: bytes = stream.read()
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; give the path of a table") from error
+    except PermissionError as error:
+        raise StorageError(f"{path}: no permission to read; change it or give another file") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error}); is it complete and what its name says?") from error
+    return data
+
+
+def _unique(table: pa.Table, report: Reporter) -> pa.Table:
+    names = unique_names(table.column_names)
+    for position, (old, new) in enumerate(zip(table.column_names, names, strict=True)):
+        if old != new:
+            message = f"column {position + 1}, called {old!r} in the file, is called {new!r}"
+            report(Notice(column=new, code="renamed", count=1, message=message))
+    return table.rename_columns(names)
+
+
+def _select(table: pa.Table, path: Path, config: ReadConfig, report: Reporter) -> pa.Table:
+    present = table.column_names
+    asked = {"drop": config.drop, "columns": config.columns, "rename": tuple(config.rename)}
+    for key, names in asked.items():
+        for name in names:
+            if name not in present:
+                raise ConfigError(f"{key}: {path} has no column {name!r}; it has {', '.join(map(repr, present))}")
+    for name in config.drop:
+        report(Notice(column=name, code="dropped", count=1, message="left out, as configured"))
+    table = table.select([name for name in config.columns or present if name not in config.drop])
+    renamed = [config.rename.get(name, name) for name in table.column_names]
+    if len(set(renamed)) != len(renamed):
+        raise ConfigError(f"rename: {path} would have two columns of the same name: {renamed}; choose other names")
+    for name in config.strip_suffix:
+        if name not in renamed:
+            raise ConfigError(f"strip_suffix: {path} has no column {name!r}; it has {', '.join(map(repr, renamed))}")
+    return table.rename_columns(renamed)
+
+
+def _canonical(column: pa.ChunkedArray, name: str, report: Reporter) -> pa.ChunkedArray:
+    """Whole numbers as int64, floats as finite double, booleans as bool, all else as text."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _canonical(column.cast(kind.value_type), name, report)
+    if pa.types.is_boolean(kind):
+        return column
+    if pa.types.is_null(kind):
+        return column.cast(pa.string())
+    if pa.types.is_integer(kind) and kind != pa.uint64():
+        return column.cast(pa.int64())
+    if pa.types.is_floating(kind):
+        infinite = pc.sum(pc.is_inf(column)).as_py() or 0
+        if infinite:
+            message = f"{infinite} infinite values count as missing"
+            report(Notice(column=name, code="not_finite", count=infinite, message=message))
+        return as_text(column).cast(pa.float64())
+    return as_text(column)
+
+
+def _cells(column: pa.ChunkedArray, name: str, path: Path, config: ReadConfig, report: Reporter) -> pa.ChunkedArray:
+    if not pa.types.is_string(column.type):
+        return column
+    if config.trim and path.suffix.lower() not in (".parquet", ".pq") and not _is_json(path):
+        column = _trimmed(column, name, report)
+    column = pc.if_else(
+        pc.fill_null(pc.is_in(column, value_set=pa.array(config.missing, pa.string())), True),
+        pa.scalar(None, pa.string()),
+        column,
+    )
+    suffix = config.strip_suffix.get(name)
+    if suffix:
+        ends = pc.ends_with(column, suffix)
+        column = pc.if_else(ends, pc.utf8_slice_codeunits(column, 0, -len(suffix)), column)
+    return column
+
+
+def _is_json(path: Path) -> bool:
+    return bool({".json", ".jsonl", ".ndjson"} & {suffix.lower() for suffix in path.suffixes[-2:]})
+
+
+def _trimmed(column: pa.ChunkedArray, name: str, report: Reporter) -> pa.ChunkedArray:
+    trimmed = pc.utf8_trim(column, characters=" \t")
+    changed = pc.sum(pc.not_equal(trimmed, column)).as_py() or 0
+    if changed:
+        message = f"blanks were taken off both ends of {changed} values"
+        report(Notice(column=name, code="trimmed", count=changed, message=message))
+    return trimmed
