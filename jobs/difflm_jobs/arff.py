@@ -1,0 +1,72 @@
+"""ARFF, the format of Weka and OpenML, as the CSV that the reader of tables takes."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from difflm.errors import DataError
+
+_ATTRIBUTE = re.compile(r"@attribute\s+(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|(\S+))\s+\S", re.IGNORECASE)
+_VALUE = re.compile(r"\s*(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|([^,]*?))\s*(,|$)")
+
+
+def is_arff(path: Path) -> bool:
+    """Whether the name says ARFF, also gzip."""
+    return path.name.lower().removesuffix(".gz").endswith(".arff")
+
+
+def arff_to_csv(source: Path, target: Path) -> None:
+    """Write the rows of a dense ARFF file as CSV in UTF-8 with a header line; `?` (missing) becomes an empty cell.
+
+    Raises:
+        DataError: the file has no header, is sparse, or a row has another number of values than there are columns;
+            names the file and the line.
+    """
+    opener = gzip.open if source.suffix == ".gz" else open
+    names: list[str] = []
+    with opener(source, "rt", encoding="utf-8") as lines, target.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out)
+        in_data = False
+        for number, line in enumerate(lines, start=1):
+            text = line.strip()
+            if not text or text.startswith("%"):
+                continue
+            if in_data:
+                writer.writerow(_row(text, names, f"{source}, line {number}"))
+            elif found := _ATTRIBUTE.match(text):
+                names.append(_text(found))
+            elif text.lower().startswith("@data"):
+                in_data = True
+                writer.writerow(names)
+    if not in_data or not names:
+        raise DataError(f"{source}: no @attribute and @data lines; is it ARFF?")
+
+
+def _row(text: str, names: list[str], where: str) -> list[str]:
+    if text.startswith("{"):
+        raise DataError(f"{where}: sparse ARFF is not read; convert the file to CSV")
+    values = list(_values(text))
+    if len(values) != len(names):
+        raise DataError(f"{where}: {len(values)} values for {len(names)} columns; mend the line or convert it to CSV")
+    return values
+
+
+def _values(text: str) -> Iterator[str]:
+    position = 0
+    while True:
+        found = _VALUE.match(text, position)
+        if found is None:
+            return
+        yield "" if found.group(3) == "?" else _text(found)
+        position = found.end()
+        if not found.group(4):
+            return
+
+
+def _text(found: re.Match[str]) -> str:
+    quoted = found.group(1) if found.group(1) is not None else found.group(2)
+    return found.group(3) if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
