@@ -23,7 +23,8 @@ class Engine(Protocol):
     """Forward, backward and step of one module on `world_size` ranks: the same weights, different batches.
 
     One optimizer step is `gradient_accumulation` times (`forward`, `backward`), then `step`: the gradient is the mean
-    over micro-batches and ranks. Methods are collective, every rank calls them; `forward` only where `lockstep` says so.
+    over micro-batches and ranks. Methods are collective, every rank calls them; `forward` only where
+    `lockstep` says so.
     """
 
     @property

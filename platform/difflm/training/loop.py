@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from difflm.config import Config
 from difflm.errors import TrainingError
 from difflm.seeding import derive_seed
 from difflm.telemetry import JSON, peak_rss_mib
@@ -35,10 +36,8 @@ _LOOP_FILE, _TASK_FILE, _BEST_FILE = "loop.json", "task.pt", "best.safetensors"
 _FORMAT_VERSION = 1
 
 
-class LoopConfig(BaseModel):
+class LoopConfig(Config):
     """Settings of the loop that every task shares; steps are optimizer steps."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     learning_rate: float = Field(default=1e-3, gt=0, description="Peak learning rate of AdamW.")
     warmup_steps: int = Field(default=50, ge=0, description="Steps of linear warm-up.")
@@ -131,7 +130,7 @@ def run_loop(task: TrainingTask, engine: Engine, config: LoopConfig, io: LoopIO,
             task.after_step(state.step)
         last = state.step == total
         if state.step % config.log_every == 0 or last:
-            _log_step(engine, io, state, outputs, rate=rate, norm=norm)
+            _log_step(engine, io, state, outputs, total=total, rate=rate, norm=norm)
         if state.step % config.evaluate_every == 0 or last:
             stop = _evaluate(task, engine, io, state, seed=seed)
         if state.step % config.checkpoint_every == 0 and not (last or stop):
@@ -169,14 +168,21 @@ def _optimizer_step(
 
 
 def _log_step(
-    engine: Engine, io: LoopIO, state: _State, outputs: list[dict[str, Tensor]], *, rate: float, norm: float
+    engine: Engine, io: LoopIO, state: _State, outputs: list[dict[str, Tensor]], *, total: int, rate: float, norm: float
 ) -> None:
     """Log the step's own loss: the mean over its micro-batches and over ranks."""
     own = {name: sum(float(output[name]) for output in outputs) / len(outputs) for name in outputs[0]}
     metrics = engine.mean(own, 1.0)
     loss = metrics.pop("loss")
     if engine.rank == 0:
-        event: Event = {"kind": "train", "step": state.step, "loss": loss, "lr": rate, "grad_norm": norm}
+        event: Event = {
+            "kind": "train",
+            "step": state.step,
+            "total": total,
+            "loss": loss,
+            "lr": rate,
+            "grad_norm": norm,
+        }
         io.log(event | {"metrics": dict(metrics), "seconds": state.seconds(), "rss": peak_rss_mib()})
 
 

@@ -1,0 +1,210 @@
+"""DeepSpeed engine: the `Engine` contract with optimizer state, gradients or weights sharded over ranks (ZeRO 0-3)."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from difflm.config import Config
+from difflm.errors import TrainingError
+from difflm.training.engine import Collective, Precision, to_device
+from difflm.training.optimization import ADAM_BETAS, ADAM_EPS, parameter_groups, trainable_parameters
+
+_TAG = "state"
+
+
+class DeepSpeedEngineConfig(Config):
+    """DeepSpeed: ZeRO-2 suits a large frozen decoder that fits on every device; ZeRO-3 shards the decoder as well."""
+
+    kind: Literal["deepspeed"] = "deepspeed"
+    zero_stage: Literal[0, 1, 2, 3] = Field(default=2, description="What is sharded over workers: 0 nothing, 3 all.")
+    weights: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="Type of all weights; bfloat16 keeps a float32 master copy of trainable ones."
+    )
+    offload_optimizer: bool = Field(default=False, description="Keep optimizer state in host memory (ZeRO 1-3).")
+
+    @model_validator(mode="after")
+    def _sharded_where_needed(self) -> Self:
+        if self.zero_stage == 0 and (self.weights == "bfloat16" or self.offload_optimizer):
+            raise ValueError("weights: bfloat16 and offload_optimizer need zero_stage 1, 2 or 3")
+        return self
+
+
+class DeepSpeedEngine:
+    """One DeepSpeed engine over the trainable parameters; frozen ones are neither optimized nor checkpointed.
+
+    Needs an initialised torch.distributed, on a CPU with gloo. AdamW is torch's own (DeepSpeed's compiles C++), with
+    the same groups and arithmetic as `PlainEngine`, so that both follow the same loss curve. A checkpoint can only be
+    read on as many ranks as wrote it.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        config: DeepSpeedEngineConfig,
+        *,
+        device: torch.device,
+        weight_decay: float = 0.0,
+        gradient_clip: float = 1.0,
+        gradient_accumulation: int = 1,
+        precision: Precision = "float32",
+    ) -> None:
+        parameters = trainable_parameters(module)
+        if not parameters:
+            raise TrainingError("the module has no trainable parameters: every parameter has requires_grad=False")
+        self._deepspeed = _import_deepspeed(device)
+        self._collective = Collective(device)
+        self._config = config
+        self._accumulation = gradient_accumulation
+        self._micro = 0
+        size = sum(parameter.numel() for parameter in parameters)
+        module.to(device)
+        optimizer = torch.optim.AdamW(parameter_groups(module, weight_decay), lr=0.0, betas=ADAM_BETAS, eps=ADAM_EPS)
+        self._engine: Any = self._deepspeed.initialize(
+            model=_Autocast(module, device.type, precision),
+            optimizer=optimizer,
+            model_parameters=parameters,
+            config=_settings(config, size, clip=gradient_clip, accumulation=gradient_accumulation),
+            dist_init_required=False,
+        )[0]
+        self._parameters = parameters
+
+    @property
+    def rank(self) -> int:
+        return self._collective.rank
+
+    @property
+    def world_size(self) -> int:
+        return self._collective.world_size
+
+    @property
+    def device(self) -> torch.device:
+        return self._collective.device
+
+    @property
+    def lockstep(self) -> bool:
+        return self._config.zero_stage == 3
+
+    def set_training(self, training: bool) -> None:
+        self._engine.train(training)
+
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        outputs: dict[str, Tensor] = self._engine(**to_device(batch, self.device))
+        return outputs
+
+    def backward(self, loss: Tensor) -> None:
+        self._engine.backward(loss)
+        self._micro += 1
+        if self._micro % self._accumulation:
+            self._engine.step()
+
+    def step(self, learning_rate: float) -> float:
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        norm = self._unsharded_norm() if self._config.zero_stage == 0 else None
+        self._engine.step()
+        if norm is None:
+            norm = self._engine.get_global_grad_norm()
+        if norm is None:
+            raise TrainingError("DeepSpeed reports no gradient norm; this version of deepspeed is not supported")
+        return float(norm)
+
+    def mean(self, metrics: Mapping[str, float], weight: float) -> dict[str, float]:
+        return self._collective.mean(metrics, weight)
+
+    def any(self, flag: bool) -> bool:
+        return self._collective.any(flag)
+
+    def whole_parameters(self) -> AbstractContextManager[None]:
+        return self._gathered() if self._config.zero_stage == 3 else nullcontext()
+
+    def save(self, directory: Path) -> None:
+        self._engine.save_checkpoint(str(directory), tag=_TAG, exclude_frozen_parameters=True)
+
+    def load(self, directory: Path) -> None:
+        path, _ = self._engine.load_checkpoint(str(directory), tag=_TAG, load_module_strict=False)
+        if path is None:
+            raise TrainingError(f"{directory}: no DeepSpeed checkpoint that can be read; remove it to start over")
+
+    def close(self) -> None:
+        """Release DeepSpeed's hooks and buffers; the engine is of no use afterwards."""
+        self._engine.destroy()
+
+    @contextmanager
+    def _gathered(self) -> Iterator[None]:
+        with self._deepspeed.zero.GatheredParameters(self._parameters):
+            yield
+
+    def _unsharded_norm(self) -> float | None:
+        """Norm of gradients that are already averaged over ranks; None when DeepSpeed keeps them elsewhere
+        (bfloat16).
+        """
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        if not gradients or self._config.weights == "bfloat16":
+            return None
+        return float(torch.nn.utils.get_total_norm(gradients))
+
+
+class _Autocast(nn.Module):
+    """Autocast inside the wrapped forward pass: the same arithmetic as the plain engine, unseen by DeepSpeed."""
+
+    def __init__(self, module: nn.Module, device_type: str, precision: Precision) -> None:
+        super().__init__()
+        self.inner = module
+        self._device_type = device_type
+        self._enabled = precision == "bfloat16"
+
+    def forward(self, **batch: Tensor) -> dict[str, Tensor]:
+        with torch.autocast(self._device_type, dtype=torch.bfloat16, enabled=self._enabled):
+            outputs: dict[str, Tensor] = self.inner(**batch)
+        return outputs
+
+
+def _settings(config: DeepSpeedEngineConfig, size: int, *, clip: float, accumulation: int) -> dict[str, Any]:
+    """DeepSpeed's own configuration; buckets are no larger than the trainable parameters (its defaults take GiB)."""
+    bucket = max(1, min(size, 500_000_000))
+    zero: dict[str, Any] = {
+        "stage": config.zero_stage,
+        "reduce_bucket_size": bucket,
+        "allgather_bucket_size": bucket,
+        "overlap_comm": False,
+    }
+    if config.zero_stage == 3:
+        zero |= {"stage3_prefetch_bucket_size": bucket, "stage3_param_persistence_threshold": 100_000}
+    if config.offload_optimizer and config.zero_stage > 0:
+        zero["offload_optimizer"] = {"device": "cpu"}
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": accumulation,
+        "gradient_clipping": clip,
+        "zero_optimization": zero,
+        "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": config.weights == "bfloat16"},
+        "steps_per_print": None,
+    }
+
+
+def _import_deepspeed(device: torch.device) -> Any:
+    """Import DeepSpeed when it is asked for, not before; it probes for accelerators and logs unless told."""
+    if device.type == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    try:
+        import deepspeed
+    except ImportError as error:
+        raise TrainingError(
+            f"engine.kind is deepspeed but deepspeed cannot be imported ({error}); install it or set engine.kind=plain"
+        ) from error
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    if device.type == "cpu":
+        # Its shared-memory all-reduce is compiled on first use (a minute, and a C++ compiler); gloo does the same work.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed

@@ -1,0 +1,135 @@
+"""Processes: start, await, kill and count real processes, for tests of what survives a SIGKILL."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+
+T = TypeVar("T")
+
+_POLL_S = 0.05
+
+
+def wait_until(
+    condition: Callable[[], T], *, what: str, timeout_s: float, alive: Callable[[], bool] | None = None
+) -> T:
+    """The first truthy value of `condition`, polled; AssertionError naming `what` at the deadline or when `alive`
+    ends.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        if alive is not None and not alive():
+            raise AssertionError(f"the process ended while waiting for {what}")
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout_s:.0f} s for {what}")
+        time.sleep(_POLL_S)
+
+
+def kill_pid(pid: int) -> None:
+    """SIGKILL one process and return when it is gone or a zombie that nobody reaped."""
+    try:
+        process = psutil.Process(pid)
+        process.kill()
+    except psutil.NoSuchProcess:
+        return
+
+    def gone() -> bool:
+        try:
+            return bool(process.status() == psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return True
+
+    wait_until(gone, what=f"the end of process {pid}", timeout_s=30)
+
+
+def pids_by_command(*fragments: str) -> list[int]:
+    """Running processes whose command line or title holds every fragment (Ray titles actors `ray::Class.method`)."""
+    found = []
+    for process in psutil.process_iter(["pid", "cmdline", "status"]):
+        if process.info["status"] == psutil.STATUS_ZOMBIE:
+            continue
+        command = " ".join(process.info["cmdline"] or [])
+        if all(fragment in command for fragment in fragments) and process.info["pid"] != os.getpid():
+            found.append(int(process.info["pid"]))
+    return found
+
+
+def assert_no_orphans(marker: str, *, timeout_s: float = 60.0) -> None:
+    """AssertionError unless every process that has `marker` in its environment ends within the deadline.
+
+    Give a process tree a unique variable value (`ChildProcess.start` does) and no re-parented daemon escapes.
+    """
+    wait_until(lambda: not marked_pids(marker), what=f"the end of processes {marked_pids(marker)}", timeout_s=timeout_s)
+
+
+def marked_pids(marker: str) -> list[int]:
+    """Live processes, this one aside, with `marker` among the values of their environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            alive = process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE
+            if alive and marker in process.environ().values():
+                found.append(process.pid)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildProcess:
+    """A child in a process group of its own, with its output in a file and a marker in its environment."""
+
+    process: subprocess.Popen[bytes]
+    output: Path
+    marker: str
+
+    @classmethod
+    def start(
+        cls, command: Sequence[str], *, output: Path, environment: Mapping[str, str] | None = None
+    ) -> ChildProcess:
+        """Start `command`; both streams go to the file `output`."""
+        marker = f"marker-{os.getpid()}-{time.monotonic_ns()}"
+        variables = {**os.environ, **(environment or {}), "DIFFLM_TEST_MARKER": marker}
+        with output.open("wb") as stream:
+            process = subprocess.Popen(
+                list(command), stdout=stream, stderr=subprocess.STDOUT, env=variables, start_new_session=True
+            )
+        return cls(process=process, output=output, marker=marker)
+
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def wait(self, *, timeout_s: float) -> int:
+        """The exit status; AssertionError with the end of the output when it takes too long."""
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill_group()
+            raise AssertionError(f"still running after {timeout_s:.0f} s; it printed:\n{self.tail()}") from None
+
+    def kill(self) -> None:
+        """SIGKILL the process itself and reap it; what it started is left to fend for itself."""
+        self.process.kill()
+        self.process.wait()
+
+    def kill_group(self) -> None:
+        """SIGKILL the whole process group and reap the leader."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def tail(self, characters: int = 4000) -> str:
+        """The end of what it printed so far."""
+        return self.output.read_text(errors="replace")[-characters:]
