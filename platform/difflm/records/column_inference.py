@@ -109,7 +109,7 @@ def infer_column(
     if isinstance(field, ConstantField):
         _tell(column, "constant", column.rows, f"always {field.value!r}", report)
     if isinstance(field, IntegerField | TextField) and _SMALLEST_IDENTIFIER <= len(column.distinct) == column.rows:
-        message = "every value is different: an identifier would better be dropped before training"
+        message = "every value is different: if it only names the row, drop it before training"
         _tell(column, "identifier", column.rows, message, report)
     return field
 

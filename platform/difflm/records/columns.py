@@ -88,7 +88,7 @@ def conform_column(column: pa.ChunkedArray, field: Field, *, report: Reporter = 
 
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Any simple column as text: numbers as they print, booleans as true/false, dates in ISO form."""
+    """Any simple column as text: numbers as they print, booleans as true/false, dates in ISO form to the microsecond."""
     if pa.types.is_string(column.type):
         return column
     if pa.types.is_dictionary(column.type):
@@ -97,7 +97,25 @@ def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
         column = column.cast(pa.float32())
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
+    if pa.types.is_timestamp(column.type) or pa.types.is_time(column.type):
+        column = _coarsest(column)
     return column.cast(pa.string())
+
+
+def _coarsest(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Moments in the coarsest unit that keeps them: days, seconds, microseconds; nanoseconds are cut off."""
+    if pa.types.is_time(column.type):
+        exact, finest = [pa.time32("s"), pa.time64("us")], pa.time64("us")
+    else:
+        zone = column.type.tz
+        exact = [*([] if zone else [pa.date32()]), pa.timestamp("s", zone), pa.timestamp("us", zone)]
+        finest = pa.timestamp("us", zone)
+    for wanted in exact:
+        try:
+            return column.cast(wanted)
+        except pa.ArrowInvalid:  # would lose digits
+            continue
+    return column.cast(finest, safe=False)
 
 
 def parse_decimals(texts: pa.ChunkedArray) -> pa.ChunkedArray:

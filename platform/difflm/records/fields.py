@@ -1,7 +1,7 @@
 """Fields: what one column of a table holds, as fitted on the training split.
 
-Every field has `name`, `nullable` (missing values were seen) and `missing_share` (share of training rows without a value).
-The classes share these by repetition, not by inheritance: each is complete on its own page of `schema.json`.
+Every field has `name`, `nullable` (missing values were seen) and `missing_share` (the share of training rows
+without a value). The classes share these by repetition, not by inheritance: each is complete as `schema.json` has it.
 """
 
 from typing import Annotated, Literal, TypeAlias

@@ -23,8 +23,8 @@ _BATCH_ROWS = 4096
 class JsonRecordCodec:
     """`{"age": 39, "workclass": "State-gov", "x": 1.50, "b": true, "t": null}`; see `RecordCodec` for the contract.
 
-    Decoding accepts any white space and any JSON escapes; keys and their order, types, ranges, decimals, categories and date
-    formats have to be right.
+    Decoding accepts any white space and any JSON escapes; keys and their order, types, ranges, decimals, categories and
+    date formats have to be right.
     """
 
     def __init__(self, schema: RecordSchema) -> None:
@@ -110,7 +110,7 @@ class JsonRecordCodec:
                 yield dict(zip(names, row, strict=True))
 
     def table_of(self, records: Iterable[Record]) -> pa.Table:
-        """A table in canonical types, booleans in the source's spelling; DataError naming row and column of a wrong value."""
+        """A table in canonical types, booleans as in the source; DataError naming row and column of a wrong value."""
         columns: list[list[Value]] = [[] for _ in self._schema.fields]
         for row, record in enumerate(records):
             if tuple(record) != self._schema.names:

@@ -7,7 +7,7 @@ _BREAKS = re.compile(r"[\s\x00-\x1f\x7f\u2028\u2029\ufeff]+")
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """Names as they are where they can be; empty ones become `column_3`, repeated ones `age_2`, runs of white space one blank."""
+    """Names as they are where possible: empty ones become `column_3`, repeated ones `age_2`, white space one blank."""
     tidy = [_BREAKS.sub(" ", name).strip() or f"column_{position + 1}" for position, name in enumerate(names)]
     taken = set(tidy)
     used: set[str] = set()

@@ -48,7 +48,7 @@ def decimal_form(
             decimals = max(0, min(limit, needed, _DOUBLE_DIGITS - whole_digits))
         else:
             exponent = math.floor(math.log10(largest))
-            decimals = max(0, min(needed + exponent, _DOUBLE_DIGITS - 2))
+            decimals = max(0, min(needed + exponent, significant_digits + 2, _DOUBLE_DIGITS - 2))
     return DecimalForm(decimals, exponent)
 
 

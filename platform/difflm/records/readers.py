@@ -12,7 +12,9 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from difflm.errors import ConfigError, DataError
+from difflm.records.notices import Notice, NoticeCode, Reporter
 
+_LONGEST_HEADER = 2**20
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -22,7 +24,10 @@ def read_delimited(data: bytes, path: Path, *, delimiter: str, encoding: str, he
     names = list(header) if header is not None else _header(text, path, delimiter)
     keys = [str(position) for position in range(len(names))]
     read = pa.csv.ReadOptions(
-        column_names=keys, skip_rows_after_names=0 if header is not None else 1, use_threads=False
+        column_names=keys,
+        skip_rows_after_names=0 if header is not None else 1,
+        use_threads=False,
+        block_size=max(2**20, min(len(text) + 1, 2**30)),
     )
     parse = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, ignore_empty_lines=len(names) > 1)
     convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(keys, pa.string()), strings_can_be_null=False)
@@ -33,16 +38,16 @@ def read_delimited(data: bytes, path: Path, *, delimiter: str, encoding: str, he
     return table.rename_columns(names)
 
 
-def read_json_lines(data: bytes, path: Path, *, encoding: str) -> pa.Table:
-    """One object per line; keys in the order of their first appearance, absent ones missing. Line numbers start at 1."""
+def read_json_lines(data: bytes, path: Path, *, encoding: str, report: Reporter) -> pa.Table:
+    """One object per line; keys in the order of first appearance, absent ones missing. Line numbers start at 1."""
     rows = []
     for number, line in enumerate(_utf8(data, path, encoding).decode().split("\n"), start=1):
         if line.strip():
             rows.append(_object(line, f"{path}, line {number}"))
-    return _table_of_rows(rows, path)
+    return _table_of_rows(rows, path, report)
 
 
-def read_json_document(data: bytes, path: Path, *, encoding: str) -> pa.Table:
+def read_json_document(data: bytes, path: Path, *, encoding: str, report: Reporter) -> pa.Table:
     """A list of objects, or an object of equally long lists."""
     text = _utf8(data, path, encoding).decode()
     try:
@@ -53,28 +58,29 @@ def read_json_document(data: bytes, path: Path, *, encoding: str) -> pa.Table:
         if len({len(column) for column in document.values()}) > 1:
             lengths = {name: len(column) for name, column in document.items()}
             raise DataError(f"{path}: columns of different lengths {str(lengths)[:200]}; give lists of one length")
-        return _table_of_columns(document)
+        return _table_of_columns(document, report)
     if not isinstance(document, list):
         raise DataError(f"{path}: expected a list of objects, got {type(document).__name__}; give one object per row")
     for number, row in enumerate(document):
         if not isinstance(row, dict):
             raise DataError(f"{path}: row {number} is {str(row)[:60]!r}, not an object; give one object per row")
-    return _table_of_rows(document, path)
+    return _table_of_rows(document, path, report)
 
 
-def read_parquet(data: bytes, path: Path) -> pa.Table:
+def read_parquet(data: bytes, path: Path, *, report: Reporter) -> pa.Table:
     """Typed columns; nested ones as JSON text."""
     try:
         table = pa.parquet.ParquetFile(pa.BufferReader(data)).read()
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a Parquet file ({error}); is it complete?") from error
     columns = []
-    for column in table.columns:
+    for name, column in zip(table.column_names, table.columns, strict=True):
         if pa.types.is_nested(column.type) or pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-            column = pa.chunked_array(
-                [[None if value is None else _spelled(value) for value in column.to_pylist()]], pa.string()
-            )
-        columns.append(column)
+            spelled = [None if value is None else _spelled(value) for value in column.to_pylist()]
+            _tell(name, "nested", len(spelled), "lists, objects or bytes are kept as their text", report)
+            columns.append(pa.chunked_array([spelled], pa.string()))
+        else:
+            columns.append(column)
     return pa.Table.from_arrays(columns, names=table.column_names)
 
 
@@ -95,15 +101,12 @@ def _utf8(data: bytes, path: Path, encoding: str) -> bytes:
         raise ConfigError(f"encoding: {encoding!r} is not known; take utf-8, latin-1, cp1252 or utf-16") from error
     if b"\x00" in data:
         line = data.count(b"\n", 0, data.index(b"\x00")) + 1
-        raise DataError(
-            f"{path}, line {line}: a zero byte; is it a text file? Set encoding: utf-16 if it is one of those"
-        )
+        raise DataError(f"{path}, line {line}: a zero byte; give a text file, or set encoding: utf-16")
     return data
 
 
 def _header(text: bytes, path: Path, delimiter: str) -> list[str]:
-    # The first thousand lines are enough for any header, even one with line breaks inside quotes.
-    lines = io.StringIO("".join(line + "\n" for line in text[: 2**20].decode(errors="ignore").splitlines()[:1000]))
+    lines = io.StringIO(text[:_LONGEST_HEADER].decode(errors="ignore"), newline="")
     try:
         header = next((row for row in csv.reader(lines, delimiter=delimiter) if row), None)
     except csv.Error as error:
@@ -130,26 +133,38 @@ def _object(line: str, place: str) -> dict[str, object]:
     return row
 
 
-def _table_of_rows(rows: list[dict[str, object]], path: Path) -> pa.Table:
+def _table_of_rows(rows: list[dict[str, object]], path: Path, report: Reporter) -> pa.Table:
     names = list(dict.fromkeys(name for row in rows for name in row))
     if not names:
         raise DataError(f"{path}: no rows; give a table with at least one row")
-    return _table_of_columns({name: [row.get(name) for row in rows] for name in names})
+    return _table_of_columns({name: [row.get(name) for row in rows] for name in names}, report)
 
 
-def _table_of_columns(columns: dict[str, list[object]]) -> pa.Table:
-    return pa.Table.from_arrays([_typed(values) for values in columns.values()], names=list(columns))
+def _table_of_columns(columns: dict[str, list[object]], report: Reporter) -> pa.Table:
+    arrays = [_typed(name, values, report) for name, values in columns.items()]
+    return pa.Table.from_arrays(arrays, names=list(columns))
 
 
-def _typed(values: list[object]) -> pa.Array:
+def _typed(name: str, values: list[object], report: Reporter) -> pa.Array:
     kinds = {type(value) for value in values if value is not None}
     if kinds == {bool}:
         return pa.array(values, pa.bool_())
     if kinds == {int} and all(-(2**63) <= value < 2**63 for value in values if isinstance(value, int)):
         return pa.array(values, pa.int64())
-    if kinds and kinds <= {int, float} and float in kinds:
+    if kinds <= {int, float} and float in kinds:
         return pa.array([float(value) if isinstance(value, int | float) else None for value in values], pa.float64())
+    nested = sum(isinstance(value, dict | list) for value in values)
+    if nested:
+        _tell(name, "nested", nested, "lists or objects are kept as their JSON text", report)
+    elif len(kinds) > 1:
+        _tell(
+            name, "mixed", len(values), f"{', '.join(sorted(kind.__name__ for kind in kinds))} are kept as text", report
+        )
     return pa.array([None if value is None else _spelled(value) for value in values], pa.string())
+
+
+def _tell(name: str, code: NoticeCode, count: int, message: str, report: Reporter) -> None:
+    report(Notice(column=name, code=code, count=count, message=message))
 
 
 def _spelled(value: object) -> str:

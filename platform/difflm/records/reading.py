@@ -43,19 +43,19 @@ class ReadConfig(BaseModel):
     """Take blanks off both ends of the cells of delimited files."""
 
 
-_Reader = Callable[[bytes, Path, ReadConfig], pa.Table]
+_Reader = Callable[[bytes, Path, ReadConfig, Reporter], pa.Table]
 
 
 def read_table(path: Path | str, config: ReadConfig | None = None, *, report: Reporter = ignore) -> pa.Table:
     """The table in a csv, tsv, txt, jsonl, ndjson, json or parquet file, the text ones also as .gz.
 
-    Columns of delimited files are text; those of JSON and Parquet are int64, double, bool or text (dates in ISO form, nested values
-    as JSON). Missing values are null. What was renamed, trimmed, dropped or mixed is reported. DataError naming file and
-    row for what cannot be read.
+    Columns of delimited files are text; those of JSON and Parquet are int64, double, bool or text (dates in ISO form,
+    nested values as JSON). Missing values are null. What was renamed, trimmed, dropped or mixed is reported. DataError
+    naming file and row for what cannot be read.
     """
     path = Path(path)
     config = config or ReadConfig()
-    table = _unique(_parse(path, config), report)
+    table = _unique(_parse(path, config, report), report)
     table = _select(table, path, config, report)
     if table.num_rows == 0 or table.num_columns == 0:
         raise DataError(
@@ -67,29 +67,52 @@ def read_table(path: Path | str, config: ReadConfig | None = None, *, report: Re
     return pa.Table.from_arrays(columns, names=table.column_names)
 
 
-def _parse(path: Path, config: ReadConfig) -> pa.Table:
+def _parse(path: Path, config: ReadConfig, report: Reporter) -> pa.Table:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] == ".gz":
         suffixes.pop()
     kind = suffixes[-1] if suffixes else ""
     readers: dict[str, _Reader] = {
-        ".jsonl": lambda data, path, config: read_json_lines(data, path, encoding=config.encoding),
-        ".json": lambda data, path, config: read_json_document(data, path, encoding=config.encoding),
-        ".parquet": lambda data, path, config: read_parquet(data, path),
-        ".csv": lambda data, path, config: _delimited(data, path, config, ","),
-        ".tsv": lambda data, path, config: _delimited(data, path, config, "\t"),
+        ".jsonl": _json_lines,
+        ".json": _json_document,
+        ".parquet": _parquet,
+        ".csv": _commas,
+        ".tsv": _tabs,
     }
     alias = {".ndjson": ".jsonl", ".pq": ".parquet", ".txt": ".csv", ".data": ".csv", ".tab": ".tsv"}
     reader = readers.get(alias.get(kind, kind))
     if reader is None:
         known = ", ".join(sorted({*readers, *alias}))
         raise DataError(f"{path}: unknown kind of file {kind!r}; known are {known}, each also with .gz")
-    return reader(_bytes_of(path), path, config)
+    return reader(_bytes_of(path), path, config, report)
 
 
 def _delimited(data: bytes, path: Path, config: ReadConfig, delimiter: str) -> pa.Table:
     delimiter = config.delimiter or delimiter
     return read_delimited(data, path, delimiter=delimiter, encoding=config.encoding, header=config.header)
+
+
+def _commas(data: bytes, path: Path, config: ReadConfig, report: Reporter) -> pa.Table:
+    del report
+    return _delimited(data, path, config, ",")
+
+
+def _tabs(data: bytes, path: Path, config: ReadConfig, report: Reporter) -> pa.Table:
+    del report
+    return _delimited(data, path, config, "\t")
+
+
+def _json_lines(data: bytes, path: Path, config: ReadConfig, report: Reporter) -> pa.Table:
+    return read_json_lines(data, path, encoding=config.encoding, report=report)
+
+
+def _json_document(data: bytes, path: Path, config: ReadConfig, report: Reporter) -> pa.Table:
+    return read_json_document(data, path, encoding=config.encoding, report=report)
+
+
+def _parquet(data: bytes, path: Path, config: ReadConfig, report: Reporter) -> pa.Table:
+    del config
+    return read_parquet(data, path, report=report)
 
 
 def _bytes_of(path: Path) -> bytes:

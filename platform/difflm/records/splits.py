@@ -36,10 +36,7 @@ class HashSplit(BaseModel):
 
 
 class GivenSplit(BaseModel):
-    """The test rows are another file; validation rows are taken from the training table.
-
-    `strip_suffix` undoes what only the test file does, for instance `{income: "."}` for labels such as `<=50K.`.
-    """
+    """The test rows are another file; validation rows are taken from the training table."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -47,7 +44,6 @@ class GivenSplit(BaseModel):
     test: str
     validation: _Fraction = 0.1
     seed: _Seed = 0
-    strip_suffix: dict[str, str] = {}
 
     def test_path(self, directory: Path) -> Path:
         """The test file, seen from the directory of the training file."""
@@ -72,8 +68,8 @@ def split_table(
 ) -> Splits:
     """Split by the hash of (seed, row number in `table`); sizes are the fractions, rounded, at least one row each.
 
-    `test` is the given test table, needed for `GivenSplit` and only there. Rows without a target are left out before and counted. DataError when
-    there are too few rows or the test table lacks columns.
+    `test` is the given test table, needed for `GivenSplit` and only there. Rows without a target are left out before
+    and counted. DataError when there are too few rows or the test table lacks columns.
     """
     if (test is None) == isinstance(config, GivenSplit):
         raise DataError(f"split is {config.kind!r}: a test table is {'missing' if test is None else 'not used'}")
@@ -84,9 +80,7 @@ def split_table(
     n_test = max(1, round(config.test * len(rows))) if isinstance(config, HashSplit) else 0
     n_train = len(rows) - n_validation - n_test
     if n_train < 1:
-        raise DataError(
-            f"{len(rows)} rows cannot be split into training, validation and test; give at least 3 or more rows"
-        )
+        raise DataError(f"{len(rows)} rows cannot be split into training, validation and test; give more")
     if test is not None:
         rest = _given_test(table, test, target, notices)
     else:
@@ -100,9 +94,8 @@ def split_table(
 
 
 def row_hashes(rows: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.uint64]:
-    """64 mixed bits per row number (the finalizer of SplitMix64, Steele et al. 2014), twice so that seed and row both spread."""
-    mixed = _mix(rows.astype(np.uint64) + _mix(np.full(1, seed, dtype=np.uint64)))
-    return _mix(mixed)
+    """64 mixed bits per row number: the finalizer of SplitMix64 (Steele et al. 2014) over the seed's own mixed bits."""
+    return _mix(_mix(rows.astype(np.uint64)) ^ _mix(np.full(1, seed, dtype=np.uint64)))
 
 
 def _mix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
