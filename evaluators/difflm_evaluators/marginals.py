@@ -19,7 +19,7 @@ from difflm_evaluators.base import JSON, Evaluation, Score
 from difflm_evaluators.columns import Column, Columns, FloatArray, category_codes
 
 HISTOGRAM_BINS = 30
-SHOWN_CATEGORIES = 12
+SHOWN_CATEGORIES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +114,7 @@ def _histogram(real: Column, synthetic: Column) -> dict[str, JSON]:
     readable."""
     if len(real.present) == 0:
         return {"kind": "histogram", "edges": [], "real": [], "synthetic": [], "outside": 0.0}
-    edges = bin_edges(real.present, HISTOGRAM_BINS)
+    edges = _picture_edges(real.present)
     outside = (synthetic.present < edges[0]) | (synthetic.present > edges[-1])
     real_counts, _ = np.histogram(real.present, bins=edges)
     synthetic_counts, _ = np.histogram(synthetic.present[~outside], bins=edges)
@@ -125,6 +125,15 @@ def _histogram(real: Column, synthetic: Column) -> dict[str, JSON]:
         "synthetic": (synthetic_counts / len(synthetic.numbers_N)).tolist(),
         "outside": float(outside.sum() / len(synthetic.numbers_N)),
     }
+
+
+def _picture_edges(values: FloatArray) -> FloatArray:
+    """Up to about 30 equal bins; whole numbers get bins of whole width around them, so that no bin holds one value more."""
+    low, high = float(values.min()), float(values.max())
+    if high - low > 2**53 or np.any(values != np.round(values)):
+        return bin_edges(values, HISTOGRAM_BINS)
+    width = max(1.0, np.ceil((high - low + 1) / HISTOGRAM_BINS))
+    return low - 0.5 + width * np.arange(np.ceil((high - low + 1) / width) + 1)
 
 
 def _bars(real: Column, synthetic: Column) -> dict[str, JSON]:

@@ -191,7 +191,7 @@ def _copies_score(copies_N: npt.NDArray[np.bool_], test_copies_N: npt.NDArray[np
     return Score(
         name="exact_copy_share",
         title="Exact copies",
-        meaning="Share of synthetic rows equal to a training row in every column; unseen real rows have some by chance.",
+        meaning="Share of synthetic rows equal to some training row; unseen real rows have a few by chance.",
         value=100 * float(copies_N.mean()),
         unit="%",
         direction="lower",

@@ -1,0 +1,171 @@
+"""Pictures of a report: matplotlib figures as SVG text, drawn from the numbers in `report.json` and nothing else.
+
+Colours are fixed sentinels. `inline_svg` turns them into the page's CSS variables, so that one drawing is legible on light
+and on dark pages; `standalone_svg` keeps them and puts a light card behind.
+"""
+
+import io
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+INK, REAL, SYNTHETIC, GRID = "#1d2733", "#3b76c4", "#e0672b", "#c9d1db"
+CSS_COLOURS = {INK: "currentColor", REAL: "var(--real)", SYNTHETIC: "var(--synthetic)", GRID: "var(--grid)"}
+MOST_TICK_LABELS = 40
+MOST_VECTOR_CELLS = 40  # per side; larger heat maps are drawn as one raster
+LABEL_CHARACTERS = 18
+
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "difflm",
+    "text.parse_math": False,
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.formatter.useoffset": False,
+    "legend.frameon": False,
+}
+
+
+@contextmanager
+def _axes(width: float, height: float) -> Iterator[Axes]:
+    """Axes of a transparent figure of `width` x `height` inches, in the report's style."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        figure.patch.set_alpha(0.0)
+        FigureCanvasSVG(figure)
+        axes = figure.add_subplot()
+        axes.patch.set_alpha(0.0)
+        yield axes
+
+
+def _svg(axes: Axes) -> str:
+    buffer = io.StringIO()
+    with mpl.rc_context(_STYLE):
+        axes.figure.savefig(
+            buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def inline_svg(svg: str, prefix: str) -> str:
+    """An SVG for use inside a page: ids made unique by `prefix`, colours taken from the page's CSS, size left to the page."""
+    svg = re.sub(r'\bid="([^"]*)"', rf'id="{prefix}-\1"', svg)
+    svg = re.sub(r'href="#([^"]*)"', rf'href="#{prefix}-\1"', svg)
+    svg = re.sub(r"url\(#([^)]*)\)", rf"url(#{prefix}-\1)", svg)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    for colour, css in CSS_COLOURS.items():
+        svg = svg.replace(colour, css)
+    return svg
+
+
+def standalone_svg(svg: str) -> str:
+    """The same drawing as a file of its own, on a light card."""
+    opening = svg.index(">") + 1
+    header = '<?xml version="1.0" encoding="utf-8"?>\n'
+    return f'{header}{svg[:opening]}<rect width="100%" height="100%" fill="#ffffff"/>{svg[opening:]}'
+
+
+def histogram(
+    edges: Sequence[float], real: Sequence[float], other: Sequence[float], *, label: str = "", wide: bool = False
+) -> str:
+    """Real shares as a filled area, synthetic ones as a line, on common bins."""
+    with _axes(*((6.8, 2.8) if wide else (3.4, 2.4))) as axes:
+        axes.stairs(real, edges, fill=True, color=REAL, alpha=0.45)
+        axes.stairs(other, edges, color=SYNTHETIC, linewidth=1.6)
+        axes.margins(x=0.01)
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_locator(mpl.ticker.MaxNLocator(3))
+        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
+        axes.yaxis.set_major_formatter(mpl.ticker.PercentFormatter(1.0, decimals=None))
+        if max((abs(edge) for edge in edges), default=0) >= 1e5:
+            axes.ticklabel_format(axis="x", style="scientific", scilimits=(0, 0))
+        if label:
+            axes.set_xlabel(label)
+        return _svg(axes)
+
+
+def bars(labels: Sequence[str], real: Sequence[float], other: Sequence[float]) -> str:
+    """Two horizontal bars per category, the first category on top."""
+    with _axes(3.4, 0.5 + 0.2 * max(3, len(labels))) as axes:
+        rows = range(len(labels))
+        axes.barh([row - 0.2 for row in rows], real, height=0.38, color=REAL, alpha=0.75)
+        axes.barh([row + 0.2 for row in rows], other, height=0.38, color=SYNTHETIC)
+        axes.set_yticks(list(rows), [shorten(label) for label in labels])
+        axes.tick_params(axis="y", length=0)
+        axes.invert_yaxis()
+        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
+        axes.xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1.0, decimals=None))
+        return _svg(axes)
+
+
+def heat_map(names: Sequence[str], errors: Mapping[tuple[str, str], float], *, highest: float, label: str) -> str:
+    """Errors of pairs as a symmetric map, blank where there is none; colours run from 0 to `highest`."""
+    side = len(names)
+    tint = mpl.colors.to_rgb(SYNTHETIC)
+    colours = mpl.colors.LinearSegmentedColormap.from_list("errors", [(*tint, 0.0), (*tint, 1.0)])
+    cells = [[errors.get((a, b), errors.get((b, a), math.nan)) for b in names] for a in names]
+    size = min(9.0, max(3.6, 1.8 + 0.3 * side))
+    with _axes(size + 0.6, size) as axes:
+        if side <= MOST_VECTOR_CELLS:
+            mesh: Any = axes.pcolormesh(cells, cmap=colours, vmin=0, vmax=highest, edgecolors=GRID, linewidth=0.4)
+            centre = 0.5
+        else:
+            mesh = axes.imshow(cells, cmap=colours, vmin=0, vmax=highest, interpolation="nearest")
+            centre = 0.0
+        if side <= MOST_TICK_LABELS:
+            ticks = [centre + position for position in range(side)]
+            axes.set_xticks(ticks, [shorten(name) for name in names], rotation=90)
+            axes.set_yticks(ticks, [shorten(name) for name in names])
+        else:
+            axes.set_xticks([])
+            axes.set_yticks([])
+        if side <= MOST_VECTOR_CELLS:
+            axes.invert_yaxis()
+        axes.set_aspect("equal")
+        axes.tick_params(length=0)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        bar = axes.figure.colorbar(mesh, ax=axes, fraction=0.045, pad=0.02, label=label)
+        bar.outline.set_visible(False)  # type: ignore[operator]
+        return _svg(axes)
+
+
+def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, label: str, logarithmic: bool) -> str:
+    """Lines over steps: "training" thin, "validation" strong."""
+    with _axes(5.2, 2.8) as axes:
+        for name, points in series.items():
+            training = name == "training"
+            xs, ys = [x for x, _ in points], [y for _, y in points]
+            marker = "o" if len(points) < 30 and not training else None
+            colour, width = (REAL, 1.1) if training else (SYNTHETIC, 1.8)
+            axes.plot(xs, ys, color=colour, linewidth=width, marker=marker, markersize=3)
+        if logarithmic:
+            axes.set_yscale("log")
+        axes.set_xlabel("step")
+        axes.set_ylabel(label)
+        return _svg(axes)
+
+
+def shorten(text: str) -> str:
+    """At most 18 characters on one line, with an ellipsis where cut."""
+    line = " ".join(text.split())
+    return line if len(line) <= LABEL_CHARACTERS else line[: LABEL_CHARACTERS - 1] + "…"

@@ -1,0 +1,101 @@
+"""The report of an evaluation on disk: `report.json` for programs, `report.md` for a terminal, `report.html` for people."""
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from difflm.errors import EvaluationError, StorageError
+from difflm_evaluators.base import JSON
+from difflm_evaluators.evaluation import EvaluationReport
+from difflm_evaluators.report_context import PublishedScore, ReportContext
+from difflm_evaluators.report_html import render_html
+from difflm_evaluators.report_pictures import Picture, draw_pictures
+from difflm_evaluators.report_rows import baseline_text, percent, value_text, worst_columns, worst_pairs
+
+__all__ = ["PublishedScore", "ReportContext", "json_text", "render_markdown", "write_report"]
+
+
+def write_report(report: EvaluationReport, directory: Path, *, context: ReportContext) -> None:
+    """Write report.json, report.md, report.html and pictures/*.svg into `directory`, which is made when missing.
+
+    Raises:
+        EvaluationError: a published figure without a source or a number that JSON cannot hold.
+        StorageError: the directory cannot be written.
+    """
+    for row in context.published:
+        if not row.source.strip() or not math.isfinite(row.value):
+            raise EvaluationError(
+                f"published figure of {row.method!r} for {row.score!r}: value {row.value}, source {row.source!r}; "
+                "give a finite number and name its source"
+            )
+    pictures = draw_pictures(report, context.loss_curves)
+    files = {
+        "report.json": json_text(report, context),
+        "report.md": render_markdown(report, context, pictures),
+        "report.html": render_html(report, context, pictures),
+    }
+    files |= {f"pictures/{picture.name}.svg": picture.standalone for picture in pictures}
+    try:
+        (directory / "pictures").mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            temporary = directory / f"{name}.partial"
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, directory / name)
+    except OSError as error:
+        raise StorageError(
+            f"{directory}: cannot write the report ({error}); free space or choose another one"
+        ) from error
+
+
+def json_text(report: EvaluationReport, context: ReportContext) -> str:
+    """`report.json`: the report, then the context; loss curves stay in the stages' own event files."""
+    extra: dict[str, JSON] = {
+        "title": context.title,
+        "settings": dict(context.settings),
+        "timings": dict(context.timings),
+        "published": [asdict(row) for row in context.published],
+    }
+    try:
+        return json.dumps({**report.to_json(), **extra}, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise EvaluationError(f"the report's settings or timings are not JSON ({error}); give plain values") from error
+
+
+def render_markdown(report: EvaluationReport, context: ReportContext, pictures: Sequence[Picture]) -> str:
+    """`report.md`: scores, worst columns and pairs, published figures, timings, links to the pictures."""
+    rows = report.rows
+    lines = [
+        f"# {_cell(context.title)}",
+        "",
+        f"{rows['synthetic']:,} synthetic rows against {rows['train']:,} training and {rows['test']:,} test rows.",
+        "",
+        "| score | value | real data | meaning |",
+        "|---|---|---|---|",
+    ]
+    for score in report.scores:
+        lines.append(
+            f"| {_cell(score.title)} | {_cell(value_text(score))} | {_cell(baseline_text(score))} | {score.meaning} |"
+        )
+    lines += ["", "## Worst columns", "", "| column | error % | real test split % |", "|---|---|---|"]
+    for column in worst_columns(report)[:10]:
+        lines.append(f"| {_cell(str(column['name']))} | {percent(column['error'])} | {percent(column['baseline'])} |")
+    lines += ["", "## Worst pairs", "", "| pair | error % | real test split % |", "|---|---|---|"]
+    for pair in worst_pairs(report)[:10]:
+        names = _cell(f"{pair['first']} × {pair['second']}")
+        lines.append(f"| {names} | {percent(pair['error'])} | {percent(pair['baseline'])} |")
+    if context.published:
+        lines += ["", "## Published figures", "", "| method | score | value | source |", "|---|---|---|---|"]
+        lines += [f"| {_cell(r.method)} | {r.score} | {r.value:g} | {_cell(r.source)} |" for r in context.published]
+    if context.timings:
+        lines += ["", "## Timings", "", "| stage | seconds |", "|---|---|"]
+        lines += [f"| {_cell(stage)} | {seconds:,.1f} |" for stage, seconds in context.timings.items()]
+    lines += ["", "## Pictures", ""]
+    lines += [f"- [{_cell(picture.title)}](pictures/{picture.name}.svg)" for picture in pictures]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

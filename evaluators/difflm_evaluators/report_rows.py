@@ -1,0 +1,84 @@
+"""Rows of a report as text: how a score, a baseline and a percentage are written, and what comes first."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from difflm_evaluators.base import Score
+from difflm_evaluators.evaluation import EvaluationReport
+
+DIRECTIONS: Mapping[str, str] = {"lower": "lower is better", "higher": "higher is better", "target": "nearer is better"}
+
+
+def number_text(number: float, unit: str) -> str:
+    """A number with as many places as are worth reading: two for percentages, three significant ones otherwise."""
+    if unit == "%":
+        return f"{number:.2f} %"
+    if abs(number) < 10:
+        return f"{number:.3f}"
+    return f"{number:,.1f}" if abs(number) < 1e6 else f"{number:.3g}"
+
+
+def value_text(score: Score) -> str:
+    """The value with its standard error, or why there is none."""
+    if score.value is None:
+        return f"undefined: {score.undefined_because}"
+    if score.standard_error is None:
+        return number_text(score.value, score.unit)
+    return f"{number_text(score.value, '')} ± {score.standard_error:.2g}"
+
+
+def baseline_text(score: Score) -> str:
+    """What real data gets, or the ideal; a dash when neither is known."""
+    if score.baseline is not None:
+        return f"{number_text(score.baseline, score.unit)} ({score.baseline_label})"
+    if score.ideal is not None:
+        return f"{number_text(score.ideal, score.unit)} (ideal)"
+    return "–"
+
+
+def percent(share: float | None) -> str:
+    """A share in [0, 1] as a percentage with two places, a dash for None."""
+    return "–" if share is None else f"{100 * share:.2f}"
+
+
+def worst_columns(report: EvaluationReport) -> list[dict[str, Any]]:
+    """Columns by falling shape error."""
+    return sorted(_details(report, "marginals", "columns"), key=lambda column: -column["error"])
+
+
+def worst_pairs(report: EvaluationReport) -> list[dict[str, Any]]:
+    """Pairs by falling trend error; pairs without one are left out."""
+    pairs = [pair for pair in _details(report, "pairs", "pairs") if pair["error"] is not None]
+    return sorted(pairs, key=lambda pair: -pair["error"])
+
+
+def column_rows(report: EvaluationReport) -> list[dict[str, Any]]:
+    """Every column in the table's order: name, kind, error, baseline, method, missing shares, values outside the schema."""
+    validity = report.evaluation("validity")
+    faults: Mapping[str, Any] = validity.details["faults"] if validity is not None else {}  # type: ignore[assignment]
+    return [
+        {
+            **column,
+            "kind": report.columns[column["name"]],
+            "faults": ", ".join(f"{count:,} {reason}" for reason, count in faults.get(column["name"], {}).items()),
+        }
+        for column in _details(report, "marginals", "columns")
+    ]
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as (dotted key, value) rows; lists stay on one line."""
+    rows: list[tuple[str, str]] = []
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            rows += flatten(value, f"{name}.")
+        else:
+            rows.append((name, str(value)))
+    return rows
+
+
+def _details(report: EvaluationReport, evaluation: str, key: str) -> list[dict[str, Any]]:
+    found = report.evaluation(evaluation)
+    rows: Any = found.details[key] if found is not None else []
+    return list(rows)
