@@ -81,8 +81,7 @@ def binary_auc(positive_N: npt.NDArray[np.bool_], ranking_N: FloatArray) -> floa
 
 
 def score_predictions(setup: Setup, target_N: FloatArray, predicted: FloatArray) -> float | None:
-    """ROC-AUC (macro one-vs-rest over the classes that occur, from 3 classes on) or RMSE; None where AUC is
-    undefined."""
+    """ROC-AUC (from 3 classes on, macro one-vs-rest over those that occur) or RMSE; None where AUC is undefined."""
     if setup.task == "regression":
         return float(np.sqrt(np.mean((target_N - predicted) ** 2)))
     if setup.classes == 2:
@@ -93,8 +92,7 @@ def score_predictions(setup: Setup, target_N: FloatArray, predicted: FloatArray)
 
 
 def hold_out_ninth(samples: Samples, setup: Setup, seed: int) -> tuple[Samples, Samples]:
-    """Fitting rows and a held-out ninth, drawn with `seed`; per class, at least one row of each class with two or
-    more."""
+    """Fitting rows and a held-out ninth, drawn with `seed` within each class; a class of one row stays with the first."""
     random = np.random.default_rng(seed)
     strata = np.unique(samples.target_N) if setup.task == "classification" else [None]
     held_out = np.zeros(len(samples.target_N), dtype=bool)

@@ -178,8 +178,7 @@ def _one_line(error: Exception) -> str:
 
 
 def category_codes(*columns: Column) -> tuple[list[str | None], list[IntArray]]:
-    """Number the categories (missing is one of them) that occur in any of the columns; codes follow first
-    appearance."""
+    """Number the categories of all the columns by first appearance (missing is one of them); codes per column."""
     numbering: dict[str | None, int] = {}
     codes = [
         np.fromiter((numbering.setdefault(label, len(numbering)) for label in column.labels_N), dtype=np.int64)

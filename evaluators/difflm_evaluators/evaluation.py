@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from difflm.errors import DataError
 from difflm.records.schema import RecordSchema
 from difflm_evaluators.base import JSON, Evaluation, Score
-from difflm_evaluators.columns import column_kind, read_columns
+from difflm_evaluators.columns import read_columns
 from difflm_evaluators.marginals import evaluate_marginals
 from difflm_evaluators.pairs import evaluate_pairs
 from difflm_evaluators.privacy import PrivacyConfig, evaluate_privacy
@@ -41,8 +41,7 @@ class RealSplits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationReport:
-    """All evaluations of one synthetic table; holds no rows, only counts, shares and the names of columns and
-    categories."""
+    """All evaluations of one synthetic table; no rows, only counts, shares and the names of columns and categories."""
 
     evaluations: tuple[Evaluation, ...]
     rows: Mapping[str, int]
@@ -118,7 +117,7 @@ def evaluate_table(
     return EvaluationReport(
         evaluations=tuple(evaluations),
         rows={name: table.num_rows if table is not None else 0 for name, table in tables.items()},
-        columns={field.name: f"{field.kind} ({column_kind(field)})" for field in schema.fields},
+        columns={field.name: field.kind for field in schema.fields},
         target=schema.target,
         task=schema.task,
         config=config.model_dump(mode="json"),

@@ -110,8 +110,7 @@ def picture(real: Column, synthetic: Column) -> dict[str, JSON]:
 
 
 def _histogram(real: Column, synthetic: Column) -> dict[str, JSON]:
-    """Shares of all rows per bin; what lies outside the real range is counted apart, so that the picture stays
-    readable."""
+    """Shares of all rows per bin of the real range; what lies outside is counted apart."""
     if len(real.present) == 0:
         return {"kind": "histogram", "edges": [], "real": [], "synthetic": [], "outside": 0.0}
     edges = _picture_edges(real.present)
@@ -128,12 +127,13 @@ def _histogram(real: Column, synthetic: Column) -> dict[str, JSON]:
 
 
 def _picture_edges(values: FloatArray) -> FloatArray:
-    """Up to about 30 equal bins; whole numbers get bins of whole width around them, so that no bin holds one value more."""
+    """At most 30 equal bins; those of whole numbers are whole numbers wide, so that each covers equally many values."""
     low, high = float(values.min()), float(values.max())
     if high - low > 2**53 or np.any(values != np.round(values)):
         return bin_edges(values, HISTOGRAM_BINS)
     width = max(1.0, np.ceil((high - low + 1) / HISTOGRAM_BINS))
-    return low - 0.5 + width * np.arange(np.ceil((high - low + 1) / width) + 1)
+    edges: FloatArray = low - 0.5 + width * np.arange(np.ceil((high - low + 1) / width) + 1)
+    return edges
 
 
 def _bars(real: Column, synthetic: Column) -> dict[str, JSON]:

@@ -99,8 +99,7 @@ def _numbers(tables: Sequence[Columns], name: str) -> list[Float32Array]:
 
 
 def nearest(queries: MixedRows, reference: MixedRows, neighbours: int, *, threads: int) -> Float32Array:
-    """Distances of each query to its nearest reference rows, ascending: (queries, min(neighbours, reference rows))
-    float32.
+    """Distances of each query to its nearest reference rows, ascending: (N, min(neighbours, reference rows)) float32.
 
     Memory is bounded whatever the tables' sizes: both sides are embedded in blocks of at most 64 MiB.
     """

@@ -55,8 +55,7 @@ def pearson(first_N: FloatArray, second_N: FloatArray) -> float | None:
 
 
 def _centred(values: FloatArray) -> FloatArray | None:
-    """Values around their mean, scaled to at most 1 so that squares neither overflow nor vanish; None for a
-    constant."""
+    """Values around their mean, scaled to at most 1 lest squares overflow or vanish; None for a constant."""
     if len(values) < 2 or values.min() == values.max():
         return None
     scaled = values / np.abs(values).max()

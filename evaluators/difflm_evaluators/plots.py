@@ -1,7 +1,7 @@
-"""Pictures of a report: matplotlib figures as SVG text, drawn from the numbers in `report.json` and nothing else.
+"""Plots: matplotlib figures as SVG text, drawn from numbers that `report.json` holds too.
 
-Colours are fixed sentinels. `inline_svg` turns them into the page's CSS variables, so that one drawing is legible on light
-and on dark pages; `standalone_svg` keeps them and puts a light card behind.
+Colours are fixed sentinels. `inline_svg` turns them into the page's CSS variables, so that one drawing is legible on
+light and on dark pages; `standalone_svg` keeps them and puts a light card behind.
 """
 
 import io
@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.colors
+import matplotlib.ticker
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -22,7 +24,7 @@ MOST_TICK_LABELS = 40
 MOST_VECTOR_CELLS = 40  # per side; larger heat maps are drawn as one raster
 LABEL_CHARACTERS = 18
 
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "difflm",
     "text.parse_math": False,
@@ -56,16 +58,15 @@ def _axes(width: float, height: float) -> Iterator[Axes]:
 
 def _svg(axes: Axes) -> str:
     buffer = io.StringIO()
+    figure: Any = axes.figure
     with mpl.rc_context(_STYLE):
-        axes.figure.savefig(
-            buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-        )
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 
 
 def inline_svg(svg: str, prefix: str) -> str:
-    """An SVG for use inside a page: ids made unique by `prefix`, colours taken from the page's CSS, size left to the page."""
+    """An SVG for use inside a page, which gives the colours and the size; ids are made unique by `prefix`."""
     svg = re.sub(r'\bid="([^"]*)"', rf'id="{prefix}-\1"', svg)
     svg = re.sub(r'href="#([^"]*)"', rf'href="#{prefix}-\1"', svg)
     svg = re.sub(r"url\(#([^)]*)\)", rf"url(#{prefix}-\1)", svg)
@@ -96,8 +97,8 @@ def histogram(
         axes.yaxis.set_major_locator(mpl.ticker.MaxNLocator(3))
         axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
         axes.yaxis.set_major_formatter(mpl.ticker.PercentFormatter(1.0, decimals=None))
-        if max((abs(edge) for edge in edges), default=0) >= 1e5:
-            axes.ticklabel_format(axis="x", style="scientific", scilimits=(0, 0))
+        if 1e4 <= max(abs(edge) for edge in edges) < 1e15:
+            axes.xaxis.set_major_formatter(mpl.ticker.EngFormatter(sep=""))
         if label:
             axes.set_xlabel(label)
         return _svg(axes)
@@ -145,7 +146,8 @@ def heat_map(names: Sequence[str], errors: Mapping[tuple[str, str], float], *, h
         for spine in axes.spines.values():
             spine.set_visible(False)
         bar = axes.figure.colorbar(mesh, ax=axes, fraction=0.045, pad=0.02, label=label)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        outline: Any = bar.outline
+        outline.set_visible(False)
         return _svg(axes)
 
 
@@ -160,6 +162,8 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, label: str, l
             axes.plot(xs, ys, color=colour, linewidth=width, marker=marker, markersize=3)
         if logarithmic:
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
         axes.set_xlabel("step")
         axes.set_ylabel(label)
         return _svg(axes)

@@ -113,8 +113,7 @@ def _dcr_score(found_N2: Float32Array, test_found_N2: Float32Array | None) -> Sc
 def dcr_share(
     synthetic: MixedRows, train: MixedRows, holdout: MixedRows | None, random: np.random.Generator, *, threads: int
 ) -> Score:
-    """Share of synthetic rows closer to train than to an equally large holdout; its standard error is that of the
-    sample."""
+    """Share of synthetic rows closer to train than to an equally large holdout, with the sample's standard error."""
     if holdout is None:
         return _undefined("dcr_share", "there is no holdout: the test split is missing or empty")
     size = min(len(train), len(holdout))

@@ -1,4 +1,4 @@
-"""The report of an evaluation on disk: `report.json` for programs, `report.md` for a terminal, `report.html` for people."""
+"""The report of an evaluation on disk: report.json for programs, report.md for terminals, report.html for people."""
 
 import json
 import math

@@ -14,7 +14,7 @@ MOST_COLUMN_PICTURES = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """One drawing: its file name without extension, section, title, a line of explanation, and both forms of its SVG."""
+    """One drawing: file name without extension, section, title, a line of explanation, and its SVG in both forms."""
 
     name: str
     section: Literal["columns", "pairs", "privacy", "training"]

@@ -53,7 +53,7 @@ def worst_pairs(report: EvaluationReport) -> list[dict[str, Any]]:
 
 
 def column_rows(report: EvaluationReport) -> list[dict[str, Any]]:
-    """Every column in the table's order: name, kind, error, baseline, method, missing shares, values outside the schema."""
+    """Every column in the table's order, with its kind and its values outside the schema."""
     validity = report.evaluation("validity")
     faults: Mapping[str, Any] = validity.details["faults"] if validity is not None else {}  # type: ignore[assignment]
     return [

@@ -1,5 +1,4 @@
-"""Machine-learning efficiency (MLE): does a model learn from the synthetic table what it would learn from the real
-one.
+"""Machine-learning efficiency (MLE): does a model learn from synthetic rows what it would learn from real ones.
 
 XGBoost (`boosting`) is trained on the synthetic table and scored on the real test split: ROC-AUC for classification
 (macro one-vs-rest from three classes on), RMSE for regression. Mean and standard error are over fixed seeds, which
@@ -37,8 +36,7 @@ class UtilityConfig(BaseModel):
 def evaluate_utility(
     synthetic: Columns, train: Columns, test: Columns | None, schema: RecordSchema, config: UtilityConfig
 ) -> Evaluation:
-    """MLE of the synthetic table beside training on the real one; undefined, with the reason, where it cannot be
-    had."""
+    """MLE of the synthetic table beside training on the real one; undefined, with the reason, where there is none."""
     task: Task = schema.task or "classification"
     if schema.target is None or schema.task is None:
         return _evaluation(task, None, "the schema names no target column to predict")

@@ -51,7 +51,7 @@ def evaluate_validity(
     score = Score(
         name="conforming_share",
         title="Rows that fit the schema",
-        meaning="Share of rows whose every value is a known category or in range, with gaps only in columns that have some.",
+        meaning="Share of rows whose every value is a known category or in range, and missing only where it may be.",
         value=100 * float((~_any_fault(faults)).mean()),
         unit="%",
         direction="higher",
