@@ -1,0 +1,207 @@
+"""Cluster: the Ray cluster this process works on, one it starts on this machine or one that is already there."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from difflm.config import Config
+from difflm.errors import ClusterError
+
+_PACKAGES = ("difflm", "difflm_evaluators", "difflm_jobs")
+_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+
+# Read by Ray when it is imported or started. Only defaults: what the environment already says stays.
+_DEFAULTS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # without it ray.init warns that this will be the behaviour one day
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # 2 s by default: what a run waits for when it starts and ends
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+}
+
+
+class ClusterConfig(Config):
+    """Where to run. Without an address the variable RAY_ADDRESS decides; without either, Ray is started here."""
+
+    address: str | None = Field(
+        default=None, description="An existing cluster ('auto', host:port); 'local' starts one."
+    )
+    num_cpus: int | None = Field(default=None, ge=1, description="CPUs of a local cluster; none: all of this machine.")
+    num_gpus: int | None = Field(default=None, ge=0, description="GPUs of a local cluster; none: all of this machine.")
+    object_store_mib: int = Field(default=512, ge=80, description="Shared-memory object store of a local cluster.")
+    dashboard: bool = Field(default=False, description="Serve Ray's dashboard on this machine (local cluster only).")
+    verbose: bool = Field(default=False, description="Print what Ray and its workers log.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterContext:
+    """The cluster this process is connected to; `local` says that it was started, and ends, with this process."""
+
+    local: bool
+    address: str
+    num_cpus: float
+    num_gpus: float
+    nodes: int
+
+
+_context: ClusterContext | None = None
+
+
+def start_or_connect(config: ClusterConfig) -> ClusterContext:
+    """Connect to the configured cluster or start one here, once per process: later calls return the first one's
+    context.
+
+    Token authentication follows RAY_AUTH_MODE and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, which Ray reads itself.
+    Inside a `ray job submit` driver it joins that cluster with the job's own runtime environment. Nothing needs the
+    dashboard.
+
+    Raises ClusterError when the cluster cannot be reached or started.
+    """
+    global _context
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    ray = _import_ray()
+    if ray.is_initialized():
+        if _context is None:
+            _context = _describe(ray, local=False)
+        return _context
+    address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    local = address == "local"
+    try:
+        if local:
+            _start(ray, config)
+        else:
+            _connect(ray, address, config)
+    except (ConnectionError, RuntimeError, OSError, ValueError) as error:
+        raise ClusterError(_explain(address, error)) from error
+    _context = _describe(ray, local=local)
+    return _context
+
+
+def current_context() -> ClusterContext:
+    """The context of `start_or_connect`; ClusterError when it was not called."""
+    if _context is None or not _import_ray().is_initialized():
+        raise ClusterError("no Ray cluster: call difflm.runtime.cluster.start_or_connect first")
+    return _context
+
+
+def stop() -> None:
+    """Disconnect; a local cluster ends with all its processes."""
+    global _context
+    _context = None
+    _import_ray().shutdown()
+
+
+def source_roots() -> list[str]:
+    """Folders of this project's packages that lie outside site-packages: what workers need on PYTHONPATH in a clone."""
+    installed = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
+    roots: list[str] = []
+    for package in _PACKAGES:
+        spec = importlib.util.find_spec(package)
+        if spec is not None and spec.origin is not None:
+            root = Path(spec.origin).resolve().parent.parent
+            if root not in installed and str(root) not in roots:
+                roots.append(str(root))
+    return roots
+
+
+def require_resources(context: ClusterContext, *, cpus: float, gpus: float, purpose: str) -> None:
+    """ClusterError when a local cluster can never hold what is asked for; other clusters may grow, so Ray waits
+    there.
+    """
+    if not context.local:
+        return
+    for name, wanted, present in (("CPUs", cpus, context.num_cpus), ("GPUs", gpus, context.num_gpus)):
+        if wanted > present:
+            raise ClusterError(
+                f"{purpose} needs {wanted:g} {name} and the local cluster has {present:g}; ask for fewer workers or "
+                f"resources per worker, or set cluster.num_{name.lower()}"
+            )
+
+
+def _start(ray: Any, config: ClusterConfig) -> None:
+    """Start Ray here. Its processes inherit PYTHONPATH, so workers need no runtime environment and can be
+    pre-started.
+    """
+    with _python_path():
+        ray.init(
+            address="local",
+            num_cpus=config.num_cpus,
+            num_gpus=config.num_gpus,
+            object_store_memory=config.object_store_mib * 2**20,
+            include_dashboard=config.dashboard,
+            log_to_driver=config.verbose,
+            logging_level=logging.INFO if config.verbose else logging.ERROR,
+        )
+
+
+def _connect(ray: Any, address: str, config: ClusterConfig) -> None:
+    roots = source_roots()
+    in_job = _JOB_VARIABLE in os.environ
+    environment = None if in_job or not roots else {"env_vars": {"PYTHONPATH": os.pathsep.join(roots)}}
+    ray.init(
+        address=address,
+        runtime_env=environment,
+        log_to_driver=config.verbose,
+        logging_level=logging.INFO if config.verbose else logging.ERROR,
+    )
+
+
+@contextmanager
+def _python_path() -> Iterator[None]:
+    """PYTHONPATH with the source roots first, for the processes started within."""
+    before = os.environ.get("PYTHONPATH")
+    parts = [*source_roots(), *(before or "").split(os.pathsep)]
+    os.environ["PYTHONPATH"] = os.pathsep.join(part for part in parts if part)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+def _describe(ray: Any, *, local: bool) -> ClusterContext:
+    total = ray.cluster_resources()
+    return ClusterContext(
+        local=local,
+        address=ray.get_runtime_context().gcs_address,
+        num_cpus=float(total.get("CPU", 0.0)),
+        num_gpus=float(total.get("GPU", 0.0)),
+        nodes=sum(1 for node in ray.nodes() if node["Alive"]),
+    )
+
+
+def _explain(address: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:300]
+    if address == "local":
+        return f"Ray could not be started on this machine ({reason}); look into /tmp/ray/session_latest/logs"
+    return (
+        f"the Ray cluster at {address} cannot be used ({reason}); check the address (cluster.address or RAY_ADDRESS) "
+        "and, where it asks for a token, RAY_AUTH_MODE=token with RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+    )
+
+
+def _import_ray() -> Any:
+    """Ray, imported when first needed; a module that is already there is not imported again."""
+    if "ray" in sys.modules:
+        return sys.modules["ray"]
+    import ray
+
+    return ray

@@ -1,0 +1,258 @@
+"""Training jobs: run a task's loop as a Ray Train job that survives the death of any worker and of the driver."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from difflm import errors
+from difflm.artifacts.atomic import (
+    remove_temporaries,
+    remove_tree,
+    storage_errors,
+    temporary_sibling,
+    write_json_atomic,
+)
+from difflm.config import Config
+from difflm.errors import ClusterError, TrainingError
+from difflm.runtime.cluster import current_context, require_resources
+from difflm.runtime.deepspeed_engine import DeepSpeedEngineConfig
+from difflm.runtime.progress import Progress, following
+from difflm.runtime.training_worker import CHECKPOINTS, EVENTS, FAILURE, FINISHED, RESULT, WorkerJob, work
+from difflm.telemetry import JSON
+from difflm.training.loop import LoopConfig
+from difflm.training.task import TaskSpec
+
+_JOB_FILE = "job.json"
+
+
+class PlainEngineConfig(Config):
+    """Torch alone: every worker holds the whole model, gradients are averaged by one all-reduce."""
+
+    kind: Literal["plain"] = "plain"
+
+
+EngineConfig = Annotated[PlainEngineConfig | DeepSpeedEngineConfig, Field(discriminator="kind")]
+
+
+class WorkersConfig(Config):
+    """The processes of a training job."""
+
+    num_workers: int = Field(default=1, ge=1, description="Processes; each sees other batches of the same size.")
+    cpus_per_worker: int = Field(default=1, ge=1, description="CPUs, and torch threads, of each process.")
+    gpus_per_worker: int = Field(default=0, ge=0, le=1, description="1 trains on a GPU with nccl, 0 on CPUs with gloo.")
+    max_failures: int = Field(default=3, ge=0, description="How often a dead or failing worker is replaced.")
+    timeout_s: int = Field(default=1800, ge=1, description="After this long without an answer a peer counts as dead.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingJob:
+    """One stage's training. `work_dir` lies on storage that all workers share; `output_dir` only the driver writes.
+
+    Work folder: `job.json` (what it is of), `events.jsonl`, `checkpoints/`, `finished/` (the outcome, renamed into
+    place).
+    """
+
+    name: str
+    spec: TaskSpec
+    loop: LoopConfig
+    engine: PlainEngineConfig | DeepSpeedEngineConfig
+    workers: WorkersConfig
+    work_dir: Path
+    output_dir: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingResult:
+    """The outcome. Seconds are wall clock: `loop_seconds` over all lives of the job, `total_seconds` of this call.
+
+    `timings` splits this call into start (driver to train function), task, engine, loop, finish, stop (loop end to
+    return); `workers` has rank, pid and peak_rss_mib of each process.
+    """
+
+    steps: int
+    stopped: str
+    best_step: int
+    best_objective: float
+    resumed_from: int
+    loop_seconds: float
+    total_seconds: float
+    timings: dict[str, float]
+    workers: list[dict[str, JSON]]
+    summary: dict[str, JSON]
+
+    @property
+    def overhead_seconds(self) -> float:
+        """What this call took beyond the loop itself."""
+        return self.total_seconds - self.timings.get("loop", 0.0)
+
+
+def train(job: TrainingJob, *, progress: Progress | None = None) -> TrainingResult:
+    """Run the job, or go on where an earlier call with the same work folder was killed; returns when it has ended.
+
+    Afterwards `output_dir` holds best.safetensors and summary.json, and `work_dir/events.jsonl` the history.
+    Checkpoints are removed. A killed call, worker or driver, goes on from the last complete checkpoint, at most
+    `checkpoint_every` steps back, and repeats the same loss curve. `progress(step, total, metrics)` is called in a
+    thread of the driver.
+
+    Raises TrainingError (loss not finite, work folder of another job, other number of workers), ClusterError (workers
+    failed more than `max_failures` times, resources never there) and whatever DiffLMError the task raised.
+    """
+    started = time.time()
+    work_dir = job.work_dir.resolve()
+    with storage_errors(work_dir):
+        (work_dir / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+        _claim(job, work_dir)
+        remove_temporaries(work_dir)
+    if not (work_dir / FINISHED / RESULT).exists():
+        _fit(job, work_dir, progress)
+    if not (work_dir / FINISHED / RESULT).exists():
+        raise ClusterError(f"{job.name}: the workers ended without a result in {work_dir / FINISHED}; run it again")
+    with storage_errors(job.output_dir):
+        facts = _deliver(work_dir, job.output_dir)
+        remove_tree(work_dir / CHECKPOINTS)
+    return _result(facts, started)
+
+
+def _fit(job: TrainingJob, work_dir: Path, progress: Progress | None) -> None:
+    """One Ray Train run, with worker failures retried from the last checkpoint."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    workers, gpu = job.workers, job.workers.gpus_per_worker > 0
+    cpus = workers.num_workers * workers.cpus_per_worker
+    require_resources(current_context(), cpus=cpus, gpus=workers.num_workers * int(gpu), purpose=f"training {job.name}")
+    remove_tree(work_dir / FAILURE)
+    # Durable state is this project's own (see training_worker); what Ray remembers of an earlier driver may be torn.
+    remove_tree(work_dir / CHECKPOINTS / "checkpoint_manager_snapshot.json")
+    trainer = TorchTrainer(
+        work,
+        train_loop_config={"job": _worker_job(job, work_dir)},
+        scaling_config=ScalingConfig(
+            num_workers=workers.num_workers,
+            use_gpu=gpu,
+            resources_per_worker={"CPU": workers.cpus_per_worker} | ({"GPU": 1} if gpu else {}),
+        ),
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo", timeout_s=workers.timeout_s),
+        run_config=RunConfig(
+            name=CHECKPOINTS,
+            storage_path=str(work_dir),
+            failure_config=FailureConfig(max_failures=workers.max_failures),
+        ),
+    )
+    with _interrupts_restored(), following(work_dir / EVENTS, progress):
+        try:
+            trainer.fit()
+        except TrainingFailedError as error:
+            _raise_recorded(work_dir)
+            raise ClusterError(f"training {job.name} failed: {_one_line(error)}") from error
+    _raise_recorded(work_dir)
+
+
+def _worker_job(job: TrainingJob, work_dir: Path) -> WorkerJob:
+    inputs = {name: str(Path(path).resolve()) for name, path in job.spec.inputs.items()}
+    spec = TaskSpec(factory=job.spec.factory, config=job.spec.config, inputs=inputs, seed=job.spec.seed)
+    return WorkerJob(
+        spec=spec, loop=job.loop, engine=job.engine, threads=job.workers.cpus_per_worker, work_dir=work_dir
+    )
+
+
+def _claim(job: TrainingJob, work_dir: Path) -> None:
+    """Write what the work folder is of; refuse a folder with the checkpoints of another job."""
+    own: dict[str, JSON] = {
+        "name": job.name,
+        "spec": json.loads(json.dumps({**asdict(job.spec), "inputs": sorted(job.spec.inputs)})),
+        "loop": job.loop.model_dump(mode="json"),
+        "engine": job.engine.model_dump(mode="json"),
+        "num_workers": job.workers.num_workers,
+    }
+    path = work_dir / _JOB_FILE
+    if path.exists():
+        other: Mapping[str, Any] = json.loads(path.read_text())
+        changed = sorted(key for key in own if own[key] != other.get(key))
+        if changed:
+            raise TrainingError(
+                f"{path}: the unfinished work there is of another job, it differs in {', '.join(changed)}; "
+                f"run it as it was or remove {work_dir} to start over"
+            )
+        return
+    write_json_atomic(path, own)
+
+
+def _deliver(work_dir: Path, output_dir: Path) -> Mapping[str, Any]:
+    """Copy the outcome to the output folder, each file whole or not at all."""
+    facts: Mapping[str, Any] = json.loads((work_dir / FINISHED / RESULT).read_text())
+    output_dir.mkdir(parents=True, exist_ok=True)
+    best = output_dir / "best.safetensors"
+    temporary = temporary_sibling(best)
+    shutil.copyfile(work_dir / FINISHED / "best.safetensors", temporary)
+    temporary.replace(best)
+    training = {
+        key: facts[key] for key in ("steps", "stopped", "best_step", "best_objective", "loop_seconds", "workers")
+    }
+    write_json_atomic(output_dir / "summary.json", {**facts["summary"], "training": training})
+    return facts
+
+
+def _result(facts: Mapping[str, Any], started: float) -> TrainingResult:
+    marks: Mapping[str, float] = facts["marks"]
+    ended = time.time()
+    timings: dict[str, float] = {}
+    if marks["entered"] >= started:  # otherwise an earlier call did the work
+        names = ["entered", "task", "engine", "loop", "finished"]
+        times = [started, *(marks[name] for name in names), ended]
+        labels = ["start", "task", "engine", "loop", "finish", "stop"]
+        timings = {label: after - before for label, before, after in zip(labels, times, times[1:], strict=False)}
+    return TrainingResult(
+        steps=facts["steps"],
+        stopped=facts["stopped"],
+        best_step=facts["best_step"],
+        best_objective=facts["best_objective"],
+        resumed_from=facts["resumed_from"],
+        loop_seconds=facts["loop_seconds"],
+        total_seconds=ended - started,
+        timings=timings,
+        workers=facts["workers"],
+        summary=facts["summary"],
+    )
+
+
+def _raise_recorded(work_dir: Path) -> None:
+    """Raise again, in the driver, the error on purpose that a worker recorded."""
+    path = work_dir / FAILURE
+    if not path.exists():
+        return
+    recorded = json.loads(path.read_text())
+    kind = getattr(errors, recorded["kind"], TrainingError)
+    raise kind(recorded["message"])
+
+
+def _one_line(error: Any) -> str:
+    """Rank and last line of every worker's failure, or of the controller's."""
+    failures: Mapping[int, Exception] = getattr(error, "worker_failures", None) or {}
+    if not failures:
+        return " ".join(str(error).split())[:500]
+    texts = {rank: str(failure).strip().splitlines() or [type(failure).__name__] for rank, failure in failures.items()}
+    return "; ".join(f"rank {rank}: {lines[-1].strip()[:300]}" for rank, lines in sorted(texts.items()))
+
+
+@contextmanager
+def _interrupts_restored() -> Iterator[None]:
+    """Put back the SIGINT handler that Ray Train replaces for good."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        try:
+            signal.signal(signal.SIGINT, handler)
+        except ValueError:  # not the main thread: Ray did not touch the handler either
+            return

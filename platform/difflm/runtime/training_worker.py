@@ -1,0 +1,240 @@
+"""Training worker: what each process of a training job does, and how its checkpoints reach the shared folder.
+
+A checkpoint is a folder `checkpoints/step-<n>` into which all ranks write; rank 0 renames it into place when every
+rank has written and flushed its files, then all ranks report it to Ray Train. So a folder of that name is complete,
+whatever was killed when, and the newest one is where a run goes on: no other bookkeeping needs to survive. Two are
+kept.
+
+An error raised on purpose (DiffLMError) would only be raised again, so it is recorded in `failure.json` and ends the
+job; anything else (a peer that vanished, a lost node) counts as a failure that Ray Train retries.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+
+from difflm.artifacts.atomic import (
+    atomic_directory,
+    remove_temporaries,
+    remove_tree,
+    storage_errors,
+    temporary_sibling,
+    write_json_atomic,
+)
+from difflm.config import Config
+from difflm.errors import DiffLMError, TrainingError
+from difflm.runtime.deepspeed_engine import DeepSpeedEngine, DeepSpeedEngineConfig
+from difflm.telemetry import JSON, append_event, truncate_events
+from difflm.training.engine import Engine, PlainEngine
+from difflm.training.loop import Event, LoopConfig, LoopResult, run_loop
+from difflm.training.task import TaskSpec, TrainingTask
+
+CHECKPOINTS, EVENTS, FAILURE, FINISHED, RESULT = (
+    "checkpoints",
+    "events.jsonl",
+    "failure.json",
+    "finished",
+    "result.json",
+)
+_STEP_PREFIX = "step-"
+_KEPT = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerJob:
+    """What a worker is told; paths are absolute."""
+
+    spec: TaskSpec
+    loop: LoopConfig
+    engine: Config
+    threads: int
+    work_dir: Path
+
+
+def work(config: Mapping[str, Any]) -> None:
+    """The train function: `config["job"]` is a `WorkerJob`."""
+    job: WorkerJob = config["job"]
+    if (job.work_dir / FAILURE).exists():
+        return  # an earlier try of this group ended on purpose; the driver says why
+    try:
+        _work(job)
+    except DiffLMError as error:
+        _record(job, error)
+        raise
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        told = TrainingError(f"out of memory ({reason}); use smaller batches with more loop.gradient_accumulation")
+        _record(job, told)
+        raise told from error
+
+
+def _work(job: WorkerJob) -> None:
+    marks = {"entered": time.time()}
+    torch.set_num_threads(job.threads)
+    rank = dist.get_rank()
+    if rank == 0:
+        remove_temporaries(job.work_dir / CHECKPOINTS)
+    dist.barrier()
+    task = _build_task(job)
+    marks["task"] = time.time()
+    engine = _build_engine(job, task)
+    marks["engine"] = time.time()
+    io = SharedFolderIO(job.work_dir, rank=rank)
+    result = run_loop(task, engine, job.loop, io, seed=job.spec.seed)
+    marks["loop"] = time.time()
+    own = {"rank": rank, "pid": os.getpid(), "peak_rss_mib": result.peak_rss_mib}
+    workers: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(workers, own)
+    if rank == 0:
+        _finish(job, task, result, workers, resumed_from=io.resumed_from, marks=marks)
+
+
+def _build_task(job: WorkerJob) -> TrainingTask:
+    from difflm.training.tasks import build_task
+
+    return build_task(job.spec, _device())
+
+
+def _build_engine(job: WorkerJob, task: TrainingTask) -> Engine:
+    if isinstance(job.engine, DeepSpeedEngineConfig):
+        return DeepSpeedEngine(
+            task.module,
+            job.engine,
+            device=_device(),
+            weight_decay=job.loop.weight_decay,
+            gradient_clip=job.loop.gradient_clip,
+            gradient_accumulation=job.loop.gradient_accumulation,
+            precision=job.loop.precision,
+        )
+    return PlainEngine(
+        task.module,
+        device=_device(),
+        weight_decay=job.loop.weight_decay,
+        gradient_clip=job.loop.gradient_clip,
+        gradient_accumulation=job.loop.gradient_accumulation,
+        precision=job.loop.precision,
+    )
+
+
+def _device() -> torch.device:
+    """The GPU that Ray gave this worker, or the CPU where the group speaks gloo."""
+    if dist.get_backend() == "gloo":
+        return torch.device("cpu")
+    from ray.train.torch import get_device
+
+    device: torch.device = get_device()
+    return device
+
+
+def _finish(
+    job: WorkerJob,
+    task: TrainingTask,
+    result: LoopResult,
+    workers: list[Any],
+    *,
+    resumed_from: int,
+    marks: dict[str, float],
+) -> None:
+    """Put the outcome into `finished/`, whole or not at all."""
+    with atomic_directory(job.work_dir / FINISHED) as folder:
+        save_file(result.best_tensors, folder / "best.safetensors")
+        facts: dict[str, JSON] = {
+            "steps": result.steps,
+            "stopped": result.stopped,
+            "best_step": result.best_step,
+            "best_objective": result.best_objective,
+            "resumed_from": resumed_from,
+            "loop_seconds": result.seconds,
+            "workers": workers,
+            "summary": task.summary(),
+            "marks": {**marks, "finished": time.time()},
+        }
+        (folder / RESULT).write_text(json.dumps(facts, allow_nan=False))
+
+
+def _record(job: WorkerJob, error: DiffLMError) -> None:
+    """Tell the driver, which stops the job; the first rank to fail is heard."""
+    if not (job.work_dir / FAILURE).exists():
+        write_json_atomic(job.work_dir / FAILURE, {"kind": type(error).__name__, "message": str(error)})
+
+
+class SharedFolderIO:
+    """The loop's `LoopIO` on the job's work folder, with Ray Train told of every checkpoint."""
+
+    def __init__(self, work_dir: Path, *, rank: int) -> None:
+        self._checkpoints = work_dir / CHECKPOINTS
+        self._events = work_dir / EVENTS
+        self._rank = rank
+        self.resumed_from = 0
+
+    def resume_from(self) -> Path | None:
+        return max(self._checkpoints.glob(f"{_STEP_PREFIX}*"), default=None)
+
+    def started(self, step: int) -> None:
+        self.resumed_from = step
+        if self._rank == 0:
+            with storage_errors(self._events):
+                truncate_events(self._events, lambda event: _step_of(event) <= step)
+        dist.barrier()
+
+    def log(self, event: Event) -> None:
+        with storage_errors(self._events):
+            append_event(self._events, event)
+
+    def checkpoint(self, step: int, write: Callable[[Path], None]) -> None:
+        final = self._checkpoints / f"{_STEP_PREFIX}{step:08d}"
+        partial = self._agreed_sibling(final)
+        with storage_errors(partial):
+            write(partial)
+            _flush(partial)
+        dist.barrier()
+        if self._rank == 0:
+            remove_tree(final)
+            partial.rename(final)
+            for old in sorted(self._checkpoints.glob(f"{_STEP_PREFIX}*"))[:-_KEPT]:
+                remove_tree(old)
+        dist.barrier()
+        _report(final, step)
+
+    def _agreed_sibling(self, final: Path) -> Path:
+        """A fresh folder, made by rank 0, under a name that all ranks know."""
+        name: list[Any] = [None]
+        if self._rank == 0:
+            partial = temporary_sibling(final)
+            with storage_errors(partial):
+                partial.mkdir(parents=True)
+            name = [partial.name]
+        dist.broadcast_object_list(name, src=0)
+        return final.with_name(str(name[0]))
+
+
+def _report(folder: Path, step: int) -> None:
+    from ray.train import Checkpoint, report
+    from ray.train import CheckpointUploadMode as UploadMode
+
+    report({"step": step}, checkpoint=Checkpoint(str(folder)), checkpoint_upload_mode=UploadMode.NO_UPLOAD)
+
+
+def _flush(folder: Path) -> None:
+    """Ask the operating system to write this folder's files to disk; a file that another rank moved meanwhile is its
+    own.
+    """
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _step_of(event: Mapping[str, JSON]) -> int:
+    step = event.get("step")
+    return step if isinstance(step, int) else 0
