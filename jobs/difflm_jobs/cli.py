@@ -1,0 +1,200 @@
+"""The command line: `difflm VERB ...`, the same as `python -m difflm_jobs VERB ...`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import psutil
+import typer
+from rich.console import Console
+
+from difflm.artifacts.atomic import describe_storage_error
+from difflm.errors import DiffLMError, StorageError
+
+app = typer.Typer(
+    name="difflm",
+    help="Synthetic records from a latent-diffusion language model: one table in, a scored synthetic table out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(help="About configuration files.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+
+Given = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, a preset's name, or just a table.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one key; may be repeated.")]
+Target = Annotated[str | None, typer.Option(help="The column that a model would predict.")]
+Name = Annotated[str | None, typer.Option(help="Name of the experiment, and of its folder.")]
+Runs = Annotated[Path, typer.Option(envvar="DIFFLM_RUNS", help="Folder that holds the experiments.")]
+RUNS = Path("runs")
+
+
+def main() -> None:
+    """Run the command line; ends with code 0, with 2 where the user can mend it, and with 1 otherwise."""
+    try:
+        app()
+    except DiffLMError as error:
+        sys.exit(_fail(str(error), error.exit_code))
+    except KeyboardInterrupt:
+        sys.exit(_fail("interrupted; run the same command again to go on", 130))
+    except Exception as error:
+        message = describe_storage_error(error, Path.cwd())
+        if message is None:
+            raise
+        sys.exit(_fail(message, StorageError.exit_code))
+
+
+def _fail(message: str, code: int) -> int:
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+@app.command()
+def run(
+    config: Given,
+    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
+    changes: Set = None,
+    target: Target = None,
+    name: Name = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Run every stage whose artifact does not exist yet, and show the scores."""
+    _run(config, until, changes, target, name, runs)
+
+
+def _run(
+    given: str, until: str | None, changes: list[str] | None, target: str | None, name: str | None, runs: Path
+) -> None:
+    started = psutil.Process().create_time()
+    from difflm_jobs.experiment import run_experiment
+    from difflm_jobs.loading import load_experiment
+    from difflm_jobs.summary import print_summary
+
+    experiment = load_experiment(given, overrides=changes or (), target=target, name=name)
+    console = Console(stderr=True)
+    record, artifacts = run_experiment(experiment, runs, last=until, started=started, console=console)
+    out = Console()
+    print_summary(out, record, artifacts)
+    for artifact in artifacts:
+        report = artifact.path / "report.html"
+        if report.exists():
+            out.print(f"report: {report}", highlight=False, soft_wrap=True)
+
+
+def _stage_verb(stage: str, summary: str) -> None:
+    def verb(config: Given, changes: Set = None, target: Target = None, name: Name = None, runs: Runs = RUNS) -> None:
+        _run(config, stage, changes, target, name, runs)
+
+    command: Callable[[Callable[..., Any]], Callable[..., Any]] = app.command(name=stage, help=summary)
+    command(verb)
+
+
+for _stage, _summary in (
+    ("prepare", "Read, split and describe the table."),
+    ("fit-decoder", "Fit the compact decoder to the training split (and what comes before)."),
+    ("train-autoencoder", "Train encoder and injector around the frozen decoder (and what comes before)."),
+    ("encode", "Extract the latents of the training split (and what comes before)."),
+    ("train-diffusion", "Fit the prior over the latents (and what comes before)."),
+    ("assemble", "Put together the bundle that synthesis needs (and what comes before)."),
+):
+    _stage_verb(_stage, _summary)
+
+
+@app.command()
+def plan(config: Given, changes: Set = None, target: Target = None, name: Name = None, runs: Runs = RUNS) -> None:
+    """Say what would run, how large it is and how much memory it needs; runs nothing."""
+    from difflm_jobs.loading import load_experiment
+    from difflm_jobs.plan import print_plan
+
+    print_plan(load_experiment(config, overrides=changes or (), target=target, name=name), runs, Console())
+
+
+@app.command()
+def synthesize(
+    bundle: Annotated[Path, typer.Argument(help="A bundle, or a run that has one.")],
+    rows: Annotated[int, typer.Option(min=1, help="Rows to make.")],
+    out: Annotated[Path, typer.Option(help="File to write: .csv, .jsonl or .parquet.")],
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same rows.")] = 0,
+    changes: Set = None,
+) -> None:
+    """Make rows from a finished bundle."""
+    from difflm_jobs.synthesize import synthesize_bundle
+
+    console = Console(stderr=True)
+    made = synthesize_bundle(bundle, rows=rows, seed=seed, out=out, overrides=changes or (), console=console)
+    Console().print(made, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    records: Annotated[Path, typer.Argument(help="The synthetic table.")],
+    train: Annotated[Path, typer.Option(help="The real training table.")],
+    test: Annotated[Path | None, typer.Option(help="Real rows that were not trained on.")] = None,
+    target: Target = None,
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("evaluation"),
+    changes: Set = None,
+) -> None:
+    """Score any synthetic table against real ones, and write a report."""
+    from difflm_jobs.evaluate import evaluate_files
+    from difflm_jobs.summary import score_table
+
+    scores = evaluate_files(records, train=train, test=test, target=target, out=out, overrides=changes or ())
+    console = Console()
+    console.print(score_table(scores))
+    console.print(f"report: {out / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def submit(
+    context: typer.Context,
+    address: Annotated[
+        str | None, typer.Option(envvar="RAY_ADDRESS", help="The cluster, such as http://head:8265.")
+    ] = None,
+    wait: Annotated[bool, typer.Option(help="Show the job's output until it ends.")] = True,
+) -> None:
+    """Run any verb as a job on a Ray cluster that never installed the project: `difflm submit run adult`."""
+    from difflm_jobs.submit import submit_job
+
+    sys.exit(submit_job(context.args, address=address, wait=wait))
+
+
+@app.command()
+def show(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="An experiment's name or folder.")], runs: Runs = RUNS
+) -> None:
+    """Show the stages, scores and overhead of an experiment's last run."""
+    from difflm_jobs.show import print_experiment
+
+    print_experiment(run, runs, Console())
+
+
+@app.command()
+def verify(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="An experiment's name or folder.")], runs: Runs = RUNS
+) -> None:
+    """Compare every file of an experiment's artifacts with what was written."""
+    from difflm_jobs.show import verify_experiment
+
+    verify_experiment(run, runs, Console())
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON schema of configuration files, for editors that check YAML."""
+    import json
+
+    from difflm_jobs.config import ExperimentConfig
+
+    print(json.dumps(ExperimentConfig.model_json_schema(by_alias=True), indent=2))
+
+
+@config_app.command("show")
+def config_show(config: Given, changes: Set = None, target: Target = None, name: Name = None) -> None:
+    """Print a configuration with every default written out."""
+    from difflm.config import dump_yaml
+    from difflm_jobs.loading import load_experiment
+
+    print(dump_yaml(load_experiment(config, overrides=changes or (), target=target, name=name)), end="")

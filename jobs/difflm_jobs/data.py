@@ -1,0 +1,24 @@
+"""The data section: which table, its target, how it is read and split."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from difflm.config import Config
+from difflm.records.reading import ReadConfig
+from difflm_jobs.sources import Source
+
+
+class DataConfig(Config):
+    """A table, and optionally a second one to test with.
+
+    Without ``test``, the shares of ``validation`` and ``test_share`` are taken from ``train`` by a hash of the row
+    number; with it, only ``validation`` is. Rows without a target are dropped before the split, and counted.
+    """
+
+    train: Source
+    test: Source | None = Field(default=None, description="a test table with the same columns")
+    target: str | None = Field(default=None, description="column that a model would predict; None for no such column")
+    validation: float = Field(default=0.1, gt=0, lt=1, description="share of rows that early stopping looks at")
+    test_share: float = Field(default=0.1, gt=0, lt=1, description="share of rows to test with when no test is given")
+    read: ReadConfig = ReadConfig()

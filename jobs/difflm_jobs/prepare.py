@@ -1,0 +1,113 @@
+"""Stage `prepare`: read the table, split it, and infer the schema from the training split alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from difflm.artifacts import hash_file, write_bytes_atomic, write_json_atomic
+from difflm.errors import DataError
+from difflm.records.inference import SchemaConfig, infer_schema
+from difflm.records.notices import Notice
+from difflm.records.reading import ReadConfig, read_table
+from difflm.records.record_schema import RecordSchema
+from difflm.records.splits import GivenSplit, HashSplit, Splits, split_table
+from difflm.telemetry import JSON
+from difflm_jobs.arff import arff_to_csv, is_arff
+from difflm_jobs.data import DataConfig
+from difflm_jobs.sources import FileSource, PackagedSource, locate
+from difflm_jobs.stage import StageContext, StageOutcome
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepare:
+    """Writes train, validation and test as Parquet, schema.json and report.json (what was found odd)."""
+
+    data: DataConfig
+    schema: SchemaConfig
+    seed: int
+    name: str = "prepare"
+    version: int = 1
+    output: str = "table"
+    inputs: tuple[str, ...] = ()
+
+    def section(self) -> Mapping[str, JSON]:
+        data = self.data.model_dump(mode="json", exclude={"train", "test"})
+        return {"data": data, "schema": self.schema.model_dump(mode="json"), "seed": self.seed}
+
+    def sources(self) -> Mapping[str, str]:
+        return {key: hash_file(locate(source, key)) for key, source in self._files().items()}
+
+    def _files(self) -> dict[str, FileSource | PackagedSource]:
+        given = {"data.train": self.data.train, "data.test": self.data.test}
+        return {key: source for key, source in given.items() if source is not None}
+
+    def run(self, context: StageContext) -> StageOutcome:
+        notices: list[Notice] = []
+        tables: dict[str, pa.Table] = {}
+        for done, (key, source) in enumerate(self._files().items()):
+            context.report(done, 4, f"reading {key}")
+            tables[key] = read_source(locate(source, key), self.data.read, context.work, notices)
+        context.report(2, 4, "splitting")
+        splits = self._split(tables["data.train"], tables.get("data.test"))
+        context.report(3, 4, "inferring the schema")
+        schema = infer_schema(splits.train, target=self.data.target, config=self.schema)
+        notices += [*splits.notices, *schema.notices]
+        _write(splits, schema, notices, tables["data.train"].num_rows, context.output)
+        facts: dict[str, JSON] = {f"{name} rows": getattr(splits, name).num_rows for name in SPLITS}
+        return StageOutcome(facts={**facts, "columns": len(schema.fields)})
+
+    def _split(self, table: pa.Table, test: pa.Table | None) -> Splits:
+        data, config = self.data, HashSplit(validation=self.data.validation, test=self.data.test_share, seed=self.seed)
+        try:
+            if test is None:
+                return split_table(table, config, target=data.target)
+            given = GivenSplit(test="data.test", validation=data.validation, seed=self.seed)
+            return split_table(table, given, target=data.target, test=test)
+        except DataError as error:
+            remedy = "; give another name with --set data.target=COLUMN" if "target column" in str(error) else ""
+            raise DataError(f"{describe(data.train)}: {error}{remedy}") from None
+
+
+def read_source(path: Path, config: ReadConfig, work: Path, notices: list[Notice]) -> pa.Table:
+    """The table in a file of any kind that can be read; ARFF goes through a CSV in ``work``."""
+    if not is_arff(path):
+        return read_table(path, config, report=notices.append)
+    work.mkdir(parents=True, exist_ok=True)
+    converted = work / "from-arff.csv"
+    arff_to_csv(path, converted)
+    table = read_table(converted, config, report=notices.append)
+    converted.unlink()
+    return table
+
+
+def describe(source: FileSource | PackagedSource) -> str:
+    """A source in the words of its configuration."""
+    return source.path if isinstance(source, FileSource) else f"{source.package}/{source.resource}"
+
+
+def read_schema(folder: Path) -> RecordSchema:
+    """The schema in a prepared table's folder."""
+    path = folder / "schema.json"
+    return RecordSchema.from_json(path.read_bytes(), source=str(path))
+
+
+def _write(splits: Splits, schema: RecordSchema, notices: list[Notice], rows_read: int, folder: Path) -> None:
+    import pyarrow.parquet as pq
+
+    for name in SPLITS:
+        pq.write_table(getattr(splits, name), folder / f"{name}.parquet")
+    write_bytes_atomic(folder / "schema.json", schema.to_json().encode())
+    report: dict[str, JSON] = {
+        "rows_read": rows_read,
+        "rows": {name: getattr(splits, name).num_rows for name in SPLITS},
+        "notices": [notice.model_dump(mode="json") for notice in notices],
+    }
+    write_json_atomic(folder / "report.json", report)

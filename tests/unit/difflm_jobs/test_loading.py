@@ -1,0 +1,54 @@
+"""What may be given as CONFIG, and what is said when it cannot be used."""
+
+from pathlib import Path
+
+import pytest
+
+from difflm.errors import ConfigError
+from difflm_jobs.loading import load_experiment, preset_names
+
+
+def test_presets_are_found() -> None:
+    assert preset_names() == ["adult", "beijing", "default", "demo", "magic", "shoppers"]
+
+
+def test_a_table_is_enough(tmp_path: Path) -> None:
+    config = load_experiment(str(tmp_path / "My table (1).csv.gz"), target="a b", overrides=["seed=3"])
+    assert config.name == "My-table-1"
+    assert config.data.train.path.endswith("My table (1).csv.gz")
+    assert config.data.target == "a b"
+    assert config.seed == 3
+
+
+def test_a_yaml_file_is_named_after_itself_unless_it_says_otherwise(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("data: {train: a.csv}\n", encoding="utf-8")
+    assert load_experiment(str(path)).name == "mine"
+    assert load_experiment(str(path), name="other").name == "other"
+
+
+def test_a_typo_in_a_key_names_the_closest(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("data: {train: a.csv, taget: x}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: data\.taget: unknown key; did you mean 'data\.target'\?"):
+        load_experiment(str(path))
+    with pytest.raises(
+        ConfigError, match=r"--set sampling\.rosw=5: sampling\.rosw: unknown key; did you mean 'sampling"
+    ):
+        load_experiment("demo", overrides=["sampling.rosw=5"])
+
+
+def test_a_typo_in_a_presets_name_names_the_closest() -> None:
+    with pytest.raises(ConfigError, match="adlut: neither a preset nor a file of a known kind; did you mean 'adult'?"):
+        load_experiment("adlut")
+
+
+def test_a_missing_file_names_itself(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: no such file"):
+        load_experiment(str(tmp_path / "none.yaml"))
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", "", ".hidden", "-x"])
+def test_a_name_is_a_folder_name(name: str) -> None:
+    with pytest.raises(ConfigError, match="name"):
+        load_experiment("demo", name=name)

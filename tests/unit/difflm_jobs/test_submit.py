@@ -1,0 +1,38 @@
+"""Submitting says what is missing, and keeps the runs where the cluster does not throw them away."""
+
+from pathlib import Path
+
+import pytest
+
+from difflm.errors import ConfigError
+from difflm_jobs.submit import submission_command, submit_job
+
+
+def job(*verb: str) -> list[str]:
+    command = submission_command(verb, address="http://head:8265", wait=True)
+    return command[command.index("--", 3) + 1 :]
+
+
+def test_runs_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DIFFLM_RUNS", raising=False)
+    head = ["python", "-m", "difflm_jobs", "run", "adult"]
+    assert job("run", "adult") == [*head, "--runs", str(tmp_path / "runs")]
+    assert job("run", "adult", "--runs", "there") == [*head, "--runs", str(tmp_path / "there")]
+    assert job("run", "adult", "--runs=/there") == [*head, "--runs=/there"]
+
+
+def test_the_runtime_environment_goes_along() -> None:
+    command = submission_command(["run", "adult"], address="http://head:8265", wait=False)
+    assert command[command.index("--runtime-env") + 1] == "infra/ray/runtime-env.yaml"
+    assert "--no-wait" in command
+
+
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="no verb given"):
+        submit_job([], address="http://head:8265", wait=True)
+    with pytest.raises(ConfigError, match="set RAY_ADDRESS or give --address"):
+        submit_job(["run", "adult"], address=None, wait=True)
+    with pytest.raises(ConfigError, match="from the root of a checkout"):
+        submit_job(["run", "adult"], address="http://head:8265", wait=True)
