@@ -88,7 +88,7 @@ def conform_column(column: pa.ChunkedArray, field: Field, *, report: Reporter = 
 
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Any simple column as text: numbers as they print, booleans as true/false, dates in ISO form to the microsecond."""
+    """Any simple column as text: numbers as they print, booleans as true/false, dates in ISO form to microseconds."""
     if pa.types.is_string(column.type):
         return column
     if pa.types.is_dictionary(column.type):
@@ -111,10 +111,9 @@ def _coarsest(column: pa.ChunkedArray) -> pa.ChunkedArray:
         exact = [*([] if zone else [pa.date32()]), pa.timestamp("s", zone), pa.timestamp("us", zone)]
         finest = pa.timestamp("us", zone)
     for wanted in exact:
-        try:
-            return column.cast(wanted)
-        except pa.ArrowInvalid:  # would lose digits
-            continue
+        coarse = column.cast(wanted, safe=False)
+        if coarse.cast(column.type, safe=False).equals(column):
+            return coarse
     return column.cast(finest, safe=False)
 
 

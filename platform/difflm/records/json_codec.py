@@ -9,7 +9,7 @@ import pyarrow as pa
 from difflm.errors import DataError, SchemaError
 from difflm.records.codec import Accepted, Decoded, Normalized, NormalizedTable, Rejected, Segment
 from difflm.records.columns import arrow_schema, arrow_type, conform_table
-from difflm.records.fields import BooleanField, DecimalField, Field
+from difflm.records.fields import BooleanField, CategoricalField, DecimalField, Field
 from difflm.records.literal_checks import Fault, Number, check_literal
 from difflm.records.literals import column_literals, quote, value_literal
 from difflm.records.normalizing import normalize_column
@@ -29,6 +29,9 @@ class JsonRecordCodec:
 
     def __init__(self, schema: RecordSchema) -> None:
         self._schema = schema
+        self._categories = [
+            frozenset(field.values) if isinstance(field, CategoricalField) else frozenset() for field in schema.fields
+        ]
         keys = [quote(name) for name in schema.names]
         self._fixed = (f"{{{keys[0]}: ", *(f", {key}: " for key in keys[1:]), "}")
 
@@ -79,8 +82,8 @@ class JsonRecordCodec:
         if keys != self._schema.names:
             return Rejected(reason="keys", detail=_key_fault(keys, self._schema.names))
         record: Record = {}
-        for field, (_, item) in zip(self._schema.fields, parsed.items, strict=True):
-            value = check_literal(field, item)
+        for field, known, (_, item) in zip(self._schema.fields, self._categories, parsed.items, strict=True):
+            value = check_literal(field, item, known)
             if isinstance(value, Fault):
                 return Rejected(reason=value.reason, detail=value.detail, field=field.name)
             record[field.name] = value

@@ -2,7 +2,6 @@
 
 import math
 import re
-from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 
 from difflm.records.codec import RejectionReason
@@ -21,6 +20,7 @@ from difflm.records.literals import decimal_literal
 from difflm.records.values import Value
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _LONGEST_NUMBER: Final = 40
 
 
@@ -40,8 +40,11 @@ class Fault(NamedTuple):
 Parsed: TypeAlias = str | bool | Number | list[object] | None
 
 
-def check_literal(field: Field, parsed: object) -> Value | Fault:
-    """The value that `parsed` (from JSON, numbers kept as `Number`) is in `field`, or why it is none."""
+def check_literal(field: Field, parsed: object, categories: frozenset[str] = frozenset()) -> Value | Fault:
+    """The value that `parsed` (from JSON, numbers kept as `Number`) is in `field`, or why it is none.
+
+    `categories` are the values of a categorical field, as a set.
+    """
     if parsed is None:
         return None if field.nullable else Fault("missing", f"{field.name!r} was never missing in training")
     match field:
@@ -52,7 +55,7 @@ def check_literal(field: Field, parsed: object) -> Value | Fault:
         case CategoricalField():
             if not isinstance(parsed, str):
                 return _wrong_type(field, parsed)
-            return parsed if parsed in _known(field.values) else Fault("category", f"{field.name!r}: {_short(parsed)}")
+            return parsed if parsed in categories else Fault("category", f"{field.name!r}: {_short(parsed)}")
         case BooleanField():
             return parsed if isinstance(parsed, bool) else _wrong_type(field, parsed)
         case DatetimeField():
@@ -106,7 +109,7 @@ def _text(field: TextField, parsed: object) -> Value | Fault:
         return _wrong_type(field, parsed)
     if len(parsed) > field.max_characters:
         return Fault("length", f"{field.name!r}: {len(parsed)} characters, at most {field.max_characters}")
-    if any("\ud800" <= character <= "\udfff" for character in parsed):
+    if _SURROGATE.search(parsed):
         return Fault("type", f"{field.name!r}: half of a surrogate pair")
     return parsed
 
@@ -131,8 +134,3 @@ def _wrong_type(field: Field, parsed: object) -> Fault:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-@lru_cache(maxsize=4096)
-def _known(values: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(values)

@@ -63,7 +63,7 @@ def read_json_document(data: bytes, path: Path, *, encoding: str, report: Report
         raise DataError(f"{path}: expected a list of objects, got {type(document).__name__}; give one object per row")
     for number, row in enumerate(document):
         if not isinstance(row, dict):
-            raise DataError(f"{path}: row {number} is {str(row)[:60]!r}, not an object; give one object per row")
+            raise DataError(f"{path}: row {number} is {repr(row)[:60]}, not an object; give one object per row")
     return _table_of_rows(document, path, report)
 
 
