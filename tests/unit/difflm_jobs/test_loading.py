@@ -35,11 +35,13 @@ def test_a_typo_in_a_key_names_the_closest(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"--set sampling\.rosw=5: sampling\.rosw: unknown key; did you mean 'sampling"
     ):
-        load_experiment("demo", overrides=["sampling.rosw=5"])
+        load_experiment("demo", overrides=["data.taget=5"])
 
 
 def test_a_typo_in_a_presets_name_names_the_closest() -> None:
-    with pytest.raises(ConfigError, match="adlut: neither a preset nor a file of a known kind; did you mean 'adult'?"):
+    with pytest.raises(
+        ConfigError, match=r"adlut: neither a preset nor a file of a known kind; did you mean 'adult'\?"
+    ):
         load_experiment("adlut")
 
 

@@ -1,5 +1,6 @@
 """Runs are remembered with what they cost."""
 
+import io
 from pathlib import Path
 
 from rich.console import Console
@@ -29,7 +30,7 @@ RUN = RunRecord(
 
 
 def text(renderable: object) -> str:
-    console = Console(width=160, record=True, quiet=True)
+    console = Console(width=160, record=True, file=io.StringIO())
     console.print(renderable)
     return console.export_text()
 

@@ -1,0 +1,144 @@
+"""Stage `evaluate`: score the synthetic table against the real splits, and write the report; also for any two files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from difflm.artifacts import Artifact
+from difflm.config import apply_overrides, validate
+from difflm.errors import DataError
+from difflm.telemetry import JSON, read_events
+from difflm_jobs.prepare import SPLITS, read_schema
+from difflm_jobs.stage import StageContext, StageOutcome
+from difflm_jobs.summary import HEADLINES
+from difflm_jobs.training import EVENTS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from difflm_evaluators.evaluation import EvaluationConfig, EvaluationReport
+    from difflm_evaluators.validity import SynthesisAccount
+    from difflm_jobs.config import ExperimentConfig
+
+ACCOUNT = "account.json"
+SHARDS = "shards"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluate:
+    """Writes report.json, report.md, report.html and pictures/; ``inputs`` are all stages whose curves it shows."""
+
+    config: ExperimentConfig
+    inputs: tuple[str, ...]
+    name: str = "evaluate"
+    version: int = 1
+    output: str = "report"
+
+    def section(self) -> Mapping[str, JSON]:
+        published = [row.model_dump(mode="json") for row in self.config.published]
+        return {"evaluation": self.config.evaluation.model_dump(mode="json"), "published": published}
+
+    def sources(self) -> Mapping[str, str]:
+        return {}
+
+    def run(self, context: StageContext) -> StageOutcome:
+        from difflm_evaluators.evaluation import RealSplits, evaluate_table
+        from difflm_evaluators.report import write_report
+        from difflm_evaluators.report_context import PublishedScore, ReportContext
+
+        context.report(0, None, "reading tables")
+        prepared = context.input("prepare")
+        train, validation, test = (_parquet(prepared / f"{name}.parquet") for name in SPLITS)
+
+        def progress(part: str, done: int, total: int) -> None:
+            context.report(done, total, part)
+
+        report = evaluate_table(
+            _parquet(context.input("synthesize") / SHARDS),
+            RealSplits(train=train, validation=validation, test=test),
+            read_schema(prepared),
+            self.config.evaluation,
+            account=_account(context.input("synthesize") / ACCOUNT),
+            progress=progress,
+        )
+        about = ReportContext(
+            title=self.config.name,
+            settings=self.config.model_dump(mode="json", by_alias=True, exclude={"published"}),
+            loss_curves=_curves(context.inputs),
+            timings={name: artifact.manifest.seconds for name, artifact in context.inputs.items()},
+            published=[PublishedScore(**row.model_dump()) for row in self.config.published],
+        )
+        write_report(report, context.output, context=about)
+        return StageOutcome(facts={HEADLINES: _headlines(report)})
+
+
+def evaluate_files(
+    records: Path, *, train: Path, test: Path | None, target: str | None, out: Path, overrides: Sequence[str]
+) -> list[dict[str, JSON]]:
+    """Score a table in any readable file; the schema is that of ``train``, and the report goes to ``out``.
+
+    Raises:
+        DataError: a file is missing or does not have the columns of the training table.
+        ConfigError: an override is no key of the evaluation's configuration.
+    """
+    from difflm.records.inference import infer_schema
+    from difflm.records.reading import read_table
+    from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table
+    from difflm_evaluators.report import write_report
+    from difflm_evaluators.report_context import ReportContext
+
+    config: EvaluationConfig = validate(EvaluationConfig, apply_overrides({}, overrides), "--set", overrides)
+    real = read_table(train)
+    if target is not None and target not in real.column_names:
+        known = ", ".join(map(repr, real.column_names))
+        raise DataError(f"{train}: no target column {target!r}; it has {known}; give another name with --target")
+    schema = infer_schema(real, target=target)
+    held_out = read_table(test) if test is not None else None
+    splits = RealSplits(train=real, test=_with_columns(held_out, schema.names, test))
+    report = evaluate_table(_with_columns(read_table(records), schema.names, records), splits, schema, config)
+    write_report(report, out, context=ReportContext(title=f"{records} against {train}"))
+    return _headlines(report)
+
+
+def _with_columns(table: pa.Table | None, names: Sequence[str], path: Path | None) -> pa.Table | None:
+    """The columns of the schema, in its order; DataError naming those that are not there."""
+    if table is None:
+        return None
+    absent = [name for name in names if name not in table.column_names]
+    if absent:
+        raise DataError(f"{path}: no column {absent[0]!r}, which the training table has; give a table with its columns")
+    return table.select(list(names))
+
+
+def _parquet(path: Path) -> pa.Table:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path)
+
+
+def _account(path: Path) -> SynthesisAccount:
+    from difflm_evaluators.validity import SynthesisAccount
+
+    data: Mapping[str, Any] = json.loads(path.read_bytes())
+    return SynthesisAccount(
+        rows_asked=data["rows_asked"],
+        rows_emitted=data["rows_emitted"],
+        attempts=data["attempts"],
+        rejections=data["rejections"],
+    )
+
+
+def _curves(inputs: Mapping[str, Artifact]) -> dict[str, list[dict[str, JSON]]]:
+    events = {name: read_events(artifact.path / EVENTS) for name, artifact in inputs.items()}
+    return {
+        name: [event for event in curve if event.get("loss") is not None] for name, curve in events.items() if curve
+    }
+
+
+def _headlines(report: EvaluationReport) -> list[dict[str, JSON]]:
+    keys = ("name", "title", "value", "undefined_because", "unit", "direction", "ideal", "standard_error", "baseline")
+    return [{key: asdict(score)[key] for key in keys} for score in report.scores]
