@@ -1,4 +1,4 @@
-"""Shards: the parts of a large output, each committed with its own account, so that a killed stage keeps what is done."""
+"""Shards: the parts of a large output, each with its own account, so that a killed stage keeps what is done."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PART, _ACCOUNT = "part-", ".json"
 
 
 def shard_ranges(total: int, per_shard: int) -> Iterator[tuple[str, int, int]]:
-    """The shards of indices 0 ... total - 1 as (id, start, stop); the id names the range, so that settings can change."""
+    """The shards of indices 0 ... total - 1 as (id, start, stop); the id names the range."""
     for start in range(0, total, per_shard):
         stop = min(start + per_shard, total)
         yield f"{start:09d}-{stop:09d}", start, stop
