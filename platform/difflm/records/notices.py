@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 NoticeCode: TypeAlias = Literal[
     "renamed",  # a column got another name (duplicate, empty or odd)
+    "delimiter",  # cells are divided by another character than usual
     "dropped",  # a column was left out
     "trimmed",  # spaces around values were taken off
     "nested",  # lists or objects are kept as their JSON text

@@ -15,12 +15,28 @@ from difflm.errors import ConfigError, DataError
 from difflm.records.notices import Notice, NoticeCode, Reporter
 
 _LONGEST_HEADER = 2**20
+_DELIMITERS = (",", ";", "\t", "|")
 _BOM = b"\xef\xbb\xbf"
 
 
-def read_delimited(data: bytes, path: Path, *, delimiter: str, encoding: str, header: Sequence[str] | None) -> pa.Table:
-    """All columns as text; cells without a value are empty text. DataError naming the row of a broken one."""
+def read_delimited(
+    data: bytes,
+    path: Path,
+    *,
+    delimiter: str | None,
+    usual: str,
+    encoding: str,
+    header: Sequence[str] | None,
+    report: Reporter,
+) -> pa.Table:
+    """All columns as text; cells without a value are empty text. DataError naming the row of a broken one.
+
+    Without a `delimiter`, it is the `usual` one, unless the first line has another one instead.
+    """
     text = _utf8(data, path, encoding)
+    if header is None:
+        text = text.lstrip(b"\r\n")
+    delimiter = delimiter or _delimiter_of(text, usual, report)
     names = list(header) if header is not None else _header(text, path, delimiter)
     keys = [str(position) for position in range(len(names))]
     read = pa.csv.ReadOptions(
@@ -103,6 +119,16 @@ def _utf8(data: bytes, path: Path, encoding: str) -> bytes:
         line = data.count(b"\n", 0, data.index(b"\x00")) + 1
         raise DataError(f"{path}, line {line}: a zero byte; give a text file, or set encoding: utf-16")
     return data
+
+
+def _delimiter_of(text: bytes, usual: str, report: Reporter) -> str:
+    first = text[:_LONGEST_HEADER].splitlines()[0].decode(errors="ignore") if text.strip() else ""
+    other = max(_DELIMITERS, key=first.count)
+    if usual in first or other not in first:
+        return usual
+    message = f"cells are divided by {other!r}, as the first line has no {usual!r}; set delimiter if that is wrong"
+    report(Notice(column=None, code="delimiter", count=1, message=message))
+    return other
 
 
 def _header(text: bytes, path: Path, delimiter: str) -> list[str]:

@@ -36,7 +36,10 @@ class ReadConfig(BaseModel):
     strip_suffix: dict[str, str] = {}
     """Endings to take off the values of a column, for instance `{income: "."}` for `<=50K.`."""
     delimiter: Annotated[str, Option(min_length=1, max_length=1)] | None = None
-    """Between the cells of a delimited file; None for a comma, or a tab in .tsv and .tab."""
+    """Between the cells of a delimited file; None for a comma, or a tab in .tsv and .tab.
+
+    Where the first line has none of these, but semicolons, tabs or bars, they are taken and reported.
+    """
     encoding: str = "utf-8"
     """Of a text file; a byte order mark is skipped."""
     trim: bool = True
@@ -87,19 +90,24 @@ def _parse(path: Path, config: ReadConfig, report: Reporter) -> pa.Table:
     return reader(_bytes_of(path), path, config, report)
 
 
-def _delimited(data: bytes, path: Path, config: ReadConfig, delimiter: str) -> pa.Table:
-    delimiter = config.delimiter or delimiter
-    return read_delimited(data, path, delimiter=delimiter, encoding=config.encoding, header=config.header)
-
-
 def _commas(data: bytes, path: Path, config: ReadConfig, report: Reporter) -> pa.Table:
-    del report
-    return _delimited(data, path, config, ",")
+    return _delimited(data, path, config, ",", report)
 
 
 def _tabs(data: bytes, path: Path, config: ReadConfig, report: Reporter) -> pa.Table:
-    del report
-    return _delimited(data, path, config, "\t")
+    return _delimited(data, path, config, "\t", report)
+
+
+def _delimited(data: bytes, path: Path, config: ReadConfig, usual: str, report: Reporter) -> pa.Table:
+    return read_delimited(
+        data,
+        path,
+        delimiter=config.delimiter,
+        usual=usual,
+        encoding=config.encoding,
+        header=config.header,
+        report=report,
+    )
 
 
 def _json_lines(data: bytes, path: Path, config: ReadConfig, report: Reporter) -> pa.Table:

@@ -27,6 +27,8 @@ def write(path: Path, content: str | bytes) -> Path:
         ("t.csv.gz", "a,b\r\n1,x\r\n?,y\r\n"),
         ("t.csv", "\ufeffa,b\n 1 ,x\nNA,y"),
         ("t.tsv", "a\tb\n1\tx\nnull\ty\n"),
+        ("t.csv", "\n\na;b\n1;x\n;y\n\n"),
+        ("t.txt", "a|b\n1|x\n|y\n"),
         ("t.txt", '"a","b"\n"1","x"\n"","y"\n'),
         ("t.jsonl", '{"a": "1", "b": "x"}\n\n{"b": "y"}\n'),
         ("t.json", '[{"a": "1", "b": "x"}, {"a": null, "b": "y"}]'),
