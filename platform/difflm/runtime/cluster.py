@@ -25,6 +25,7 @@ _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # without it ray.init warns that this will be the behaviour one day
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a stray call after the end must not start a second cluster
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # 2 s by default: what a run waits for when it starts and ends
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",

@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from difflm import errors
 from difflm.artifacts.atomic import (
     remove_temporaries,
     remove_tree,
@@ -26,6 +25,7 @@ from difflm.config import Config
 from difflm.errors import ClusterError, TrainingError
 from difflm.runtime.cluster import current_context, require_resources
 from difflm.runtime.deepspeed_engine import DeepSpeedEngineConfig
+from difflm.runtime.failures import error_class, last_line
 from difflm.runtime.progress import Progress, following
 from difflm.runtime.training_worker import CHECKPOINTS, EVENTS, FAILURE, FINISHED, RESULT, WorkerJob, work
 from difflm.telemetry import JSON
@@ -232,8 +232,7 @@ def _raise_recorded(work_dir: Path) -> None:
     if not path.exists():
         return
     recorded = json.loads(path.read_text())
-    kind = getattr(errors, recorded["kind"], TrainingError)
-    raise kind(recorded["message"])
+    raise (error_class(recorded["kind"]) or TrainingError)(recorded["message"])
 
 
 def _one_line(error: Any) -> str:
@@ -241,8 +240,7 @@ def _one_line(error: Any) -> str:
     failures: Mapping[int, Exception] = getattr(error, "worker_failures", None) or {}
     if not failures:
         return " ".join(str(error).split())[:500]
-    texts = {rank: str(failure).strip().splitlines() or [type(failure).__name__] for rank, failure in failures.items()}
-    return "; ".join(f"rank {rank}: {lines[-1].strip()[:300]}" for rank, lines in sorted(texts.items()))
+    return "; ".join(f"rank {rank}: {last_line(failure)}" for rank, failure in sorted(failures.items()))
 
 
 @contextmanager
