@@ -28,7 +28,7 @@ _BOOLEAN_PAIRS = {("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"), ("on
 _NOT_FINITE = r"(?i)^[+-]?inf(inity)?$"
 _SMALLEST_IDENTIFIER = 20
 _MOSTLY_MISSING = 0.95
-_WHOLE_LIMIT = 1e15
+_WHOLE_LIMIT = 2.0**53
 
 
 class InferenceLimits(Protocol):

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 IntArray: TypeAlias = npt.NDArray[np.int64]
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 _DOUBLE_DIGITS: Final = 15
+_LARGEST: Final = float(np.finfo(np.float64).max)
 
 
 class DecimalForm(NamedTuple):
@@ -43,12 +44,16 @@ def decimal_form(
     limit = source if max_decimals is None else min(source, max_decimals)
     decimals, exponent = limit, 0
     if whole_digits + source > exact_digits:
-        needed = significant_digits - 1 - math.floor(math.log10(_spread(numbers)))
+        middle, whole = _spreads(numbers)
+        needed = significant_digits - 1 - math.floor(math.log10(middle))
         if whole_digits <= _DOUBLE_DIGITS and max(needed, 0) + min(whole_digits, 2) <= _DOUBLE_DIGITS:
             decimals = max(0, min(limit, needed, _DOUBLE_DIGITS - whole_digits))
         else:
             exponent = math.floor(math.log10(largest))
-            decimals = max(0, min(needed + exponent, significant_digits + 2, _DOUBLE_DIGITS - 2))
+            enough = (
+                significant_digits + 1 - math.floor(math.log10(whole))
+            )  # where the quartiles are far below the range
+            decimals = max(0, min(min(needed, enough) + exponent, _DOUBLE_DIGITS - 1))
     return DecimalForm(decimals, exponent)
 
 
@@ -70,13 +75,13 @@ def _usual_places(places: IntArray, counts: IntArray, rounded_share: float) -> i
     return int(places[order[int(np.searchsorted(reached, math.ceil(reached[-1] * (1.0 - rounded_share))))]])
 
 
-def _spread(numbers: FloatArray) -> float:
-    """Interquartile range of the distinct values, or the next best thing above zero."""
+def _spreads(numbers: FloatArray) -> tuple[float, float]:
+    """Interquartile range and range of the distinct values, both above zero.
+
+    Of a single value, a small part of it, so that nearly all of its digits count.
+    """
     scaled = np.sort(numbers) / 4.0  # so that differences of the largest doubles stay finite
     low, high = np.quantile(scaled, 0.25), np.quantile(scaled, 0.75)
-    for width in (high - low, scaled[-1] - scaled[0], max(abs(scaled[0]), abs(scaled[-1]))):
-        if width * 4.0 > 0.0 and math.isfinite(width * 4.0):
-            return float(width * 4.0)
-        if width > 0.0:
-            return float(width)
-    return 1.0
+    whole = float(scaled[-1] - scaled[0]) or float(np.abs(scaled).max()) * 1e-8 or 1.0
+    middle = float(high - low) or whole
+    return min(4.0 * middle, _LARGEST), min(4.0 * whole, _LARGEST)
