@@ -16,7 +16,7 @@ from difflm.telemetry import JSON
 
 TEMPORARY_MARK = ".tmp-"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 _FULL_TEXTS = ("No space left on device", "Disk quota exceeded", "os error 28", "errno 28")
 
 
@@ -70,7 +70,7 @@ def describe_storage_error(error: BaseException, path: Path) -> str | None:
     if code in _FORBIDDEN:
         culprit = getattr(error, "filename", None) or path
         reason = os.strerror(code or 0).lower()
-        return f"{culprit}: cannot be written ({reason}); change its permissions or choose another folder with --runs"
+        return f"{culprit}: cannot be written ({reason}); mend that or choose another folder with --runs"
     return None
 
 

@@ -33,7 +33,7 @@ def test_a_typo_in_a_key_names_the_closest(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"mine\.yaml: data\.taget: unknown key; did you mean 'data\.target'\?"):
         load_experiment(str(path))
     with pytest.raises(
-        ConfigError, match=r"--set sampling\.rosw=5: sampling\.rosw: unknown key; did you mean 'sampling"
+        ConfigError, match=r"--set data\.taget=5: data\.taget: unknown key; did you mean .data\.target.\?"
     ):
         load_experiment("demo", overrides=["data.taget=5"])
 

@@ -1,0 +1,66 @@
+"""The configuration of an experiment: every component's own section, put together."""
+
+from __future__ import annotations
+
+import os
+
+from pydantic import Field
+
+from difflm.config import Config
+from difflm.models.compact import CompactDecoderConfig
+from difflm.models.decoder import DecoderConfig
+from difflm.records.inference import SchemaConfig
+from difflm.runtime.batch_actors import ActorPoolConfig
+from difflm.runtime.cluster import ClusterConfig
+from difflm.runtime.deepspeed_engine import DeepSpeedEngineConfig
+from difflm.runtime.training import EngineConfig, WorkersConfig
+from difflm_evaluators.evaluation import EvaluationConfig
+from difflm_jobs.data import DataConfig
+
+
+def usable_processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+class MapConfig(Config):
+    """How a stage that maps rows is spread over actors."""
+
+    rows_per_shard: int = Field(default=2048, ge=1, description="a killed run loses at most the shards under way")
+    timeout_s: float = Field(default=1800.0, gt=0, description="longest wait for the next shard")
+    pool: ActorPoolConfig = ActorPoolConfig()
+
+
+class RuntimeConfig(Config):
+    """Where and on how much the stages run; artifacts do not depend on it, but for the size of shards.
+
+    By default one worker trains with all processors of this machine.
+    """
+
+    cluster: ClusterConfig = ClusterConfig()
+    workers: WorkersConfig = Field(default_factory=lambda: WorkersConfig(cpus_per_worker=usable_processors()))
+    engine: EngineConfig = DeepSpeedEngineConfig()
+    encoding: MapConfig = MapConfig()
+    synthesis: MapConfig = MapConfig()
+
+
+class PublishedConfig(Config):
+    """A figure that somebody else printed, shown in the report together with its source."""
+
+    method: str = Field(min_length=1)
+    score: str = Field(min_length=1, description="name of the score, such as shape_error")
+    value: float
+    source: str = Field(min_length=1)
+
+
+class ExperimentConfig(Config):
+    """One experiment. Every section is described where its component is."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="also the name of its folder")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="the root of all randomness")
+    data: DataConfig
+    schema_: SchemaConfig = Field(default=SchemaConfig(), alias="schema")
+    decoder: DecoderConfig = CompactDecoderConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    published: tuple[PublishedConfig, ...] = ()
+    runtime: RuntimeConfig = RuntimeConfig()

@@ -1,0 +1,116 @@
+"""Bad input ends with one line that names the culprit and the remedy, code 2, and nothing left behind."""
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+Difflm = Callable[..., Any]
+
+GOOD = "age,city,label\n" + "".join(f"{20 + n % 40},{'abc'[n % 3]},{n % 2}\n" for n in range(60))
+
+
+def refused(difflm: Difflm, *arguments: str) -> str:
+    """The one line that a call is refused with; checks the code, and that only the given files are there."""
+    before = sorted(Path().rglob("*"))
+    ended = difflm(*arguments)
+    lines = [line for line in ended.err.splitlines() if line.startswith("error: ")]
+    assert ended.code == 2, ended.err
+    assert len(lines) == 1, ended.err
+    assert "Traceback" not in ended.err
+    assert [path for path in sorted(Path().rglob("*")) if path not in before and path != Path("runs")] == []
+    return lines[0]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "people.csv"
+    path.write_text(GOOD, encoding="utf-8")
+    return path
+
+
+def test_a_missing_file(difflm: Difflm) -> None:
+    message = refused(difflm, "run", "none.csv")
+    assert (
+        message
+        == "error: data.train: none.csv: no such file; check the path or give another one with --set data.train=PATH"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "age,city\n"])
+def test_an_empty_table(difflm: Difflm, tmp_path: Path, text: str) -> None:
+    (tmp_path / "empty.csv").write_text(text, encoding="utf-8")
+    assert "empty.csv" in refused(difflm, "run", "empty.csv")
+
+
+def test_no_such_target_column(difflm: Difflm, table: Path) -> None:
+    message = refused(difflm, "run", "people.csv", "--target", "lable")
+    assert "people.csv" in message
+    assert "'lable'" in message
+    assert "'label'" in message
+
+
+def test_a_column_that_is_all_missing(difflm: Difflm, table: Path) -> None:
+    rows = GOOD.splitlines()
+    table.write_text("\n".join([rows[0] + ",gone", *(row + "," for row in rows[1:])]) + "\n", encoding="utf-8")
+    message = refused(difflm, "run", "people.csv")
+    assert "'gone'" in message
+    assert "drop_all_missing" in message
+
+
+def test_fewer_rows_than_the_split_needs(difflm: Difflm, table: Path) -> None:
+    table.write_text("".join(GOOD.splitlines(keepends=True)[:3]), encoding="utf-8")
+    message = refused(difflm, "run", "people.csv")
+    assert "people.csv" in message
+    assert "2 rows" in message
+
+
+def test_a_typo_in_a_key(difflm: Difflm, table: Path) -> None:
+    Path("mine.yaml").write_text("data: {train: people.csv, taget: label}\n", encoding="utf-8")
+    assert "mine.yaml: data.taget: unknown key; did you mean 'data.target'?" in refused(difflm, "run", "mine.yaml")
+    assert "did you mean 'data.target'?" in refused(difflm, "run", "people.csv", "--set", "data.taget=label")
+
+
+def test_a_wrong_value(difflm: Difflm, table: Path) -> None:
+    message = refused(difflm, "run", "people.csv", "--set", "data.validation=2")
+    assert "--set data.validation=2: data.validation: expected less than 1; found 2" in message
+
+
+def test_a_preset_without_its_data(difflm: Difflm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DIFFLM_DATA", raising=False)
+    message = refused(difflm, "run", "adult")
+    assert "DIFFLM_DATA" in message
+    assert "--set data.train=PATH" in message
+
+
+def test_a_full_disk(difflm: Difflm, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow.parquet
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pyarrow.parquet, "write_table", fail)
+    message = refused(difflm, "run", "people.csv")
+    assert "no space left for writing" in message
+    assert "free some space or choose another folder with --runs" in message
+
+
+def test_a_folder_that_cannot_be_made(difflm: Difflm, table: Path) -> None:
+    Path("runs").write_text("a file where the folder should be", encoding="utf-8")
+    message = refused(difflm, "run", "people.csv")
+    assert "runs/people: cannot be written (not a directory)" in message
+
+
+def test_no_such_run(difflm: Difflm) -> None:
+    assert "none: no such run; there are no runs in runs yet" in refused(difflm, "show", "none")
+    assert "none: no such run" in refused(difflm, "verify", "none")
+
+
+def test_an_unknown_verb(difflm: Difflm) -> None:
+    ended = difflm("rum", "demo")
+    assert ended.code == 2
+    assert "rum" in ended.err
