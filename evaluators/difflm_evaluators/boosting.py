@@ -92,7 +92,7 @@ def score_predictions(setup: Setup, target_N: FloatArray, predicted: FloatArray)
 
 
 def hold_out_ninth(samples: Samples, setup: Setup, seed: int) -> tuple[Samples, Samples]:
-    """Fitting rows and a held-out ninth, drawn with `seed` within each class; a class of one row stays with the first."""
+    """Fitting rows and a held-out ninth, drawn with `seed` within each class; a class of one row is fitted on."""
     random = np.random.default_rng(seed)
     strata = np.unique(samples.target_N) if setup.task == "classification" else [None]
     held_out = np.zeros(len(samples.target_N), dtype=bool)

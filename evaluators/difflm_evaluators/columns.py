@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.errors import DataError
+from difflm.records.columns import parse_decimals
 from difflm.records.schema import BooleanField, ConstantField, DatetimeField, Field, RecordSchema
 
 FloatArray = npt.NDArray[np.float64]
@@ -106,7 +107,7 @@ def _numbers(array: pa.ChunkedArray, where: str) -> FloatArray:
     if pa.types.is_boolean(array.type) or pa.types.is_temporal(array.type):
         raise DataError(f"{where} has type {array.type} but the schema says numbers; convert it")
     try:
-        cast = pc.cast(array, pa.float64(), safe=False)
+        cast = _parsed(array) if _is_text(array) else pc.cast(array, pa.float64(), safe=False)
         numbers: FloatArray = cast.to_numpy(zero_copy_only=False).astype(np.float64)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(
@@ -118,6 +119,20 @@ def _numbers(array: pa.ChunkedArray, where: str) -> FloatArray:
         raise DataError(f"{where} has {infinite} infinite numbers; leave those cells empty or drop the rows")
     numbers[mask_N] = np.nan
     return numbers
+
+
+def _parsed(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Texts as float64; ArrowInvalid naming the first that is no number."""
+    texts = pc.cast(texts, pa.string())
+    numbers = parse_decimals(texts)
+    if numbers.null_count > texts.null_count:
+        wrong = texts.filter(pc.and_(pc.is_valid(texts), pc.is_null(numbers)))
+        raise pa.ArrowInvalid(f"{len(wrong)} values are no numbers, the first {wrong[0].as_py()!r}")
+    return numbers
+
+
+def _is_text(array: pa.ChunkedArray) -> bool:
+    return bool(pa.types.is_string(array.type) or pa.types.is_large_string(array.type))
 
 
 def constant_label(value: str | int | float | bool) -> str:
@@ -138,19 +153,18 @@ def _labels(array: pa.ChunkedArray, field: Field, where: str) -> tuple[str | Non
     if pa.types.is_floating(array.type) or pa.types.is_temporal(array.type) or pa.types.is_nested(array.type):
         raise DataError(f"{where} has type {array.type} but the schema says {field.kind}; give the source's text")
     try:
-        return tuple(pc.cast(array, pa.string()).to_pylist())
+        texts = pc.cast(array, pa.string()).to_pylist()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(f"{where} should hold text but has type {array.type}: {_one_line(error)}; mend it") from error
+    if isinstance(field, BooleanField):
+        spelled = {text.lower(): text for text in (field.true_text, field.false_text)}
+        texts = [None if text is None else spelled.get(text.lower(), text) for text in texts]
+    return tuple(texts)
 
 
 def _seconds(array: pa.ChunkedArray, text_format: str, where: str) -> FloatArray:
     """Date and time as seconds since 1970-01-01; each distinct value is parsed once."""
-    if not (
-        pa.types.is_temporal(array.type)
-        or pa.types.is_string(array.type)
-        or pa.types.is_large_string(array.type)
-        or pa.types.is_null(array.type)
-    ):
+    if not (pa.types.is_temporal(array.type) or _is_text(array) or pa.types.is_null(array.type)):
         raise DataError(f"{where} has type {array.type} but the schema says date or time ({text_format}); convert it")
     values = array.to_pylist()
     seconds: dict[object, float] = {None: np.nan}

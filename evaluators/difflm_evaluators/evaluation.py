@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
@@ -28,6 +29,19 @@ class EvaluationConfig(BaseModel):
 
     utility: UtilityConfig | None = UtilityConfig()
     privacy: PrivacyConfig | None = PrivacyConfig()
+
+
+class Splits(Protocol):
+    """Any three tables called train, validation and test, for instance `difflm.records.splits.Splits`."""
+
+    @property
+    def train(self) -> pa.Table: ...
+
+    @property
+    def validation(self) -> pa.Table | None: ...
+
+    @property
+    def test(self) -> pa.Table | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +94,7 @@ class EvaluationReport:
 
 def evaluate_table(
     synthetic: pa.Table,
-    splits: RealSplits,
+    splits: Splits,
     schema: RecordSchema,
     config: EvaluationConfig,
     *,

@@ -88,10 +88,11 @@ def _numbers(tables: Sequence[Columns], name: str) -> list[Float32Array]:
     """One numeric column of every table, scaled; (N, 1) where nothing is missing in any table, else (N, 2)."""
     present = tables[0][name].present
     low, high = (present.min(), present.max()) if len(present) else (0.0, 1.0)
-    with np.errstate(over="ignore"):
-        span = high - low
-    scale = span if 0 < span < np.inf else 1.0
-    scaled = [np.clip(table[name].numbers_N / scale - low / scale, -OUTERMOST, OUTERMOST) for table in tables]
+    with np.errstate(over="ignore"):  # what overflows is cut at OUTERMOST
+        shrink = 1.0 if np.isfinite(high - low) else 0.25
+        span = high * shrink - low * shrink
+        shifted = [table[name].numbers_N * shrink - low * shrink for table in tables]
+        scaled = [np.clip(values / (span if span > 0 else 1.0), -OUTERMOST, OUTERMOST) for values in shifted]
     if not any(np.isnan(values).any() for values in scaled):
         return [values[:, None].astype(np.float32) for values in scaled]
     pairs = [np.stack([values / 2, (1 - values) / 2], axis=1) for values in scaled]

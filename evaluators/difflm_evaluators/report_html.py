@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from difflm_evaluators.evaluation import EvaluationReport
 from difflm_evaluators.report_context import ReportContext
-from difflm_evaluators.report_pictures import MOST_COLUMN_PICTURES, Picture
+from difflm_evaluators.report_pictures import Picture
 from difflm_evaluators.report_rows import (
     DIRECTIONS,
     baseline_text,
@@ -41,7 +41,7 @@ def render_html(report: EvaluationReport, context: ReportContext, pictures: Sequ
         pictures=sections,
         tiles=[_tile(report, position) for position in range(len(report.scores))],
         columns=column_rows(report),
-        hidden_columns=max(0, len(report.columns) - MOST_COLUMN_PICTURES),
+        hidden_columns=len(report.columns) - len(sections["columns"]),
         worst_columns=worst_columns(report)[:WORST],
         worst_pairs=worst_pairs(report)[:WORST],
         undefined_pairs=_undefined_pairs(report),

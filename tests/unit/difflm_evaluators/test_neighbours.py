@@ -1,0 +1,93 @@
+"""Distances by hand, and the embedding against the definition written out."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from difflm.records.schema import RecordSchema
+from difflm_evaluators import neighbours
+from difflm_evaluators.columns import Column, Columns, read_columns
+from difflm_evaluators.neighbours import mixed_rows, nearest
+
+
+def _table(numbers: list[float], labels: list[str | None]) -> Columns:
+    return {
+        "x": Column(name="x", kind="numeric", numbers_N=np.array(numbers), labels_N=()),
+        "c": Column(name="c", kind="category", numbers_N=np.zeros(0), labels_N=tuple(labels)),
+        "t": Column(name="t", kind="text", numbers_N=np.ones(len(labels)), labels_N=("free",) * len(labels)),
+    }
+
+
+def _distances(train: Columns, query: Columns, count: int = 2) -> list[list[float]]:
+    reference, queries = mixed_rows(train, [query])
+    found: list[list[float]] = nearest(queries, reference, count, threads=1).tolist()
+    return found
+
+
+def test_distances_by_hand() -> None:
+    train = _table([0.0, 10.0], ["a", "b"])
+    # to (0, a): 0.2 and equal; to (10, b): 0.8 and different
+    assert _distances(train, _table([2.0], ["a"])) == [pytest.approx([0.2, 2.8])]
+    # an unknown category differs from every known one; beyond the range the scale goes on
+    assert _distances(train, _table([20.0], ["z"])) == [pytest.approx([3.0, 4.0])]
+    assert _distances(train, _table([0.0], [None])) == [pytest.approx([2.0, 3.0])]
+    assert _distances(_table([0.0, 10.0], [None, "b"]), _table([0.0], [None])) == [pytest.approx([0.0, 3.0])]
+
+
+def test_a_missing_number_is_one_from_every_number_and_zero_from_another() -> None:
+    train = _table([0.0, 10.0, math.nan], ["a", "a", "a"])
+    assert _distances(train, _table([math.nan, 4.0], ["a", "a"]), 3) == [
+        pytest.approx([0.0, 1.0, 1.0]),
+        pytest.approx([0.4, 0.6, 1.0]),
+    ]
+
+
+def test_every_two_of_many_categories_are_two_apart() -> None:
+    labels: list[str | None] = [str(number) for number in range(7)]
+    rows, _ = mixed_rows(_table([0.0] * 7, labels), [_table([0.0], ["0"])])
+    vectors = rows.embed(0, 7)
+    apart = np.abs(vectors[:, None] - vectors[None, :]).sum(axis=2)
+    assert (apart == 2 - 2 * np.eye(7)).all()
+    assert rows.width == 1 + 4  # half of one-hot
+
+
+def _written_out(train: Columns, query: Columns) -> np.ndarray:
+    """Eq. 15 with loops over columns and plain one-hot comparison."""
+    total = np.zeros((len(query["label"].labels_N), len(train["label"].labels_N)))
+    for name, column in train.items():
+        if column.kind == "category":
+            a, b = np.array(query[name].labels_N, dtype=object), np.array(column.labels_N, dtype=object)
+            total += 2.0 * (a[:, None] != b[None, :])
+        elif column.kind == "numeric":
+            span = np.nanmax(column.numbers_N) - np.nanmin(column.numbers_N)
+            gap = np.abs(query[name].numbers_N[:, None] - column.numbers_N[None, :]) / span
+            missing = query[name].missing_N[:, None] | column.missing_N[None, :]
+            both = query[name].missing_N[:, None] & column.missing_N[None, :]
+            total += np.where(both, 0.0, np.where(missing, 1.0, gap))
+    return np.sort(total, axis=1)
+
+
+@pytest.mark.parametrize("block", [2**24, 600])
+def test_blocks_and_embedding_give_the_definition(
+    train: pa.Table,
+    schema: RecordSchema,
+    make_table: Callable[..., pa.Table],
+    monkeypatch: pytest.MonkeyPatch,
+    block: int,
+) -> None:
+    monkeypatch.setattr(neighbours, "BLOCK_FLOATS", block)
+    real = read_columns(train, schema, "t")
+    query = read_columns(make_table(50, 9, missing=True), schema, "t")
+    inside = query["income"].numbers_N <= np.nanmax(real["income"].numbers_N)
+    found = np.array(_distances(real, query, 3))
+    expected = _written_out(real, query)[:, :3]
+    assert np.allclose(found[inside], expected[inside], atol=1e-5)
+
+
+def test_wild_numbers_give_finite_distances() -> None:
+    train = _table([-1.7e308, 1.7e308], ["a", "a"])
+    assert np.isfinite(_distances(train, _table([1e308, -1.7e308], ["a", "a"]))).all()
+    assert np.isfinite(_distances(_table([5.0, 5.0], ["a", "a"]), _table([1e300], ["a"]))).all()
