@@ -13,7 +13,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -55,7 +55,7 @@ class ActorPoolConfig(Config):
     cpus_per_actor: int = Field(default=1, ge=1, description="CPUs, and torch threads, of each actor.")
     gpus_per_actor: float = Field(default=0.0, ge=0.0, description="GPUs of each actor; a fraction shares one.")
     attempts: int = Field(default=2, ge=1, description="How often a shard that raises is tried before the map fails.")
-    max_failures: int = Field(default=3, ge=0, description="How often the process of an actor may die.")
+    max_failures: int = Field(default=3, ge=0, description="How often a process may die on the same shard.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +82,8 @@ def map_shards(
     already done: the map itself remembers nothing. `timeout_s` is the longest wait for the next account (loading
     models included).
 
-    Raises the DiffLMError a shard ended in, naming the shard; ClusterError when an actor died too often, when nothing
-    came back within `timeout_s`, or when the cluster cannot hold one actor.
+    Raises the DiffLMError a shard ended in, naming the shard; ClusterError when actors died on the same shard too
+    often, when nothing came back within `timeout_s`, or when the cluster cannot hold one actor.
     """
     if not shards:
         return MapSummary(shards=0, seconds=0.0, first_result_seconds=0.0, peak_rss_mib={})
@@ -93,7 +93,7 @@ def map_shards(
     if len(pending) != len(shards):
         raise ClusterError(f"{len(shards)} shards have only {len(pending)} different ids; every shard needs its own")
     pool_size = _pool_size(current_context(), resources, len(shards))
-    with _watched(_rows(shards, actor, actor_args, resources, pool_size), timeout_s, pending) as rows:
+    with _watched(_rows(shards, actor, dict(actor_args), resources, pool_size), timeout_s, pending) as rows:
         for row in rows:
             if "error" in row:
                 _raise(row)
@@ -120,13 +120,14 @@ def _pool_size(context: ClusterContext, resources: ActorPoolConfig, shards: int)
 def _rows(
     shards: Sequence[Shard],
     actor: type[ShardWorker],
-    actor_args: Mapping[str, Any],
+    actor_args: dict[str, Any],
     resources: ActorPoolConfig,
     pool_size: int,
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """The stream of rows from Ray Data: one block, and one call, per shard."""
     import ray.data
 
+    starts: Any = ray.remote(num_cpus=0)(_Starts).remote()
     _quiet(ray.data.DataContext.get_current())
     items = [{"id": shard.id, "start": shard.start, "stop": shard.stop} for shard in shards]
     dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
@@ -137,38 +138,62 @@ def _rows(
             max_size=pool_size,
             max_tasks_in_flight_per_actor=1,
         ),
-        fn_constructor_args=(actor, dict(actor_args), resources.attempts, resources.cpus_per_actor),
+        fn_constructor_args=(actor, actor_args, resources, starts),
         num_cpus=resources.cpus_per_actor,
         num_gpus=resources.gpus_per_actor or None,
-        max_restarts=resources.max_failures,
-        max_task_retries=resources.max_failures,
     )
     for batch in dataset.iter_batches(batch_size=1, prefetch_batches=0):  # a prefetched account would arrive late
         for account in batch["json"]:
             yield json.loads(str(account))
 
 
+class _Starts:
+    """An actor that counts how often each shard was started: Ray Data itself replaces dead processes without end."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    def begin(self, shard: str) -> int:
+        """How often this shard was started, this time included."""
+        self._counts[shard] = self._counts.get(shard, 0) + 1
+        return self._counts[shard]
+
+
 class _ActorCall:
     """The callable class that Ray Data instantiates in each actor."""
 
-    def __init__(self, actor: type[ShardWorker], args: dict[str, Any], attempts: int, threads: int) -> None:
-        os.environ["OMP_NUM_THREADS"] = str(threads)
+    def __init__(self, actor: type[ShardWorker], args: dict[str, Any], resources: ActorPoolConfig, starts: Any) -> None:
+        os.environ["OMP_NUM_THREADS"] = str(resources.cpus_per_actor)
         self._actor = actor
         self._args = args
-        self._attempts = attempts
+        self._resources = resources
+        self._starts = starts
         self._worker: ShardWorker | None = None
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
         columns = zip(batch["id"], batch["start"], batch["stop"], strict=True)
         shards = [Shard(id=str(name), start=int(start), stop=int(stop)) for name, start, stop in columns]
-        return {"json": [json.dumps(self._account(shard)) for shard in shards]}
+        return {"json": [json.dumps(self._row(shard)) for shard in shards]}
+
+    def _row(self, shard: Shard) -> dict[str, JSON]:
+        import ray
+
+        deaths = ray.get(self._starts.begin.remote(shard.id)) - 1
+        if deaths > self._resources.max_failures:
+            reason = (
+                "its process died every time (killed, out of memory or crashed); use smaller batches or fewer actors"
+            )
+            row: dict[str, JSON] = {"error": reason, "kind": "ClusterError", "attempts": deaths}
+        else:
+            row = self._account(shard)
+        return {**row, "shard": shard.id, "pid": os.getpid(), "peak_rss_mib": peak_rss_mib()}
 
     def _account(self, shard: Shard) -> dict[str, JSON]:
         """The shard's account or its last error, as a row: an exception would end the whole map with a long
         traceback.
         """
         row: dict[str, JSON] = {}
-        for attempt in range(1, self._attempts + 1):
+        for attempt in range(1, self._resources.attempts + 1):
             started = time.monotonic()
             try:
                 if self._worker is None:
@@ -183,17 +208,17 @@ class _ActorCall:
             else:
                 row["seconds"] = time.monotonic() - started
                 break
-        return {**row, "shard": shard.id, "pid": os.getpid(), "peak_rss_mib": peak_rss_mib()}
+        return row
 
 
 class _watched:
     """Iterate rows in a thread; the consumer waits for each at most `timeout_s` seconds."""
 
-    def __init__(self, rows: Iterator[dict[str, Any]], timeout_s: float, pending: set[str]) -> None:
+    def __init__(self, rows: Generator[dict[str, Any], None, None], timeout_s: float, pending: set[str]) -> None:
         self._rows = rows
         self._timeout_s = timeout_s
         self._pending = pending
-        self._queue: queue.Queue[dict[str, Any] | BaseException | None] = queue.Queue(maxsize=64)
+        self._queue: queue.Queue[dict[str, Any] | BaseException | None] = queue.Queue()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._pump, name="map-shards", daemon=True)
 
@@ -214,6 +239,8 @@ class _watched:
             self._queue.put(error)
         else:
             self._queue.put(None)
+        finally:
+            self._rows.close()  # ends Ray Data's execution, which an abandoned iterator would keep alive
 
     def _consume(self) -> Iterator[dict[str, Any]]:
         while True:
@@ -228,7 +255,7 @@ class _watched:
                 return
             if isinstance(item, BaseException):
                 raise ClusterError(
-                    f"{len(self._pending)} shards are missing ({_names(self._pending)}): {_reason(item)}"
+                    f"{len(self._pending)} shards are missing ({_names(self._pending)}): {last_line(item)}"
                 ) from item
             yield item
 
@@ -237,16 +264,6 @@ def _raise(row: Mapping[str, Any]) -> None:
     kind = error_class(row["kind"])
     text = row["error"] if kind is not None else f"{row['kind']}: {row['error']}"
     raise (kind or RunError)(f"shard {row['shard']} failed after {row['attempts']} attempts: {text}")
-
-
-def _reason(error: BaseException) -> str:
-    from ray.exceptions import RayActorError
-
-    if isinstance(error, RayActorError):
-        return (
-            "an actor's process died too often (killed, out of memory or crashed); use smaller batches or fewer actors"
-        )
-    return last_line(error)
 
 
 def _quiet(context: Any) -> None:
