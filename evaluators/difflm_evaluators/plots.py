@@ -146,6 +146,7 @@ def heat_map(names: Sequence[str], errors: Mapping[tuple[str, str], float], *, h
         for spine in axes.spines.values():
             spine.set_visible(False)
         bar = axes.figure.colorbar(mesh, ax=axes, fraction=0.045, pad=0.02, label=label)
+        bar.ax.patch.set_alpha(0.0)
         outline: Any = bar.outline
         outline.set_visible(False)
         return _svg(axes)
