@@ -19,10 +19,10 @@ def two_worker_job(work_dir: Path, scratch: Path) -> TrainingJob:
     return TrainingJob(
         name="toy",
         spec=TaskSpec(
-            factory="toy", config={"steps": STEPS, "hold_at_step": HOLD}, inputs={"scratch": str(scratch)}, seed=5
+            factory="toy", config={"steps": STEPS, "hold_at_step": HOLD}, inputs={"scratch": str(scratch)}, seed=10
         ),
         loop=LoopConfig(
-            learning_rate=0.1,
+            learning_rate=0.15,
             schedule="constant",
             warmup_steps=2,
             evaluate_every=3,

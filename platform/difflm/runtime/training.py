@@ -240,7 +240,9 @@ def _one_line(error: Any) -> str:
     failures: Mapping[int, Exception] = getattr(error, "worker_failures", None) or {}
     if not failures:
         return " ".join(str(error).split())[:500]
-    return "; ".join(f"rank {rank}: {last_line(failure)}" for rank, failure in sorted(failures.items()))
+    return "; ".join(
+        f"rank {rank}: {type(failure).__name__}: {last_line(failure)}" for rank, failure in sorted(failures.items())
+    )
 
 
 @contextmanager

@@ -70,12 +70,14 @@ def work(config: Mapping[str, Any]) -> None:
         _work(job)
     except DiffLMError as error:
         _record(job, error)
-        raise
+        if dist.get_world_size() > 1:
+            raise  # peers may be waiting for this rank: Ray Train has to end them
     except (torch.OutOfMemoryError, MemoryError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         told = TrainingError(f"out of memory ({reason}); use smaller batches with more loop.gradient_accumulation")
         _record(job, told)
-        raise told from error
+        if dist.get_world_size() > 1:
+            raise told from error
 
 
 def _work(job: WorkerJob) -> None:
