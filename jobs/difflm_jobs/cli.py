@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +10,10 @@ from typing import Annotated, Any
 
 import psutil
 import typer
-from rich.console import Console
 
 from difflm.artifacts.atomic import describe_storage_error
 from difflm.errors import DiffLMError, StorageError
+from difflm_jobs.terminal import output, progress_output
 
 app = typer.Typer(
     name="difflm",
@@ -34,6 +35,8 @@ RUNS = Path("runs")
 
 def main() -> None:
     """Run the command line; ends with code 0, with 2 where the user can mend it, and with 1 otherwise."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries would tear this program's own
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         app()
     except DiffLMError as error:
@@ -74,9 +77,9 @@ def _run(
     from difflm_jobs.summary import print_summary
 
     experiment = load_experiment(given, overrides=changes or (), target=target, name=name)
-    console = Console(stderr=True)
+    console = progress_output()
     record, artifacts = run_experiment(experiment, runs, last=until, started=started, console=console)
-    out = Console()
+    out = output()
     print_summary(out, record, artifacts)
     for artifact in artifacts:
         report = artifact.path / "report.html"
@@ -109,7 +112,7 @@ def plan(config: Given, changes: Set = None, target: Target = None, name: Name =
     from difflm_jobs.loading import load_experiment
     from difflm_jobs.plan import print_plan
 
-    print_plan(load_experiment(config, overrides=changes or (), target=target, name=name), runs, Console())
+    print_plan(load_experiment(config, overrides=changes or (), target=target, name=name), runs, output())
 
 
 @app.command()
@@ -121,11 +124,11 @@ def synthesize(
     changes: Set = None,
 ) -> None:
     """Make rows from a finished bundle."""
-    from difflm_jobs.synthesize import synthesize_bundle
+    from difflm_jobs.bundles import synthesize_bundle
 
-    console = Console(stderr=True)
+    console = progress_output()
     made = synthesize_bundle(bundle, rows=rows, seed=seed, out=out, overrides=changes or (), console=console)
-    Console().print(made, highlight=False, soft_wrap=True)
+    output().print(made, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -142,7 +145,7 @@ def evaluate(
     from difflm_jobs.summary import score_table
 
     scores = evaluate_files(records, train=train, test=test, target=target, out=out, overrides=changes or ())
-    console = Console()
+    console = output()
     console.print(score_table(scores))
     console.print(f"report: {out / 'report.html'}", highlight=False, soft_wrap=True)
 
@@ -168,7 +171,7 @@ def show(
     """Show the stages, scores and overhead of an experiment's last run."""
     from difflm_jobs.show import print_experiment
 
-    print_experiment(run, runs, Console())
+    print_experiment(run, runs, output())
 
 
 @app.command()
@@ -178,7 +181,7 @@ def verify(
     """Compare every file of an experiment's artifacts with what was written."""
     from difflm_jobs.show import verify_experiment
 
-    verify_experiment(run, runs, Console())
+    verify_experiment(run, runs, output())
 
 
 @config_app.command("schema")

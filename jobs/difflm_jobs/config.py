@@ -10,10 +10,15 @@ from difflm.config import Config
 from difflm.models.compact import CompactDecoderConfig
 from difflm.models.decoder import DecoderConfig
 from difflm.records.inference import SchemaConfig
+from difflm.records.reading import ReadConfig
 from difflm.runtime.batch_actors import ActorPoolConfig
 from difflm.runtime.cluster import ClusterConfig
 from difflm.runtime.deepspeed_engine import DeepSpeedEngineConfig
 from difflm.runtime.training import EngineConfig, WorkersConfig
+from difflm.synthesis.synthesizer import SamplingConfig
+from difflm.training.autoencoder_task import AutoencoderConfig
+from difflm.training.decoder_task import DecoderFitConfig
+from difflm.training.diffusion_task import DiffusionPriorConfig, PriorConfig
 from difflm_evaluators.evaluation import EvaluationConfig
 from difflm_jobs.data import DataConfig
 
@@ -61,6 +66,32 @@ class ExperimentConfig(Config):
     data: DataConfig
     schema_: SchemaConfig = Field(default=SchemaConfig(), alias="schema")
     decoder: DecoderConfig = CompactDecoderConfig()
+    decoder_fit: DecoderFitConfig = Field(default=DecoderFitConfig(), description="for a compact decoder only")
+    autoencoder: AutoencoderConfig = AutoencoderConfig()
+    prior: PriorConfig = DiffusionPriorConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    rows: int | None = Field(default=None, ge=1, description="rows to make; None: as many as were trained on")
     evaluation: EvaluationConfig = EvaluationConfig()
     published: tuple[PublishedConfig, ...] = ()
     runtime: RuntimeConfig = RuntimeConfig()
+
+
+class SynthesisSettings(Config):
+    """What `difflm synthesize` takes with --set: the same keys as an experiment."""
+
+    sampling: SamplingConfig = SamplingConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+
+class ReadSettings(Config):
+    """How the files of `difflm evaluate` are read."""
+
+    read: ReadConfig = ReadConfig()
+
+
+class EvaluationSettings(Config):
+    """What `difflm evaluate` takes with --set: the same keys as an experiment."""
+
+    data: ReadSettings = ReadSettings()
+    schema_: SchemaConfig = Field(default=SchemaConfig(), alias="schema")
+    evaluation: EvaluationConfig = EvaluationConfig()

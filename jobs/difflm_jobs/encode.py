@@ -22,7 +22,7 @@ class Encode:
     """Writes latents/part-*.parquet with index (int64), mean and log_variance (lists of float32)."""
 
     config: ExperimentConfig
-    inputs: tuple[str, ...]
+    inputs: tuple[str, ...] = ("prepare", "fit-decoder", "train-autoencoder")
     name: str = "encode"
     version: int = 1
     output: str = "latents"

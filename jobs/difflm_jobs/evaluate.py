@@ -20,7 +20,7 @@ from difflm_jobs.training import EVENTS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from difflm_evaluators.evaluation import EvaluationConfig, EvaluationReport
+    from difflm_evaluators.evaluation import EvaluationReport
     from difflm_evaluators.validity import SynthesisAccount
     from difflm_jobs.config import ExperimentConfig
 
@@ -30,16 +30,19 @@ SHARDS = "shards"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluate:
-    """Writes report.json, report.md, report.html and pictures/; ``inputs`` are all stages whose curves it shows."""
+    """Writes report.json, report.md, report.html and pictures/, with the curves and times of all stages before."""
 
     config: ExperimentConfig
-    inputs: tuple[str, ...]
+    inputs: tuple[str, ...] = (
+        *("prepare", "fit-decoder", "train-autoencoder", "encode"),
+        *("train-diffusion", "assemble", "synthesize"),
+    )
     name: str = "evaluate"
     version: int = 1
     output: str = "report"
 
     def section(self) -> Mapping[str, JSON]:
-        published = [row.model_dump(mode="json") for row in self.config.published]
+        published: list[JSON] = [row.model_dump(mode="json") for row in self.config.published]
         return {"evaluation": self.config.evaluation.model_dump(mode="json"), "published": published}
 
     def sources(self) -> Mapping[str, str]:
@@ -73,41 +76,42 @@ class Evaluate:
             published=[PublishedScore(**row.model_dump()) for row in self.config.published],
         )
         write_report(report, context.output, context=about)
-        return StageOutcome(facts={HEADLINES: _headlines(report)})
+        return StageOutcome(facts={HEADLINES: list[JSON](_headlines(report))})
 
 
 def evaluate_files(
     records: Path, *, train: Path, test: Path | None, target: str | None, out: Path, overrides: Sequence[str]
-) -> list[dict[str, JSON]]:
+) -> list[dict[str, Any]]:
     """Score a table in any readable file; the schema is that of ``train``, and the report goes to ``out``.
 
     Raises:
         DataError: a file is missing or does not have the columns of the training table.
-        ConfigError: an override is no key of the evaluation's configuration.
+        ConfigError: an override is no key of the settings.
     """
     from difflm.records.inference import infer_schema
     from difflm.records.reading import read_table
-    from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table
+    from difflm_evaluators.evaluation import RealSplits, evaluate_table
     from difflm_evaluators.report import write_report
     from difflm_evaluators.report_context import ReportContext
+    from difflm_jobs.config import EvaluationSettings
 
-    config: EvaluationConfig = validate(EvaluationConfig, apply_overrides({}, overrides), "--set", overrides)
-    real = read_table(train)
+    settings = validate(EvaluationSettings, apply_overrides({}, overrides), "--set", overrides)
+    read = settings.data.read
+    real = read_table(train, read)
     if target is not None and target not in real.column_names:
         known = ", ".join(map(repr, real.column_names))
         raise DataError(f"{train}: no target column {target!r}; it has {known}; give another name with --target")
-    schema = infer_schema(real, target=target)
-    held_out = read_table(test) if test is not None else None
-    splits = RealSplits(train=real, test=_with_columns(held_out, schema.names, test))
-    report = evaluate_table(_with_columns(read_table(records), schema.names, records), splits, schema, config)
+    schema = infer_schema(real, target=target, config=settings.schema_)
+    held_out = None if test is None else _with_columns(read_table(test, read), schema.names, test)
+    synthetic = _with_columns(read_table(records, read), schema.names, records)
+    splits = RealSplits(train=real.select(list(schema.names)), test=held_out)
+    report = evaluate_table(synthetic, splits, schema, settings.evaluation)
     write_report(report, out, context=ReportContext(title=f"{records} against {train}"))
     return _headlines(report)
 
 
-def _with_columns(table: pa.Table | None, names: Sequence[str], path: Path | None) -> pa.Table | None:
-    """The columns of the schema, in its order; DataError naming those that are not there."""
-    if table is None:
-        return None
+def _with_columns(table: pa.Table, names: Sequence[str], path: Path) -> pa.Table:
+    """The columns of the schema, in its order; DataError naming the first that is not there."""
     absent = [name for name in names if name not in table.column_names]
     if absent:
         raise DataError(f"{path}: no column {absent[0]!r}, which the training table has; give a table with its columns")
@@ -139,6 +143,6 @@ def _curves(inputs: Mapping[str, Artifact]) -> dict[str, list[dict[str, JSON]]]:
     }
 
 
-def _headlines(report: EvaluationReport) -> list[dict[str, JSON]]:
+def _headlines(report: EvaluationReport) -> list[dict[str, Any]]:
     keys = ("name", "title", "value", "undefined_because", "unit", "direction", "ideal", "standard_error", "baseline")
     return [{key: asdict(score)[key] for key in keys} for score in report.scores]

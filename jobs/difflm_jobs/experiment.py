@@ -44,7 +44,7 @@ def run_experiment(
         error: str | None = None
         try:
             with reporting(console) as reporter:
-                for record, artifact in execute(steps, store, reporter=reporter, cluster=cluster_of(config)):
+                for record, artifact in execute(steps, store, reporter=reporter, cluster=cluster_of(config.runtime)):
                     records.append(record)
                     artifacts.append(artifact)
         except BaseException as caught:

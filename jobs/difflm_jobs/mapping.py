@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from difflm_jobs.config import MapConfig
 
 OUTPUT = "output"
+SHARD_FOLDER = "shards"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ def run_shards(
     """
     from difflm.runtime.batch_actors import Shard, map_shards
 
-    folder = ShardFolder(context.work / "shards")
+    folder = ShardFolder(context.work / SHARD_FOLDER)
     folder.clear_temporaries()
     wanted = {shard_id: (start, stop) for shard_id, start, stop in shard_ranges(rows, config.rows_per_shard)}
     done = {shard_id for shard_id in folder.finished() if shard_id in wanted}
@@ -79,7 +80,7 @@ def run_shards(
 
 def deliver_shards(context: StageContext, mapped: Mapped, name: str) -> None:
     """Move the shards into the artifact's folder ``name``; their accounts stay behind."""
-    folder = ShardFolder(context.work / "shards")
+    folder = ShardFolder(context.work / SHARD_FOLDER)
     target = context.output / name
     target.mkdir()
     for shard_id in mapped.accounts:

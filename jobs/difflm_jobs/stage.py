@@ -27,7 +27,7 @@ class StageContext:
     output: Path
     work: Path
     report: Report
-    start_cluster: Callable[[], None]
+    start_cluster: Callable[[], object]
 
     def input(self, name: str) -> Path:
         """The folder of an input's artifact."""

@@ -27,7 +27,7 @@ def print_summary(console: Console, run: RunRecord, artifacts: Sequence[Artifact
 def stage_table(stages: Sequence[StageRecord]) -> Table:
     """One row per stage; memory is that of the largest process."""
     table = Table(title="Stages", title_justify="left")
-    table.add_column("stage")
+    table.add_column("stage", no_wrap=True)
     table.add_column("status")
     for name in ("seconds", "computing", "peak MiB"):
         table.add_column(name, justify="right")

@@ -70,7 +70,7 @@ def parse_yaml(text: str, source: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f"{source}, line {mark.line + 1}" if mark is not None else source
         problem = getattr(error, "problem", None) or "not readable as YAML"
-        message = f"{where}: {_one_line(str(problem))}; expected YAML such as 'sampling: {{rows: 100}}'"
+        message = f"{where}: {_one_line(str(problem))}; expected YAML such as 'sampling: {{steps: 25}}'"
         raise ConfigError(message) from None
 
 
@@ -106,7 +106,7 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
         key, separator, text = override.partition("=")
         path = key.strip().split(".")
         if not separator or not all(path):
-            raise ConfigError(f"--set {override}: expected a dotted key and a value, such as --set sampling.rows=100")
+            raise ConfigError(f"--set {override}: expected a dotted key and a value, such as --set sampling.steps=25")
         value = parse_yaml(text, f"--set {override}")
         section = result
         for name in path[:-1]:

@@ -1,0 +1,113 @@
+"""The plan of an experiment: which stages would run, how large they are, and what memory they need; nothing is run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from difflm.artifacts import Artifact, ArtifactStore
+from difflm.errors import UserError
+from difflm_jobs.pipeline import Step, resolve
+from difflm_jobs.prepare import describe
+from difflm_jobs.sizes import estimate
+from difflm_jobs.sources import locate
+from difflm_jobs.stages import build_stages
+
+if TYPE_CHECKING:
+    from difflm_jobs.config import ExperimentConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanLine:
+    """One stage of a plan: what would happen to it, its size in words, and the memory of one process in MiB."""
+
+    stage: str
+    state: str
+    size: str
+    memory_mib: float | None
+
+
+def plan(config: ExperimentConfig, runs: Path) -> tuple[list[PlanLine], str | None]:
+    """The lines of a plan, and what is missing for a run (None when nothing is).
+
+    Data that are not there do not stop a plan: sizes that depend on them are left out.
+    """
+    stages, store = build_stages(config), ArtifactStore(runs / config.name)
+    steps: dict[str, Step] = {}
+    missing: str | None = None
+    try:
+        steps = {step.stage.name: step for step in resolve(stages, store)}
+    except UserError as error:
+        missing = str(error)
+    prepared = _find(store, steps.get("prepare"))
+    sizes = estimate(config, prepared.manifest.facts if prepared is not None else {})
+    lines: list[PlanLine] = []
+    for stage in stages:
+        size, memory = sizes.get(stage.name, ("", None))
+        state = _state(store, steps.get(stage.name))
+        lines.append(PlanLine(stage=stage.name, state=state, size=size, memory_mib=memory))
+    return lines, missing
+
+
+def _find(store: ArtifactStore, step: Step | None) -> Artifact | None:
+    return store.find(step.stage.output, step.identity) if step is not None else None
+
+
+def _state(store: ArtifactStore, step: Step | None) -> str:
+    if step is None:
+        return "would run"
+    if _find(store, step) is not None:
+        return "finished"
+    return "would go on" if store.work(step.stage.output, step.identity).exists() else "would run"
+
+
+def print_plan(config: ExperimentConfig, runs: Path, console: Console) -> None:
+    """Print the plan of an experiment."""
+    lines, missing = plan(config, runs)
+    console.print(f"{config.name} in {runs / config.name}: {_data(config)}", highlight=False, soft_wrap=True)
+    console.print(_table(lines))
+    console.print(_processes(config), highlight=False, soft_wrap=True)
+    if missing is not None:
+        console.print(f"not ready to run: {missing}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _table(lines: Sequence[PlanLine]) -> Table:
+    table = Table(title="Plan", title_justify="left")
+    table.add_column("stage", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column("size")
+    table.add_column("MiB per process, at least", justify="right")
+    for line in lines:
+        memory = f"{line.memory_mib:,.0f}" if line.memory_mib is not None else "-"
+        table.add_row(line.stage, line.state, line.size, memory, style="dim" if line.state == "finished" else None)
+    return table
+
+
+def _data(config: ExperimentConfig) -> str:
+    sources = {"data.train": config.data.train, "data.test": config.data.test}
+    parts: list[str] = []
+    for key, source in sources.items():
+        if source is None:
+            continue
+        try:
+            parts.append(f"{describe(source)} ({locate(source, key).stat().st_size / 2**20:.1f} MiB)")
+        except UserError:
+            parts.append(f"{describe(source)} (not there)")
+    target = f", target {config.data.target}" if config.data.target else ""
+    return " and ".join(parts) + target
+
+
+def _processes(config: ExperimentConfig) -> str:
+    workers, engine = config.runtime.workers, config.runtime.engine
+    kind = f"{engine.kind} (ZeRO {engine.zero_stage})" if engine.kind == "deepspeed" else engine.kind
+    where = config.runtime.cluster.address or "RAY_ADDRESS or this machine"
+    gpus = f" and {workers.gpus_per_worker} GPU" if workers.gpus_per_worker else ""
+    return (
+        f"training: {workers.num_workers} worker(s) with {workers.cpus_per_worker} CPU{gpus} each, engine {kind}; "
+        f"cluster: {where}"
+    )
