@@ -51,7 +51,7 @@ def test_auc_by_hand_and_against_scikit_learn() -> None:
 def test_multi_class_auc_is_macro_one_versus_rest() -> None:
     random = np.random.default_rng(1)
     target, predicted = random.integers(0, 3, 300).astype(float), random.dirichlet([1, 1, 1], 300)
-    setup = Setup(task="classification", classes=3, feature_types=("q",), threads=1)
+    setup = Setup(task="classification", classes=3, feature_types=("q",))
     expected = roc_auc_score(target, predicted, multi_class="ovr", average="macro")
     assert score_predictions(setup, target, predicted) == pytest.approx(expected, abs=1e-12)
     two = target < 2  # a class that does not occur is left out of the mean
@@ -60,14 +60,14 @@ def test_multi_class_auc_is_macro_one_versus_rest() -> None:
 
 
 def test_rmse_by_hand() -> None:
-    setup = Setup(task="regression", classes=0, feature_types=("q",), threads=1)
+    setup = Setup(task="regression", classes=0, feature_types=("q",))
     assert score_predictions(setup, np.array([1.0, 2.0]), np.array([4.0, 6.0])) == pytest.approx(np.sqrt(12.5))
 
 
 def test_the_held_out_ninth_is_drawn_within_classes() -> None:
     target = np.array([0.0] * 81 + [1.0] * 9 + [2.0])
     samples = Samples(features_ND=np.arange(91, dtype=np.float32)[:, None], target_N=target)
-    setup = Setup(task="classification", classes=3, feature_types=("q",), threads=1)
+    setup = Setup(task="classification", classes=3, feature_types=("q",))
     fitting, held_out = hold_out_ninth(samples, setup, seed=0)
     assert np.bincount(held_out.target_N.astype(int)).tolist() == [9, 1]
     both = np.concatenate([fitting.features_ND[:, 0], held_out.features_ND[:, 0]])
@@ -82,7 +82,7 @@ def test_a_prefix_of_trees_is_the_smaller_model_and_the_grid_finds_what_36_fits_
     random = np.random.default_rng(0)
     features = random.normal(size=(500, 4)).astype(np.float32)
     target = (features[:, 0] * features[:, 1] + random.normal(0, 0.5, 500) > 0).astype(float)
-    setup = Setup(task="classification", classes=2, feature_types=("q",) * 4, threads=1)
+    setup = Setup(task="classification", classes=2, feature_types=("q",) * 4)
     samples = Samples(features_ND=features[:300], target_N=target[:300])
     test = Samples(features_ND=features[300:], target_N=target[300:])
     fitting, held_out = hold_out_ninth(samples, setup, seed=3)
@@ -200,3 +200,9 @@ def test_a_regression_target_that_is_no_number_is_refused(
     wrong = schema.model_copy(update={"task": "regression"})
     with pytest.raises(DataError, match="target column 'label' holds category values"):
         _evaluate(train, train, test, wrong)
+
+
+@pytest.mark.usefixtures("quick_grid")
+def test_models_side_by_side_give_the_same_scores(train: pa.Table, test: pa.Table, schema: RecordSchema) -> None:
+    alone = _evaluate(test, train, test, schema, UtilityConfig(seeds=(0, 1), threads=1))
+    assert _evaluate(test, train, test, schema, UtilityConfig(seeds=(0, 1), threads=3)) == alone
