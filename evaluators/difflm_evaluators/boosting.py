@@ -10,14 +10,15 @@ busy cores far more.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import xgboost as xgb
-from scipy.stats import rankdata
 
 from difflm_evaluators.features import Float32Array
+
+if TYPE_CHECKING:
+    import xgboost as xgb
 
 FloatArray = npt.NDArray[np.float64]
 Task = Literal["classification", "regression"]
@@ -73,6 +74,8 @@ class Fitted:
 
 def binary_auc(positive_N: npt.NDArray[np.bool_], ranking_N: FloatArray) -> float | None:
     """Area under the ROC curve, ties counting one half; None unless both classes occur (Mann-Whitney U / product)."""
+    from scipy.stats import rankdata  # slow to import
+
     positives = int(positive_N.sum())
     negatives = len(positive_N) - positives
     if positives == 0 or negatives == 0:
@@ -106,12 +109,14 @@ def hold_out_ninth(samples: Samples, setup: Setup, seed: int) -> tuple[Samples, 
 
 def choose_and_score(samples: Samples, test: Samples, setup: Setup, seed: int) -> Fitted | None:
     """Fit the grid on eight ninths, choose on the last, score that model on `test`; None where a score is undefined."""
+    import xgboost as xgb  # slow to import
+
     fitting, held_out = hold_out_ninth(samples, setup, seed)
     if len(held_out.target_N) == 0:
         return None
     data = xgb.QuantileDMatrix(fitting.features_ND, fitting.target_N, **_types(setup))
     held_out_data = xgb.DMatrix(held_out.features_ND, **_types(setup))
-    best: tuple[float, xgb.Booster, dict[str, int]] | None = None
+    best: tuple[float, "xgb.Booster", dict[str, int]] | None = None
     for depth, weight, gamma in product(MAX_DEPTHS, MIN_CHILD_WEIGHTS, GAMMAS):
         parameters = setup.parameters(depth=depth, weight=weight, gamma=gamma, seed=seed)
         booster = xgb.train(parameters, data, num_boost_round=max(TREES))
@@ -134,7 +139,7 @@ def _types(setup: Setup) -> dict[str, Any]:
     return {"feature_types": list(types), "enable_categorical": "c" in types, "nthread": 1}
 
 
-def _predict(booster: xgb.Booster, data: xgb.DMatrix, trees: int) -> FloatArray:
+def _predict(booster: "xgb.Booster", data: "xgb.DMatrix", trees: int) -> FloatArray:
     predicted: FloatArray = booster.predict(data, iteration_range=(0, trees)).astype(np.float64)
     return predicted
 

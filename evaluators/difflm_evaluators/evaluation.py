@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from difflm.errors import DataError
 from difflm.records.schema import RecordSchema
 from difflm_evaluators.base import JSON, Evaluation, Score
-from difflm_evaluators.columns import read_columns
+from difflm_evaluators.columns import Columns, read_columns
 from difflm_evaluators.marginals import evaluate_marginals
 from difflm_evaluators.pairs import evaluate_pairs
 from difflm_evaluators.privacy import PrivacyConfig, evaluate_privacy
@@ -20,6 +20,7 @@ from difflm_evaluators.validity import SynthesisAccount, evaluate_validity
 
 REPORT_SCHEMA_VERSION = 1
 Progress = Callable[[str, int, int], None]
+Part = tuple[str, Callable[[], Evaluation]]
 
 
 class EvaluationConfig(BaseModel):
@@ -116,16 +117,7 @@ def evaluate_table(
     train = read_columns(splits.train, schema, "real training")
     has_test = splits.test is not None and splits.test.num_rows > 0
     test = read_columns(splits.test, schema, "real test") if has_test else None
-    parts: list[tuple[str, Callable[[], Evaluation]]] = [
-        ("validity", lambda: evaluate_validity(synthetic_columns, test, schema, account)),
-        ("marginals", lambda: evaluate_marginals(synthetic_columns, train, test)),
-        ("pairs", lambda: evaluate_pairs(synthetic_columns, train, test)),
-    ]
-    utility, privacy = config.utility, config.privacy
-    if utility is not None:
-        parts.append(("utility", lambda: evaluate_utility(synthetic_columns, train, test, schema, utility)))
-    if privacy is not None:
-        parts.append(("privacy", lambda: evaluate_privacy(synthetic_columns, train, test, schema, privacy)))
+    parts = _parts(synthetic_columns, train, test, schema, config, account)
     evaluations, seconds = _run(parts, progress)
     tables = {"train": splits.train, "validation": splits.validation, "test": splits.test, "synthetic": synthetic}
     return EvaluationReport(
@@ -139,9 +131,29 @@ def evaluate_table(
     )
 
 
-def _run(
-    parts: list[tuple[str, Callable[[], Evaluation]]], progress: Progress | None
-) -> tuple[list[Evaluation], dict[str, float]]:
+def _parts(
+    synthetic: Columns,
+    train: Columns,
+    test: Columns | None,
+    schema: RecordSchema,
+    config: EvaluationConfig,
+    account: SynthesisAccount | None,
+) -> list[Part]:
+    """What to compute, in the order of the report."""
+    parts: list[Part] = [
+        ("validity", lambda: evaluate_validity(synthetic, test, schema, account)),
+        ("marginals", lambda: evaluate_marginals(synthetic, train, test)),
+        ("pairs", lambda: evaluate_pairs(synthetic, train, test)),
+    ]
+    utility, privacy = config.utility, config.privacy
+    if utility is not None:
+        parts.append(("utility", lambda: evaluate_utility(synthetic, train, test, schema, utility)))
+    if privacy is not None:
+        parts.append(("privacy", lambda: evaluate_privacy(synthetic, train, test, schema, privacy)))
+    return parts
+
+
+def _run(parts: list[Part], progress: Progress | None) -> tuple[list[Evaluation], dict[str, float]]:
     evaluations: list[Evaluation] = []
     seconds: dict[str, float] = {}
     for done, (name, evaluate) in enumerate(parts):

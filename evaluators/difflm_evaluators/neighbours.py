@@ -13,7 +13,6 @@ and a missing one (-1/4, -1/4). Shapes: N rows, C categorical columns, D embedde
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
@@ -104,6 +103,8 @@ def nearest(queries: MixedRows, reference: MixedRows, neighbours: int, *, thread
 
     Memory is bounded whatever the tables' sizes: both sides are embedded in blocks of at most 64 MiB.
     """
+    import faiss  # slow to import
+
     faiss.omp_set_num_threads(threads)
     block = max(1, BLOCK_FLOATS // max(1, queries.width))
     best = np.full((len(queries), 0), np.inf, dtype=np.float32)
