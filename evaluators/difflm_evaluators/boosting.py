@@ -116,7 +116,7 @@ def choose_and_score(samples: Samples, test: Samples, setup: Setup, seed: int) -
         return None
     data = xgb.QuantileDMatrix(fitting.features_ND, fitting.target_N, **_types(setup))
     held_out_data = xgb.DMatrix(held_out.features_ND, **_types(setup))
-    best: tuple[float, "xgb.Booster", dict[str, int]] | None = None
+    best: tuple[float, xgb.Booster, dict[str, int]] | None = None
     for depth, weight, gamma in product(MAX_DEPTHS, MIN_CHILD_WEIGHTS, GAMMAS):
         parameters = setup.parameters(depth=depth, weight=weight, gamma=gamma, seed=seed)
         booster = xgb.train(parameters, data, num_boost_round=max(TREES))
