@@ -123,11 +123,14 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
 def validate(model: type[ConfigT], data: Mapping[str, Any], source: str, overrides: Sequence[str] = ()) -> ConfigT:
     """``data`` as an instance of ``model``; ``source`` and ``overrides`` only say where a value came from.
 
+    A section that is given in part keeps the rest of its own default, also where that differs from its class's, and
+    its ``kind`` unless another is given.
+
     Raises:
         ConfigError: one line with the source, the dotted key, what was expected, and for a typo the closest key.
     """
     try:
-        return model.model_validate_json(json.dumps(data), strict=True)
+        return model.model_validate_json(json.dumps(_filled(model, data)), strict=True)
     except ValidationError as error:
         found = sorted(error.errors(include_url=False), key=lambda details: details["type"] != "extra_forbidden")
         messages = [_describe(model, details, source, overrides) for details in found]
@@ -144,6 +147,33 @@ def dump_yaml(config: BaseModel) -> str:
     """The configuration with every default written out, as YAML that loads back to an equal object."""
     text: str = yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
     return text
+
+
+def _filled(defaults: BaseModel | type[BaseModel], data: Mapping[str, Any]) -> dict[str, Any]:
+    """``data`` over the values of an instance; over nothing for a class, whose defaults pydantic fills in itself."""
+    model = defaults if isinstance(defaults, type) else type(defaults)
+    result = {} if isinstance(defaults, type) else defaults.model_dump(mode="json", by_alias=True)
+    for key, value in data.items():
+        found = _default_of(defaults, model, key, value) if isinstance(value, dict) else None
+        result[key] = value if found is None else _filled(found, value)
+    return result
+
+
+def _default_of(
+    defaults: BaseModel | type[BaseModel], model: type[BaseModel], key: str, value: Mapping[str, Any]
+) -> BaseModel | type[BaseModel] | None:
+    """What a section given in part is filled up from: its default if of the same kind, else its class, if known."""
+    for name, field in model.model_fields.items():
+        if key != (field.alias or name):
+            continue
+        default = field.get_default(call_default_factory=True) if defaults is model else getattr(defaults, name)
+        kind = getattr(default, "kind", None)
+        if isinstance(default, BaseModel) and value.get("kind", kind) == kind:
+            return default
+        members = [m for m in _members(field.annotation) if isinstance(m, type) and issubclass(m, BaseModel)]
+        fitting = members if len(members) == 1 else [m for m in members if value.get("kind") in _tags(m)]
+        return fitting[0] if fitting else None
+    return None
 
 
 def _describe(model: type[BaseModel], details: ErrorDetails, source: str, overrides: Sequence[str]) -> str:
