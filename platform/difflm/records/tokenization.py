@@ -2,9 +2,10 @@
 
 Shape legend: N records, T tokens of a padded sequence, G cells of the value grid.
 
-A record is tokenized as the concatenation of its segments (fixed text, value literal, fixed text, ...), each tokenized on its own; numbers and
-dates are tokenized character by character. Training, constrained decoding and encoding share this one segmentation, so a grammar over
-token ids is exact for every tokenizer. The price is a few more tokens than a merge across segment borders would give.
+A record is tokenized as the concatenation of its segments (fixed text, value literal, fixed text, ...), each tokenized
+on its own; numbers and dates are tokenized character by character. Training, constrained decoding and encoding share
+this one segmentation, so a grammar over token ids is exact for every tokenizer. The price is a few more tokens than a
+merge across segment borders would give.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ class GridLayout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenTable:
-    """Token ids of N records: `ids_NT` padded on the right, `lengths_N`, and the same value tokens laid out as `grid_NG`."""
+    """Token ids of N records: `ids_NT` padded on the right, `lengths_N`, and the same value tokens laid out as
+    `grid_NG`.
+    """
 
     ids_NT: IntArray
     lengths_N: IntArray
@@ -63,12 +66,18 @@ class TokenTable:
 
 
 def token_bytes(tokenizer: PreTrainedTokenizerBase) -> list[bytes]:
-    """What every vocabulary entry stands for, as bytes; special tokens stand for nothing. Byte-level BPE and SentencePiece both."""
-    tokens: list[str] = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    """What every vocabulary entry stands for, as bytes; special tokens stand for nothing.
+
+    Byte-level BPE and SentencePiece both.
+    """
+    tokens = [tokenizer.convert_ids_to_tokens(index) for index in range(len(tokenizer))]
     special = set(tokenizer.all_special_tokens)
     added = set(tokenizer.get_added_vocab())
     byte_level = _is_byte_level(tokenizer)
-    return [b"" if token is None or token in special else _bytes_of(token, byte_level, token in added) for token in tokens]
+    return [
+        b"" if not isinstance(token, str) or token in special else _bytes_of(token, byte_level, token in added)
+        for token in tokens
+    ]
 
 
 def _is_byte_level(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -95,12 +104,14 @@ def _unicode_to_byte() -> dict[str, int]:
 
 
 class PieceTokenizer:
-    """Tokenizes short pieces of text so that the ids' bytes are exactly the piece's bytes, whatever the tokenizer adds in front."""
+    """Tokenizes short pieces of text so that the ids' bytes are exactly the piece's bytes, whatever the tokenizer adds
+    in front.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
         self.bytes_V = token_bytes(tokenizer)
-        self._whole = {token: index for token, index in tokenizer.get_added_vocab().items()}
+        self._whole = dict(tokenizer.get_added_vocab())
         self._pieces: dict[str, tuple[int, ...]] = {}
 
     @cached_property
@@ -116,16 +127,24 @@ class PieceTokenizer:
         try:
             return tuple(self._single[bytes([b])] for b in text.encode())
         except KeyError:
-            raise ModelError(f"the tokenizer has no single-byte token for a character of {text!r}; choose a decoder whose vocabulary has digits") from None
+            raise ModelError(
+                f"the tokenizer has no single-byte token for a character of {text!r}; "
+                "choose a decoder whose vocabulary has digits"
+            ) from None
 
     def piece(self, text: str) -> tuple[int, ...]:
         """Token ids of a piece. Raises ModelError when the tokenizer is lossy (lower-cases, drops white space, ...)."""
         known = self._pieces.get(text)
         if known is None:
-            known = (self._whole[text],) if text in self._whole else self._lossless(text)
+            known = self._known(text)
             if len(self._pieces) < 200_000:
                 self._pieces[text] = known
         return known
+
+    def _known(self, text: str) -> tuple[int, ...]:
+        if not text:
+            return ()
+        return (self._whole[text],) if text in self._whole else self._lossless(text)
 
     def _lossless(self, text: str) -> tuple[int, ...]:
         want = text.encode()
@@ -157,13 +176,21 @@ class RecordTokenizer:
         self.pad_id = _first(tokenizer, "pad_token_id", "eos_token_id", "bos_token_id")
 
     def literal_ids(self, field: int, literal: str) -> tuple[int, ...]:
-        """Ids of one value literal. `null`, `true` and other words are pieces even in a number's place."""
-        if self.kinds[field] in CHARACTER_KINDS and literal != "null":
+        """Ids of one value literal.
+
+        `null` is a piece even in a number's place; the quotes of free text are tokens of their own.
+        """
+        if literal == "null":
+            return self.pieces.piece(literal)
+        if self.kinds[field] in CHARACTER_KINDS:
             return self.pieces.characters(literal)
+        if self.kinds[field] == "text":
+            quote = self.pieces.characters('"')
+            return quote + self.pieces.piece(literal[1:-1]) + quote
         return self.pieces.piece(literal)
 
     def layout(self, literals: Sequence[Sequence[str]], *, longest: int = 64) -> GridLayout:
-        """Grid widths that hold every value of `literals` (one sequence per field), at most `longest` tokens a field."""
+        """Grid widths that hold every value of `literals` (one sequence per field), at most `longest` tokens each."""
         widths = []
         for field, column in enumerate(literals):
             width = max((len(self.literal_ids(field, literal)) for literal in set(column)), default=1)
@@ -182,7 +209,9 @@ class RecordTokenizer:
         columns.append(np.tile(np.array(self.fixed_ids[-1], dtype=np.int64), (count, 1)))
         ids_NT, lengths_N = _compact(np.concatenate(columns, axis=1), self.pad_id)
         grid_NG = np.concatenate(cells, axis=1)
-        return TokenTable(ids_NT=ids_NT, lengths_N=lengths_N, grid_NG=np.where(grid_NG == NO_TOKEN, self.pad_id, grid_NG))
+        return TokenTable(
+            ids_NT=ids_NT, lengths_N=lengths_N, grid_NG=np.where(grid_NG == NO_TOKEN, self.pad_id, grid_NG)
+        )
 
     def _column(self, field: int, column: Sequence[str]) -> IntArray:
         index = {literal: i for i, literal in enumerate(dict.fromkeys(column))}
@@ -213,4 +242,6 @@ def _first(tokenizer: PreTrainedTokenizerBase, *names: str) -> int:
         value: Any = getattr(tokenizer, name, None)
         if isinstance(value, int):
             return value
-    raise ModelError(f"the tokenizer has none of {', '.join(names)}; choose a model whose tokenizer marks where text begins or ends")
+    raise ModelError(
+        f"the tokenizer has none of {', '.join(names)}; choose a model whose tokenizer marks where text begins or ends"
+    )

@@ -1,0 +1,1 @@
+"""The autoencoder's parts: encoder, posterior, injector and the frozen decoder."""

@@ -1,0 +1,140 @@
+"""The variational autoencoder around the frozen decoder: encoder, posterior, injector, decoder (DiffLM, Eq. 1-4).
+
+Shape legend: B records, Z latent size, S slots, T text tokens.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from difflm.config import Config
+from difflm.models.decoder import FrozenDecoder
+from difflm.models.decoder_store import DecoderParts, load_decoder
+from difflm.models.encoder import (
+    CompactEncoder,
+    CompactEncoderConfig,
+    EncoderConfig,
+    PretrainedEncoder,
+    PretrainedEncoderConfig,
+)
+from difflm.models.injector import InjectorConfig, PooledInjector, Prompt, SlotInjector, SoftPromptConfig
+from difflm.models.posterior import GaussianPosterior
+from difflm.models.slots import SlotLayout
+from difflm.records.record_schema import RecordSchema
+
+LOG_VARIANCE_RANGE = (-12.0, 4.0)
+
+
+class PosteriorHead(nn.Module):
+    """Hidden vectors to mean and log variance: per slot, flattened to Z."""
+
+    def __init__(self, hidden_size: int, latent_per_slot: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(hidden_size, 2 * latent_per_slot)
+        with torch.no_grad():  # narrow posteriors at first, so that the decoder hears z over the noise
+            self.linear.bias[latent_per_slot:] = -4.0
+
+    def forward(self, hidden_BSH: Tensor) -> GaussianPosterior:
+        mean_BSd, log_variance_BSd = self.linear(hidden_BSH).float().chunk(2, dim=-1)
+        return GaussianPosterior(
+            mean_BZ=mean_BSd.flatten(1), log_variance_BZ=log_variance_BSd.flatten(1).clamp(*LOG_VARIANCE_RANGE)
+        )
+
+
+class Autoencoder(nn.Module):
+    """Everything the autoencoder stage trains, with the frozen decoder inside."""
+
+    def __init__(
+        self,
+        *,
+        encoder: nn.Module,
+        head: PosteriorHead,
+        injector: SlotInjector | PooledInjector,
+        decoder: FrozenDecoder,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.head, self.injector, self.decoder = encoder, head, injector, decoder
+
+    def encode(self, inputs: dict[str, Tensor]) -> GaussianPosterior:
+        """q(z|x) of records given as the encoder's inputs (`grid_BG`, or `encoder_ids_BT` and `encoder_mask_BT`)."""
+        posterior: GaussianPosterior = self.head(self.encoder(**inputs))
+        return posterior
+
+    def inject(self, latents_BZ: Tensor) -> Prompt:
+        prompt: Prompt = self.injector(latents_BZ)
+        return prompt
+
+    def forward(self, ids_BT: Tensor, lengths_B: Tensor, beta: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
+        """The negative ELBO with beta (Eq. 4), per token so that its scale does not depend on the record's length.
+
+        The parts are in nats per record.
+        """
+        posterior = self.encode(inputs)
+        latents_BZ = posterior.sample(torch.randn_like(posterior.mean_BZ))
+        nats_B = self.decoder.nll(self.inject(latents_BZ), ids_BT, lengths_B).sum(dim=1)
+        kl_B = posterior.kl_nats()
+        tokens = lengths_B.float().mean()
+        return {
+            "loss": (nats_B + beta * kl_B).mean() / tokens,
+            "reconstruction_nats": nats_B.mean(),
+            "kl_nats": kl_B.mean(),
+        }
+
+
+class AutoencoderShape(Config):
+    """Which encoder and injector: what a bundle keeps of the autoencoder's configuration."""
+
+    encoder: EncoderConfig = CompactEncoderConfig()
+    injector: InjectorConfig = SoftPromptConfig()
+
+
+def build_autoencoder(
+    shape: AutoencoderShape, decoder_directory: Path, schema: RecordSchema, *, dtype: torch.dtype | None = None
+) -> tuple[Autoencoder, DecoderParts]:
+    """The untrained autoencoder around the decoder of a directory; `dtype` is the frozen decoder's."""
+    decoder, parts = load_decoder(decoder_directory, schema, dtype=dtype)
+    tokenizer = parts.tokenizer
+    encoder, head = build_encoder(
+        shape.encoder, parts.slots, vocabulary_size=len(tokenizer.tokenizer), pad_id=tokenizer.pad_id
+    )
+    injector = build_injector(
+        shape.injector, shape.encoder, parts.slots, width=decoder.width, scale=decoder.embedding_scale
+    )
+    return Autoencoder(encoder=encoder, head=head, injector=injector, decoder=decoder), parts
+
+
+def build_encoder(
+    config: CompactEncoderConfig | PretrainedEncoderConfig, layout: SlotLayout, *, vocabulary_size: int, pad_id: int
+) -> tuple[nn.Module, PosteriorHead]:
+    """The encoder and the head that turns its output into a posterior."""
+    match config:
+        case CompactEncoderConfig():
+            encoder: nn.Module = CompactEncoder(config, layout, vocabulary_size=vocabulary_size, pad_id=pad_id)
+            return encoder, PosteriorHead(config.hidden_size, config.latent_per_slot)
+        case PretrainedEncoderConfig():
+            pretrained = PretrainedEncoder(config)
+            return pretrained, PosteriorHead(pretrained.size, config.latent_size)
+
+
+def build_injector(
+    config: SoftPromptConfig,
+    encoder: CompactEncoderConfig | PretrainedEncoderConfig,
+    layout: SlotLayout,
+    *,
+    width: int,
+    scale: float,
+) -> SlotInjector | PooledInjector:
+    """The injector that fits the encoder's latent: aligned with slots, or pooled."""
+    match encoder:
+        case CompactEncoderConfig(latent_per_slot=latent_per_slot):
+            return SlotInjector(config, slots=layout.count, latent_per_slot=latent_per_slot, size=width, scale=scale)
+        case PretrainedEncoderConfig(latent_size=latent_size):
+            return PooledInjector(config, latent_size=latent_size, size=width, scale=scale)
+
+
+def latent_size(encoder: CompactEncoderConfig | PretrainedEncoderConfig, layout: SlotLayout) -> int:
+    """Z."""
+    return layout.count * encoder.latent_per_slot if isinstance(encoder, CompactEncoderConfig) else encoder.latent_size

@@ -1,0 +1,112 @@
+"""The frozen decoder p(x|z): any causal LM, steered by a prompt, never changed (DiffLM, section 3.1).
+
+Shape legend: B records, K soft tokens, T text tokens, D embedding width, V vocabulary.
+
+What it reads is [soft prompt, BOS, text]. Padding stands only on the right and the prompt has one length, so position i
+is the same distance from the prompt in training and in generation; no attention mask is needed because no real token
+can see the padding behind it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from difflm.config import Config
+from difflm.errors import ModelError
+from difflm.models.compact import CompactDecoderConfig
+from difflm.models.injector import Prompt
+from difflm.models.likelihood import causal_nll, freeze
+
+
+class PretrainedDecoderConfig(Config):
+    """Any Hugging Face causal LM."""
+
+    kind: Literal["pretrained"] = "pretrained"
+    model: str = Field(min_length=1, description="hub id or local directory")
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    cells_per_slot: int = Field(
+        default=8, ge=1, description="value tokens that share one soft token when the latent is aligned with fields"
+    )
+
+
+DecoderConfig = Annotated[CompactDecoderConfig | PretrainedDecoderConfig, Field(discriminator="kind")]
+
+
+class FrozenDecoder(nn.Module):
+    """A causal LM whose weights take no gradient and are in no optimizer."""
+
+    def __init__(self, model: PreTrainedModel, *, bos_id: int, pad_id: int) -> None:
+        super().__init__()
+        self.model = freeze(model)
+        self.bos_id, self.pad_id = bos_id, pad_id
+
+    @property
+    def embeddings_VD(self) -> Tensor:
+        """The token embeddings."""
+        weight = self.model.get_input_embeddings().weight
+        assert isinstance(weight, Tensor)
+        return weight
+
+    @property
+    def width(self) -> int:
+        """Width D of the token embeddings."""
+        return int(self.embeddings_VD.shape[1])
+
+    @property
+    def embedding_scale(self) -> float:
+        """Root mean square of the token embeddings: the scale that soft tokens are normed to."""
+        return float(self.embeddings_VD.detach().float().square().mean().sqrt())
+
+    def nll(self, prompt: Prompt, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
+        """Negative log likelihood of every token given the prompt, in nats, shape (B, T); 0 behind a record's end."""
+        return causal_nll(self.model, prompt.embeds_BKD, ids_BT, lengths_B, bos_id=self.bos_id)
+
+    def train(self, mode: bool = True) -> FrozenDecoder:
+        """Stays in evaluation mode: a frozen model has no dropout."""
+        return super().train(False)
+
+
+def load_causal_lm(
+    model: str | Path, *, revision: str | None = None, dtype: torch.dtype = torch.float32
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model and tokenizer from a hub id or a local directory. Raises ModelError naming the path and what is missing."""
+    path = Path(model)
+    if path.is_absolute() or str(model).startswith("."):
+        _check_directory(path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
+        loaded = AutoModelForCausalLM.from_pretrained(model, revision=revision, dtype=dtype)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"cannot load the decoder {str(model)!r}: {reason}; "
+            "give a hub id that is reachable or a directory made by save_pretrained"
+        ) from error
+    weight: Any = loaded.get_input_embeddings().weight
+    size, known = int(weight.shape[0]), len(tokenizer)
+    if known > size:
+        raise ModelError(
+            f"the tokenizer of {str(model)!r} knows {known} tokens but the model embeds only {size}; "
+            "give a model with its own tokenizer"
+        )
+    return loaded, tokenizer
+
+
+def _check_directory(path: Path) -> None:
+    if not path.is_dir():
+        raise ModelError(
+            f"the decoder path {str(path)!r} does not exist; give a hub id or a directory made by save_pretrained"
+        )
+    if not (path / "config.json").exists():
+        raise ModelError(f"the decoder path {str(path)!r} has no config.json; give a directory made by save_pretrained")
+    if not any(
+        (path / name).exists() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
+    ):
+        raise ModelError(f"the decoder path {str(path)!r} has no tokenizer; save the tokenizer of the model into it")

@@ -1,0 +1,175 @@
+"""The decoder's directory: what every later stage and the bundle load the frozen decoder from.
+
+decoder.json   kind, configuration, layout, and for a pretrained one its id, revision and weight hash
+tokenizer/     as Hugging Face saves it
+model/         the compact decoder's weights; a pretrained one stays where it came from
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from difflm.errors import ModelError
+from difflm.models.compact import CompactDecoderConfig, build_compact_llama
+from difflm.models.compact_tokenizer import fit_compact_tokenizer
+from difflm.models.decoder import FrozenDecoder, PretrainedDecoderConfig, load_causal_lm
+from difflm.models.slots import SlotLayout
+from difflm.records.fields import BooleanField, CategoricalField, ConstantField
+from difflm.records.json_codec import JsonRecordCodec
+from difflm.records.record_schema import RecordSchema
+from difflm.records.tokenization import GridLayout, RecordTokenizer
+
+FORMAT_VERSION = 1
+SPARE_TOKENS = 16  # room for values a little longer than training's longest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderParts:
+    """The tokenizer side of a decoder: all that is needed to turn records into token ids."""
+
+    tokenizer: RecordTokenizer
+    slots: SlotLayout
+    longest: int
+    facts: dict[str, Any]
+
+
+def write_tokenizer(
+    directory: Path,
+    config: CompactDecoderConfig | PretrainedDecoderConfig,
+    schema: RecordSchema,
+    literals: Sequence[Sequence[str]],
+) -> DecoderParts:
+    """Fit (compact) or fetch (pretrained) the tokenizer and write it with the layout of the training split's values."""
+    kinds = [field.kind for field in schema.fields]
+    fixed = JsonRecordCodec(schema).fixed_texts()
+    facts: dict[str, Any] = {"format_version": FORMAT_VERSION, "config": config.model_dump(mode="json")}
+    match config:
+        case CompactDecoderConfig():
+            tokenizer: PreTrainedTokenizerBase = _fit(config, schema, fixed, literals)
+        case PretrainedDecoderConfig():
+            model, tokenizer = load_causal_lm(config.model, revision=config.revision)
+            facts |= {"weights_sha256": hash_weights(model)}
+    records = RecordTokenizer(tokenizer, kinds=kinds, fixed_texts=fixed)
+    layout = records.layout(literals)
+    table = records.encode(literals, layout)
+    cells = config.cells_per_slot
+    facts |= {
+        "widths": list(layout.widths),
+        "cells_per_slot": cells,
+        "longest": int(table.lengths_N.max()) + SPARE_TOKENS,
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(directory / "tokenizer")
+    (directory / "decoder.json").write_text(json.dumps(facts, indent=2))
+    return read_parts(directory, schema)
+
+
+def _fit(
+    config: CompactDecoderConfig, schema: RecordSchema, fixed: Sequence[str], literals: Sequence[Sequence[str]]
+) -> PreTrainedTokenizerBase:
+    closed = (CategoricalField, BooleanField, ConstantField)
+    categories = [
+        text
+        for field, column in zip(schema.fields, literals, strict=True)
+        if isinstance(field, closed)
+        for text in column
+    ]
+    texts = [
+        text for field, column in zip(schema.fields, literals, strict=True) if field.kind == "text" for text in column
+    ]
+    return fit_compact_tokenizer(
+        fixed_texts=fixed, category_literals=categories, texts=texts, vocabulary_size=config.vocabulary_size
+    )
+
+
+def read_parts(directory: Path, schema: RecordSchema) -> DecoderParts:
+    """Tokenizer and layout of a decoder's directory. Raises ModelError naming the file."""
+    path = directory / "decoder.json"
+    try:
+        facts = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: no decoder can be read from it ({error}); fit the decoder again") from error
+    if facts["format_version"] != FORMAT_VERSION:
+        raise ModelError(
+            f"{path}: format_version is {facts['format_version']}, this version reads {FORMAT_VERSION}; "
+            "fit the decoder again"
+        )
+    tokenizer = AutoTokenizer.from_pretrained(directory / "tokenizer")
+    kinds = [field.kind for field in schema.fields]
+    records = RecordTokenizer(tokenizer, kinds=kinds, fixed_texts=JsonRecordCodec(schema).fixed_texts())
+    slots = SlotLayout(grid=GridLayout(widths=tuple(facts["widths"])), cells_per_slot=facts["cells_per_slot"])
+    return DecoderParts(tokenizer=records, slots=slots, longest=facts["longest"], facts=facts)
+
+
+def write_compact_model(directory: Path, parts: DecoderParts, tensors: dict[str, Tensor]) -> None:
+    """Write the fitted weights (`model.*` of the fit) as a Hugging Face model beside the tokenizer."""
+    config = CompactDecoderConfig.model_validate(parts.facts["config"])
+    model = build_compact_llama(
+        config,
+        vocabulary_size=len(parts.tokenizer.tokenizer),
+        bos_id=parts.tokenizer.bos_id,
+        pad_id=parts.tokenizer.pad_id,
+        longest=parts.longest + parts.slots.count + 1,
+    )
+    state = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    if unexpected or set(missing) - {"lm_head.weight"}:
+        raise ModelError(
+            f"{directory}: the fitted weights do not fit the compact decoder (missing {missing}, "
+            f"unexpected {unexpected}); fit the decoder again"
+        )
+    model.tie_weights()
+    model.save_pretrained(directory / "model")
+
+
+def load_decoder(
+    directory: Path, schema: RecordSchema, *, dtype: torch.dtype | None = None
+) -> tuple[FrozenDecoder, DecoderParts]:
+    """The frozen decoder and its tokenizer. A pretrained one is checked against the hash it was trained with."""
+    parts = read_parts(directory, schema)
+    if parts.facts["config"]["kind"] == "compact":
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(directory / "model", dtype=dtype or torch.float32)
+    else:
+        config = PretrainedDecoderConfig.model_validate(parts.facts["config"])
+        model, _ = load_causal_lm(config.model, revision=config.revision, dtype=dtype or getattr(torch, config.dtype))
+        _check_hash(config.model, model, parts.facts["weights_sha256"])
+    return FrozenDecoder(model, bos_id=parts.tokenizer.bos_id, pad_id=parts.tokenizer.pad_id), parts
+
+
+def _check_hash(name: str, model: PreTrainedModel, expected: str) -> None:
+    found = hash_weights(model)
+    if found != expected:
+        raise ModelError(
+            f"the weights of {name!r} changed since this was trained (sha256 {found[:12]}, "
+            f"expected {expected[:12]}); use the same revision"
+        )
+
+
+def hash_weights(model: torch.nn.Module) -> str:
+    """A hash of names, shapes and a sample of every weight in bfloat16: cheap at any size, and independent of the dtype
+    it is loaded in.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        flat = value.detach().flatten()
+        sample = flat[:: max(1, flat.numel() // 4096)].to(torch.bfloat16).view(torch.int16)
+        digest.update(f"{name} {tuple(value.shape)} ".encode())
+        digest.update(sample.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file. Raises ModelError naming it."""
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; run the stage that writes it again")
+    return load_file(path)

@@ -1,0 +1,100 @@
+"""The trainable encoder: a small built-in transformer over slots, or any Hugging Face encoder over the record's text.
+
+Shape legend: B records, G grid cells, S slots, T tokens, H hidden size.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from difflm.config import Config
+from difflm.errors import ModelError
+from difflm.models.slots import SlotEmbedder, SlotLayout
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class CompactEncoderConfig(Config):
+    """A bidirectional transformer over slots; its latent is aligned with the fields."""
+
+    kind: Literal["compact"] = "compact"
+    hidden_size: int = Field(default=128, ge=8)
+    layers: int = Field(default=2, ge=0)
+    heads: int = Field(default=4, ge=1)
+    latent_per_slot: int = Field(default=4, ge=1)
+
+
+class PretrainedEncoderConfig(Config):
+    """Any Hugging Face encoder (BERT, T5 encoder, ...), mean-pooled over the text into one latent."""
+
+    kind: Literal["pretrained"] = "pretrained"
+    model: str = Field(min_length=1, description="hub id or local directory")
+    revision: str | None = None
+    latent_size: int = Field(default=256, ge=1)
+    longest: int = Field(default=512, ge=8, description="tokens read of a record; a longer record is an error, not cut")
+
+
+EncoderConfig = Annotated[CompactEncoderConfig | PretrainedEncoderConfig, Field(discriminator="kind")]
+
+
+class CompactEncoder(nn.Module):
+    """Slots in, one hidden vector per slot out."""
+
+    def __init__(self, config: CompactEncoderConfig, layout: SlotLayout, *, vocabulary_size: int, pad_id: int) -> None:
+        super().__init__()
+        size = config.hidden_size
+        self.embedder = SlotEmbedder(
+            layout, vocabulary_size=vocabulary_size, pad_id=pad_id, embedding_size=48, hidden_size=2 * size, size=size
+        )
+        layer = nn.TransformerEncoderLayer(
+            size, config.heads, 3 * size, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.blocks = nn.TransformerEncoder(layer, config.layers, norm=nn.LayerNorm(size), enable_nested_tensor=False)
+
+    def forward(self, grid_BG: Tensor) -> Tensor:
+        """Hidden vectors of shape (B, S, H)."""
+        out: Tensor = self.blocks(self.embedder(grid_BG))
+        return out
+
+
+class PretrainedEncoder(nn.Module):
+    """A Hugging Face encoder, mean over the real tokens."""
+
+    def __init__(self, config: PretrainedEncoderConfig) -> None:
+        super().__init__()
+        self.model = load_encoder(config.model, revision=config.revision)
+        self.size = int(self.model.config.hidden_size)
+
+    def forward(self, encoder_ids_BT: Tensor, encoder_mask_BT: Tensor) -> Tensor:
+        """One hidden vector per record, shape (B, 1, H)."""
+        hidden_BTH = self.model(input_ids=encoder_ids_BT, attention_mask=encoder_mask_BT).last_hidden_state
+        weight_BT1 = encoder_mask_BT[..., None].to(hidden_BTH.dtype)
+        pooled_BH: Tensor = (hidden_BTH * weight_BT1).sum(dim=1) / weight_BT1.sum(dim=1).clamp(min=1)
+        return pooled_BH[:, None]
+
+
+def load_encoder(model: str, *, revision: str | None = None) -> PreTrainedModel:
+    """The encoder half of any Hugging Face model. Raises ModelError naming the path."""
+    from transformers import AutoConfig, AutoModel, T5EncoderModel
+
+    if (model.startswith((".", "/"))) and not (Path(model) / "config.json").exists():
+        raise ModelError(
+            f"the encoder path {model!r} has no config.json; give a hub id or a directory made by save_pretrained"
+        )
+    try:
+        config = AutoConfig.from_pretrained(model, revision=revision)
+        factory: Any = T5EncoderModel if config.model_type in {"t5", "mt5"} else AutoModel
+        loaded: PreTrainedModel = factory.from_pretrained(model, revision=revision, dtype=torch.float32)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"cannot load the encoder {model!r}: {reason}; "
+            "give a hub id that is reachable or a directory made by save_pretrained"
+        ) from error
+    return loaded

@@ -1,0 +1,83 @@
+"""Schedules of the weight beta of the KL term: the paper's backtracking rule, and two for its ablation."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from difflm.config import Config
+
+
+class AdaptiveBeta(Config):
+    """Beta falls by `factor` whenever validation reconstruction has not improved for `backtracking_interval`
+    evaluations (DiffLM, section 3.2).
+    """
+
+    kind: Literal["adaptive"] = "adaptive"
+    start: float = Field(default=0.1, gt=0)
+    minimum: float = Field(default=0.001, gt=0)
+    factor: float = Field(default=0.7, gt=0, lt=1)
+    backtracking_interval: int = Field(default=2, ge=1)
+    minimum_improvement: float = Field(default=0.0, ge=0, description="relative improvement that counts as one")
+
+
+class CyclicalBeta(Config):
+    """Beta rises linearly from 0 to `maximum` over the first half of each cycle and stays there.
+
+    Source: Fu et al. 2019, arXiv 1903.10145.
+    """
+
+    kind: Literal["cyclical"] = "cyclical"
+    maximum: float = Field(default=0.2, gt=0)
+    cycle_steps: int = Field(default=1000, ge=2)
+
+
+class ConstantBeta(Config):
+    """One beta throughout."""
+
+    kind: Literal["constant"] = "constant"
+    value: float = Field(default=0.01, ge=0)
+
+
+BetaConfig = Annotated[AdaptiveBeta | CyclicalBeta | ConstantBeta, Field(discriminator="kind")]
+
+
+class BetaSchedule:
+    """The current beta, as a function of the step and of the validation losses seen so far."""
+
+    def __init__(self, config: AdaptiveBeta | CyclicalBeta | ConstantBeta) -> None:
+        self.config = config
+        self._beta = config.start if isinstance(config, AdaptiveBeta) else 0.0
+        self._best_nats = math.inf
+        self._stale = 0
+
+    def beta(self, step: int) -> float:
+        """Beta at an optimizer step (counted from 0)."""
+        match self.config:
+            case AdaptiveBeta():
+                return self._beta
+            case CyclicalBeta(maximum=maximum, cycle_steps=cycle):
+                return maximum * min(1.0, 2.0 * (step % cycle) / cycle)
+            case ConstantBeta(value=value):
+                return value
+
+    def observe(self, reconstruction_nats: float) -> bool:
+        """Take one validation reconstruction loss; True when beta moved."""
+        if not isinstance(self.config, AdaptiveBeta):
+            return False
+        if reconstruction_nats < self._best_nats * (1.0 - self.config.minimum_improvement):
+            self._best_nats, self._stale = reconstruction_nats, 0
+            return False
+        self._stale += 1
+        if self._stale < self.config.backtracking_interval or self._beta <= self.config.minimum:
+            return False
+        self._beta, self._stale = max(self._beta * self.config.factor, self.config.minimum), 0
+        return True
+
+    def state_dict(self) -> dict[str, float]:
+        return {"beta": self._beta, "best_nats": self._best_nats, "stale": float(self._stale)}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self._beta, self._best_nats, self._stale = state["beta"], state["best_nats"], int(state["stale"])
