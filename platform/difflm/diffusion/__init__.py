@@ -1,0 +1,1 @@
+"""The latent space and its priors: scaling, denoiser, denoising score matching, Heun's sampler."""

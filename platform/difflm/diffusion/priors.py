@@ -1,0 +1,160 @@
+"""Priors over the latent space: `diffusion`, `gmm`, `gaussian`; each turns standard normal noise into latents.
+
+Shape legend: B batch, Z latent size, N noise size, K mixture components.
+
+A prior is a directory: prior.json (kind and sizes) and prior.safetensors (weights and scaler); no latent of a training
+row is in it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from difflm.diffusion.network import MlpNetwork
+from difflm.diffusion.precondition import EdmDenoiser
+from difflm.diffusion.sampler import sample_heun
+from difflm.diffusion.scaling import LatentScaler
+from difflm.diffusion.schedule import karras_sigmas
+from difflm.errors import ModelError
+
+FORMAT_VERSION = 1
+
+
+class LatentPrior(Protocol):
+    """A distribution over z, sampled as a deterministic function of noise."""
+
+    @property
+    def noise_size(self) -> int:
+        """N: standard normal numbers that one latent takes."""
+        ...
+
+    def sample(self, noise_BN: Tensor) -> Tensor:
+        """Latents of shape (B, Z)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GaussianPrior:
+    """N(0, I), what the KL term pulls the posteriors towards."""
+
+    latent_size: int
+
+    @property
+    def noise_size(self) -> int:
+        return self.latent_size
+
+    def sample(self, noise_BN: Tensor) -> Tensor:
+        return noise_BN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixturePrior:
+    """A Gaussian mixture with full covariances; the last noise number chooses the component."""
+
+    weights_K: Tensor
+    means_KZ: Tensor
+    factors_KZZ: Tensor
+
+    @property
+    def noise_size(self) -> int:
+        return int(self.means_KZ.shape[1]) + 1
+
+    def sample(self, noise_BN: Tensor) -> Tensor:
+        uniform_B = 0.5 * (1.0 + torch.erf(noise_BN[:, -1] / math.sqrt(2.0)))
+        component_B = torch.searchsorted(self.weights_K.cumsum(0), uniform_B).clamp(max=len(self.weights_K) - 1)
+        return self.means_KZ[component_B] + torch.einsum("bij,bj->bi", self.factors_KZZ[component_B], noise_BN[:, :-1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiffusionPrior:
+    """The paper's prior: Heun's method through a trained denoiser, then the scaler's inverse."""
+
+    denoiser: EdmDenoiser
+    scaler: LatentScaler
+    sigmas_S: Tensor
+    precision: torch.dtype = torch.float32
+
+    @property
+    def noise_size(self) -> int:
+        return int(self.scaler.mean_Z.shape[0])
+
+    @torch.no_grad()
+    def sample(self, noise_BN: Tensor) -> Tensor:
+        enabled = self.precision is not torch.float32
+        with torch.autocast(noise_BN.device.type, dtype=torch.bfloat16, enabled=enabled):
+            return self.scaler.denormalize(sample_heun(self.denoiser, noise_BN, self.sigmas_S))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeunSettings:
+    """Noise levels of the sampler (the paper's: 50 steps, 0.002 to 80, rho 7)."""
+
+    steps: int = 50
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+
+
+def save_prior(directory: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write prior.safetensors, then prior.json; `facts` holds `kind` and `latent_size`, for a diffusion also the
+    network's sizes.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, directory / "prior.safetensors"
+    )
+    (directory / "prior.json").write_text(json.dumps({"format_version": FORMAT_VERSION, **facts}, indent=2))
+
+
+def load_prior(
+    directory: Path, heun: HeunSettings, *, device: torch.device | str = "cpu", precision: torch.dtype = torch.float32
+) -> LatentPrior:
+    """The prior of a directory. Raises ModelError naming the file."""
+    path = directory / "prior.json"
+    try:
+        facts = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: no prior can be read from it ({error}); train the prior again") from error
+    if facts["format_version"] != FORMAT_VERSION:
+        raise ModelError(
+            f"{path}: format_version is {facts['format_version']}, this version reads {FORMAT_VERSION}; "
+            "train the prior again"
+        )
+    tensors = load_file(directory / "prior.safetensors", device=str(device))
+    match facts["kind"]:
+        case "gaussian":
+            return GaussianPrior(latent_size=facts["latent_size"])
+        case "gmm":
+            return MixturePrior(weights_K=tensors["weights"], means_KZ=tensors["means"], factors_KZZ=tensors["factors"])
+        case "diffusion":
+            return _diffusion(facts, tensors, heun, torch.device(device), precision)
+        case other:
+            raise ModelError(f"{path}: unknown prior {other!r}; known are gaussian, gmm and diffusion")
+
+
+def _diffusion(
+    facts: Mapping[str, Any],
+    tensors: dict[str, Tensor],
+    heun: HeunSettings,
+    device: torch.device,
+    precision: torch.dtype,
+) -> DiffusionPrior:
+    scaler = LatentScaler(
+        mean_Z=tensors.pop("scaler.mean"), std_Z=tensors.pop("scaler.std"), sigma_data=facts["sigma_data"]
+    )
+    network = MlpNetwork(latent_size=facts["latent_size"], width=facts["width"], blocks=facts["blocks"])
+    denoiser = EdmDenoiser(network, sigma_data=facts["sigma_data"])
+    denoiser.load_state_dict(tensors)
+    sigmas_S = karras_sigmas(heun.steps, sigma_min=heun.sigma_min, sigma_max=heun.sigma_max, rho=heun.rho)
+    return DiffusionPrior(
+        denoiser=denoiser.to(device).eval().requires_grad_(False), scaler=scaler, sigmas_S=sigmas_S, precision=precision
+    )
