@@ -1,0 +1,1 @@
+"""From noise to records: bundle, grammar, decoding."""

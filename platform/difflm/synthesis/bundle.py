@@ -1,0 +1,121 @@
+"""The bundle: all that generation needs, and nothing of the training rows.
+
+bundle.json              format version, platform version, autoencoder configuration
+schema.json              the fitted schema
+decoder/                 tokenizer and frozen decoder (a pretrained one: its id, revision and hash)
+autoencoder.safetensors  encoder, posterior head and injector
+prior/                   prior.json, prior.safetensors with the latent scaler
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import difflm
+from difflm.diffusion.priors import HeunSettings, LatentPrior, load_prior
+from difflm.errors import BundleError, SchemaError
+from difflm.models.autoencoder import Autoencoder, AutoencoderShape, build_autoencoder
+from difflm.models.decoder_store import DecoderParts, read_tensors
+from difflm.records.json_codec import JsonRecordCodec
+from difflm.records.record_schema import RecordSchema
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A loaded bundle."""
+
+    schema: RecordSchema
+    codec: JsonRecordCodec
+    autoencoder: Autoencoder
+    parts: DecoderParts
+    prior: LatentPrior
+
+
+def assemble_bundle(directory: Path, *, prepared: Path, decoder: Path, autoencoder: Path, prior: Path) -> None:
+    """Put a bundle together from the artifacts of the stages before."""
+    directory.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(prepared / "schema.json", directory / "schema.json")
+    shutil.copytree(
+        decoder, directory / "decoder", ignore=_only("decoder.json", "tokenizer", "model"), dirs_exist_ok=True
+    )
+    shutil.copyfile(autoencoder / "best.safetensors", directory / "autoencoder.safetensors")
+    shutil.copytree(prior, directory / "prior", ignore=_only("prior.json", "prior.safetensors"), dirs_exist_ok=True)
+    shape = json.loads((autoencoder / "autoencoder.json").read_text())
+    facts = {"format_version": FORMAT_VERSION, "made_by": f"difflm {difflm.__version__}", "autoencoder": shape}
+    (directory / "bundle.json").write_text(json.dumps(facts, indent=2))
+
+
+def _only(*names: str) -> _Ignore:
+    return _Ignore(names)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ignore:
+    """For copytree: at the top level copy these names only."""
+
+    names: tuple[str, ...]
+
+    def __call__(self, folder: str, found: list[str]) -> list[str]:
+        at_top = any(name in self.names for name in found)
+        return [name for name in found if name not in self.names] if at_top else []
+
+
+def load_bundle(
+    directory: Path,
+    *,
+    heun: HeunSettings | None = None,
+    device: torch.device | str = "cpu",
+    precision: torch.dtype = torch.float32,
+) -> Bundle:
+    """Load a bundle. Raises BundleError naming the file and the remedy."""
+    facts = read_facts(directory)
+    try:
+        schema = RecordSchema.from_json((directory / "schema.json").read_bytes(), source=str(directory / "schema.json"))
+    except SchemaError as error:
+        raise BundleError(str(error)) from error
+    shape = AutoencoderShape.model_validate(facts["autoencoder"])
+    module, parts = build_autoencoder(shape, directory / "decoder", schema, dtype=precision)
+    load_trainable(module, directory / "autoencoder.safetensors")
+    prior = load_prior(directory / "prior", heun or HeunSettings(), device=device, precision=precision)
+    module.to(device).eval().requires_grad_(False)
+    return Bundle(schema=schema, codec=JsonRecordCodec(schema), autoencoder=module, parts=parts, prior=prior)
+
+
+def read_facts(directory: Path) -> dict[str, object]:
+    """bundle.json of this version. Raises BundleError naming the file and the remedy."""
+    path = directory / "bundle.json"
+    if not path.is_file():
+        raise BundleError(
+            f"{directory} is no bundle: it has no bundle.json; give the folder that the assemble stage wrote"
+        )
+    try:
+        facts: dict[str, object] = json.loads(path.read_text())
+    except ValueError as error:
+        raise BundleError(f"{path}: not JSON ({error}); assemble the bundle again") from error
+    version = facts.get("format_version")
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"{path}: bundle of format {version}, this version reads {FORMAT_VERSION}; "
+            "assemble it again or use the version that made it"
+        )
+    return facts
+
+
+def load_trainable(module: Autoencoder, path: Path) -> None:
+    """Put the trained tensors into an autoencoder. Raises BundleError when they do not fit."""
+    tensors = read_tensors(path)
+    wanted = {name for name, value in module.named_parameters() if value.requires_grad}
+    if wanted != set(tensors):
+        odd = sorted(wanted ^ set(tensors))[:3]
+        raise BundleError(
+            f"{path}: its tensors are not those of the configured autoencoder (such as {', '.join(odd)}); "
+            "assemble the bundle again"
+        )
+    module.load_state_dict(tensors, strict=False)

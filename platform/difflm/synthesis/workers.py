@@ -1,0 +1,113 @@
+"""Shard workers: latent extraction and synthesis of an index range, each writing its own output file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from difflm.artifacts import ShardFolder
+from difflm.models.autoencoder import AutoencoderShape, build_autoencoder
+from difflm.models.encoder_inputs import encoder_inputs
+from difflm.records.json_codec import JsonRecordCodec
+from difflm.records.record_schema import RecordSchema
+from difflm.synthesis.bundle import load_bundle, load_trainable
+from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
+from difflm.telemetry import JSON
+
+ENCODE_BATCH = 1024
+
+
+class IndexRange(Protocol):
+    """What a worker needs to know of a shard."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def start(self) -> int: ...
+
+    @property
+    def stop(self) -> int: ...
+
+
+class EncodeWorker:
+    """Writes the posterior of training rows: index (int64), mean and log_variance (lists of float32).
+
+    Arguments: `prepare`, `fit-decoder`, `train-autoencoder` (artifact folders) and `output`.
+    """
+
+    def __init__(self, args: dict[str, Any]) -> None:
+        prepared, trained = Path(args["prepare"]), Path(args["train-autoencoder"])
+        self.folder = ShardFolder(Path(args["output"]))
+        self.schema = RecordSchema.from_json(
+            (prepared / "schema.json").read_bytes(), source=str(prepared / "schema.json")
+        )
+        self.table = pq.read_table(prepared / "train.parquet", memory_map=True)
+        self.shape = AutoencoderShape.model_validate_json((trained / "autoencoder.json").read_text())
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.module, self.parts = build_autoencoder(self.shape, Path(args["fit-decoder"]), self.schema)
+        load_trainable(self.module, trained / "best.safetensors")
+        self.module.to(self.device).eval()
+
+    @torch.no_grad()
+    def run(self, shard: IndexRange) -> dict[str, JSON]:
+        """Encode rows shard.start to shard.stop."""
+        codec = JsonRecordCodec(self.schema)
+        table = codec.normalize_table(self.table.slice(shard.start, shard.stop - shard.start)).table
+        tokens = self.parts.tokenizer.encode(codec.value_literals(table), self.parts.slots.grid)
+        grid_NG = torch.from_numpy(tokens.grid_NG).to(self.device)
+        inputs = encoder_inputs(self.shape.encoder, table, self.schema, self.device)
+        means, log_variances = [], []
+        for rows in torch.arange(len(table)).split(ENCODE_BATCH):  # type: ignore[no-untyped-call]
+            posterior = self.module.encode(inputs(rows, grid_NG[rows.to(self.device)]))
+            means.append(posterior.mean_BZ.cpu().numpy())
+            log_variances.append(posterior.log_variance_BZ.cpu().numpy())
+        latents = pa.table(
+            {
+                "index": np.arange(shard.start, shard.stop),
+                "mean": _lists(np.concatenate(means)),
+                "log_variance": _lists(np.concatenate(log_variances)),
+            }
+        )
+        account: dict[str, JSON] = {"shard": shard.id, "rows": len(table)}
+        self.folder.commit(shard.id, lambda path: pq.write_table(latents, path), account)
+        return account
+
+
+def _lists(matrix: Any) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.astype(np.float32).ravel()), matrix.shape[1])
+
+
+class SynthesisWorker:
+    """Draws records and writes them in the source's columns and spelling.
+
+    Arguments: `bundle` (folder), `sampling` (a SamplingConfig as JSON), `seed` and `output`.
+    """
+
+    def __init__(self, args: dict[str, Any]) -> None:
+        config = SamplingConfig.model_validate(args["sampling"])
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        bundle = load_bundle(Path(args["bundle"]), heun=config.heun(), device=device, precision=config.dtype())
+        self.synthesizer = Synthesizer(bundle, config, device=device)
+        self.seed, self.folder = int(args["seed"]), ShardFolder(Path(args["output"]))
+
+    def run(self, shard: IndexRange) -> dict[str, JSON]:
+        """Draw the records of indices shard.start to shard.stop; indices that have none within the attempts are given
+        up and named.
+        """
+        drawn, account = self.synthesizer.draw_valid(range(shard.start, shard.stop), seed=self.seed)
+        table = self.synthesizer.bundle.codec.table_of(record for _, record in drawn)
+        facts: dict[str, JSON] = {
+            "shard": shard.id,
+            "rows": len(table),
+            "attempts": account.attempts,
+            "rejections": dict(account.rejections),
+            "given_up": list(account.given_up),
+        }
+        self.folder.commit(shard.id, lambda path: pq.write_table(table, path), facts)
+        return facts

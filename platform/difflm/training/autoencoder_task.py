@@ -1,0 +1,155 @@
+"""Training encoder and injector around the frozen decoder (DiffLM, Eq. 2-4), with the paper's adaptive beta.
+
+Shape legend: B batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from difflm.config import Config
+from difflm.models.autoencoder import Autoencoder, AutoencoderShape, build_autoencoder
+from difflm.models.encoder import CompactEncoderConfig, EncoderConfig
+from difflm.models.encoder_inputs import EncoderInputs, encoder_inputs
+from difflm.models.injector import InjectorConfig, SoftPromptConfig
+from difflm.models.kl_schedule import AdaptiveBeta, BetaConfig, BetaSchedule
+from difflm.telemetry import JSON
+from difflm.training.loop import LoopConfig
+from difflm.training.record_data import RowOrder, TokenBatches, read_schema, read_split, tokenize
+from difflm.training.task import TaskSpec, Verdict
+
+
+class AutoencoderConfig(Config):
+    """Encoder, injector and how they are trained.
+
+    The KL term is summed over Z, so beta is far below the paper's number, whose KL is averaged.
+    """
+
+    encoder: EncoderConfig = CompactEncoderConfig()
+    injector: InjectorConfig = SoftPromptConfig()
+    beta: BetaConfig = AdaptiveBeta(start=0.01, minimum=0.001, minimum_improvement=0.01)
+    steps: int = Field(default=1200, ge=1)
+    batch_size: int = Field(default=128, ge=1)
+    early_stopping_interval: int = Field(
+        default=10, ge=1, description="evaluations without improvement that end the training"
+    )
+    validation_records: int = Field(default=1024, ge=1)
+    loop: LoopConfig = LoopConfig(
+        learning_rate=2e-3, warmup_steps=50, precision="bfloat16", evaluate_every=50, checkpoint_every=100
+    )
+
+    @property
+    def shape(self) -> AutoencoderShape:
+        """What inference needs of this."""
+        return AutoencoderShape(encoder=self.encoder, injector=self.injector)
+
+
+class AutoencoderTask:
+    """`TrainingTask` of the autoencoder stage."""
+
+    def __init__(
+        self,
+        config: AutoencoderConfig,
+        module: Autoencoder,
+        train: tuple[TokenBatches, EncoderInputs],
+        validation: tuple[TokenBatches, EncoderInputs],
+        *,
+        seed: int,
+    ) -> None:
+        self.config, self._module, self.seed = config, module, seed
+        self.train, self.train_inputs = train
+        self.validation, self.validation_inputs = validation
+        self.order = RowOrder(count=len(self.train), batch_size=min(config.batch_size, len(self.train)), seed=seed)
+        self.schedule = BetaSchedule(config.beta)
+        self.best_nats, self.stale, self.last = math.inf, 0, dict[str, float]()
+
+    @property
+    def module(self) -> nn.Module:
+        return self._module
+
+    def steps(self) -> int:
+        return self.config.steps
+
+    def batch(self, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
+        rows_B = self.order.rows(step, micro, rank, world_size)
+        return self._batch(self.train, self.train_inputs, rows_B, self.schedule.beta(step))
+
+    def _batch(self, batches: TokenBatches, inputs: EncoderInputs, rows_B: Tensor, beta: float) -> dict[str, Tensor]:
+        batch = batches.at(rows_B)
+        grid_BG = batch.pop("grid_BG")
+        return batch | inputs(rows_B, grid_BG) | {"beta": torch.tensor(beta, device=grid_BG.device)}
+
+    def validation_batches(self, rank: int, world_size: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        rows = torch.arange(rank, min(len(self.validation), self.config.validation_records), world_size)
+        for part in rows.split(256):  # type: ignore[no-untyped-call]
+            if len(part):
+                yield len(part), self._batch(self.validation, self.validation_inputs, part, 1.0)
+
+    def observe(self, step: int, metrics: Mapping[str, float]) -> Verdict:
+        """The paper's rule: no improvement for a while lowers beta, none for longer ends the training."""
+        self.last = dict(metrics)
+        nats = metrics["reconstruction_nats"]
+        before = self.schedule.beta(step)
+        moved = self.schedule.observe(nats)
+        if nats < self.best_nats:
+            self.best_nats, self.stale = nats, 0
+        else:
+            self.stale += 1
+        note = f"reconstruction {nats:.2f} nats, KL {metrics['kl_nats']:.1f}, beta {before:.4g}"
+        if moved:
+            note += f" -> {self.schedule.beta(step):.4g}"
+        return Verdict(objective=nats, stop=self.stale >= self.config.early_stopping_interval, note=note)
+
+    def after_step(self, step: int) -> None:
+        """Nothing follows a step."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "schedule": self.schedule.state_dict(),
+            "best_nats": self.best_nats,
+            "stale": self.stale,
+            "last": self.last,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.schedule.load_state_dict(state["schedule"])
+        self.best_nats, self.stale, self.last = state["best_nats"], state["stale"], state["last"]
+
+    def artifact_tensors(self) -> dict[str, Tensor]:
+        return {name: value for name, value in self._module.named_parameters() if value.requires_grad}
+
+    def summary(self) -> dict[str, JSON]:
+        trainable = sum(value.numel() for value in self._module.parameters() if value.requires_grad)
+        return {
+            "trainable_parameters": trainable,
+            "best_reconstruction_nats": self.best_nats,
+            "beta": self.schedule.beta(0),
+            **self.last,
+        }
+
+
+def finish_autoencoder(directory: Path, config: AutoencoderConfig) -> None:
+    """Write what is needed beside best.safetensors to build the autoencoder again."""
+    (directory / "autoencoder.json").write_text(config.shape.model_dump_json(indent=2))
+
+
+def build_autoencoder_task(spec: TaskSpec, device: torch.device | str) -> AutoencoderTask:
+    """Inputs: `prepare` (the prepared data) and `fit-decoder` (the decoder's directory)."""
+    prepared, directory = Path(spec.inputs["prepare"]), Path(spec.inputs["fit-decoder"])
+    config = AutoencoderConfig.model_validate(spec.config)
+    schema = read_schema(prepared)
+    torch.manual_seed(spec.seed)
+    module, parts = build_autoencoder(config.shape, directory, schema)
+    splits = []
+    for split in ("train", "validation"):
+        table = read_split(prepared, split, schema)
+        tokens = TokenBatches.of(tokenize(table, schema, parts.tokenizer, parts.slots), device)
+        splits.append((tokens, encoder_inputs(config.encoder, table, schema, device)))
+    return AutoencoderTask(config, module.to(device), splits[0], splits[1], seed=spec.seed)

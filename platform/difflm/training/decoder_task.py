@@ -1,0 +1,175 @@
+"""Fitting the compact decoder to copy a record from a prefix of its slots.
+
+Shape legend: B batch, S slots.
+
+Curriculum: complete and clean prefixes until copying is there (and for `clean_share` of the steps at least); then a mix
+of all, some and no slots, with noise of 0, 0.2 or 0.5 embedding scales. The figure for it is `copied`: nats with the
+full prefix over nats without. A decoder that did not learn to copy cannot be steered, so it is an error, not an
+artifact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from difflm.config import Config
+from difflm.errors import TrainingError
+from difflm.models.compact import CompactDecoderConfig, CompactDecoderFit
+from difflm.models.decoder_store import DecoderParts, read_parts
+from difflm.seeding import torch_generator
+from difflm.telemetry import JSON
+from difflm.training.loop import LoopConfig
+from difflm.training.record_data import RowOrder, TokenBatches, read_schema, read_split, tokenize
+from difflm.training.task import TaskSpec, Verdict
+
+NOISE_LEVELS = (0.0, 0.2, 0.5)
+
+
+class DecoderFitConfig(Config):
+    """How the compact decoder is fitted."""
+
+    steps: int = Field(default=600, ge=1)
+    batch_size: int = Field(default=128, ge=1)
+    clean_share: float = Field(default=0.3, ge=0, le=1, description="share of the steps with complete, clean prefixes")
+    copied_below: float = Field(
+        default=0.3, gt=0, lt=1, description="nats with the full prefix over nats without that counts as copying"
+    )
+    validation_records: int = Field(default=512, ge=1)
+    loop: LoopConfig = LoopConfig(
+        learning_rate=3e-3, warmup_steps=50, precision="bfloat16", evaluate_every=100, checkpoint_every=100
+    )
+
+
+class DecoderFitModule(nn.Module):
+    """The fit; in evaluation it reports nats with the full prefix, with a noisy one and with none."""
+
+    def __init__(self, fit: CompactDecoderFit) -> None:
+        super().__init__()
+        self.fit = fit
+
+    def forward(self, **batch: Tensor) -> dict[str, Tensor]:
+        if self.training:
+            return self.fit(**batch)  # type: ignore[no-any-return]
+        keep_BS, noise_B = torch.ones_like(batch["keep_BS"]), torch.zeros_like(batch["noise_B"])
+        full = self.fit(**{**batch, "keep_BS": keep_BS, "noise_B": noise_B})
+        noisy = self.fit(**{**batch, "keep_BS": keep_BS, "noise_B": noise_B + NOISE_LEVELS[-1]})
+        none = self.fit(**{**batch, "keep_BS": ~keep_BS, "noise_B": noise_B})
+        loss = (noisy["loss"] + none["loss"]) / 2
+        return {"loss": loss, "nats_full": full["nats"], "nats_noisy": noisy["nats"], "nats_none": none["nats"]}
+
+
+class DecoderTask:
+    """`TrainingTask` of the decoder stage."""
+
+    def __init__(
+        self, config: DecoderFitConfig, parts: DecoderParts, train: TokenBatches, validation: TokenBatches, *, seed: int
+    ) -> None:
+        self.config, self.parts, self.train, self.validation, self.seed = config, parts, train, validation, seed
+        self.order = RowOrder(count=len(train), batch_size=min(config.batch_size, len(train)), seed=seed)
+        torch.manual_seed(seed)
+        decoder = CompactDecoderConfig.model_validate(parts.facts["config"])
+        tokenizer = parts.tokenizer
+        fit = CompactDecoderFit(
+            decoder,
+            parts.slots,
+            vocabulary_size=len(tokenizer.tokenizer),
+            bos_id=tokenizer.bos_id,
+            pad_id=tokenizer.pad_id,
+            longest=parts.longest,
+        )
+        self._module = DecoderFitModule(fit)
+        self.copied_at: int | None = None
+        self.last: dict[str, float] = {}
+
+    @property
+    def module(self) -> nn.Module:
+        return self._module
+
+    def steps(self) -> int:
+        return self.config.steps
+
+    def batch(self, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
+        batch = self.train.at(self.order.rows(step, micro, rank, world_size))
+        generator = torch_generator(self.seed, "prefix", step, micro, rank)
+        return batch | self._prefix(len(batch["lengths_B"]), step, generator)
+
+    def _prefix(self, count: int, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        slots, device = self.parts.slots.count, self.train.lengths_N.device
+        if step < self.config.clean_share * self.config.steps or self.copied_at is None:
+            keep_BS, noise_B = torch.ones(count, slots, dtype=torch.bool), torch.zeros(count)
+        else:
+            kind_B1 = torch.randint(0, 3, (count, 1), generator=generator)
+            share_B1 = torch.rand(count, 1, generator=generator)
+            some_BS = torch.rand(count, slots, generator=generator) < share_B1
+            keep_BS = (kind_B1 == 2) | ((kind_B1 == 1) & some_BS)
+            noise_B = torch.tensor(NOISE_LEVELS)[torch.randint(0, len(NOISE_LEVELS), (count,), generator=generator)]
+        return {"keep_BS": keep_BS.to(device), "noise_B": noise_B.to(device)}
+
+    def validation_batches(self, rank: int, world_size: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        for count, batch in self.validation.share(
+            rank, world_size, batch_size=256, most=self.config.validation_records
+        ):
+            keep_BS = torch.ones(count, self.parts.slots.count, dtype=torch.bool, device=batch["lengths_B"].device)
+            yield count, batch | {"keep_BS": keep_BS, "noise_B": torch.zeros(count, device=batch["lengths_B"].device)}
+
+    def observe(self, step: int, metrics: Mapping[str, float]) -> Verdict:
+        self.last = dict(metrics)
+        copied = self.copied()
+        note = f"with the full prefix {metrics['nats_full']:.2f} nats, without {metrics['nats_none']:.2f}"
+        if self.copied_at is None and copied < self.config.copied_below:
+            self.copied_at = step
+            note += "; copying is there"
+        if step >= self.config.steps and self.copied_at is None:
+            raise TrainingError(
+                f"after {step} steps the decoder does not copy from its prefix: {note} (ratio {copied:.2f}, needs < "
+                f"{self.config.copied_below}), so nothing could steer it; raise decoder_fit.steps"
+            )
+        # States before copying is there are never the best one: their loss without a prefix may be low, but they cannot
+        # be steered.
+        return Verdict(objective=metrics["loss"] + (0.0 if self.copied_at is not None else 1e3), note=note)
+
+    def copied(self) -> float:
+        """Nats with the full prefix over nats without, at the last evaluation."""
+        return self.last["nats_full"] / max(self.last["nats_none"], 1e-9)
+
+    def after_step(self, step: int) -> None:
+        """Nothing follows a step."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"copied_at": self.copied_at, "last": self.last}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.copied_at, self.last = state["copied_at"], state["last"]
+
+    def artifact_tensors(self) -> dict[str, Tensor]:
+        # The output matrix is the tied embedding: one of the two is enough.
+        return dict(self._module.fit.named_parameters())
+
+    def summary(self) -> dict[str, JSON]:
+        parameters = sum(value.numel() for value in self._module.fit.model.parameters())
+        return {
+            "parameters": parameters,
+            "copied_at": self.copied_at,
+            "copied_ratio": round(self.copied(), 4),
+            **self.last,
+        }
+
+
+def build_decoder_task(spec: TaskSpec, device: torch.device | str) -> DecoderTask:
+    """Inputs: `prepare` (the prepared data) and `tokenizer` (a decoder directory with tokenizer and layout)."""
+    prepared = Path(spec.inputs["prepare"])
+    schema = read_schema(prepared)
+    parts = read_parts(Path(spec.inputs["tokenizer"]), schema)
+    splits = [
+        TokenBatches.of(tokenize(read_split(prepared, split, schema), schema, parts.tokenizer, parts.slots), device)
+        for split in ("train", "validation")
+    ]
+    task = DecoderTask(DecoderFitConfig.model_validate(spec.config), parts, splits[0], splits[1], seed=spec.seed)
+    task.module.to(device)
+    return task

@@ -1,0 +1,218 @@
+"""Training the prior: denoising score matching on the latents of the training split (DiffLM, Eq. 5-7).
+
+Shape legend: B batch, N records, Z latent size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from difflm.config import Config
+from difflm.diffusion.ema import ExponentialMovingAverage
+from difflm.diffusion.loss import draw_sigma, score_matching_loss
+from difflm.diffusion.mixture import fit_mixture
+from difflm.diffusion.network import MlpNetwork
+from difflm.diffusion.precondition import EdmDenoiser
+from difflm.diffusion.priors import save_prior
+from difflm.diffusion.scaling import LatentScaler
+from difflm.errors import TrainingError
+from difflm.models.decoder_store import read_tensors
+from difflm.seeding import torch_generator
+from difflm.telemetry import JSON
+from difflm.training.loop import LoopConfig
+from difflm.training.record_data import RowOrder
+from difflm.training.task import TaskSpec, Verdict
+
+SIGMA_DATA = 0.5
+
+
+class DiffusionPriorConfig(Config):
+    """The paper's prior: a diffusion over z with an MLP denoiser."""
+
+    kind: Literal["diffusion"] = "diffusion"
+    width: int = Field(default=512, ge=8)
+    blocks: int = Field(default=4, ge=1)
+    steps: int = Field(default=8000, ge=1)
+    batch_size: int = Field(default=512, ge=1)
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    validation_share: float = Field(
+        default=0.05, gt=0, lt=1, description="latents held out of the training to watch the loss"
+    )
+    loop: LoopConfig = LoopConfig(
+        learning_rate=1e-3,
+        warmup_steps=200,
+        weight_decay=1e-4,
+        precision="bfloat16",
+        evaluate_every=500,
+        checkpoint_every=1000,
+        log_every=50,
+    )
+
+
+class MixturePriorConfig(Config):
+    """A Gaussian mixture over z."""
+
+    kind: Literal["gmm"] = "gmm"
+    components: int = Field(default=20, ge=1)
+
+
+class GaussianPriorConfig(Config):
+    """N(0, I)."""
+
+    kind: Literal["gaussian"] = "gaussian"
+
+
+PriorConfig = Annotated[DiffusionPriorConfig | MixturePriorConfig | GaussianPriorConfig, Field(discriminator="kind")]
+
+
+def read_latents(directory: Path) -> tuple[Tensor, Tensor]:
+    """Means and log variances of shape (N, Z), in the order of the records.
+
+    Raises TrainingError naming the directory.
+    """
+    parts = sorted(directory.glob("part-*.parquet"))
+    if not parts:
+        raise TrainingError(f"{directory}: no latents in it; run the encode stage again")
+    table = pq.read_table(parts)
+    order = np.argsort(table["index"].to_numpy())
+    return _matrix(table, "mean", order), _matrix(table, "log_variance", order)
+
+
+def _matrix(table: Any, name: str, order: Any) -> Tensor:
+    flat = table[name].combine_chunks().flatten().to_numpy()
+    return torch.from_numpy(flat.reshape(len(order), -1)[order].astype(np.float32))
+
+
+class DiffusionModule(nn.Module):
+    """The denoiser; `forward` is its loss."""
+
+    def __init__(self, denoiser: EdmDenoiser) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, clean_BZ: Tensor, sigma_B: Tensor, noise_BZ: Tensor) -> dict[str, Tensor]:
+        return {"loss": score_matching_loss(self.denoiser, clean_BZ, sigma_B, noise_BZ, sigma_data=SIGMA_DATA)}
+
+
+class DiffusionTask:
+    """`TrainingTask` of the diffusion stage.
+
+    The last moving average is kept: the validation loss is watched, but a lower one does not mean better samples.
+    """
+
+    def __init__(
+        self,
+        config: DiffusionPriorConfig,
+        mean_NZ: Tensor,
+        log_variance_NZ: Tensor,
+        *,
+        seed: int,
+        device: torch.device | str,
+    ) -> None:
+        self.config, self.seed, self.device = config, seed, torch.device(device)
+        self.scaler = LatentScaler.fit(mean_NZ, log_variance_NZ, sigma_data=SIGMA_DATA)
+        held = max(1, int(len(mean_NZ) * config.validation_share))
+        order = torch.randperm(len(mean_NZ), generator=torch_generator(seed, "held out"))
+        self.mean, self.std = mean_NZ[order].to(self.device), (0.5 * log_variance_NZ[order]).exp().to(self.device)
+        self.scaler = self.scaler.to(self.device)
+        # The last latents in this order are held out: their loss tells memorising from learning.
+        self.train_count, self.count = max(1, len(mean_NZ) - held), len(mean_NZ)
+        self.order = RowOrder(count=self.train_count, batch_size=config.batch_size, seed=seed)
+        torch.manual_seed(seed)
+        self.latent_size = int(mean_NZ.shape[1])
+        network = MlpNetwork(latent_size=self.latent_size, width=config.width, blocks=config.blocks)
+        self._module = DiffusionModule(EdmDenoiser(network, sigma_data=SIGMA_DATA)).to(self.device)
+        self.ema = ExponentialMovingAverage(self._module, decay=config.ema_decay)
+        self.last: dict[str, float] = {}
+
+    @property
+    def module(self) -> nn.Module:
+        return self._module
+
+    def steps(self) -> int:
+        return self.config.steps
+
+    def batch(self, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
+        rows_B = self.order.rows(step, micro, rank, world_size)
+        return self._noised(rows_B, torch_generator(self.seed, "noise", step, micro, rank))
+
+    def _noised(self, rows_B: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        shape = (len(rows_B), self.latent_size)
+        drawn_BZ, noise_BZ = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
+        sigma_B = draw_sigma(len(rows_B), generator=generator)
+        rows_B = rows_B.to(self.device)
+        clean_BZ = self.scaler.normalize(self.mean[rows_B] + self.std[rows_B] * drawn_BZ.to(self.device))
+        return {"clean_BZ": clean_BZ, "sigma_B": sigma_B.to(self.device), "noise_BZ": noise_BZ.to(self.device)}
+
+    def validation_batches(self, rank: int, world_size: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        rows = torch.arange(self.train_count, self.count) if self.count > self.train_count else torch.arange(self.count)
+        for number, part in enumerate(rows[rank::world_size].split(1024)):  # type: ignore[no-untyped-call]
+            if len(part):
+                yield len(part), self._noised(part, torch_generator(self.seed, "validation", number, rank))
+
+    def observe(self, step: int, metrics: Mapping[str, float]) -> Verdict:
+        self.last = dict(metrics)
+        return Verdict(objective=-float(step), note=f"held-out loss {metrics['loss']:.4f}")
+
+    def after_step(self, step: int) -> None:
+        self.ema.update(self._module, step)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"ema": self.ema.state_dict(), "last": self.last}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.ema.load_state_dict(state["ema"])
+        self.last = state["last"]
+
+    def artifact_tensors(self) -> dict[str, Tensor]:
+        averages = {name.removeprefix("denoiser."): value for name, value in self.ema.averages.items()}
+        return averages | {"scaler.mean": self.scaler.mean_Z, "scaler.std": self.scaler.std_Z}
+
+    def summary(self) -> dict[str, JSON]:
+        return {
+            "latent_size": self.latent_size,
+            "parameters": sum(value.numel() for value in self._module.parameters()),
+            "held_out_loss": self.last.get("loss"),
+        }
+
+
+def build_diffusion_task(spec: TaskSpec, device: torch.device | str) -> DiffusionTask:
+    """Input: `encode` (the latents' artifact)."""
+    mean_NZ, log_variance_NZ = read_latents(Path(spec.inputs["encode"]) / "latents")
+    return DiffusionTask(
+        DiffusionPriorConfig.model_validate(spec.config), mean_NZ, log_variance_NZ, seed=spec.seed, device=device
+    )
+
+
+def finish_diffusion(best: Path, config: DiffusionPriorConfig, directory: Path) -> None:
+    """Turn the best tensors of the training into a prior's directory."""
+    tensors = read_tensors(best)
+    facts = {
+        "kind": "diffusion",
+        "latent_size": len(tensors["scaler.mean"]),
+        "sigma_data": SIGMA_DATA,
+        "width": config.width,
+        "blocks": config.blocks,
+    }
+    save_prior(directory, facts, tensors)
+
+
+def fit_simple_prior(
+    config: MixturePriorConfig | GaussianPriorConfig, latents: Path, directory: Path, *, seed: int
+) -> None:
+    """The priors that need no training loop, from the latents' directory."""
+    mean_NZ, log_variance_NZ = read_latents(latents)
+    facts = {"kind": config.kind, "latent_size": int(mean_NZ.shape[1])}
+    match config:
+        case MixturePriorConfig():
+            save_prior(directory, facts, fit_mixture(mean_NZ, log_variance_NZ, components=config.components, seed=seed))
+        case GaussianPriorConfig():
+            save_prior(directory, facts, {"mean": torch.zeros(mean_NZ.shape[1])})

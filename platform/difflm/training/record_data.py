@@ -1,0 +1,106 @@
+"""Record data: the prepared splits as token ids, and batches of them addressed by (seed, step, micro, rank).
+
+Shape legend: B batch, T tokens, G grid cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from difflm.models.slots import SlotLayout
+from difflm.records.json_codec import JsonRecordCodec
+from difflm.records.record_schema import RecordSchema
+from difflm.records.tokenization import RecordTokenizer, TokenTable
+from difflm.seeding import torch_generator
+
+Split = Literal["train", "validation", "test"]
+
+
+def read_schema(prepared: Path) -> RecordSchema:
+    """The schema of a prepared data set."""
+    path = prepared / "schema.json"
+    return RecordSchema.from_json(path.read_bytes(), source=str(path))
+
+
+def read_split(prepared: Path, split: Split, schema: RecordSchema) -> pa.Table:
+    """A split fitted into the schema: values that training never saw become the nearest it did see."""
+    return JsonRecordCodec(schema).normalize_table(pq.read_table(prepared / f"{split}.parquet")).table
+
+
+def tokenize(table: pa.Table, schema: RecordSchema, tokenizer: RecordTokenizer, slots: SlotLayout) -> TokenTable:
+    """Token ids of a whole table."""
+    return tokenizer.encode(JsonRecordCodec(schema).value_literals(table), slots.grid)
+
+
+@dataclass(slots=True, kw_only=True)
+class RowOrder:
+    """Epochs in random order: every row once before any row twice, per micro-batch stream."""
+
+    count: int
+    batch_size: int
+    seed: int
+    _orders: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+
+    def rows(self, step: int, micro: int, rank: int, world_size: int) -> Tensor:
+        """Row indices of shape (B,): a pure function of the arguments and the seed."""
+        first = (step * world_size + rank) * self.batch_size
+        positions = torch.arange(first, first + self.batch_size)
+        epochs, places = positions // self.count, positions % self.count
+        first_epoch, last_epoch = int(epochs[0]), int(epochs[-1])
+        parts = [self._order(epoch, micro)[places[epochs == epoch]] for epoch in range(first_epoch, last_epoch + 1)]
+        return torch.cat(parts)
+
+    def _order(self, epoch: int, micro: int) -> Tensor:
+        key = (epoch, micro)
+        if key not in self._orders:
+            if len(self._orders) > 4:
+                self._orders.clear()
+            generator = torch_generator(self.seed, "order", epoch, micro)
+            self._orders[key] = torch.randperm(self.count, generator=generator)
+        return self._orders[key]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenBatches:
+    """Batches of a tokenized split on a device."""
+
+    ids_NT: Tensor
+    lengths_N: Tensor
+    grid_NG: Tensor
+
+    @classmethod
+    def of(cls, table: TokenTable, device: torch.device | str) -> TokenBatches:
+        ids, lengths, grid = (
+            torch.from_numpy(array).to(device) for array in (table.ids_NT, table.lengths_N, table.grid_NG)
+        )
+        return cls(ids_NT=ids, lengths_N=lengths, grid_NG=grid)
+
+    def __len__(self) -> int:
+        return int(self.lengths_N.shape[0])
+
+    def at(self, rows_B: Tensor) -> dict[str, Tensor]:
+        """`ids_BT` cut to the longest of the batch, `lengths_B` and `grid_BG`."""
+        rows_B = rows_B.to(self.lengths_N.device)
+        lengths_B = self.lengths_N[rows_B]
+        return {
+            "ids_BT": self.ids_NT[rows_B, : int(lengths_B.max())],
+            "lengths_B": lengths_B,
+            "grid_BG": self.grid_NG[rows_B],
+        }
+
+    def share(
+        self, rank: int, world_size: int, *, batch_size: int, most: int
+    ) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        """This rank's rows among the first `most`, in order, as (number of rows, batch)."""
+        rows = torch.arange(rank, min(len(self), most), world_size)
+        for part in rows.split(batch_size):  # type: ignore[no-untyped-call]
+            if len(part):
+                yield len(part), self.at(part)
