@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from difflm.errors import ModelError
-from difflm.models.compact import CompactDecoderConfig, build_compact_llama
+from difflm.models.compact import ATTENTION, CompactDecoderConfig, build_compact_llama
 from difflm.models.compact_tokenizer import fit_compact_tokenizer
 from difflm.models.decoder import FrozenDecoder, PretrainedDecoderConfig, load_causal_lm
 from difflm.models.slots import SlotLayout
@@ -138,7 +138,9 @@ def load_decoder(
     """The frozen decoder and its tokenizer. A pretrained one is checked against the hash it was trained with."""
     parts = read_parts(directory, schema)
     if parts.facts["config"]["kind"] == "compact":
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(directory / "model", dtype=dtype or torch.float32)
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            directory / "model", dtype=dtype or torch.float32, attn_implementation=ATTENTION
+        )
     else:
         config = PretrainedDecoderConfig.model_validate(parts.facts["config"])
         model, _ = load_causal_lm(config.model, revision=config.revision, dtype=dtype or getattr(torch, config.dtype))
