@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMATS = (".csv", ".jsonl", ".parquet")
+_BOOLEANS = {True: "true", False: "false"}
 
 
 def check_format(path: Path) -> None:
@@ -62,16 +64,25 @@ def _writer(suffix: str, path: Path, schema: pa.Schema) -> tuple[Callable[[pa.Ta
 
         parquet = pq.ParquetWriter(path, schema)
         return parquet.write_table, parquet.close
+    lines = path.open("w", encoding="utf-8", newline="")
     if suffix == ".csv":
-        import pyarrow.csv as pcsv
-
-        options = pcsv.WriteOptions(quoting_style="needed")
-        csv = pcsv.CSVWriter(path, schema, write_options=options)
-        return csv.write_table, csv.close
-    lines = path.open("w", encoding="utf-8")
+        writer = csv.writer(lines, lineterminator="\n")
+        writer.writerow(schema.names)
+        return lambda table: writer.writerows(_cells(table)), lines.close
 
     def write(table: pa.Table) -> None:
         for row in table.to_pylist():
             lines.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
     return write, lines.close
+
+
+def _cells(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+    """Rows as CSV spells them: nothing for a missing value, true and false for booleans."""
+    import pyarrow as pa
+
+    columns = []
+    for column in table.columns:
+        values = column.to_pylist()
+        columns.append([_BOOLEANS.get(value) for value in values] if pa.types.is_boolean(column.type) else values)
+    return zip(*columns, strict=True)

@@ -1,5 +1,8 @@
-"""The command line in this process: fast, because what it imports is imported once."""
+"""The command line in this process and outside it, and an experiment so small that every stage takes seconds."""
 
+import os
+import random
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +11,47 @@ from pathlib import Path
 import pytest
 
 from difflm_jobs.cli import main
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+LOOP = "{evaluate_every: 50, checkpoint_every: 20, log_every: 5, precision: float32}"
+
+CONFIG = f"""
+name: tiny
+data: {{train: people.csv, target: label}}
+decoder: {{hidden_size: 32, layers: 1, heads: 2, intermediate_size: 64}}
+decoder_fit: {{steps: 200, batch_size: 32, copied_below: 0.999, clean_share: 0.1, validation_records: 40, loop: {LOOP}}}
+autoencoder:
+  encoder: {{hidden_size: 16, layers: 1, heads: 2}}
+  steps: 200
+  batch_size: 32
+  loop: {LOOP}
+prior: {{steps: 400, width: 16, blocks: 1, batch_size: 32, loop: {LOOP}}}
+sampling: {{steps: 5, precision: float32}}
+rows: 300
+evaluation: {{utility: {{seeds: [0], threads: 1}}, privacy: {{threads: 1}}}}
+runtime:
+  workers: {{num_workers: 1, cpus_per_worker: 1}}
+  cluster: {{num_cpus: 2}}
+  encoding: {{rows_per_shard: 100}}
+  synthesis: {{rows_per_shard: 10}}
+"""
+
+
+def write_experiment(folder: Path) -> Path:
+    """people.csv and tiny.yaml in ``folder``; returns the configuration's path."""
+    draw = random.Random(1)
+    lines = ["age,city,income,member,label"]
+    for _ in range(400):
+        age, noise = draw.randint(18, 80), draw.gauss(0, 300)
+        income = "" if draw.random() < 0.05 else f"{age * 100 + noise:.2f}"
+        label = "high" if age * 100 + noise > 4500 else "low"
+        lines.append(f"{age},{draw.choice(['Rome', 'Oslo', 'Lima'])},{income},{draw.choice(['yes', 'no'])},{label}")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "people.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path = folder / "tiny.yaml"
+    path.write_text(CONFIG, encoding="utf-8")
+    return path
 
 
 @dataclass(frozen=True)
@@ -33,3 +77,72 @@ def difflm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
         return Ended(code=int(caught.value.code or 0), out=captured.out, err=captured.err)
 
     return call
+
+
+def child_environment() -> dict[str, str]:
+    """The environment for a command line in another process: the source roots, no cluster of anybody else."""
+    roots = os.pathsep.join(str(REPOSITORY / root) for root in ("platform", "evaluators", "jobs"))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return {**kept, "PYTHONPATH": roots, "COLUMNS": "160"}
+
+
+def call(folder: Path, *arguments: str) -> Ended:
+    """The command line in a process of its own, in ``folder``."""
+    done = subprocess.run(
+        [sys.executable, "-m", "difflm_jobs", *arguments],
+        cwd=folder,
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    return Ended(code=done.returncode, out=done.stdout, err=done.stderr)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A folder with a tiny experiment, and the ways to run it there."""
+
+    folder: Path
+
+    @property
+    def root(self) -> Path:
+        """Where its artifacts are."""
+        return self.folder / "runs" / "tiny"
+
+    def command(self) -> list[str]:
+        """What runs it from any folder, for those who want to start it themselves."""
+        given = ["run", str(self.folder / "tiny.yaml"), "--runs", str(self.folder / "runs")]
+        return [sys.executable, "-m", "difflm_jobs", *given, "--set", f"data.train={self.folder / 'people.csv'}"]
+
+    def environment(self) -> dict[str, str]:
+        """The environment for `command`."""
+        return child_environment()
+
+    def call(self, *arguments: str) -> Ended:
+        """Any verb, in the experiment's folder."""
+        return call(self.folder, *arguments)
+
+    def artifact(self, kind: str) -> Path:
+        """The only artifact of a kind."""
+        (found,) = (self.root / "artifacts").glob(f"{kind}-*")
+        return found
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    """A tiny experiment that ran to its end once; look at it, and change nothing."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    write_experiment(folder)
+    experiment = Experiment(folder)
+    ended = experiment.call("run", "tiny.yaml")
+    assert ended.code == 0, ended.out + ended.err
+    return experiment
+
+
+@pytest.fixture
+def untouched(tmp_path: Path) -> Experiment:
+    """The same experiment before its first run."""
+    write_experiment(tmp_path)
+    return Experiment(tmp_path)
