@@ -82,7 +82,7 @@ def build_compact_llama(
     config: CompactDecoderConfig, *, vocabulary_size: int, bos_id: int, pad_id: int, longest: int
 ) -> LlamaForCausalLM:
     """A Llama of the compact size with room for `longest` positions."""
-    return LlamaForCausalLM(
+    model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=vocabulary_size,
             hidden_size=config.hidden_size,
@@ -99,3 +99,5 @@ def build_compact_llama(
             attn_implementation=ATTENTION,
         )
     )
+    model.set_attn_implementation(ATTENTION)
+    return model
