@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>")
 JSON_WORDS = ("null", "true", "false")
+LEAST_PAIRS = 3
 
 
 def fit_compact_tokenizer(
@@ -44,6 +45,8 @@ def fit_compact_tokenizer(
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
+        # What one record alone has is never a token: the tokenizer goes into the bundle.
+        min_frequency=LEAST_PAIRS,
         vocab_size=max(vocabulary_size, 256 + len(SPECIAL_TOKENS)),
         special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),

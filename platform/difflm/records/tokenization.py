@@ -71,7 +71,8 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase) -> list[bytes]:
     Byte-level BPE and SentencePiece both.
     """
     tokens = [tokenizer.convert_ids_to_tokens(index) for index in range(len(tokenizer))]
-    special = set(tokenizer.all_special_tokens)
+    marked = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    special = marked | set(tokenizer.all_special_tokens)
     added = set(tokenizer.get_added_vocab())
     byte_level = _is_byte_level(tokenizer)
     return [
@@ -111,16 +112,20 @@ class PieceTokenizer:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
         self.bytes_V = token_bytes(tokenizer)
-        self._whole = dict(tokenizer.get_added_vocab())
+        added = tokenizer.get_added_vocab()
+        self._whole = {token: index for token, index in added.items() if self.bytes_V[index] == token.encode()}
         self._pieces: dict[str, tuple[int, ...]] = {}
 
     @cached_property
     def _single(self) -> dict[bytes, int]:
-        singles: dict[bytes, int] = {}
+        """The token of every byte that has one: the ordinary one before SentencePiece's `<0x30>`, which no text has."""
+        ordinary: dict[bytes, int] = {}
+        fallback: dict[bytes, int] = {}
         for index, value in enumerate(self.bytes_V):
             if len(value) == 1:
-                singles.setdefault(value, index)
-        return singles
+                token = self.tokenizer.convert_ids_to_tokens(index)
+                (fallback if len(str(token)) == 6 else ordinary).setdefault(value, index)
+        return fallback | ordinary
 
     def characters(self, text: str) -> tuple[int, ...]:
         """One token per byte of `text`: numbers and dates. Raises ModelError if the vocabulary lacks such a token."""
