@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -124,21 +125,35 @@ def load_prior(
         facts = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: no prior can be read from it ({error}); train the prior again") from error
-    if facts["format_version"] != FORMAT_VERSION:
+    version = facts.get("format_version")
+    if version != FORMAT_VERSION:
         raise ModelError(
-            f"{path}: format_version is {facts['format_version']}, this version reads {FORMAT_VERSION}; "
-            "train the prior again"
+            f"{path}: format_version is {version}, this version reads {FORMAT_VERSION}; train the prior again"
         )
-    tensors = load_file(directory / "prior.safetensors", device=str(device))
+    weights = directory / "prior.safetensors"
+    try:
+        return _build(facts, load_file(weights, device=str(device)), heun, torch.device(device), precision)
+    except (OSError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{weights}: not the weights that {path.name} describes ({reason}); train it again") from error
+
+
+def _build(
+    facts: Mapping[str, Any],
+    tensors: dict[str, Tensor],
+    heun: HeunSettings,
+    device: torch.device,
+    precision: torch.dtype,
+) -> LatentPrior:
     match facts["kind"]:
         case "gaussian":
             return GaussianPrior(latent_size=facts["latent_size"])
         case "gmm":
             return MixturePrior(weights_K=tensors["weights"], means_KZ=tensors["means"], factors_KZZ=tensors["factors"])
         case "diffusion":
-            return _diffusion(facts, tensors, heun, torch.device(device), precision)
+            return _diffusion(facts, tensors, heun, device, precision)
         case other:
-            raise ModelError(f"{path}: unknown prior {other!r}; known are gaussian, gmm and diffusion")
+            raise ModelError(f"prior.json: unknown prior {other!r}; known are gaussian, gmm and diffusion")
 
 
 def _diffusion(

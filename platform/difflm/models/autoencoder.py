@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from difflm.config import Config
+from difflm.errors import ModelError
 from difflm.models.decoder import FrozenDecoder
 from difflm.models.decoder_store import DecoderParts, load_decoder
 from difflm.models.encoder import (
@@ -67,6 +68,15 @@ class Autoencoder(nn.Module):
         prompt: Prompt = self.injector(latents_BZ)
         return prompt
 
+    def check_room(self, tokens: int, *, remedy: str) -> None:
+        """Raises ModelError when a record of so many tokens does not fit behind the prompt into the decoder."""
+        most, needed = self.decoder.most_positions, self.injector.count + 1 + tokens
+        if most is not None and needed > most:
+            raise ModelError(
+                f"the decoder reads {most} positions, but {self.injector.count} soft tokens, BOS and a record of "
+                f"{tokens} tokens take {needed}; {remedy}, leave out long columns or choose a decoder that reads more"
+            )
+
     def forward(self, ids_BT: Tensor, lengths_B: Tensor, beta: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
         """The negative ELBO with beta (Eq. 4), per token so that its scale does not depend on the record's length.
 
@@ -103,7 +113,9 @@ def build_autoencoder(
     injector = build_injector(
         shape.injector, shape.encoder, parts.slots, width=decoder.width, scale=decoder.embedding_scale
     )
-    return Autoencoder(encoder=encoder, head=head, injector=injector, decoder=decoder), parts
+    module = Autoencoder(encoder=encoder, head=head, injector=injector, decoder=decoder)
+    module.check_room(parts.longest, remedy="lower injector.soft_tokens")
+    return module, parts
 
 
 def build_encoder(

@@ -83,7 +83,7 @@ def build_compact_llama(
 ) -> LlamaForCausalLM:
     """A Llama of the compact size with room for `longest` positions."""
     model = LlamaForCausalLM(
-        LlamaConfig(
+        LlamaConfig(  # type: ignore[call-arg]
             vocab_size=vocabulary_size,
             hidden_size=config.hidden_size,
             intermediate_size=config.intermediate_size,

@@ -64,6 +64,15 @@ class FrozenDecoder(nn.Module):
         """Root mean square of the token embeddings: the scale that soft tokens are normed to."""
         return float(self.embeddings_VD.detach().float().square().mean().sqrt())
 
+    @property
+    def most_positions(self) -> int | None:
+        """How many positions the model has embeddings for; None where positions are rotary and have no such end."""
+        config: Any = self.model.config
+        if getattr(config, "rope_parameters", None) is not None:
+            return None
+        most: int | None = getattr(config, "max_position_embeddings", None)
+        return most
+
     def nll(self, prompt: Prompt, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
         """Negative log likelihood of every token given the prompt, in nats, shape (B, T); 0 behind a record's end."""
         return causal_nll(self.model, prompt.embeds_BKD, ids_BT, lengths_B, bos_id=self.bos_id)

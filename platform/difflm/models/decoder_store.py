@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -99,12 +100,16 @@ def read_parts(directory: Path, schema: RecordSchema) -> DecoderParts:
         facts = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: no decoder can be read from it ({error}); fit the decoder again") from error
-    if facts["format_version"] != FORMAT_VERSION:
+    version = facts.get("format_version")
+    if version != FORMAT_VERSION:
         raise ModelError(
-            f"{path}: format_version is {facts['format_version']}, this version reads {FORMAT_VERSION}; "
-            "fit the decoder again"
+            f"{path}: format_version is {version}, this version reads {FORMAT_VERSION}; fit the decoder again"
         )
-    tokenizer = AutoTokenizer.from_pretrained(directory / "tokenizer")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(directory / "tokenizer")
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{directory / 'tokenizer'}: no tokenizer ({reason}); fit the decoder again") from error
     kinds = [field.kind for field in schema.fields]
     records = RecordTokenizer(tokenizer, kinds=kinds, fixed_texts=JsonRecordCodec(schema).fixed_texts())
     slots = SlotLayout(grid=GridLayout(widths=tuple(facts["widths"])), cells_per_slot=facts["cells_per_slot"])
@@ -174,4 +179,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Tensors of a safetensors file. Raises ModelError naming it."""
     if not path.is_file():
         raise ModelError(f"{path}: no such file; run the stage that writes it again")
-    return load_file(path)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ModelError(f"{path}: damaged ({error}); run the stage that writes it again") from error

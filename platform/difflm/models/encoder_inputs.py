@@ -6,11 +6,12 @@ Shape legend: B batch, T encoder tokens, G grid cells.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pyarrow as pa
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from difflm.errors import ModelError
 from difflm.models.encoder import CompactEncoderConfig, PretrainedEncoderConfig
@@ -40,15 +41,30 @@ class _PretrainedInputs:
     """Token ids by the encoder's own tokenizer, padded per batch."""
 
     def __init__(self, config: PretrainedEncoderConfig, texts: Sequence[str], device: torch.device | str) -> None:
-        tokenizer = AutoTokenizer.from_pretrained(config.model, revision=config.revision)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(config.model, revision=config.revision)
+            model: Any = AutoConfig.from_pretrained(config.model, revision=config.revision)
+        except (OSError, ValueError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ModelError(
+                f"cannot load the tokenizer of the encoder {config.model!r}: {reason}; "
+                "save the model's tokenizer with it"
+            ) from error
+        if len(tokenizer) > model.vocab_size:
+            raise ModelError(
+                f"the tokenizer of the encoder {config.model!r} knows {len(tokenizer)} tokens but the model embeds "
+                f"only {model.vocab_size}; give a model with its own tokenizer"
+            )
+        longest = min(config.longest, getattr(model, "max_position_embeddings", None) or config.longest)
         self.ids: list[list[int]] = tokenizer(list(texts))["input_ids"]
         self.pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0)
         self.device = device
         for row, ids in enumerate(self.ids):
-            if len(ids) > config.longest:
+            if len(ids) > longest:
                 raise ModelError(
-                    f"record {row} has {len(ids)} encoder tokens, more than encoder.longest {config.longest}; "
-                    f"raise it (as far as {config.model!r} allows) or drop long columns"
+                    f"record {row} has {len(ids)} tokens for the encoder {config.model!r}, which reads {longest}; "
+                    f"raise encoder.longest (now {config.longest}) as far as the model allows, or leave out "
+                    "long columns"
                 )
 
     def __call__(self, rows_B: Tensor, grid_BG: Tensor) -> dict[str, Tensor]:

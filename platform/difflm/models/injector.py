@@ -74,6 +74,11 @@ class SlotInjector(nn.Module):
         self.scale = EmbeddingScale(size, scale=scale)
         self.prefix = nn.Parameter(torch.randn(config.learned_prefix, size) * scale)
 
+    @property
+    def count(self) -> int:
+        """K, with the learned prefix."""
+        return self.slots + int(self.prefix.shape[0])
+
     def forward(self, latents_BZ: Tensor) -> Prompt:
         parts_BSd = latents_BZ.reshape(-1, self.slots, self.latent_per_slot)
         hidden_BSH = torch.einsum("bsd,sdh->bsh", parts_BSd, self.per_slot) + self.slot_embedding
@@ -97,6 +102,11 @@ class PooledInjector(nn.Module):
         )
         self.scale = EmbeddingScale(size, scale=scale)
         self.prefix = nn.Parameter(torch.randn(config.learned_prefix, size) * scale)
+
+    @property
+    def count(self) -> int:
+        """K, with the learned prefix."""
+        return self.soft_tokens + int(self.prefix.shape[0])
 
     def forward(self, latents_BZ: Tensor) -> Prompt:
         soft_BKD = self.scale(self.mlp(latents_BZ).reshape(-1, self.soft_tokens, self.size))
