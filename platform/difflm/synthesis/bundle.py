@@ -15,16 +15,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 
 import difflm
 from difflm.diffusion.priors import HeunSettings, LatentPrior, load_prior
-from difflm.errors import BundleError, SchemaError
+from difflm.errors import BundleError, ModelError, SchemaError
 from difflm.models.autoencoder import Autoencoder, AutoencoderShape, build_autoencoder
 from difflm.models.decoder_store import DecoderParts, read_tensors
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.record_schema import RecordSchema
 
 FORMAT_VERSION = 1
+_FILES = (
+    "schema.json",
+    "decoder/decoder.json",
+    "decoder/tokenizer",
+    "autoencoder.safetensors",
+    "prior/prior.json",
+    "prior/prior.safetensors",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,16 +85,30 @@ def load_bundle(
 ) -> Bundle:
     """Load a bundle. Raises BundleError naming the file and the remedy."""
     facts = read_facts(directory)
+    _check_files(directory)
     try:
         schema = RecordSchema.from_json((directory / "schema.json").read_bytes(), source=str(directory / "schema.json"))
+        shape = AutoencoderShape.model_validate(facts.get("autoencoder"))
     except SchemaError as error:
         raise BundleError(str(error)) from error
-    shape = AutoencoderShape.model_validate(facts["autoencoder"])
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, ("autoencoder", *first["loc"])))
+        raise BundleError(f"{directory / 'bundle.json'}: {place}: {first['msg']}; assemble the bundle again") from error
     module, parts = build_autoencoder(shape, directory / "decoder", schema, dtype=precision)
     load_trainable(module, directory / "autoencoder.safetensors")
-    prior = load_prior(directory / "prior", heun or HeunSettings(), device=device, precision=precision)
+    try:
+        prior = load_prior(directory / "prior", heun or HeunSettings(), device=device, precision=precision)
+    except ModelError as error:
+        raise BundleError(str(error)) from error
     module.to(device).eval().requires_grad_(False)
     return Bundle(schema=schema, codec=JsonRecordCodec(schema), autoencoder=module, parts=parts, prior=prior)
+
+
+def _check_files(directory: Path) -> None:
+    for name in _FILES:
+        if not (directory / name).exists():
+            raise BundleError(f"{directory / name} is missing from the bundle; assemble the bundle again")
 
 
 def read_facts(directory: Path) -> dict[str, object]:
@@ -110,10 +133,14 @@ def read_facts(directory: Path) -> dict[str, object]:
 
 def load_trainable(module: Autoencoder, path: Path) -> None:
     """Put the trained tensors into an autoencoder. Raises BundleError when they do not fit."""
-    tensors = read_tensors(path)
-    wanted = {name for name, value in module.named_parameters() if value.requires_grad}
-    if wanted != set(tensors):
-        odd = sorted(wanted ^ set(tensors))[:3]
+    try:
+        tensors = read_tensors(path)
+    except ModelError as error:
+        raise BundleError(str(error)) from error
+    wanted = {name: tuple(value.shape) for name, value in module.named_parameters() if value.requires_grad}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    if wanted != found:
+        odd = sorted({name for name, _ in wanted.items() ^ found.items()})[:3]
         raise BundleError(
             f"{path}: its tensors are not those of the configured autoencoder (such as {', '.join(odd)}); "
             "assemble the bundle again"

@@ -14,11 +14,17 @@ from difflm.records.fields import DatetimeField
 from difflm.synthesis.automaton import AutomatonBuilder
 
 
-def _numbers(first: int, last: int, width: int = 2) -> list[str]:
-    return [str(number).zfill(width) for number in range(first, last + 1)]
+def _numbers(first: int, last: int) -> list[str]:
+    """Two digits, or one where that is enough: both can be read, and a column may be written either way."""
+    return list(dict.fromkeys(text for n in range(first, last + 1) for text in (f"{n:02d}", str(n))))
 
 
-_DIGIT = [str(digit) for digit in range(10)]
+def _names(names: Sequence[str]) -> list[str]:
+    """Names as the calendar spells them, in capitals and in small letters."""
+    return list(dict.fromkeys(text for name in names for text in (name, name.upper(), name.lower())))
+
+
+_DIGITS = "0123456789"
 _ZONES = ["Z"] + [
     f"{sign}{hour:02d}{colon}{minute:02d}"
     for sign in "+-"
@@ -26,19 +32,18 @@ _ZONES = ["Z"] + [
     for colon in ("", ":")
     for minute in (0, 15, 30, 45)
 ]
-_ALTERNATIVES: dict[str, list[Sequence[str]]] = {
-    "m": [_numbers(1, 12)],
-    "d": [_numbers(1, 31)],
-    "H": [_numbers(0, 23)],
-    "I": [_numbers(1, 12)],
-    "M": [_numbers(0, 59)],
-    "S": [_numbers(0, 59)],
-    "f": [_DIGIT] * 6,
-    "p": [["AM", "PM"]],
-    "b": [list(calendar.month_abbr)[1:]],
-    "B": [list(calendar.month_name)[1:]],
-    "a": [list(calendar.day_abbr)],
-    "z": [_ZONES],
+_ALTERNATIVES: dict[str, Sequence[str]] = {
+    "m": _numbers(1, 12),
+    "d": _numbers(1, 31),
+    "H": _numbers(0, 23),
+    "I": _numbers(1, 12),
+    "M": _numbers(0, 59),
+    "S": _numbers(0, 59),
+    "p": _names(["AM", "PM"]),
+    "b": _names(calendar.month_abbr[1:]),
+    "B": _names(calendar.month_name[1:]),
+    "a": _names(list(calendar.day_abbr)),
+    "z": _ZONES,
 }
 
 
@@ -57,11 +62,13 @@ def date_parts(field: DatetimeField) -> list[Sequence[str]]:
             continue
         directive = next(characters)
         if directive == "Y":
-            parts.append(_numbers(low.year, high.year, 4))
+            parts.append([f"{year:04d}" for year in range(low.year, high.year + 1)])
         elif directive == "y":
             parts.append(sorted({f"{year % 100:02d}" for year in range(low.year, high.year + 1)}))
+        elif directive == "f":
+            parts += [_DIGITS, *[[*_DIGITS, ""]] * 5]
         else:
-            parts += _ALTERNATIVES[directive]
+            parts.append(_ALTERNATIVES[directive])
     return parts
 
 
@@ -69,11 +76,25 @@ def add_date(
     builder: AutomatonBuilder, start: int, field: DatetimeField, characters: Callable[[str], Sequence[int]]
 ) -> set[int]:
     """Add the quoted dates of a field; `characters` gives a text's tokens one by one. Returns where a date ends."""
-    state = builder.chain(start, characters('"'))
+    ends = {builder.chain(start, characters('"'))}
     for alternatives in date_parts(field):
-        after = builder.state()
-        for text in alternatives:
-            *path, last = characters(text)
-            builder.transitions[builder.chain(state, path)][last] = after
-        state = after
-    return {builder.chain(state, characters('"'))}
+        ends = _add_part(builder, ends, [characters(text) for text in alternatives])
+    (quote,) = characters('"')
+    return {builder.join(ends, quote)}
+
+
+def _add_part(builder: AutomatonBuilder, starts: set[int], alternatives: Sequence[Sequence[int]]) -> set[int]:
+    """Add one part behind each of `starts`. Alternatives that nothing longer begins with end in one common state."""
+    tree, common = builder.state(), builder.state()
+    whole = {tuple(tokens) for tokens in alternatives if tokens}
+    prefixes = {tokens[:length] for tokens in whole for length in range(1, len(tokens))}
+    ends = {common}
+    for tokens in sorted(whole):
+        state = builder.chain(tree, tokens[:-1])
+        if tokens in prefixes:
+            ends.add(builder.follow(state, tokens[-1]))
+        else:
+            builder.transitions[state][tokens[-1]] = common
+    for start in starts:
+        builder.transitions[start].update(builder.transitions[tree])
+    return ends | starts if len(whole) < len(alternatives) else ends

@@ -58,7 +58,6 @@ class _Walk:
     """Where every record stands in the automaton."""
 
     automaton: Automaton
-    allowed_SA: Tensor
     state_B: Tensor
     in_bounded_B: Tensor
     ended_before_B: Tensor
@@ -69,7 +68,6 @@ class _Walk:
         nothing = torch.zeros(batch, dtype=torch.bool, device=device)
         return cls(
             automaton=automaton,
-            allowed_SA=automaton.allowed_SA(),
             state_B=torch.full((batch,), automaton.start, device=device),
             in_bounded_B=torch.zeros(batch, dtype=torch.int64, device=device),
             ended_before_B=nothing,
@@ -81,12 +79,13 @@ class _Walk:
         nothing.
         """
         automaton = self.automaton
-        allowed_BA = self.allowed_SA[self.state_B]
-        scores_BA = logits_BV[:, automaton.tokens_A].float() / temperature
-        scores_BA = scores_BA.masked_fill(~allowed_BA, -torch.inf)
+        allowed_BA = automaton.allowed_BA(self.state_B)
+        scores_BA = logits_BV[:, automaton.tokens_A].float().masked_fill(~allowed_BA, -torch.inf)
         scores_BA = torch.where(self.ended_B[:, None], 0.0, scores_BA)
+        # The greatest score becomes 0 before the division, so that no temperature overflows it.
+        scores_BA = (scores_BA - scores_BA.amax(dim=1, keepdim=True)) / temperature
         choice_B = draw(scores_BA, uniform_B)
-        next_B = automaton.next_SA[self.state_B, choice_B]
+        next_B = automaton.next_B(self.state_B, choice_B)
         self.ended_before_B = self.ended_B
         self.state_B = torch.where(self.ended_B, self.state_B, next_B)
         self._close()

@@ -21,9 +21,9 @@ from difflm.records.literals import NULL, decimal_literal, value_literal
 from difflm.records.record_schema import RecordSchema
 from difflm.records.tokenization import RecordTokenizer
 from difflm.synthesis.automaton import Automaton, AutomatonBuilder
-from difflm.synthesis.date_grammar import add_date
+from difflm.synthesis.date_grammar import add_date, date_parts
 from difflm.synthesis.number_grammar import add_number
-from difflm.synthesis.text_grammar import add_text
+from difflm.synthesis.text_grammar import CLOSING_TOKENS, add_text
 
 _NUMBER_CHARACTERS = "0123456789-.e"
 
@@ -89,3 +89,31 @@ def _scaled(literal: str) -> int:
 
 def _number_tokens(tokenizer: RecordTokenizer) -> dict[str, int]:
     return {character: tokenizer.pieces.characters(character)[0] for character in _NUMBER_CHARACTERS}
+
+
+def longest_record(schema: RecordSchema, tokenizer: RecordTokenizer, *, text_tokens: int) -> int:
+    """Tokens of the longest walk through `table_grammar` of the same arguments: that many steps end every record.
+
+    It can be far more than the longest training record has, whose values need not all be the longest of their fields.
+    """
+    total = sum(map(len, tokenizer.fixed_ids))
+    for index, field in enumerate(schema.fields):
+        longest = _longest_value(index, field, tokenizer, text_tokens)
+        total += max(longest, len(tokenizer.literal_ids(index, NULL)) if field.nullable else 0)
+    return total
+
+
+def _longest_value(index: int, field: Field, tokenizer: RecordTokenizer, text_tokens: int) -> int:
+    match field:
+        case IntegerField() | DecimalField():
+            return max(len(value_literal(field, value)) for value in (field.minimum, field.maximum))
+        case CategoricalField(values=values):
+            return max(len(tokenizer.literal_ids(index, value_literal(field, value))) for value in values)
+        case BooleanField():
+            return max(len(tokenizer.literal_ids(index, literal)) for literal in ("true", "false"))
+        case DatetimeField():
+            return 2 + sum(max(map(len, alternatives)) for alternatives in date_parts(field))
+        case TextField(max_characters=most):
+            return 1 + min(most, text_tokens) + CLOSING_TOKENS
+        case ConstantField(value=value):
+            return len(tokenizer.literal_ids(index, value_literal(field, value)))

@@ -22,7 +22,7 @@ from difflm.records.values import Record
 from difflm.seeding import derive_seed
 from difflm.synthesis.bundle import Bundle
 from difflm.synthesis.decoding import decode_batch
-from difflm.synthesis.grammar import table_grammar
+from difflm.synthesis.grammar import longest_record, table_grammar
 
 
 class SamplingConfig(Config):
@@ -69,9 +69,11 @@ class Synthesizer:
 
     def __init__(self, bundle: Bundle, config: SamplingConfig, *, device: torch.device | str = "cpu") -> None:
         self.bundle, self.config, self.device = bundle, config, torch.device(device)
-        has_text = any(item.kind == "text" for item in bundle.schema.fields)
-        self.steps = bundle.parts.longest + (config.text_tokens if has_text else 0)
-        self.automaton = table_grammar(bundle.schema, bundle.parts.tokenizer, text_tokens=config.text_tokens)
+        tokenizer = bundle.parts.tokenizer
+        self.steps = longest_record(bundle.schema, tokenizer, text_tokens=config.text_tokens)
+        bundle.autoencoder.check_room(self.steps, remedy="lower sampling.text_tokens")
+        grammar = table_grammar(bundle.schema, tokenizer, text_tokens=config.text_tokens)
+        self.automaton = grammar.to(self.device)
 
     def draw(self, indices: Sequence[int], *, seed: int, attempt: int) -> list[Draw]:
         """One draw of every index, in their order."""
