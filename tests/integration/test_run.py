@@ -141,9 +141,7 @@ def test_rows_from_a_bundle_are_the_same_for_the_same_seed(undisturbed: Any, tmp
     shards = ["--set", "runtime.synthesis.rows_per_shard=7"]
     first = undisturbed.call(*arguments, "--out", str(tmp_path / "a.csv"))
     assert first.code == 0, first.err
-    second = undisturbed.call(
-        *arguments, "--out", str(tmp_path / "b.csv"), "--set", "runtime.synthesis.rows_per_shard=7"
-    )
+    second = undisturbed.call(*arguments, *shards, "--out", str(tmp_path / "b.csv"))
     assert second.code == 0, second.err
     assert (tmp_path / "a.csv").read_text(encoding="utf-8") == (tmp_path / "b.csv").read_text(encoding="utf-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "b.csv"]
