@@ -41,7 +41,10 @@ def run_training(
     def progress(step: int, total: int, metrics: Mapping[str, float]) -> None:
         context.report(step, total, f"step {step} of at most {total}, loss {metrics['loss']:.4g}")
 
-    result: TrainingResult = train(job, progress=progress)
+    try:
+        result: TrainingResult = train(job, progress=progress)
+    except SystemExit as ended:  # how Ray Train answers Ctrl-C
+        raise KeyboardInterrupt from ended
     shutil.copyfile(context.work / EVENTS, context.output / EVENTS)
     return StageOutcome(
         compute_seconds=_own_seconds(result.timings),

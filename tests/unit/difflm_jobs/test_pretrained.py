@@ -13,9 +13,7 @@ def test_a_hub_id_names_itself() -> None:
 
 
 def test_a_path_that_does_not_exist_names_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(
-        ModelError, match=r"decoder\.model: /.*/none: no such folder; give a hub id"
-    ):
+    with pytest.raises(ModelError, match=r"decoder\.model: /.*/none: no such folder; give a hub id"):
         fingerprint(str(tmp_path / "none"), "decoder.model")
     with pytest.raises(ModelError, match="no such folder"):
         fingerprint("./none", "decoder.model")
