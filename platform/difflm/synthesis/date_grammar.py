@@ -24,7 +24,7 @@ def _names(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(text for name in names for text in (name, name.upper(), name.lower())))
 
 
-_DIGITS = "0123456789"
+_FRACTION: Sequence[str] = ("000000",)  # one to six digits
 _ZONES = ["Z"] + [
     f"{sign}{hour:02d}{colon}{minute:02d}"
     for sign in "+-"
@@ -66,7 +66,7 @@ def date_parts(field: DatetimeField) -> list[Sequence[str]]:
         elif directive == "y":
             parts.append(sorted({f"{year % 100:02d}" for year in range(low.year, high.year + 1)}))
         elif directive == "f":
-            parts += [_DIGITS, *[[*_DIGITS, ""]] * 5]
+            parts.append(_FRACTION)
         else:
             parts.append(_ALTERNATIVES[directive])
     return parts
@@ -78,18 +78,20 @@ def add_date(
     """Add the quoted dates of a field; `characters` gives a text's tokens one by one. Returns where a date ends."""
     ends = {builder.chain(start, characters('"'))}
     for alternatives in date_parts(field):
-        ends = _add_part(builder, ends, [characters(text) for text in alternatives])
+        if alternatives is _FRACTION:
+            ends = _add_fraction(builder, ends, [characters(digit)[0] for digit in "0123456789"])
+        else:
+            ends = _add_part(builder, ends, [tuple(characters(text)) for text in alternatives])
     (quote,) = characters('"')
     return {builder.join(ends, quote)}
 
 
-def _add_part(builder: AutomatonBuilder, starts: set[int], alternatives: Sequence[Sequence[int]]) -> set[int]:
+def _add_part(builder: AutomatonBuilder, starts: set[int], alternatives: Sequence[tuple[int, ...]]) -> set[int]:
     """Add one part behind each of `starts`. Alternatives that nothing longer begins with end in one common state."""
     tree, common = builder.state(), builder.state()
-    whole = {tuple(tokens) for tokens in alternatives if tokens}
-    prefixes = {tokens[:length] for tokens in whole for length in range(1, len(tokens))}
+    prefixes = {tokens[:length] for tokens in alternatives for length in range(1, len(tokens))}
     ends = {common}
-    for tokens in sorted(whole):
+    for tokens in alternatives:
         state = builder.chain(tree, tokens[:-1])
         if tokens in prefixes:
             ends.add(builder.follow(state, tokens[-1]))
@@ -97,4 +99,16 @@ def _add_part(builder: AutomatonBuilder, starts: set[int], alternatives: Sequenc
             builder.transitions[state][tokens[-1]] = common
     for start in starts:
         builder.transitions[start].update(builder.transitions[tree])
-    return ends | starts if len(whole) < len(alternatives) else ends
+    return ends
+
+
+def _add_fraction(builder: AutomatonBuilder, starts: set[int], digits: Sequence[int]) -> set[int]:
+    """Add one to six digits behind each of `starts`."""
+    ends: set[int] = set()
+    for _ in range(6):
+        after = builder.state()
+        for start in starts:
+            builder.transitions[start].update(dict.fromkeys(digits, after))
+        starts = {after}
+        ends.add(after)
+    return ends

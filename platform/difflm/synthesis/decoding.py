@@ -33,7 +33,7 @@ def decode_batch(
     decoder: FrozenDecoder, prompt: Prompt, automaton: Automaton, uniforms_BT: Tensor, *, temperature: float
 ) -> Decoded:
     """Draw one record per prompt, at most T tokens each; every token is one that the automaton allows."""
-    walk = _Walk.begin(automaton, prompt.embeds_BKD.shape[0], prompt.embeds_BKD.device)
+    walk = Walk.begin(automaton, prompt.embeds_BKD.shape[0], prompt.embeds_BKD.device)
     model = decoder.model
     embed = model.get_input_embeddings()
     batch, soft, _ = prompt.embeds_BKD.shape
@@ -54,7 +54,7 @@ def decode_batch(
 
 
 @dataclass(slots=True, kw_only=True)
-class _Walk:
+class Walk:
     """Where every record stands in the automaton."""
 
     automaton: Automaton
@@ -64,7 +64,7 @@ class _Walk:
     ended_B: Tensor
 
     @classmethod
-    def begin(cls, automaton: Automaton, batch: int, device: torch.device) -> _Walk:
+    def begin(cls, automaton: Automaton, batch: int, device: torch.device) -> Walk:
         nothing = torch.zeros(batch, dtype=torch.bool, device=device)
         return cls(
             automaton=automaton,
@@ -83,7 +83,7 @@ class _Walk:
         scores_BA = logits_BV[:, automaton.tokens_A].float().masked_fill(~allowed_BA, -torch.inf)
         scores_BA = torch.where(self.ended_B[:, None], 0.0, scores_BA)
         # The greatest score becomes 0 before the division, so that no temperature overflows it.
-        scores_BA = (scores_BA - scores_BA.amax(dim=1, keepdim=True)) / temperature
+        scores_BA = (scores_BA - scores_BA.amax(dim=1, keepdim=True)).double() / temperature
         choice_B = draw(scores_BA, uniform_B)
         next_B = automaton.next_B(self.state_B, choice_B)
         self.ended_before_B = self.ended_B
