@@ -1,0 +1,55 @@
+"""Fixtures of the platform's tests: one thread, tiny saved models and one bundle of untrained models per session."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from difflm.testing.tables import mixed_table
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_stages(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    """Stage folders and bundle of untrained models for `mixed_table(80)`; not to be changed."""
+    from difflm.testing.bundles import untrained_stages
+
+    return untrained_stages(tmp_path_factory.mktemp("stages"), mixed_table(80))
+
+
+@pytest.fixture(scope="session")
+def saved_decoder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A function from a decoder family to the folder of a tiny model of it."""
+    from difflm.testing.models import DECODER_FAMILIES, save_decoder
+
+    root, known = tmp_path_factory.mktemp("decoders"), dict[str, Path]()
+
+    def resolve(family: str) -> Path:
+        (name,) = [item for item in DECODER_FAMILIES if item == family]
+        if name not in known:
+            known[name] = save_decoder(root / name, name)
+        return known[name]
+
+    return resolve
+
+
+@pytest.fixture(scope="session")
+def saved_encoder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A function from an encoder family to the folder of a tiny model of it."""
+    from difflm.testing.models import ENCODER_FAMILIES, save_encoder
+
+    root, known = tmp_path_factory.mktemp("encoders"), dict[str, Path]()
+
+    def resolve(family: str) -> Path:
+        (name,) = [item for item in ENCODER_FAMILIES if item == family]
+        if name not in known:
+            known[name] = save_encoder(root / name, name)
+        return known[name]
+
+    return resolve

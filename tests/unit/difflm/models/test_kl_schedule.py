@@ -1,0 +1,55 @@
+"""Schedules of beta, step by step."""
+
+import pytest
+
+from difflm.models.kl_schedule import AdaptiveBeta, BetaSchedule, ConstantBeta, CyclicalBeta
+
+
+def test_the_backtracking_rule_move_by_move() -> None:
+    schedule = BetaSchedule(AdaptiveBeta(start=0.1, minimum=0.03, factor=0.5, backtracking_interval=2))
+    seen = []
+    for nats in (10.0, 9.0, 9.5, 9.4, 9.3, 8.0, 8.0, 8.0, 8.1, 8.2, 8.3):
+        moved = schedule.observe(nats)
+        seen.append((moved, round(schedule.beta(0), 6)))
+    assert seen == [
+        (False, 0.1),  # the first is always the best
+        (False, 0.1),  # better
+        (False, 0.1),  # once without improvement
+        (True, 0.05),  # twice
+        (False, 0.05),  # counting starts again
+        (False, 0.05),  # better
+        (False, 0.05),  # as good is no improvement
+        (True, 0.03),  # never below the minimum
+        (False, 0.03),
+        (False, 0.03),  # at the minimum nothing moves
+        (False, 0.03),
+    ]
+
+
+def test_a_minimum_improvement_is_relative() -> None:
+    schedule = BetaSchedule(AdaptiveBeta(start=0.1, backtracking_interval=1, minimum_improvement=0.1))
+    assert [schedule.observe(nats) for nats in (10.0, 9.5, 8.9)] == [False, True, False]
+
+
+def test_cycles_rise_and_stay() -> None:
+    schedule = BetaSchedule(CyclicalBeta(maximum=0.2, cycle_steps=8))
+    assert [schedule.beta(step) for step in range(10)] == pytest.approx(
+        [0.0, 0.05, 0.1, 0.15, 0.2, 0.2, 0.2, 0.2, 0.0, 0.05]
+    )
+    assert not schedule.observe(1.0)
+
+
+def test_a_constant_is_constant() -> None:
+    schedule = BetaSchedule(ConstantBeta(value=0.3))
+    assert not any(schedule.observe(nats) for nats in (1.0, 2.0, 3.0, 4.0))
+    assert {schedule.beta(step) for step in range(5)} == {0.3}
+
+
+def test_the_state_round_trips() -> None:
+    config = AdaptiveBeta(backtracking_interval=2)
+    first, second = BetaSchedule(config), BetaSchedule(config)
+    for nats in (5.0, 6.0, 6.0, 6.0):
+        first.observe(nats)
+    second.load_state_dict(first.state_dict())
+    assert second.state_dict() == first.state_dict()
+    assert [first.observe(6.0), first.beta(0)] == [second.observe(6.0), second.beta(0)] == [True, 0.1 * 0.7 * 0.7]

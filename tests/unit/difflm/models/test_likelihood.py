@@ -1,0 +1,57 @@
+"""The likelihood against a log-softmax by hand, and whatever the padding is."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from difflm.models.decoder import FrozenDecoder, load_causal_lm
+from difflm.models.injector import Prompt
+from difflm.testing.models import DECODER_FAMILIES
+
+BOS = 1
+
+
+@pytest.fixture(params=DECODER_FAMILIES)
+def decoder(request: pytest.FixtureRequest, saved_decoder: Callable[[str], Path]) -> FrozenDecoder:
+    model, _ = load_causal_lm(saved_decoder(request.param))
+    return FrozenDecoder(model, bos_id=BOS, pad_id=0)
+
+
+def _inputs(decoder: FrozenDecoder, lengths: list[int]) -> tuple[Prompt, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    prompt = Prompt(embeds_BKD=0.05 * torch.randn(len(lengths), 5, decoder.width, generator=generator))
+    ids = torch.randint(3, 300, (len(lengths), max(lengths)), generator=generator)
+    return prompt, ids, torch.tensor(lengths)
+
+
+@torch.no_grad()
+def test_it_is_the_log_softmax_of_the_tokens_behind_prompt_and_bos(decoder: FrozenDecoder) -> None:
+    prompt, ids, lengths = _inputs(decoder, [9, 9])
+    found = decoder.nll(prompt, ids, lengths)
+    embed = decoder.model.get_input_embeddings()
+    read = torch.cat([prompt.embeds_BKD, embed(torch.full((2, 1), BOS)), embed(ids)], dim=1)
+    logs = torch.log_softmax(decoder.model(inputs_embeds=read).logits, dim=-1)
+    wanted = -logs[:, 5:-1].gather(2, ids[:, :, None])[..., 0]
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_padding_changes_nothing_and_counts_nothing(decoder: FrozenDecoder) -> None:
+    prompt, ids, lengths = _inputs(decoder, [30, 7, 18])
+    together = decoder.nll(prompt, ids, lengths)
+    other_padding = torch.where(torch.arange(30) < lengths[:, None], ids, 77)
+    torch.testing.assert_close(decoder.nll(prompt, other_padding, lengths), together, atol=1e-5, rtol=1e-5)
+    for row, length in enumerate(lengths.tolist()):
+        alone = Prompt(embeds_BKD=prompt.embeds_BKD[row : row + 1])
+        wanted = decoder.nll(alone, ids[row : row + 1, :length], lengths[row : row + 1])
+        torch.testing.assert_close(together[row, :length], wanted[0], atol=1e-4, rtol=1e-4)
+        assert bool((together[row, length:] == 0).all())
+
+
+def test_a_frozen_decoder_stays_in_evaluation_mode(decoder: FrozenDecoder) -> None:
+    decoder.train()
+    assert not decoder.training
+    assert not any(module.training for module in decoder.modules())
+    assert not any(parameter.requires_grad for parameter in decoder.parameters())

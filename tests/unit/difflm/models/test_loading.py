@@ -1,0 +1,137 @@
+"""Loading pretrained models: what can be missing, and what the error says."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from difflm.errors import ModelError
+from difflm.models.decoder import PretrainedDecoderConfig, load_causal_lm
+from difflm.models.decoder_store import hash_weights, load_decoder, read_parts, read_tensors, write_tokenizer
+from difflm.models.encoder import PretrainedEncoderConfig, load_encoder
+from difflm.models.encoder_inputs import encoder_inputs
+from difflm.records.json_codec import JsonRecordCodec
+from difflm.records.record_schema import RecordSchema
+from difflm.testing.bundles import StageFolders
+from difflm.testing.models import DECODER_FAMILIES, save_decoder
+
+
+@pytest.fixture
+def copied(tmp_path: Path, saved_decoder: Callable[[str], Path]) -> Path:
+    """A decoder's folder that a test may damage."""
+    return Path(shutil.copytree(saved_decoder("llama"), tmp_path / "model"))
+
+
+@pytest.mark.parametrize("family", DECODER_FAMILIES)
+def test_every_family_loads_with_its_tokenizer(family: str, saved_decoder: Callable[[str], Path]) -> None:
+    model, tokenizer = load_causal_lm(saved_decoder(family))
+    assert model.config.model_type == family
+    assert len(tokenizer) <= model.config.vocab_size
+
+
+def test_a_path_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"nowhere' does not exist; give a hub id or a directory"):
+        load_causal_lm(tmp_path / "nowhere")
+
+
+def test_a_directory_without_a_configuration_is_named(copied: Path) -> None:
+    (copied / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"model' has no config\.json; give a directory made by save_pretrained"):
+        load_causal_lm(copied)
+
+
+def test_a_directory_without_a_tokenizer_is_named(copied: Path) -> None:
+    for path in copied.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(ModelError, match=r"model' has no tokenizer; save the tokenizer"):
+        load_causal_lm(copied)
+
+
+def test_a_directory_without_weights_is_named(copied: Path) -> None:
+    (copied / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"cannot load the decoder '.*model'"):
+        load_causal_lm(copied)
+
+
+def test_a_tokenizer_of_another_model_is_named(copied: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(copied)
+    tokenizer.add_tokens([f"extra{index}" for index in range(9)])
+    tokenizer.save_pretrained(copied)
+    with pytest.raises(ModelError, match=r"model' knows 429 tokens but the model embeds only 420"):
+        load_causal_lm(copied)
+
+
+def test_an_encoder_path_without_a_configuration_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"nowhere' has no config\.json"):
+        load_encoder(str(tmp_path / "nowhere"))
+
+
+def test_an_encoder_without_weights_is_named(tmp_path: Path, saved_encoder: Callable[[str], Path]) -> None:
+    directory = shutil.copytree(saved_encoder("bert"), tmp_path / "bert")
+    (Path(directory) / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="cannot load the encoder"):
+        load_encoder(str(directory))
+
+
+def test_an_encoders_foreign_tokenizer_is_named(
+    tmp_path: Path, saved_encoder: Callable[[str], Path], tiny_stages: StageFolders
+) -> None:
+    directory = Path(shutil.copytree(saved_encoder("bert"), tmp_path / "bert"))
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    tokenizer.add_tokens(["extra1", "extra2"])
+    tokenizer.save_pretrained(directory)
+    schema = RecordSchema.from_json((tiny_stages.prepared / "schema.json").read_bytes())
+    table = pq.read_table(tiny_stages.prepared / "train.parquet")
+    with pytest.raises(ModelError, match=r"knows \d+ tokens but the model embeds only \d+"):
+        encoder_inputs(PretrainedEncoderConfig(model=str(directory)), table, schema, "cpu")
+
+
+def _written(stages: StageFolders, model: Path, directory: Path) -> RecordSchema:
+    schema = RecordSchema.from_json((stages.prepared / "schema.json").read_bytes())
+    literals = JsonRecordCodec(schema).value_literals(pq.read_table(stages.prepared / "train.parquet"))
+    write_tokenizer(directory, PretrainedDecoderConfig(model=str(model), dtype="bfloat16"), schema, literals)
+    return schema
+
+
+def test_changed_weights_are_noticed(tmp_path: Path, tiny_stages: StageFolders) -> None:
+    model = save_decoder(tmp_path / "model", "qwen2", seed=0)
+    schema = _written(tiny_stages, model, tmp_path / "decoder")
+    decoder, parts = load_decoder(tmp_path / "decoder", schema)
+    assert decoder.embeddings_VD.dtype == torch.bfloat16  # the hash does not depend on it
+    assert parts.tokenizer.bos_id == parts.tokenizer.tokenizer.eos_token_id  # Qwen2 has no BOS
+    save_decoder(model, "qwen2", seed=1)
+    with pytest.raises(ModelError, match=r"changed since this was trained.*use the same revision"):
+        load_decoder(tmp_path / "decoder", schema)
+
+
+def test_the_hash_sees_one_changed_small_weight(saved_decoder: Callable[[str], Path]) -> None:
+    model, _ = load_causal_lm(saved_decoder("gpt2"))
+    before = hash_weights(model)
+    with torch.no_grad():
+        next(iter(model.parameters()))[0, 0] += 1.0
+    assert hash_weights(model) != before
+
+
+def test_a_decoder_directory_of_another_version_is_named(tmp_path: Path, tiny_stages: StageFolders) -> None:
+    directory = Path(shutil.copytree(tiny_stages.decoder, tmp_path / "decoder"))
+    schema = RecordSchema.from_json((tiny_stages.prepared / "schema.json").read_bytes())
+    facts = json.loads((directory / "decoder.json").read_text())
+    (directory / "decoder.json").write_text(json.dumps(facts | {"format_version": 7}))
+    with pytest.raises(ModelError, match=r"decoder\.json: format_version is 7, this version reads 1"):
+        read_parts(directory, schema)
+    (directory / "decoder.json").unlink()
+    with pytest.raises(ModelError, match=r"decoder\.json: no decoder can be read"):
+        read_parts(directory, schema)
+
+
+def test_missing_and_damaged_tensors_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"x\.safetensors: no such file"):
+        read_tensors(tmp_path / "x.safetensors")
+    (tmp_path / "x.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ModelError, match=r"x\.safetensors: damaged"):
+        read_tensors(tmp_path / "x.safetensors")

@@ -1,0 +1,156 @@
+"""The grammar of a table: every training row is in it, and every walk through it is a record."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from difflm.models.compact_tokenizer import fit_compact_tokenizer
+from difflm.records.codec import Accepted, Decoded
+from difflm.records.fields import DatetimeField
+from difflm.records.inference import infer_schema
+from difflm.records.json_codec import JsonRecordCodec
+from difflm.records.tokenization import RecordTokenizer
+from difflm.synthesis.automaton import Automaton
+from difflm.synthesis.decoding import Walk
+from difflm.synthesis.grammar import longest_record, table_grammar
+from difflm.testing.models import DECODER_FAMILIES
+from difflm.testing.tables import odd_tables
+
+TABLES = odd_tables()
+TEXT_TOKENS = 12
+
+
+class Setup(NamedTuple):
+    codec: JsonRecordCodec
+    literals: list[list[str]]
+    tokenizer: RecordTokenizer
+    automaton: Automaton
+    longest: int
+
+
+_SETUPS: dict[str, Setup] = {}
+
+
+def _compact(codec: JsonRecordCodec, literals: list[list[str]]) -> PreTrainedTokenizerBase:
+    columns = list(zip(codec.schema.fields, literals, strict=True))
+    return fit_compact_tokenizer(
+        fixed_texts=codec.fixed_texts(),
+        category_literals=[text for field, column in columns if field.kind == "categorical" for text in column],
+        texts=[text for field, column in columns if field.kind == "text" for text in column],
+        vocabulary_size=300,
+    )
+
+
+def _setup(name: str, tokenizer: PreTrainedTokenizerBase | None = None) -> Setup:
+    if tokenizer is None and name in _SETUPS:
+        return _SETUPS[name]
+    codec = JsonRecordCodec(infer_schema(TABLES[name]))
+    literals = codec.value_literals(codec.normalize_table(TABLES[name]).table)
+    kinds = [field.kind for field in codec.schema.fields]
+    records = RecordTokenizer(tokenizer or _compact(codec, literals), kinds=kinds, fixed_texts=codec.fixed_texts())
+    setup = Setup(
+        codec,
+        literals,
+        records,
+        table_grammar(codec.schema, records, text_tokens=TEXT_TOKENS),
+        longest_record(codec.schema, records, text_tokens=TEXT_TOKENS),
+    )
+    return _SETUPS.setdefault(name, setup) if tokenizer is None else setup
+
+
+def _check_training_rows(setup: Setup) -> None:
+    table = setup.tokenizer.encode(setup.literals, setup.tokenizer.layout(setup.literals))
+    for ids, length in zip(table.ids_NT.tolist(), table.lengths_N.tolist(), strict=True):
+        assert setup.automaton.accepts(ids[:length]), b"".join(setup.tokenizer.pieces.bytes_V[i] for i in ids[:length])
+
+
+def _walk(setup: Setup, count: int, seed: int) -> list[Decoded]:
+    """Uniform choices among the allowed tokens, by the same steps that decoding takes."""
+    walk = Walk.begin(setup.automaton, count, torch.device("cpu"))
+    scores = torch.zeros(count, len(setup.tokenizer.pieces.bytes_V))
+    generator = torch.Generator().manual_seed(seed)
+    spelled = [bytearray() for _ in range(count)]
+    steps = 0
+    while not bool(walk.ended_B.all()):
+        tokens = walk.advance(scores, torch.rand(count, generator=generator), 1.0)
+        for text, token, ended in zip(spelled, tokens.tolist(), walk.ended_before_B.tolist(), strict=True):
+            text += b"" if ended else setup.tokenizer.pieces.bytes_V[token]
+        steps += 1
+        assert steps <= setup.longest
+    return [setup.codec.decode(text.decode()) for text in spelled]
+
+
+def _check_walks(setup: Setup, decoded: list[Decoded]) -> None:
+    for item in decoded:
+        if not isinstance(item, Accepted):
+            dates = {field.name for field in setup.codec.schema.fields if isinstance(field, DatetimeField)}
+            on_a_date = any(item.detail.startswith(repr(name)) for name in dates)
+            assert item.reason == "length" or (on_a_date and item.reason in {"datetime", "range"}), item
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+def test_every_training_row_is_in_the_grammar(name: str) -> None:
+    _check_training_rows(_setup(name))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(sorted(set(TABLES) - {"two_hundred_columns"})), st.integers(0, 2**32))
+def test_every_walk_is_a_record(name: str, seed: int) -> None:
+    setup = _setup(name)
+    _check_walks(setup, _walk(setup, 8, seed))
+
+
+def test_wide_tables_too() -> None:
+    setup = _setup("two_hundred_columns")
+    _check_walks(setup, _walk(setup, 4, 0))
+
+
+@pytest.mark.parametrize("family", DECODER_FAMILIES)
+@pytest.mark.parametrize("name", ["missing_everywhere", "odd_names", "dates", "free_text"])
+def test_with_every_familys_tokenizer(name: str, family: str, saved_decoder: Callable[[str], Path]) -> None:
+    setup = _setup(name, AutoTokenizer.from_pretrained(saved_decoder(family)))
+    _check_training_rows(setup)
+    _check_walks(setup, _walk(setup, 8, 0))
+
+
+def test_what_training_never_had_is_not_in_the_grammar() -> None:
+    setup = _setup("all_numeric")
+    columns = {name: [literals[0]] for name, literals in zip(setup.codec.schema.names, setup.literals, strict=True)}
+    layout = setup.tokenizer.layout(setup.literals)
+
+    def accepts(**changed: str) -> bool:
+        table = setup.tokenizer.encode([[changed.get(name, row[0])] for name, row in columns.items()], layout)
+        return setup.automaton.accepts(table.ids_NT[0, : table.lengths_N[0]].tolist())
+
+    assert accepts()
+    assert not any(accepts(row=text) for text in ("60", "-1", "07", "null"))
+    assert not any(accepts(price=text) for text in ("0.001", "1e3", "-1.00"))
+
+
+def test_text_ends_when_its_tokens_are_spent() -> None:
+    setup = _setup("free_text")
+    walk = Walk.begin(setup.automaton, 1, torch.device("cpu"))
+    (quote,) = setup.tokenizer.pieces.characters('"')
+    scores = torch.zeros(1, len(setup.tokenizer.pieces.bytes_V))
+    scores[0, quote] = -50.0  # a model that would never end a text
+    tokens: list[int] = []
+    while not bool(walk.ended_B.all()):
+        tokens += walk.advance(scores, torch.tensor([0.5]), 1.0).tolist()
+    quotes = [place for place, token in enumerate(tokens) if token == quote]
+    assert len(quotes) >= 2
+    assert quotes[1] - quotes[0] - 1 in range(TEXT_TOKENS, TEXT_TOKENS + 6)
+
+
+def test_tokens_that_do_the_same_share_a_column() -> None:
+    automaton = _setup("free_text").automaton
+    assert automaton.next_SC.shape[1] < len(automaton.tokens_A) / 3
+    allowed = automaton.allowed_BA(torch.arange(automaton.next_SC.shape[0]))
+    assert allowed.shape == (automaton.next_SC.shape[0], len(automaton.tokens_A))
+    assert np.all(allowed[automaton.final].numpy() == 0)
