@@ -106,9 +106,18 @@ def load_bundle(
 
 
 def _check_files(directory: Path) -> None:
-    for name in _FILES:
+    compact = ["decoder/model"] if _is_compact(directory / "decoder" / "decoder.json") else []
+    for name in (*_FILES, *compact):
         if not (directory / name).exists():
             raise BundleError(f"{directory / name} is missing from the bundle; assemble the bundle again")
+
+
+def _is_compact(path: Path) -> bool:
+    """Whether the decoder's weights are in the bundle, as those of a compact one are."""
+    try:
+        return bool(json.loads(path.read_text())["config"]["kind"] == "compact")
+    except (OSError, ValueError, KeyError):
+        return False  # what is wrong with the file is said where it is read
 
 
 def read_facts(directory: Path) -> dict[str, object]:
