@@ -1,0 +1,50 @@
+"""Record data: batches are functions of their address."""
+
+from collections import Counter
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from difflm.training.record_data import RowOrder, TokenBatches
+
+
+@given(st.integers(1, 40), st.integers(1, 50), st.integers(1, 3), st.integers(0, 2))
+def test_every_row_once_before_any_row_twice(count: int, batch_size: int, world_size: int, micro: int) -> None:
+    order = RowOrder(count=count, batch_size=batch_size, seed=1)
+    seen: list[int] = []
+    for step in range(3):
+        for rank in range(world_size):
+            rows = order.rows(step, micro, rank, world_size)
+            assert rows.shape == (batch_size,)
+            seen += rows.tolist()
+    for start in range(0, len(seen) - count + 1, count):
+        assert Counter(seen[start : start + count]) == Counter(range(count))
+
+
+def test_rows_do_not_depend_on_what_was_asked_before() -> None:
+    asked, fresh = RowOrder(count=13, batch_size=5, seed=3), RowOrder(count=13, batch_size=5, seed=3)
+    for step in range(40):
+        asked.rows(step, 0, 0, 1)
+    torch.testing.assert_close(asked.rows(4, 1, 1, 2), fresh.rows(4, 1, 1, 2))
+    assert asked.rows(0, 0, 0, 1).tolist() != RowOrder(count=13, batch_size=5, seed=4).rows(0, 0, 0, 1).tolist()
+
+
+def _batches() -> TokenBatches:
+    lengths = torch.tensor([2, 5, 3, 1])
+    return TokenBatches(ids_NT=torch.arange(20).reshape(4, 5), lengths_N=lengths, grid_NG=torch.arange(8).reshape(4, 2))
+
+
+def test_a_batch_is_cut_to_its_longest_row() -> None:
+    batch = _batches().at(torch.tensor([2, 0]))
+    assert batch["ids_BT"].tolist() == [[10, 11, 12], [0, 1, 2]]
+    assert batch["lengths_B"].tolist() == [3, 2]
+    assert batch["grid_BG"].tolist() == [[4, 5], [0, 1]]
+
+
+def test_ranks_share_the_rows_without_overlap() -> None:
+    shares = [list(_batches().share(rank, 3, batch_size=1, most=4)) for rank in range(3)]
+    assert [[count for count, _ in share] for share in shares] == [[1, 1], [1], [1]]
+    found = sorted(int(batch["grid_BG"][0, 0]) for share in shares for _, batch in share)
+    assert found == [0, 2, 4, 6]
+    assert len(next(iter(_batches().share(0, 1, batch_size=10, most=3)))[1]["lengths_B"]) == 3
