@@ -1,6 +1,8 @@
 """Bad input ends with one line that names the culprit and the remedy, code 2, and nothing left behind."""
 
 import errno
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,6 +99,39 @@ def test_a_full_disk(difflm: Difflm, table: Path, monkeypatch: pytest.MonkeyPatc
     message = refused(difflm, "run", "people.csv")
     assert "no space left for writing" in message
     assert "free some space or choose another folder with --runs" in message
+
+
+def test_a_disk_that_fills_up_while_writing(tmp_path: Path) -> None:
+    """No file may grow beyond 16 KiB in this process: what the system then answers is what a full quota does."""
+    rows = "".join(f"{n},{n * 7919 % 10007},{n % 2}\n" for n in range(20_000))
+    (tmp_path / "large.csv").write_text("a,b,label\n" + rows, encoding="utf-8")
+    limit = "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (16384, 16384)); "
+    code = limit + "runpy.run_module('difflm_jobs', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "prepare", "large.csv"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 2, done.stderr
+    assert "no space left for writing" in line
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "large.csv"]
+
+
+def test_a_decoder_path_that_does_not_exist(difflm: Difflm, table: Path) -> None:
+    message = refused(difflm, "run", "people.csv", "--set", "decoder={kind: pretrained, model: ./none}")
+    assert "decoder.model: ./none: no such folder; give a hub id or a folder made by save_pretrained" in message
+
+
+def test_a_bundle_that_is_none(difflm: Difflm, table: Path) -> None:
+    message = refused(difflm, "synthesize", "nowhere", "--rows", "5", "--out", "x.csv")
+    assert "nowhere is no bundle" in message
+    message = refused(difflm, "synthesize", "nowhere", "--rows", "5", "--out", "x.xlsx")
+    assert "x.xlsx: unknown ending '.xlsx'" in message
+
+
+def test_evaluating_what_is_not_there(difflm: Difflm, table: Path) -> None:
+    assert "none.csv: no such file" in refused(difflm, "evaluate", "none.csv", "--train", "people.csv")
+    message = refused(difflm, "evaluate", "people.csv", "--train", "people.csv", "--target", "lable")
+    assert "people.csv: no target column 'lable'" in message
 
 
 def test_a_folder_that_cannot_be_made(difflm: Difflm, table: Path) -> None:

@@ -64,7 +64,8 @@ def newer(work: Path) -> bool:
 def test_killed_in_every_stage_it_ends_with_the_same_artifacts(
     undisturbed: Any, untouched: Any, tmp_path: Path
 ) -> None:
-    stages = {"decoder": "ray::", "autoencoder": "ray::", "prior": "ray::", "synthetic": "ray::MapWorker"}
+    trainer, mapper = "ray::RayTrainWorker", "ray::MapWorker"
+    stages = {"decoder": trainer, "autoencoder": trainer, "prior": trainer, "synthetic": mapper}
     for kind, worker in stages.items():
         kill_during(untouched, kind, worker, tmp_path / f"{kind}.log")
         assert not list((untouched.root / "artifacts").glob(f"{kind}-*")), f"{kind} was finished before the kill"
