@@ -106,10 +106,7 @@ def build_autoencoder(
 ) -> tuple[Autoencoder, DecoderParts]:
     """The untrained autoencoder around the decoder of a directory; `dtype` is the frozen decoder's."""
     decoder, parts = load_decoder(decoder_directory, schema, dtype=dtype)
-    tokenizer = parts.tokenizer
-    encoder, head = build_encoder(
-        shape.encoder, parts.slots, vocabulary_size=len(tokenizer.tokenizer), pad_id=tokenizer.pad_id
-    )
+    encoder, head = build_encoder(shape.encoder, parts)
     injector = build_injector(
         shape.injector, shape.encoder, parts.slots, width=decoder.width, scale=decoder.embedding_scale
     )
@@ -119,12 +116,18 @@ def build_autoencoder(
 
 
 def build_encoder(
-    config: CompactEncoderConfig | PretrainedEncoderConfig, layout: SlotLayout, *, vocabulary_size: int, pad_id: int
+    config: CompactEncoderConfig | PretrainedEncoderConfig, parts: DecoderParts
 ) -> tuple[nn.Module, PosteriorHead]:
     """The encoder and the head that turns its output into a posterior."""
     match config:
         case CompactEncoderConfig():
-            encoder: nn.Module = CompactEncoder(config, layout, vocabulary_size=vocabulary_size, pad_id=pad_id)
+            encoder: nn.Module = CompactEncoder(
+                config,
+                parts.slots,
+                vocabulary_size=len(parts.tokenizer.tokenizer),
+                pad_id=parts.tokenizer.pad_id,
+                numbers=parts.number_features(),
+            )
             return encoder, PosteriorHead(config.hidden_size, config.latent_per_slot)
         case PretrainedEncoderConfig():
             pretrained = PretrainedEncoder(config)

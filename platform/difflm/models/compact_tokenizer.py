@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>")
+PAD, BOS, EOS = SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>")
 JSON_WORDS = ("null", "true", "false")
-LEAST_PAIRS = 3
+LEAST_PAIRS = 3  # what fewer places have is not learned: the tokenizer goes into the bundle, which holds no row
 
 
 def fit_compact_tokenizer(
@@ -45,7 +45,6 @@ def fit_compact_tokenizer(
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        # What one record alone has is never a token: the tokenizer goes into the bundle.
         min_frequency=LEAST_PAIRS,
         vocab_size=max(vocabulary_size, 256 + len(SPECIAL_TOKENS)),
         special_tokens=list(SPECIAL_TOKENS),
@@ -55,10 +54,8 @@ def fit_compact_tokenizer(
     tokenizer.train_from_iterator(texts, trainer=trainer)
     frequent = [literal for literal, _ in Counter(category_literals).most_common(most_categories)]
     whole = dict.fromkeys([*fixed_texts, *JSON_WORDS, *frequent])
-    tokenizer.add_tokens(
-        [AddedToken(text, normalized=False, special=False) for text in whole if len(text.encode()) > 1]
-    )
-    pad, bos, eos = SPECIAL_TOKENS
+    added = [AddedToken(text, normalized=False, special=False) for text in whole if len(text.encode()) > 1]
+    tokenizer.add_tokens(added)
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=tokenizer, pad_token=pad, bos_token=bos, eos_token=eos, clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer, pad_token=PAD, bos_token=BOS, eos_token=EOS, clean_up_tokenization_spaces=False
     )

@@ -24,11 +24,12 @@ from difflm.errors import ModelError
 from difflm.models.compact import ATTENTION, CompactDecoderConfig, build_compact_llama
 from difflm.models.compact_tokenizer import fit_compact_tokenizer
 from difflm.models.decoder import FrozenDecoder, PretrainedDecoderConfig, load_causal_lm
+from difflm.models.number_features import NumberFeatures, fit_knots, number_tokens, spelled_values
 from difflm.models.slots import SlotLayout
 from difflm.records.fields import BooleanField, CategoricalField, ConstantField
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.record_schema import RecordSchema
-from difflm.records.tokenization import GridLayout, RecordTokenizer
+from difflm.records.tokenization import CHARACTER_KINDS, GridLayout, RecordTokenizer
 
 FORMAT_VERSION = 1
 SPARE_TOKENS = 16  # room for values a little longer than training's longest
@@ -42,6 +43,12 @@ class DecoderParts:
     slots: SlotLayout
     longest: int
     facts: dict[str, Any]
+
+    def number_features(self) -> NumberFeatures:
+        """The encoding of numbers over the bins of the training split."""
+        knots = tuple(tuple(edges) for edges in self.facts["knots"])
+        digit_V, minus_id = number_tokens(self.tokenizer)
+        return NumberFeatures(knots, self.slots.grid, self.slots.field_S, digit_V=digit_V, minus_id=minus_id)
 
 
 def write_tokenizer(
@@ -64,8 +71,10 @@ def write_tokenizer(
     layout = records.layout(literals)
     table = records.encode(literals, layout)
     cells = config.cells_per_slot
+    values_NF = spelled_values(torch.from_numpy(table.grid_NG), layout, *number_tokens(records))
     facts |= {
         "widths": list(layout.widths),
+        "knots": fit_knots(values_NF, [kind in CHARACTER_KINDS for kind in kinds]),
         "cells_per_slot": cells,
         "longest": int(table.lengths_N.max()) + SPARE_TOKENS,
     }

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from difflm.config import Config
 from difflm.errors import ModelError
+from difflm.models.number_features import NumberFeatures
 from difflm.models.slots import SlotEmbedder, SlotLayout
 
 if TYPE_CHECKING:
@@ -46,11 +47,25 @@ EncoderConfig = Annotated[CompactEncoderConfig | PretrainedEncoderConfig, Field(
 class CompactEncoder(nn.Module):
     """Slots in, one hidden vector per slot out."""
 
-    def __init__(self, config: CompactEncoderConfig, layout: SlotLayout, *, vocabulary_size: int, pad_id: int) -> None:
+    def __init__(
+        self,
+        config: CompactEncoderConfig,
+        layout: SlotLayout,
+        *,
+        vocabulary_size: int,
+        pad_id: int,
+        numbers: NumberFeatures,
+    ) -> None:
         super().__init__()
         size = config.hidden_size
         self.embedder = SlotEmbedder(
-            layout, vocabulary_size=vocabulary_size, pad_id=pad_id, embedding_size=48, hidden_size=2 * size, size=size
+            layout,
+            vocabulary_size=vocabulary_size,
+            pad_id=pad_id,
+            embedding_size=48,
+            hidden_size=2 * size,
+            size=size,
+            numbers=numbers,
         )
         layer = nn.TransformerEncoderLayer(
             size, config.heads, 3 * size, dropout=0.0, activation="gelu", batch_first=True, norm_first=True

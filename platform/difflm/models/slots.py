@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from difflm.models.number_features import BINS, NumberFeatures
 from difflm.records.tokenization import GridLayout
 
 
@@ -58,12 +59,23 @@ class SlotLayout:
 
 
 class SlotEmbedder(nn.Module):
-    """Value tokens to one vector per slot: token embeddings side by side, then a two-layer MLP shared by all slots."""
+    """Value tokens to one vector per slot: token embeddings side by side, then a two-layer MLP shared by all slots.
+
+    With `numbers`, the MLP also reads where a number stands among the training values.
+    """
 
     cells_SC: Tensor
 
     def __init__(
-        self, layout: SlotLayout, *, vocabulary_size: int, pad_id: int, embedding_size: int, hidden_size: int, size: int
+        self,
+        layout: SlotLayout,
+        *,
+        vocabulary_size: int,
+        pad_id: int,
+        embedding_size: int,
+        hidden_size: int,
+        size: int,
+        numbers: NumberFeatures | None = None,
     ) -> None:
         super().__init__()
         cells_SC = layout.cells_SC()
@@ -73,6 +85,8 @@ class SlotEmbedder(nn.Module):
         self.slots = nn.Parameter(torch.randn(layout.count, hidden_size) * 0.5)
         self.inner = nn.Linear(cells_SC.shape[1] * embedding_size, hidden_size)
         self.outer = nn.Linear(hidden_size, size)
+        self.numbers = numbers
+        self.from_numbers = nn.Linear(BINS, hidden_size, bias=False) if numbers is not None else None
 
     def forward(self, grid_BG: Tensor) -> Tensor:
         """Vectors of shape (B, S, D) from value token ids of shape (B, G)."""
@@ -80,5 +94,7 @@ class SlotEmbedder(nn.Module):
         cells_BSC = padded[:, self.cells_SC]
         embedded = self.tokens(cells_BSC).flatten(2)
         hidden: Tensor = self.inner(embedded) + self.slots
+        if self.numbers is not None and self.from_numbers is not None:
+            hidden = hidden + self.from_numbers(self.numbers(grid_BG))
         out: Tensor = self.outer(nn.functional.gelu(hidden))
         return out

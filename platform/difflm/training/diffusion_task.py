@@ -40,7 +40,7 @@ class DiffusionPriorConfig(Config):
     kind: Literal["diffusion"] = "diffusion"
     width: int = Field(default=512, ge=8)
     blocks: int = Field(default=4, ge=1)
-    steps: int = Field(default=8000, ge=1)
+    steps: int = Field(default=12000, ge=1)
     batch_size: int = Field(default=512, ge=1)
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     validation_share: float = Field(
