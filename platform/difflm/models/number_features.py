@@ -40,7 +40,8 @@ def spelled_values(grid_NG: Tensor, layout: GridLayout, digit_V: Tensor, minus_i
         for token_N in cells_NW.unbind(dim=1):
             digit_N = digit_V[token_N]
             value_N = torch.where(digit_N >= 0, value_N * 10 + digit_N, value_N)
-        values.append(torch.where((cells_NW == minus_id).any(dim=1), -value_N, value_N))
+        # Only in front is it a sign: dates and exponents have others behind.
+        values.append(torch.where(cells_NW[:, 0] == minus_id, -value_N, value_N))
     return torch.stack(values, dim=1)
 
 

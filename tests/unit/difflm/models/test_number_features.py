@@ -34,3 +34,8 @@ def test_knots_are_distinct_quantiles_of_numeric_fields_only() -> None:
     assert knots[0][-1] == 999.0
     assert len(knots[0]) == BINS + 1
     assert fit_knots(values, [True, True])[1] == (0.0,)
+
+
+def test_a_minus_behind_the_first_place_is_no_sign() -> None:
+    grid = torch.tensor([[2, OTHER, MINUS, 7], [MINUS, 2, OTHER, 7]])  # 2e-7 and -2e7
+    assert spelled_values(grid, GridLayout(widths=(4,)), DIGIT_V, MINUS).tolist() == [[27.0], [-27.0]]
