@@ -108,7 +108,7 @@ def build_autoencoder(
     decoder, parts = load_decoder(decoder_directory, schema, dtype=dtype)
     encoder, head = build_encoder(shape.encoder, parts)
     injector = build_injector(
-        shape.injector, shape.encoder, parts.slots, width=decoder.width, scale=decoder.embedding_scale
+        shape.injector, shape.encoder, parts.slots, width=decoder.width, scale=parts.prompt_scale(decoder)
     )
     module = Autoencoder(encoder=encoder, head=head, injector=injector, decoder=decoder)
     module.check_room(parts.longest, remedy="lower injector.soft_tokens")

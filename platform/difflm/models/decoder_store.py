@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from difflm.errors import ModelError
-from difflm.models.compact import ATTENTION, CompactDecoderConfig, build_compact_llama
+from difflm.models.compact import ATTENTION, EMBEDDING_STD, CompactDecoderConfig, build_compact_llama
 from difflm.models.compact_tokenizer import fit_compact_tokenizer
 from difflm.models.decoder import FrozenDecoder, PretrainedDecoderConfig, load_causal_lm
 from difflm.models.number_features import NumberFeatures, fit_knots, number_tokens, spelled_values
@@ -43,6 +43,10 @@ class DecoderParts:
     slots: SlotLayout
     longest: int
     facts: dict[str, Any]
+
+    def prompt_scale(self, decoder: FrozenDecoder) -> float:
+        """The scale of soft tokens: what a compact decoder was fitted to read, else that of the token embeddings."""
+        return EMBEDDING_STD if self.facts["config"]["kind"] == "compact" else decoder.embedding_scale
 
     def number_features(self) -> NumberFeatures:
         """The encoding of numbers over the bins of the training split."""

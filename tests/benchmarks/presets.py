@@ -1,0 +1,98 @@
+"""Run presets one after the other and record what they reached, with command, commit and hardware.
+
+    python tests/benchmarks/presets.py adult magic            # into runs/, records in tests/benchmarks/results/
+    python tests/benchmarks/presets.py adult --runs /tmp/runs  # elsewhere; what is there is reused
+
+A record holds the scores with their baselines, seconds and peak memory of every stage, and Ray's overhead. Timings of a
+run that reused stages are those of the runs that made them.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(
+    presets: Annotated[list[str], typer.Argument(help="names of presets")],
+    runs: Annotated[Path, typer.Option(help="folder of the runs")] = Path("runs"),
+    set_: Annotated[list[str] | None, typer.Option("--set", help="overrides, as of difflm run")] = None,
+) -> None:
+    """Run each preset and write tests/benchmarks/results/PRESET.json."""
+    for preset in presets:
+        arguments = [preset, "--runs", str(runs)]
+        for override in set_ or []:
+            arguments += ["--set", override]
+        subprocess.run([sys.executable, "-m", "difflm_jobs", "run", *arguments], check=True)
+        shown = " ".join(["difflm run", preset, *(f"--set {override}" for override in set_ or [])])
+        record = {"command": shown, **provenance(), **measured(runs / preset)}
+        RESULTS.mkdir(exist_ok=True)
+        path = RESULTS / f"{preset}.json"
+        path.write_text(json.dumps(record, indent=2) + "\n")
+        print(f"{preset}: {path}")
+
+
+def provenance() -> dict[str, Any]:
+    """When, what and where."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": commit,
+        "hardware": f"{processor()}, {len(os.sched_getaffinity(0))} processors, {memory_gib():.0f} GiB",
+        "python": platform.python_version(),
+    }
+
+
+def processor() -> str:
+    """The processor's name."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def memory_gib() -> float:
+    """The machine's memory in GiB."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def measured(experiment: Path) -> dict[str, Any]:
+    """Scores and costs of an experiment's newest artifacts."""
+    lines = [json.loads(line) for line in (experiment / "runs.jsonl").read_text().splitlines()]
+    newest = {stage["stage"]: stage["artifact"] for stage in lines[-1]["stages"]}
+    stages: dict[str, Any] = {}
+    for line in lines:
+        for stage in line["stages"]:
+            if stage["status"] == "ran" and newest.get(stage["stage"]) == stage["artifact"]:
+                stages[stage["stage"]] = {
+                    "seconds": round(stage["seconds"], 1),
+                    "compute_seconds": round(stage["compute_seconds"], 1),
+                    "peak_rss_mib": {name: round(peak) for name, peak in stage["peak_rss_mib"].items()},
+                }
+    report = json.loads((experiment / "artifacts" / newest["evaluate"] / "report.json").read_text())
+    scores = [
+        {key: score[key] for key in ("name", "value", "unit", "standard_error", "baseline", "baseline_label", "undefined_because")}
+        for evaluation in report["evaluations"]
+        for score in evaluation["scores"]
+    ]
+    wall = sum(stage["seconds"] for stage in stages.values())
+    compute = sum(stage["compute_seconds"] for stage in stages.values())
+    return {
+        "rows": report["rows"],
+        "scores": scores,
+        "stages": stages,
+        "stage_seconds": round(wall, 1),
+        "wall_over_compute": round(wall / compute, 3) if compute else None,
+    }
+
+
+if __name__ == "__main__":
+    typer.run(main)
