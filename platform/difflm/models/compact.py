@@ -11,17 +11,19 @@ one vector per slot is what the injector will write later, so the frozen decoder
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from difflm.config import Config
 from difflm.models.injector import EmbeddingScale
 from difflm.models.likelihood import causal_nll
 from difflm.models.slots import SlotEmbedder, SlotLayout
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
 
 
 class CompactDecoderConfig(Config):
@@ -82,6 +84,8 @@ def build_compact_llama(
     config: CompactDecoderConfig, *, vocabulary_size: int, bos_id: int, pad_id: int, longest: int
 ) -> LlamaForCausalLM:
     """A Llama of the compact size with room for `longest` positions."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     model = LlamaForCausalLM(
         LlamaConfig(  # type: ignore[call-arg]
             vocab_size=vocabulary_size,

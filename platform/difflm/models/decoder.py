@@ -10,18 +10,20 @@ can see the padding behind it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from difflm.config import Config
 from difflm.errors import ModelError
 from difflm.models.compact import CompactDecoderConfig
 from difflm.models.injector import Prompt
 from difflm.models.likelihood import causal_nll, freeze
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class PretrainedDecoderConfig(Config):
@@ -86,6 +88,8 @@ def load_causal_lm(
     model: str | Path, *, revision: str | None = None, dtype: torch.dtype = torch.float32
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model and tokenizer from a hub id or a local directory. Raises ModelError naming the path and what is missing."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     path = Path(model)
     if path.is_absolute() or str(model).startswith("."):
         _check_directory(path)

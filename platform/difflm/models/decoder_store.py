@@ -12,13 +12,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from difflm.errors import ModelError
 from difflm.models.compact import ATTENTION, EMBEDDING_STD, CompactDecoderConfig, build_compact_llama
@@ -30,6 +29,9 @@ from difflm.records.fields import BooleanField, CategoricalField, ConstantField
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.record_schema import RecordSchema
 from difflm.records.tokenization import CHARACTER_KINDS, GridLayout, RecordTokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FORMAT_VERSION = 1
 SPARE_TOKENS = 16  # room for values a little longer than training's longest
@@ -108,6 +110,8 @@ def _fit(
 
 def read_parts(directory: Path, schema: RecordSchema) -> DecoderParts:
     """Tokenizer and layout of a decoder's directory. Raises ModelError naming the file."""
+    from transformers import AutoTokenizer
+
     path = directory / "decoder.json"
     try:
         facts = json.loads(path.read_text())
@@ -154,6 +158,8 @@ def load_decoder(
     directory: Path, schema: RecordSchema, *, dtype: torch.dtype | None = None
 ) -> tuple[FrozenDecoder, DecoderParts]:
     """The frozen decoder and its tokenizer. A pretrained one is checked against the hash it was trained with."""
+    from transformers import AutoModelForCausalLM
+
     parts = read_parts(directory, schema)
     if parts.facts["config"]["kind"] == "compact":
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(

@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer
 
 from difflm.errors import ModelError
 from difflm.models.encoder import CompactEncoderConfig, PretrainedEncoderConfig
@@ -41,6 +40,8 @@ class _PretrainedInputs:
     """Token ids by the encoder's own tokenizer, padded per batch."""
 
     def __init__(self, config: PretrainedEncoderConfig, texts: Sequence[str], device: torch.device | str) -> None:
+        from transformers import AutoConfig, AutoTokenizer
+
         try:
             tokenizer = AutoTokenizer.from_pretrained(config.model, revision=config.revision)
             model: Any = AutoConfig.from_pretrained(config.model, revision=config.revision)

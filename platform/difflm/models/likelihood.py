@@ -5,9 +5,13 @@ Shape legend: B records, K soft tokens, T text tokens, D embedding width, V voca
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def causal_nll(model: nn.Module, prompt_BKD: Tensor, ids_BT: Tensor, lengths_B: Tensor, *, bos_id: int) -> Tensor:

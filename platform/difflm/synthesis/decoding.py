@@ -17,7 +17,6 @@ from torch import Tensor
 from difflm.models.decoder import FrozenDecoder
 from difflm.models.injector import Prompt
 from difflm.synthesis.automaton import Automaton
-from difflm.synthesis.cache import preallocated_cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +32,8 @@ def decode_batch(
     decoder: FrozenDecoder, prompt: Prompt, automaton: Automaton, uniforms_BT: Tensor, *, temperature: float
 ) -> Decoded:
     """Draw one record per prompt, at most T tokens each; every token is one that the automaton allows."""
+    from difflm.synthesis.cache import preallocated_cache
+
     walk = Walk.begin(automaton, prompt.embeds_BKD.shape[0], prompt.embeds_BKD.device)
     model = decoder.model
     embed = model.get_input_embeddings()
