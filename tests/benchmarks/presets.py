@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
+SCORE_KEYS = ("name", "value", "unit", "standard_error", "baseline", "baseline_label", "undefined_because")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -42,10 +43,10 @@ def main(
 
 def provenance() -> dict[str, Any]:
     """When, what and where."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": commit,
+        "commit": commit.stdout.strip(),
         "hardware": f"{processor()}, {len(os.sched_getaffinity(0))} processors, {memory_gib():.0f} GiB",
         "python": platform.python_version(),
     }
@@ -79,7 +80,7 @@ def measured(experiment: Path) -> dict[str, Any]:
                 }
     report = json.loads((experiment / "artifacts" / newest["evaluate"] / "report.json").read_text())
     scores = [
-        {key: score[key] for key in ("name", "value", "unit", "standard_error", "baseline", "baseline_label", "undefined_because")}
+        {key: score[key] for key in SCORE_KEYS}
         for evaluation in report["evaluations"]
         for score in evaluation["scores"]
     ]

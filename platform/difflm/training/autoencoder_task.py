@@ -35,7 +35,8 @@ class AutoencoderConfig(Config):
     encoder: EncoderConfig = CompactEncoderConfig()
     injector: InjectorConfig = SoftPromptConfig()
     beta: BetaConfig = AdaptiveBeta(start=0.01, minimum=0.001, minimum_improvement=0.01)
-    steps: int = Field(default=1200, ge=1)
+    steps: int = Field(default=1200, ge=1, description="most optimizer steps")
+    epochs: float = Field(default=60.0, gt=0, description="most passes over the rows (but 300 steps)")
     batch_size: int = Field(default=128, ge=1)
     early_stopping_interval: int = Field(
         default=10, ge=1, description="evaluations without improvement that end the training"
@@ -75,7 +76,7 @@ class AutoencoderTask:
         return self._module
 
     def steps(self) -> int:
-        return self.config.steps
+        return self.order.steps(most=self.config.steps, epochs=self.config.epochs, floor=300)
 
     def batch(self, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
         rows_B = self.order.rows(step, micro, rank, world_size)

@@ -34,7 +34,8 @@ NOISE_LEVELS = (0.0, 0.2, 0.5)
 class DecoderFitConfig(Config):
     """How the compact decoder is fitted."""
 
-    steps: int = Field(default=600, ge=1)
+    steps: int = Field(default=600, ge=1, description="most optimizer steps")
+    epochs: float = Field(default=40.0, gt=0, description="most passes over the rows (but 200 steps)")
     batch_size: int = Field(default=128, ge=1)
     clean_share: float = Field(default=0.3, ge=0, le=1, description="share of the steps with complete, clean prefixes")
     copied_below: float = Field(
@@ -92,7 +93,7 @@ class DecoderTask:
         return self._module
 
     def steps(self) -> int:
-        return self.config.steps
+        return self.order.steps(most=self.config.steps, epochs=self.config.epochs, floor=200)
 
     def batch(self, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
         batch = self.train.at(self.order.rows(step, micro, rank, world_size))
@@ -101,7 +102,7 @@ class DecoderTask:
 
     def _prefix(self, count: int, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         slots, device = self.parts.slots.count, self.train.lengths_N.device
-        if step < self.config.clean_share * self.config.steps or self.copied_at is None:
+        if step < self.config.clean_share * self.steps() or self.copied_at is None:
             keep_BS, noise_B = torch.ones(count, slots, dtype=torch.bool), torch.zeros(count)
         else:
             kind_B1 = torch.randint(0, 3, (count, 1), generator=generator)
@@ -125,7 +126,7 @@ class DecoderTask:
         if self.copied_at is None and copied < self.config.copied_below:
             self.copied_at = step
             note += "; copying is there"
-        if step >= self.config.steps and self.copied_at is None:
+        if step >= self.steps() and self.copied_at is None:
             raise TrainingError(
                 f"after {step} steps the decoder does not copy from its prefix: {note} (ratio {copied:.2f}, needs < "
                 f"{self.config.copied_below}), so nothing could steer it; raise decoder_fit.steps"

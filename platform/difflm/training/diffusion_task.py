@@ -40,7 +40,8 @@ class DiffusionPriorConfig(Config):
     kind: Literal["diffusion"] = "diffusion"
     width: int = Field(default=512, ge=8)
     blocks: int = Field(default=4, ge=1)
-    steps: int = Field(default=12000, ge=1)
+    steps: int = Field(default=12000, ge=1, description="most optimizer steps")
+    epochs: float = Field(default=1000.0, gt=0, description="most passes over the latents (but 1,000 steps)")
     batch_size: int = Field(default=512, ge=1)
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     validation_share: float = Field(
@@ -138,7 +139,7 @@ class DiffusionTask:
         return self._module
 
     def steps(self) -> int:
-        return self.config.steps
+        return self.order.steps(most=self.config.steps, epochs=self.config.epochs, floor=1000)
 
     def batch(self, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
         rows_B = self.order.rows(step, micro, rank, world_size)

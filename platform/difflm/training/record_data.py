@@ -5,6 +5,7 @@ Shape legend: B batch, T tokens, G grid cells.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,10 @@ class RowOrder:
     batch_size: int
     seed: int
     _orders: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+
+    def steps(self, *, most: int, epochs: float, floor: int) -> int:
+        """Optimizer steps: `most`, but no more than `epochs` passes over the rows, and of these at least `floor`."""
+        return min(most, max(floor, math.ceil(epochs * self.count / self.batch_size)))
 
     def rows(self, step: int, micro: int, rank: int, world_size: int) -> Tensor:
         """Row indices of shape (B,): a pure function of the arguments and the seed."""

@@ -48,3 +48,11 @@ def test_ranks_share_the_rows_without_overlap() -> None:
     found = sorted(int(batch["grid_BG"][0, 0]) for share in shares for _, batch in share)
     assert found == [0, 2, 4, 6]
     assert len(next(iter(_batches().share(0, 1, batch_size=10, most=3)))[1]["lengths_B"]) == 3
+
+
+def test_small_tables_take_fewer_steps_but_not_too_few() -> None:
+    large, small = RowOrder(count=30_000, batch_size=128, seed=0), RowOrder(count=256, batch_size=128, seed=0)
+    assert large.steps(most=600, epochs=40, floor=200) == 600
+    assert small.steps(most=600, epochs=150, floor=200) == 300
+    assert small.steps(most=600, epochs=10, floor=200) == 200
+    assert small.steps(most=50, epochs=10, floor=200) == 50
