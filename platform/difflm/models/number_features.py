@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from difflm.records.tokenization import GridLayout, RecordTokenizer
 
 BINS = 32
+ROWS_PER_BIN = 10
 Knots = tuple[tuple[float, ...], ...]
 """Per field, increasing bin edges in spelled units; empty for a field that is no number."""
 
@@ -46,8 +47,12 @@ def spelled_values(grid_NG: Tensor, layout: GridLayout, digit_V: Tensor, minus_i
 
 
 def fit_knots(values_NF: Tensor, numeric: Sequence[bool]) -> Knots:
-    """Distinct quantiles of each numeric field's spelled values."""
-    ranks = torch.linspace(0, 1, BINS + 1, dtype=torch.float64)
+    """Distinct quantiles of each numeric field's spelled values.
+
+    They go into the bundle, so a bin spans at least ROWS_PER_BIN training rows: edges say little about single rows.
+    """
+    bins = min(BINS, max(1, len(values_NF) // ROWS_PER_BIN))
+    ranks = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
     rows = values_NF[: 10**6]
     return tuple(
         tuple(torch.unique(torch.quantile(rows[:, f], ranks)).tolist()) if wanted else ()

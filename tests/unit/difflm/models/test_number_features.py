@@ -36,6 +36,12 @@ def test_knots_are_distinct_quantiles_of_numeric_fields_only() -> None:
     assert fit_knots(values, [True, True])[1] == (0.0,)
 
 
+def test_few_rows_give_few_knots() -> None:
+    rows = torch.arange(30, dtype=torch.float64)[:, None]
+    assert len(fit_knots(rows, [True])[0]) == 3 + 1
+    assert len(fit_knots(rows[:5], [True])[0]) == 1 + 1
+
+
 def test_a_minus_behind_the_first_place_is_no_sign() -> None:
     grid = torch.tensor([[2, OTHER, MINUS, 7], [MINUS, 2, OTHER, 7]])  # 2e-7 and -2e7
     assert spelled_values(grid, GridLayout(widths=(4,)), DIGIT_V, MINUS).tolist() == [[27.0], [-27.0]]
