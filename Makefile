@@ -49,4 +49,5 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	@echo "==> measuring; this takes hours, see tests/benchmarks/README.md"
-	@$(BIN)/python -m pytest tests/benchmarks -o addopts="--import-mode=importlib -s"
+	@$(BIN)/python tests/benchmarks/presets.py demo adult beijing default magic shoppers
+	@$(BIN)/python tests/benchmarks/noise_floor.py > tests/benchmarks/results/noise_floor.json
