@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from difflm.records.record_schema import read_schema
 from difflm.telemetry import JSON
 from difflm_jobs.mapping import deliver_shards, run_shards
-from difflm_jobs.prepare import read_schema
 from difflm_jobs.stage import StageContext, StageOutcome
 
 if TYPE_CHECKING:

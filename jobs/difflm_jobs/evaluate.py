@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from difflm.artifacts import Artifact
 from difflm.config import apply_overrides, validate
 from difflm.errors import DataError
+from difflm.records.record_schema import read_schema
 from difflm.telemetry import JSON, read_events
-from difflm_jobs.prepare import SPLITS, read_schema
+from difflm_jobs.prepare import SPLITS
 from difflm_jobs.stage import StageContext, StageOutcome
 from difflm_jobs.summary import HEADLINES
 from difflm_jobs.training import EVENTS

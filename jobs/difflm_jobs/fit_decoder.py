@@ -44,7 +44,7 @@ class FitDecoder:
 
     def run(self, context: StageContext) -> StageOutcome:
         from difflm.models.decoder_store import read_parts, read_tensors, write_compact_model
-        from difflm.training.record_data import read_schema
+        from difflm.records.record_schema import read_schema
         from difflm.training.task import TaskSpec
 
         prepared, described = context.input("prepare"), context.work / "described"
@@ -71,7 +71,8 @@ class FitDecoder:
         """The tokenizer and the layout of the training split's values."""
         from difflm.models.decoder_store import write_tokenizer
         from difflm.records.json_codec import JsonRecordCodec
-        from difflm.training.record_data import read_schema, read_split
+        from difflm.records.record_schema import read_schema
+        from difflm.training.record_data import read_split
 
         schema = read_schema(prepared)
         literals = JsonRecordCodec(schema).value_literals(read_split(prepared, "train", schema))

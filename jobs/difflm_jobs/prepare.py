@@ -93,12 +93,6 @@ def describe(source: FileSource | PackagedSource) -> str:
     return source.path if isinstance(source, FileSource) else f"{source.package}/{source.resource}"
 
 
-def read_schema(folder: Path) -> RecordSchema:
-    """The schema in a prepared table's folder."""
-    path = folder / "schema.json"
-    return RecordSchema.from_json(path.read_bytes(), source=str(path))
-
-
 def _write(splits: Splits, schema: RecordSchema, notices: list[Notice], rows_read: int, folder: Path) -> None:
     import pyarrow.parquet as pq
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from difflm.artifacts import write_json_atomic
 from difflm.errors import SynthesisError
+from difflm.records.record_schema import read_schema
 from difflm.seeding import derive_seed
 from difflm.telemetry import JSON
 from difflm_jobs.evaluate import ACCOUNT, SHARDS
 from difflm_jobs.export import export
 from difflm_jobs.mapping import Mapped, deliver_shards, run_shards
-from difflm_jobs.prepare import read_schema
 from difflm_jobs.stage import StageContext, StageOutcome
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
 """The record schema: the fields of a table in column order, its target, and its file format."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -72,3 +73,9 @@ class RecordSchema(BaseModel):
             first = error.errors(include_url=False)[0]
             place = ".".join(str(part) for part in first["loc"])
             raise SchemaError(f"{source}: {place}: {first['msg']}; write it again from the training split") from error
+
+
+def read_schema(folder: Path) -> RecordSchema:
+    """The schema.json of a folder: prepared data or a bundle. SchemaError for another version or a damaged file."""
+    path = folder / "schema.json"
+    return RecordSchema.from_json(path.read_bytes(), source=str(path))

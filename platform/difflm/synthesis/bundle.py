@@ -23,7 +23,7 @@ from difflm.errors import BundleError, ModelError, SchemaError
 from difflm.models.autoencoder import Autoencoder, AutoencoderShape, build_autoencoder
 from difflm.models.decoder_store import DecoderParts, read_tensors
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.record_schema import RecordSchema
+from difflm.records.record_schema import RecordSchema, read_schema
 
 FORMAT_VERSION = 1
 _FILES = (
@@ -87,7 +87,7 @@ def load_bundle(
     facts = read_facts(directory)
     _check_files(directory)
     try:
-        schema = RecordSchema.from_json((directory / "schema.json").read_bytes(), source=str(directory / "schema.json"))
+        schema = read_schema(directory)
         shape = AutoencoderShape.model_validate(facts.get("autoencoder"))
     except SchemaError as error:
         raise BundleError(str(error)) from error

@@ -14,7 +14,7 @@ from difflm.artifacts import ShardFolder
 from difflm.models.autoencoder import AutoencoderShape, build_autoencoder
 from difflm.models.encoder_inputs import encoder_inputs
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.record_schema import RecordSchema
+from difflm.records.record_schema import read_schema
 from difflm.synthesis.bundle import load_bundle, load_trainable
 from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
 from difflm.telemetry import JSON
@@ -44,9 +44,7 @@ class EncodeWorker:
     def __init__(self, args: dict[str, Any]) -> None:
         prepared, trained = Path(args["prepare"]), Path(args["train-autoencoder"])
         self.folder = ShardFolder(Path(args["output"]))
-        self.schema = RecordSchema.from_json(
-            (prepared / "schema.json").read_bytes(), source=str(prepared / "schema.json")
-        )
+        self.schema = read_schema(prepared)
         self.table = pq.read_table(prepared / "train.parquet", memory_map=True)
         self.shape = AutoencoderShape.model_validate_json((trained / "autoencoder.json").read_text())
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from difflm.artifacts.atomic import write_bytes_atomic
 from difflm.errors import SynthesisError
+from difflm.synthesis.workers import IndexRange
 from difflm.telemetry import JSON
 from difflm.testing.processes import wait_until
 
 HOLD_DEADLINE_S = 120.0
-
-
-class ShardLike(Protocol):
-    """A named range of indices."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def start(self) -> int: ...
-
-    @property
-    def stop(self) -> int: ...
 
 
 class ToyShardWorker:
@@ -38,7 +26,7 @@ class ToyShardWorker:
         self._args = args
         self._folder = Path(args["folder"])
 
-    def run(self, shard: ShardLike) -> dict[str, JSON]:
+    def run(self, shard: IndexRange) -> dict[str, JSON]:
         if shard.id == self._args.get("hold") and not (self._folder / "go").exists():
             write_bytes_atomic(self._folder / "held.pid", str(os.getpid()).encode())
             wait_until((self._folder / "go").exists, what="the file go", timeout_s=HOLD_DEADLINE_S)

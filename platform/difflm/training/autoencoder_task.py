@@ -20,9 +20,10 @@ from difflm.models.encoder import CompactEncoderConfig, EncoderConfig
 from difflm.models.encoder_inputs import EncoderInputs, encoder_inputs
 from difflm.models.injector import InjectorConfig, SoftPromptConfig
 from difflm.models.kl_schedule import AdaptiveBeta, BetaConfig, BetaSchedule
+from difflm.records.record_schema import read_schema
 from difflm.telemetry import JSON
 from difflm.training.loop import LoopConfig
-from difflm.training.record_data import RowOrder, TokenBatches, read_schema, read_split, tokenize
+from difflm.training.record_data import RowOrder, TokenBatches, read_split, tokenize
 from difflm.training.task import TaskSpec, Verdict
 
 

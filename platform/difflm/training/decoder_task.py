@@ -22,10 +22,11 @@ from difflm.config import Config
 from difflm.errors import TrainingError
 from difflm.models.compact import CompactDecoderConfig, CompactDecoderFit
 from difflm.models.decoder_store import DecoderParts, read_parts
+from difflm.records.record_schema import read_schema
 from difflm.seeding import torch_generator
 from difflm.telemetry import JSON
 from difflm.training.loop import LoopConfig
-from difflm.training.record_data import RowOrder, TokenBatches, read_schema, read_split, tokenize
+from difflm.training.record_data import RowOrder, TokenBatches, read_split, tokenize
 from difflm.training.task import TaskSpec, Verdict
 
 NOISE_LEVELS = (0.0, 0.2, 0.5)

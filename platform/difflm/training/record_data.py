@@ -25,12 +25,6 @@ from difflm.seeding import torch_generator
 Split = Literal["train", "validation", "test"]
 
 
-def read_schema(prepared: Path) -> RecordSchema:
-    """The schema of a prepared data set."""
-    path = prepared / "schema.json"
-    return RecordSchema.from_json(path.read_bytes(), source=str(path))
-
-
 def read_split(prepared: Path, split: Split, schema: RecordSchema) -> pa.Table:
     """A split fitted into the schema: values that training never saw become the nearest it did see."""
     return JsonRecordCodec(schema).normalize_table(pq.read_table(prepared / f"{split}.parquet")).table

@@ -10,9 +10,10 @@ from rich.console import Console
 from difflm.artifacts import Artifact, ArtifactStore
 from difflm.errors import DataError
 from difflm.records.inference import SchemaConfig
+from difflm.records.record_schema import read_schema
 from difflm_jobs.data import DataConfig
 from difflm_jobs.pipeline import execute, resolve
-from difflm_jobs.prepare import Prepare, read_schema
+from difflm_jobs.prepare import Prepare
 from difflm_jobs.progress import LineReporter
 from difflm_jobs.sources import FileSource
 
