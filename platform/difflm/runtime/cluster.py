@@ -33,6 +33,7 @@ _DEFAULTS = {
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # else Ray prints its own lines between ours, also when nothing is wrong
 }
 
 
