@@ -77,7 +77,7 @@ class CompactDecoderFit(nn.Module):
 
 
 EMBEDDING_STD = 0.05
-ATTENTION = "eager"  # on CPUs and a few dozen tokens, the fused kernel's backward pass takes a third of a step
+EAGER_POSITIONS = 256
 
 
 def build_compact_llama(
@@ -87,7 +87,7 @@ def build_compact_llama(
     from transformers import LlamaConfig, LlamaForCausalLM
 
     model = LlamaForCausalLM(
-        LlamaConfig(  # type: ignore[call-arg]
+        LlamaConfig(
             vocab_size=vocabulary_size,
             hidden_size=config.hidden_size,
             intermediate_size=config.intermediate_size,
@@ -100,8 +100,16 @@ def build_compact_llama(
             bos_token_id=bos_id,
             eos_token_id=None,
             pad_token_id=pad_id,
-            attn_implementation=ATTENTION,
         )
     )
-    model.set_attn_implementation(ATTENTION)
+    model.set_attn_implementation(attention(longest))
     return model
+
+
+def attention(positions: int) -> str:
+    """The attention for records of so many positions.
+
+    On CPUs and a few dozen tokens the fused kernel's backward pass takes a third of a training step, so short records
+    attend eagerly; eager attention needs memory with the square of the positions.
+    """
+    return "eager" if positions <= EAGER_POSITIONS else "sdpa"

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from difflm.errors import ModelError
-from difflm.models.compact import ATTENTION, EMBEDDING_STD, CompactDecoderConfig, build_compact_llama
+from difflm.models.compact import EMBEDDING_STD, CompactDecoderConfig, attention, build_compact_llama
 from difflm.models.compact_tokenizer import fit_compact_tokenizer
 from difflm.models.decoder import FrozenDecoder, PretrainedDecoderConfig, load_causal_lm
 from difflm.models.number_features import NumberFeatures, fit_knots, number_tokens, spelled_values
@@ -45,6 +45,11 @@ class DecoderParts:
     slots: SlotLayout
     longest: int
     facts: dict[str, Any]
+
+    @property
+    def positions(self) -> int:
+        """Positions of the longest record behind a prompt of one soft token per slot and BOS."""
+        return self.longest + self.slots.count + 1
 
     def prompt_scale(self, decoder: FrozenDecoder) -> float:
         """The scale of soft tokens: what a compact decoder was fitted to read, else that of the token embeddings."""
@@ -141,7 +146,7 @@ def write_compact_model(directory: Path, parts: DecoderParts, tensors: dict[str,
         vocabulary_size=len(parts.tokenizer.tokenizer),
         bos_id=parts.tokenizer.bos_id,
         pad_id=parts.tokenizer.pad_id,
-        longest=parts.longest + parts.slots.count + 1,
+        longest=parts.positions,
     )
     state = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
     missing, unexpected = model.load_state_dict(state, strict=False)
@@ -163,7 +168,7 @@ def load_decoder(
     parts = read_parts(directory, schema)
     if parts.facts["config"]["kind"] == "compact":
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            directory / "model", dtype=dtype or torch.float32, attn_implementation=ATTENTION
+            directory / "model", dtype=dtype or torch.float32, attn_implementation=attention(parts.positions)
         )
     else:
         config = PretrainedDecoderConfig.model_validate(parts.facts["config"])

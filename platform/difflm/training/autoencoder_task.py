@@ -39,6 +39,7 @@ class AutoencoderConfig(Config):
     steps: int = Field(default=1200, ge=1, description="most optimizer steps")
     epochs: float = Field(default=60.0, gt=0, description="most passes over the rows (but 300 steps)")
     batch_size: int = Field(default=128, ge=1)
+    tokens_per_batch: int = Field(default=16384, ge=1, description="most tokens of a micro-batch: long records")
     early_stopping_interval: int = Field(
         default=10, ge=1, description="evaluations without improvement that end the training"
     )
@@ -68,7 +69,8 @@ class AutoencoderTask:
         self.config, self._module, self.seed = config, module, seed
         self.train, self.train_inputs = train
         self.validation, self.validation_inputs = validation
-        self.order = RowOrder(count=len(self.train), batch_size=min(config.batch_size, len(self.train)), seed=seed)
+        per_batch = self.train.rows_per_batch(most=config.batch_size, tokens=config.tokens_per_batch)
+        self.order = RowOrder(count=len(self.train), batch_size=per_batch, seed=seed)
         self.schedule = BetaSchedule(config.beta)
         self.best_nats, self.stale, self.last = math.inf, 0, dict[str, float]()
 
@@ -90,7 +92,7 @@ class AutoencoderTask:
 
     def validation_batches(self, rank: int, world_size: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
         rows = torch.arange(rank, min(len(self.validation), self.config.validation_records), world_size)
-        for part in rows.split(256):  # type: ignore[no-untyped-call]
+        for part in rows.split(self.order.batch_size):  # type: ignore[no-untyped-call]
             if len(part):
                 yield len(part), self._batch(self.validation, self.validation_inputs, part, 1.0)
 

@@ -38,6 +38,7 @@ class DecoderFitConfig(Config):
     steps: int = Field(default=600, ge=1, description="most optimizer steps")
     epochs: float = Field(default=40.0, gt=0, description="most passes over the rows (but 200 steps)")
     batch_size: int = Field(default=128, ge=1)
+    tokens_per_batch: int = Field(default=16384, ge=1, description="most tokens of a micro-batch: long records")
     clean_share: float = Field(default=0.3, ge=0, le=1, description="share of the steps with complete, clean prefixes")
     copied_below: float = Field(
         default=0.3, gt=0, lt=1, description="nats with the full prefix over nats without that counts as copying"
@@ -73,7 +74,8 @@ class DecoderTask:
         self, config: DecoderFitConfig, parts: DecoderParts, train: TokenBatches, validation: TokenBatches, *, seed: int
     ) -> None:
         self.config, self.parts, self.train, self.validation, self.seed = config, parts, train, validation, seed
-        self.order = RowOrder(count=len(train), batch_size=min(config.batch_size, len(train)), seed=seed)
+        rows = train.rows_per_batch(most=config.batch_size, tokens=config.tokens_per_batch)
+        self.order = RowOrder(count=len(train), batch_size=rows, seed=seed)
         torch.manual_seed(seed)
         decoder = CompactDecoderConfig.model_validate(parts.facts["config"])
         tokenizer = parts.tokenizer
@@ -115,7 +117,7 @@ class DecoderTask:
 
     def validation_batches(self, rank: int, world_size: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
         for count, batch in self.validation.share(
-            rank, world_size, batch_size=256, most=self.config.validation_records
+            rank, world_size, batch_size=self.order.batch_size, most=self.config.validation_records
         ):
             keep_BS = torch.ones(count, self.parts.slots.count, dtype=torch.bool, device=batch["lengths_B"].device)
             yield count, batch | {"keep_BS": keep_BS, "noise_B": torch.zeros(count, device=batch["lengths_B"].device)}

@@ -85,6 +85,10 @@ class TokenBatches:
     def __len__(self) -> int:
         return int(self.lengths_N.shape[0])
 
+    def rows_per_batch(self, *, most: int, tokens: int) -> int:
+        """Rows of a micro-batch: `most`, what `tokens` of the longest record allow, and no more than there are."""
+        return min(most, max(1, tokens // int(self.ids_NT.shape[1])), len(self))
+
     def at(self, rows_B: Tensor) -> dict[str, Tensor]:
         """`ids_BT` cut to the longest of the batch, `lengths_B` and `grid_BG`."""
         rows_B = rows_B.to(self.lengths_N.device)

@@ -56,3 +56,15 @@ def test_small_tables_take_fewer_steps_but_not_too_few() -> None:
     assert small.steps(most=600, epochs=150, floor=200) == 300
     assert small.steps(most=600, epochs=10, floor=200) == 200
     assert small.steps(most=50, epochs=10, floor=200) == 50
+
+
+def test_long_records_come_in_smaller_batches() -> None:
+    batches = TokenBatches(
+        ids_NT=torch.zeros(50, 100, dtype=torch.int64),
+        lengths_N=torch.full((50,), 100),
+        grid_NG=torch.zeros(50, 4, dtype=torch.int64),
+    )
+    assert batches.rows_per_batch(most=32, tokens=16_384) == 32
+    assert batches.rows_per_batch(most=32, tokens=1000) == 10
+    assert batches.rows_per_batch(most=32, tokens=1) == 1
+    assert batches.rows_per_batch(most=128, tokens=16_384) == 50
