@@ -23,10 +23,21 @@ def arff_to_csv(source: Path, target: Path) -> None:
     """Write the rows of a dense ARFF file as CSV in UTF-8 with a header line; `?` (missing) becomes an empty cell.
 
     Raises:
-        DataError: the file has no header, is sparse, or a row has another number of values than there are columns;
-            names the file and the line.
+        DataError: the file cannot be read as UTF-8 (or gzip), has no header, is sparse, or a row has another number of
+            values than there are columns; names the file and, where there is one, the line.
     """
-    opener = gzip.open if source.suffix == ".gz" else open
+    try:
+        _convert(source, target)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{source}: {error.reason} (byte 0x{error.object[error.start]:02x}); save it as UTF-8"
+        ) from error
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise DataError(f"{source}: cannot be unpacked ({error}); is it complete and what its name says?") from error
+
+
+def _convert(source: Path, target: Path) -> None:
+    opener = gzip.open if source.suffix.lower() == ".gz" else open
     names: list[str] = []
     with opener(source, "rt", encoding="utf-8") as lines, target.open("w", encoding="utf-8", newline="") as out:
         writer = csv.writer(out)

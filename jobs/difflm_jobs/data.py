@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from difflm.config import Config
 from difflm.records.reading import ReadConfig
@@ -22,3 +24,12 @@ class DataConfig(Config):
     validation: float = Field(default=0.1, gt=0, lt=1, description="share of rows that early stopping looks at")
     test_share: float = Field(default=0.1, gt=0, lt=1, description="share of rows to test with when no test is given")
     read: ReadConfig = ReadConfig()
+
+    @model_validator(mode="after")
+    def _leaves_training_rows(self) -> Self:
+        if self.test is None and self.validation + self.test_share >= 1:
+            raise ValueError(
+                f"validation {self.validation} and test_share {self.test_share} leave nothing to train on; "
+                "their sum must be below 1"
+            )
+        return self

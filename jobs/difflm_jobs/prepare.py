@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from difflm.artifacts import hash_file, write_bytes_atomic, write_json_atomic
-from difflm.errors import DataError
+from difflm.errors import ConfigError, DataError
 from difflm.records.inference import SchemaConfig, infer_schema
 from difflm.records.notices import Notice
 from difflm.records.reading import ReadConfig, read_table
@@ -58,16 +58,24 @@ class Prepare:
         context.report(2, 4, "splitting")
         splits = self._split(tables["data.train"], tables.get("data.test"))
         context.report(3, 4, "inferring the schema")
-        schema = infer_schema(splits.train, target=self.data.target, config=self.schema)
+        schema = self._infer(splits.train)
         notices += [*splits.notices, *schema.notices]
         _write(splits, schema, notices, tables["data.train"].num_rows, context.output)
         facts: dict[str, JSON] = {f"{name} rows": getattr(splits, name).num_rows for name in SPLITS}
         return StageOutcome(facts={**facts, "columns": len(schema.fields)})
 
+    def _infer(self, train: pa.Table) -> RecordSchema:
+        try:
+            return infer_schema(train, target=self.data.target, config=self.schema)
+        except DataError as error:
+            remedy = " (--set schema.drop_all_missing=true)" if "drop_all_missing" in str(error) else ""
+            raise type(error)(f"{describe(self.data.train)}: {error}{remedy}") from None
+
     def _split(self, table: pa.Table, test: pa.Table | None) -> Splits:
-        data, config = self.data, HashSplit(validation=self.data.validation, test=self.data.test_share, seed=self.seed)
+        data = self.data
         try:
             if test is None:
+                config = HashSplit(validation=data.validation, test=data.test_share, seed=self.seed)
                 return split_table(table, config, target=data.target)
             given = GivenSplit(test="data.test", validation=data.validation, seed=self.seed)
             return split_table(table, given, target=data.target, test=test)
@@ -82,10 +90,13 @@ def read_source(path: Path, config: ReadConfig, work: Path, notices: list[Notice
         return read_table(path, config, report=notices.append)
     work.mkdir(parents=True, exist_ok=True)
     converted = work / "from-arff.csv"
-    arff_to_csv(path, converted)
-    table = read_table(converted, config, report=notices.append)
-    converted.unlink()
-    return table
+    try:
+        arff_to_csv(path, converted)
+        return read_table(converted, config, report=notices.append)
+    except (DataError, ConfigError) as error:  # the person knows the file by its own name only
+        raise type(error)(str(error).replace(str(converted), str(path))) from None
+    finally:
+        converted.unlink(missing_ok=True)
 
 
 def describe(source: FileSource | PackagedSource) -> str:

@@ -54,3 +54,17 @@ def test_gzip(tmp_path: Path) -> None:
 def test_what_is_not_dense_arff_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         convert(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.arff", HEAD.encode() + b"\xff,1,a\n", r"t\.arff: .*byte 0xff.*save it as UTF-8"),
+        ("t.arff.gz", b"no gzip", r"t\.arff\.gz: cannot be unpacked"),
+        ("t.arff.gz", gzip.compress(HEAD.encode())[:-4], r"t\.arff\.gz: cannot be unpacked"),
+    ],
+)
+def test_what_cannot_be_decoded_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        arff_to_csv(tmp_path / name, tmp_path / "t.csv")

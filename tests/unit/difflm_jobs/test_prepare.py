@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from difflm.artifacts import Artifact, ArtifactStore
-from difflm.errors import DataError
+from difflm.config import validate
+from difflm.errors import ConfigError, DataError
 from difflm.records.inference import SchemaConfig
 from difflm.records.record_schema import read_schema
 from difflm_jobs.data import DataConfig
@@ -85,3 +86,26 @@ def test_no_such_target_names_the_file_and_the_remedy(tmp_path: Path) -> None:
     data = DataConfig(train=source(tmp_path / "a.csv", 50), target="lable")
     with pytest.raises(DataError, match=r"a\.csv: .*'lable'.*--set data\.target=COLUMN"):
         prepare(tmp_path, data)
+
+
+def test_a_broken_arff_file_is_called_by_its_own_name(tmp_path: Path) -> None:
+    path = tmp_path / "t.arff"
+    path.write_text("@relation t\n@attribute n numeric\n@data\n", encoding="utf-8")
+    with pytest.raises(DataError, match=rf"^{path}: 0 rows"):
+        prepare(tmp_path, DataConfig(train=FileSource(path=str(path))))
+    assert not list((tmp_path / "run").rglob("*.csv"))
+
+
+def test_a_column_without_a_value_names_the_file_and_the_key(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("n,gone\n" + "".join(f"{n},\n" for n in range(30)), encoding="utf-8")
+    with pytest.raises(DataError, match=r"a\.csv: column 'gone' .*--set schema\.drop_all_missing=true"):
+        prepare(tmp_path, DataConfig(train=FileSource(path=str(path))))
+
+
+def test_shares_that_leave_nothing_to_train_on_are_refused(tmp_path: Path) -> None:
+    data = {"train": {"kind": "file", "path": "a.csv"}, "validation": 0.6, "test_share": 0.4}
+    with pytest.raises(ConfigError, match=r"validation 0\.6 and test_share 0\.4 leave nothing to train on"):
+        validate(DataConfig, data, "mine.yaml")
+    given = {**data, "validation": 0.95, "test": {"kind": "file", "path": "b.csv"}}
+    assert validate(DataConfig, given, "mine.yaml").validation == 0.95
