@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -79,10 +81,16 @@ def run_shards(
 
 
 def deliver_shards(context: StageContext, mapped: Mapped, name: str) -> None:
-    """Move the shards into the artifact's folder ``name``; their accounts stay behind."""
+    """Give the artifact's folder ``name`` the shards too; their accounts stay behind.
+
+    The work folder keeps its own until the artifact is whole: a kill or a full disk before that loses no shard.
+    """
     folder = ShardFolder(context.work / SHARD_FOLDER)
     target = context.output / name
     target.mkdir()
     for shard_id in mapped.accounts:
         part = folder.part(shard_id)
-        part.rename(target / part.name)
+        try:
+            os.link(part, target / part.name)  # shards are never written to again, so that both may be the same file
+        except OSError:  # a file system without links
+            shutil.copyfile(part, target / part.name)
