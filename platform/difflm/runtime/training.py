@@ -22,7 +22,7 @@ from difflm.artifacts.atomic import (
     write_json_atomic,
 )
 from difflm.config import Config
-from difflm.errors import ClusterError, TrainingError
+from difflm.errors import ClusterError, DiffLMError, TrainingError
 from difflm.runtime.cluster import current_context, require_resources
 from difflm.runtime.deepspeed_engine import DeepSpeedEngineConfig
 from difflm.runtime.failures import error_class, last_line
@@ -90,11 +90,6 @@ class TrainingResult:
     workers: list[dict[str, JSON]]
     summary: dict[str, JSON]
 
-    @property
-    def overhead_seconds(self) -> float:
-        """What this call took beyond the loop itself."""
-        return self.total_seconds - self.timings.get("loop", 0.0)
-
 
 def train(job: TrainingJob, *, progress: Progress | None = None) -> TrainingResult:
     """Run the job, or go on where an earlier call with the same work folder was killed; returns when it has ended.
@@ -154,6 +149,7 @@ def _fit(job: TrainingJob, work_dir: Path, progress: Progress | None) -> None:
             trainer.fit()
         except TrainingFailedError as error:
             _raise_recorded(work_dir)
+            _raise_deliberate(error)
             raise ClusterError(f"training {job.name} failed: {_one_line(error)}") from error
     _raise_recorded(work_dir)
 
@@ -233,6 +229,15 @@ def _raise_recorded(work_dir: Path) -> None:
         return
     recorded = json.loads(path.read_text())
     raise (error_class(recorded["kind"]) or TrainingError)(recorded["message"])
+
+
+def _raise_deliberate(error: Any) -> None:
+    """Raise again an error on purpose that a worker could not record, as where the disk is full."""
+    failures: Mapping[int, Exception] = getattr(error, "worker_failures", None) or {}
+    for _, failure in sorted(failures.items()):
+        if isinstance(failure, DiffLMError):
+            own = next(found for kind in type(failure).__mro__ if (found := error_class(kind.__name__)) is not None)
+            raise own(last_line(failure, limit=500)) from error
 
 
 def _one_line(error: Any) -> str:

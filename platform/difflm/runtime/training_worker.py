@@ -15,6 +15,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -196,9 +197,14 @@ class SharedFolderIO:
     def checkpoint(self, step: int, write: Callable[[Path], None]) -> None:
         final = self._checkpoints / f"{_STEP_PREFIX}{step:08d}"
         partial = self._agreed_sibling(final)
-        with storage_errors(partial):
-            write(partial)
-            _flush(partial)
+        try:
+            with storage_errors(partial):
+                write(partial)
+                _flush(partial)
+        except BaseException:
+            with suppress(OSError):  # what counts is the first error
+                remove_tree(partial)
+            raise
         dist.barrier()
         if self._rank == 0:
             remove_tree(final)
