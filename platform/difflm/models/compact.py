@@ -11,10 +11,10 @@ one vector per slot is what the injector will write later, so the frozen decoder
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from difflm.config import Config
@@ -36,6 +36,12 @@ class CompactDecoderConfig(Config):
     intermediate_size: int = Field(default=384, ge=16)
     vocabulary_size: int = Field(default=1000, ge=300)
     cells_per_slot: int = Field(default=8, ge=1)
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.hidden_size % (2 * self.heads):  # rotary positions turn pairs of numbers within a head
+            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of twice the heads ({self.heads})")
+        return self
 
 
 class CompactDecoderFit(nn.Module):

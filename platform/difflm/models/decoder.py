@@ -9,11 +9,12 @@ can see the padding behind it.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from difflm.config import Config
@@ -36,6 +37,11 @@ class PretrainedDecoderConfig(Config):
     cells_per_slot: int = Field(
         default=8, ge=1, description="value tokens that share one soft token when the latent is aligned with fields"
     )
+
+    @field_validator("model")
+    @classmethod
+    def _home(cls, model: str) -> str:
+        return os.path.expanduser(model)
 
 
 DecoderConfig = Annotated[CompactDecoderConfig | PretrainedDecoderConfig, Field(discriminator="kind")]

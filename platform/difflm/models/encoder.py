@@ -5,11 +5,12 @@ Shape legend: B records, G grid cells, S slots, T tokens, H hidden size.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from difflm.config import Config
@@ -30,6 +31,12 @@ class CompactEncoderConfig(Config):
     heads: int = Field(default=4, ge=1)
     latent_per_slot: int = Field(default=4, ge=1)
 
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.hidden_size % self.heads:
+            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of the heads ({self.heads})")
+        return self
+
 
 class PretrainedEncoderConfig(Config):
     """Any Hugging Face encoder (BERT, T5 encoder, ...), mean-pooled over the text into one latent."""
@@ -39,6 +46,11 @@ class PretrainedEncoderConfig(Config):
     revision: str | None = None
     latent_size: int = Field(default=256, ge=1)
     longest: int = Field(default=512, ge=8, description="tokens read of a record; a longer record is an error, not cut")
+
+    @field_validator("model")
+    @classmethod
+    def _home(cls, model: str) -> str:
+        return os.path.expanduser(model)
 
 
 EncoderConfig = Annotated[CompactEncoderConfig | PretrainedEncoderConfig, Field(discriminator="kind")]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from difflm.config import Config
 
@@ -21,6 +21,12 @@ class AdaptiveBeta(Config):
     factor: float = Field(default=0.7, gt=0, lt=1)
     backtracking_interval: int = Field(default=2, ge=1)
     minimum_improvement: float = Field(default=0.0, ge=0, description="relative improvement that counts as one")
+
+    @model_validator(mode="after")
+    def _falls(self) -> Self:
+        if self.minimum > self.start:
+            raise ValueError(f"minimum {self.minimum} must not be above start {self.start}, from which beta falls")
+        return self
 
 
 class CyclicalBeta(Config):

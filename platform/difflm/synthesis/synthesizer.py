@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from difflm.config import Config
@@ -37,6 +37,12 @@ class SamplingConfig(Config):
     sigma_min: float = Field(default=0.002, gt=0, allow_inf_nan=False)
     sigma_max: float = Field(default=80.0, gt=0, allow_inf_nan=False)
     rho: float = Field(default=7.0, gt=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _sigmas_decrease(self) -> Self:
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError(f"sigma_min {self.sigma_min} must be below sigma_max {self.sigma_max}")
+        return self
 
     def heun(self) -> HeunSettings:
         return HeunSettings(steps=self.steps, sigma_min=self.sigma_min, sigma_max=self.sigma_max, rho=self.rho)

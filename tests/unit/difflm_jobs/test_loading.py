@@ -1,5 +1,6 @@
 """What may be given as CONFIG, and what is said when it cannot be used."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,25 @@ def test_a_missing_file_names_itself(tmp_path: Path) -> None:
 def test_a_name_is_a_folder_name(name: str) -> None:
     with pytest.raises(ConfigError, match="name"):
         load_experiment("demo", name=name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("decoder.heads=3", "decoder: hidden_size 128 must be a multiple of twice the heads (3)"),
+        ("autoencoder.encoder.heads=3", "autoencoder.encoder: hidden_size 128 must be a multiple of the heads (3)"),
+        ("autoencoder.beta.start=0.0005", "autoencoder.beta: minimum 0.001 must not be above start 0.0005"),
+        ("sampling.sigma_min=90", "sampling: sigma_min 90.0 must be below sigma_max 80.0"),
+    ],
+)
+def test_values_that_do_not_fit_each_other_are_refused_before_anything_runs(change: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_experiment("demo", overrides=[change])
+
+
+def test_a_models_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    changes = ["decoder={kind: pretrained, model: ~/llama}", "autoencoder.encoder={kind: pretrained, model: ~/bert}"]
+    config = load_experiment("demo", overrides=changes)
+    assert config.decoder.kind == config.autoencoder.encoder.kind == "pretrained"
+    assert (config.decoder.model, config.autoencoder.encoder.model) == ("/home/somebody/llama", "/home/somebody/bert")
