@@ -46,11 +46,13 @@ def export(shards: Path, path: Path) -> int:
         parts = sorted(shards.glob("part-*.parquet"))
         try:
             write, close = _writer(path.suffix, temporary, pq.read_schema(parts[0]))
-            for part in parts:
-                table = pq.read_table(part)
-                write(table)
-                rows += table.num_rows
-            close()
+            try:
+                for part in parts:
+                    table = pq.read_table(part)
+                    write(table)
+                    rows += table.num_rows
+            finally:
+                close()
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)

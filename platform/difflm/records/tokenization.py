@@ -46,10 +46,6 @@ class GridLayout:
     def field_G(self) -> IntArray:
         return np.repeat(np.arange(len(self.widths)), self.widths)
 
-    @property
-    def position_G(self) -> IntArray:
-        return np.concatenate([np.arange(width) for width in self.widths])
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenTable:
