@@ -42,8 +42,12 @@ def write_report(report: EvaluationReport, directory: Path, *, context: ReportCo
         (directory / "pictures").mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             temporary = directory / f"{name}.partial"
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, directory / name)
+            try:
+                temporary.write_text(text, encoding="utf-8")
+                os.replace(temporary, directory / name)
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
     except OSError as error:
         raise StorageError(
             f"{directory}: cannot write the report ({error}); free space or choose another one"

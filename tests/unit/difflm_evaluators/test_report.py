@@ -1,5 +1,6 @@
 """The report's files: complete, self-contained, escaped, and drawn from numbers alone."""
 
+import errno
 import json
 import re
 import xml.etree.ElementTree as ElementTree
@@ -183,6 +184,19 @@ def test_a_place_that_cannot_be_written_is_a_storage_error(report: EvaluationRep
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(StorageError, match="cannot write the report"):
         write_report(report, tmp_path / "file", context=ReportContext(title="t"))
+
+
+def test_a_disk_that_fills_up_leaves_no_half_file(
+    report: EvaluationReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(path: Path, text: str, encoding: str) -> int:
+        path.write_bytes(text.encode(encoding)[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(StorageError, match="No space left on device"):
+        write_report(report, tmp_path / "out", context=ReportContext(title="t"))
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
 
 
 def test_log_axes_have_plain_numbers() -> None:
