@@ -37,8 +37,9 @@ class MapConfig(Config):
 
 
 class RuntimeConfig(Config):
-    """Where and on how much the stages run; artifacts do not depend on it, but for the size of shards.
+    """Where and on how much the stages run; an artifact's identity does not depend on it, but for the size of shards.
 
+    Trained weights do: each worker takes batches of its own, so more workers mean more rows per step.
     By default one worker trains with all processors of this machine.
     """
 

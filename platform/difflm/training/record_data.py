@@ -45,7 +45,10 @@ class RowOrder:
     _orders: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
     def steps(self, *, most: int, epochs: float, floor: int) -> int:
-        """Optimizer steps: `most`, but no more than `epochs` passes over the rows, and of these at least `floor`."""
+        """Optimizer steps: `most`, but no more than `epochs` passes over the rows, and of these at least `floor`.
+
+        Passes of one worker with one micro-batch a step; more of either see the rows that many times as often.
+        """
         return min(most, max(floor, math.ceil(epochs * self.count / self.batch_size)))
 
     def rows(self, step: int, micro: int, rank: int, world_size: int) -> Tensor:

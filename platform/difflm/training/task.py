@@ -62,8 +62,8 @@ class TrainingTask(Protocol):
         ...
 
     def batch(self, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
-        """The micro-batch: a pure function of its arguments and the task's seed, so that resuming needs no data
-        state.
+        """The micro-batch: a pure function of its arguments, the task's seed and what `state_dict` holds (beta, for
+        one), so that resuming needs no data state.
         """
         ...
 
