@@ -164,7 +164,7 @@ class _ActorCall:
 
     def __init__(self, actor: type[ShardWorker], args: dict[str, Any], resources: ActorPoolConfig, starts: Any) -> None:
         os.environ["OMP_NUM_THREADS"] = str(resources.cpus_per_actor)
-        if not resources.gpus_per_actor:  # Ray hides no GPU from an actor that asked for none: all would share the first
+        if not resources.gpus_per_actor:  # Ray hides none here, and all actors would take the first
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         self._actor = actor
         self._args = args
