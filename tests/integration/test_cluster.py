@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -19,6 +20,13 @@ from difflm.testing.processes import ChildProcess, assert_no_orphans, wait_until
 pytestmark = [pytest.mark.integration, pytest.mark.distributed]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class TinyExperiment(Protocol):
+    """The `untouched` fixture: a folder with people.csv and tiny.yaml."""
+
+    @property
+    def folder(self) -> Path: ...
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,12 @@ def answers(address: str) -> bool:
         return client.connect_ex((host, int(port))) == 0
 
 
+def takes_jobs(head: Head) -> bool:
+    """Whether a job can be submitted: the dashboard answers before the agent that starts jobs is there."""
+    command = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", head.address, "--", "true"]
+    return subprocess.run(command, env=head.environment, capture_output=True, check=False).returncode == 0
+
+
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
     folder = Path(tempfile.mkdtemp(prefix="difflm-"))  # short: sockets below it have at most 107 characters
@@ -72,8 +86,10 @@ def head() -> Iterator[Head]:
     )
     address = f"http://127.0.0.1:{dashboard}"
     try:
+        head = Head(address=address, environment={**os.environ, **token})
         wait_until(lambda: answers(address), what="Ray's dashboard", timeout_s=120, alive=child.running)
-        yield Head(address=address, environment={**os.environ, **token})
+        wait_until(lambda: takes_jobs(head), what="Ray's job agent", timeout_s=120, alive=child.running)
+        yield head
     finally:
         child.process.terminate()
         child.wait(timeout_s=60)
@@ -102,6 +118,15 @@ def test_a_verb_runs_where_the_project_was_never_installed(head: Head, tmp_path:
     assert second.returncode == 0, second.stdout + second.stderr
     assert "nothing had to run" in second.stdout
     assert list((tmp_path / "runs" / "demo" / "artifacts").iterdir()) == [artifact]
+
+
+def test_workers_train_and_encode_where_the_project_was_never_installed(head: Head, untouched: TinyExperiment) -> None:
+    folder = untouched.folder
+    given = ["--set", f"data.train={folder / 'people.csv'}", "--runs", str(folder / "runs")]
+    ended = submit(head, "encode", str(folder / "tiny.yaml"), *given)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    (latents,) = (folder / "runs" / "tiny" / "artifacts").glob("latents-*/latents")
+    assert len(list(latents.glob("part-*.parquet"))) == 4
 
 
 def test_bad_input_fails_the_job(head: Head, tmp_path: Path) -> None:
