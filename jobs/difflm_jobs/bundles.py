@@ -75,7 +75,11 @@ def synthesize_bundle(
         written = export(work / SHARD_FOLDER, out)
         remove_tree(work)
     account = account_of(mapped, rows)
-    return f"{out}: {written:,} rows from {account['attempts']:,} draws, rejected: {account['rejections'] or 'none'}"
+    said = f"{out}: {written:,} rows from {account['attempts']:,} draws, rejected: {account['rejections'] or 'none'}"
+    if written < rows:
+        tries = settings.sampling.attempts
+        said += f"; {rows - written:,} indices are left out, none of their {tries} draws was valid (sampling.attempts)"
+    return said
 
 
 @contextmanager

@@ -50,7 +50,7 @@ class Synthesize:
     def run(self, context: StageContext) -> StageOutcome:
         bundle = context.input("assemble")
         rows = self.config.rows or read_schema(bundle).row_count
-        seed = derive_seed(self.config.seed, self.name) >> 1
+        seed = derive_seed(self.config.seed, self.name) >> 1  # below 2**63, like the seeds of `difflm synthesize`
         mapped = draw_rows(
             context, bundle, rows=rows, seed=seed, sampling=self.config.sampling, pool=self.config.runtime.synthesis
         )
