@@ -30,18 +30,22 @@ from difflm.training.record_data import RowOrder, TokenBatches, read_split, toke
 from difflm.training.task import TaskSpec, Verdict
 
 NOISE_LEVELS = (0.0, 0.2, 0.5)
+DEAF = 0.9
+"""A decoder whose nats fall by less than this factor when it is shown the whole record hears nothing."""
+SETTLED_NATS = 0.05
+"""Nats per field that leave nothing to copy: a table of constants is certain without a prefix, too."""
 
 
 class DecoderFitConfig(Config):
     """How the compact decoder is fitted."""
 
     steps: int = Field(default=600, ge=1, description="most optimizer steps")
-    epochs: float = Field(default=40.0, gt=0, description="most passes over the rows (but 200 steps)")
+    epochs: float = Field(default=40.0, gt=0, description="most passes over the rows (but 400 steps)")
     batch_size: int = Field(default=128, ge=1)
     tokens_per_batch: int = Field(default=16384, ge=1, description="most tokens of a micro-batch: long records")
     clean_share: float = Field(default=0.3, ge=0, le=1, description="share of the steps with complete, clean prefixes")
     copied_below: float = Field(
-        default=0.3, gt=0, lt=1, description="nats with the full prefix over nats without that counts as copying"
+        default=0.5, gt=0, lt=1, description="nats with the full prefix over nats without that counts as copying"
     )
     validation_records: int = Field(default=512, ge=1)
     loop: LoopConfig = LoopConfig(
@@ -96,7 +100,7 @@ class DecoderTask:
         return self._module
 
     def steps(self) -> int:
-        return self.order.steps(most=self.config.steps, epochs=self.config.epochs, floor=200)
+        return self.order.steps(most=self.config.steps, epochs=self.config.epochs, floor=400)
 
     def batch(self, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
         batch = self.train.at(self.order.rows(step, micro, rank, world_size))
@@ -126,13 +130,14 @@ class DecoderTask:
         self.last = dict(metrics)
         copied = self.copied()
         note = f"with the full prefix {metrics['nats_full']:.2f} nats, without {metrics['nats_none']:.2f}"
-        if self.copied_at is None and copied < self.config.copied_below:
+        settled = metrics["nats_full"] < SETTLED_NATS * len(self.parts.slots.grid.widths)
+        if self.copied_at is None and (copied < self.config.copied_below or settled):
             self.copied_at = step
             note += "; copying is there"
-        if step >= self.steps() and self.copied_at is None:
+        if step >= self.steps() and self.copied_at is None and copied > DEAF:
             raise TrainingError(
-                f"after {step} steps the decoder does not copy from its prefix: {note} (ratio {copied:.2f}, needs < "
-                f"{self.config.copied_below}), so nothing could steer it; raise decoder_fit.steps"
+                f"after {step} steps the decoder does not copy from its prefix: {note} (ratio {copied:.2f}), so "
+                "nothing could steer it; raise decoder_fit.steps and decoder_fit.epochs"
             )
         # States before copying is there are never the best one: their loss without a prefix may be low, but they cannot
         # be steered.
