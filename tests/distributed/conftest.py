@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.filterwarnings(rule))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[ClusterContext]:
     """A local cluster of two CPUs."""
     yield start_or_connect(ClusterConfig(address="local", num_cpus=2, object_store_mib=128))

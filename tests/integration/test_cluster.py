@@ -78,6 +78,8 @@ def head() -> Iterator[Head]:
     dashboard = free_port()
     command = [str(python), "-m", "ray.scripts.scripts", "start", "--head", "--block", "--include-dashboard=true"]
     command += [f"--port={free_port()}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}"]
+    # Its agent's ports, too: with another Ray on this machine the usual ones are taken, and no job would ever start.
+    command += [f"--{name}={free_port()}" for name in ("dashboard-agent-listen-port", "dashboard-agent-grpc-port")]
     command += ["--num-cpus=2", "--object-store-memory=200000000", f"--temp-dir={folder / 'ray'}"]
     child = ChildProcess.start(
         command,
