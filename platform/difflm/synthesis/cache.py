@@ -47,12 +47,6 @@ class PreallocatedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     def get_max_length(self) -> int:
         return self.capacity
 
-    def keep(self, rows: Tensor) -> None:
-        """Keep these records only: the left-over work of a batch is compacted."""
-        assert self.keys is not None
-        assert self.values is not None
-        self.keys, self.values = self.keys[rows], self.values[rows]
-
 
 def preallocated_cache(layers: int, capacity: int) -> Cache:
     """A cache for a model of `layers` layers."""
