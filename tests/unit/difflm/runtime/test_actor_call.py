@@ -11,7 +11,7 @@ import pytest
 
 from difflm.errors import StorageError
 from difflm.runtime.ledger import DIED, ShardLedger
-from difflm.runtime.shard_actor import ActorCall, ActorPoolConfig, Shard
+from difflm.runtime.shard_actor import KERNEL_CACHES, ActorCall, ActorPoolConfig, Shard
 from difflm.testing.toy_shards import ToyShardWorker
 
 BATCH = {"id": ["part-0"], "start": [0], "stop": [8]}
@@ -51,6 +51,8 @@ def _answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.get", lambda answer: answer)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    for name in KERNEL_CACHES:  # set first, so that what an actor sets is taken back
+        monkeypatch.setenv(name, "7")
 
 
 def rows(given_up: int = 4, **args: Any) -> list[dict[str, Any]]:
@@ -70,6 +72,13 @@ def rows(given_up: int = 4, **args: Any) -> list[dict[str, Any]]:
 def test_an_actor_without_a_gpu_sees_none(gpus: float, seen: str) -> None:
     ActorCall(ToyShardWorker, {}, ActorPoolConfig(gpus_per_actor=gpus), ledger=None)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
+
+
+def test_an_actor_bounds_the_caches_of_compiled_kernels_unless_told_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, free = KERNEL_CACHES
+    monkeypatch.delenv(free)
+    ActorCall(ToyShardWorker, {}, ActorPoolConfig(), ledger=None)
+    assert (os.environ[told], os.environ[free]) == ("7", KERNEL_CACHES[free])
 
 
 def test_a_shard_is_one_account() -> None:
