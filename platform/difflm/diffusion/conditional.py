@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from difflm.artifacts.facts import read_facts
 from difflm.diffusion.condition_bins import ConditionBins
 from difflm.diffusion.precondition import ConditionedDenoiser
 from difflm.diffusion.priors import DiffusionPrior, HeunSettings, diffusion_prior
@@ -60,15 +61,9 @@ def load_conditional(
 ) -> ConditionalPrior:
     """The conditional prior of a directory. Raises ModelError naming the file."""
     path, weights = directory / "conditional.json", directory / "conditional.safetensors"
-    try:
-        facts = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read ({error}); train the conditional prior again") from error
-    if facts.get("format_version") != FORMAT_VERSION:
-        raise ModelError(
-            f"{path}: format_version is {facts.get('format_version')}, this version reads {FORMAT_VERSION}; "
-            "train the conditional prior again"
-        )
+    facts = read_facts(
+        path, version=FORMAT_VERSION, what="conditional prior", remedy="train the conditional prior again"
+    )
     try:
         bins, tensors = ConditionBins.from_json(facts["bins"]), load_file(weights, device=str(device))
         prior = diffusion_prior(facts, tensors, heun, torch.device(device), precision, conditions=bins.size)
