@@ -33,6 +33,7 @@ class CompactDecoderConfig(Config):
     hidden_size: int = Field(default=128, ge=16)
     layers: int = Field(default=4, ge=1)
     heads: int = Field(default=4, ge=1)
+    key_heads: int = Field(default=1, ge=1, description="key and value heads; query heads share them in equal groups")
     intermediate_size: int = Field(default=384, ge=16)
     vocabulary_size: int = Field(default=1000, ge=300)
     cells_per_slot: int = Field(default=8, ge=1)
@@ -41,6 +42,8 @@ class CompactDecoderConfig(Config):
     def _heads_fit(self) -> Self:
         if self.hidden_size % (2 * self.heads):  # rotary positions turn pairs of numbers within a head
             raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of twice the heads ({self.heads})")
+        if self.heads % self.key_heads:
+            raise ValueError(f"heads {self.heads} must be a multiple of key_heads ({self.key_heads})")
         return self
 
 
@@ -99,7 +102,7 @@ def build_compact_llama(
             intermediate_size=config.intermediate_size,
             num_hidden_layers=config.layers,
             num_attention_heads=config.heads,
-            num_key_value_heads=config.heads,
+            num_key_value_heads=config.key_heads,
             max_position_embeddings=longest,
             initializer_range=EMBEDDING_STD,
             tie_word_embeddings=True,
