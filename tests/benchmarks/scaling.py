@@ -44,6 +44,7 @@ def main(
         **provenance(),
         "speedup_of_two_workers": round(two["rows_per_second"] / one["rows_per_second"], 3),
         "seconds_ratio_of_more_rows": round(large["seconds"] / two["seconds"], 3),
+        "seconds_ratio_without_start_up": round(working(large) / working(two), 3),
         "rows_ratio": more,
         "peak_rss_ratio": {
             name: round(large["peak_rss_mib"][name] / two["peak_rss_mib"][name], 3)
@@ -55,6 +56,11 @@ def main(
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "scaling.json").write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps({key: value for key, value in record.items() if key != "jobs"}, indent=2))
+
+
+def working(job: dict[str, Any]) -> float:
+    """Seconds from the start of the first shard, which is taken to last as long as the average one."""
+    return float(job["seconds"] - job["first_shard_seconds"] + job["busy_seconds"] / job["shards"])
 
 
 def measured(bundle: Path, rows: int, workers: int, changes: list[str]) -> dict[str, Any]:
@@ -77,6 +83,7 @@ def measured(bundle: Path, rows: int, workers: int, changes: list[str]) -> dict[
     return {
         "rows": rows,
         "workers": workers,
+        "shards": len(manifest["shards"]),
         "seconds": round(seconds, 1),
         "first_shard_seconds": round(times[0] - started, 1),
         "rows_per_second": round(rate if rate is not None else rows / seconds, 1),
