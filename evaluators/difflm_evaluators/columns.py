@@ -104,9 +104,10 @@ def read_columns(table: pa.Table, schema: RecordSchema, role: str) -> dict[str, 
 
 
 def _read_column(array: pa.ChunkedArray, field: Field, role: str) -> Column:
-    if pa.types.is_dictionary(array.type):
-        array = array.cast(array.type.value_type)
     kind = column_kind(field)
+    labelled = kind != "numeric" and not isinstance(field, ConstantField)
+    if pa.types.is_dictionary(array.type) and not (labelled and pa.types.is_string(array.type.value_type)):
+        array = array.cast(array.type.value_type)
     where = f"{role} table, column {field.name!r}"
     if isinstance(field, DatetimeField):
         return Column(name=field.name, kind=kind, numbers_N=_seconds(array, field.format, where), labels_N=())
@@ -168,7 +169,7 @@ def _labels(array: pa.ChunkedArray, field: Field, where: str) -> Labels:
     if pa.types.is_floating(array.type) or pa.types.is_temporal(array.type) or pa.types.is_nested(array.type):
         raise DataError(f"{where} has type {array.type} but the schema says {field.kind}; give the source's text")
     try:
-        labels = Labels.read(pc.cast(array, pa.string()))
+        labels = Labels.read(array if pa.types.is_dictionary(array.type) else pc.cast(array, pa.string()))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(f"{where} should hold text but has type {array.type}: {_one_line(error)}; mend it") from error
     if isinstance(field, BooleanField):

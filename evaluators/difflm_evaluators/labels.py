@@ -25,8 +25,11 @@ class Labels(Sequence[str | None]):
 
     @classmethod
     def read(cls, texts: pa.ChunkedArray) -> "Labels":
-        """An Arrow column of type string."""
-        encoded = texts.combine_chunks().dictionary_encode()
+        """An Arrow column of type string, or of a dictionary of strings, which is kept as it is."""
+        whole = texts.unify_dictionaries().combine_chunks()
+        encoded = whole if pa.types.is_dictionary(whole.type) else whole.dictionary_encode()
+        if encoded.dictionary.null_count:  # missing in the dictionary and not among the rows
+            encoded = encoded.dictionary_decode().dictionary_encode()
         codes_N: IntArray = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         return cls(values=tuple(encoded.dictionary.to_pylist()), codes_N=codes_N)
 

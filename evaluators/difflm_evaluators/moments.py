@@ -50,9 +50,10 @@ class PairMoments:
         if values_NM.size == 0:
             return moments
         there_NM = ~np.isnan(values_NM)
+        if there_NM.all():
+            return cls._of_whole(values_NM)
         filled_NM = np.where(there_NM, values_NM, 0.0)
-        largest_M = np.abs(filled_NM).max(axis=0)
-        moments.exponent_M = np.where(largest_M > 0, np.frexp(largest_M)[1], SMALLEST).astype(np.int64)
+        moments.exponent_M = _exponents(filled_NM)
         scaled_NM = np.ldexp(filled_NM, -moments.exponent_M)
         moments.low_MM, moments.high_MM = _ranges(scaled_NM, there_NM)
         flag_NM = there_NM.astype(np.float64)
@@ -65,6 +66,22 @@ class PairMoments:
         moments.mean_MM = centre_M[:, None] + shift_MM
         moments.squares_MM = np.maximum(0.0, (centred_NM**2).T @ flag_NM - moments.count_MM * shift_MM**2)
         moments.products_MM = centred_NM.T @ centred_NM - moments.count_MM * shift_MM * shift_MM.T
+        return moments
+
+    @classmethod
+    def _of_whole(cls, values_NM: FloatArray) -> "PairMoments":
+        """The same without a missing value: a column's figures are those of all rows, whatever the other column."""
+        moments = cls.empty(values_NM.shape[1])
+        moments.exponent_M = _exponents(values_NM)
+        scaled_NM = np.ldexp(values_NM, -moments.exponent_M)
+        moments.low_MM[:], moments.high_MM[:] = scaled_NM.min(axis=0)[:, None], scaled_NM.max(axis=0)[:, None]
+        moments.count_MM[:] = len(values_NM)
+        centre_M = scaled_NM.mean(axis=0)
+        scaled_NM -= centre_M
+        shift_M = scaled_NM.mean(axis=0)  # what rounding has left of the mean
+        moments.mean_MM[:] = (centre_M + shift_M)[:, None]
+        moments.products_MM = scaled_NM.T @ scaled_NM - len(values_NM) * np.outer(shift_M, shift_M)
+        moments.squares_MM[:] = np.maximum(0.0, np.diagonal(moments.products_MM))[:, None]
         return moments
 
     def merge(self, other: "PairMoments") -> None:
@@ -117,6 +134,12 @@ class PairMoments:
         self.squares_MM = np.ldexp(self.squares_MM, 2 * down_M1)
         self.products_MM = np.ldexp(self.products_MM, down_M1 + down_M[None, :])
         self.exponent_M = exponent_M
+
+
+def _exponents(filled_NM: FloatArray) -> IntArray:
+    """Of each column's smallest power of two that no value exceeds."""
+    largest_M = np.maximum(filled_NM.max(axis=0), -filled_NM.min(axis=0))
+    return np.where(largest_M > 0, np.frexp(largest_M)[1], SMALLEST).astype(np.int64)
 
 
 def _ranges(scaled_NM: FloatArray, there_NM: npt.NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:

@@ -77,7 +77,7 @@ class Relations:
 
 def _numbers(columns: Columns, numeric: Mapping[str, float]) -> FloatArray:
     parts = [columns[name].numbers_N - origin for name, origin in numeric.items()]
-    return np.stack(parts, axis=1) if parts else np.zeros((0, 0))
+    return np.stack(parts).T if parts else np.zeros((0, 0))  # one column after the other in memory
 
 
 def _errors(real: RealPairs, other: Relations) -> tuple[PairError, ...]:

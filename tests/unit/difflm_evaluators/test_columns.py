@@ -31,6 +31,28 @@ def test_every_kind_is_read_with_its_missing_values(train: pa.Table, schema: Rec
     assert columns["note"].numbers_N[7] == len(note)
 
 
+def test_dictionaries_of_any_chunk_are_read_as_their_texts(train: pa.Table, schema: RecordSchema) -> None:
+    def encoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+        if not pa.types.is_string(column.type):
+            return column
+        parts = [column.slice(0, 9).combine_chunks(), column.slice(9).combine_chunks()]
+        return pa.chunked_array([part.dictionary_encode() for part in parts])
+
+    in_dictionaries = pa.table({name: encoded(train.column(name)) for name in train.column_names})
+    plain, read = (read_columns(table, schema, "training") for table in (train, in_dictionaries))
+    for name, column in plain.items():
+        assert list(read[name].labels_N) == list(column.labels_N), name
+        np.testing.assert_array_equal(read[name].numbers_N, column.numbers_N)
+
+
+def test_a_missing_value_may_stand_in_the_dictionary(schema: RecordSchema, train: pa.Table) -> None:
+    values = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0]), pa.array([None, "x"]))
+    table = train.slice(0, 3).set_column(train.column_names.index("note"), "note", values)
+    note = read_columns(table, schema, "training")["note"]
+    assert list(note.labels_N) == [None, "x", None]
+    np.testing.assert_array_equal(note.numbers_N, [np.nan, 1, np.nan])
+
+
 def test_dates_are_seconds_whatever_the_type() -> None:
     text = pa.table({"day": ["2020-01-01", "2020-01-02", None, "1969-12-31", "2020-03-01"] * 4})
     schema = infer_schema(text)
