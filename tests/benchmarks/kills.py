@@ -35,7 +35,7 @@ TIMEOUT_S = 600
 
 
 def main(
-    runs: Annotated[int, typer.Option(help="disturbed runs")] = 20,
+    runs: Annotated[int, typer.Option(min=1, help="disturbed runs")] = 20,
     rows: Annotated[int, typer.Option(help="rows of each")] = 1500,
     seed: Annotated[int, typer.Option(help="of moments and targets")] = 0,
 ) -> None:
@@ -47,25 +47,22 @@ def main(
         started = time.monotonic()
         assert one(command(bundle, rows, root / "undisturbed"), root / "log") == 0, (root / "log").read_text()
         whole = {"parts": contents(root / "undisturbed"), "seconds": time.monotonic() - started}
-        records = []
+        facts = {
+            "command": f"{Path(__file__).name} --runs {runs} --rows {rows} --seed {seed}",
+            **provenance(),
+            "rows": rows,
+            "undisturbed_seconds": round(whole["seconds"], 1),
+        }
+        records: list[dict[str, Any]] = []
         for number in range(runs):
-            target = TARGETS[number % len(TARGETS)]
-            records.append(
-                disturbed(command(bundle, rows, root / str(number)), root / str(number), target, draw, whole)
-            )
+            target, out = TARGETS[number % len(TARGETS)], root / str(number)
+            records.append(disturbed(command(bundle, rows, out), out, target, draw, whole))
             print(json.dumps(records[-1]), flush=True)
-    record = {
-        "command": f"{Path(__file__).name} --runs {runs} --rows {rows} --seed {seed}",
-        **provenance(),
-        "rows": rows,
-        "undisturbed_seconds": round(whole["seconds"], 1),
-        "equal": sum(found["equal"] for found in records),
-        "verified": sum(found["verified"] for found in records),
-        "runs": records,
-    }
-    (RESULTS / "kills.json").write_text(json.dumps(record, indent=2) + "\n")
-    print(f"{record['verified']} of {runs} verified, {record['equal']} of {runs} equal to the byte")
-    sys.exit(0 if record["equal"] == record["verified"] == runs else 1)
+            sums = {name: sum(found[name] for found in records) for name in ("verified", "equal")}
+            record = {**facts, **sums, "runs": records}  # written each time: what is done counts if it is stopped
+            (RESULTS / "kills.json").write_text(json.dumps(record, indent=2) + "\n")
+    print(f"{sums['verified']} of {runs} verified, {sums['equal']} of {runs} equal to the byte")
+    sys.exit(0 if sums["equal"] == sums["verified"] == runs else 1)
 
 
 def disturbed(
@@ -73,6 +70,7 @@ def disturbed(
 ) -> dict[str, Any]:
     """One run with one kill, and what it took until the dataset was whole."""
     log = out.with_suffix(".log")
+    started = time.monotonic()
     child = ChildProcess.start(arguments, output=log, environment=environment())
     moment = draw.uniform(0.05, 0.95)
     aim = moment * len(whole["parts"])
@@ -93,6 +91,7 @@ def disturbed(
     verified = subprocess.run(verify, env={**os.environ, **environment()}, capture_output=True, check=False)
     return {
         "killed": target if victims else None,
+        "seconds": round(time.monotonic() - started, 1),
         "parts_then": at,
         "commands": commands,
         "verified": verified.returncode == 0,
