@@ -46,7 +46,7 @@ def main(
         bundle = untrained_stages(root / "stages", mixed_table(40)).bundle
         started = time.monotonic()
         assert one(command(bundle, rows, root / "undisturbed"), root / "log") == 0, (root / "log").read_text()
-        whole = {"parts": contents(root / "undisturbed"), "seconds": time.monotonic() - started}
+        whole: dict[str, Any] = {"parts": contents(root / "undisturbed"), "seconds": time.monotonic() - started}
         facts = {
             "command": f"{Path(__file__).name} --runs {runs} --rows {rows} --seed {seed}",
             **provenance(),
