@@ -200,13 +200,16 @@ def evaluate(
     test: Annotated[Path | None, typer.Option(help="Real rows that were not trained on.")] = None,
     target: Target = None,
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("evaluation"),
+    judge: Annotated[Path | None, typer.Option(help="Folder of `difflm judge`, to show its scores as well.")] = None,
     changes: Set = None,
 ) -> None:
     """Score any synthetic table against real ones, and write a report."""
     from difflm_jobs.evaluate import evaluate_files
     from difflm_jobs.summary import print_scores
 
-    scores = evaluate_files(records, train=train, test=test, target=target, out=out, overrides=changes or ())
+    scores = evaluate_files(
+        records, train=train, test=test, target=target, out=out, judge=judge, overrides=changes or ()
+    )
     console = output()
     print_scores(console, scores)
     console.print(f"report: {out / 'report.html'}", highlight=False, soft_wrap=True)
