@@ -13,6 +13,7 @@ import typer
 
 from difflm.artifacts.atomic import describe_storage_error
 from difflm.errors import DiffLMError, StorageError
+from difflm_jobs.compare import report_app
 from difflm_jobs.judge import judge_app
 from difflm_jobs.terminal import output, progress_output
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 config_app = typer.Typer(help="About configuration files.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(judge_app, name="judge")
+app.add_typer(report_app)
 
 Given = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, a preset's name, or just a table.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one key; may be repeated.")]
