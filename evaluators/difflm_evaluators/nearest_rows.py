@@ -1,6 +1,7 @@
 """The synthetic rows nearest to training rows, side by side with them.
 
-This puts training rows into the report, so it happens on request only (`privacy.show_nearest`).
+This puts training rows into the report, so it happens on request only (`privacy.show_nearest`). Rows at distance 0 are
+counted as copies already and come last: what differs in near ones shows more.
 """
 
 import numpy as np
@@ -8,6 +9,7 @@ import pyarrow as pa
 
 from difflm_evaluators.base import JSON, Evaluation
 from difflm_evaluators.columns import Columns, take_rows
+from difflm_evaluators.distances import TIE
 from difflm_evaluators.mixed_rows import mixed_rows
 from difflm_evaluators.neighbours import nearest
 from difflm_evaluators.privacy import PrivacyConfig
@@ -19,7 +21,7 @@ SHOWN = 5
 def evaluate_nearest(
     tables: tuple[pa.Table, pa.Table], columns: tuple[Columns, Columns], config: PrivacyConfig
 ) -> Evaluation:
-    """The nearest pairs of (synthetic, training) rows, the nearest first; no scores."""
+    """The nearest pairs of (synthetic, training) rows that are not at distance 0, the nearest first; no scores."""
     synthetic, train = columns
     names = list(train)
     rows_N = np.arange(row_count(synthetic))
@@ -31,7 +33,8 @@ def evaluate_nearest(
         return Evaluation(name="nearest", scores=(), details={"columns": list(names), "pairs": []})
     distance_N = nearest(queries, real, 1, threads=config.threads)[:, 0]
     pairs: list[JSON] = []
-    for place in np.argsort(distance_N, kind="stable")[:SHOWN].tolist():
+    apart_N = np.where(distance_N > TIE, distance_N, np.inf)
+    for place in np.argsort(apart_N, kind="stable")[:SHOWN].tolist():
         apart_R = nearest(real, queries.take(np.array([place])), 1, threads=config.threads)[:, 0]
         twin = int(apart_R.argmin())
         cells = [_cells(table, row, names) for table, row in zip(tables, (int(rows_N[place]), twin), strict=True)]

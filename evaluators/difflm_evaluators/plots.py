@@ -93,7 +93,7 @@ def histogram(
     edges: Sequence[float], real: Sequence[float], other: Sequence[float], *, label: str = "", wide: bool = False
 ) -> str:
     """Real shares as a filled area, synthetic ones as a line, on common bins."""
-    with _axes(*((6.8, 2.8) if wide else (3.4, 2.4))) as axes:
+    with _axes(*((5.2, 3.2) if wide else (3.4, 2.4))) as axes:
         axes.stairs(real, edges, fill=True, color=REAL, alpha=0.45)
         axes.stairs(other, edges, color=SYNTHETIC, linewidth=1.6)
         axes.margins(x=0.01)

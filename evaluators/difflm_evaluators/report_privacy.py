@@ -84,10 +84,8 @@ def _near_copies(report: EvaluationReport) -> Iterator[Finding]:
     synthetic, test = near["synthetic"], near["test"]
     pooled = (synthetic * rows[0] + test * rows[1]) / (rows[0] + rows[1])
     error = math.sqrt(pooled * (1 - pooled) * (1 / rows[0] + 1 / rows[1]))
-    text = (
-        f"{100 * synthetic:.2f} % of the synthetic rows lie within {near['limit']:.3g} of a training row, as near as "
-        f"the nearest {100 * test:.2f} % of the real test rows."
-    )
+    where = f"within {near['limit']:.3g} of a training row" if near["limit"] else "at distance 0 from a training row"
+    text = f"{100 * synthetic:.2f} % of the synthetic rows lie {where}; of the real test rows {100 * test:.2f} % do."
     if synthetic - test > SURE * error:
         text += " That is surely more."
         yield Finding(status="warning" if synthetic > 2 * test else "look", title="Near copies", text=text)
@@ -105,6 +103,7 @@ def _share(report: EvaluationReport) -> Iterator[Finding]:
         low = value - NORMAL_95 * (score.standard_error or 0.0)
         text = f"{100 * value:.1f} % of the synthetic rows are nearer to training rows; 50 % would be no difference."
         status: Status = "warning" if low > MEMORISED else "look" if low > 0.5 else "fine"
+        text += {"warning": " Rows were memorised.", "look": " That is little, but more than chance."}.get(status, "")
         yield Finding(status=status, title=title, text=text)
 
 

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -84,19 +85,30 @@ def test_the_map_takes_latents_where_there_are_some(train: pa.Table, test: pa.Ta
 def test_nearest_rows_are_shown_on_request_only(
     train: pa.Table, test: pa.Table, schema: RecordSchema, tmp_path: Path
 ) -> None:
-    copied = pa.concat_tables([test, train.slice(7, 1)])
+    place = train.column_names.index("age")
+    older = train.slice(7, 1).set_column(place, "age", [[train.column("age")[7].as_py() + 1]])
+    near = pa.concat_tables([test, train.slice(9, 1), older])
     shown = LIGHT.model_copy(update={"privacy": PrivacyConfig(threads=1, show_nearest=True)})
-    report = evaluate_table(copied, RealSplits(train=train, test=test), schema, shown)
-    details = report.evaluation("nearest").details  # type: ignore[union-attr]
-    pair = details["pairs"][0]  # type: ignore[index, call-overload]
-    assert pair["distance"] == 0
+    report = evaluate_table(near, RealSplits(train=train, test=test), schema, shown)
+    details: Any = report.evaluation("nearest").details  # type: ignore[union-attr]
+    assert len(details["pairs"]) == 5
+    distances = [pair["distance"] for pair in details["pairs"]]
+    assert distances == sorted(distances)
+    assert distances[0] > 0  # the copy is counted elsewhere
+    years = train.column("age").to_pylist()
+    (pair,) = (pair for pair in details["pairs"] if train.column("note")[7].as_py() in pair["synthetic"])
+    assert pair["distance"] == pytest.approx(1 / (max(years) - min(years)), rel=1e-5)
+    differing = [
+        name
+        for name, *cells in zip(details["columns"], pair["synthetic"], pair["training"], strict=True)
+        if cells[0] != cells[1]
+    ]
+    assert differing == ["age"]
     notes = train.column("note")[7].as_py()
-    assert notes in pair["synthetic"]
-    assert pair["synthetic"] == pair["training"]
     write_report(report, tmp_path / "shown", context=ReportContext(title="t"))
     assert "treat this report like the training data" in (tmp_path / "shown" / "report.html").read_text("utf-8")
     hidden = shown.model_copy(update={"privacy": PrivacyConfig(threads=1)})
-    report = evaluate_table(copied, RealSplits(train=train, test=test), schema, hidden)
+    report = evaluate_table(near, RealSplits(train=train, test=test), schema, hidden)
     write_report(report, tmp_path / "hidden", context=ReportContext(title="t"))
     for path in (tmp_path / "hidden").glob("report.*"):
         assert notes not in path.read_text(encoding="utf-8")
