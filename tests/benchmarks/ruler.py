@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULT = Path(__file__).with_name("results") / "ruler.json"
 MODELS = {"TVAE": TVAE, "CTGAN": CTGAN}
 MISSING = "?"
+TRIED = 5  # epochs; what comes before them is counted too, so that time is rather over- than underestimated
 
 
 def training_frame(train: pa.Table, schema: RecordSchema) -> tuple[pd.DataFrame, list[str]]:
@@ -70,11 +71,11 @@ def fit(name: str, frame: pd.DataFrame, categories: list[str], epochs: int, seed
 
 
 def affordable(name: str, frame: pd.DataFrame, categories: list[str], epochs: int, most_minutes: float | None) -> int:
-    """At most `epochs`, fewer where these would take longer than `most_minutes` by the time of one epoch."""
+    """At most `epochs`, fewer where a trial of a few says that these would take longer than `most_minutes`."""
     if most_minutes is None:
         return epochs
-    (_, one), (_, two) = (fit(name, frame, categories, count, 0) for count in (1, 2))
-    return max(1, min(epochs, int(60 * most_minutes / max(two - one, 1e-3))))
+    _, seconds = fit(name, frame, categories, TRIED, 0)
+    return max(1, min(epochs, int(60 * most_minutes / (seconds / TRIED))))
 
 
 def published(table: str, method: str) -> list[dict[str, Any]]:
