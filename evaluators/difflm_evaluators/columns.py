@@ -83,7 +83,12 @@ def take_rows(columns: Columns, rows: IntArray) -> dict[str, Column]:
 
 def column_kind(schema_field: Field) -> Kind:
     """How the evaluators treat a schema field."""
-    return _KINDS[schema_field.kind]
+    return kind_of(schema_field.kind)
+
+
+def kind_of(schema_kind: str) -> Kind:
+    """How the evaluators treat a kind of the schema, such as "decimal"."""
+    return _KINDS[schema_kind]
 
 
 def read_columns(table: pa.Table, schema: RecordSchema, role: str) -> dict[str, Column]:

@@ -26,6 +26,7 @@ from difflm_evaluators.value_counts import ValueCounts
 
 TIE = 1e-5  # float32 sums of equal distances differ by less
 HISTOGRAM_BINS = 40
+NEAR_SHARE = 0.01  # of the real test rows lie so near to a training row that it counts as near
 ONLY_TEXT = "every column is free text, which has no distance here"
 NO_HOLDOUT = "there is no holdout: the test split is missing or empty"
 ONE_ROW = "the training split has a single row, so there is no second nearest one"
@@ -273,6 +274,9 @@ def _dcr_details(nearest: ValueCounts, test: ValueCounts | None) -> dict[str, JS
     if test is not None:
         details["test"] = test.shares(edges)
         details["quantiles_test"] = _quantiles(test)
+        limit = test.quantile(NEAR_SHARE)
+        shares: dict[str, JSON] = {"synthetic": nearest.share_within(limit), "test": test.share_within(limit)}
+        details["near"] = {"limit": limit, **shares}
     return details
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from difflm.errors import DataError
 from difflm.records.schema import RecordSchema
+from difflm_evaluators.associations import evaluate_associations
 from difflm_evaluators.base import JSON, Evaluation, Score
 from difflm_evaluators.breakdown import evaluate_breakdown
 from difflm_evaluators.columns import Columns, read_columns
@@ -18,12 +19,15 @@ from difflm_evaluators.diversity import evaluate_diversity
 from difflm_evaluators.fidelity import FidelityConfig, evaluate_fidelity
 from difflm_evaluators.marginals import evaluate_marginals
 from difflm_evaluators.membership import MembershipConfig, evaluate_membership
+from difflm_evaluators.nearest_rows import evaluate_nearest
 from difflm_evaluators.pairs import evaluate_pairs
 from difflm_evaluators.privacy import PrivacyConfig, evaluate_privacy
+from difflm_evaluators.projection import Latents, ProjectionConfig, evaluate_projection
+from difflm_evaluators.report_file import REPORT_SCHEMA_VERSION
+from difflm_evaluators.row_keys import printed_columns, table_digest
 from difflm_evaluators.utility import UtilityConfig, evaluate_utility
 from difflm_evaluators.validity import SynthesisAccount, evaluate_validity
 
-REPORT_SCHEMA_VERSION = 1
 Progress = Callable[[str, int, int], None]
 Part = tuple[str, Callable[[Mapping[str, Evaluation]], Evaluation]]
 
@@ -38,6 +42,7 @@ class EvaluationConfig(BaseModel):
     utility: UtilityConfig | None = UtilityConfig()
     privacy: PrivacyConfig | None = PrivacyConfig()
     membership: MembershipConfig | None = MembershipConfig()
+    projection: ProjectionConfig | None = ProjectionConfig()
 
 
 class Splits(Protocol):
@@ -73,10 +78,14 @@ class _Real:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationReport:
-    """All evaluations of one synthetic table; no rows, only counts, shares and the names of columns and categories."""
+    """All evaluations of one synthetic table.
+
+    Counts, shares and the names of columns and categories; no rows, unless `privacy.show_nearest` asked for some.
+    """
 
     evaluations: tuple[Evaluation, ...]
     rows: Mapping[str, int]
+    real: Mapping[str, str | None]
     columns: Mapping[str, str]
     target: str | None
     task: str | None
@@ -106,6 +115,7 @@ class EvaluationReport:
         return {
             "schema_version": REPORT_SCHEMA_VERSION,
             "rows": dict(self.rows),
+            "real": dict(self.real),
             "columns": dict(self.columns),
             "target": self.target,
             "task": self.task,
@@ -122,11 +132,14 @@ def evaluate_table(
     config: EvaluationConfig,
     *,
     account: SynthesisAccount | None = None,
+    latents: Latents | None = None,
     progress: Progress | None = None,
 ) -> EvaluationReport:
     """Score `synthetic` against the real splits.
 
-    `progress(name, done, total)` is called before each part and once more at the end.
+    Decimals are rounded to what their schema field prints in every table alike, so that digits nobody prints tell
+    nothing apart; only whether rows fit the schema is asked of the synthetic values as they came. `latents` are the
+    generator's, for the map of rows. `progress(name, done, total)` is called before each part and at the end.
 
     Raises:
         DataError: a table without rows, a column set that is not the schema's, or values that are not of the schema's
@@ -135,19 +148,29 @@ def evaluate_table(
     for role, table in (("synthetic", synthetic), ("real training", splits.train)):
         if table.num_rows == 0:
             raise DataError(f"{role} table has no rows; there is nothing to evaluate")
-    synthetic_columns = read_columns(synthetic, schema, "synthetic")
-    train = read_columns(splits.train, schema, "real training")
+    given = read_columns(synthetic, schema, "synthetic")
+    train = printed_columns(read_columns(splits.train, schema, "real training"), schema)
     test, validation = (
-        read_columns(table, schema, f"real {name}") if table is not None and table.num_rows > 0 else None
+        printed_columns(read_columns(table, schema, f"real {name}"), schema)
+        if table is not None and table.num_rows > 0
+        else None
         for name, table in (("test", splits.test), ("validation", splits.validation))
     )
-    real = _Real(train=train, test=test, validation=validation)
-    parts = _parts(synthetic_columns, real, schema, config, account)
+    printed = printed_columns(given, schema)
+    parts: list[Part] = [
+        ("validity", lambda _: evaluate_validity(given, test, schema, account)),
+        *_parts(printed, _Real(train=train, test=test, validation=validation), schema, config),
+        *_shown_rows((synthetic, splits.train), (printed, train), schema, config, latents),
+    ]
     evaluations, seconds = _run(parts, progress)
     tables = {"train": splits.train, "validation": splits.validation, "test": splits.test, "synthetic": synthetic}
     return EvaluationReport(
         evaluations=tuple(evaluations),
         rows={name: table.num_rows if table is not None else 0 for name, table in tables.items()},
+        real={
+            name: table_digest(columns, schema) if columns is not None else None
+            for name, columns in (("train", train), ("validation", validation), ("test", test))
+        },
         columns={field.name: field.kind for field in schema.fields},
         target=schema.target,
         task=schema.task,
@@ -156,17 +179,15 @@ def evaluate_table(
     )
 
 
-def _parts(
-    synthetic: Columns, real: _Real, schema: RecordSchema, config: EvaluationConfig, account: SynthesisAccount | None
-) -> list[Part]:
+def _parts(synthetic: Columns, real: _Real, schema: RecordSchema, config: EvaluationConfig) -> list[Part]:
     """What to compute, in the order of the report; each part is given those before it."""
     train, test = real.train, real.test
     detection, fidelity, membership = config.detection, config.fidelity, config.membership
     utility, privacy = config.utility, config.privacy
     parts: list[Part] = [
-        ("validity", lambda _: evaluate_validity(synthetic, test, schema, account)),
         ("marginals", lambda _: evaluate_marginals(synthetic, train, test)),
         ("pairs", lambda _: evaluate_pairs(synthetic, train, test)),
+        ("associations", lambda _: evaluate_associations(synthetic, train)),
         ("diversity", lambda _: evaluate_diversity(synthetic, train, test, schema)),
     ]
     if detection is not None:
@@ -180,6 +201,23 @@ def _parts(
     if membership is not None:
         parts.append(("membership", lambda _: evaluate_membership(synthetic, train, test, real.validation, membership)))
     parts.append(("breakdown", lambda done: _breakdown(synthetic, train, done)))
+    return parts
+
+
+def _shown_rows(
+    tables: tuple[pa.Table, pa.Table],
+    columns: tuple[Columns, Columns],
+    schema: RecordSchema,
+    config: EvaluationConfig,
+    latents: Latents | None,
+) -> list[Part]:
+    """What shows rows and scores nothing; synthetic rows come first, then training rows."""
+    privacy, projection = config.privacy, config.projection
+    parts: list[Part] = []
+    if privacy is not None and privacy.show_nearest:
+        parts.append(("nearest", lambda _: evaluate_nearest(tables, columns, privacy)))
+    if projection is not None:
+        parts.append(("projection", lambda _: evaluate_projection(*columns, schema.target, latents, projection)))
     return parts
 
 

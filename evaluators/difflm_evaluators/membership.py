@@ -25,7 +25,7 @@ from difflm_evaluators.base import JSON, Evaluation, Score
 from difflm_evaluators.columns import Columns, FloatArray
 from difflm_evaluators.mixed_rows import MixedRows, mixed_rows
 from difflm_evaluators.neighbours import nearest
-from difflm_evaluators.roc import Estimate, area, true_positive_rate
+from difflm_evaluators.roc import Estimate, area, curve_points, true_positive_rate
 from difflm_evaluators.sampling import draw_rows, row_count, take_rows
 
 FALSE_POSITIVE_RATE = 0.01
@@ -54,6 +54,8 @@ class Attack:
     plain: Estimate
     calibrated: Estimate | None
     rate: Estimate | None
+    points: list[list[float]]
+    """[false positive rate, true positive rate] of the plain attack."""
 
 
 def evaluate_membership(
@@ -81,7 +83,8 @@ def evaluate_membership(
     found = attack(rows["synthetic"], rows["members"], rows["outsiders"], reference, threads=threads)
     baseline = attack(rows["released"], rows["members"], rows["rest"], reference, threads=threads)
     counts: dict[str, JSON] = {f"rows_{name}": len(part) for name, part in rows.items()}
-    return _evaluation(None, found, baseline, counts)
+    curves: dict[str, JSON] = {"synthetic": list(found.points), "test": list(baseline.points)}
+    return _evaluation(None, found, baseline, {**counts, "roc": curves})
 
 
 def attack(
@@ -99,6 +102,7 @@ def attack(
         plain=area(member_scores, outsider_scores),
         calibrated=calibrated,
         rate=true_positive_rate(member_scores, outsider_scores, FALSE_POSITIVE_RATE) if enough else None,
+        points=curve_points(member_scores, outsider_scores),
     )
 
 

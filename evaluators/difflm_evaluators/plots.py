@@ -20,6 +20,9 @@ from matplotlib.figure import Figure
 
 INK, REAL, SYNTHETIC, GRID = "#1d2733", "#3b76c4", "#e0672b", "#c9d1db"
 CSS_COLOURS = {INK: "currentColor", REAL: "var(--real)", SYNTHETIC: "var(--synthetic)", GRID: "var(--grid)"}
+GROUPS = ("#4e86c6", "#e8833a", "#4fa35c", "#b06fb3", "#d9565b", "#9a8a5b", "#8a8f98")
+"""Colours of groups, legible on light and on dark cards."""
+RASTER_DPI = 200
 MOST_TICK_LABELS = 40
 MOST_VECTOR_CELLS = 40  # per side; larger heat maps are drawn as one raster
 LABEL_CHARACTERS = 18
@@ -60,7 +63,8 @@ def _svg(axes: Axes) -> str:
     buffer = io.StringIO()
     figure: Any = axes.figure
     with mpl.rc_context(_STYLE):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        figure.savefig(buffer, format="svg", dpi=RASTER_DPI, metadata=nothing)
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 
@@ -89,7 +93,7 @@ def histogram(
     edges: Sequence[float], real: Sequence[float], other: Sequence[float], *, label: str = "", wide: bool = False
 ) -> str:
     """Real shares as a filled area, synthetic ones as a line, on common bins."""
-    with _axes(*((6.8, 2.8) if wide else (3.4, 2.4))) as axes:
+    with _axes(*((5.2, 3.2) if wide else (3.4, 2.4))) as axes:
         axes.stairs(real, edges, fill=True, color=REAL, alpha=0.45)
         axes.stairs(other, edges, color=SYNTHETIC, linewidth=1.6)
         axes.margins(x=0.01)
@@ -118,19 +122,29 @@ def bars(labels: Sequence[str], real: Sequence[float], other: Sequence[float], *
         return _svg(axes)
 
 
-def heat_map(names: Sequence[str], errors: Mapping[tuple[str, str], float], *, highest: float, label: str) -> str:
-    """Errors of pairs as a symmetric map, blank where there is none; colours run from 0 to `highest`."""
+def heat_map(
+    names: Sequence[str],
+    values: Mapping[tuple[str, str], float],
+    *,
+    highest: float,
+    label: str,
+    both_signs: bool = False,
+) -> str:
+    """Values of pairs as a symmetric map, blank where there is none; colours go from 0 or -`highest` to `highest`."""
     side = len(names)
-    tint = mpl.colors.to_rgb(SYNTHETIC)
-    colours = mpl.colors.LinearSegmentedColormap.from_list("errors", [(*tint, 0.0), (*tint, 1.0)])
-    cells = [[errors.get((a, b), errors.get((b, a), math.nan)) for b in names] for a in names]
+    high, low = (mpl.colors.to_rgb(colour) for colour in ((REAL, SYNTHETIC) if both_signs else (SYNTHETIC, SYNTHETIC)))
+    shades = [(*low, 1.0), (*low, 0.0), (*high, 0.0), (*high, 1.0)] if both_signs else [(*high, 0.0), (*high, 1.0)]
+    places = [0.0, 0.5, 0.5, 1.0] if both_signs else [0.0, 1.0]
+    colours = mpl.colors.LinearSegmentedColormap.from_list("values", list(zip(places, shades, strict=True)))
+    lowest = -highest if both_signs else 0
+    cells = [[values.get((a, b), values.get((b, a), math.nan)) for b in names] for a in names]
     size = min(9.0, max(3.6, 1.8 + 0.3 * side))
     with _axes(size + 0.6, size) as axes:
         if side <= MOST_VECTOR_CELLS:
-            mesh: Any = axes.pcolormesh(cells, cmap=colours, vmin=0, vmax=highest, edgecolors=GRID, linewidth=0.4)
+            mesh: Any = axes.pcolormesh(cells, cmap=colours, vmin=lowest, vmax=highest, edgecolors=GRID, linewidth=0.4)
             centre = 0.5
         else:
-            mesh = axes.imshow(cells, cmap=colours, vmin=0, vmax=highest, interpolation="nearest")
+            mesh = axes.imshow(cells, cmap=colours, vmin=lowest, vmax=highest, interpolation="nearest")
             centre = 0.0
         if side <= MOST_TICK_LABELS:
             ticks = [centre + position for position in range(side)]
@@ -163,6 +177,36 @@ def levels(ideal: Sequence[float], real: Sequence[float], other: Sequence[float]
             axis.set_major_locator(mpl.ticker.MultipleLocator(0.25))
             axis.set_major_formatter(mpl.ticker.PercentFormatter(1.0, decimals=0))
         axes.set_xlabel("level")
+        return _svg(axes)
+
+
+def roc(real: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> str:
+    """[false positive rate, true positive rate] as two lines, the diagonal dotted."""
+    with _axes(5.2, 3.2) as axes:
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
+        for points, colour in ((real, REAL), (other, SYNTHETIC)):
+            axes.plot([x for x, _ in points], [y for _, y in points], color=colour, linewidth=1.6)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(mpl.ticker.MultipleLocator(0.25))
+            axis.set_major_formatter(mpl.ticker.PercentFormatter(1.0, decimals=0))
+        axes.set_xlabel("unseen rows taken for training rows")
+        axes.set_ylabel("training rows found")
+        return _svg(axes)
+
+
+def cloud(points: Sequence[Sequence[float]], limits: Sequence[float], groups: int) -> str:
+    """[x, y, group] as dots in the colours of the groups, in a frame of `limits` (left, right, bottom, top)."""
+    with _axes(4.4, 4.0) as axes:
+        for group in range(groups):
+            chosen = [point for point in points if point[2] == group]
+            xs, ys = [point[0] for point in chosen], [point[1] for point in chosen]
+            axes.scatter(xs, ys, s=7, color=GROUPS[group], alpha=0.75, linewidths=0, rasterized=True)
+        axes.set_xlim(limits[0], limits[1])
+        axes.set_ylim(limits[2], limits[3])
+        axes.set_xticks([])
+        axes.set_yticks([])
+        for spine in axes.spines.values():
+            spine.set_visible(False)
         return _svg(axes)
 
 

@@ -11,13 +11,18 @@ from difflm_evaluators.distances import StreamingDistances
 
 
 class PrivacyConfig(BaseModel):
-    """`max_queries` limits the synthetic and test rows looked up, drawn with `seed`; all training rows always count."""
+    """`max_queries` limits the synthetic and test rows looked up, drawn with `seed`; all training rows always count.
+
+    `show_nearest` prints the training rows that synthetic rows come nearest to in the report, which then must be
+    treated like the training rows themselves.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     seed: int = 0
     threads: PositiveInt = 2
     max_queries: PositiveInt = 50_000
+    show_nearest: bool = False
 
 
 class StreamingPrivacy:

@@ -2,18 +2,19 @@
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from difflm.errors import EvaluationError, StorageError
+from difflm.errors import EvaluationError
 from difflm_evaluators.base import JSON
 from difflm_evaluators.evaluation import EvaluationReport
 from difflm_evaluators.report_context import PublishedScore, ReportContext
+from difflm_evaluators.report_file import ReportFile
 from difflm_evaluators.report_html import render_html
 from difflm_evaluators.report_pictures import Picture, draw_pictures
 from difflm_evaluators.report_rows import baseline_text, interval_text, percent, value_text, worst_columns, worst_pairs
+from difflm_evaluators.report_writing import markdown_cell, write_files
 
 __all__ = ["PublishedScore", "ReportContext", "json_text", "render_markdown", "write_report"]
 
@@ -31,27 +32,15 @@ def write_report(report: EvaluationReport, directory: Path, *, context: ReportCo
                 f"published figure of {row.method!r} for {row.score!r}: value {row.value}, source {row.source!r}; "
                 "give a finite number and name its source"
             )
+    text = json_text(report, context)
     pictures = draw_pictures(report, context.loss_curves)
     files = {
-        "report.json": json_text(report, context),
+        "report.json": text,
         "report.md": render_markdown(report, context, pictures),
         "report.html": render_html(report, context, pictures),
     }
     files |= {f"pictures/{picture.name}.svg": picture.standalone for picture in pictures}
-    try:
-        (directory / "pictures").mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            temporary = directory / f"{name}.partial"
-            try:
-                temporary.write_text(text, encoding="utf-8")
-                os.replace(temporary, directory / name)
-            except OSError:
-                temporary.unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise StorageError(
-            f"{directory}: cannot write the report ({error}); free space or choose another one"
-        ) from error
+    write_files(directory, files)
 
 
 def json_text(report: EvaluationReport, context: ReportContext) -> str:
@@ -59,51 +48,55 @@ def json_text(report: EvaluationReport, context: ReportContext) -> str:
     extra: dict[str, JSON] = {
         "title": context.title,
         "settings": dict(context.settings),
+        "environment": dict(context.environment),
         "timings": dict(context.timings),
         "published": [asdict(row) for row in context.published],
+        "judge": context.judge.model_dump(mode="json") if context.judge is not None else None,
     }
     try:
-        return json.dumps({**report.to_json(), **extra}, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        text = json.dumps({**report.to_json(), **extra}, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        ReportFile.model_validate_json(text)
     except (TypeError, ValueError) as error:
         raise EvaluationError(f"the report's settings or timings are not JSON ({error}); give plain values") from error
+    return text
 
 
 def render_markdown(report: EvaluationReport, context: ReportContext, pictures: Sequence[Picture]) -> str:
     """`report.md`: scores, worst columns and pairs, published figures, timings, links to the pictures."""
     rows = report.rows
     lines = [
-        f"# {_cell(context.title)}",
+        f"# {markdown_cell(context.title)}",
         "",
         f"{rows['synthetic']:,} synthetic rows against {rows['train']:,} training and {rows['test']:,} test rows.",
         "",
-        *(line for text in report.warnings for line in (f"**Warning:** {_cell(text)}", "")),
+        *(line for text in report.warnings for line in (f"**Warning:** {markdown_cell(text)}", "")),
         "| score | value | real data | meaning |",
         "|---|---|---|---|",
     ]
     for score in report.scores:
         value = "; ".join(filter(None, (value_text(score), interval_text(score))))
-        lines.append(f"| {_cell(score.title)} | {_cell(value)} | {_cell(baseline_text(score))} | {score.meaning} |")
+        title, value, baseline = map(markdown_cell, (score.title, value, baseline_text(score)))
+        lines.append(f"| {title} | {value} | {baseline} | {score.meaning} |")
     lines += ["", "## Worst columns", ""]
     lines += ["| column | error % | real test split % | detection % | what differs most |", "|---|---|---|---|---|"]
     for column in worst_columns(report):
         figures = " | ".join(percent(column[key]) for key in ("error", "baseline", "gain_share"))
-        lines.append(f"| {_cell(column['name'])} | {figures} | {_cell(column['text'])} |")
+        lines.append(f"| {markdown_cell(column['name'])} | {figures} | {markdown_cell(column['text'])} |")
     lines += ["", "## Worst pairs", ""]
     lines += ["| pair | error % | real test split % | what differs most |", "|---|---|---|---|"]
     for pair in worst_pairs(report):
         figures = " | ".join(percent(pair[key]) for key in ("error", "baseline"))
-        names = _cell(f"{pair['first']} × {pair['second']}")
-        lines.append(f"| {names} | {figures} | {_cell(pair['text'])} |")
+        names = markdown_cell(f"{pair['first']} × {pair['second']}")
+        lines.append(f"| {names} | {figures} | {markdown_cell(pair['text'])} |")
     if context.published:
         lines += ["", "## Published figures", "", "| method | score | value | source |", "|---|---|---|---|"]
-        lines += [f"| {_cell(r.method)} | {r.score} | {r.value:g} | {_cell(r.source)} |" for r in context.published]
+        lines += [
+            f"| {markdown_cell(r.method)} | {r.score} | {r.value:g} | {markdown_cell(r.source)} |"
+            for r in context.published
+        ]
     if context.timings:
         lines += ["", "## Timings", "", "| stage | seconds |", "|---|---|"]
-        lines += [f"| {_cell(stage)} | {seconds:,.1f} |" for stage, seconds in context.timings.items()]
+        lines += [f"| {markdown_cell(stage)} | {seconds:,.1f} |" for stage, seconds in context.timings.items()]
     lines += ["", "## Pictures", ""]
-    lines += [f"- [{_cell(picture.title)}](pictures/{picture.name}.svg)" for picture in pictures]
+    lines += [f"- [{markdown_cell(picture.title)}](pictures/{picture.name}.svg)" for picture in pictures]
     return "\n".join(lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

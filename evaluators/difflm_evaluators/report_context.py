@@ -1,9 +1,10 @@
-"""What a report shows beside the scores: loss curves, timings, settings and figures that others published."""
+"""What a report shows beside the scores: loss curves, timings, settings, a judge's scores, published figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from difflm_evaluators.base import JSON
+from difflm_evaluators.report_file import JudgeEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,11 +22,14 @@ class ReportContext:
     """What the report shows beside the scores.
 
     `loss_curves` maps a stage to its events: each has "step" and "loss" and may have "kind" ("train" or "validation");
-    `timings` maps a stage to seconds; `settings` is whatever made the data, nested as it comes.
+    `timings` maps a stage to seconds; `settings` is whatever made the data, nested as it comes, and `environment` the
+    versions and the machine that did.
     """
 
     title: str
     settings: Mapping[str, JSON] = field(default_factory=dict)
+    environment: Mapping[str, JSON] = field(default_factory=dict)
     loss_curves: Mapping[str, Sequence[Mapping[str, JSON]]] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
     published: Sequence[PublishedScore] = ()
+    judge: JudgeEntry | None = None

@@ -1,13 +1,17 @@
 """`report.html`: one file without scripts, fonts or anything else from outside, from a Jinja template that escapes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from difflm_evaluators.evaluation import EvaluationReport
+from difflm_evaluators.plots import GROUPS
 from difflm_evaluators.report_context import ReportContext
 from difflm_evaluators.report_pictures import Picture
+from difflm_evaluators.report_privacy import NOT_PROVEN, SHOWN_ROWS, privacy_findings
+from difflm_evaluators.report_published import published_table
 from difflm_evaluators.report_rows import (
     DIRECTIONS,
     baseline_text,
@@ -21,35 +25,50 @@ from difflm_evaluators.report_rows import (
     worst_pairs,
 )
 
-SECTIONS = ("columns", "pairs", "fidelity", "privacy", "worst", "training")
+SECTIONS = ("columns", "associations", "pairs", "fidelity", "map", "privacy", "worst", "training")
 
 
-def render_html(report: EvaluationReport, context: ReportContext, pictures: Sequence[Picture]) -> str:
-    """The whole page. Names and values from the data are escaped; only SVGs drawn by `plots` are taken as markup."""
-    environment = Environment(
+def template_environment() -> Environment:
+    """Templates of this package; whatever they show is escaped, and an unknown name is an error."""
+    return Environment(
         loader=PackageLoader("difflm_evaluators", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def render_html(report: EvaluationReport, context: ReportContext, pictures: Sequence[Picture]) -> str:
+    """The whole page. Names and values from the data are escaped; only SVGs drawn by `plots` are taken as markup."""
     sections: dict[str, list[tuple[Picture, Markup]]] = {name: [] for name in SECTIONS}
     for picture in pictures:
         sections[picture.section].append((picture, Markup(picture.inline)))
-    return environment.get_template("report.html.j2").render(
-        report=report,
-        context=context,
-        pictures=sections,
-        tiles=[_tile(report, position) for position in range(len(report.scores))],
-        columns=column_rows(report),
-        hidden_columns=len(report.columns) - len(sections["columns"]),
-        worst_columns=worst_columns(report),
-        worst_pairs=worst_pairs(report),
-        undefined_pairs=_undefined_pairs(report),
-        published=_published(report, context),
-        settings=flatten(context.settings),
-        evaluation_settings=flatten(report.config),
-        percent=percent,
+    return (
+        template_environment()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            context=context,
+            pictures=sections,
+            tiles=[_tile(report, position) for position in range(len(report.scores))],
+            columns=column_rows(report),
+            hidden_columns=len(report.columns) - len(sections["columns"]),
+            worst_columns=worst_columns(report),
+            worst_pairs=worst_pairs(report),
+            undefined_pairs=_undefined_pairs(report),
+            published=published_table(report, context.published),
+            findings=privacy_findings(report),
+            not_proven=NOT_PROVEN,
+            nearest=_nearest(report),
+            shown_rows=SHOWN_ROWS,
+            map=_map(report),
+            judge=_judge_rows(context),
+            environment=flatten(context.environment),
+            settings=flatten(context.settings),
+            evaluation_settings=flatten(report.config),
+            percent=percent,
+        )
     )
 
 
@@ -72,17 +91,39 @@ def _undefined_pairs(report: EvaluationReport) -> int:
     return count if isinstance(count, int) else 0
 
 
-def _published(report: EvaluationReport, context: ReportContext) -> list[dict[str, str]]:
-    """Published figures, each below this table's own score of the same name where there is one."""
+def _nearest(report: EvaluationReport) -> list[dict[str, Any]]:
+    """The nearest pairs of rows, when they were asked for: each a distance and its (column, synthetic, training)."""
+    evaluation = report.evaluation("nearest")
+    details: Mapping[str, Any] = evaluation.details if evaluation is not None else {}
+    return [
+        {
+            "distance": number_text(pair["distance"], ""),
+            "cells": list(zip(details["columns"], pair["synthetic"], pair["training"], strict=True)),
+        }
+        for pair in details.get("pairs", [])
+    ]
+
+
+def _map(report: EvaluationReport) -> dict[str, Any]:
+    """What the map is of, and the colours of its groups."""
+    evaluation = report.evaluation("projection")
+    details: Mapping[str, Any] = evaluation.details if evaluation is not None else {}
+    return {
+        "space": details.get("space"),
+        "dimensions": details.get("dimensions"),
+        "groups": list(zip(details.get("groups", []), GROUPS, strict=False)),
+    }
+
+
+def _judge_rows(context: ReportContext) -> list[dict[str, str]]:
+    """A judge's scores as rows of text."""
     rows = []
-    for name in dict.fromkeys(row.score for row in context.published):
-        own = report.score(name)
-        unit, title = (own.unit, own.title) if own is not None else ("", name)
-        if own is not None and own.value is not None:
-            rows.append({"score": title, "method": "this table", "value": value_text(own), "source": "this report"})
-        rows += [
-            {"score": title, "method": row.method, "value": number_text(row.value, unit), "source": row.source}
-            for row in context.published
-            if row.score == name
-        ]
+    for score in context.judge.scores if context.judge is not None else ():
+        value = f"undefined: {score.undefined_because}" if score.value is None else number_text(score.value, score.unit)
+        if score.standard_error is not None:
+            value += f" ± {score.standard_error:.2g}"
+        beside = (
+            f"{number_text(score.baseline, score.unit)} ({score.baseline_label})" if score.baseline is not None else "–"
+        )
+        rows.append({"title": score.title, "value": value, "beside": beside, "meaning": score.meaning})
     return rows

@@ -1,4 +1,4 @@
-"""Which pictures a report has: columns, pairs, coverage, distances, the worst columns and a loss curve per stage."""
+"""Which pictures a report has: columns, pairs, coverage, a map, privacy, the worst columns, a loss curve per stage."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,6 +8,7 @@ from typing import Any, Literal
 from difflm_evaluators import plots
 from difflm_evaluators.base import JSON
 from difflm_evaluators.evaluation import EvaluationReport
+from difflm_evaluators.report_rows import interval_text
 
 MOST_COLUMN_PICTURES = 60
 TITLES = {"precision": "α-precision: share of rows within the ball", "recall": "β-recall: share of real rows covered"}
@@ -18,7 +19,7 @@ class Picture:
     """One drawing: file name without extension, section, title, a line of explanation, and its SVG in both forms."""
 
     name: str
-    section: Literal["columns", "pairs", "fidelity", "privacy", "worst", "training"]
+    section: Literal["columns", "associations", "pairs", "fidelity", "map", "privacy", "worst", "training"]
     title: str
     note: str
     inline: str
@@ -39,8 +40,8 @@ def _picture(name: str, section: Any, title: str, note: str, svg: str) -> Pictur
 def draw_pictures(report: EvaluationReport, loss_curves: Mapping[str, Sequence[Mapping[str, JSON]]]) -> list[Picture]:
     """Every picture of the report, in the order they are shown."""
     return [
-        *(*_columns(report), *_pairs(report), *_fidelity(report), *_distances(report)),
-        *(*_worst(report), *_curves(loss_curves)),
+        *(*_columns(report), *_associations(report), *_pairs(report), *_fidelity(report), *_map(report)),
+        *(*_distances(report), *_roc(report), *_worst(report), *_curves(loss_curves)),
     ]
 
 
@@ -101,6 +102,64 @@ def _pairs(report: EvaluationReport) -> Iterable[Picture]:
         if errors:
             svg = plots.heat_map(names, errors, highest=highest, label="trend error, %")
             yield _picture(f"pairs-{side}", "pairs", title, "both maps share one colour scale", svg)
+
+
+def _associations(report: EvaluationReport) -> Iterable[Picture]:
+    """How columns go together in the real and in the synthetic table, and how far these are apart."""
+    details = _details(report, "associations")
+    names: list[str] = details.get("columns", [])
+    sides: dict[str, dict[tuple[str, str], float]] = {
+        side: {
+            (names[row], names[column]): value
+            for row, values in enumerate(details[side])
+            for column, value in enumerate(values)
+            if value is not None
+        }
+        for side in (("real", "synthetic") if details else ())
+    }
+    if not sides or not sides["real"]:
+        return
+    label = "r, or Cramér's V"
+    for side, title in (("real", "Real training rows"), ("synthetic", "Synthetic rows")):
+        svg = plots.heat_map(names, sides[side], highest=1.0, label=label, both_signs=True)
+        yield _picture(f"associations-{side}", "associations", title, "blue together, orange opposite", svg)
+    apart = {
+        pair: abs(value - sides["synthetic"][pair])
+        for pair, value in sides["real"].items()
+        if pair in sides["synthetic"]
+    }
+    if apart:
+        svg = plots.heat_map(names, apart, highest=max(*apart.values(), 0.01), label="difference")
+        note = "how far the two maps are apart"
+        yield _picture("associations-difference", "associations", "Difference", note, svg)
+
+
+def _map(report: EvaluationReport) -> Iterable[Picture]:
+    """The map of rows, real and synthetic ones beside each other in one frame."""
+    details = _details(report, "projection")
+    if not details:
+        return
+    everyone = [*details["real"], *details["synthetic"]]
+    limits = [end for axis in (0, 1) for end in _widened([point[axis] for point in everyone])]
+    for side, title in (("real", "Real training rows"), ("synthetic", "Synthetic rows")):
+        svg = plots.cloud(details[side], limits, len(details["groups"]))
+        yield _picture(f"map-{side}", "map", title, f"{len(details[side]):,} rows", svg)
+
+
+def _widened(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    margin = 0.03 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+def _roc(report: EvaluationReport) -> Iterable[Picture]:
+    curves = _details(report, "membership").get("roc")
+    score = report.score("mia_auc")
+    if not curves or score is None or score.value is None:
+        return
+    note = f"ROC-AUC {score.value:.3f}, {interval_text(score)}; the dotted line is guessing"
+    svg = plots.roc(curves["test"], curves["synthetic"])
+    yield _picture("roc", "privacy", "Membership attack", note, svg)
 
 
 def _distances(report: EvaluationReport) -> Iterable[Picture]:

@@ -41,6 +41,16 @@ def area(positive_P: FloatArray, negative_N: FloatArray) -> Estimate:
     return Estimate(value=float(above_P.mean()), standard_error=float(np.sqrt(variance)))
 
 
+def curve_points(positive_P: FloatArray, negative_N: FloatArray, points: int = 51) -> list[list[float]]:
+    """[false positive rate, true positive rate] at evenly spaced false positive rates from 0 to 1."""
+    from sklearn.metrics import roc_curve  # slow to import
+
+    is_positive = np.repeat([1, 0], [len(positive_P), len(negative_N)])
+    false_rates, true_rates, _ = roc_curve(is_positive, np.concatenate([positive_P, negative_N]))
+    at = np.linspace(0.0, 1.0, points)
+    return [[float(x), float(y)] for x, y in zip(at, np.interp(at, false_rates, true_rates), strict=True)]
+
+
 def true_positive_rate(positive_P: FloatArray, negative_N: FloatArray, false_positive_rate: float) -> Estimate:
     """Share of positives ranked above the `false_positive_rate` highest negatives.
 

@@ -4,7 +4,7 @@ Numbers are rounded to what their field prints; missing equals missing; free tex
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 import numpy as np
@@ -28,6 +28,16 @@ def printed_numbers(column: Column, schema: RecordSchema) -> FloatArray:
     array = pa.chunked_array([pa.array(numbers_N, from_pandas=True)])
     printed_N: FloatArray = round_decimals(array, field.decimals, field.exponent).to_numpy()
     return printed_N + 0.0
+
+
+def printed_columns(table: Columns, schema: RecordSchema) -> dict[str, Column]:
+    """The columns with their decimals as their fields print them."""
+    return {
+        name: replace(column, numbers_N=printed_numbers(column, schema))
+        if isinstance(schema.field(name), DecimalField)
+        else column
+        for name, column in table.items()
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +101,13 @@ def row_hashes(table: Columns, schema: RecordSchema) -> HashArray:
             code_N = np.array(hashes_V, dtype=np.uint64)[labels.codes_N]
         row_N = _mixed(_mixed(row_N) + code_N)
     return row_N
+
+
+def table_digest(table: Columns, schema: RecordSchema) -> str:
+    """A digest of the rows of a table, the same in whatever order they come."""
+    hashes_N = row_hashes(table, schema)
+    total = int(_mixed(hashes_N).sum(dtype=np.uint64))
+    return blake2b(f"{schema.names} {len(hashes_N)} {total}".encode(), digest_size=16).hexdigest()
 
 
 def _mixed(values_N: HashArray) -> HashArray:

@@ -78,6 +78,10 @@ class ValueCounts:
     def _ordered(self, rank: int) -> float:
         return float(self.values_K[np.searchsorted(np.cumsum(self.counts_K), rank, side="right")])
 
+    def share_within(self, limit: float) -> float:
+        """Share of the values at most `limit`; there are values."""
+        return float(self.counts_K[self.values_K <= limit].sum()) / self.total
+
     def shares(self, edges: FloatArray) -> list[float]:
         """Share of the values in each bin, those beyond the last edge in the last bin."""
         counts, _ = np.histogram(np.minimum(self.values_K, edges[-1]), bins=edges, weights=self.counts_K)

@@ -13,6 +13,7 @@ import typer
 
 from difflm.artifacts.atomic import describe_storage_error
 from difflm.errors import DiffLMError, StorageError
+from difflm_jobs.compare import report_app
 from difflm_jobs.judge import judge_app
 from difflm_jobs.terminal import output, progress_output
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 config_app = typer.Typer(help="About configuration files.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(judge_app, name="judge")
+app.add_typer(report_app)
 
 Given = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, a preset's name, or just a table.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one key; may be repeated.")]
@@ -200,13 +202,16 @@ def evaluate(
     test: Annotated[Path | None, typer.Option(help="Real rows that were not trained on.")] = None,
     target: Target = None,
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("evaluation"),
+    judge: Annotated[Path | None, typer.Option(help="Folder of `difflm judge`, to show its scores as well.")] = None,
     changes: Set = None,
 ) -> None:
     """Score any synthetic table against real ones, and write a report."""
     from difflm_jobs.evaluate import evaluate_files
     from difflm_jobs.summary import print_scores
 
-    scores = evaluate_files(records, train=train, test=test, target=target, out=out, overrides=changes or ())
+    scores = evaluate_files(
+        records, train=train, test=test, target=target, out=out, judge=judge, overrides=changes or ()
+    )
     console = output()
     print_scores(console, scores)
     console.print(f"report: {out / 'report.html'}", highlight=False, soft_wrap=True)

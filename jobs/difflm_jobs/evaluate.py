@@ -13,7 +13,9 @@ from difflm.config import apply_overrides, validate
 from difflm.errors import DataError
 from difflm.records.record_schema import read_schema
 from difflm.telemetry import JSON, read_events
+from difflm_jobs.environment import describe_environment
 from difflm_jobs.prepare import SPLITS
+from difflm_jobs.report_latents import report_latents
 from difflm_jobs.stage import StageContext, StageOutcome
 from difflm_jobs.summary import HEADLINES
 from difflm_jobs.training import EVENTS
@@ -39,7 +41,7 @@ class Evaluate:
         *("train-diffusion", "assemble", "synthesize"),
     )
     name: str = "evaluate"
-    version: int = 4
+    version: int = 5
     output: str = "report"
 
     def section(self) -> Mapping[str, JSON]:
@@ -58,24 +60,27 @@ class Evaluate:
         context.report(0, None, "reading tables")
         prepared = context.input("prepare")
         schema = read_schema(prepared)
-        # Rounded as the synthetic table is: decimals that the schema leaves out are no difference between the two.
         real = (_parquet(prepared / f"{name}.parquet") for name in SPLITS)
         train, validation, test = (conform_table(part, schema) for part in real)
 
         def progress(part: str, done: int, total: int) -> None:
             context.report(done, total, part)
 
+        synthetic = _parquet(context.input("synthesize") / SHARDS)
+        folders = {name: artifact.path for name, artifact in context.inputs.items()}
         report = evaluate_table(
-            _parquet(context.input("synthesize") / SHARDS),
+            synthetic,
             RealSplits(train=train, validation=validation, test=test),
             schema,
             self.config.evaluation,
             account=_account(context.input("synthesize") / ACCOUNT),
+            latents=report_latents(self.config, folders, synthetic, schema),
             progress=progress,
         )
         about = ReportContext(
             title=self.config.name,
             settings=self.config.model_dump(mode="json", by_alias=True, exclude={"published"}),
+            environment=describe_environment(),
             loss_curves=_curves(context.inputs),
             timings={name: artifact.manifest.seconds for name, artifact in context.inputs.items()},
             published=[PublishedScore(**row.model_dump()) for row in self.config.published],
@@ -85,22 +90,33 @@ class Evaluate:
 
 
 def evaluate_files(
-    records: Path, *, train: Path, test: Path | None, target: str | None, out: Path, overrides: Sequence[str]
+    records: Path,
+    *,
+    train: Path,
+    test: Path | None,
+    target: str | None,
+    out: Path,
+    judge: Path | None = None,
+    overrides: Sequence[str],
 ) -> list[dict[str, Any]]:
     """Score a table in any readable file; the schema is that of ``train``, and the report goes to ``out``.
 
+    ``judge`` is a folder that `difflm judge` wrote, whose scores the report shows as well.
+
     Raises:
-        DataError: a file is missing or does not have the columns of the training table.
+        DataError: a file is missing or does not have the columns of the training table, or there is no judge's report.
         ConfigError: an override is no key of the settings.
     """
     from difflm.records.inference import infer_schema
     from difflm.records.reading import read_table
     from difflm_evaluators.evaluation import RealSplits, evaluate_table
+    from difflm_evaluators.judge_summary import read_judgement
     from difflm_evaluators.report import write_report
     from difflm_evaluators.report_context import ReportContext
     from difflm_jobs.config import EvaluationSettings
 
     settings = validate(EvaluationSettings, apply_overrides({}, overrides), "--set", overrides)
+    judged = read_judgement(judge) if judge is not None else None  # before any work
     read = settings.data.read
     real = read_table(train, read)
     if target is not None and target not in real.column_names:
@@ -111,7 +127,8 @@ def evaluate_files(
     synthetic = _with_columns(read_table(records, read), schema.names, records)
     splits = RealSplits(train=real.select(list(schema.names)), test=held_out)
     report = evaluate_table(synthetic, splits, schema, settings.evaluation)
-    write_report(report, out, context=ReportContext(title=f"{records} against {train}"))
+    about = ReportContext(title=f"{records} against {train}", environment=describe_environment(), judge=judged)
+    write_report(report, out, context=about)
     return _headlines(report)
 
 

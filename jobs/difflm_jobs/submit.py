@@ -17,7 +17,7 @@ RUNTIME_ENV = Path("infra/ray/runtime-env.yaml")
 _FILES = {
     "synthesize": ("bundle", "out", "like", "between"),
     "impute": ("bundle", "table", "out"),
-    "evaluate": ("records", "train", "test", "out"),
+    "evaluate": ("records", "train", "test", "out", "judge"),
 }
 """Verbs that read and write files of any name, and the arguments that say which."""
 

@@ -36,6 +36,7 @@ evaluation:
   utility: {{seeds: [0], threads: 1}}
   privacy: {{threads: 1}}
   membership: {{threads: 1}}
+  projection: {{max_points: 60}}
 runtime:
   workers: {{num_workers: 1, cpus_per_worker: 1}}
   engine: {{kind: deepspeed}}

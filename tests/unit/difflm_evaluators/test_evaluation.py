@@ -23,8 +23,11 @@ CONFIG = EvaluationConfig(
     utility=UtilityConfig(seeds=(0,), threads=1),
     privacy=PrivacyConfig(threads=1),
     membership=MembershipConfig(threads=1),
+    projection=None,
 )
-LIGHT = EvaluationConfig(detection=None, fidelity=None, utility=None, privacy=PrivacyConfig(threads=1), membership=None)
+LIGHT = EvaluationConfig(
+    detection=None, fidelity=None, utility=None, privacy=PrivacyConfig(threads=1), membership=None, projection=None
+)
 NAMES = {
     "conforming_share",
     "shape_error",
@@ -64,11 +67,11 @@ def test_every_score_has_a_value_and_real_data_beside_it(
         assert score.value is not None, score
         assert score.baseline is not None or score.name == "dcr_share", score
     assert report.rows == {"train": 600, "validation": 10, "test": 300, "synthetic": 500}
-    assert steps[0] == ("validity", 0, 10)
-    assert steps[-1] == ("done", 10, 10)
+    assert steps[0] == ("validity", 0, 11)
+    assert steps[-1] == ("done", 11, 11)
     assert [name for name, _, _ in steps[:-1]] == list(report.seconds)
     loaded = json.loads(_strict_json(report))
-    assert loaded["schema_version"] == 1
+    assert loaded["schema_version"] == 2
     assert [evaluation["name"] for evaluation in loaded["evaluations"]] == list(report.seconds)
 
 
@@ -160,5 +163,7 @@ def test_the_configuration_is_strict_but_reads_lists() -> None:
     for values in wrong:
         with pytest.raises(ValidationError):
             EvaluationConfig.model_validate(values)
-    left_out = EvaluationConfig(detection=None, fidelity=None, utility=None, privacy=None, membership=None)
+    left_out = EvaluationConfig(
+        detection=None, fidelity=None, utility=None, privacy=None, membership=None, projection=None
+    )
     assert EvaluationConfig.model_validate_json(left_out.model_dump_json()) == left_out

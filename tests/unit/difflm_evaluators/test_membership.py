@@ -105,7 +105,7 @@ def test_every_score_has_half_the_test_split_beside_it(
         assert score.baseline_label == "half the real test split"
         assert score.undefined_because is None
     assert evaluation.score("mia_auc").baseline == pytest.approx(0.5, abs=0.12)
-    assert evaluation.details == {
+    assert {name: rows for name, rows in evaluation.details.items() if name != "roc"} == {
         "rows_members": 600,
         "rows_outsiders": 300,
         "rows_synthetic": 600,

@@ -22,7 +22,9 @@ from difflm_evaluators.fidelity import FidelityConfig
 from difflm_evaluators.membership import MembershipConfig
 from difflm_evaluators.plots import curves
 from difflm_evaluators.privacy import PrivacyConfig
+from difflm_evaluators.projection import ProjectionConfig
 from difflm_evaluators.report import PublishedScore, ReportContext, write_report
+from difflm_evaluators.report_file import JudgeEntry, ScoreEntry
 from difflm_evaluators.report_rows import baseline_text, interval_text, value_text, worst_columns, worst_pairs
 from difflm_evaluators.utility import UtilityConfig
 from difflm_evaluators.validity import SynthesisAccount
@@ -31,10 +33,11 @@ CONFIG = EvaluationConfig(
     detection=DetectionConfig(seeds=(0,), threads=1),
     fidelity=FidelityConfig(threads=1),
     utility=UtilityConfig(seeds=(0, 1), threads=1),
-    privacy=PrivacyConfig(threads=1),
+    privacy=PrivacyConfig(threads=1, show_nearest=True),
     membership=MembershipConfig(threads=1),
+    projection=ProjectionConfig(max_points=100),
 )
-LIGHT = EvaluationConfig(detection=None, fidelity=None, utility=None, privacy=None, membership=None)
+LIGHT = EvaluationConfig(detection=None, fidelity=None, utility=None, privacy=None, membership=None, projection=None)
 CONTEXT = ReportContext(
     title="Members & <friends>",
     settings={"sampling": {"temperature": 1.0, "steps": [1, 2]}, "seed": 3},
@@ -50,6 +53,33 @@ CONTEXT = ReportContext(
     },
     timings={"prepare": 1.25},
     published=[PublishedScore(method="Peer|1", score="shape_error", value=0.58, source="its own paper, Table 1")],
+    environment={"versions": {"difflm": "0.1"}},
+    judge=JudgeEntry(
+        title="tickets",
+        protocol="rubric",
+        model="<model>",
+        complete=False,
+        questions=4,
+        answered=3,
+        scores=(
+            ScoreEntry(
+                name="realism",
+                title="Realism",
+                meaning="m",
+                value=7.5,
+                direction="higher",
+                unit="",
+                bounds=(0, 10),
+                ideal=10,
+                standard_error=0.25,
+                interval=None,
+                baseline=8.0,
+                baseline_label="real records",
+                undefined_because=None,
+                warning=None,
+            ),
+        ),
+    ),
 )
 
 
@@ -90,13 +120,14 @@ class _Page(HTMLParser):
 
 def test_all_files_are_there_and_the_json_is_strict(written: Path, report: EvaluationReport) -> None:
     loaded = json.loads((written / "report.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
-    assert loaded["schema_version"] == 1
+    assert loaded["schema_version"] == 2
     assert loaded["title"] == CONTEXT.title
     assert loaded["published"][0]["source"] == "its own paper, Table 1"
     assert not list(written.rglob("*.partial"))
     pictures = sorted(path.stem for path in (written / "pictures").iterdir())
     assert len([name for name in pictures if name.startswith("column-")]) == len(report.columns)
-    fixed = {"pairs-error", "pairs-baseline", "fidelity-precision", "fidelity-recall", "distances", "worst-columns"}
+    fixed = {"associations-real", "associations-difference", "map-real", "map-synthetic", "roc"}
+    fixed |= {"pairs-error", "pairs-baseline", "fidelity-precision", "fidelity-recall", "distances", "worst-columns"}
     assert {*fixed, "training-1"} <= set(pictures)
     for path in (written / "pictures").iterdir():
         assert ElementTree.parse(path).getroot().tag.endswith("svg")
@@ -137,7 +168,9 @@ def test_the_page_shows_every_score_with_its_baseline_and_the_sections_in_order(
         "Each column",
         "Pairs of columns",
         "Typical rows and covered rows",
-        "Distance to the training rows",
+        "Map of the rows",
+        "Privacy",
+        "A language model's grades",
         "Where it is worst",
         "All columns",
         "Training",
@@ -146,6 +179,10 @@ def test_the_page_shows_every_score_with_its_baseline_and_the_sections_in_order(
     ]
     assert "sampling.temperature" in words
     assert "its own paper, Table 1" in words
+    assert "7.500 ± 0.25" in words
+    assert "8.000 (real records)" in words
+    assert "3 of 4 questions answered. Stopped before the end." in " ".join(words.split())
+    assert "versions.difflm" in words
     assert "last training loss 0.1, last validation loss 0.2" in words
 
 

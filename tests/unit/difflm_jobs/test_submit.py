@@ -37,6 +37,7 @@ def test_the_runtime_environment_goes_along() -> None:
         (["evaluate", "x.csv", "--train", "/shared/t.csv", "--out", "/shared/out"], "records 'x.csv'"),
         (["evaluate", "/shared/x.csv", "--train", "t.csv", "--out", "/shared/out"], "train 't.csv'"),
         (["evaluate", "/shared/x.csv", "--train", "/shared/t.csv"], "out 'evaluation'"),
+        (["evaluate", "/s/x.csv", "--train", "/s/t.csv", "--out", "/s/out", "--judge", "j"], "judge 'j'"),
     ],
 )
 def test_files_the_job_would_not_find_are_refused(verb: list[str], named: str) -> None:

@@ -1,0 +1,164 @@
+"""The layout of report.json: what writes a report and what reads one agree on it, and its JSON schema comes from here.
+
+`details` of an evaluation are free JSON: they explain and picture its scores, and each evaluator documents its own.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, JsonValue, NonNegativeInt, ValidationError, model_validator
+
+from difflm.errors import DataError
+from difflm_evaluators.base import Direction
+
+REPORT_SCHEMA_VERSION = 2
+SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
+
+_DEFINED: Any = {
+    "required": ["value"],
+    "properties": {"value": {"type": "number"}, "undefined_because": {"type": "null"}},
+}
+_UNDEFINED: Any = {"properties": {"value": {"type": "null"}, "undefined_because": {"type": "string"}}}
+
+
+class _Entry(BaseModel):
+    """A part of the file: every key is there, and no other."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ScoreEntry(_Entry):
+    """A score as `difflm_evaluators.base.Score` describes it: a number, or the reason why there is none."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, json_schema_extra={"oneOf": [_DEFINED, _UNDEFINED]}
+    )
+
+    name: str
+    title: str
+    meaning: str
+    value: float | None
+    direction: Direction
+    unit: str
+    bounds: tuple[float | None, float | None]
+    ideal: float | None
+    standard_error: float | None
+    interval: tuple[float, float] | None
+    baseline: float | None
+    baseline_label: str | None
+    undefined_because: str | None
+    warning: str | None
+
+    @model_validator(mode="after")
+    def _number_or_reason(self) -> Self:
+        if (self.value is None) == (self.undefined_because is None):
+            raise ValueError("give exactly one of value and undefined_because")
+        return self
+
+
+class EvaluationEntry(_Entry):
+    """One evaluator's scores, and the numbers behind them."""
+
+    name: str
+    scores: tuple[ScoreEntry, ...]
+    details: dict[str, JsonValue]
+
+
+class RowCounts(_Entry):
+    """Rows of each table; 0 where there was none."""
+
+    train: NonNegativeInt
+    validation: NonNegativeInt
+    test: NonNegativeInt
+    synthetic: NonNegativeInt
+
+
+class RealHashes(_Entry):
+    """Digests of the real tables' rows in whatever order, equal for equal tables; null where there was none."""
+
+    train: str
+    validation: str | None
+    test: str | None
+
+
+class PublishedEntry(_Entry):
+    """A figure that somebody else printed, and where."""
+
+    method: str
+    score: str
+    value: float
+    source: str
+
+
+class JudgeEntry(_Entry):
+    """Who judged the synthetic records, whether every question was asked, and the scores."""
+
+    title: str
+    protocol: str
+    model: str
+    complete: bool
+    questions: NonNegativeInt
+    answered: NonNegativeInt
+    scores: tuple[ScoreEntry, ...]
+
+
+class ReportFile(_Entry):
+    """The whole file. `columns` maps names to kinds of the schema; `seconds` and `timings` are wall times."""
+
+    schema_version: Literal[2]
+    title: str
+    rows: RowCounts
+    real: RealHashes
+    columns: dict[str, str]
+    target: str | None
+    task: str | None
+    config: dict[str, JsonValue]
+    evaluations: tuple[EvaluationEntry, ...]
+    seconds: dict[str, float]
+    settings: dict[str, JsonValue]
+    environment: dict[str, JsonValue]
+    timings: dict[str, float]
+    published: tuple[PublishedEntry, ...]
+    judge: JudgeEntry | None
+
+    @property
+    def scores(self) -> dict[str, ScoreEntry]:
+        """Every score by its name, in the order of the evaluations."""
+        return {score.name: score for evaluation in self.evaluations for score in evaluation.scores}
+
+    def details(self, evaluation: str) -> Mapping[str, Any]:
+        """The details of an evaluation, empty when it was left out."""
+        return next((entry.details for entry in self.evaluations if entry.name == evaluation), {})
+
+
+def read_report(path: Path) -> ReportFile:
+    """Read a report.json.
+
+    Raises:
+        DataError: there is none, it is no report, or it has another layout; names the file and what is wrong.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such report; give a run, a report.json, or a folder that holds one") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as JSON ({error}); give a report.json") from None
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version != REPORT_SCHEMA_VERSION:
+        raise DataError(
+            f"{path}: report of layout {version}, this version reads {REPORT_SCHEMA_VERSION}; evaluate the table again"
+        )
+    try:
+        return ReportFile.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise DataError(f"{path}: {where}: {first['msg']}; evaluate the table again") from None
+
+
+def report_schema() -> str:
+    """The JSON schema of report.json (draft 2020-12) as text; `report.schema.json` in this package holds the same."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **ReportFile.model_json_schema()}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
