@@ -24,6 +24,7 @@ from difflm.records.schema import (
     DecimalField,
     Field,
     IntegerField,
+    JsonField,
     RecordSchema,
     TextField,
 )
@@ -181,7 +182,7 @@ def column_faults(column: Column, field: Field) -> dict[RejectionReason, BoolArr
             faults["category"] = _unknown(column, set(field.values))
         case BooleanField():
             faults["type"] = _unknown(column, {field.true_text, field.false_text})
-        case TextField():
+        case TextField() | JsonField():
             faults["length"] = ~missing_N & (np.nan_to_num(column.numbers_N) > field.max_characters)
         case ConstantField():
             faults["constant"] = _unknown(column, {constant_label(field.value)})
