@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from pydantic import BaseModel, ConfigDict, Field
 from pyflakes.checker import Checker
 
 from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
-from difflm_evaluators.text_scores import copy_scores, percentage, share_score
+from difflm_evaluators.text_scores import CopiesConfig, copy_scores, percentage, share_score
 
 _LICENCE = re.compile(
     r"copyright|\(c\)\s*(?:19|20)\d\d|©|all rights reserved|spdx-license-identifier|licensed under"
@@ -24,15 +23,6 @@ _LICENCE = re.compile(
     re.IGNORECASE,
 )
 _MOST_NAMED = 20
-
-
-class SourceCodeConfig(BaseModel):
-    """What the scores of code leave open."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    near_duplicate: float = Field(default=0.8, ge=0.5, le=1)
-    """Jaccard index from which two records count as near-duplicates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +89,7 @@ def resolves(module: str) -> bool:
 
 
 def evaluate_source_code(
-    synthetic: Sequence[str], train: Sequence[str], test: Sequence[str] | None, config: SourceCodeConfig
+    synthetic: Sequence[str], train: Sequence[str], test: Sequence[str] | None, config: CopiesConfig
 ) -> list[Evaluation]:
     """Two evaluations, `source_code` and `copies`; nothing is run. Imports depend on what is installed here."""
     seen = [inspect_code(text) for text in synthetic]

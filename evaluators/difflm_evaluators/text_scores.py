@@ -5,8 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from difflm_evaluators.base import TEST_LABEL, Score
 from difflm_evaluators.near_duplicates import NearDuplicates
+
+
+class CopiesConfig(BaseModel):
+    """What the scores of copies leave open."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    near_duplicate: float = Field(default=0.8, ge=0.5, le=1)
+    """Jaccard index from which two records count as near-duplicates."""
+
 
 COPY_MARGIN = 5.0
 """Percent points above the real test split from which near-copies are a warning."""

@@ -14,27 +14,17 @@ from typing import Any, Literal
 
 import numpy as np
 from jsonschema import Draft202012Validator
-from pydantic import BaseModel, ConfigDict, Field
 
 from difflm.errors import DataError
 from difflm.records.tool_codec import KEYS, ToolRecord, parameters_text, record_schema
 from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
-from difflm_evaluators.text_scores import copy_scores, share_score
+from difflm_evaluators.text_scores import CopiesConfig, copy_scores, share_score
 
 _MOST_NAMED = 20
 Records = Sequence[Mapping[str, Any]]
 
 
-class ToolsConfig(BaseModel):
-    """What the scores of tools leave open."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    near_duplicate: float = Field(default=0.8, ge=0.5, le=1)
-    """Jaccard index from which two records count as near-duplicates."""
-
-
-def evaluate_tools(synthetic: Records, train: Records, test: Records | None, config: ToolsConfig) -> list[Evaluation]:
+def evaluate_tools(synthetic: Records, train: Records, test: Records | None, config: CopiesConfig) -> list[Evaluation]:
     """Three evaluations: `tools`, `copies` and `tool_texts`.
 
     DataError when a real record does not fit the schema: all others would be measured by it.

@@ -117,7 +117,7 @@ class StreamingValidity:
             "attempts": account.attempts,
             "rejections": dict(account.rejections),
         }
-        return Evaluation(name="validity", scores=(_draws_score(account), score), details=details)
+        return Evaluation(name="validity", scores=(draws_score(account), score), details=details)
 
     def _share(self) -> float:
         return 100 * self._conforming / self._rows
@@ -142,7 +142,8 @@ def evaluate_validity(
     return streaming.result(account)
 
 
-def _draws_score(account: SynthesisAccount) -> Score:
+def draws_score(account: SynthesisAccount) -> Score:
+    """The share of draws that were valid; DataError for an account that cannot be."""
     counts = (account.rows_asked, account.rows_emitted, account.attempts, *account.rejections.values())
     if min(counts) < 0 or account.rows_emitted > account.attempts:
         raise DataError(

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from difflm.artifacts import Artifact
 from difflm.config import apply_overrides, validate
 from difflm.errors import DataError
+from difflm.records.notices import ignore
 from difflm.records.record_schema import read_schema
 from difflm.telemetry import JSON, read_events
 from difflm_jobs.prepare import SPLITS
+from difflm_jobs.record_kinds import Kind, evaluate_text_records, read_text_records
 from difflm_jobs.stage import StageContext, StageOutcome
 from difflm_jobs.summary import HEADLINES
 from difflm_jobs.training import EVENTS
@@ -44,7 +46,9 @@ class Evaluate:
 
     def section(self) -> Mapping[str, JSON]:
         published: list[JSON] = [row.model_dump(mode="json") for row in self.config.published]
-        return {"evaluation": self.config.evaluation.model_dump(mode="json"), "published": published}
+        texts = self.config.data.kind != "table"
+        config = self.config.copies if texts else self.config.evaluation
+        return {"evaluation": config.model_dump(mode="json"), "published": published}
 
     def sources(self) -> Mapping[str, str]:
         return {}
@@ -65,14 +69,14 @@ class Evaluate:
         def progress(part: str, done: int, total: int) -> None:
             context.report(done, total, part)
 
-        report = evaluate_table(
-            _parquet(context.input("synthesize") / SHARDS),
-            RealSplits(train=train, validation=validation, test=test),
-            schema,
-            self.config.evaluation,
-            account=_account(context.input("synthesize") / ACCOUNT),
-            progress=progress,
-        )
+        synthetic = _parquet(context.input("synthesize") / SHARDS)
+        splits = RealSplits(train=train, validation=validation, test=test)
+        account, kind = _account(context.input("synthesize") / ACCOUNT), self.config.data.kind
+        if kind == "table":
+            evaluation = self.config.evaluation
+            report = evaluate_table(synthetic, splits, schema, evaluation, account=account, progress=progress)
+        else:
+            report = evaluate_text_records(kind, synthetic, splits, self.config.copies, account=account)
         about = ReportContext(
             title=self.config.name,
             settings=self.config.model_dump(mode="json", by_alias=True, exclude={"published"}),
@@ -85,9 +89,16 @@ class Evaluate:
 
 
 def evaluate_files(
-    records: Path, *, train: Path, test: Path | None, target: str | None, out: Path, overrides: Sequence[str]
+    records: Path,
+    *,
+    train: Path,
+    test: Path | None,
+    target: str | None,
+    out: Path,
+    overrides: Sequence[str],
+    kind: Kind = "table",
 ) -> list[dict[str, Any]]:
-    """Score a table in any readable file; the schema is that of ``train``, and the report goes to ``out``.
+    """Score records in any readable file; the schema of a table is that of ``train``, and the report goes to ``out``.
 
     Raises:
         DataError: a file is missing or does not have the columns of the training table.
@@ -102,6 +113,14 @@ def evaluate_files(
 
     settings = validate(EvaluationSettings, apply_overrides({}, overrides), "--set", overrides)
     read = settings.data.read
+    about = ReportContext(title=f"{records} against {train}")
+    if kind != "table":
+        made, real, held_out = (
+            None if path is None else read_text_records(path, kind, read, ignore) for path in (records, train, test)
+        )
+        report = evaluate_text_records(kind, made, RealSplits(train=real, test=held_out), settings.copies)
+        write_report(report, out, context=about)
+        return _headlines(report)
     real = read_table(train, read)
     if target is not None and target not in real.column_names:
         known = ", ".join(map(repr, real.column_names))
@@ -111,7 +130,7 @@ def evaluate_files(
     synthetic = _with_columns(read_table(records, read), schema.names, records)
     splits = RealSplits(train=real.select(list(schema.names)), test=held_out)
     report = evaluate_table(synthetic, splits, schema, settings.evaluation)
-    write_report(report, out, context=ReportContext(title=f"{records} against {train}"))
+    write_report(report, out, context=about)
     return _headlines(report)
 
 

@@ -109,7 +109,7 @@ class TextField(BaseModel):
     missing_share: Share
     max_characters: int
     mean_characters: FiniteFloat
-    language: Literal["python"] | None = None
+    language: Annotated[Literal["python"] | None, Option(exclude_if=lambda language: language is None)] = None
 
 
 class JsonField(BaseModel):

@@ -86,7 +86,7 @@ def test_bad_files_are_named_with_their_line(tmp_path: Path) -> None:
     [("humaneval/HumanEval.jsonl.gz", 164), ("mbpp/sanitized-mbpp.json.gz", 427), ("mbpp/mbpp.jsonl.gz", 974)],
 )
 def test_reference_solutions_pass(real_data: Callable[[str], Path], file: str, count: int) -> None:
-    """A sample of them; all are run by `difflm passk reference`, see tests/benchmarks."""
+    """A sample of them; `difflm passk reference --problems FILE` runs all."""
     problems = read_problems(real_data(file))
     assert len(problems) == count
     some = problems[:: count // 5]

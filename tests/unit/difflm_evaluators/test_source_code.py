@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from difflm_evaluators.near_duplicates import NearDuplicates, jaccard, shingles
-from difflm_evaluators.source_code import SourceCodeConfig, evaluate_source_code, inspect_code
+from difflm_evaluators.source_code import evaluate_source_code, inspect_code
+from difflm_evaluators.text_scores import CopiesConfig
 
 GOOD = "import os\n\ndef f(a, b):\n    return os.path.join(a, b)\n"
 WORDS = " ".join(f"w{i}" for i in range(100))
@@ -44,7 +45,7 @@ def test_licence_headers(text: str, found: bool) -> None:
 def test_known_answers_of_all_scores() -> None:
     synthetic = [GOOD, "import nowhere_at_all\nx = 1\n", "def (", "# (c) 2001 Me\nimport os, sys\n"]
     train = [GOOD + "   \n", "import nowhere_at_all\n"]
-    code, copies = evaluate_source_code(synthetic, train, [GOOD], SourceCodeConfig())
+    code, copies = evaluate_source_code(synthetic, train, [GOOD], CopiesConfig())
     values = {score.name: score.value for score in (*code.scores, *copies.scores)}
     assert values == {
         "parses_share": 75.0,
@@ -63,12 +64,12 @@ def test_known_answers_of_all_scores() -> None:
 
 
 def test_copies_are_a_warning_where_real_records_are_none() -> None:
-    _, copies = evaluate_source_code([GOOD], [GOOD], [WORDS], SourceCodeConfig())
+    _, copies = evaluate_source_code([GOOD], [GOOD], [WORDS], CopiesConfig())
     assert "100.0 % of the records are near-copies" in str(copies.score("near_copy_share").warning)
 
 
 def test_what_cannot_be_measured_is_undefined_with_a_reason() -> None:
-    code, _ = evaluate_source_code(["def ("], [GOOD], None, SourceCodeConfig())
+    code, _ = evaluate_source_code(["def ("], [GOOD], None, CopiesConfig())
     assert code.score("lint_rate").undefined_because == "no record parses"
     assert code.score("known_import_share").undefined_because == "no record imports anything"
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from difflm.errors import DataError
-from difflm_evaluators.tools import ToolsConfig, evaluate_tools
+from difflm_evaluators.text_scores import CopiesConfig
+from difflm_evaluators.tools import evaluate_tools
 
 
 def record(
@@ -29,7 +30,7 @@ TEST = [record("Music", 8), record("Music", 9)]
 
 
 def values(synthetic: list[dict[str, Any]]) -> dict[str, float | None]:
-    evaluations = evaluate_tools(synthetic, TRAIN, TEST, ToolsConfig())
+    evaluations = evaluate_tools(synthetic, TRAIN, TEST, CopiesConfig())
     return {score.name: score.value for evaluation in evaluations for score in evaluation.scores}
 
 
@@ -48,7 +49,7 @@ def test_faults_are_counted_by_place_and_rule() -> None:
     wrong_type["parameters"][0]["type"] = "NEVER SEEN"
     del no_key["api_name"]
     text["parameters"] = "[not json"
-    tools, _, _ = evaluate_tools([wrong_type, no_key, text, record("Music", 8)], TRAIN, None, ToolsConfig())
+    tools, _, _ = evaluate_tools([wrong_type, no_key, text, record("Music", 8)], TRAIN, None, CopiesConfig())
     assert tools.score("valid_share").value == 25.0
     assert tools.details["faults"] == {"parameters/type: enum": 1, "record: required": 1, "parameters: type": 1}
 
@@ -69,7 +70,7 @@ def test_copies_count_in_any_category() -> None:
 
 
 def test_without_a_valid_record_texts_are_undefined() -> None:
-    evaluations = evaluate_tools([{"category": 1}], TRAIN, None, ToolsConfig())
+    evaluations = evaluate_tools([{"category": 1}], TRAIN, None, CopiesConfig())
     assert evaluations[2].score("distinct_pairs").undefined_because == "no record is valid"
     assert evaluations[0].score("valid_share").value == 0.0
     assert evaluations[0].score("category_coverage").value == 0.0
@@ -77,4 +78,4 @@ def test_without_a_valid_record_texts_are_undefined() -> None:
 
 def test_real_records_must_fit() -> None:
     with pytest.raises(DataError, match="training record 1: record: required"):
-        evaluate_tools(TRAIN, [{"category": "Music"}], None, ToolsConfig())
+        evaluate_tools(TRAIN, [{"category": "Music"}], None, CopiesConfig())
