@@ -37,6 +37,7 @@ _KINDS: Mapping[str, Kind] = {
     "boolean": "category",
     "constant": "category",
     "text": "text",
+    "json": "text",
 }
 
 

@@ -24,6 +24,7 @@ from difflm.records.schema import (
     DecimalField,
     Field,
     IntegerField,
+    JsonField,
     RecordSchema,
     TextField,
 )
@@ -116,7 +117,7 @@ class StreamingValidity:
             "attempts": account.attempts,
             "rejections": dict(account.rejections),
         }
-        return Evaluation(name="validity", scores=(_draws_score(account), score), details=details)
+        return Evaluation(name="validity", scores=(draws_score(account), score), details=details)
 
     def _share(self) -> float:
         return 100 * self._conforming / self._rows
@@ -141,7 +142,8 @@ def evaluate_validity(
     return streaming.result(account)
 
 
-def _draws_score(account: SynthesisAccount) -> Score:
+def draws_score(account: SynthesisAccount) -> Score:
+    """The share of draws that were valid; DataError for an account that cannot be."""
     counts = (account.rows_asked, account.rows_emitted, account.attempts, *account.rejections.values())
     if min(counts) < 0 or account.rows_emitted > account.attempts:
         raise DataError(
@@ -181,7 +183,7 @@ def column_faults(column: Column, field: Field) -> dict[RejectionReason, BoolArr
             faults["category"] = _unknown(column, set(field.values))
         case BooleanField():
             faults["type"] = _unknown(column, {field.true_text, field.false_text})
-        case TextField():
+        case TextField() | JsonField():
             faults["length"] = ~missing_N & (np.nan_to_num(column.numbers_N) > field.max_characters)
         case ConstantField():
             faults["constant"] = _unknown(column, {constant_label(field.value)})

@@ -21,6 +21,7 @@ from difflm.training.conditional_task import ConditionsConfig
 from difflm.training.decoder_task import DecoderFitConfig
 from difflm.training.diffusion_task import DiffusionPriorConfig, PriorConfig
 from difflm_evaluators.evaluation import EvaluationConfig
+from difflm_evaluators.text_scores import CopiesConfig
 from difflm_jobs.data import DataConfig
 
 
@@ -76,7 +77,8 @@ class ExperimentConfig(Config):
     )
     sampling: SamplingConfig = SamplingConfig()
     rows: int | None = Field(default=None, ge=1, description="rows to make; None: as many as were trained on")
-    evaluation: EvaluationConfig = EvaluationConfig()
+    evaluation: EvaluationConfig = Field(default=EvaluationConfig(), description="of tables")
+    copies: CopiesConfig = Field(default=CopiesConfig(), description="how tools and code are evaluated")
     published: tuple[PublishedConfig, ...] = ()
     runtime: RuntimeConfig = RuntimeConfig()
 
@@ -107,3 +109,4 @@ class EvaluationSettings(Config):
     data: ReadSettings = ReadSettings()
     schema_: SchemaConfig = Field(default=SchemaConfig(), alias="schema")
     evaluation: EvaluationConfig = EvaluationConfig()
+    copies: CopiesConfig = CopiesConfig()

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from difflm.config import Config
 from difflm.records.reading import ReadConfig
+from difflm_jobs.record_kinds import Kind
 from difflm_jobs.sources import Source
 
 
@@ -21,6 +22,12 @@ class DataConfig(Config):
     train: Source
     test: Source | None = Field(default=None, description="a test table with the same columns")
     target: str | None = Field(default=None, description="column that a model would predict; None for no such column")
+    kind: Kind = Field(
+        default="table", description="table; tools (JSON as ToolBench has it); code (.py in a folder, JSON or Parquet)"
+    )
+    longest: int = Field(
+        default=2000, ge=1, description="tools and code: most characters of a record; longer ones are left out, counted"
+    )
     validation: float = Field(default=0.1, gt=0, lt=1, description="share of rows that early stopping looks at")
     test_share: float = Field(default=0.1, gt=0, lt=1, description="share of rows to test with when no test is given")
     read: ReadConfig = ReadConfig()

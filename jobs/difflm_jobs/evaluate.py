@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 from difflm.artifacts import Artifact
 from difflm.config import apply_overrides, validate
 from difflm.errors import DataError
+from difflm.records.notices import ignore
 from difflm.records.record_schema import read_schema
 from difflm.telemetry import JSON, read_events
 from difflm_jobs.environment import describe_environment
 from difflm_jobs.prepare import SPLITS
+from difflm_jobs.record_kinds import Kind, evaluate_text_records, read_text_records
 from difflm_jobs.report_latents import report_latents
 from difflm_jobs.stage import StageContext, StageOutcome
 from difflm_jobs.summary import HEADLINES
@@ -46,7 +48,9 @@ class Evaluate:
 
     def section(self) -> Mapping[str, JSON]:
         published: list[JSON] = [row.model_dump(mode="json") for row in self.config.published]
-        return {"evaluation": self.config.evaluation.model_dump(mode="json"), "published": published}
+        texts = self.config.data.kind != "table"
+        config = self.config.copies if texts else self.config.evaluation
+        return {"evaluation": config.model_dump(mode="json"), "published": published}
 
     def sources(self) -> Mapping[str, str]:
         return {}
@@ -67,16 +71,21 @@ class Evaluate:
             context.report(done, total, part)
 
         synthetic = _parquet(context.input("synthesize") / SHARDS)
-        folders = {name: artifact.path for name, artifact in context.inputs.items()}
-        report = evaluate_table(
-            synthetic,
-            RealSplits(train=train, validation=validation, test=test),
-            schema,
-            self.config.evaluation,
-            account=_account(context.input("synthesize") / ACCOUNT),
-            latents=report_latents(self.config, folders, synthetic, schema),
-            progress=progress,
-        )
+        splits = RealSplits(train=train, validation=validation, test=test)
+        account, kind = _account(context.input("synthesize") / ACCOUNT), self.config.data.kind
+        if kind == "table":
+            folders = {name: artifact.path for name, artifact in context.inputs.items()}
+            report = evaluate_table(
+                synthetic,
+                splits,
+                schema,
+                self.config.evaluation,
+                account=account,
+                latents=report_latents(self.config, folders, synthetic, schema),
+                progress=progress,
+            )
+        else:
+            report = evaluate_text_records(kind, synthetic, splits, self.config.copies, account=account)
         about = ReportContext(
             title=self.config.name,
             settings=self.config.model_dump(mode="json", by_alias=True, exclude={"published"}),
@@ -98,8 +107,9 @@ def evaluate_files(
     out: Path,
     judge: Path | None = None,
     overrides: Sequence[str],
+    kind: Kind = "table",
 ) -> list[dict[str, Any]]:
-    """Score a table in any readable file; the schema is that of ``train``, and the report goes to ``out``.
+    """Score records in any readable file; the schema of a table is that of ``train``, and the report goes to ``out``.
 
     ``judge`` is a folder that `difflm judge` wrote, whose scores the report shows as well.
 
@@ -118,6 +128,14 @@ def evaluate_files(
     settings = validate(EvaluationSettings, apply_overrides({}, overrides), "--set", overrides)
     judged = read_judgement(judge) if judge is not None else None  # before any work
     read = settings.data.read
+    about = ReportContext(title=f"{records} against {train}", environment=describe_environment(), judge=judged)
+    if kind != "table":
+        made, real, held_out = (
+            None if path is None else read_text_records(path, kind, read, ignore) for path in (records, train, test)
+        )
+        report = evaluate_text_records(kind, made, RealSplits(train=real, test=held_out), settings.copies)
+        write_report(report, out, context=about)
+        return _headlines(report)
     real = read_table(train, read)
     if target is not None and target not in real.column_names:
         known = ", ".join(map(repr, real.column_names))
@@ -127,7 +145,6 @@ def evaluate_files(
     synthetic = _with_columns(read_table(records, read), schema.names, records)
     splits = RealSplits(train=real.select(list(schema.names)), test=held_out)
     report = evaluate_table(synthetic, splits, schema, settings.evaluation)
-    about = ReportContext(title=f"{records} against {train}", environment=describe_environment(), judge=judged)
     write_report(report, out, context=about)
     return _headlines(report)
 

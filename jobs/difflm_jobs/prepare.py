@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from difflm.artifacts import hash_file, write_bytes_atomic, write_json_atomic
+from difflm.artifacts import write_bytes_atomic, write_json_atomic
 from difflm.errors import ConfigError, DataError
 from difflm.records.inference import SchemaConfig, infer_schema
 from difflm.records.notices import Notice
@@ -17,6 +17,7 @@ from difflm.records.splits import GivenSplit, HashSplit, Splits, split_table
 from difflm.telemetry import JSON
 from difflm_jobs.arff import arff_to_csv, is_arff
 from difflm_jobs.data import DataConfig
+from difflm_jobs.record_kinds import hash_source, read_text_records, schema_config, usable
 from difflm_jobs.sources import FileSource, PackagedSource, locate
 from difflm_jobs.stage import StageContext, StageOutcome
 
@@ -39,12 +40,23 @@ class Prepare:
     inputs: tuple[str, ...] = ()
 
     def section(self) -> Mapping[str, JSON]:
-        data = self.data.model_dump(mode="json", exclude={"train", "test"})
+        only_texts = {"kind", "longest"} if self.data.kind == "table" else set()
+        data = self.data.model_dump(mode="json", exclude={"train", "test"} | only_texts)
         return {"data": data, "schema": self.schema.model_dump(mode="json"), "seed": self.seed}
 
     def sources(self) -> Mapping[str, str]:
-        paths = {key: locate(source, key) for key, source in self._files().items()}
-        return {key: f"{_ending(path)} {hash_file(path)}" for key, path in paths.items()}
+        paths = {key: self._locate(source, key) for key, source in self._files().items()}
+        return {key: f"{_ending(path)} {hash_source(path)}" for key, path in paths.items()}
+
+    def _locate(self, source: FileSource | PackagedSource, key: str) -> Path:
+        return locate(source, key, folders=self.data.kind == "code")
+
+    def _read(self, path: Path, work: Path, notices: list[Notice]) -> pa.Table:
+        data = self.data
+        if data.kind == "table":
+            return read_source(path, data.read, work, notices)
+        records = read_text_records(path, data.kind, data.read, notices.append)
+        return usable(records, data.kind, longest=data.longest, report=notices.append)
 
     def _files(self) -> dict[str, FileSource | PackagedSource]:
         given = {"data.train": self.data.train, "data.test": self.data.test}
@@ -55,7 +67,7 @@ class Prepare:
         tables: dict[str, pa.Table] = {}
         for done, (key, source) in enumerate(self._files().items()):
             context.report(done, 4, f"reading {key}")
-            tables[key] = read_source(locate(source, key), self.data.read, context.work, notices)
+            tables[key] = self._read(self._locate(source, key), context.work, notices)
         context.report(2, 4, "splitting")
         splits = self._split(tables["data.train"], tables.get("data.test"))
         context.report(3, 4, "inferring the schema")
@@ -67,7 +79,8 @@ class Prepare:
 
     def _infer(self, train: pa.Table) -> RecordSchema:
         try:
-            return infer_schema(train, target=self.data.target, config=self.schema)
+            config = schema_config(self.schema, self.data.kind, longest=self.data.longest)
+            return infer_schema(train, target=self.data.target, config=config)
         except DataError as error:
             remedy = " (--set schema.drop_all_missing=true)" if "drop_all_missing" in str(error) else ""
             raise type(error)(f"{describe(self.data.train)}: {error}{remedy}") from None

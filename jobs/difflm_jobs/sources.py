@@ -40,8 +40,14 @@ Source = Annotated[FileSource | PackagedSource, Field(discriminator="kind"), Bef
 """A source; a plain text is short for a file's path."""
 
 
-def locate(source: FileSource | PackagedSource, key: str, environment: Mapping[str, str] = os.environ) -> Path:
-    """The file of a source; ``key`` is its dotted configuration key, for errors.
+def locate(
+    source: FileSource | PackagedSource,
+    key: str,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    folders: bool = False,
+) -> Path:
+    """The file of a source, or its folder if ``folders`` allows it; ``key`` is its dotted key, for errors.
 
     Raises:
         ConfigError: the path names an environment variable that is not set.
@@ -50,6 +56,8 @@ def locate(source: FileSource | PackagedSource, key: str, environment: Mapping[s
     if isinstance(source, PackagedSource):
         return _locate_resource(source, key)
     path = Path(_VARIABLE.sub(lambda found: _variable(found, source.path, key, environment), source.path)).expanduser()
+    if path.is_dir() and folders:
+        return path
     if path.is_dir():
         raise DataError(f"{key}: {path} is a folder; give the file inside it, for example --set {key}={path}/table.csv")
     if not path.is_file():

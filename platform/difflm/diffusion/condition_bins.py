@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from difflm.records.codes import Allowed, Restriction, whole_domain
-from difflm.records.fields import BooleanField, CategoricalField, ConstantField, Field, TextField
+from difflm.records.fields import BooleanField, CategoricalField, ConstantField, Field, JsonField, TextField
 from difflm.records.record_schema import RecordSchema
 
 QUANTILES = 64
@@ -107,7 +107,7 @@ class ConditionBins:
 
 def _fit_field(field: Field, codes_N: FloatArray) -> FieldBins:
     low, high = whole_domain(field).codes.spans[0][0], whole_domain(field).codes.spans[-1][1]
-    ordered = not isinstance(field, CategoricalField | BooleanField | ConstantField | TextField)
+    ordered = not isinstance(field, CategoricalField | BooleanField | ConstantField | TextField | JsonField)
     if ordered:
         edges = _quantile_edges(codes_N[~np.isnan(codes_N)], low, high)
     else:

@@ -28,7 +28,7 @@ from difflm.models.decoder import FrozenDecoder, PretrainedDecoderConfig, load_c
 from difflm.models.number_features import NumberFeatures, fit_knots, number_tokens, spelled_values
 from difflm.models.pretrained import pinned
 from difflm.models.slots import SlotLayout
-from difflm.records.fields import BooleanField, CategoricalField, ConstantField
+from difflm.records.fields import BooleanField, CategoricalField, ConstantField, JsonField, TextField
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.record_schema import RecordSchema
 from difflm.records.tokenization import CHARACTER_KINDS, GridLayout, RecordTokenizer
@@ -111,7 +111,10 @@ def _fit(
         for text in column
     ]
     texts = [
-        text for field, column in zip(schema.fields, literals, strict=True) if field.kind == "text" for text in column
+        text
+        for field, column in zip(schema.fields, literals, strict=True)
+        if isinstance(field, TextField | JsonField)
+        for text in column
     ]
     return fit_compact_tokenizer(
         fixed_texts=fixed, category_literals=categories, texts=texts, vocabulary_size=config.vocabulary_size

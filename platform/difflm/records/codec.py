@@ -36,6 +36,8 @@ RejectionReason: TypeAlias = Literal[
     "datetime",
     "length",
     "constant",
+    "json_schema",
+    "syntax",
 ]
 REJECTION_REASONS: tuple[RejectionReason, ...] = get_args(RejectionReason)
 

@@ -23,6 +23,7 @@ from difflm.records.fields import (
     DecimalField,
     Field,
     IntegerField,
+    JsonField,
     TextField,
 )
 from difflm.records.intervals import IntervalSet
@@ -69,7 +70,7 @@ def whole_domain(field: Field) -> Allowed:
             codes = IntervalSet.points([*([0] if false else []), *([1] if true else [])])
         case DatetimeField(minimum=first, maximum=last):
             codes = IntervalSet.of([(moment_code(field, first), moment_code(field, last))])
-        case ConstantField() | TextField():
+        case ConstantField() | TextField() | JsonField():
             codes = IntervalSet.points([0])
     return Allowed(codes=codes, null=field.nullable)
 
@@ -107,7 +108,7 @@ def value_code(field: Field, value: Value) -> int | None:
             return int(bool(value))
         case DatetimeField() if isinstance(value, str):
             return moment_code(field, value)
-        case ConstantField() | TextField():
+        case ConstantField() | TextField() | JsonField():
             return 0
         case _:
             raise ValueError(f"column {field.name!r} ({field.kind}) cannot hold {value!r}")
@@ -118,7 +119,7 @@ def column_codes(field: Field, column: pa.ChunkedArray) -> list[int | None]:
     if isinstance(field, IntegerField):
         numbers: list[int | None] = column.to_pylist()
         return numbers
-    if isinstance(field, TextField | ConstantField):
+    if isinstance(field, TextField | JsonField | ConstantField):
         return [None if missing else 0 for missing in column.is_null().to_pylist()]
     places, values = dictionary_of(column)
     if isinstance(field, BooleanField):

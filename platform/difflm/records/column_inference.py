@@ -1,13 +1,15 @@
 """Column inference: the field that one column of the training split is."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol, Self, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from difflm.errors import DataError
 from difflm.records.columns import INTEGER_PATTERN, as_text, is_decimal, parse_decimals, round_decimals
 from difflm.records.dates import bounds, find_format
 from difflm.records.fields import (
@@ -18,11 +20,15 @@ from difflm.records.fields import (
     DecimalField,
     Field,
     IntegerField,
+    JsonField,
     TextField,
 )
 from difflm.records.literals import decimal_literal
 from difflm.records.notices import Notice, NoticeCode, Reporter
 from difflm.records.numbers import DecimalForm, decimal_form, decimal_places
+from difflm.records.tool_codec import parameters_schema
+
+GivenKind: TypeAlias = Literal["categorical", "text", "python", "tool_parameters"]
 
 _BOOLEAN_PAIRS = {("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"), ("on", "off")}
 _NOT_FINITE = r"(?i)^[+-]?inf(inity)?$"
@@ -93,14 +99,14 @@ class Column:
         )
 
 
-def infer_column(
-    column: Column, limits: InferenceLimits, *, kind: Literal["categorical", "text"] | None, report: Reporter
-) -> Field:
+def infer_column(column: Column, limits: InferenceLimits, *, kind: GivenKind | None, report: Reporter) -> Field:
     """The field of a column; `kind` keeps it text. What is odd about it is reported."""
+    if kind == "tool_parameters":
+        return _tool_parameters(column)
     if column.missing > _MOSTLY_MISSING * column.rows:
         _tell(column, "mostly_missing", column.missing, f"{column.missing} of {column.rows} values are missing", report)
     field = None if kind else _number(column, limits, report) or _boolean(column)
-    if field is None and kind != "text" and len(column.distinct) == 1 and not column.missing:
+    if field is None and kind in (None, "categorical") and len(column.distinct) == 1 and not column.missing:
         field = ConstantField(name=column.name, value=column.distinct[0].as_py())
     if field is None and not kind:
         field = _datetime(column)
@@ -234,9 +240,7 @@ def _datetime(column: Column) -> Field | None:
     )
 
 
-def _text(
-    column: Column, limits: InferenceLimits, kind: Literal["categorical", "text"] | None, report: Reporter
-) -> Field:
+def _text(column: Column, limits: InferenceLimits, kind: GivenKind | None, report: Reporter) -> Field:
     if kind == "categorical" or (kind is None and _is_categorical(column, limits)):
         counted = zip(column.distinct.to_pylist(), column.counts.to_pylist(), strict=True)
         order = sorted(counted, key=lambda item: (-item[1], item[0]))
@@ -260,7 +264,28 @@ def _text(
         missing_share=column.missing / column.rows,
         max_characters=min(max(pc.max(lengths).as_py(), 1), limits.text_max_characters),
         mean_characters=pc.sum(pc.multiply(pc.cast(lengths, pa.int64()), column.counts)).as_py() / present,
+        language="python" if kind == "python" else None,
     )
+
+
+def _tool_parameters(column: Column) -> JsonField:
+    """The schema of lists of parameters: types, number and lengths of texts as in training."""
+    if column.missing:
+        raise DataError(f"column {column.name!r} has {column.missing} missing values; give [] for no parameters")
+    texts: list[str] = column.distinct.to_pylist()
+    try:
+        lists = [json.loads(text) for text in texts]
+        parameters = [parameter for found in lists for parameter in found]
+        schema = parameters_schema(
+            {parameter["type"] for parameter in parameters} or {"STRING"},
+            most=max(1, *map(len, lists), 0),
+            characters=max((len(one[key]) for one in parameters for key in ("name", "description")), default=1),
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            f"column {column.name!r} does not hold lists of parameters ({error}); see tool_codec"
+        ) from error
+    return JsonField(name=column.name, missing_share=0.0, json_schema=schema, max_characters=max(map(len, texts)))
 
 
 def _is_categorical(column: Column, limits: InferenceLimits) -> bool:

@@ -4,7 +4,7 @@ Every field has `name`, `nullable` (missing values were seen) and `missing_share
 without a value). The classes share these by repetition, not by inheritance: each is complete as `schema.json` has it.
 """
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 from pydantic import Field as Option
@@ -96,7 +96,10 @@ class DatetimeField(BaseModel):
 
 
 class TextField(BaseModel):
-    """Free text. Literal: a JSON string, not ASCII-escaped. `max_characters` counts characters before escaping."""
+    """Free text. Literal: a JSON string, not ASCII-escaped. `max_characters` counts characters before escaping.
+
+    Text in a `language` has to parse: a record whose text does not is rejected. Grammars do not know it.
+    """
 
     model_config = _FROZEN
 
@@ -106,6 +109,23 @@ class TextField(BaseModel):
     missing_share: Share
     max_characters: int
     mean_characters: FiniteFloat
+    language: Annotated[Literal["python"] | None, Option(exclude_if=lambda language: language is None)] = None
+
+
+class JsonField(BaseModel):
+    """A JSON value of a schema, never missing. Literal: that value; tables hold its text, spelled by `json.dumps`.
+
+    `max_characters` counts characters of the text. Only grammars of llguidance know the schema.
+    """
+
+    model_config = _FROZEN
+
+    kind: Literal["json"] = "json"
+    name: str
+    nullable: Literal[False] = False
+    missing_share: Annotated[float, Option(ge=0.0, le=0.0)] = 0.0
+    json_schema: dict[str, Any]
+    max_characters: int
 
 
 class ConstantField(BaseModel):
@@ -121,6 +141,13 @@ class ConstantField(BaseModel):
 
 
 Field: TypeAlias = Annotated[
-    IntegerField | DecimalField | CategoricalField | BooleanField | DatetimeField | TextField | ConstantField,
+    IntegerField
+    | DecimalField
+    | CategoricalField
+    | BooleanField
+    | DatetimeField
+    | TextField
+    | JsonField
+    | ConstantField,
     Option(discriminator="kind"),
 ]

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Option
 
 from difflm.errors import DataError, SchemaError
-from difflm.records.column_inference import Column, infer_column
+from difflm.records.column_inference import Column, GivenKind, infer_column
 from difflm.records.fields import (
     BooleanField,
     CategoricalField,
@@ -29,8 +29,9 @@ class SchemaConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    kinds: dict[str, Literal["categorical", "text"]] = {}
-    """Columns to be kept as text whatever they look like, for instance codes made of digits."""
+    kinds: dict[str, GivenKind] = {}
+    """Columns to be kept as text whatever they look like, for instance codes made of digits: `categorical`, `text`,
+    `python` (text that has to parse as Python) or `tool_parameters` (see `tool_codec.parameters_text`)."""
     category_share: Annotated[float, Option(gt=0.0, le=1.0)] = 0.2
     """A text column is categorical with at most this share of distinct values among its rows ..."""
     category_few: Annotated[int, Option(ge=1)] = 30

@@ -10,7 +10,7 @@ from difflm.errors import DataError, SchemaError
 from difflm.records.codec import Accepted, Decoded, Normalized, NormalizedTable, Rejected, Segment
 from difflm.records.columns import arrow_schema, arrow_type, conform_table
 from difflm.records.fields import BooleanField, CategoricalField, DecimalField, Field
-from difflm.records.literal_checks import Fault, Number, check_literal
+from difflm.records.literal_checks import Fault, Number, Pairs, check_literal
 from difflm.records.literals import column_literals, quote, value_literal
 from difflm.records.normalizing import normalize_column
 from difflm.records.notices import Notice
@@ -76,7 +76,7 @@ class JsonRecordCodec:
             parsed = _DECODER.decode(text.strip(" \t\r\n"))
         except (ValueError, RecursionError) as error:
             return Rejected(reason="not_json", detail=str(error)[:200])
-        if not isinstance(parsed, _Pairs):
+        if not isinstance(parsed, Pairs):
             return Rejected(reason="not_an_object", detail=f"expected an object, got {str(parsed)[:60]}")
         keys = tuple(key for key, _ in parsed.items)
         if keys != self._schema.names:
@@ -125,22 +125,11 @@ class JsonRecordCodec:
         return pa.Table.from_arrays(arrays, schema=arrow_schema(self._schema))
 
 
-class _Pairs:
-    """A JSON object with its keys in the order of the text, duplicates kept."""
-
-    __slots__ = ("items",)
-
-    def __init__(self, items: list[tuple[str, object]]) -> None:
-        self.items = items
-
-
 def _not_a_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_Pairs, parse_float=Number, parse_int=Number, parse_constant=_not_a_number
-)
+_DECODER = json.JSONDecoder(object_pairs_hook=Pairs, parse_float=Number, parse_int=Number, parse_constant=_not_a_number)
 
 
 def _key_fault(keys: tuple[str, ...], names: tuple[str, ...]) -> str:

@@ -1,8 +1,12 @@
 """Literal checks: whether a parsed JSON value is one that its field allows."""
 
+import ast
+import json
 import math
 import re
-from typing import Final, NamedTuple
+import warnings
+from functools import cache
+from typing import Any, Final, NamedTuple
 
 from difflm.records.codec import RejectionReason
 from difflm.records.dates import parse_datetime
@@ -14,6 +18,7 @@ from difflm.records.fields import (
     DecimalField,
     Field,
     IntegerField,
+    JsonField,
     TextField,
 )
 from difflm.records.literals import decimal_literal
@@ -28,6 +33,15 @@ class Number(NamedTuple):
     """A JSON number as it was written."""
 
     text: str
+
+
+class Pairs:
+    """A JSON object with its keys in the order of the text, duplicates kept."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: list[tuple[str, object]]) -> None:
+        self.items = items
 
 
 class Fault(NamedTuple):
@@ -59,6 +73,8 @@ def check_literal(field: Field, parsed: object, categories: frozenset[str] = fro
             return _datetime(field, parsed)
         case TextField():
             return _text(field, parsed)
+        case JsonField():
+            return _json(field, parsed)
         case ConstantField():
             return _constant(field, parsed)
 
@@ -108,7 +124,55 @@ def _text(field: TextField, parsed: object) -> Value | Fault:
         return Fault("length", f"{field.name!r}: {len(parsed)} characters, at most {field.max_characters}")
     if _SURROGATE.search(parsed):
         return Fault("type", f"{field.name!r}: half of a surrogate pair")
+    if field.language == "python":
+        wrong = python_fault(parsed)
+        return parsed if wrong is None else Fault("syntax", f"{field.name!r}: {wrong}")
     return parsed
+
+
+def python_fault(text: str) -> str | None:
+    """Why a text is no Python of this interpreter's version, None where it is; nothing is compiled or run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # odd escapes and comparisons are the text's own affair
+        try:
+            ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            return f"{type(error).__name__}: {error}"[:120]
+    return None
+
+
+def _json(field: JsonField, parsed: object) -> Value | Fault:
+    try:
+        text = json.dumps(_plain(parsed), ensure_ascii=False)
+    except (ValueError, RecursionError) as error:
+        return Fault("json_schema", f"{field.name!r}: {error}")
+    if len(text) > field.max_characters:
+        return Fault("length", f"{field.name!r}: {len(text)} characters, at most {field.max_characters}")
+    if _SURROGATE.search(text):
+        return Fault("type", f"{field.name!r}: half of a surrogate pair")
+    wrong = next(_validator(json.dumps(field.json_schema)).iter_errors(json.loads(text)), None)
+    if wrong is not None:
+        return Fault("json_schema", f"{field.name!r} at {wrong.json_path}: {_short(wrong.message)}")
+    return text
+
+
+def _plain(parsed: object) -> object:
+    """A parsed value in Python's own types; ValueError for an object with one key twice."""
+    if isinstance(parsed, Pairs):
+        plain = {key: _plain(value) for key, value in parsed.items}
+        if len(plain) != len(parsed.items):
+            raise ValueError("an object has a key twice")
+        return plain
+    if isinstance(parsed, Number):
+        return json.loads(parsed.text)
+    return [_plain(value) for value in parsed] if isinstance(parsed, list) else parsed
+
+
+@cache
+def _validator(schema: str) -> Any:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(json.loads(schema))
 
 
 def _constant(field: ConstantField, parsed: object) -> Value | Fault:

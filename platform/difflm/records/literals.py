@@ -16,6 +16,7 @@ from difflm.records.fields import (
     DecimalField,
     Field,
     IntegerField,
+    JsonField,
     TextField,
 )
 from difflm.records.values import Value
@@ -27,6 +28,14 @@ _ZERO = re.compile(r"-0(\.0*)?(e-?\d+)?")
 def quote(text: str) -> str:
     """A JSON string, not ASCII-escaped, without a raw line break."""
     return json.dumps(text, ensure_ascii=False)
+
+
+def canonical_json(text: str) -> str | None:
+    """A JSON text in the one spelling of records, None when it is no JSON."""
+    try:
+        return json.dumps(json.loads(text), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return None
 
 
 def decimal_literal(value: float, decimals: int, exponent: int = 0) -> str:
@@ -54,6 +63,8 @@ def value_literal(field: Field, value: Value) -> str:
             return "true" if value else "false"
         case CategoricalField() | DatetimeField() | TextField() if isinstance(value, str):
             return quote(value)
+        case JsonField() if isinstance(value, str) and (text := canonical_json(value)) is not None:
+            return text
         case ConstantField() if type(value) is type(field.value):
             return quote(value) if isinstance(value, str) else json.dumps(value)
         case _:

@@ -5,6 +5,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from difflm.errors import SchemaError
 from difflm.records.columns import arrow_type
 from difflm.records.dates import parse_datetime
 from difflm.records.fields import (
@@ -15,6 +16,7 @@ from difflm.records.fields import (
     DecimalField,
     Field,
     IntegerField,
+    JsonField,
     TextField,
 )
 from difflm.records.literals import dictionary_of
@@ -47,7 +49,7 @@ def normalize_column(column: pa.ChunkedArray, field: Field, *, report: Reporter 
         case ConstantField():
             other = pc.not_equal(filled, _scalar(field, field.value))
             return _replace(filled, other, field.value, field, "category", report)
-        case BooleanField():
+        case BooleanField() | JsonField():
             return filled
 
 
@@ -70,6 +72,8 @@ def _stand_in(field: Field) -> Value:
             return field.minimum
         case TextField():
             return ""
+        case JsonField():
+            raise SchemaError(f"column {field.name!r} is missing a value; give JSON of its schema in every row")
         case ConstantField():
             return field.value
 

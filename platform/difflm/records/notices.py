@@ -26,6 +26,9 @@ NoticeCode: TypeAlias = Literal[
     "missing",  # a missing value where training has none
     "length",  # a text longer than the field allows
     "no_target",  # rows without a target
+    "syntax",  # code that does not parse
+    "repeated",  # records equal to an earlier one
+    "no_api",  # tools without an API
 ]
 
 

@@ -8,6 +8,7 @@ from difflm.records.fields import (
     DecimalField,
     Field,
     IntegerField,
+    JsonField,
     TextField,
 )
 from difflm.records.inference import SchemaConfig, infer_schema
@@ -23,6 +24,7 @@ __all__ = [
     "DecimalField",
     "Field",
     "IntegerField",
+    "JsonField",
     "Notice",
     "RecordSchema",
     "SchemaConfig",

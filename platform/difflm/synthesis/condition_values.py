@@ -20,6 +20,7 @@ from difflm.records.fields import (
     DecimalField,
     Field,
     IntegerField,
+    JsonField,
     TextField,
 )
 from difflm.records.intervals import IntervalSet
@@ -38,7 +39,7 @@ def codes_where(field: Field, operator: str, value: Literal) -> IntervalSet:
             return _compared(field, whole, operator, _number(field, value))
         case DatetimeField():
             return _compared(field, whole, operator, Fraction(_moment(field, value)))
-        case TextField():
+        case TextField() | JsonField():
             raise ConfigError(f"{field.name!r} is free text, which conditions can only ask to be null or not")
         case CategoricalField() | BooleanField() | ConstantField():
             if operator not in ("==", "!="):
@@ -65,7 +66,7 @@ def known_values(field: Field) -> str:
             return f"training has {' and '.join(seen)}{missing}"
         case ConstantField(value=value):
             return f"it is always {value!r}"
-        case TextField():
+        case TextField() | JsonField():
             return f"it is free text{missing}"
 
 

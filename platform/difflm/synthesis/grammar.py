@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from difflm.errors import ConfigError
 from difflm.records.codes import Allowed, Restriction, whole_domain
 from difflm.records.fields import (
     BooleanField,
@@ -21,6 +22,7 @@ from difflm.records.fields import (
     DecimalField,
     Field,
     IntegerField,
+    JsonField,
     TextField,
 )
 from difflm.records.json_codec import JsonRecordCodec
@@ -119,6 +121,11 @@ def _add_value(
             return add_text(
                 builder, start, bytes_V=tokenizer.pieces.bytes_V, quote=quote, most_tokens=min(most, text_tokens)
             )
+        case JsonField():
+            raise ConfigError(
+                f"column {field.name!r} holds JSON, whose schema only llguidance knows; "
+                "set sampling.engine.constraint=llguidance"
+            )
         case ConstantField(value=value):
             return literals(value)
 
@@ -168,7 +175,7 @@ class _Sizes:
                 return max(self.literal(place, literal) for literal in ("true", "false"))
             case DatetimeField():
                 return 2 + longest_date(field)
-            case TextField(max_characters=most):
+            case TextField(max_characters=most) | JsonField(max_characters=most):
                 return 1 + min(most * self.character, self.text_tokens) + CLOSING_TOKENS
             case ConstantField(value=value):
                 return self.literal(place, value_literal(field, value))

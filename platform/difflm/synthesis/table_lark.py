@@ -20,6 +20,7 @@ from difflm.records.fields import (
     DecimalField,
     Field,
     IntegerField,
+    JsonField,
     TextField,
 )
 from difflm.records.json_codec import JsonRecordCodec
@@ -28,6 +29,7 @@ from difflm.records.record_schema import RecordSchema
 from difflm.synthesis.automaton import AutomatonBuilder
 from difflm.synthesis.date_grammar import add_date
 from difflm.synthesis.grammar_text import GrammarText
+from difflm.synthesis.json_schema_grammar import json_schema_grammar
 from difflm.synthesis.number_grammar import add_number
 from difflm.synthesis.record_sets import RecordSet
 
@@ -41,7 +43,7 @@ def table_lark(schema: RecordSchema, *, restriction: Restriction | None = None) 
 
     Raises ValueError for a restriction that leaves a column nothing.
     """
-    return _joined(JsonRecordCodec(schema).fixed_texts(), _rules(schema, restriction or {}))
+    return _joined(JsonRecordCodec(schema).fixed_texts(), _names(schema), _rules(schema, restriction or {}))
 
 
 def table_larks(schema: RecordSchema, records: RecordSet) -> Callable[[int], GrammarText]:
@@ -50,35 +52,43 @@ def table_larks(schema: RecordSchema, records: RecordSet) -> Callable[[int], Gra
     Raises ValueError for a restriction that leaves a column nothing.
     """
     fixed, rules, cells = JsonRecordCodec(schema).fixed_texts(), _rules(schema, records.restriction), records.cells
-    shared = _joined(fixed, rules)
+    names = _names(schema)
+    shared = _joined(fixed, names, rules)
     if cells is None:
         return lambda index: shared
 
     def of_index(index: int) -> GrammarText:
-        given = {place: [f"V{place}: {json.dumps(text, ensure_ascii=False)}"] for place, text in cells(index).items()}
-        return _joined(fixed, [given.get(place, lines) for place, lines in enumerate(rules)])
+        given = {
+            place: [f"{names[place]}: {json.dumps(text, ensure_ascii=False)}"] for place, text in cells(index).items()
+        }
+        return _joined(fixed, names, [given.get(place, lines) for place, lines in enumerate(rules)])
 
     return of_index
+
+
+def _names(schema: RecordSchema) -> list[str]:
+    """What each field's value is called: a terminal, or a rule where it has a structure (in Lark, the case decides)."""
+    return [f"{'v' if isinstance(field, JsonField) else 'V'}{place}" for place, field in enumerate(schema.fields)]
 
 
 def _rules(schema: RecordSchema, restriction: Restriction) -> list[list[str]]:
     """By field, the lines that say what its value may be."""
     rules = []
-    for place, field in enumerate(schema.fields):
+    for name, field in zip(_names(schema), schema.fields, strict=True):
         allowed = restriction.get(field.name, whole_domain(field))
         lines = list[str]()
-        options = _options(f"V{place}", field, allowed, lines) if allowed.codes else []
+        options = _options(name, field, allowed, lines) if allowed.codes else []
         if allowed.null:
             options.append(json.dumps(NULL))
         if not options:
             raise ValueError(f"column {field.name!r}: the restriction leaves no value")
-        rules.append([*lines, f"V{place}: {' | '.join(options)}"])
+        rules.append([*lines, f"{name}: {' | '.join(options)}"])
     return rules
 
 
-def _joined(fixed: Sequence[str], rules: Sequence[Sequence[str]]) -> GrammarText:
+def _joined(fixed: Sequence[str], names: Sequence[str], rules: Sequence[Sequence[str]]) -> GrammarText:
     texts = [json.dumps(text, ensure_ascii=False) for text in fixed]
-    parts = [part for place in range(len(rules)) for part in (texts[place], f"V{place}")]
+    parts = [part for place, name in enumerate(names) for part in (texts[place], name)]
     lines = [line for rule in rules for line in rule]
     return GrammarText(kind="lark", text="\n".join([f"start: {' '.join(parts)} {texts[-1]}", *lines]) + "\n")
 
@@ -88,6 +98,8 @@ def _options(name: str, field: Field, allowed: Allowed, lines: list[str]) -> lis
     match field:
         case TextField(max_characters=most):
             return [_TEXT % most]
+        case JsonField(json_schema=json_schema):
+            return [f"%json {json_schema_grammar(json_schema).text}"]
         case CategoricalField(values=values):
             return _literals(field, (values[code] for code in allowed.codes))
         case BooleanField():

@@ -20,7 +20,7 @@ from difflm.models.decoder_store import unfitted, write_compact_model, write_tok
 from difflm.models.encoder import CompactEncoderConfig
 from difflm.models.injector import SoftPromptConfig
 from difflm.records.columns import conform_table
-from difflm.records.inference import infer_schema
+from difflm.records.inference import SchemaConfig, infer_schema
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.record_schema import RecordSchema, read_schema
 from difflm.synthesis.bundle import assemble_bundle
@@ -48,10 +48,12 @@ class StageFolders:
     bundle: Path
 
 
-def write_prepared(directory: Path, train: pa.Table, validation: pa.Table) -> None:
+def write_prepared(
+    directory: Path, train: pa.Table, validation: pa.Table, *, inference: SchemaConfig | None = None
+) -> None:
     """The prepared data of two splits: schema.json, train.parquet and validation.parquet."""
     directory.mkdir(parents=True, exist_ok=True)
-    schema = infer_schema(train)
+    schema = infer_schema(train, config=inference)
     (directory / "schema.json").write_text(schema.to_json())
     for name, table in (("train", train), ("validation", validation)):
         pq.write_table(conform_table(table, schema), directory / f"{name}.parquet")
@@ -64,6 +66,7 @@ def untrained_stages(
     decoder: CompactDecoderConfig | PretrainedDecoderConfig = TINY_DECODER,
     shape: AutoencoderShape = TINY_SHAPE,
     seed: int = 0,
+    inference: SchemaConfig | None = None,
 ) -> StageFolders:
     """Every stage's folder under `root`, with the schema and layout of `table` and random weights, and the bundle."""
     folders = StageFolders(
@@ -74,8 +77,8 @@ def untrained_stages(
         conditional=root / "conditional",
         bundle=root / "bundle",
     )
-    write_prepared(folders.prepared, table, table)
-    schema = infer_schema(table)
+    write_prepared(folders.prepared, table, table, inference=inference)
+    schema = read_schema(folders.prepared)
     codec = JsonRecordCodec(schema)
     parts = write_tokenizer(folders.decoder, decoder, schema, codec.value_literals(codec.normalize_table(table).table))
     torch.manual_seed(seed)

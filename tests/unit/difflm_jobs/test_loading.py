@@ -10,7 +10,7 @@ from difflm_jobs.loading import load_experiment, preset_names
 
 
 def test_presets_are_found() -> None:
-    assert preset_names() == ["adult", "beijing", "default", "demo", "magic", "shoppers"]
+    assert preset_names() == ["adult", "beijing", "code", "default", "demo", "magic", "shoppers", "tools"]
 
 
 def test_a_table_is_enough(tmp_path: Path) -> None:

@@ -1,0 +1,124 @@
+"""The inside of the sandbox: a script of its own, for the standard library alone, that runs one untrusted program.
+
+`sandbox.run_program` starts it as `python -I -S -B sandbox_runner.py` and writes one JSON object to its standard input.
+It limits itself, denies by an audit hook (PEP 578; a hook cannot be removed) what a solution of an exercise has no use
+for, runs the program, and tells over a pipe of its own how it ended. A report counts only with the token that it was
+given: a program that leaves early, by `os._exit` for instance, ends without one.
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+MEBIBYTE = 1024 * 1024
+ERROR_CHARACTERS = 500
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_DENIED = (
+    *("socket.", "ctypes.", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.system", "os.startfile"),
+    *("subprocess.", "os.kill", "os.killpg", "pty.", "signal.pthread_kill", "sys.addaudithook", "syslog."),
+    *("urllib.", "http.", "ftplib.", "smtplib.", "poplib.", "imaplib.", "telnetlib.", "nntplib.", "webbrowser."),
+)
+_CHANGING = (
+    *("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.chmod"),
+    *("os.chown", "os.utime", "os.setxattr", "os.removexattr", "shutil."),
+)
+_NATIVE = frozenset({"ctypes", "_ctypes", "_posixsubprocess"})
+
+
+def limit_resources(limits: dict[str, Any]) -> None:
+    """Set limits of the kernel: processor seconds, address space, size of files, number of processes, core dumps."""
+    for kind, most in (
+        (resource.RLIMIT_CPU, limits["cpu_s"]),
+        (resource.RLIMIT_AS, limits["memory_mib"] * MEBIBYTE),
+        (resource.RLIMIT_FSIZE, limits["file_mib"] * MEBIBYTE),
+        (resource.RLIMIT_NPROC, limits["processes"]),
+        (resource.RLIMIT_NOFILE, 64),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        ceiling = resource.getrlimit(kind)[1]
+        most = most if ceiling == resource.RLIM_INFINITY else min(most, ceiling)
+        resource.setrlimit(kind, (most, most))
+
+
+def guard(folder: str) -> Callable[[str, tuple[Any, ...]], None]:
+    """The audit hook: no network, no other process, no native code, and changes of files below `folder` only."""
+    inside, fspath, absolute = folder + os.sep, os.fspath, os.path.realpath
+
+    def is_outside(path: Any) -> bool:
+        if isinstance(path, int):
+            return False
+        text = fspath(path)
+        text = text.decode(errors="surrogateescape") if isinstance(text, bytes) else text
+        return text != os.devnull and not absolute(text).startswith(inside)
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event.startswith(_DENIED) or (event == "import" and arguments[0] in _NATIVE):
+            raise PermissionError(f"{event} is not allowed here")
+        if event == "open":
+            path, mode, flags = arguments
+            writes = any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool(flags & _WRITING)
+            if writes and is_outside(path):
+                raise PermissionError(f"{path!r} is outside of the program's folder")
+        elif event.startswith(_CHANGING):
+            for path in arguments:
+                if isinstance(path, str | bytes) and is_outside(path):
+                    raise PermissionError(f"{path!r} is outside of the program's folder")
+
+    return hook
+
+
+def silence() -> int:
+    """Cut the program off from its standard streams; returns the descriptor that reports go to."""
+    report = os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nothing, stream)
+    return report
+
+
+def run(task: dict[str, Any], report: int) -> None:
+    """Run the program in a thread whose stack holds none of this script's frames, and report how it ended."""
+    write, encode, text, leave = os.write, json.JSONEncoder().encode, str, os._exit
+    base, kind_of, memory = BaseException, type, MemoryError
+    ended: dict[str, Any] = {"outcome": "failed", "error": "the program never began"}
+    start = threading.Lock()
+    start.acquire()
+
+    def body() -> None:
+        try:
+            exec(compile(task["program"], "program.py", "exec"), {"__name__": "__main__", "__builtins__": __builtins__})
+            ended.update(outcome="passed", error="")
+        except memory:
+            ended.update(outcome="memory", error="MemoryError")
+        except base as error:  # SystemExit too: a program that leaves before its end has not passed
+            ended.update(outcome="failed", error=f"{kind_of(error).__name__}: {text(error)[:ERROR_CHARACTERS]}")
+        finally:
+            start.release()
+
+    threading.stack_size(64 * MEBIBYTE)
+    threading.Thread(target=body, daemon=True).start()
+    start.acquire()
+    write(report, encode({"token": task["token"], **ended}).encode())
+    leave(0)
+
+
+def main() -> None:
+    """Read the task, lock the door, run."""
+    task = json.loads(sys.stdin.buffer.read())
+    report = silence()
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    os.umask(0o077)
+    folder = os.path.realpath(task["folder"])
+    os.chdir(folder)
+    limit_resources(task["limits"])
+    sys.addaudithook(guard(folder))
+    run(task, report)
+
+
+if __name__ == "__main__":
+    main()

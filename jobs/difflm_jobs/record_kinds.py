@@ -1,0 +1,148 @@
+"""Kinds of records: how tables, tools and code are read, what their columns are, and what scores them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from difflm.artifacts import hash_file
+from difflm.errors import ConfigError, DataError
+from difflm.records.column_inference import GivenKind
+from difflm.records.inference import SchemaConfig
+from difflm.records.json_rows import read_json_rows
+from difflm.records.notices import Notice, Reporter
+from difflm.records.reading import ReadConfig, read_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from difflm_evaluators.evaluation import EvaluationReport, Splits
+    from difflm_evaluators.text_scores import CopiesConfig
+    from difflm_evaluators.validity import SynthesisAccount
+
+Kind: TypeAlias = Literal["table", "tools", "code"]
+TextKind: TypeAlias = Literal["tools", "code"]
+
+_JSON = (".json", ".jsonl", ".ndjson")
+_COLUMNS: Mapping[TextKind, Mapping[str, GivenKind]] = {
+    "tools": {
+        "category": "categorical",
+        "tool_name": "text",
+        "tool_description": "text",
+        "api_name": "text",
+        "api_description": "text",
+        "parameters": "tool_parameters",
+    },
+    "code": {"code": "python"},
+}
+
+
+def record_kind(text: str) -> Kind:
+    """The kind that a person named; ConfigError with the known ones."""
+    for kind in get_args(Kind):
+        if kind == text:
+            known: Kind = kind
+            return known
+    raise ConfigError(f"--kind {text}: unknown; give {', '.join(get_args(Kind))}")
+
+
+def read_text_records(path: Path, kind: TextKind, read: ReadConfig, report: Reporter) -> pa.Table:
+    """All records of a file (or folder of code), as a table with the kind's columns; nothing is left out but tools
+    without an API, which have no record and are counted.
+
+    Raises DataError naming the file and the place in it.
+    """
+    from difflm.records.text_codec import read_code
+
+    if path.is_dir() or kind == "code":
+        if path.suffix.lower() in (".csv", ".tsv"):
+            return read_table(path, read, report=report).select(["code"])
+        return read_code(path, encoding=read.encoding)
+    from difflm.records.tool_codec import KEYS, records_of, table_of_tools
+
+    if Path(path.name.removesuffix(".gz")).suffix.lower() not in _JSON:
+        table = read_table(path, read, report=report)
+        absent = [key for key in KEYS if key not in table.column_names]
+        if absent:
+            raise DataError(f"{path}: no column {absent[0]!r}; a table of tools has {', '.join(KEYS)}")
+        return table.select(list(KEYS))
+    rows = read_json_rows(path, encoding=read.encoding)
+    if rows and "api_list" not in rows[0]:
+        return _table_of_rows(rows, path)
+    records, empty = [], 0
+    for place, row in enumerate(rows, start=1):
+        found = records_of(row, f"{path}: tool {place}")
+        empty += not found
+        records += found
+    if empty:
+        report(Notice(column=None, code="no_api", count=empty, message=f"{empty} tools have no API and give no record"))
+    if not records:
+        raise DataError(f"{path}: no tool with an API; give tools as ToolBench has them")
+    return table_of_tools(records)
+
+
+def _table_of_rows(rows: list[dict[str, Any]], path: Path) -> pa.Table:
+    """Records that are records already, whatever is wrong with them; `parameters` as text."""
+    import json
+
+    import pyarrow as pa
+
+    from difflm.records.tool_codec import KEYS
+
+    for place, row in enumerate(rows, start=1):
+        absent = [key for key in KEYS if key not in row]
+        if absent:
+            raise DataError(f"{path}: record {place} has no key {absent[0]!r}; a tool record has {', '.join(KEYS)}")
+
+    def text(value: object) -> str | None:
+        return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+    return pa.table({key: pa.array([text(row[key]) for row in rows], pa.string()) for key in KEYS})
+
+
+def usable(table: pa.Table, kind: TextKind, *, longest: int, report: Reporter) -> pa.Table:
+    """The records that can be learned; the others are counted, never cut."""
+    from difflm.records.text_codec import usable_code, usable_tools
+
+    choose = usable_code if kind == "code" else usable_tools
+    kept = choose(table, longest=longest, report=report)
+    if kept.num_rows == 0:
+        raise DataError(f"none of {table.num_rows} records can be used; raise data.longest, which is {longest}")
+    return kept
+
+
+def schema_config(given: SchemaConfig, kind: Kind, *, longest: int) -> SchemaConfig:
+    """The configuration of inference: of tools and code the kind says what every column is."""
+    if kind == "table":
+        return given
+    kinds = {**_COLUMNS[kind], **given.kinds}
+    return given.model_copy(update={"kinds": kinds, "text_max_characters": max(longest, given.text_max_characters)})
+
+
+def hash_source(path: Path) -> str:
+    """The hash of a file, or of all code in a folder with its names."""
+    if not path.is_dir():
+        return hash_file(path)
+    import hashlib
+
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*.py")):
+        if file.is_file():
+            digest.update(f"{file.relative_to(path)} {hash_file(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def evaluate_text_records(
+    kind: TextKind,
+    synthetic: pa.Table,
+    splits: Splits,
+    config: CopiesConfig,
+    *,
+    account: SynthesisAccount | None = None,
+) -> EvaluationReport:
+    """The scores of code or of tools, as a report like that of a table."""
+    from difflm_evaluators.record_evaluation import evaluate_code_table, evaluate_tool_table
+
+    evaluate = evaluate_code_table if kind == "code" else evaluate_tool_table
+    return evaluate(synthetic, splits, config, account=account)
