@@ -31,6 +31,12 @@ Given = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, a pre
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one key; may be repeated.")]
 Target = Annotated[str | None, typer.Option(help="The column that a model would predict.")]
 Name = Annotated[str | None, typer.Option(help="Name of the experiment, and of its folder.")]
+Gates = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--gate", metavar="GATE", help="What must hold, such as 'shape < 3', 'warn: trend < 5'; may be repeated."
+    ),
+]
 Runs = Annotated[Path, typer.Option(envvar="DIFFLM_RUNS", help="Folder that holds the experiments.")]
 RUNS = Path("runs")
 
@@ -77,6 +83,7 @@ def _run(
     from difflm_jobs.experiment import run_experiment
     from difflm_jobs.loading import load_experiment
     from difflm_jobs.summary import print_summary
+    from difflm_jobs.table_gates import refuse_failed_run
 
     experiment = load_experiment(given, overrides=changes or (), target=target, name=name)
     console = progress_output()
@@ -87,6 +94,7 @@ def _run(
         report = artifact.path / "report.html"
         if report.exists():
             out.print(f"report: {report}", highlight=False, soft_wrap=True)
+    refuse_failed_run(experiment.gates, artifacts, out)
 
 
 def _stage_verb(stage: str, summary: str) -> None:
@@ -142,12 +150,23 @@ def synthesize(
     between: Annotated[
         Path | None, typer.Option(help="A table of two records; the rows lead from one to the other.")
     ] = None,
+    evaluate_own: Annotated[
+        bool, typer.Option("--evaluate", help="Score the rows while they are made, against the run's own splits.")
+    ] = False,
+    evaluate_against: Annotated[
+        Path | None, typer.Option(help="The same against this table, which the bundle was trained on.")
+    ] = None,
+    holdout: Annotated[
+        Path | None, typer.Option(help="Real rows that were not trained on, for --evaluate-against.")
+    ] = None,
+    gate: Gates = None,
     changes: Set = None,
 ) -> None:
     """Make rows from a finished bundle; given again after a kill, or with more rows, it goes on."""
     from difflm.synthesis.plan_request import PlanRequest
     from difflm_jobs.bundle_rows import RowsWanted, synthesize_bundle
     from difflm_jobs.given_rows import given_file
+    from difflm_jobs.real_tables import real_files
     from difflm_jobs.resume import resume_mode
 
     wanted = RowsWanted(
@@ -159,6 +178,8 @@ def synthesize(
         resume=resume_mode(resume),
         plan=PlanRequest(where=where, balance=balance),
         given=given_file(like, between, strength, rows),
+        real=real_files(bundle, of_run=evaluate_own, train=evaluate_against, holdout=holdout),
+        gates=tuple(gate or ()),
     )
     made = synthesize_bundle(wanted, overrides=changes or (), console=progress_output())
     output().print(made, highlight=False, soft_wrap=True)
@@ -200,16 +221,20 @@ def evaluate(
     test: Annotated[Path | None, typer.Option(help="Real rows that were not trained on.")] = None,
     target: Target = None,
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("evaluation"),
+    gate: Gates = None,
     changes: Set = None,
 ) -> None:
     """Score any synthetic table against real ones, and write a report."""
-    from difflm_jobs.evaluate import evaluate_files
+    from difflm_jobs.evaluate import evaluate_files, headlines
     from difflm_jobs.summary import print_scores
+    from difflm_jobs.table_gates import refuse_failed, table_gates
 
-    scores = evaluate_files(records, train=train, test=test, target=target, out=out, overrides=changes or ())
+    gates = table_gates(gate or ())
+    report = evaluate_files(records, train=train, test=test, target=target, out=out, overrides=changes or ())
     console = output()
-    print_scores(console, scores)
+    print_scores(console, headlines(report))
     console.print(f"report: {out / 'report.html'}", highlight=False, soft_wrap=True)
+    refuse_failed(gates, headlines(report), report.rows["synthetic"], console)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -81,12 +81,12 @@ class Evaluate:
             published=[PublishedScore(**row.model_dump()) for row in self.config.published],
         )
         write_report(report, context.output, context=about)
-        return StageOutcome(facts={HEADLINES: list[JSON](_headlines(report))})
+        return StageOutcome(facts={HEADLINES: list[JSON](headlines(report))})
 
 
 def evaluate_files(
     records: Path, *, train: Path, test: Path | None, target: str | None, out: Path, overrides: Sequence[str]
-) -> list[dict[str, Any]]:
+) -> EvaluationReport:
     """Score a table in any readable file; the schema is that of ``train``, and the report goes to ``out``.
 
     Raises:
@@ -112,7 +112,7 @@ def evaluate_files(
     splits = RealSplits(train=real.select(list(schema.names)), test=held_out)
     report = evaluate_table(synthetic, splits, schema, settings.evaluation)
     write_report(report, out, context=ReportContext(title=f"{records} against {train}"))
-    return _headlines(report)
+    return report
 
 
 def _with_columns(table: pa.Table, names: Sequence[str], path: Path) -> pa.Table:
@@ -148,7 +148,7 @@ def _curves(inputs: Mapping[str, Artifact]) -> dict[str, list[dict[str, JSON]]]:
     }
 
 
-def _headlines(report: EvaluationReport) -> list[dict[str, Any]]:
+def headlines(report: EvaluationReport) -> list[dict[str, Any]]:
     keys = [
         *("name", "title", "value", "undefined_because", "unit", "direction"),
         *("ideal", "standard_error", "baseline", "warning"),
