@@ -14,10 +14,10 @@ from rich.console import Console
 
 import difflm
 from difflm.artifacts.atomic import remove_tree, storage_errors
-from difflm.artifacts.dataset import DATA, DATASET_MANIFEST, Dataset
+from difflm.artifacts.dataset import DATA, DATASET_MANIFEST, EVALUATION_NAME, EVENTS, Dataset
 from difflm.artifacts.formats import FORMATS
 from difflm.artifacts.hashing import hash_folder
-from difflm.artifacts.stores import LocalStore, open_store
+from difflm.artifacts.stores import LocalStore, Store, open_store
 from difflm.config import apply_overrides, validate
 from difflm.errors import ConfigError
 from difflm.records.record_schema import read_schema
@@ -27,13 +27,17 @@ from difflm_jobs.bundles import find_bundle
 from difflm_jobs.engine_check import check_engine
 from difflm_jobs.export import export, file_format
 from difflm_jobs.given_rows import GivenFile, laid_down
+from difflm_jobs.live_evaluation import SHOWN, LiveEvaluation, LiveRequest
 from difflm_jobs.mapping import MapJob, Mapped, account_of, run_map
 from difflm_jobs.progress import reporting
+from difflm_jobs.real_tables import RealFiles, laid_down_real
 from difflm_jobs.resume import FORMAT_VERSION, KIND, SHORT, JobIdentity, Resume, claim
+from difflm_jobs.row_gates import ScreenedSynthesisWorker, row_gates, screen_facts, screen_of
 from difflm_jobs.stages import cluster_of
 from difflm_jobs.synthesize import refuse_nothing
 
 if TYPE_CHECKING:
+    from difflm_evaluators.gates import Gate
     from difflm_jobs.config import SynthesisSettings
 
 MOST_ROWS = 999_999_999  # what names of parts have digits for
@@ -51,6 +55,8 @@ class RowsWanted:
     resume: Resume
     plan: PlanRequest
     given: GivenFile | None = None
+    real: RealFiles | None = None
+    gates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +69,8 @@ class _Job:
     settings: SynthesisSettings
     resume: Resume
     console: Console
+    real: Path | None
+    gates: tuple[Gate, ...]
 
 
 def synthesize_bundle(wanted: RowsWanted, *, overrides: Sequence[str], console: Console) -> str:
@@ -77,6 +85,7 @@ def synthesize_bundle(wanted: RowsWanted, *, overrides: Sequence[str], console: 
         DataError: the given records do not fit the bundle.
         StorageError: the disk is full, writing is not permitted, or a bucket is missing.
         SynthesisError: not one draw was valid.
+        EvaluationError: a gate that stops the job does not hold.
     """
     from difflm_jobs.config import SynthesisSettings
 
@@ -88,6 +97,7 @@ def synthesize_bundle(wanted: RowsWanted, *, overrides: Sequence[str], console: 
         raise ConfigError(f"--format {format_}: unknown; give one of {', '.join(FORMATS)}")
     settings = validate(SynthesisSettings, apply_overrides({}, overrides), "--set", overrides)
     check_engine(settings.sampling, settings.runtime)
+    gates = row_gates(wanted.gates, wanted.real)
     bundle = find_bundle(wanted.bundle)
     with ExitStack() as stack:
         plan, rows, folders = wanted.plan, wanted.rows, {"bundle": bundle}
@@ -97,6 +107,11 @@ def synthesize_bundle(wanted: RowsWanted, *, overrides: Sequence[str], console: 
             rows, folders["given"] = rows or given.count, given.folder
         assert rows is not None
         plan.check(bundle, read_schema(bundle))
+        real = screen = None
+        if wanted.real is not None:
+            real = stack.enter_context(laid_down_real(wanted.real, read_schema(bundle), settings.data.read))
+            if (config := screen_of(gates, read_schema(bundle))) is not None:
+                screen, folders["real"] = screen_facts(config, real), real
         identity = JobIdentity(
             bundle_sha256=hash_folder(bundle),
             sampling=settings.sampling.model_dump(mode="json"),
@@ -104,15 +119,23 @@ def synthesize_bundle(wanted: RowsWanted, *, overrides: Sequence[str], console: 
             seed=wanted.seed,
             rows_per_shard=settings.runtime.synthesis.rows_per_shard,
             format=format_,
+            screen=screen,
         )
         job = _Job(
-            rows=rows, identity=identity, folders=folders, settings=settings, resume=wanted.resume, console=console
+            rows=rows,
+            identity=identity,
+            folders=folders,
+            settings=settings,
+            resume=wanted.resume,
+            console=console,
+            real=real,
+            gates=gates,
         )
         if file is not None:
             return _one_file(file, job)
         dataset = Dataset(store=open_store(wanted.out), format=format_)
         claim(dataset, identity, rows=rows, resume=wanted.resume)
-        return _sentence(dataset.store.shown, _draw(dataset, job), settings.sampling.attempts)
+        return _sentence(dataset.store.shown, _draw(dataset, job, dataset.store), settings.sampling.attempts)
 
 
 def _single_file(out: str, format_: str | None) -> Path | None:
@@ -141,27 +164,19 @@ def _one_file(file: Path, job: _Job) -> str:
     dataset = Dataset(store=LocalStore(work))
     with storage_errors(file), _removed_if_empty(work, dataset):
         claim(dataset, job.identity, rows=job.rows, resume=job.resume)
-        account = _draw(dataset, job)
+        beside = LocalStore(file.absolute().parent)
+        account = _draw(dataset, job, beside, prefix=f"{file.stem}.")
         export(work / DATA, file)
         remove_tree(work)
     return _sentence(str(file), account, job.settings.sampling.attempts)
 
 
-def _draw(dataset: Dataset, job: _Job) -> dict[str, Any]:
-    """Fill a claimed dataset, write its manifest, and return the final account."""
+def _draw(dataset: Dataset, job: _Job, beside: Store, prefix: str = "") -> dict[str, Any]:
+    """Fill a claimed dataset, write its manifest, and return the final account. The evaluation goes into ``beside``."""
     from difflm.runtime.metrics import PrometheusMetrics
-    from difflm.synthesis.workers import SynthesisWorker
 
     identity, bundle = job.identity, job.folders["bundle"]
-    mapping = MapJob(
-        dataset=dataset,
-        fingerprint=identity.fingerprint,
-        rows=job.rows,
-        worker=SynthesisWorker,
-        args={"sampling": dict(identity.sampling), "plan": dict(identity.plan), "seed": identity.seed},
-        folders=job.folders,
-        may_give_up=True,
-    )
+    live = _live(dataset, job, beside, prefix)
     with Stopwatch() as watch, ExitStack() as stack, reporting(job.console) as reporter:
 
         def start() -> PrometheusMetrics:
@@ -169,11 +184,54 @@ def _draw(dataset: Dataset, job: _Job) -> dict[str, Any]:
             return PrometheusMetrics(identity.fingerprint[:SHORT])
 
         with reporter.stage("synthesize") as report:
-            mapped = run_map(mapping, job.settings.runtime.synthesis, report, start)
+            mapped = run_map(_mapping(dataset, job), job.settings.runtime.synthesis, report, start, live)
     account = account_of(mapped.entries, job.rows)
+    if live is not None:
+        account["evaluation"] = live.summary
     refuse_nothing(account, bundle)
     dataset.write_json(DATASET_MANIFEST, _manifest(mapped, identity, account, watch.seconds, bundle))
     return account
+
+
+def _mapping(dataset: Dataset, job: _Job) -> MapJob:
+    from difflm.synthesis.workers import SynthesisWorker
+
+    identity = job.identity
+    args: dict[str, JSON] = {
+        "sampling": dict(identity.sampling),
+        "plan": dict(identity.plan),
+        "seed": identity.seed,
+    }
+    screen = {} if identity.screen is None else {"screen": dict(identity.screen)}
+    return MapJob(
+        dataset=dataset,
+        fingerprint=identity.fingerprint,
+        rows=job.rows,
+        worker=ScreenedSynthesisWorker if screen else SynthesisWorker,
+        args={**args, **screen},
+        folders=job.folders,
+        may_give_up=True,
+    )
+
+
+def _live(dataset: Dataset, job: _Job, beside: Store, prefix: str) -> LiveEvaluation | None:
+    """What goes along with the map where an evaluation is asked for."""
+    if job.real is None:
+        return None
+
+    def warn(text: str) -> None:
+        job.console.print(f"warning: {text}", style="bold red", highlight=False, markup=False, soft_wrap=True)
+
+    request = LiveRequest(
+        real=job.real,
+        gates=job.gates,
+        config=job.settings.live,
+        store=beside,
+        result=prefix + EVALUATION_NAME,
+        log=prefix + EVENTS,
+        warn=warn,
+    )
+    return LiveEvaluation(request=request, dataset=dataset, rows=job.rows, job=job.identity.fingerprint[:SHORT])
 
 
 def _manifest(
@@ -215,6 +273,8 @@ def _sentence(shown: str, account: dict[str, Any], attempts: int) -> str:
         said += f"; {account['given_up_count']:,} indices are left out ({shown_reasons})"
         if any("was valid" in reason for reason in reasons):
             said += f"; sampling.attempts is {attempts}"
+    if scores := account.get("evaluation", {}).get("scores"):
+        said += "; " + ", ".join(f"{name} {scores[name]:.3g}" for name in SHOWN if name in scores)
     return said
 
 

@@ -15,6 +15,8 @@ from difflm.artifacts.atomic import describe_storage_error
 from difflm.errors import DiffLMError, StorageError
 from difflm_jobs.compare import report_app
 from difflm_jobs.judge import judge_app
+from difflm_jobs.options import Gates, Given, Name, Runs, Set, Target
+from difflm_jobs.scoring_verbs import scoring_app
 from difflm_jobs.terminal import output, progress_output
 
 app = typer.Typer(
@@ -28,12 +30,8 @@ config_app = typer.Typer(help="About configuration files.", no_args_is_help=True
 app.add_typer(config_app, name="config")
 app.add_typer(judge_app, name="judge")
 app.add_typer(report_app)
+app.add_typer(scoring_app)
 
-Given = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, a preset's name, or just a table.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one key; may be repeated.")]
-Target = Annotated[str | None, typer.Option(help="The column that a model would predict.")]
-Name = Annotated[str | None, typer.Option(help="Name of the experiment, and of its folder.")]
-Runs = Annotated[Path, typer.Option(envvar="DIFFLM_RUNS", help="Folder that holds the experiments.")]
 RUNS = Path("runs")
 
 
@@ -79,6 +77,7 @@ def _run(
     from difflm_jobs.experiment import run_experiment
     from difflm_jobs.loading import load_experiment
     from difflm_jobs.summary import print_summary
+    from difflm_jobs.table_gates import refuse_failed_run
 
     experiment = load_experiment(given, overrides=changes or (), target=target, name=name)
     console = progress_output()
@@ -89,6 +88,7 @@ def _run(
         report = artifact.path / "report.html"
         if report.exists():
             out.print(f"report: {report}", highlight=False, soft_wrap=True)
+    refuse_failed_run(experiment.gates, artifacts, out)
 
 
 def _stage_verb(stage: str, summary: str) -> None:
@@ -144,12 +144,23 @@ def synthesize(
     between: Annotated[
         Path | None, typer.Option(help="A table of two records; the rows lead from one to the other.")
     ] = None,
+    evaluate_own: Annotated[
+        bool, typer.Option("--evaluate", help="Score the rows while they are made, against the run's own splits.")
+    ] = False,
+    evaluate_against: Annotated[
+        Path | None, typer.Option(help="The same against this table, which the bundle was trained on.")
+    ] = None,
+    holdout: Annotated[
+        Path | None, typer.Option(help="Real rows that were not trained on, for --evaluate-against.")
+    ] = None,
+    gate: Gates = None,
     changes: Set = None,
 ) -> None:
     """Make rows from a finished bundle; given again after a kill, or with more rows, it goes on."""
     from difflm.synthesis.plan_request import PlanRequest
     from difflm_jobs.bundle_rows import RowsWanted, synthesize_bundle
     from difflm_jobs.given_rows import given_file
+    from difflm_jobs.real_tables import real_files
     from difflm_jobs.resume import resume_mode
 
     wanted = RowsWanted(
@@ -161,6 +172,8 @@ def synthesize(
         resume=resume_mode(resume),
         plan=PlanRequest(where=where, balance=balance),
         given=given_file(like, between, strength, rows),
+        real=real_files(bundle, of_run=evaluate_own, train=evaluate_against, holdout=holdout),
+        gates=tuple(gate or ()),
     )
     made = synthesize_bundle(wanted, overrides=changes or (), console=progress_output())
     output().print(made, highlight=False, soft_wrap=True)
@@ -193,64 +206,6 @@ def impute(
     )
     made = synthesize_bundle(wanted, overrides=changes or (), console=progress_output())
     output().print(made, highlight=False, soft_wrap=True)
-
-
-@app.command()
-def evaluate(
-    records: Annotated[Path, typer.Argument(help="The synthetic table.")],
-    train: Annotated[Path, typer.Option(help="The real training table.")],
-    test: Annotated[Path | None, typer.Option(help="Real rows that were not trained on.")] = None,
-    kind: Annotated[str, typer.Option(help="What the records are: table, tools or code.")] = "table",
-    target: Target = None,
-    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("evaluation"),
-    judge: Annotated[Path | None, typer.Option(help="Folder of `difflm judge`, to show its scores as well.")] = None,
-    changes: Set = None,
-) -> None:
-    """Score any synthetic records against real ones, and write a report."""
-    from difflm_jobs.evaluate import evaluate_files
-    from difflm_jobs.record_kinds import record_kind
-    from difflm_jobs.summary import print_scores
-
-    scores = evaluate_files(
-        records,
-        train=train,
-        test=test,
-        target=target,
-        out=out,
-        judge=judge,
-        overrides=changes or (),
-        kind=record_kind(kind),
-    )
-    console = output()
-    print_scores(console, scores)
-    console.print(f"report: {out / 'report.html'}", highlight=False, soft_wrap=True)
-
-
-@app.command()
-def passk(
-    samples: Annotated[str, typer.Argument(help="JSON lines with task_id and completion, or the word reference.")],
-    problems: Annotated[Path, typer.Option(help="The exercises: a file of HumanEval or MBPP.")],
-    k: Annotated[list[int] | None, typer.Option(min=1, help="May be given several times; 1 by default.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Programs that run at a time.")] = 2,
-    out: Annotated[Path, typer.Option(help="Folder for passk.json.")] = Path("passk"),
-    changes: Set = None,
-) -> None:
-    """Run completions of programming exercises in a sandbox: pass@k; 'reference' runs the exercises' own solutions."""
-    from difflm_jobs.passk import score_completions
-    from difflm_jobs.summary import print_scores
-
-    scores = score_completions(
-        samples,
-        problems=problems,
-        ks=k or [1],
-        out=out,
-        workers=workers,
-        overrides=changes or (),
-        console=progress_output(),
-    )
-    console = output()
-    print_scores(console, scores)
-    console.print(f"details: {out / 'passk.json'}", highlight=False, soft_wrap=True)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

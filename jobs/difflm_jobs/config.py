@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from difflm.config import Config
+from difflm.errors import ConfigError
 from difflm.models.compact import CompactDecoderConfig
 from difflm.models.decoder import DecoderConfig
 from difflm.records.inference import SchemaConfig
@@ -21,8 +22,10 @@ from difflm.training.conditional_task import ConditionsConfig
 from difflm.training.decoder_task import DecoderFitConfig
 from difflm.training.diffusion_task import DiffusionPriorConfig, PriorConfig
 from difflm_evaluators.evaluation import EvaluationConfig
+from difflm_evaluators.live import LiveConfig
 from difflm_evaluators.text_scores import CopiesConfig
 from difflm_jobs.data import DataConfig
+from difflm_jobs.table_gates import table_gates
 
 
 def usable_processors() -> int:
@@ -79,8 +82,19 @@ class ExperimentConfig(Config):
     rows: int | None = Field(default=None, ge=1, description="rows to make; None: as many as were trained on")
     evaluation: EvaluationConfig = Field(default=EvaluationConfig(), description="of tables")
     copies: CopiesConfig = Field(default=CopiesConfig(), description="how tools and code are evaluated")
+    gates: tuple[str, ...] = Field(
+        default=(), description="what the report's scores must hold, such as 'shape < 3' or 'warn: mia_auc < 0.6'"
+    )
     published: tuple[PublishedConfig, ...] = ()
     runtime: RuntimeConfig = RuntimeConfig()
+
+    @model_validator(mode="after")
+    def _gates_can_be_read(self) -> Self:
+        try:
+            table_gates(self.gates)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return self
 
     @model_validator(mode="after")
     def _conditions_have_a_denoiser(self) -> Self:
@@ -96,11 +110,12 @@ class ReadSettings(Config):
 
 
 class SynthesisSettings(Config):
-    """What `difflm synthesize` and `difflm impute` take with --set: the same keys as an experiment."""
+    """What `difflm synthesize` and `difflm impute` take with --set: the same keys as an experiment, and `live`."""
 
     data: ReadSettings = ReadSettings()
     sampling: SamplingConfig = SamplingConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+    live: LiveConfig = Field(default=LiveConfig(), description="evaluation while rows are made, where it is asked for")
 
 
 class EvaluationSettings(Config):

@@ -95,7 +95,7 @@ class Evaluate:
             published=[PublishedScore(**row.model_dump()) for row in self.config.published],
         )
         write_report(report, context.output, context=about)
-        return StageOutcome(facts={HEADLINES: list[JSON](_headlines(report))})
+        return StageOutcome(facts={HEADLINES: list[JSON](headlines(report))})
 
 
 def evaluate_files(
@@ -108,7 +108,7 @@ def evaluate_files(
     judge: Path | None = None,
     overrides: Sequence[str],
     kind: Kind = "table",
-) -> list[dict[str, Any]]:
+) -> EvaluationReport:
     """Score records in any readable file; the schema of a table is that of ``train``, and the report goes to ``out``.
 
     ``judge`` is a folder that `difflm judge` wrote, whose scores the report shows as well.
@@ -135,7 +135,7 @@ def evaluate_files(
         )
         report = evaluate_text_records(kind, made, RealSplits(train=real, test=held_out), settings.copies)
         write_report(report, out, context=about)
-        return _headlines(report)
+        return report
     real = read_table(train, read)
     if target is not None and target not in real.column_names:
         known = ", ".join(map(repr, real.column_names))
@@ -146,7 +146,7 @@ def evaluate_files(
     splits = RealSplits(train=real.select(list(schema.names)), test=held_out)
     report = evaluate_table(synthetic, splits, schema, settings.evaluation)
     write_report(report, out, context=about)
-    return _headlines(report)
+    return report
 
 
 def _with_columns(table: pa.Table, names: Sequence[str], path: Path) -> pa.Table:
@@ -182,7 +182,7 @@ def _curves(inputs: Mapping[str, Artifact]) -> dict[str, list[dict[str, JSON]]]:
     }
 
 
-def _headlines(report: EvaluationReport) -> list[dict[str, Any]]:
+def headlines(report: EvaluationReport) -> list[dict[str, Any]]:
     keys = [
         *("name", "title", "value", "undefined_because", "unit", "direction"),
         *("ideal", "standard_error", "baseline", "warning"),

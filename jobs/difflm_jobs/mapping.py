@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from difflm.artifacts.dataset import JOB_NAME, Dataset, ShardEntry
 from difflm.artifacts.shards import missing_ranges, part_name
@@ -90,8 +90,35 @@ class MapJob:
     may_give_up: bool = False
 
 
-def run_map(job: MapJob, config: MapConfig, report: Report, start: Callable[[], MapMetrics | None]) -> Mapped:
-    """Let actors commit what is missing of a dataset. ``start`` starts the cluster, and is not called when nothing is.
+class Follower(Protocol):
+    """Goes along with a map, on the driver, without holding it up; what it raises ends the map."""
+
+    def begin(self, finished: Sequence[ShardEntry]) -> None:
+        """The cluster is there; these parts were committed before."""
+        ...
+
+    def take(self, account: Mapping[str, Any]) -> None:
+        """The account of a piece came in."""
+        ...
+
+    def text(self) -> str:
+        """What it adds to the line of progress."""
+        ...
+
+    def end(self, entries: Sequence[ShardEntry], report: Callable[[str], None]) -> None:
+        """All parts are there; now it may take its time, and tells ``report`` about that."""
+        ...
+
+
+def run_map(
+    job: MapJob,
+    config: MapConfig,
+    report: Report,
+    start: Callable[[], MapMetrics | None],
+    follower: Follower | None = None,
+) -> Mapped:
+    """Let actors commit what is missing of a dataset. ``start`` starts the cluster, and is not called when nothing is
+    missing and nobody follows.
 
     Afterwards the dataset holds the parts of indices 0 ... rows - 1 and nothing else.
     """
@@ -104,7 +131,9 @@ def run_map(job: MapJob, config: MapConfig, report: Report, start: Callable[[], 
     missing = [Shard(id=part_name(start, stop), start=start, stop=stop) for start, stop in ranges]
     tally = Tally(total=job.rows, done=job.rows - sum(shard.stop - shard.start for shard in missing))
     report(tally.done, job.rows, "starting actors" if missing else "nothing is missing")
-    metrics = start() if missing else None
+    metrics = start() if missing or follower is not None else None
+    if follower is not None:
+        follower.begin(finished)
 
     def on_result(account: Mapping[str, Any]) -> None:
         if "given_up" in account:
@@ -113,7 +142,9 @@ def run_map(job: MapJob, config: MapConfig, report: Report, start: Callable[[], 
         tally.add(account)
         if metrics is not None:
             metrics.record(account)
-        report(tally.done, job.rows, tally.text())
+        if follower is not None:
+            follower.take(account)
+        report(tally.done, job.rows, tally.text() + (follower.text() if follower is not None else ""))
 
     output: dict[str, JSON] = {
         "url": job.dataset.store.url,
@@ -125,6 +156,8 @@ def run_map(job: MapJob, config: MapConfig, report: Report, start: Callable[[], 
     summary = map_shards(missing, job.worker, args, pool, on_result, config.timeout_s, folders=job.folders)
     entries = job.dataset.entries()
     job.dataset.remove_others(entries)
+    if follower is not None:
+        follower.end(entries, lambda text: report(job.rows, job.rows, text))
     return Mapped(
         entries=entries,
         compute_seconds=max(tally.seconds.values(), default=0.0),

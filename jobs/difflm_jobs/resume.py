@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, cast, get_args
 
 import difflm
-from difflm.artifacts.dataset import DATA, DATASET_MANIFEST, ENTRIES, JOB_NAME, Dataset
+from difflm.artifacts.dataset import DATA, DATASET_MANIFEST, ENTRIES, EVALUATION_NAME, JOB_NAME, Dataset
 from difflm.errors import ConfigError
 from difflm.telemetry import JSON
 
@@ -31,6 +31,7 @@ class JobIdentity:
     seed: int
     rows_per_shard: int
     format: str
+    screen: Mapping[str, JSON] | None = None
 
     def facts(self) -> dict[str, JSON]:
         """The identity as JSON."""
@@ -41,6 +42,7 @@ class JobIdentity:
             "seed": self.seed,
             "rows_per_shard": self.rows_per_shard,
             "format": self.format,
+            "screen": None if self.screen is None else dict(self.screen),
             "drawing_version": DRAWING_VERSION,
         }
 
@@ -85,7 +87,8 @@ def claim(dataset: Dataset, identity: JobIdentity, *, rows: int, resume: Resume)
                 f"{shown}: already holds indices up to {last:,}, and --rows {rows:,} are fewer; nothing is taken away, "
                 "so give more rows or another folder"
             )
-    dataset.store.remove(DATASET_MANIFEST)
+    for name in (DATASET_MANIFEST, EVALUATION_NAME):  # of the rows there were before
+        dataset.store.remove(name)
     dataset.write_json(
         JOB_NAME,
         {

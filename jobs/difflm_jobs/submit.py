@@ -15,7 +15,7 @@ from difflm_jobs.engine_check import check_room, draws_rows
 
 RUNTIME_ENV = Path("infra/ray/runtime-env.yaml")
 _FILES = {
-    "synthesize": ("bundle", "out", "like", "between"),
+    "synthesize": ("bundle", "out", "like", "between", "evaluate_against", "holdout"),
     "impute": ("bundle", "table", "out"),
     "evaluate": ("records", "train", "test", "out", "judge"),
 }

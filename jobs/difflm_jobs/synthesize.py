@@ -11,6 +11,7 @@ from difflm.artifacts import write_json_atomic
 from difflm.errors import SynthesisError
 from difflm.records.record_schema import read_schema
 from difflm.seeding import derive_seed
+from difflm.synthesis.draws import PRIVACY
 from difflm.telemetry import JSON
 from difflm_jobs.evaluate import ACCOUNT, SHARDS
 from difflm_jobs.export import export
@@ -80,4 +81,6 @@ def refuse_nothing(account: Mapping[str, JSON], bundle: Path) -> None:
     """
     if account["rows_emitted"] == 0:
         reasons = account["rejections"]
-        raise SynthesisError(f"{bundle}: none of {account['attempts']} draws was valid ({reasons}); train longer")
+        screened = isinstance(reasons, dict) and PRIVACY in reasons
+        remedy = "train longer, or let the gates drop less" if screened else "train longer"
+        raise SynthesisError(f"{bundle}: none of {account['attempts']} draws was valid ({reasons}); {remedy}")

@@ -158,6 +158,20 @@ def test_evaluating_what_is_not_there(difflm: Difflm, table: Path) -> None:
     assert "people.csv: no target column 'lable'" in message
 
 
+def test_gates_of_a_finished_table(difflm: Difflm, table: Path) -> None:
+    given = ["evaluate", "people.csv", "--train", "people.csv"]
+    assert "gate 'mia_ac < 1': no score 'mia_ac'; did you mean 'mia_auc'?" in refused(
+        difflm, *given, "--gate", "mia_ac < 1"
+    )
+    assert "no record is dropped from a finished table" in refused(difflm, *given, "--gate", "drop: exact_copies == 0")
+    less = [f"--set=evaluation.{part}=null" for part in ("detection", "fidelity", "utility", "membership")]
+    ended = difflm(*given, *less, "--gate", "shape < 1", "--gate", "exact_copies == 0", "--gate", "warn: trend > 1")
+    assert ended.code == 1
+    assert "error: gate 'exact_copies == 0': exact_copy_share is 100 after 60 rows" in ended.err
+    assert "warning: gate 'warn: trend > 1': trend_error is 0 after 60 rows" in ended.out
+    assert difflm(*given, *less, "--gate", "shape < 1").code == 0
+
+
 def test_a_folder_that_cannot_be_made(difflm: Difflm, table: Path) -> None:
     Path("runs").write_text("a file where the folder should be", encoding="utf-8")
     message = refused(difflm, "run", "people.csv")

@@ -17,16 +17,22 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow.csv import write_csv
 
-from difflm.artifacts.dataset import DATA, DATASET_MANIFEST
-from difflm.artifacts.stores import open_store
+from difflm.artifacts.dataset import DATA, DATASET_MANIFEST, Dataset
+from difflm.artifacts.stores import LocalStore, open_store
 from difflm.models.decoder import PretrainedDecoderConfig
+from difflm.records.columns import conform_table
+from difflm.records.reading import ReadConfig, read_table
+from difflm.records.record_schema import read_schema
 from difflm.synthesis.synthesizer import SamplingConfig
+from difflm.telemetry import read_events
 from difflm.testing.bundles import untrained_stages
 from difflm.testing.datasets import committed, part_hashes, write_undisturbed
 from difflm.testing.models import save_decoder
 from difflm.testing.object_stores import new_bucket, s3_environment, s3_server
 from difflm.testing.processes import ChildProcess, assert_no_orphans, kill_pid, marked_pids, pids_by_command, wait_until
 from difflm.testing.tables import mixed_table
+from difflm_evaluators.live import write_real
+from difflm_evaluators.part_scorer import PartScorer
 
 pytestmark = pytest.mark.integration
 
@@ -83,6 +89,14 @@ def refused(difflm: Difflm, *arguments: str, verb: str = "synthesize") -> str:
         (["--rows", "9", "--out", "rows", "--balance", "age"], "column 'age' is integer; only categories"),
         (["--rows", "9", "--out", "rows", "--balance", "agee"], "there is no column 'agee'"),
         (["--rows", "9", "--out", "rows", "--like", "none.csv"], "none.csv: no such file"),
+        (["--rows", "9", "--out", "rows", "--gate", "shape < 3"], "gate 'shape < 3': nothing is evaluated; give"),
+        (["--rows", "9", "--out", "rows", "--gate", "shap < 3"], "no score 'shap'; did you mean 'shape'?"),
+        (["--rows", "9", "--out", "rows", "--evaluate"], "is no run with the splits of its bundle; give the training"),
+        (["--rows", "9", "--out", "rows", "--evaluate-against", "none.csv"], "none.csv: no such file"),
+        (
+            ["--rows", "9", "--out", "rows", "--evaluate-against", "x.csv", "--set", "live.interval=1"],
+            "live.interval_s",
+        ),
         (["--rows", "9", "--out", "rows", "--like", "a.csv", "--between", "b.csv"], "give one of them"),
         (["--rows", "9", "--out", "rows", "--like", "a.csv", "--strength", "2"], "--strength 2: give a number from 0"),
     ],
@@ -151,7 +165,14 @@ def test_tables_that_do_not_fit_the_bundle_are_refused(difflm: Difflm, bundle: P
     write_csv(table.slice(0, 3), "three.csv")
     write_csv(table.slice(0, 3).drop_columns(["wage"]), "less.csv")
     write_csv(table.slice(0, 2).set_column(2, "city", [["Lyon", "Paris"]]), "other.csv")
+    write_csv(table.set_column(0, "age", [["old"] * 40]), "words.csv")
+    write_csv(table.slice(0, 0), "none.csv")
     rows = [str(bundle), "--rows", "9", "--out", "rows"]
+    assert "less.csv: no column 'wage'" in refused(difflm, *rows, "--evaluate-against", "less.csv")
+    assert "none.csv" in refused(difflm, *rows, "--evaluate-against", "none.csv")
+    assert "words.csv: column 'age'" in refused(
+        difflm, *rows, "--evaluate-against", "three.csv", "--holdout", "words.csv"
+    )
     assert "three.csv: a way leads from one record to another; it has 3 rows" in refused(
         difflm, *rows, "--between", "three.csv"
     )
@@ -188,6 +209,17 @@ def test_given_records_are_varied_and_filled_in(bundle: Path, tmp_path: Path) ->
         assert made.column(name).to_pylist() == table.column(name).to_pylist()
 
 
+def scores_of(out: Path, folder: Path, train: Path, bundle: Path) -> dict[str, float]:
+    """The scores of a dataset's parts, computed in this process."""
+    schema = read_schema(bundle)
+    folder.mkdir()
+    write_real(folder, conform_table(read_table(train, ReadConfig()), schema), None, schema)
+    dataset = Dataset(store=LocalStore(out))
+    scorer = PartScorer(dataset, folder, share=1.0, seed=0)
+    scorer.take([(entry.start, entry.stop) for entry in dataset.entries()])
+    return scorer.score().values
+
+
 @pytest.mark.distributed
 def test_more_rows_extend_what_is_there_and_verify_sees_damage(difflm: Difflm, bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "rows"
@@ -198,8 +230,11 @@ def test_more_rows_extend_what_is_there_and_verify_sees_damage(difflm: Difflm, b
     assert pq.read_table(out / DATA).num_rows == 25
     assert difflm("verify", str(out)).code == 0
 
-    more = call(command(bundle, 40, out, "--resume", "always"))
+    write_csv(mixed_table(40), tmp_path / "train.csv")  # the parts of the first run are scored, too
+    watched = ["--evaluate-against", str(tmp_path / "train.csv"), "--gate", "warn: shape < 1e-3"]
+    more = call(command(bundle, 40, out, "--resume", "always", *watched))
     assert more.returncode == 0, more.stderr
+    assert "warning: gate 'warn: shape < 1e-3': shape_error is " in more.stderr
     manifest = json.loads((out / DATASET_MANIFEST).read_text(encoding="utf-8"))
     assert [(shard["start"], shard["stop"]) for shard in manifest["shards"]] == [
         (0, 10),
@@ -209,6 +244,10 @@ def test_more_rows_extend_what_is_there_and_verify_sees_damage(difflm: Difflm, b
         (30, 40),
     ]
     assert manifest["totals"]["rows_asked"] == 40
+    found = manifest["totals"]["evaluation"]
+    assert (found["rows"], found["gates"][-1]["decision"]) == (40, "warned")
+    assert found["scores"] == scores_of(out, tmp_path / "real", tmp_path / "train.csv", bundle)
+    assert [event["kind"] for event in read_events(out / "events.jsonl")][-2:] == ["scores", "gate"]
     assert before.items() <= part_hashes(out).items()
     assert "indices 0 to 39: 40 rows, 0 given up" in difflm("verify", str(out)).out
 

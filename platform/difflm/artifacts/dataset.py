@@ -4,6 +4,7 @@ job.json               what the parts are made of, and the fingerprint of that; 
 data/part-A-B.FORMAT   the rows of indices A <= index < B, without those given up
 entries/part-A-B.json  written after its part: without one, the part does not count
 manifest.json          written last: without one, the dataset is not finished
+evaluation.json        where the parts are evaluated: the scores of all rows; events.jsonl: how they went meanwhile
 
 The parts lie in a folder of their own, so that Parquet readers can be given that folder. What is on disk is the truth:
 no process remembers what is done. The same range always holds the same rows, so parts may be written twice.
@@ -20,9 +21,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from difflm.artifacts.formats import encode_table
+from difflm.artifacts.formats import decode_table, encode_table
 from difflm.artifacts.shards import part_name
 from difflm.artifacts.stores import Store
+from difflm.errors import StorageError
 from difflm.telemetry import JSON
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 DATA, ENTRIES = "data", "entries"
 JOB_NAME, DATASET_MANIFEST = "job.json", "manifest.json"
+EVALUATION_NAME, EVENTS = "evaluation.json", "events"
 _READERS = 8  # entries read at a time: an object store answers slowly, but many at once
 _CHUNK = 1 << 20
 
@@ -159,6 +162,20 @@ class Dataset:
             for name in set(self.store.sizes(folder)) - kept:
                 self.store.remove(f"{folder}/{name}")
             self.store.clear_temporaries(folder)
+
+    def read_part(self, start: int, stop: int, schema: pa.Schema) -> pa.Table:
+        """The rows of a part that counts; `schema` is that of the tables which were committed.
+
+        Raises:
+            StorageError: it is not there, or cannot be reached.
+        """
+        name = f"{DATA}/{part_name(start, stop)}.{self.format}"
+        content = self.store.read(name)
+        if content is None:
+            raise StorageError(
+                f"{self.store.shown}/{name}: was committed and is not there; give the same command again"
+            )
+        return decode_table(content, self.format, schema)
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """job.json or manifest.json; None where it is missing or not readable as a JSON object."""

@@ -1,4 +1,4 @@
-"""Formats: tables written as Parquet, JSON lines, CSV or Arrow IPC, the same rows always as the same bytes."""
+"""Formats: tables written as Parquet, JSON lines, CSV or Arrow IPC, the same rows as the same bytes, and read again."""
 
 from __future__ import annotations
 
@@ -22,6 +22,36 @@ def encode_table(table: pa.Table, format_: str) -> bytes:
     with table_writer(format_, sink, table.schema) as write:
         write(table)
     return sink.getvalue()
+
+
+def decode_table(content: bytes, format_: str, schema: pa.Schema) -> pa.Table:
+    """The table of a whole file that `encode_table` made of a table of this schema."""
+    import pyarrow as pa
+
+    match format_:
+        case "parquet":
+            import pyarrow.parquet as pq
+
+            return pq.read_table(pa.BufferReader(content))
+        case "arrow":
+            return pa.ipc.open_file(content).read_all()
+        case "csv":
+            import pyarrow.csv as arrow_csv
+
+            types = {field.name: field.type for field in schema}
+            convert = arrow_csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True)
+            parse = arrow_csv.ParseOptions(newlines_in_values=True)
+            return arrow_csv.read_csv(pa.BufferReader(content), parse_options=parse, convert_options=convert)
+        case "jsonl":
+            import pyarrow.json as arrow_json
+
+            if not content:
+                return schema.empty_table()
+            block = arrow_json.ReadOptions(block_size=len(content) + 1)  # a record may not be longer than a block
+            parse = arrow_json.ParseOptions(explicit_schema=schema)
+            return arrow_json.read_json(pa.BufferReader(content), read_options=block, parse_options=parse)
+        case _:
+            raise ValueError(f"unknown format {format_!r}")
 
 
 @contextmanager

@@ -7,8 +7,10 @@ AWS_ENDPOINT_URL, ...) or from the query of the URL, and make a file visible whe
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from difflm.artifacts.atomic import remove_temporaries, remove_tree, storage_errors, write_bytes_atomic
 from difflm.errors import ConfigError, StorageError
+from difflm.telemetry import JSON, append_event
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem, S3FileSystem
@@ -46,6 +49,12 @@ class Store(Protocol):
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file: readers see all of it or nothing."""
+        ...
+
+    def append(self, log: str, event: Mapping[str, JSON]) -> None:
+        """Add an event to a log: a line of the file LOG.jsonl, or where files cannot grow, a file in the folder LOG
+        whose name sorts by time.
+        """
         ...
 
     def sizes(self, folder: str) -> dict[str, int]:
@@ -162,6 +171,12 @@ class LocalStore:
     def write(self, name: str, content: bytes) -> None:
         write_bytes_atomic(self.folder / name, content)
 
+    def append(self, log: str, event: Mapping[str, JSON]) -> None:
+        path = self.folder / f"{log}.jsonl"
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            append_event(path, event)
+
     def sizes(self, folder: str) -> dict[str, int]:
         path = self.folder / folder
         if not path.exists():
@@ -204,6 +219,9 @@ class ObjectStore:
         with _object_errors(f"{self.shown}/{name}"):
             with self.system.open_output_stream(f"{self.path}/{name}") as stream:
                 stream.write(content)
+
+    def append(self, log: str, event: Mapping[str, JSON]) -> None:
+        self.write(f"{log}/{time.time_ns():020d}.json", json.dumps(event, ensure_ascii=False, allow_nan=False).encode())
 
     def sizes(self, folder: str) -> dict[str, int]:
         from pyarrow.fs import FileSelector, FileType

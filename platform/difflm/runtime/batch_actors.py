@@ -23,7 +23,7 @@ from difflm.runtime.cluster import ClusterContext, current_context, require_reso
 from difflm.runtime.failures import error_class, last_line
 from difflm.runtime.ledger import ShardLedger
 from difflm.runtime.shard_actor import ActorCall, ActorPoolConfig, Shard, ShardWorker
-from difflm.runtime.shipping import ShippedFolder, ship
+from difflm.runtime.shipping import reachable
 from difflm.telemetry import JSON
 
 
@@ -66,7 +66,7 @@ def map_shards(
     if len(pending) != len(shards):
         raise ClusterError(f"{len(shards)} shards have only {len(pending)} different ids; every shard needs its own")
     context = current_context()
-    args = {**actor_args, **_reachable(folders or {}, context)}
+    args = {**actor_args, **reachable(folders or {}, context)}
     pool_size = _pool_size(context, resources, len(shards))
     with _watched(_rows(shards, actor, args, resources, pool_size), timeout_s, pending) as rows:
         for row in rows:
@@ -81,11 +81,6 @@ def map_shards(
         raise ClusterError(f"the map ended without {len(pending)} of its shards ({_names(pending)}); run it again")
     seconds = time.monotonic() - started
     return MapSummary(shards=len(shards), seconds=seconds, first_result_seconds=first, peak_rss_mib=peaks)
-
-
-def _reachable(folders: Mapping[str, Path], context: ClusterContext) -> dict[str, str | ShippedFolder]:
-    """Folders as arguments: paths where all actors run on this machine, else what they unpack."""
-    return {name: str(path.resolve()) if context.local else ship(path) for name, path in folders.items()}
 
 
 def _pool_size(context: ClusterContext, resources: ActorPoolConfig, shards: int) -> int:

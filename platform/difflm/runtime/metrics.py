@@ -1,4 +1,4 @@
-"""Metrics of a shard map for Prometheus: counters that Ray exports on the metrics port of the driver's node."""
+"""Metrics of a shard map for Prometheus: what Ray exports on the metrics port of the driver's node."""
 
 from __future__ import annotations
 
@@ -51,3 +51,21 @@ class PrometheusMetrics:
             self._rejections.inc(count, tags={"reason": reason})
         if "seconds" in account:
             self._seconds.observe(float(account["seconds"]))
+
+
+class ScoreGauges:
+    """Gauges difflm_score (by score) and difflm_evaluated_rows, each with the job it belongs to."""
+
+    def __init__(self, job: str) -> None:
+        from ray.util.metrics import Gauge
+
+        self._scores = Gauge("difflm_score", description="Scores of the rows so far.", tag_keys=("job", "score"))
+        self._rows = Gauge("difflm_evaluated_rows", description="Rows that were scored.", tag_keys=("job",))
+        for gauge in (self._scores, self._rows):
+            gauge.set_default_tags({"job": job})
+
+    def set(self, rows: int, scores: Mapping[str, float]) -> None:
+        """Show the scores of so many rows."""
+        self._rows.set(rows)
+        for name, value in scores.items():
+            self._scores.set(value, tags={"score": name})

@@ -17,7 +17,7 @@ from pydantic import Field
 from difflm.config import Config
 from difflm.errors import DiffLMError, UserError
 from difflm.runtime.ledger import Order, Piece
-from difflm.runtime.shipping import ShippedFolder, unpack
+from difflm.runtime.shipping import unpacked
 from difflm.telemetry import JSON, peak_rss_mib
 
 
@@ -109,7 +109,7 @@ class ActorCall:
         while self._worker is None:
             attempt += 1
             try:
-                self._worker = self._actor({name: _unpacked(value) for name, value in self._args.items()})
+                self._worker = self._actor({name: unpacked(value) for name, value in self._args.items()})
             except Exception as error:  # the boundary of a process: whatever it is travels as a row
                 if isinstance(error, UserError) or attempt == self._attempts:
                     return _stop(error, attempt)
@@ -136,10 +136,6 @@ class ActorCall:
         import ray
 
         return ray.get(getattr(self._ledger, method).remote(*args))
-
-
-def _unpacked(value: Any) -> Any:
-    return str(unpack(value)) if isinstance(value, ShippedFolder) else value
 
 
 def _stop(error: Exception, attempts: int) -> Order:

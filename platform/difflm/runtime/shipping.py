@@ -12,12 +12,14 @@ import os
 import secrets
 import tarfile
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from difflm.artifacts.atomic import remove_tree, storage_errors
 from difflm.artifacts.hashing import hash_folder
+from difflm.runtime.cluster import ClusterContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,16 @@ def ship(folder: Path) -> ShippedFolder:
     with tarfile.open(fileobj=packed, mode="w") as archive:
         archive.add(folder, arcname=".")
     return ShippedFolder(digest=hash_folder(folder), archive=ray.put(packed.getvalue()))
+
+
+def reachable(folders: Mapping[str, Path], context: ClusterContext) -> dict[str, str | ShippedFolder]:
+    """Folders as arguments of actors: paths where all actors run on this machine, else what `unpacked` unpacks."""
+    return {name: str(path.resolve()) if context.local else ship(path) for name, path in folders.items()}
+
+
+def unpacked(value: Any) -> Any:
+    """An argument as an actor's own code wants it: the path of a shipped folder; anything else as it is."""
+    return str(unpack(value)) if isinstance(value, ShippedFolder) else value
 
 
 def unpack(shipped: ShippedFolder) -> Path:

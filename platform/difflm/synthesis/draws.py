@@ -13,6 +13,9 @@ from itertools import islice
 from difflm.records.values import Record
 from difflm.synthesis.slots import Address, Prompts
 
+PRIVACY = "privacy"
+"""Why a valid record is rejected that a screen takes for too near to a training record."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:

@@ -6,9 +6,12 @@ Shape legend: N records, M noise numbers, T most tokens of a record.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, Self
+from dataclasses import replace
+from typing import Literal, Protocol, Self
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -20,7 +23,7 @@ from difflm.records.values import Record
 from difflm.seeding import derive_seed
 from difflm.synthesis.bundle import Bundle
 from difflm.synthesis.draw_plans import DrawPlan, DrawPlans
-from difflm.synthesis.draws import Draw, DrawAccount, DrawQueue
+from difflm.synthesis.draws import PRIVACY, Draw, DrawAccount, DrawQueue
 from difflm.synthesis.engines import BuiltinEngineConfig, EngineConfig, load_engine, most_tokens
 from difflm.synthesis.sampling import Truncation
 from difflm.synthesis.slots import Address, Decoded, Prompts
@@ -68,6 +71,14 @@ class SamplingConfig(Config):
         return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
 
 
+class Screen(Protocol):
+    """Says which records may leave, each by itself: the answer about one does not depend on the others."""
+
+    def __call__(self, table: pa.Table) -> npt.NDArray[np.bool_]:
+        """(N,) True for the rows that may; the table is as it would be written."""
+        ...
+
+
 class Synthesizer:
     """Draws records from a bundle, at most `config.batch_size` under way at a time."""
 
@@ -78,14 +89,17 @@ class Synthesizer:
         *,
         device: torch.device | str = "cpu",
         plan: DrawPlan | None = None,
+        screen: Screen | None = None,
     ) -> None:
-        """`plan` says where latents come from and which records they may become: by default plain draws.
+        """`plan` says where latents come from and which records they may become: by default plain draws. What `screen`
+        holds back, `draw_valid` rejects for `PRIVACY`.
 
         Raises:
             ModelError: the longest record has no room in the decoder, or the engine cannot read its tokenizer.
             ConfigError: the engine is vLLM, and that or a GPU is missing.
         """
         self.bundle, self.config, self.device = bundle, config, torch.device(device)
+        self.screen = screen
         self.steps = most_tokens(config.engine, bundle, text_tokens=config.text_tokens)
         bundle.autoencoder.check_room(self.steps, remedy="lower sampling.text_tokens")
         self.plan = plan or DrawPlans(bundle, text_tokens=config.text_tokens, device=self.device).plain()
@@ -104,7 +118,9 @@ class Synthesizer:
         Memory does not grow with the number of indices. What an index becomes depends on the bundle, the configuration
         but for `batch_size`, the seed and the attempt; how exactly, the engine says.
         """
-        queue = self._queue(indices, seed=seed, attempt=0)
+        yield from self._until_accepted(self._queue(indices, seed=seed, attempt=0))
+
+    def _until_accepted(self, queue: DrawQueue) -> Iterator[Draw]:
         for draw in self._draws(queue):
             if draw.record is None and draw.attempt + 1 < self.config.attempts:
                 queue.again(Address(index=draw.index, attempt=draw.attempt + 1))
@@ -118,12 +134,35 @@ class Synthesizer:
     def draw_valid(self, indices: Sequence[int], *, seed: int) -> tuple[list[tuple[int, Record]], DrawAccount]:
         """A valid record for every index that has one within `config.attempts`, in order of the indices."""
         account, valid = DrawAccount(), dict[int, Record]()
-        for draw in self.stream(indices, seed=seed):
-            account.add(draw, attempts=self.config.attempts)
-            if draw.record is not None:
-                valid[draw.index] = draw.record
+        queue: DrawQueue | None = self._queue(indices, seed=seed, attempt=0)
+        while queue is not None:
+            drawn: list[tuple[Draw, Record]] = []
+            for draw in self._until_accepted(queue):
+                if draw.record is None:
+                    account.add(draw, attempts=self.config.attempts)
+                else:
+                    drawn.append((draw, draw.record))
+            held_back: list[Address] = []
+            for (draw, record), passed in zip(drawn, self._passed([record for _, record in drawn]), strict=True):
+                account.add(
+                    draw if passed else replace(draw, record=None, reason=PRIVACY), attempts=self.config.attempts
+                )
+                if passed:
+                    valid[draw.index] = record
+                elif draw.attempt + 1 < self.config.attempts:
+                    held_back.append(Address(index=draw.index, attempt=draw.attempt + 1))
+            queue = self._queue((), seed=seed, attempt=0) if held_back else None
+            for address in held_back:
+                assert queue is not None
+                queue.again(address)
         account.given_up.sort()
         return [(index, valid[index]) for index in indices if index in valid], account
+
+    def _passed(self, records: Sequence[Record]) -> Sequence[bool]:
+        if self.screen is None or not records:
+            return [True] * len(records)
+        passed_N = self.screen(self.bundle.codec.table_of(records))
+        return [bool(passed) for passed in passed_N]
 
     def _queue(self, indices: Iterable[int], *, seed: int, attempt: int) -> DrawQueue:
         return DrawQueue(indices, first_attempt=attempt, prompts=lambda addresses: self.prompts(addresses, seed=seed))

@@ -22,9 +22,10 @@ from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.record_schema import read_schema
 from difflm.synthesis.bundle import load_bundle, load_trainable
 from difflm.synthesis.draw_plans import DrawPlans
+from difflm.synthesis.draws import PRIVACY
 from difflm.synthesis.encoding import encode_table
 from difflm.synthesis.plan_request import PlanRequest
-from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
+from difflm.synthesis.synthesizer import SamplingConfig, Screen, Synthesizer
 from difflm.telemetry import JSON
 
 GIVEN_TABLE = "given.parquet"
@@ -88,9 +89,10 @@ class SynthesisWorker:
 
     Arguments: `bundle` (folder), `sampling` (a SamplingConfig as JSON), `plan` (a PlanRequest as JSON), `seed`,
     `output` (as of `open_output`) and, where the plan is about given records, `given` (the folder of their table).
+    A `screen` holds back valid records.
     """
 
-    def __init__(self, args: dict[str, Any]) -> None:
+    def __init__(self, args: dict[str, Any], screen: Screen | None = None) -> None:
         config = SamplingConfig.model_validate(args["sampling"])
         self.output = open_output(args["output"])
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -98,7 +100,7 @@ class SynthesisWorker:
         plans = DrawPlans(bundle, text_tokens=config.text_tokens, device=device)
         given = pq.read_table(Path(args["given"]) / GIVEN_TABLE) if "given" in args else None
         plan = PlanRequest.model_validate(args["plan"]).plan(plans, given)
-        self.synthesizer = Synthesizer(bundle, config, device=device, plan=plan)
+        self.synthesizer = Synthesizer(bundle, config, device=device, plan=plan, screen=screen)
         self.seed = int(args["seed"])
 
     def run(self, shard: IndexRange) -> dict[str, JSON]:
@@ -109,6 +111,8 @@ class SynthesisWorker:
         drawn, account = self.synthesizer.draw_valid(range(shard.start, shard.stop), seed=self.seed)
         table = self.synthesizer.bundle.codec.table_of(record for _, record in drawn)
         reason = f"none of {self.synthesizer.config.attempts} draws was valid"
+        if PRIVACY in account.rejections:
+            reason += " and far enough from the training records"
         given_up = [GivenUp(start=start, stop=stop, reason=reason) for start, stop in runs_of(sorted(account.given_up))]
         facts: dict[str, JSON] = {
             "seed": self.seed,

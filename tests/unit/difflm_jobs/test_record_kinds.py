@@ -108,15 +108,15 @@ def test_any_tools_and_code_can_be_evaluated(tmp_path: Path) -> None:
     }
     made.write_text(json.dumps(record) + "\n" + json.dumps(record | {"parameters": [1]}))
     out = tmp_path / "out"
-    scores = evaluate_files(made, train=train, test=train, target=None, out=out, overrides=(), kind="tools")
-    values = {score["name"]: score["value"] for score in scores}
+    report = evaluate_files(made, train=train, test=train, target=None, out=out, overrides=(), kind="tools")
+    values = {score.name: score.value for score in report.scores}
     assert (values["valid_share"], values["category_coverage"]) == (50.0, 50.0)  # one of two categories
     assert "Categories covered" in (out / "report.md").read_text()
     assert "2 synthetic records" in (out / "report.html").read_text()
     train.write_text(json.dumps({"code": "x = 1"}))
     made.write_text(json.dumps({"code": "x = 1"}) + "\n" + json.dumps({"code": "def ("}))
-    scores = evaluate_files(made, train=train, test=None, target=None, out=out, overrides=(), kind="code")
-    values = {score["name"]: score["value"] for score in scores}
+    report = evaluate_files(made, train=train, test=None, target=None, out=out, overrides=(), kind="code")
+    values = {score.name: score.value for score in report.scores}
     assert (values["parses_share"], values["exact_copy_share"]) == (50.0, 50.0)
 
 

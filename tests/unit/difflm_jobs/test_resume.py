@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from difflm.artifacts.dataset import DATASET_MANIFEST, JOB_NAME, Dataset
+from difflm.artifacts.dataset import DATASET_MANIFEST, EVALUATION_NAME, JOB_NAME, Dataset
 from difflm.artifacts.stores import LocalStore
 from difflm.errors import ConfigError
 from difflm_jobs.resume import JobIdentity, Resume, claim, resume_mode
@@ -39,9 +39,11 @@ def test_an_empty_folder_is_claimed(dataset: Dataset, resume: Resume) -> None:
 @pytest.mark.parametrize("rows", [20, 30])
 def test_the_same_job_goes_on_also_with_more_rows(dataset: Dataset, resume: Resume, rows: int) -> None:
     begin(dataset)
-    dataset.write_json(DATASET_MANIFEST, {})
+    for name in (DATASET_MANIFEST, EVALUATION_NAME):
+        dataset.write_json(name, {})
     claim(dataset, JOB, rows=rows, resume=resume)
-    assert dataset.read_json(DATASET_MANIFEST) is None  # until it is finished again
+    for name in (DATASET_MANIFEST, EVALUATION_NAME):  # until it is finished again
+        assert dataset.read_json(name) is None
     assert [entry.stop for entry in dataset.entries()] == [10]
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from difflm.artifacts.formats import FORMATS, encode_table, table_writer
+from difflm.artifacts.formats import FORMATS, decode_table, encode_table, table_writer
 
 TABLE = pa.table({"name": ["a,b", 'c"d', "é"], "x": [1.5, None, 2.0], "ok": [True, None, False]})
 
@@ -46,3 +46,16 @@ def test_text_in_pieces_is_the_text_in_one(format_: str) -> None:
 @pytest.mark.parametrize("format_", FORMATS)
 def test_no_rows_are_a_file_too(format_: str) -> None:
     assert (len(encode_table(TABLE.slice(0, 0), format_)) > 0) == (format_ != "jsonl")
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("rows", [0, 4])
+def test_what_is_written_is_read_as_it_was(format_: str, rows: int) -> None:
+    columns = {
+        "name": ["a,b", 'c"d\n', None, "2020-01-01"],
+        "x": [1.5, None, 0.1 + 0.2, -1e300],
+        "n": [2**62, None, -1, 0],
+        "ok": [True, None, False, True],
+    }
+    table = pa.table(columns).slice(0, rows)
+    assert decode_table(encode_table(table, format_), format_, table.schema).equals(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -35,6 +36,14 @@ def test_what_is_written_is_read(store: Store) -> None:
     store.remove("a/x.json")
     store.clear_temporaries("a")
     assert store.sizes("a") == {}
+
+
+def test_events_are_kept_in_their_order(store: Store) -> None:
+    for number in range(3):
+        store.append("events", {"number": number})
+    lines = (store.read("events.jsonl") or b"").split(b"\n")[:-1]
+    files = [store.read(f"events/{name}") or b"" for name in sorted(store.sizes("events"))]
+    assert [json.loads(event)["number"] for event in lines + files] == [0, 1, 2]
 
 
 def test_settings_of_an_object_store_may_stand_in_its_url(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

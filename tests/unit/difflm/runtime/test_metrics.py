@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from difflm.runtime.metrics import PrometheusMetrics
+from difflm.runtime.metrics import PrometheusMetrics, ScoreGauges
 
 
 class Recorded:
@@ -23,7 +23,7 @@ class Recorded:
     def inc(self, value: float, tags: dict[str, str] | None = None) -> None:
         self.told.append((self.name, value, {**self.tags, **(tags or {})}))
 
-    observe = inc
+    observe = set = inc
 
 
 def test_an_account_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,4 +42,15 @@ def test_an_account_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         ("difflm_rejections", 3, {**job, "reason": "unfinished"}),
         ("difflm_shard_seconds", 2.5, job),
         ("difflm_given_up", 1, job),
+    ]
+
+
+def test_scores_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    Recorded.told = []
+    monkeypatch.setattr("ray.util.metrics.Gauge", Recorded)
+    ScoreGauges("abc").set(2048, {"shape_error": 1.5})
+    job = {"job": "abc"}
+    assert Recorded.told == [
+        ("difflm_evaluated_rows", 2048, job),
+        ("difflm_score", 1.5, {**job, "score": "shape_error"}),
     ]

@@ -7,6 +7,8 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pytest
 import torch
@@ -18,7 +20,7 @@ from difflm.records.codec import Accepted, Decoded, Rejected
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.synthesis.bundle import Bundle, load_bundle
 from difflm.synthesis.draw_plans import DrawPlans
-from difflm.synthesis.draws import Draw
+from difflm.synthesis.draws import Draw, DrawAccount
 from difflm.synthesis.slots import Address, Prompts
 from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
 from difflm.testing.bundles import StageFolders, untrained_stages
@@ -91,6 +93,26 @@ def test_giving_up_names_the_indices(bundle: Bundle) -> None:
     assert account.given_up == [7, 9]
     assert account.attempts == 4
     assert account.rejections == {"length": 4}
+
+
+def test_what_a_screen_holds_back_is_drawn_again_whoever_draws_it(bundle: Bundle) -> None:
+    def odd_ages(table: pa.Table) -> npt.NDArray[np.bool_]:
+        return np.array([age % 2 == 1 for age in table["age"].to_pylist()], dtype=np.bool_)
+
+    def drawn(indices: Sequence[int], batch_size: int) -> tuple[dict[int, Any], DrawAccount]:
+        config = SAMPLING.model_copy(update={"attempts": 3, "batch_size": batch_size})
+        records, account = Synthesizer(bundle, config, screen=odd_ages).draw_valid(indices, seed=5)
+        return dict(records), account
+
+    together, account = drawn(range(40), 16)
+    assert 0 < len(together) < 40
+    assert all(record["age"] % 2 == 1 for record in together.values())
+    assert account.attempts == len(together) + account.rejections.total()
+    assert account.rejections["privacy"] > 10
+    assert account.given_up == [index for index in range(40) if index not in together]
+    parts = [drawn(range(25), 7), drawn(range(25, 40), 3)]
+    assert parts[0][0] | parts[1][0] == together
+    assert parts[0][1].rejections + parts[1][1].rejections == account.rejections
 
 
 def test_rejected_indices_are_drawn_again_with_the_next_attempt(bundle: Bundle) -> None:

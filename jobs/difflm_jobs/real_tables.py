@@ -1,0 +1,106 @@
+"""The real tables that synthetic rows are evaluated against: found, read, checked, and laid down for the workers."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from difflm.artifacts import Artifact, ArtifactStore
+from difflm.errors import ConfigError, DataError
+from difflm.records.notices import Notice
+from difflm.records.record_schema import RecordSchema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from difflm.records.reading import ReadConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealFiles:
+    """Tables on disk: the rows that were trained on, and if there are some, rows that were not. Of a run's own splits a
+    cell that its column cannot hold counts as missing, as in the run's report; in other tables it is an error.
+    """
+
+    train: Path
+    holdout: Path | None
+    own: bool = False
+
+
+def real_files(bundle: Path, *, of_run: bool, train: Path | None, holdout: Path | None) -> RealFiles | None:
+    """What --evaluate, --evaluate-against and --holdout ask for; None where nothing is to be evaluated.
+
+    `bundle` is what was given on the command line: a run has the splits that its bundle was made from.
+
+    Raises:
+        ConfigError: a holdout without a training table, both of the first two, or a bundle without a run around it.
+    """
+    if train is None and holdout is not None:
+        raise ConfigError(
+            f"--holdout {holdout}: goes with --evaluate-against TABLE; a run's own test split needs neither"
+        )
+    if train is not None and of_run:
+        raise ConfigError("--evaluate and --evaluate-against: give one of them")
+    if train is not None:
+        return RealFiles(train=train, holdout=holdout)
+    if not of_run:
+        return None
+    prepared = _prepared(bundle)
+    return RealFiles(train=prepared / "train.parquet", holdout=prepared / "test.parquet", own=True)
+
+
+def _prepared(given: Path) -> Path:
+    """The folder of splits that the bundle of a run was made from."""
+    finished = ArtifactStore(given).finished() if (given / "artifacts").is_dir() else []
+    bundles = [artifact for artifact in finished if artifact.kind == "bundle"]
+    tables: dict[str, Artifact] = {artifact.identity: artifact for artifact in finished if artifact.kind == "table"}
+    table = tables.get(bundles[-1].manifest.inputs.get("prepare", "")) if bundles else None
+    if table is None:
+        raise ConfigError(
+            f"--evaluate: {given} is no run with the splits of its bundle; give the training table with "
+            "--evaluate-against, and rows that were not trained on with --holdout"
+        )
+    return table.path
+
+
+@contextmanager
+def laid_down_real(files: RealFiles, schema: RecordSchema, read: ReadConfig) -> Iterator[Path]:
+    """The tables in a temporary folder, in the schema's columns and types (see `difflm_evaluators.live.write_real`).
+
+    Raises:
+        DataError: a file is missing, has no rows, lacks a column, or holds what its column's kind cannot hold.
+    """
+    from difflm_evaluators.live import write_real
+
+    train, holdout = (
+        _checked(path, schema, read, own=files.own) if path is not None else None
+        for path in (files.train, files.holdout)
+    )
+    assert train is not None
+    with tempfile.TemporaryDirectory(prefix="difflm-real-") as folder:
+        write_real(Path(folder), train, holdout, schema)
+        yield Path(folder)
+
+
+def _checked(path: Path, schema: RecordSchema, read: ReadConfig, *, own: bool) -> pa.Table:
+    from difflm.records.columns import conform_table
+    from difflm.records.reading import read_table
+    from difflm_evaluators.columns import read_columns
+
+    def refuse(notice: Notice) -> None:
+        if not own:
+            raise DataError(f"{path}: column {notice.column!r}: {notice.message}; give a table like the bundle's own")
+
+    table = read_table(path, read)
+    absent = [name for name in schema.names if name not in table.column_names]
+    if absent:
+        raise DataError(f"{path}: no column {absent[0]!r}; the bundle has {', '.join(map(repr, schema.names))}")
+    if table.num_rows == 0:
+        raise DataError(f"{path}: has no rows; give some to evaluate against")
+    conformed = conform_table(table, schema, report=refuse)
+    read_columns(conformed, schema, str(path))  # what only the evaluators would stumble over: dates of another form
+    return conformed

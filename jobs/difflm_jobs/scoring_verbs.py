@@ -1,0 +1,75 @@
+"""The verbs that score what is there already: `difflm evaluate` and `difflm passk`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from difflm_jobs.options import Gates, Set, Target
+from difflm_jobs.terminal import output, progress_output
+
+scoring_app = typer.Typer()
+
+
+@scoring_app.command()
+def evaluate(
+    records: Annotated[Path, typer.Argument(help="The synthetic table.")],
+    train: Annotated[Path, typer.Option(help="The real training table.")],
+    test: Annotated[Path | None, typer.Option(help="Real rows that were not trained on.")] = None,
+    kind: Annotated[str, typer.Option(help="What the records are: table, tools or code.")] = "table",
+    target: Target = None,
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("evaluation"),
+    judge: Annotated[Path | None, typer.Option(help="Folder of `difflm judge`, to show its scores as well.")] = None,
+    gate: Gates = None,
+    changes: Set = None,
+) -> None:
+    """Score any synthetic records against real ones, and write a report."""
+    from difflm_jobs.evaluate import evaluate_files, headlines
+    from difflm_jobs.record_kinds import record_kind
+    from difflm_jobs.summary import print_scores
+    from difflm_jobs.table_gates import refuse_failed, table_gates
+
+    gates = table_gates(gate or ())
+    report = evaluate_files(
+        records,
+        train=train,
+        test=test,
+        target=target,
+        out=out,
+        judge=judge,
+        overrides=changes or (),
+        kind=record_kind(kind),
+    )
+    console = output()
+    print_scores(console, headlines(report))
+    console.print(f"report: {out / 'report.html'}", highlight=False, soft_wrap=True)
+    refuse_failed(gates, headlines(report), report.rows["synthetic"], console)
+
+
+@scoring_app.command()
+def passk(
+    samples: Annotated[str, typer.Argument(help="JSON lines with task_id and completion, or the word reference.")],
+    problems: Annotated[Path, typer.Option(help="The exercises: a file of HumanEval or MBPP.")],
+    k: Annotated[list[int] | None, typer.Option(min=1, help="May be given several times; 1 by default.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Programs that run at a time.")] = 2,
+    out: Annotated[Path, typer.Option(help="Folder for passk.json.")] = Path("passk"),
+    changes: Set = None,
+) -> None:
+    """Run completions of programming exercises in a sandbox: pass@k; 'reference' runs the exercises' own solutions."""
+    from difflm_jobs.passk import score_completions
+    from difflm_jobs.summary import print_scores
+
+    scores = score_completions(
+        samples,
+        problems=problems,
+        ks=k or [1],
+        out=out,
+        workers=workers,
+        overrides=changes or (),
+        console=progress_output(),
+    )
+    console = output()
+    print_scores(console, scores)
+    console.print(f"details: {out / 'passk.json'}", highlight=False, soft_wrap=True)

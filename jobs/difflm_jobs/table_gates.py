@@ -1,0 +1,62 @@
+"""Gates on the scores of a finished table: of `difflm evaluate`, and of a run's report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from difflm.artifacts import Artifact
+from difflm.errors import ConfigError, EvaluationError
+from difflm_jobs.summary import HEADLINES
+
+if TYPE_CHECKING:
+    from difflm_evaluators.gates import Gate
+
+
+def table_gates(texts: Sequence[str]) -> tuple[Gate, ...]:
+    """The gates on a finished table.
+
+    Raises:
+        ConfigError: one cannot be read, is on no score that there is, or drops records, which are there already.
+    """
+    from difflm_evaluators.gates import TABLE_SCORES, parse_gate
+
+    gates = tuple(parse_gate(text, TABLE_SCORES) for text in texts)
+    for gate in gates:
+        if gate.action == "drop":
+            raise ConfigError(f"gate {gate.text!r}: no record is dropped from a finished table; give stop or warn")
+    return gates
+
+
+def refuse_failed(gates: Sequence[Gate], headlines: Sequence[Mapping[str, Any]], rows: int, console: Console) -> None:
+    """Say which gates do not hold; ``headlines`` are the scores of so many rows as `evaluate.headlines` gives them.
+
+    Raises:
+        EvaluationError: one that stops does not hold, or its score is undefined.
+    """
+    from difflm_evaluators.gates import Verdict
+
+    found = {score["name"]: score for score in headlines}
+    missing = {"value": None, "undefined_because": "it was not computed"}
+    failed = []
+    for gate in gates:
+        score = found.get(gate.score, missing)
+        verdict = Verdict(gate=gate, rows=rows, value=score["value"], undefined_because=score["undefined_because"])
+        if not verdict.passed:
+            failed.append(verdict)
+    for verdict in failed:
+        if verdict.gate.action == "warn":
+            console.print(f"warning: {verdict.sentence()}", style="bold red", highlight=False, soft_wrap=True)
+    stopped = [verdict.sentence() for verdict in failed if verdict.gate.action == "stop"]
+    if stopped:
+        raise EvaluationError("; ".join(stopped))
+
+
+def refuse_failed_run(texts: Sequence[str], artifacts: Sequence[Artifact], console: Console) -> None:
+    """`refuse_failed` for the report among the artifacts of a run, if there is one; gates change no artifact."""
+    facts = {artifact.kind: artifact.manifest.facts for artifact in artifacts}
+    if HEADLINES in facts.get("report", {}):
+        rows = int(facts["synthetic"]["rows_emitted"])
+        refuse_failed(table_gates(texts), facts["report"][HEADLINES], rows, console)
