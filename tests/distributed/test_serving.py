@@ -95,7 +95,7 @@ def test_a_killed_replica_costs_no_request_a_row(server: Server) -> None:
             tasks = [asyncio.create_task(streamed(first)) for first in begun]
             await asyncio.gather(*(first.wait() for first in begun))
             handle = serve.get_deployment_handle("sampler", serving.APPLICATION)
-            pid = await handle.process.remote()
+            pid = await asyncio.to_thread(lambda: handle.process.remote().result(timeout_s=60))
             await asyncio.to_thread(kill_pid, pid)
             return await asyncio.gather(*tasks)
 

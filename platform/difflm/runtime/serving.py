@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 APPLICATION = "difflm"
 LOSSES = 5  # replicas that may die or break under one request
 _AGAIN_S = 1.0
+_LOOK_BACK_S = 15.0  # what replicas report every ten seconds is averaged over; Serve wants more than one report in it
 _SLACK = 16  # calls beside those that draw rows
 
 
@@ -131,35 +132,47 @@ class Gateway:
 
 def application(args: Mapping[str, Any]) -> Any:
     """The Serve application of a ServeConfig given as JSON: what `serve deploy` builds from infra/ray/serve.yaml."""
-    serve = _ray_serve()
     config = validate(ServeConfig, args, "args")
+    gateway = (
+        _ray_serve()
+        .deployment(_ray_serve().ingress()(Gateway))
+        .options(
+            name="gateway",
+            ray_actor_options={"num_cpus": 0},
+            max_ongoing_requests=2 * config.limits.outstanding_requests + _SLACK,  # those beyond the limit are told so
+            graceful_shutdown_timeout_s=config.limits.deadline_s,
+        )
+    )
+    return gateway.bind(config, sampler(config))
+
+
+def sampler(config: ServeConfig) -> Any:
+    """The replicas of an application."""
     limits, replicas = config.limits, config.replicas
-    sampler = serve.deployment(Sampler).options(
-        name="sampler",
-        ray_actor_options={"num_cpus": replicas.cpus, "num_gpus": replicas.gpus},
-        max_ongoing_requests=limits.outstanding_requests + _SLACK,
-        graceful_shutdown_timeout_s=limits.deadline_s,
-        health_check_period_s=2.0,
-        autoscaling_config={
-            "min_replicas": replicas.min_replicas,
-            "initial_replicas": max(1, replicas.min_replicas),
-            "max_replicas": replicas.max_replicas,
-            "upscale_delay_s": replicas.upscale_delay_s,
-            "downscale_delay_s": replicas.downscale_delay_s,
-            "look_back_period_s": max(1.0, replicas.upscale_delay_s),
-            "policy": {
-                "policy_function": "difflm.runtime.serving_scaling:QueuedRowsPolicy",
-                "policy_kwargs": {"target_queued_rows": replicas.target_queued_rows},
+    deployment = (
+        _ray_serve()
+        .deployment(Sampler)
+        .options(
+            name="sampler",
+            ray_actor_options={"num_cpus": replicas.cpus, "num_gpus": replicas.gpus},
+            max_ongoing_requests=limits.outstanding_requests + _SLACK,
+            graceful_shutdown_timeout_s=limits.deadline_s,
+            health_check_period_s=2.0,
+            autoscaling_config={
+                "min_replicas": replicas.min_replicas,
+                "initial_replicas": max(1, replicas.min_replicas),
+                "max_replicas": replicas.max_replicas,
+                "upscale_delay_s": replicas.upscale_delay_s,
+                "downscale_delay_s": replicas.downscale_delay_s,
+                "look_back_period_s": _LOOK_BACK_S,
+                "policy": {
+                    "policy_function": "difflm.runtime.serving_scaling:QueuedRowsPolicy",
+                    "policy_kwargs": {"target_queued_rows": replicas.target_queued_rows},
+                },
             },
-        },
+        )
     )
-    gateway = serve.deployment(serve.ingress()(Gateway)).options(
-        name="gateway",
-        ray_actor_options={"num_cpus": 0},
-        max_ongoing_requests=2 * limits.outstanding_requests + _SLACK,  # those beyond the limit are told so
-        graceful_shutdown_timeout_s=limits.deadline_s,
-    )
-    return gateway.bind(config, sampler.bind(config))
+    return deployment.bind(config)
 
 
 def start(config: ServeConfig) -> None:

@@ -149,19 +149,23 @@ class LocalBackend:
             loaded.close()
 
     async def _bundle(self, ref: BundleRef) -> LoadedBundle:
-        async with self._loading:
-            if ref not in self._loaded:
-                config = self._config
-                self._loaded[ref] = await asyncio.to_thread(
-                    LoadedBundle,
-                    Path(ref.folder),
-                    config.sampling,
-                    config.replicas,
-                    most_rows=config.limits.outstanding_rows,
-                )
-                self._drop_idle(keep=ref)
-            self._loaded.move_to_end(ref)
-            return self._loaded[ref]
+        if ref not in self._loaded:
+            async with self._loading:  # those that are there are found meanwhile
+                if ref not in self._loaded:
+                    await self._load(ref)
+        self._loaded.move_to_end(ref)
+        return self._loaded[ref]
+
+    async def _load(self, ref: BundleRef) -> None:
+        config = self._config
+        self._loaded[ref] = await asyncio.to_thread(
+            LoadedBundle,
+            Path(ref.folder),
+            config.sampling,
+            config.replicas,
+            most_rows=config.limits.outstanding_rows,
+        )
+        self._drop_idle(keep=ref)
 
     def _drop_idle(self, keep: BundleRef) -> None:
         for ref in [*self._loaded]:

@@ -20,6 +20,9 @@ from difflm.runtime.serving_scaling import QueuedRowsPolicy
 from difflm.serving.backend import BundleRef, RowsWanted
 from difflm.serving.config import HttpConfig, ServeConfig, ServedConfig
 from difflm.serving.fair_queue import Chunk
+from difflm.synthesis.bundle import load_bundle
+from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
+from difflm.testing.bundles import StageFolders
 
 # Ray Serve's own models declare their fields in a way that pydantic is about to give up.
 pytestmark = pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`:DeprecationWarning")
@@ -151,6 +154,34 @@ def test_replicas_follow_rows_not_requests(
 def test_the_number_of_replicas_is_always_within_its_bounds(rows: float, requests: int, least: int, more: int) -> None:
     wanted, _ = QueuedRowsPolicy(target_queued_rows=7)(context({"a": rows}, requests, least, max(1, least + more)))
     assert least <= wanted <= max(1, least + more)
+
+
+def test_the_deployment_of_a_replica_draws_the_rows_of_the_offline_job(tiny_stages: StageFolders) -> None:
+    from ray import serve
+
+    sampling = SamplingConfig(steps=3, precision="float32", text_tokens=8, batch_size=8)
+    config = ServeConfig(bundles=[ServedConfig(name="a", path=str(tiny_stages.bundle))], sampling=sampling)
+    handle = serve.run(serving.sampler(config), name="local", _local_testing_mode=True)
+    backend = HandleBackend(handle)
+    ref = BundleRef(name="a", folder=str(tiny_stages.bundle), version="1")
+    wanted = RowsWanted(bundle=ref, start=2, stop=12, seed=1, deadline_s=60.0)
+
+    async def drawn() -> list[tuple[int, Any]]:
+        await backend.load(ref)
+        return [row async for chunk in backend.sample(wanted) for row in chunk.rows]
+
+    bundle = load_bundle(tiny_stages.bundle, heun=sampling.heun())
+    expected, _ = Synthesizer(bundle, sampling).draw_valid(range(2, 12), seed=1)
+    assert asyncio.run(drawn()) == expected
+
+
+def test_the_application_has_a_gateway_in_front_of_its_replicas() -> None:
+    from ray.serve._private.build_app import build_app
+
+    args = ServeConfig(bundles=[ServedConfig(name="a", path="/a")]).model_dump(mode="json")
+    built = build_app(serving.application(args), name="difflm")
+    assert built.ingress_deployment_name == "gateway"
+    assert sorted(deployment.name for deployment in built.deployments) == ["gateway", "sampler"]
 
 
 def test_what_is_deployed_builds_the_same_server() -> None:
