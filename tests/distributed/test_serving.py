@@ -56,7 +56,7 @@ def server(cluster: ClusterContext, tmp_path_factory: pytest.TempPathFactory) ->
         bundles=[ServedConfig(name="small", path=str(link))],
         sampling=SAMPLING,
         http=HttpConfig(port=free_port()),
-        limits=LimitsConfig(rows_per_request=5_000, outstanding_rows=6_000, outstanding_requests=40),
+        limits=LimitsConfig(rows_per_request=1_000, outstanding_rows=1_200, outstanding_requests=40),
         replicas=ReplicasConfig(),
         refresh_s=0.2,
     )
@@ -105,7 +105,7 @@ def test_a_killed_replica_costs_no_request_a_row(server: Server) -> None:
 def test_too_much_at_once_is_answered_with_429_and_the_rest_is_served(server: Server) -> None:
     async def flood() -> list[httpx2.Response]:
         async with httpx2.AsyncClient(base_url=server.url, timeout=120) as client:
-            bodies = [{"n": 1_000 if number % 2 else 1, "seed": number} for number in range(60)]
+            bodies = [{"n": 300 if number % 2 else 1, "seed": number} for number in range(60)]
             return await asyncio.gather(*(client.post("/v1/samples", json=body) for body in bodies))
 
     answers = asyncio.run(flood())
@@ -115,7 +115,7 @@ def test_too_much_at_once_is_answered_with_429_and_the_rest_is_served(server: Se
             assert int(answer.headers["retry-after"]) >= 1
         else:
             found = answer.json()
-            assert len(found["rows"]) + len(found["given_up"]) == (1_000 if number % 2 else 1)
+            assert len(found["rows"]) + len(found["given_up"]) == (300 if number % 2 else 1)
     with Client(server.url) as client:
         assert client.sample(3, seed=1) == server.offline(3, seed=1)
 
