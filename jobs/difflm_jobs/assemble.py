@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from difflm.artifacts.kinds import BUNDLE_KIND
 from difflm.telemetry import JSON
 from difflm_jobs.stage import StageContext, StageOutcome
 from difflm_jobs.train_conditional import STAGE as CONDITIONAL
-
-BUNDLE_KIND = "bundle"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from difflm.artifacts import ArtifactStore
 from difflm.errors import BundleError
-from difflm_jobs.assemble import BUNDLE_KIND
 
 
 def find_bundle(given: Path) -> Path:
@@ -16,15 +14,9 @@ def find_bundle(given: Path) -> Path:
     Raises:
         BundleError: there is none, it is of another version, or its base model is not there.
     """
-    from difflm.synthesis.bundle import read_facts
+    from difflm.synthesis.bundle_folder import bundle_folder
 
-    folder = given
-    if not (given / "bundle.json").is_file() and (given / "artifacts").is_dir():
-        bundles = [artifact for artifact in ArtifactStore(given).finished() if artifact.kind == BUNDLE_KIND]
-        if not bundles:
-            raise BundleError(f"{given}: this experiment has no bundle yet; run it up to the stage assemble")
-        folder = bundles[-1].path
-    read_facts(folder)
+    folder = bundle_folder(given)
     _check_base(folder)
     return folder
 

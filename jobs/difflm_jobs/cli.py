@@ -208,6 +208,41 @@ def impute(
     output().print(made, highlight=False, soft_wrap=True)
 
 
+@app.command()
+def serve(
+    bundles: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME=]BUNDLE...", help="Bundles, or runs that have one.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A YAML file with the keys server and cluster.")] = None,
+    port: Annotated[int | None, typer.Option(help="Where to listen; the host is server.http.host.")] = None,
+    build: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write what `serve deploy` reads instead of serving.")
+    ] = None,
+    changes: Set = None,
+) -> None:
+    """Answer requests for rows over HTTP; see jobs/README.md."""
+    from difflm_jobs.serve import read_settings, serve_until_stopped, write_deployable
+
+    settings = read_settings(bundles or (), config=config, port=port, overrides=changes or ())
+    if build is not None:
+        write_deployable(settings, build)
+    else:
+        serve_until_stopped(settings, progress_output())
+
+
+@app.command("serve-key")
+def serve_key(
+    name: Annotated[str, typer.Argument(help="What metrics call the key.")],
+    keys: Annotated[Path, typer.Option(help="The file of hashes, for server.keys_file.")],
+    requests_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
+    rows_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
+) -> None:
+    """Make a key for `difflm serve`, print it once, and keep its hash."""
+    from difflm.serving.keys import add_key
+
+    print(add_key(keys, name, requests_per_minute=requests_per_minute, rows_per_minute=rows_per_minute))
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def submit(
     context: typer.Context,

@@ -16,6 +16,7 @@ from difflm.records.reading import ReadConfig
 from difflm.runtime.cluster import ClusterConfig
 from difflm.runtime.shard_actor import ActorPoolConfig
 from difflm.runtime.training import AutoEngineConfig, EngineConfig, WorkersConfig
+from difflm.serving.config import ServeConfig
 from difflm.synthesis.synthesizer import SamplingConfig
 from difflm.training.autoencoder_task import AutoencoderConfig
 from difflm.training.conditional_task import ConditionsConfig
@@ -116,6 +117,13 @@ class SynthesisSettings(Config):
     sampling: SamplingConfig = SamplingConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     live: LiveConfig = Field(default=LiveConfig(), description="evaluation while rows are made, where it is asked for")
+
+
+class ServeSettings(Config):
+    """What `difflm serve` takes in a file and with --set."""
+
+    server: ServeConfig
+    cluster: ClusterConfig = ClusterConfig()
 
 
 class EvaluationSettings(Config):

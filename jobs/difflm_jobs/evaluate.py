@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from difflm.artifacts import Artifact
+from difflm.artifacts.kinds import REPORT_KIND
 from difflm.config import apply_overrides, validate
 from difflm.errors import DataError
 from difflm.records.notices import ignore
@@ -44,7 +45,7 @@ class Evaluate:
     )
     name: str = "evaluate"
     version: int = 5
-    output: str = "report"
+    output: str = REPORT_KIND
 
     def section(self) -> Mapping[str, JSON]:
         published: list[JSON] = [row.model_dump(mode="json") for row in self.config.published]

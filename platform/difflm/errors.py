@@ -16,6 +16,7 @@ Every message is one line that names the file, key, row or column, the offending
         +-- SynthesisError
         +-- EvaluationError
         +-- ClusterError
+        +-- OverloadError
 """
 
 from typing import ClassVar
@@ -79,3 +80,7 @@ class EvaluationError(RunError):
 
 class ClusterError(RunError):
     """The cluster is out of reach, or a worker failed too often."""
+
+
+class OverloadError(RunError):
+    """A server has as much to do as it may take on; the same request succeeds later."""

@@ -12,6 +12,7 @@ from difflm.runtime.cluster import ClusterConfig, ClusterContext, start_or_conne
 # Warnings that Ray raises about itself, not about what is called here.
 RAY_ABOUT_ITSELF = [
     r"ignore:`\w+` is deprecated:DeprecationWarning:ray\.data\.context",  # its data context copies its own old settings
+    r"ignore:Using extra keyword arguments on `Field`:DeprecationWarning",  # in the models of Ray Serve
 ]
 
 

@@ -196,6 +196,11 @@ class AutomatonWalks:
     def keep(self, slots_N: Tensor) -> None:
         self.state_B, self.in_bounded_B = self.state_B[slots_N], self.in_bounded_B[slots_N]
 
+    def grow(self, slots: int) -> None:
+        new = self.automaton.walks(slots)
+        self.state_B = torch.cat([self.state_B, new.state_B])
+        self.in_bounded_B = torch.cat([self.in_bounded_B, new.in_bounded_B])
+
     def _run(self, slots_N: Tensor) -> Runs:
         """Follow the forced run of each slot."""
         automaton, state_N = self.automaton, self.state_B[slots_N]

@@ -57,6 +57,11 @@ class SlotCache:
         self.keys = [tensor[slots_N] for tensor in self.keys]
         self.values = [tensor[slots_N] for tensor in self.values]
 
+    def grow(self, slots: int) -> None:
+        """Have so many slots more."""
+        self.keys = [functional.pad(tensor, (0, 0, 0, 0, 0, 0, 0, slots)) for tensor in self.keys]
+        self.values = [functional.pad(tensor, (0, 0, 0, 0, 0, 0, 0, slots)) for tensor in self.values]
+
     def clear(self, slots_N: Tensor) -> None:
         """Make slots finite again that may hold NaN."""
         for tensor in (*self.keys, *self.values):

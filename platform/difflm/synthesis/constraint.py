@@ -48,6 +48,10 @@ class Walks(Protocol):
         """Forget all slots but these, which are numbered 0 to N - 1 from now on."""
         ...
 
+    def grow(self, slots: int) -> None:
+        """Have so many slots more, none of which holds a record, numbered behind those there are."""
+        ...
+
 
 class Constraint(Protocol):
     """A grammar of records."""

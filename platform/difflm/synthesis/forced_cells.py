@@ -124,6 +124,10 @@ class ForcedWalks:
     def keep(self, slots_N: Tensor) -> None:
         self.state_B, self.slots = self.state_B[slots_N], [self.slots[slot] for slot in slots_N.tolist()]
 
+    def grow(self, slots: int) -> None:
+        self.state_B = torch.cat([self.state_B, self.state_B.new_full((slots,), self.grammar.automaton.start)])
+        self.slots += [_Slot() for _ in range(slots)]
+
     def _moved(self, slots_N: Tensor, runs: list[list[int]]) -> Runs:
         device, longest = self.state_B.device, max(map(len, runs), default=0)
         states = [self.slots[slot].state for slot in slots_N.tolist()]

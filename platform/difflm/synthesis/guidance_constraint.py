@@ -191,6 +191,12 @@ class GuidanceWalks:
         self.matchers = [self.matchers[slot] for slot in kept_N]
         self.masks_BW, self.final_B = self.masks_BW[kept_N], self.final_B[kept_N]
 
+    def grow(self, slots: int) -> None:
+        self.starts += [None] * slots
+        self.matchers += [None] * slots
+        self.masks_BW = np.concatenate([self.masks_BW, np.zeros((slots, self.masks_BW.shape[1]), np.int32)])
+        self.final_B = np.concatenate([self.final_B, np.zeros(slots, np.bool_)])
+
     def _matcher(self, slot: int) -> LLMatcher:
         matcher = self.matchers[slot]
         assert matcher is not None

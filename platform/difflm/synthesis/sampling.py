@@ -24,13 +24,15 @@ class Truncation:
     top_p: float = 1.0
     top_k: int | None = None
 
-    def scores_BA(self, masked_BA: Tensor) -> Tensor:
+    def scores_BA(self, masked_BA: Tensor, temperature_B1: Tensor | None = None) -> Tensor:
         """Scores (double) with -inf for what may not be drawn; a row's greatest score is 0.
 
-        `masked_BA` has -inf where the grammar forbids a token, and a finite score in every row.
+        `masked_BA` has -inf where the grammar forbids a token, and a finite score in every row. `temperature_B1`
+        (double) gives every row a temperature of its own.
         """
         # The greatest score becomes 0 before the division, so that no temperature overflows it.
-        scores_BA = (masked_BA - masked_BA.amax(dim=1, keepdim=True)).double() / self.temperature
+        temperature = self.temperature if temperature_B1 is None else temperature_B1
+        scores_BA = (masked_BA - masked_BA.amax(dim=1, keepdim=True)).double() / temperature
         if self.top_k is not None and self.top_k < scores_BA.shape[1]:
             least_B1 = scores_BA.topk(self.top_k, dim=1).values[:, -1:]
             scores_BA = scores_BA.masked_fill(scores_BA < least_B1, -math.inf)

@@ -6,6 +6,7 @@ longest run, T most tokens of a record.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -32,11 +33,12 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompts:
-    """Prompts of N records and the uniform numbers that their tokens are drawn from."""
+    """Prompts of N records, the uniform numbers that their tokens are drawn from, and their temperatures, if any."""
 
     addresses: list[Address]
     embeds_NKD: Tensor
     uniforms_NT: Tensor
+    temperatures_N: Tensor | None = None
 
 
 class PromptSource(Protocol):
@@ -77,6 +79,7 @@ class SlotTable:
         self.known_B = torch.zeros_like(self.filled_B)  # tokens of the record, read or in its run
         self.tokens_BT = torch.zeros((count, most), dtype=torch.int64, device=device)
         self.uniforms_BT = torch.zeros_like(prompts.uniforms_NT)
+        self.temperature_B1 = torch.ones((count, 1), dtype=torch.float64, device=device)
         self.runs = Runs(tokens_NF=self.tokens_BT[:, :1].clone(), lengths_N=torch.zeros_like(self.filled_B))
 
     @property
@@ -96,6 +99,29 @@ class SlotTable:
             ended += self._admit(free)
         return ended
 
+    @property
+    def room(self) -> int:
+        """Empty slots that no prompt waits for which was read ahead."""
+        return len(self.addresses) - self.busy - (len(self.waiting.addresses) - self.next_row)
+
+    def grow(self, slots: int) -> None:
+        """Have so many slots more, all of them empty."""
+        self.addresses += [None] * slots
+        self.cache.grow(slots)
+        self.walks.grow(slots)
+        self.filled_B, self.known_B = _longer(self.filled_B, slots), _longer(self.known_B, slots)
+        self.tokens_BT, self.uniforms_BT = _longer(self.tokens_BT, slots), _longer(self.uniforms_BT, slots)
+        self.temperature_B1 = _longer(self.temperature_B1, slots, value=1.0)
+        self.runs = Runs(tokens_NF=_longer(self.runs.tokens_NF, slots), lengths_N=_longer(self.runs.lengths_N, slots))
+
+    def abandon(self, unwanted: Callable[[Address], bool]) -> None:
+        """Empty the slots of records that nobody waits for any more."""
+        slots = [slot for slot, address in enumerate(self.addresses) if address is not None and unwanted(address)]
+        for slot in slots:
+            self.addresses[slot] = None
+        if slots:
+            self.runs.lengths_N[torch.tensor(slots, device=self.filled_B.device)] = 0
+
     def drop_empty(self) -> None:
         """Make the table smaller when many slots are empty; call it when nothing waits for them."""
         kept = [slot for slot, address in enumerate(self.addresses) if address is not None]
@@ -107,6 +133,7 @@ class SlotTable:
         self.walks.keep(kept_N)
         self.filled_B, self.known_B = self.filled_B[kept_N], self.known_B[kept_N]
         self.tokens_BT, self.uniforms_BT = self.tokens_BT[kept_N], self.uniforms_BT[kept_N]
+        self.temperature_B1 = self.temperature_B1[kept_N]
         self.runs = Runs(tokens_NF=self.runs.tokens_NF[kept_N], lengths_N=self.runs.lengths_N[kept_N])
 
     def advance(self) -> list[Decoded]:
@@ -120,7 +147,7 @@ class SlotTable:
         sound_B = masked_BA.amax(dim=1).isfinite()
         masked_BA = masked_BA.masked_fill(~sound_B[:, None], 0.0)
         place_B1 = self.known_B.clamp(max=self.uniforms_BT.shape[1] - 1)[:, None]
-        choice_B = draw(self.truncation.scores_BA(masked_BA), self.uniforms_BT.gather(1, place_B1).squeeze(1))
+        choice_B = draw(self._sharpened(masked_BA), self.uniforms_BT.gather(1, place_B1).squeeze(1))
         busy = [slot for slot, address in enumerate(self.addresses) if address is not None]
         sound = sound_B.tolist()
         going_N = torch.tensor([slot for slot in busy if sound[slot]], dtype=torch.int64, device=choice_B.device)
@@ -130,6 +157,9 @@ class SlotTable:
             return failed
         self._follow(going_N, self.walks.advance(going_N, choice_B[going_N]))
         return failed + self._end(going_N)
+
+    def _sharpened(self, masked_BA: Tensor) -> Tensor:
+        return self.truncation.scores_BA(masked_BA, self.temperature_B1)
 
     def _wait(self, prompts: Prompts) -> None:
         self.waiting, self.next_row = prompts, 0
@@ -147,6 +177,8 @@ class SlotTable:
         self.cache.admit(self.waiting_cache, rows_N, slots_N)
         self.filled_B[slots_N], self.known_B[slots_N] = self.waiting.embeds_NKD.shape[1], 0
         self.uniforms_BT[slots_N] = self.waiting.uniforms_NT[rows_N]
+        own_N = self.waiting.temperatures_N
+        self.temperature_B1[slots_N, 0] = self.truncation.temperature if own_N is None else own_N[rows_N]
         opening = self.walks.begin(slots_N, [address.index for address in addresses])
         self._follow(slots_N, opening)
         bos_N1 = torch.full((len(rows), 1), self.bos_id, device=device)
@@ -208,3 +240,7 @@ class SlotTable:
         assert address is not None
         self.addresses[slot] = None
         return Decoded(address=address, tokens=tokens, failure=failure)
+
+
+def _longer(tensor: Tensor, rows: int, *, value: float = 0.0) -> Tensor:
+    return torch.cat([tensor, tensor.new_full((rows, *tensor.shape[1:]), value)])

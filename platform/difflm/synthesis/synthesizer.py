@@ -169,19 +169,24 @@ class Synthesizer:
 
     def _draws(self, queue: DrawQueue) -> Iterator[Draw]:
         for item in self.engine.decode(queue):
-            yield self._judge(item)
+            yield self.judge(item)
 
-    @torch.no_grad()
     def prompts(self, addresses: Sequence[Address], *, seed: int) -> Prompts:
         """What the decoder reads of the latents of these draws, and the uniform numbers of their tokens."""
-        noise_NM, uniforms_NT = self._randomness(addresses, seed=seed)
+        return self.seeded_prompts(addresses, [seed] * len(addresses))
+
+    @torch.no_grad()
+    def seeded_prompts(self, addresses: Sequence[Address], seeds: Sequence[int]) -> Prompts:
+        """The same for draws that each have a seed of their own."""
+        noise_NM, uniforms_NT = self._randomness(addresses, seeds)
         latents_NZ = self.plan.latents.latents([address.index for address in addresses], noise_NM)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             prompt = self.bundle.autoencoder.inject(latents_NZ)
         embeds_NKD = prompt.embeds_BKD.to(self.bundle.autoencoder.decoder.embeddings_VD.dtype)
         return Prompts(addresses=list(addresses), embeds_NKD=embeds_NKD, uniforms_NT=uniforms_NT)
 
-    def _judge(self, item: Decoded) -> Draw:
+    def judge(self, item: Decoded) -> Draw:
+        """The record that was decoded, or the reason why it is none of those that were asked for."""
         if item.failure is not None:
             return _rejected(item.address, item.failure)
         bytes_V = self.bundle.parts.tokenizer.pieces.bytes_V
@@ -197,15 +202,15 @@ class Synthesizer:
             return _rejected(item.address, "condition", fault)
         return Draw(index=item.address.index, attempt=item.address.attempt, record=decoded.record)
 
-    def _randomness(self, addresses: Sequence[Address], *, seed: int) -> tuple[Tensor, Tensor]:
-        """Latent noise (N, M) and token uniforms (N, T), each row from the generator of its own address."""
+    def _randomness(self, addresses: Sequence[Address], seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Latent noise (N, M) and token uniforms (N, T), each row from the generator of its own seed and address."""
         size = self.plan.latents.noise_size
         noise_NM = np.empty((len(addresses), size), np.float32)
         uniforms_NT = np.empty((len(addresses), self.steps), np.float32)
-        key = derive_seed(seed, "draw")
-        for row, address in enumerate(addresses):
+        keys = {seed: derive_seed(seed, "draw") for seed in set(seeds)}
+        for row, (address, seed) in enumerate(zip(addresses, seeds, strict=True)):
             counter = [0, 0, address.index, address.attempt]
-            generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
+            generator = np.random.Generator(np.random.Philox(key=keys[seed], counter=counter))
             noise_NM[row] = generator.standard_normal(size, dtype=np.float32)
             uniforms_NT[row] = generator.random(self.steps, dtype=np.float32)
         return torch.from_numpy(noise_NM).to(self.device), torch.from_numpy(uniforms_NT).to(self.device)

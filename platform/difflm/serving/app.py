@@ -1,0 +1,302 @@
+"""The HTTP interface: paths, status codes and the OpenAPI document, over a service that knows none of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from contextlib import aclosing, asynccontextmanager, suppress
+from importlib.resources import files
+from typing import Annotated, Any, TypeVar
+
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, StreamingResponse
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+import difflm
+from difflm.serving.fair_queue import Chunk
+from difflm.serving.formats import MEDIA_TYPES, RowWriter, streamed
+from difflm.serving.gate import Gate
+from difflm.serving.jobs import Jobs, JobView
+from difflm.serving.problems import Problem, problem_response, validation_problem
+from difflm.serving.registry import ServedBundle
+from difflm.serving.requests import BundleName, EncodeBody, ImputeBody, SampleBody
+from difflm.serving.service import Accepted, Service
+
+T = TypeVar("T")
+
+Name = Annotated[BundleName, Query()]
+
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_PAGE_POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; img-src data:"
+_ERROR: dict[str, Any] = {
+    "description": "No success: a code, what is wrong, and the field that it is about",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "error": {
+                        "type": "object",
+                        "properties": {
+                            "code": {"type": "string"},
+                            "message": {"type": "string"},
+                            "field": {"type": ["string", "null"]},
+                        },
+                        "required": ["code", "message", "field"],
+                    }
+                },
+                "required": ["error"],
+            }
+        }
+    },
+}
+_ERRORS: dict[int | str, dict[str, Any]] = dict.fromkeys((400, 401, 404, 408, 409, 413, 422, 429, 503, 504), _ERROR)
+_ROWS: dict[int | str, dict[str, Any]] = _ERRORS | {
+    200: {
+        "description": "Rows",
+        "content": {
+            "application/json": {
+                "example": {
+                    "bundle": "adult", "version": "402d82e56c96", "seed": 1, "start": 0,
+                    "rows": [{"age": 39, "income": "<=50K"}], "given_up": [],
+                }
+            },
+            **{media.split(";")[0]: {} for name, media in MEDIA_TYPES.items() if name != "json"},
+        },
+    }
+}  # fmt: skip
+_JOB: dict[int | str, dict[str, Any]] = {202: {"description": "A job was begun; ask /v1/jobs/{id} how it is"}}
+
+
+class ClosedStream(StreamingResponse):
+    """A stream whose source is closed with it, also when the client goes away."""
+
+    def __init__(self, source: AsyncGenerator[Chunk, None], body: AsyncIterator[bytes], **more: Any) -> None:
+        super().__init__(body, **more)
+        self._source = source
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._source.aclose()
+
+
+def create_app(service: Service) -> Any:
+    """The ASGI application of a service, which starts and stops with it."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        yield
+        await service.stop()
+
+    app = FastAPI(
+        title="difflm",
+        version=difflm.__version__,
+        description="Synthetic rows from trained bundles. Keys go into the header: `Authorization: Bearer difflm_...`",
+        docs_url=None,  # their pages load scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    _add_rows(app, service)
+    _add_facts(app, service)
+    _add_jobs(app, service)
+    _add_health(app, service)
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_validation)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_bug)
+    app.add_middleware(Gate, limits=service.config.limits, ring=service.ring, metrics=service.metrics)
+    if service.config.http.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=service.config.http.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type"],
+        )
+    return app
+
+
+def _add_rows(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/samples", responses=_ROWS | _JOB)
+    async def samples(body: SampleBody, request: Request) -> Response:
+        """Rows; more of them than one answer holds become a job (202)."""
+        accepted = service.sample(body, request.state.owner)
+        if isinstance(accepted, JobView):
+            headers = {"Location": f"/v1/jobs/{accepted.id}", "Retry-After": "5"}
+            return JSONResponse(accepted.model_dump(mode="json"), status_code=202, headers=headers)
+        return await _answer(service, accepted, service.writer(accepted, body), request)
+
+    @app.post("/v1/impute", responses=_ROWS)
+    async def impute(body: ImputeBody, request: Request) -> Response:
+        """The given records, in their order, with their missing cells filled in."""
+        accepted = service.impute(body, request.state.owner)
+        return await _answer(service, accepted, service.writer(accepted, body), request)
+
+    @app.post("/v1/encode", responses=_ERRORS)
+    async def encode(body: EncodeBody, request: Request) -> Response:
+        """The latent mean of every record."""
+        return JSONResponse(await _until_gone(request, service.encode(body)), headers=_HEADERS)
+
+
+def _add_facts(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/bundles", responses=_ERRORS)
+    async def bundles() -> dict[str, Any]:
+        """All bundles; `version` is null while one is being loaded, and `fault` says whether that fails."""
+        return {"bundles": [_described(service, name) for name in service.registry.names]}
+
+    @app.get("/v1/schema", responses=_ERRORS)
+    async def schema(bundle: Name = None) -> dict[str, Any]:
+        """The columns of a bundle, with the values and ranges that training had."""
+        found = service.registry.get(bundle)
+        return {**_named(found), "schema": found.schema.model_dump(mode="json")}
+
+    @app.get("/v1/quality", responses=_ERRORS)
+    async def quality(bundle: Name = None) -> dict[str, Any]:
+        """The evaluation that came with a bundle."""
+        found = service.registry.get(bundle)
+        if found.quality is None:
+            raise Problem(404, "no_evaluation", f"bundle {found.ref.name!r} came without one", field="bundle")
+        return {**_named(found), "report": found.quality}
+
+
+def _add_jobs(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/jobs/{id}", responses=_ERRORS)
+    async def job(id: str, request: Request) -> JobView:
+        """How a job is."""
+        return _jobs(service).view(id, request.state.owner)
+
+    @app.get("/v1/jobs/{id}/data", responses=_ERRORS | {200: {"description": "The rows"}})
+    async def job_data(id: str, request: Request) -> Response:
+        """The rows of a finished job."""
+        path = _jobs(service).data(id, request.state.owner)
+        return FileResponse(path, filename=path.name, headers=_HEADERS)
+
+
+def _add_health(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Whether the server runs."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", responses={503: _ERROR})
+    async def readyz() -> dict[str, str]:
+        """Whether all bundles are loaded."""
+        if not service.registry.ready:
+            raise Problem(503, "loading", "not all bundles are loaded", retry_after_s=5.0)
+        return {"status": "ready"}
+
+    @app.get("/metrics", responses=_ERRORS)
+    async def metrics() -> Response:
+        """Counters for Prometheus."""
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    page = (files("difflm.serving") / "page.html").read_text(encoding="utf-8")
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> Response:
+        """The page for people."""
+        return HTMLResponse(page, headers={"Content-Security-Policy": _PAGE_POLICY, **_HEADERS})
+
+
+async def _answer(service: Service, accepted: Accepted, writer: RowWriter, request: Request) -> Response:
+    """Rows as a stream, whose status is sent with the first of them, or as a whole."""
+    chunks = service.chunks(accepted)
+    headers = {**_HEADERS, "X-Difflm-Seed": str(accepted.wanted.seed), "X-Difflm-Version": accepted.bundle.ref.version}
+    media = MEDIA_TYPES[writer.format]
+    if writer.format in ("ndjson", "sse"):
+        try:
+            first = await _until_gone(request, anext(chunks))
+        except BaseException:
+            await chunks.aclose()
+            raise
+        body = streamed(writer, _behind(first, chunks), accepted.facts)
+        return ClosedStream(chunks, body, media_type=media, headers=headers)
+    rows, given_up = await _until_gone(request, _collected(chunks))
+    if writer.format == "json":
+        content = {**accepted.facts, "rows": writer.rows(rows), "given_up": given_up}
+        return JSONResponse(content, headers=headers)
+    headers["X-Difflm-Given-Up"] = str(len(given_up))
+    return Response(writer.file(rows), media_type=media, headers=headers)
+
+
+async def _collected(chunks: AsyncGenerator[Chunk, None]) -> tuple[list[Any], list[int]]:
+    rows, given_up = [], list[int]()
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            rows += [record for _, record in chunk.rows]
+            given_up += chunk.given_up
+    return rows, given_up
+
+
+async def _behind(first: Chunk, chunks: AsyncGenerator[Chunk, None]) -> AsyncIterator[Chunk]:
+    yield first
+    async for chunk in chunks:
+        yield chunk
+
+
+async def _until_gone(request: Request, work: Awaitable[T]) -> T:
+    """The result of some work, which is given up when the client goes away."""
+    working, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise Problem(499, "gone", "the client went away")
+        return working.result()
+    finally:
+        for task in (working, gone):
+            task.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await task
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _jobs(service: Service) -> Jobs:
+    if service.jobs is None:
+        raise Problem(404, "unknown_job", "this server has no jobs", field="id")
+    return service.jobs
+
+
+def _named(bundle: ServedBundle) -> dict[str, str]:
+    return {"bundle": bundle.ref.name, "version": bundle.ref.version}
+
+
+def _described(service: Service, name: str) -> dict[str, str | None]:
+    try:
+        version = service.registry.get(name).ref.version
+    except Problem:
+        version = None
+    fault = "it cannot be loaded; the server's log says why" if name in service.registry.faults else None
+    return {"bundle": name, "version": version, "fault": fault}
+
+
+async def _on_problem(_: Request, problem: Exception) -> Response:
+    assert isinstance(problem, Problem)
+    return problem_response(problem)
+
+
+async def _on_validation(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return problem_response(validation_problem(error.errors()))
+
+
+async def _on_http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    codes = {404: "not_found", 405: "method_not_allowed", 400: "invalid_json"}
+    field = "body" if error.status_code == 400 else None
+    problem = Problem(error.status_code, codes.get(error.status_code, "refused"), str(error.detail), field=field)
+    answer = problem_response(problem)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _on_bug(_: Request, __: Exception) -> Response:
+    return problem_response(Problem(500, "internal", "the server has a fault; its log says more"))

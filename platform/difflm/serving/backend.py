@@ -1,0 +1,55 @@
+"""The seam between the HTTP interface and what draws rows: the same for a bundle in this process and for replicas."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+
+from difflm.serving.fair_queue import Chunk
+from difflm.synthesis.plan_request import PlanRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleRef:
+    """A bundle of one version: its folder and the hash of its files."""
+
+    name: str
+    folder: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsWanted:
+    """Records of indices `start` to `stop` - 1; `given` is the table that the plan is about, if it is about one."""
+
+    bundle: BundleRef
+    start: int
+    stop: int
+    seed: int
+    deadline_s: float
+    temperature: float | None = None
+    plan: PlanRequest = field(default_factory=PlanRequest)
+    given: pa.Table | None = None
+
+
+class RowsBackend(Protocol):
+    """Draws rows and encodes records. Every method raises the errors of `DiffLMError`."""
+
+    def sample(self, wanted: RowsWanted) -> AsyncGenerator[Chunk, None]:
+        """Chunks of rows in the order of their indices; the last one is `done` or has a `failure`. Closing it early
+        gives its places to others.
+
+        OverloadError when there is too much under way.
+        """
+        ...
+
+    async def encode(self, bundle: BundleRef, table: pa.Table) -> list[list[float]]:
+        """The latent means (Z numbers each) of the records of a normalised table."""
+        ...
+
+    async def load(self, bundle: BundleRef) -> None:
+        """Have a bundle in memory."""
+        ...

@@ -1,0 +1,137 @@
+"""The engine loop: one thread that decodes the draws of all requests in one batch, which they join and leave.
+
+A draw is the one that the offline job makes of the same seed, index and attempt: its noise and its uniform numbers are
+its own, and `decoding` says how far its neighbours in the batch can matter (in float32 on a CPU: not at all).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import torch
+from torch import Tensor
+
+from difflm.serving.fair_queue import FairQueue, Ticket
+from difflm.serving.mixed_constraint import MixedConstraint
+from difflm.synthesis.constraint import Constraint
+from difflm.synthesis.engines import BuiltinEngine
+from difflm.synthesis.slot_model import SlotModel, slot_model
+from difflm.synthesis.slots import Address, Decoded, Prompts, SlotTable
+from difflm.synthesis.synthesizer import Synthesizer
+
+READ_AHEAD = 4  # prompts are made for a part of the slots at a time: smaller parts cost more, larger ones delay others
+
+_log = logging.getLogger(__name__)
+
+
+class EngineLoop:
+    """Serves a queue with the slots of one bundle until the queue is closed."""
+
+    def __init__(self, plain: Synthesizer, queue: FairQueue) -> None:
+        """`plain` draws any record of the bundle; the synthesizers of requests have its bundle and configuration."""
+        self._queue, self._plain = queue, plain
+        self._slots = plain.config.batch_size
+        self._ahead = max(1, self._slots // READ_AHEAD)
+        self._constraint = MixedConstraint(whole=constraint_of(plain), lookup=self._lookup)
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests are still served."""
+        return self._thread.is_alive()
+
+    def join(self) -> None:
+        """Wait for the end, after the queue was closed."""
+        self._thread.join()
+
+    def take(self, most: int, *, idle: bool) -> Prompts | None:
+        """The prompts of the draws whose turn it is (a `PromptSource`)."""
+        while tickets := self._queue.take(most, wait=idle):
+            if (prompts := self._prompts(tickets)) is not None:
+                return prompts
+        return None
+
+    def _run(self) -> None:
+        try:
+            with torch.no_grad():
+                self._serve()
+        except Exception:
+            _log.exception("the engine broke; its replica is replaced")
+        finally:
+            self._queue.close()
+
+    def _serve(self) -> None:
+        decoder = self._plain.bundle.autoencoder.decoder
+        model = slot_model(decoder, self._constraint.tokens_A)
+        while (prompts := self.take(self._ahead, idle=True)) is not None:
+            self._batch(model, prompts, decoder.bos_id)
+
+    def _batch(self, model: SlotModel, prompts: Prompts, bos_id: int) -> None:
+        """Decode until no record is under way and none waits."""
+        table = SlotTable(model, self._constraint, prompts, self._plain.config.truncation(), bos_id=bos_id)
+        while True:
+            lacking = min(self._queue.ready() - table.room, self._slots - len(table.addresses))
+            if lacking > 0:
+                table.grow(lacking)
+            self._finish(table.refill(self, self._ahead))
+            if not table.busy:
+                return
+            table.drop_empty()
+            self._finish(table.advance())
+            table.abandon(lambda address: self._queue.gone(address.index))
+
+    def _finish(self, ended: list[Decoded]) -> None:
+        for item in ended:
+            ticket = self._queue.ticket(item.address.index)
+            address = ticket.address
+            own = Decoded(address=address, tokens=item.tokens, failure=item.failure)
+            self._queue.finish(ticket.number, ticket.request.synthesizer.judge(own))
+        self._queue.deliver()
+
+    def _lookup(self, number: int) -> tuple[Constraint, int]:
+        ticket = self._queue.ticket(number)
+        return constraint_of(ticket.request.synthesizer), ticket.address.index
+
+    def _prompts(self, tickets: list[Ticket]) -> Prompts | None:
+        """The prompts of draws, those of one plan together; a plan that breaks costs its own requests only."""
+        groups: dict[int, list[Ticket]] = {}
+        for ticket in tickets:
+            groups.setdefault(id(ticket.request.synthesizer), []).append(ticket)
+        made = [(group, prompts) for group in groups.values() if (prompts := self._made(group)) is not None]
+        if not made:
+            return None
+        temperatures = [ticket.request.temperature for group, _ in made for ticket in group]
+        standard = self._plain.config.temperature
+        return Prompts(
+            addresses=[Address(index=ticket.number, attempt=0) for group, _ in made for ticket in group],
+            embeds_NKD=_joined([prompts.embeds_NKD for _, prompts in made]),
+            uniforms_NT=_joined([prompts.uniforms_NT for _, prompts in made]),
+            temperatures_N=torch.tensor(
+                [standard if value is None else value for value in temperatures],
+                dtype=torch.float64,
+                device=made[0][1].embeds_NKD.device,
+            ),
+        )
+
+    def _made(self, tickets: list[Ticket]) -> Prompts | None:
+        addresses = [ticket.address for ticket in tickets]
+        try:
+            return tickets[0].request.synthesizer.seeded_prompts(addresses, [each.request.seed for each in tickets])
+        except Exception:
+            _log.exception("the latents of a request could not be drawn")
+            for ticket in tickets:
+                self._queue.fail(ticket.request)
+                self._queue.gone(ticket.number)
+            return None
+
+
+def constraint_of(synthesizer: Synthesizer) -> Constraint:
+    """What keeps a synthesizer's records what they are to be; only the builtin engine says that of itself."""
+    assert isinstance(synthesizer.engine, BuiltinEngine)
+    return synthesizer.engine.constraint
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -1,0 +1,253 @@
+"""The fair queue: which request the next free places of a running batch go to.
+
+Requests take turns, one draw each, so one row is not behind ten thousand. Until a request has its first row it has at
+most `opening` draws under way: a large one begins with few, whose rounds are short, and its first row comes soon.
+
+One lock guards it all: requests come and go on the server's side, draws are taken and finished by the engine's thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Literal
+
+from difflm.errors import OverloadError
+from difflm.records.values import Record
+from difflm.synthesis.draws import Draw
+from difflm.synthesis.slots import Address
+from difflm.synthesis.synthesizer import Synthesizer
+
+CHUNK_ROWS = 32  # fewer finished rows wait for others, but no longer than CHUNK_SECONDS
+CHUNK_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """Rows of a request in the order of their indices, the indices in between that have none, and whether it ends.
+
+    `failure` says why a request ends before its last row: its deadline has passed, or the engine broke.
+    """
+
+    rows: list[tuple[int, Record]]
+    given_up: list[int]
+    done: bool = False
+    failure: Literal["deadline", "engine"] | None = None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class RowRequest:
+    """Records of indices `start` to `stop` - 1, and what became of them so far.
+
+    `deadline` is a time of the queue's clock. `deliver` is called in the engine's thread and must not wait.
+    """
+
+    synthesizer: Synthesizer
+    start: int
+    stop: int
+    seed: int
+    deliver: Callable[[Chunk], None]
+    temperature: float | None = None
+    deadline: float | None = None
+    fresh: int = field(init=False)
+    again: deque[Address] = field(init=False, default_factory=deque)
+    under_way: int = field(init=False, default=0)
+    resolved: dict[int, Record | None] = field(init=False, default_factory=dict)
+    delivered: int = field(init=False)
+    delivered_at: float = field(init=False, default=0.0)
+    begun: bool = field(init=False, default=False)
+    ended: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        self.fresh = self.delivered = self.start
+
+    @property
+    def waiting(self) -> int:
+        """Draws that could begin now."""
+        return 0 if self.ended else self.stop - self.fresh + len(self.again)
+
+    @property
+    def unresolved(self) -> int:
+        return 0 if self.ended else self.stop - self.delivered - len(self.resolved)
+
+    def next_draw(self) -> Address:
+        if self.again:
+            return self.again.popleft()
+        self.fresh += 1
+        return Address(index=self.fresh - 1, attempt=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """A draw under way: the number that the batch knows it by, whose it is, and its address there."""
+
+    number: int
+    request: RowRequest
+    address: Address
+
+
+class FairQueue:
+    """Requests under way, at most `most_rows` rows of them, and their draws."""
+
+    def __init__(self, *, most_rows: int, opening: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.most_rows, self.opening, self._clock = most_rows, opening, clock
+        self._changed = threading.Condition()
+        self._requests: deque[RowRequest] = deque()
+        self._held: dict[int, int] = {}  # rows by request, until it is released
+        self._tickets: dict[int, Ticket] = {}
+        self._numbers = count()
+        self._closed = False
+
+    def submit(self, request: RowRequest) -> None:
+        """Let a request take part.
+
+        Raises:
+            OverloadError: its rows do not fit beside those that are held.
+        """
+        rows = request.stop - request.start
+        with self._changed:
+            held = sum(self._held.values())
+            if self._closed or held + rows > self.most_rows:
+                raise OverloadError(f"{held} rows are under way and {rows} more would exceed {self.most_rows}")
+            self._held[id(request)] = rows
+            self._requests.append(request)
+            self._changed.notify()
+
+    def release(self, request: RowRequest) -> None:
+        """Forget a request: nobody waits for what it still lacks, and what it had is taken away."""
+        with self._changed:
+            request.ended = True
+            self._held.pop(id(request), None)
+            if request in self._requests:
+                self._requests.remove(request)
+
+    def take(self, most: int, *, wait: bool) -> list[Ticket]:
+        """The next draws, at most so many, by turns; none once the queue is closed, or when none waits now."""
+        with self._changed:
+            if wait:
+                self._changed.wait_for(lambda: self._closed or self._ready() > 0)
+            taken: list[Ticket] = []
+            while len(taken) < most and not self._closed and (request := self._next()) is not None:
+                ticket = Ticket(number=next(self._numbers), request=request, address=request.next_draw())
+                request.under_way += 1
+                self._tickets[ticket.number] = ticket
+                taken.append(ticket)
+            return taken
+
+    def ready(self) -> int:
+        """Draws that `take` would give now."""
+        with self._changed:
+            return self._ready()
+
+    def ticket(self, number: int) -> Ticket:
+        """The draw under way of this number."""
+        return self._tickets[number]
+
+    def gone(self, number: int) -> bool:
+        """Whether nobody waits for a draw any more; it is forgotten then."""
+        with self._changed:
+            if not self._tickets[number].request.ended:
+                return False
+            del self._tickets[number]
+            return True
+
+    def finish(self, number: int, draw: Draw) -> None:
+        """Take what became of a draw; one without a record is tried again until its attempts are spent."""
+        with self._changed:
+            ticket = self._tickets.pop(number)
+            request, address = ticket.request, ticket.address
+            request.under_way -= 1
+            if draw.record is None and address.attempt + 1 < request.synthesizer.config.attempts:
+                request.again.append(Address(index=address.index, attempt=address.attempt + 1))
+            else:
+                request.resolved[address.index] = draw.record
+                request.begun = True
+
+    def deliver(self) -> None:
+        """Hand out what is finished, and end requests whose deadline has passed."""
+        now = self._clock()
+        with self._changed:
+            for request in [*self._requests]:
+                chunk = self._chunk(request, now)
+                if chunk is not None:
+                    self._hand_out(request, chunk, now)
+
+    def fail(self, request: RowRequest) -> None:
+        """End a request that the engine cannot serve."""
+        with self._changed:
+            if not request.ended:
+                self._hand_out(request, Chunk(rows=[], given_up=[], failure="engine"), self._clock())
+
+    def close(self) -> None:
+        """End every request and let `take` return."""
+        with self._changed:
+            self._closed = True
+            for request in [*self._requests]:
+                self._hand_out(request, Chunk(rows=[], given_up=[], failure="engine"), self._clock())
+            self._changed.notify_all()
+
+    @property
+    def held_rows(self) -> int:
+        """Rows of all requests that are not released."""
+        with self._changed:
+            return sum(self._held.values())
+
+    @property
+    def unfinished_rows(self) -> int:
+        """Rows that are still to be made."""
+        with self._changed:
+            return sum(request.unresolved for request in self._requests)
+
+    @property
+    def requests(self) -> int:
+        """Requests that are not released."""
+        with self._changed:
+            return len(self._held)
+
+    def _room(self, request: RowRequest) -> int:
+        most = request.waiting if request.begun else max(0, self.opening - request.under_way)
+        return min(request.waiting, most)
+
+    def _ready(self) -> int:
+        return sum(map(self._room, self._requests))
+
+    def _next(self) -> RowRequest | None:
+        """The request whose turn it is; it goes to the end of the line."""
+        for _ in range(len(self._requests)):
+            request = self._requests[0]
+            self._requests.rotate(-1)
+            if self._room(request) > 0:
+                return request
+        return None
+
+    def _chunk(self, request: RowRequest, now: float) -> Chunk | None:
+        """What can be handed out in order; None while it is too little to bother."""
+        ready = 0
+        while request.delivered + ready in request.resolved:
+            ready += 1
+        done = request.delivered + ready == request.stop
+        late = request.deadline is not None and now >= request.deadline and not done
+        first, waited = request.delivered == request.start, now - request.delivered_at >= CHUNK_SECONDS
+        if not (done or late or (ready and (first or waited or ready >= CHUNK_ROWS))):
+            return None
+        rows: list[tuple[int, Record]] = []
+        given_up: list[int] = []
+        for index in range(request.delivered, request.delivered + ready):
+            record = request.resolved.pop(index)
+            if record is None:
+                given_up.append(index)
+            else:
+                rows.append((index, record))
+        request.delivered += ready
+        return Chunk(rows=rows, given_up=given_up, done=done, failure="deadline" if late else None)
+
+    def _hand_out(self, request: RowRequest, chunk: Chunk, now: float) -> None:
+        request.delivered_at = now
+        if chunk.done or chunk.failure is not None:
+            request.ended = True
+            self._requests.remove(request)
+        request.deliver(chunk)

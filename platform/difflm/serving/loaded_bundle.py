@@ -1,0 +1,175 @@
+"""A loaded bundle: its engine loop, and the plans of the conditions that were asked for lately."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+
+import pyarrow as pa
+import torch
+
+from difflm.serving.backend import BundleRef, RowsWanted
+from difflm.serving.config import ReplicasConfig, ServeConfig
+from difflm.serving.engine_loop import EngineLoop
+from difflm.serving.fair_queue import Chunk, FairQueue, RowRequest
+from difflm.synthesis.bundle import load_bundle
+from difflm.synthesis.draw_plans import DrawPlans
+from difflm.synthesis.encoding import encode_table
+from difflm.synthesis.plan_request import PlanRequest
+from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
+
+MOST_PLANS = 64
+
+
+class LoadedBundle:
+    """One bundle in memory and the batch of its requests."""
+
+    def __init__(self, folder: Path, sampling: SamplingConfig, replicas: ReplicasConfig, *, most_rows: int) -> None:
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._sampling = sampling
+        self._bundle = load_bundle(folder, heun=sampling.heun(), device=self._device, precision=sampling.dtype())
+        self._plans = DrawPlans(self._bundle, text_tokens=sampling.text_tokens, device=self._device)
+        self._plain = self._synthesizer(PlanRequest(), None)
+        self._known: OrderedDict[str, Synthesizer] = OrderedDict()
+        self._building = Lock()
+        self.queue = FairQueue(most_rows=most_rows, opening=replicas.opening_rows)
+        self._loop = EngineLoop(self._plain, self.queue)
+
+    @property
+    def alive(self) -> bool:
+        """Whether its engine still runs."""
+        return self._loop.alive
+
+    async def sample(self, wanted: RowsWanted) -> AsyncGenerator[Chunk, None]:
+        """See `RowsBackend`."""
+        began = time.monotonic()
+        synthesizer = await asyncio.to_thread(self._planned, wanted.plan, wanted.given)
+        chunks: asyncio.Queue[Chunk] = asyncio.Queue()
+        request = RowRequest(
+            synthesizer=synthesizer,
+            start=wanted.start,
+            stop=wanted.stop,
+            seed=wanted.seed,
+            temperature=wanted.temperature,
+            deadline=began + wanted.deadline_s,
+            deliver=_delivery(asyncio.get_running_loop(), chunks),
+        )
+        self.queue.submit(request)
+        try:
+            while True:
+                chunk = await chunks.get()
+                yield chunk
+                if chunk.done or chunk.failure is not None:
+                    return
+        finally:
+            self.queue.release(request)
+
+    def encode(self, table: pa.Table) -> list[list[float]]:
+        """See `RowsBackend`."""
+        bundle = self._bundle
+        parts = encode_table(bundle.autoencoder, bundle.parts, bundle.shape, table, bundle.schema, device=self._device)
+        return [row for posterior in parts for row in posterior.mean_BZ.float().cpu().tolist()]
+
+    def close(self) -> None:
+        """End its engine; requests under way fail."""
+        self.queue.close()
+        self._loop.join()
+
+    def _planned(self, plan: PlanRequest, given: pa.Table | None) -> Synthesizer:
+        if plan == PlanRequest():
+            return self._plain
+        if given is not None:
+            return self._synthesizer(plan, given)
+        key = plan.model_dump_json()
+        with self._building:
+            if key not in self._known:
+                self._known[key] = self._synthesizer(plan, None)
+            self._known.move_to_end(key)
+            while len(self._known) > MOST_PLANS:
+                self._known.popitem(last=False)
+            return self._known[key]
+
+    def _synthesizer(self, plan: PlanRequest, given: pa.Table | None) -> Synthesizer:
+        return Synthesizer(self._bundle, self._sampling, device=self._device, plan=plan.plan(self._plans, given))
+
+
+def _delivery(loop: asyncio.AbstractEventLoop, chunks: asyncio.Queue[Chunk]) -> Callable[[Chunk], None]:
+    """Put chunks into a queue of another thread's event loop; nothing happens where that has ended."""
+
+    def deliver(chunk: Chunk) -> None:
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(chunks.put_nowait, chunk)
+
+    return deliver
+
+
+class LocalBackend:
+    """A `RowsBackend` of this process: bundles are loaded when first asked for, the one idle for longest goes."""
+
+    def __init__(self, config: ServeConfig) -> None:
+        self._config = config
+        self._loaded: OrderedDict[BundleRef, LoadedBundle] = OrderedDict()
+        self._loading = asyncio.Lock()
+
+    async def sample(self, wanted: RowsWanted) -> AsyncGenerator[Chunk, None]:
+        """See `RowsBackend`."""
+        chunks = (await self._bundle(wanted.bundle)).sample(wanted)
+        try:
+            async for chunk in chunks:
+                yield chunk
+        finally:
+            await chunks.aclose()
+
+    async def encode(self, bundle: BundleRef, table: pa.Table) -> list[list[float]]:
+        """See `RowsBackend`."""
+        return await asyncio.to_thread((await self._bundle(bundle)).encode, table)
+
+    async def load(self, bundle: BundleRef) -> None:
+        """See `RowsBackend`."""
+        await self._bundle(bundle)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the engines of all loaded bundles still run."""
+        return all(loaded.alive for loaded in self._loaded.values())
+
+    @property
+    def unfinished_rows(self) -> int:
+        """Rows that are still to be made."""
+        return sum(loaded.queue.unfinished_rows for loaded in self._loaded.values())
+
+    def close(self) -> None:
+        """End all engines."""
+        for loaded in self._loaded.values():
+            loaded.close()
+
+    async def _bundle(self, ref: BundleRef) -> LoadedBundle:
+        if ref not in self._loaded:
+            async with self._loading:  # those that are there are found meanwhile
+                if ref not in self._loaded:
+                    await self._load(ref)
+        self._loaded.move_to_end(ref)
+        return self._loaded[ref]
+
+    async def _load(self, ref: BundleRef) -> None:
+        config = self._config
+        self._loaded[ref] = await asyncio.to_thread(
+            LoadedBundle,
+            Path(ref.folder),
+            config.sampling,
+            config.replicas,
+            most_rows=config.limits.outstanding_rows,
+        )
+        self._drop_idle(keep=ref)
+
+    def _drop_idle(self, keep: BundleRef) -> None:
+        for ref in [*self._loaded]:
+            if len(self._loaded) <= self._config.replicas.loaded_bundles:
+                return
+            if ref != keep and self._loaded[ref].queue.requests == 0:
+                self._loaded.pop(ref).close()

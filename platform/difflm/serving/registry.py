@@ -1,0 +1,122 @@
+"""The registry: which version of each bundle is served now, and what is known of it without loading it.
+
+What a path leads to is looked at every few seconds. Another version is loaded first and served then; requests under way
+stay with the version they began with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from difflm.artifacts.hashing import hash_folder
+from difflm.artifacts.kinds import BUNDLE_KIND, REPORT_KIND
+from difflm.artifacts.store import ArtifactStore
+from difflm.errors import DiffLMError
+from difflm.records.json_codec import JsonRecordCodec
+from difflm.records.record_schema import RecordSchema, read_schema
+from difflm.serving.backend import BundleRef
+from difflm.serving.config import ServeConfig
+from difflm.serving.problems import Problem, loading
+from difflm.synthesis.bundle_folder import bundle_folder
+from difflm.telemetry import JSON
+
+VERSION_DIGITS = 12
+REPORT_NAME = "report.json"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedBundle:
+    """A bundle of one version; `quality` is its evaluation, where its experiment has one."""
+
+    ref: BundleRef
+    schema: RecordSchema
+    codec: JsonRecordCodec
+    quality: JSON
+
+
+class Registry:
+    """The bundles of a server by name."""
+
+    def __init__(self, config: ServeConfig, load: Callable[[BundleRef], Awaitable[None]]) -> None:
+        self._config, self._load = config, load
+        self._served: dict[str, ServedBundle] = {}
+        self._seen: dict[str, tuple[Path, int]] = {}
+        self._faults: dict[str, str] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all bundles, those that are not loaded yet too."""
+        return [bundle.name for bundle in self._config.bundles]
+
+    @property
+    def ready(self) -> bool:
+        """Whether every bundle can be asked for."""
+        return len(self._served) == len(self._config.bundles)
+
+    @property
+    def faults(self) -> dict[str, str]:
+        """By name, what keeps a bundle's present version from being served."""
+        return dict(self._faults)
+
+    def get(self, name: str | None) -> ServedBundle:
+        """The served version of a bundle, of the first one without a name.
+
+        Raises:
+            Problem: there is no such bundle (404), or it is not loaded yet (503).
+        """
+        wanted = name if name is not None else self.names[0]
+        if wanted in self._served:
+            return self._served[wanted]
+        if wanted in self.names:
+            raise loading(f"bundle {wanted!r} is being loaded")
+        raise Problem(404, "unknown_bundle", f"bundles are {', '.join(map(repr, self.names))}", field="bundle")
+
+    async def refresh(self) -> None:
+        """Look at every path, and serve what is new there once it is loaded."""
+        for bundle in self._config.bundles:
+            try:
+                await self._refresh(bundle.name, Path(bundle.path))
+            except (DiffLMError, OSError, ValueError) as error:
+                if str(error) != self._faults.get(bundle.name):
+                    _log.error("bundle %s: %s", bundle.name, error)
+                self._faults[bundle.name] = str(error)
+            else:
+                self._faults.pop(bundle.name, None)
+
+    async def _refresh(self, name: str, path: Path) -> None:
+        folder = bundle_folder(path).resolve()
+        seen = (folder, (folder / "bundle.json").stat().st_mtime_ns)
+        if self._seen.get(name) == seen:
+            return
+        version = (await asyncio.to_thread(hash_folder, folder))[:VERSION_DIGITS]
+        ref = BundleRef(name=name, folder=str(folder), version=version)
+        await self._load(ref)
+        schema = read_schema(folder)
+        self._served[name] = ServedBundle(
+            ref=ref, schema=schema, codec=JsonRecordCodec(schema), quality=_quality(path, folder)
+        )
+        self._seen[name] = seen
+
+
+def _quality(path: Path, bundle: Path) -> JSON:
+    """The scores of the newest report about a bundle in its experiment, without settings, which name files."""
+    roots = [root for root in (path, bundle.parent.parent) if (root / "artifacts").is_dir()]
+    if not roots:
+        return None
+    reports = [
+        artifact
+        for artifact in ArtifactStore(roots[0]).finished()
+        if artifact.kind == REPORT_KIND
+        and bundle.name == f"{BUNDLE_KIND}-{artifact.manifest.inputs.get('assemble', '')[:VERSION_DIGITS]}"
+    ]
+    if not reports:
+        return None
+    report = json.loads((reports[-1].path / REPORT_NAME).read_bytes())
+    return {key: report.get(key) for key in ("title", "rows", "target", "task", "evaluations")}

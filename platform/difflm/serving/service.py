@@ -1,0 +1,271 @@
+"""The service: what each request comes to, from its checked body to the chunks of its rows."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from difflm.errors import BundleError, ConfigError, DataError, DiffLMError, OverloadError
+from difflm.serving.admission import Admission
+from difflm.serving.backend import RowsBackend, RowsWanted
+from difflm.serving.config import ServeConfig
+from difflm.serving.fair_queue import Chunk
+from difflm.serving.formats import RowWriter
+from difflm.serving.jobs import Jobs, JobSpec, JobView, job_format
+from difflm.serving.keys import KeyRing
+from difflm.serving.metrics import ServerMetrics
+from difflm.serving.problems import Problem, invalid, overloaded
+from difflm.serving.registry import Registry, ServedBundle
+from difflm.serving.requests import MOST_INDEX, EncodeBody, GivenRow, ImputeBody, SampleBody, as_texts
+from difflm.synthesis.given_records import GivenRecords, Impute, Use, Vary, nearest_table, table_with_gaps
+from difflm.synthesis.plan_request import PlanRequest
+
+_log = logging.getLogger(__name__)
+
+SEED_BITS = 53  # every seed made here is exact in JavaScript's numbers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """Rows that are under way: where they come from, who writes them, and what is said about them."""
+
+    bundle: ServedBundle
+    wanted: RowsWanted
+    owner: str
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What an answer says beside its rows."""
+        ref, wanted = self.bundle.ref, self.wanted
+        return {"bundle": ref.name, "version": ref.version, "seed": wanted.seed, "start": wanted.start}
+
+
+class Service:
+    """The requests of one server process."""
+
+    def __init__(
+        self, config: ServeConfig, backend: RowsBackend, *, ring: KeyRing | None = None, jobs: Jobs | None = None
+    ) -> None:
+        self.config, self.ring, self.jobs = config, ring, jobs
+        self.metrics = ServerMetrics()
+        self.registry = Registry(config, backend.load)
+        self._backend = backend
+        self._admission = Admission(config.limits.outstanding_rows, told=self.metrics.outstanding)
+        self._watching: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to load the bundles, and look for new versions of them from now on."""
+        if self.jobs is not None:
+            await self.jobs.start()
+        self._watching = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """Let go of what `start` began."""
+        if self._watching is not None:
+            self._watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watching
+        if self.jobs is not None:
+            await self.jobs.stop()
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                await self.registry.refresh()
+            except Exception:  # whatever it is, the next look may succeed, and what is served goes on
+                _log.exception("the bundles could not be looked at")
+            await asyncio.sleep(self.config.refresh_s)
+
+    def sample(self, body: SampleBody, owner: str) -> Accepted | JobView:
+        """Take on rows, as a job where they are too many for one answer. Raises Problem naming the field."""
+        limits, bundle = self.config.limits, self.registry.get(body.bundle)
+        _check_columns(body.columns, bundle)
+        if body.start + body.n > MOST_INDEX + 1:
+            raise invalid("start", f"start + n is {body.start + body.n}; {MOST_INDEX + 1} is the most")
+        if body.like is not None and body.where is not None:
+            raise invalid("like", "variations of given records take no condition; leave out where")
+        if body.n > limits.rows_per_request:
+            return self._job(body, bundle, owner)
+        given = None if body.like is None else self._varied(body.like, bundle)
+        plan = _plan(body.where, None if given is None else Vary(strength=body.strength), given)
+        _check_plan(plan, bundle, "where" if given is None else "like")
+        return self._accepted(
+            bundle, owner, plan, given, n=body.n, start=body.start, seed=body.seed,
+            temperature=body.temperature, deadline_s=body.deadline_s,
+        )  # fmt: skip
+
+    def impute(self, body: ImputeBody, owner: str) -> Accepted:
+        """Take on records with gaps. Raises Problem naming the field."""
+        bundle = self.registry.get(body.bundle)
+        self._check_count(body.rows, "rows")
+        names = set(bundle.schema.names)
+        complete = [{name: row.get(name) for name in (*bundle.schema.names, *(key for key in row if key not in names))}
+                    for row in body.rows]  # fmt: skip
+        try:
+            given = table_with_gaps(_text_table(complete), bundle.schema, name="rows")
+        except DataError as error:
+            raise invalid("rows", str(error)) from None
+        plan = _plan(None, Impute(columns=None if body.columns is None else tuple(body.columns)), given)
+        _check_plan(plan, bundle, "columns")
+        return self._accepted(
+            bundle, owner, plan, given, n=len(body.rows), start=0, seed=body.seed, deadline_s=body.deadline_s
+        )
+
+    async def encode(self, body: EncodeBody) -> dict[str, object]:
+        """Latent means of records. Raises Problem naming the field."""
+        bundle = self.registry.get(body.bundle)
+        table = self._varied(body.rows, bundle, field="rows")
+        try:
+            latents = await self._backend.encode(bundle.ref, table)
+        except DiffLMError as error:
+            raise _problem(error) from None
+        return {"bundle": bundle.ref.name, "version": bundle.ref.version, "latents": latents}
+
+    async def chunks(self, accepted: Accepted) -> AsyncGenerator[Chunk, None]:
+        """The rows of an accepted request. Raises Problem where they cannot be made, or not all of them."""
+        wanted, name = accepted.wanted, accepted.bundle.ref.name
+        with self._admission.hold(wanted.stop - wanted.start) as handed_out:
+            try:
+                async with aclosing(self._backend.sample(wanted)) as chunks:
+                    async for chunk in chunks:
+                        self.metrics.handed_out(name, accepted.owner, len(chunk.rows), len(chunk.given_up))
+                        yield chunk
+                        handed_out(len(chunk.rows) + len(chunk.given_up))
+                        _refuse_failure(chunk, wanted)
+            except DiffLMError as error:
+                raise _problem(error) from None
+
+    def writer(self, accepted: Accepted, body: SampleBody | ImputeBody) -> RowWriter:
+        """Who writes the rows of a request."""
+        columns = body.columns if isinstance(body, SampleBody) else None
+        return RowWriter(codec=accepted.bundle.codec, columns=columns, format=body.format)
+
+    def _accepted(
+        self,
+        bundle: ServedBundle,
+        owner: str,
+        plan: PlanRequest,
+        given: pa.Table | None,
+        *,
+        n: int,
+        start: int,
+        seed: int | None,
+        deadline_s: float | None,
+        temperature: float | None = None,
+    ) -> Accepted:
+        longest_s = self.config.limits.deadline_s
+        wanted = RowsWanted(
+            bundle=bundle.ref,
+            start=start,
+            stop=start + n,
+            seed=secrets.randbits(SEED_BITS) if seed is None else seed,
+            deadline_s=longest_s if deadline_s is None else min(deadline_s, longest_s),
+            temperature=temperature,
+            plan=plan,
+            given=given,
+        )
+        self._spend(owner, n)
+        return Accepted(bundle=bundle, wanted=wanted, owner=owner)
+
+    def _spend(self, owner: str, rows: int) -> None:
+        wait_s = 0.0 if self.ring is None else self.ring.spend(owner, "rows", rows)
+        if wait_s > 0:
+            raise Problem(429, "rate_limited", f"{owner}: too many rows a minute", field="n", retry_after_s=wait_s)
+
+    def _varied(self, rows: list[GivenRow], bundle: ServedBundle, *, field: str = "like") -> pa.Table:
+        self._check_count(rows, field)
+        try:
+            return nearest_table(_text_table(rows), bundle.schema, name=field).table
+        except DataError as error:
+            raise invalid(field, str(error)) from None
+
+    def _check_count(self, rows: list[GivenRow], field: str) -> None:
+        if len(rows) > self.config.limits.given_rows:
+            raise invalid(field, f"{len(rows)} records; {self.config.limits.given_rows} are the most")
+
+    def _job(self, body: SampleBody, bundle: ServedBundle, owner: str) -> JobView:
+        limits = self.config.limits
+        if self.jobs is None:
+            raise invalid("n", f"{body.n} rows; {limits.rows_per_request} are the most")
+        if body.n > limits.rows_per_job:
+            raise invalid("n", f"{body.n} rows; {limits.rows_per_job} are the most of a job")
+        left_out = {"like": body.like is not None, "columns": body.columns is not None, "start": body.start != 0}
+        for field, given in left_out.items():
+            if given:
+                raise invalid(field, f"more than {limits.rows_per_request} rows are a job, which takes no {field!r}")
+        _check_plan(PlanRequest(where=body.where), bundle, "where")
+        self._spend(owner, body.n)
+        sampling = self.config.sampling
+        if body.temperature is not None:
+            sampling = sampling.model_copy(update={"temperature": body.temperature})
+        return self.jobs.submit(
+            JobSpec(
+                owner=owner,
+                bundle=bundle.ref.name,
+                version=bundle.ref.version,
+                folder=bundle.ref.folder,
+                n=body.n,
+                seed=secrets.randbits(SEED_BITS) if body.seed is None else body.seed,
+                where=body.where,
+                sampling=sampling.model_dump_json(),
+                format=job_format(body.format),
+            )
+        )
+
+
+def _check_columns(columns: list[str] | None, bundle: ServedBundle) -> None:
+    known = bundle.schema.names
+    unknown = [name for name in columns or () if name not in known]
+    if unknown:
+        raise invalid("columns", f"there is no column {unknown[0]!r}; columns are {', '.join(map(repr, known))}")
+    if columns is not None and len(set(columns)) != len(columns):
+        raise invalid("columns", "a column is named twice")
+
+
+def _check_plan(plan: PlanRequest, bundle: ServedBundle, field: str) -> None:
+    try:
+        plan.check(Path(bundle.ref.folder), bundle.schema)
+    except ConfigError as error:
+        raise invalid(field, str(error)) from None
+    except BundleError as error:
+        said = str(error).removeprefix(f"{bundle.ref.folder}: ")
+        raise Problem(422, "not_supported", said, field=field) from None
+
+
+def _plan(where: str | None, use: Use | None, given: pa.Table | None) -> PlanRequest:
+    if use is None or given is None:
+        return PlanRequest(where=where)
+    digest = hashlib.sha256("\n".join(map(repr, given.to_pylist())).encode("utf-8", "surrogatepass")).hexdigest()
+    return PlanRequest(given=GivenRecords(use=use, sha256=digest))
+
+
+def _text_table(rows: list[GivenRow]) -> pa.Table:
+    columns = as_texts(rows)
+    return pa.table({name: pa.array(texts, pa.string()) for name, texts in columns.items()})
+
+
+def _refuse_failure(chunk: Chunk, wanted: RowsWanted) -> None:
+    if chunk.failure == "deadline":
+        raise Problem(504, "deadline", f"not all rows were there after {wanted.deadline_s:g} s", field="deadline_s")
+    if chunk.failure == "engine":
+        raise _unavailable("the process that drew the rows broke")
+
+
+def _problem(error: DiffLMError) -> Problem:
+    if isinstance(error, OverloadError):
+        return overloaded(str(error))
+    if isinstance(error, ConfigError | DataError):
+        return invalid("body", str(error))
+    return _unavailable(str(error))
+
+
+def _unavailable(message: str) -> Problem:
+    return Problem(503, "unavailable", f"{message}; try again", retry_after_s=5.0)

@@ -1,0 +1,145 @@
+"""A server on Ray Serve: the offline job's rows, a replica killed under load, too much at once, new versions."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from difflm.client import AsyncClient, BusyError, Client
+from difflm.records.values import Record
+from difflm.runtime import serving
+from difflm.runtime.cluster import ClusterContext
+from difflm.serving.config import HttpConfig, LimitsConfig, ReplicasConfig, ServeConfig, ServedConfig
+from difflm.synthesis.bundle import load_bundle
+from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
+from difflm.testing.bundles import untrained_stages
+from difflm.testing.clusters import free_port
+from difflm.testing.processes import kill_pid, wait_until
+from difflm.testing.tables import small_table
+
+pytestmark = [pytest.mark.distributed, pytest.mark.usefixtures("cluster")]
+
+SAMPLING = SamplingConfig(steps=3, precision="float32", batch_size=16)
+ROWS = 300
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server under test, and the link that its bundle is found by."""
+
+    url: str
+    link: Path
+    bundle: Path
+
+    def offline(self, rows: int, *, seed: int) -> list[Record]:
+        """What the offline job draws."""
+        bundle = load_bundle(self.bundle, heun=SAMPLING.heun())
+        drawn, _ = Synthesizer(bundle, SAMPLING).draw_valid(range(rows), seed=seed)
+        return list(bundle.codec.table_of(record for _, record in drawn).to_pylist())
+
+
+@pytest.fixture(scope="module")
+def server(cluster: ClusterContext, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("served")
+    bundle = untrained_stages(folder / "stages", small_table(60)).bundle
+    link = folder / "current"
+    link.symlink_to(bundle)
+    config = ServeConfig(
+        bundles=[ServedConfig(name="small", path=str(link))],
+        sampling=SAMPLING,
+        http=HttpConfig(port=free_port()),
+        limits=LimitsConfig(rows_per_request=1_000, outstanding_rows=1_200, outstanding_requests=40),
+        replicas=ReplicasConfig(),
+        refresh_s=0.2,
+    )
+    serving.start(config)
+    url = f"http://127.0.0.1:{config.http.port}"
+    wait_until(lambda: httpx2.get(f"{url}/readyz", timeout=10).status_code == 200, what="the bundle", timeout_s=120)
+    yield Server(url=url, link=link, bundle=bundle)
+    serving.stop()
+
+
+def test_rows_are_those_of_the_offline_job(server: Server) -> None:
+    with Client(server.url) as client:
+        expected = server.offline(30, seed=3)
+        assert client.sample(30, seed=3) == expected
+        assert list(client.stream(30, seed=3)) == expected
+        with pytest.raises(Exception, match="did you mean 'age'"):
+            client.sample(1, where="agee > 3")
+
+
+def test_a_killed_replica_costs_no_request_a_row(server: Server) -> None:
+    from ray import serve
+
+    expected = server.offline(ROWS, seed=5)
+
+    async def under_way() -> list[list[Any]]:
+        async with AsyncClient(server.url, attempts=10) as client:
+
+            async def streamed(first: asyncio.Event) -> list[Any]:
+                rows = []
+                async for row in client.stream(ROWS, seed=5):
+                    rows.append(row)
+                    first.set()
+                return rows
+
+            begun = [asyncio.Event() for _ in range(3)]
+            tasks = [asyncio.create_task(streamed(first)) for first in begun]
+            await asyncio.gather(*(first.wait() for first in begun))
+            handle = serve.get_deployment_handle("sampler", serving.APPLICATION)
+            pid = await asyncio.to_thread(lambda: handle.process.remote().result(timeout_s=60))
+            await asyncio.to_thread(kill_pid, pid)
+            return await asyncio.gather(*tasks)
+
+    assert asyncio.run(under_way()) == [expected] * 3
+
+
+def test_too_much_at_once_is_answered_with_429_and_the_rest_is_served(server: Server) -> None:
+    async def flood() -> list[httpx2.Response]:
+        async with httpx2.AsyncClient(base_url=server.url, timeout=120) as client:
+            bodies = [{"n": 300 if number % 2 else 1, "seed": number} for number in range(60)]
+            return await asyncio.gather(*(client.post("/v1/samples", json=body) for body in bodies))
+
+    answers = asyncio.run(flood())
+    assert {answer.status_code for answer in answers} == {200, 429}
+    for number, answer in enumerate(answers):
+        if answer.status_code == 429:
+            assert int(answer.headers["retry-after"]) >= 1
+        else:
+            found = answer.json()
+            assert len(found["rows"]) + len(found["given_up"]) == (300 if number % 2 else 1)
+    with Client(server.url) as client:
+        assert client.sample(3, seed=1) == server.offline(3, seed=1)
+
+
+def test_another_version_is_served_without_dropping_a_request(server: Server, tmp_path: Path) -> None:
+    other = untrained_stages(tmp_path / "stages", small_table(60), seed=1).bundle
+    with Client(server.url) as client:
+        before, stop, failures = client.schema()["version"], threading.Event(), list[BaseException]()
+
+        def asking() -> None:
+            with Client(server.url, attempts=1) as own:
+                while not stop.is_set():
+                    try:
+                        own.sample(5)
+                    except BusyError as error:
+                        failures.append(error)
+
+        asker = threading.Thread(target=asking)
+        asker.start()
+        new = server.link.with_name("next")
+        new.symlink_to(other)
+        new.replace(server.link)
+        wait_until(lambda: client.schema()["version"] != before, what="the new version", timeout_s=60)
+        stop.set()
+        asker.join()
+        assert failures == []
+        shutil.rmtree(tmp_path, ignore_errors=True)

@@ -1,0 +1,133 @@
+"""The engine loop: the records of the offline job, whoever shares the batch, and places that are given back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from difflm.errors import OverloadError
+from difflm.records.values import Record
+from difflm.serving.backend import BundleRef, RowsWanted
+from difflm.serving.loaded_bundle import LocalBackend
+from difflm.synthesis.bundle import load_bundle
+from difflm.synthesis.engines import BuiltinEngineConfig
+from difflm.synthesis.given_records import GivenRecords, Impute, Vary
+from difflm.synthesis.plan_request import PlanRequest
+from difflm.synthesis.synthesizer import Synthesizer
+
+Rows = list[tuple[int, Record]]
+Run = Callable[..., Any]
+
+WHERE = PlanRequest(where='age >= 40 and city == "Oslo"')
+
+
+def wanted(ref: BundleRef, rows: int, *, start: int = 0, seed: int = 1, **more: Any) -> RowsWanted:
+    return RowsWanted(bundle=ref, start=start, stop=start + rows, seed=seed, deadline_s=60.0, **more)
+
+
+async def collected(backend: LocalBackend, request: RowsWanted) -> Rows:
+    rows: Rows = []
+    async for chunk in backend.sample(request):
+        assert chunk.failure is None
+        rows += chunk.rows
+    return rows
+
+
+def test_rows_are_those_of_the_offline_job(run: Run, backend: LocalBackend, ref: BundleRef, offline: Run) -> None:
+    assert run(collected(backend, wanted(ref, 40, start=5, seed=3))) == offline(range(5, 45), seed=3)
+
+
+def test_requests_of_every_kind_share_a_batch_and_do_not_touch_each_other(
+    run: Run, backend: LocalBackend, ref: BundleRef, offline: Run, some_rows: pa.Table
+) -> None:
+    gaps = some_rows.set_column(2, "city", pa.array([None, "Oslo", None], pa.string()))
+    vary = PlanRequest(given=GivenRecords(use=Vary(strength=0.5), sha256="a"))
+    impute = PlanRequest(given=GivenRecords(use=Impute(columns=("city",)), sha256="b"))
+    asked: list[tuple[int, int, dict[str, Any]]] = [
+        (40, 1, {}),
+        (1, 2, {}),
+        (30, 3, {"temperature": 0.4}),
+        (20, 4, {"plan": WHERE}),
+        (9, 5, {"plan": vary, "given": some_rows}),
+        (3, 6, {"plan": impute, "given": gaps}),
+    ]
+
+    async def together() -> list[Rows]:
+        return await asyncio.gather(
+            *(collected(backend, wanted(ref, rows, seed=seed, **more)) for rows, seed, more in asked)
+        )
+
+    for (rows, seed, more), found in zip(asked, run(together()), strict=True):
+        assert found == offline(range(rows), seed=seed, **more)
+
+
+def test_a_request_that_is_left_frees_its_places(run: Run, backend: LocalBackend, ref: BundleRef) -> None:
+    async def leave() -> int:
+        chunks = backend.sample(wanted(ref, 700))
+        assert (await anext(chunks)).rows
+        queue = backend._loaded[ref].queue
+        assert queue.unfinished_rows > 0
+        await chunks.aclose()
+        return queue.held_rows + queue.unfinished_rows
+
+    assert run(leave()) == 0
+    assert len(run(collected(backend, wanted(ref, 3)))) == 3
+
+
+def test_too_many_rows_at_a_time_are_refused(run: Run, backend: LocalBackend, ref: BundleRef) -> None:
+    with pytest.raises(OverloadError, match="801 more would exceed 800"):
+        run(collected(backend, wanted(ref, 801)))
+
+
+def test_a_deadline_that_has_passed_ends_a_request(run: Run, backend: LocalBackend, ref: BundleRef) -> None:
+    async def last() -> Any:
+        return [chunk async for chunk in backend.sample(replace(wanted(ref, 700), deadline_s=1e-9))][-1]
+
+    assert run(last()).failure == "deadline"
+
+
+def test_a_plan_that_breaks_costs_its_own_request_only(
+    run: Run, backend: LocalBackend, ref: BundleRef, offline: Run, some_rows: pa.Table
+) -> None:
+    broken = PlanRequest(given=GivenRecords(use=Impute(), sha256="a"))  # of no records: there is none to take turns
+
+    async def both() -> list[Any]:
+        async def failing() -> Any:
+            return [chunk.failure async for chunk in backend.sample(wanted(ref, 5, plan=broken, given=some_rows[:0]))]
+
+        return await asyncio.gather(failing(), collected(backend, wanted(ref, 20)))
+
+    failures, rows = run(both())
+    assert failures == ["engine"]
+    assert rows == offline(range(20), seed=1)
+
+
+def test_a_version_that_is_not_asked_for_any_more_leaves_the_memory(run: Run, config: Any, ref: BundleRef) -> None:
+    own = LocalBackend(config.model_copy(update={"replicas": config.replicas.model_copy(update={"loaded_bundles": 1})}))
+
+    async def replaced() -> Rows:
+        old = own.sample(wanted(ref, 60))
+        first = await anext(old)
+        await own.load(replace(ref, version="v2"))  # while the old version is in use, both are there
+        rows = first.rows + [row async for chunk in old for row in [chunk.rows]]
+        assert len(own._loaded) == 2
+        await own.load(replace(ref, version="v3"))
+        assert [loaded.version for loaded in own._loaded] == ["v3"]
+        return rows
+
+    assert run(replaced())
+    own.close()
+
+
+def test_the_batch_grows_under_llguidance_too(run: Run, config: Any, ref: BundleRef, tiny_stages: Any) -> None:
+    sampling = config.sampling.model_copy(update={"engine": BuiltinEngineConfig(constraint="llguidance")})
+    own = LocalBackend(config.model_copy(update={"sampling": sampling}))
+    bundle = load_bundle(tiny_stages.bundle, heun=sampling.heun())
+    drawn, _ = Synthesizer(bundle, sampling).draw_valid(range(12), seed=1)
+    assert run(collected(own, wanted(ref, 12))) == drawn
+    own.close()

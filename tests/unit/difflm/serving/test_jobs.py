@@ -1,0 +1,130 @@
+"""Jobs: run one by one by the command line, seen by their owners alone, gone on with after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from difflm.serving import jobs as jobs_module
+from difflm.serving.jobs import Jobs, JobSpec, JobView
+from difflm.serving.problems import Problem
+
+PROGRAM = """
+import json, pathlib, sys
+given = sys.argv[1:]
+out = pathlib.Path(given[given.index("--out") + 1])
+if "--rows 13" in " ".join(given):
+    print("error: no room left on", out.parent, file=sys.stderr)
+    sys.exit(2)
+out.write_text(json.dumps(given))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where jobs are kept; what runs them writes its own arguments as rows."""
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    monkeypatch.setattr(jobs_module, "COMMAND", (sys.executable, str(program)))
+    return tmp_path / "jobs"
+
+
+def spec(n: int, *, owner: str = "alice", where: str | None = None) -> JobSpec:
+    return JobSpec(
+        owner=owner, bundle="b", version="v", folder="/bundles/b", n=n, seed=7, where=where, sampling='{"steps": 3}',
+        format="jsonl",
+    )  # fmt: skip
+
+
+def with_jobs(folder: Path, act: Callable[[Jobs], Coroutine[Any, Any, Any]], *, most: int = 5) -> Any:
+    async def acted() -> Any:
+        jobs = Jobs(folder, most=most, settings=["a.b=c"])
+        await jobs.start()
+        try:
+            return await act(jobs)
+        finally:
+            await jobs.stop()
+
+    return asyncio.run(acted())
+
+
+async def ended(jobs: Jobs, name: str) -> JobView:
+    async with asyncio.timeout(60):
+        while (view := jobs.view(name, "alice")).state in ("queued", "running"):
+            await asyncio.sleep(0.01)
+    return view
+
+
+def test_a_job_runs_the_command_line_and_its_rows_can_be_had(folder: Path) -> None:
+    async def act(jobs: Jobs) -> tuple[JobView, JobView, Path]:
+        begun = jobs.submit(spec(20, where="age > 3"))
+        with pytest.raises(Problem) as caught:
+            jobs.data(begun.id, "alice")
+        assert caught.value.status == 409
+        view = await ended(jobs, begun.id)
+        return begun, view, jobs.data(begun.id, "alice")
+
+    begun, view, data = with_jobs(folder, act)
+    assert (begun.state, view.state, view.rows_done) == ("queued", "finished", 20)
+    assert view.data == f"/v1/jobs/{begun.id}/data"
+    assert len(begun.id) == 32
+    assert json.loads(data.read_text()) == [
+        "/bundles/b", "--rows", "20", "--seed", "7", "--out", str(data),
+        "--set", 'sampling={"steps": 3}', "--set", "a.b=c", "--where=age > 3",
+    ]  # fmt: skip
+
+
+def test_what_fails_says_why_without_the_servers_paths(folder: Path) -> None:
+    async def act(jobs: Jobs) -> JobView:
+        return await ended(jobs, jobs.submit(spec(13)).id)
+
+    view = with_jobs(folder, act)
+    assert view.state == "failed"
+    assert view.error is not None
+    assert view.error.startswith("no room left on")
+    assert str(folder) not in view.error
+
+
+def test_a_job_is_its_owners_alone_and_no_name_is_a_path(folder: Path) -> None:
+    async def act(jobs: Jobs) -> None:
+        name = jobs.submit(spec(2)).id
+        for wrong, owner in ((name, "bob"), ("../jobs/" + name, "alice"), ("", "alice"), (".", "alice")):
+            with pytest.raises(Problem) as caught:
+                jobs.view(wrong, owner)
+            assert caught.value.status == 404
+
+    with_jobs(folder, act)
+
+
+def test_unfinished_jobs_are_bounded_and_go_on_after_a_restart(folder: Path) -> None:
+    async def fill(jobs: Jobs) -> list[str]:
+        names = [jobs.submit(spec(n)).id for n in (2, 3)]
+        with pytest.raises(Problem) as caught:
+            jobs.submit(spec(4))
+        assert caught.value.status == 429
+        return names
+
+    async def finish(jobs: Jobs) -> list[str]:
+        return [(await ended(jobs, name)).state for name in names]
+
+    names = with_jobs(folder, fill, most=2)
+    assert with_jobs(folder, finish) == ["finished", "finished"]
+
+
+def test_progress_is_read_from_the_parts_on_disk(folder: Path) -> None:
+    async def act(jobs: Jobs) -> int:
+        jobs._task.cancel()  # type: ignore[union-attr]
+        name = jobs.submit(spec(100)).id
+        entries = folder / name / ".data.jsonl.work-100-abc" / "entries"
+        entries.mkdir(parents=True)
+        for part in ("part-000000000-000000010", "part-000000030-000000055"):
+            (entries / f"{part}.json").touch()
+        return jobs.view(name, "alice").rows_done
+
+    assert with_jobs(folder, act) == 35

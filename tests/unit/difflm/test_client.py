@@ -1,0 +1,128 @@
+"""The client: what is waited out, what is told, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+
+from difflm.client import AsyncClient, BusyError, Client, RequestError, ServerError
+
+ERROR = {"error": {"code": "invalid", "message": "too many", "field": "n"}}
+
+
+class Server:
+    """Answers in turn; keeps the requests."""
+
+    def __init__(self, *answers: httpx2.Response | Exception) -> None:
+        self.answers, self.requests = list(answers), list[httpx2.Request]()
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        self.requests.append(request)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that would have been waited."""
+    waited: list[float] = []
+
+    async def slept(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr("tenacity.nap.time.sleep", waited.append)
+    monkeypatch.setattr(asyncio, "sleep", slept)
+    return waited
+
+
+def busy(status: int, seconds: int) -> httpx2.Response:
+    return httpx2.Response(status, json=ERROR, headers={"retry-after": str(seconds)})
+
+
+def sync_sample(server: Server, **options: Any) -> Any:
+    with Client("http://server", key="k", transport=httpx2.MockTransport(server)) as client:
+        return client.sample(3, **options)
+
+
+def async_sample(server: Server, **options: Any) -> Any:
+    async def asked() -> Any:
+        async with AsyncClient("http://server", key="k", transport=httpx2.MockTransport(server)) as client:
+            return await client.sample(3, **options)
+
+    return asyncio.run(asked())
+
+
+Sample = Callable[..., Any]
+both = pytest.mark.parametrize("sample", [sync_sample, async_sample])
+
+
+@both
+def test_a_refusal_that_passes_is_waited_out_as_the_server_says(sample: Sample, waits: list[float]) -> None:
+    server = Server(busy(429, 7), busy(503, 3), httpx2.Response(200, json={"rows": [{"a": 1}]}))
+    assert sample(server, seed=4, where=None) == [{"a": 1}]
+    assert waits == [7.0, 3.0]
+    assert [request.headers["authorization"] for request in server.requests] == ["Bearer k"] * 3
+    assert json.loads(server.requests[0].content) == {"n": 3, "seed": 4, "format": "json"}
+
+
+@both
+def test_it_gives_up_after_so_many_attempts(sample: Sample, waits: list[float]) -> None:
+    server = Server(*[busy(429, 1)] * 3, httpx2.ConnectError("refused"))
+    with pytest.raises(BusyError, match="refused"):
+        sample(server)
+    assert len(waits) == 3
+
+
+@both
+@pytest.mark.parametrize(
+    ("answer", "error", "message"),
+    [
+        (lambda: httpx2.Response(422, json=ERROR), RequestError, "^n: too many$"),
+        (lambda: httpx2.Response(404, text="<html>"), RequestError, "the server answered 404"),
+        (lambda: httpx2.Response(500, json=ERROR), ServerError, "too many"),
+        (lambda: httpx2.Response(202, json={"id": "abc"}), RequestError, "a job, abc"),
+        (lambda: httpx2.ReadTimeout("slow"), ServerError, "ReadTimeout"),
+    ],
+)
+def test_what_does_not_pass_is_told_at_once(
+    sample: Sample, waits: list[float], answer: Callable[[], Any], error: type[Exception], message: str
+) -> None:
+    server = Server(answer())
+    with pytest.raises(error, match=message):
+        sample(server)
+    assert waits == []
+
+
+def test_the_error_has_what_the_server_said() -> None:
+    with pytest.raises(RequestError) as caught:
+        sync_sample(Server(httpx2.Response(422, json=ERROR)))
+    assert (caught.value.status, caught.value.code, caught.value.field) == (422, "invalid", "n")
+
+
+def test_a_stream_gives_rows_and_ends_with_the_servers_error() -> None:
+    lines = '{"error": "a column of this name"}\n{"error": 2}\n' + json.dumps(ERROR) + "\n"
+    with Client("http://server", transport=httpx2.MockTransport(Server(httpx2.Response(200, text=lines)))) as client:
+        rows = client.stream(3)
+        assert [next(rows), next(rows)] == [{"error": "a column of this name"}, {"error": 2}]
+        with pytest.raises(ServerError, match="ended early: too many"):
+            next(rows)
+
+
+def test_a_job_is_asked_for_until_its_rows_are_there() -> None:
+    states = [{"state": "running"}, {"state": "finished", "data": "/v1/jobs/x/data"}]
+    answers = [httpx2.Response(200, json=state) for state in states] + [httpx2.Response(200, content=b"rows")]
+    server = Server(*answers)
+    with Client("http://server", transport=httpx2.MockTransport(server)) as client:
+        assert client.wait_for_job("x", every_s=0.0) == b"rows"
+    assert server.requests[-1].url.path == "/v1/jobs/x/data"
+    failed = Server(httpx2.Response(200, json={"state": "failed", "error": "no room"}))
+    with Client("http://server", transport=httpx2.MockTransport(failed)) as client:
+        with pytest.raises(ServerError, match="job x: no room"):
+            client.wait_for_job("x")
