@@ -56,6 +56,8 @@ def read_completions(path: Path) -> dict[str, list[str]]:
                 f"{path}: sample {place} needs the keys task_id and completion (a text); it has {list(row)}"
             )
         found.setdefault(str(task), []).append(completion)
+    if not found:
+        raise DataError(f"{path}: no completion in it; give at least one")
     return found
 
 

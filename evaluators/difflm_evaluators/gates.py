@@ -35,6 +35,17 @@ TABLE_SCORES = (
     *("mia_auc", "mia_calibrated_auc", "mia_tpr"),
 )
 """Scores of a finished table; which of them there are depends on the table and the settings."""
+CODE_SCORES = (
+    *("parses_share", "compiles_share", "resolvable_import_share", "known_import_share", "lint_rate", "licence_share"),
+    *("near_duplicate_share", "exact_copy_share", "near_copy_share"),
+)
+"""Scores of finished records of code."""
+TOOL_SCORES = (
+    *("valid_share", "consistent_share", "category_coverage"),
+    *("near_duplicate_share", "exact_copy_share", "near_copy_share"),
+    *("description_length_error", "parameter_count_error", "distinct_pairs"),
+)
+"""Scores of finished records of tools."""
 RECORD_MEASURES = ("exact_copy_share", "dcr_quantile")
 """What single records can be dropped for."""
 
@@ -136,7 +147,7 @@ def _verdict(gate: Gate, score: Score | None, rows: int) -> Verdict:
 def _check(gate: Gate, name: str, known: Sequence[str]) -> None:
     """Refuse a score that is not there, and a drop that says something else than which records go."""
     if gate.score not in known:
-        if gate.action != "drop" and gate.score in TABLE_SCORES:
+        if gate.action != "drop" and known == STREAMED_SCORES and gate.score in TABLE_SCORES:
             raise ConfigError(
                 f"gate {gate.text!r}: {gate.score} needs all rows at once, difflm evaluate has it; while rows are made "
                 f"there are {', '.join(known)}"

@@ -15,7 +15,7 @@ from difflm.artifacts.atomic import describe_storage_error
 from difflm.errors import DiffLMError, StorageError
 from difflm_jobs.compare import report_app
 from difflm_jobs.judge import judge_app
-from difflm_jobs.options import Gates, Given, Name, Runs, Set, Target
+from difflm_jobs.options import RUNS, Gates, Given, Name, Runs, Set, Target
 from difflm_jobs.scoring_verbs import scoring_app
 from difflm_jobs.terminal import output, progress_output
 
@@ -31,8 +31,6 @@ app.add_typer(config_app, name="config")
 app.add_typer(judge_app, name="judge")
 app.add_typer(report_app)
 app.add_typer(scoring_app)
-
-RUNS = Path("runs")
 
 
 def main() -> None:
@@ -77,7 +75,7 @@ def _run(
     from difflm_jobs.experiment import run_experiment
     from difflm_jobs.loading import load_experiment
     from difflm_jobs.summary import print_summary
-    from difflm_jobs.table_gates import refuse_failed_run
+    from difflm_jobs.table_gates import refuse_failed_run, table_gates
 
     experiment = load_experiment(given, overrides=changes or (), target=target, name=name)
     console = progress_output()
@@ -88,7 +86,7 @@ def _run(
         report = artifact.path / "report.html"
         if report.exists():
             out.print(f"report: {report}", highlight=False, soft_wrap=True)
-    refuse_failed_run(experiment.gates, artifacts, out)
+    refuse_failed_run(table_gates(experiment.gates, experiment.data.kind), artifacts, out)
 
 
 def _stage_verb(stage: str, summary: str) -> None:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from difflm.errors import ArtifactError, ConfigError
 from difflm_jobs.experiment import find_experiment
+from difflm_jobs.options import RUNS, Runs
 from difflm_jobs.runlog import read_runs
 from difflm_jobs.terminal import output
 
@@ -31,7 +32,7 @@ def compare(
         typer.Argument(metavar="RUN...", help="Runs by name or folder, report.json files, or folders that hold one."),
     ],
     out: Annotated[Path | None, typer.Option(help="Folder for compare.json, compare.md and compare.html.")] = None,
-    runs: Annotated[Path, typer.Option(envvar="DIFFLM_RUNS", help="Folder that holds the experiments.")] = Path("runs"),
+    runs: Runs = RUNS,
 ) -> None:
     """Show the scores of two or more runs of one table side by side, and which differences are more than chance."""
     if len(given) < 2:

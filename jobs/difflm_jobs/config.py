@@ -92,7 +92,7 @@ class ExperimentConfig(Config):
     @model_validator(mode="after")
     def _gates_can_be_read(self) -> Self:
         try:
-            table_gates(self.gates)
+            table_gates(self.gates, self.data.kind)
         except ConfigError as error:
             raise ValueError(str(error)) from None
         return self

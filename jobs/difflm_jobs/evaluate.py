@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from difflm.artifacts import Artifact
 from difflm.artifacts.kinds import REPORT_KIND
 from difflm.config import apply_overrides, validate
-from difflm.errors import DataError
+from difflm.errors import ConfigError, DataError
 from difflm.records.notices import ignore
 from difflm.records.record_schema import read_schema
 from difflm.telemetry import JSON, read_events
@@ -116,7 +116,7 @@ def evaluate_files(
 
     Raises:
         DataError: a file is missing or does not have the columns of the training table, or there is no judge's report.
-        ConfigError: an override is no key of the settings.
+        ConfigError: an override is no key of the settings, or records other than tables are given a target.
     """
     from difflm.records.inference import infer_schema
     from difflm.records.reading import read_table
@@ -131,6 +131,8 @@ def evaluate_files(
     read = settings.data.read
     about = ReportContext(title=f"{records} against {train}", environment=describe_environment(), judge=judged)
     if kind != "table":
+        if target is not None:
+            raise ConfigError(f"--target {target}: records of {kind} have none; leave it out, or give --kind table")
         made, real, held_out = (
             None if path is None else read_text_records(path, kind, read, ignore) for path in (records, train, test)
         )

@@ -18,3 +18,4 @@ Gates = Annotated[
     ),
 ]
 Runs = Annotated[Path, typer.Option(envvar="DIFFLM_RUNS", help="Folder that holds the experiments.")]
+RUNS = Path("runs")

@@ -53,15 +53,15 @@ def read_text_records(path: Path, kind: TextKind, read: ReadConfig, report: Repo
 
     Raises DataError naming the file and the place in it.
     """
-    from difflm.records.text_codec import read_code
-
-    if path.is_dir() or kind == "code":
-        if path.suffix.lower() in (".csv", ".tsv"):
-            return read_table(path, read, report=report).select(["code"])
-        return read_code(path, encoding=read.encoding)
+    from difflm.records.text_codec import code_of_table, read_code
     from difflm.records.tool_codec import KEYS, records_of, table_of_tools
 
-    if Path(path.name.removesuffix(".gz")).suffix.lower() not in _JSON:
+    ending = Path(path.name.lower().removesuffix(".gz")).suffix
+    if kind == "code":
+        if ending in (".csv", ".tsv"):
+            return code_of_table(read_table(path, read, report=report), str(path))
+        return read_code(path, encoding=read.encoding)
+    if ending not in _JSON:
         table = read_table(path, read, report=report)
         absent = [key for key in KEYS if key not in table.column_names]
         if absent:

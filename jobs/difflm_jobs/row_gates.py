@@ -46,13 +46,14 @@ def screen_of(gates: Sequence[Gate], schema: RecordSchema) -> ScreenConfig | Non
     Raises:
         ConfigError: records are to be dropped for their distance, and all columns are free text.
     """
+    from difflm_evaluators.columns import column_kind
     from difflm_evaluators.privacy_screen import ScreenConfig
 
     drops = [gate for gate in gates if gate.action == "drop"]
     if not drops:
         return None
     quantiles = [gate.bound for gate in drops if gate.score == "dcr_quantile"]
-    if quantiles and all(field.kind == "text" for field in schema.fields):
+    if quantiles and all(column_kind(field) == "text" for field in schema.fields):
         raise ConfigError("drop: dcr_quantile: every column is free text, which has no distance; drop this gate")
     copies = any(gate.score == "exact_copy_share" for gate in drops)
     return ScreenConfig(copies=copies, quantile=max(quantiles, default=None))

@@ -31,7 +31,8 @@ def evaluate(
     from difflm_jobs.summary import print_scores
     from difflm_jobs.table_gates import refuse_failed, table_gates
 
-    gates = table_gates(gate or ())
+    what = record_kind(kind)
+    gates = table_gates(gate or (), what)
     report = evaluate_files(
         records,
         train=train,
@@ -40,7 +41,7 @@ def evaluate(
         out=out,
         judge=judge,
         overrides=changes or (),
-        kind=record_kind(kind),
+        kind=what,
     )
     console = output()
     print_scores(console, headlines(report))

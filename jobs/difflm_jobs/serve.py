@@ -15,6 +15,7 @@ from difflm.artifacts.atomic import storage_errors, write_bytes_atomic
 from difflm.config import apply_overrides, load_yaml, validate
 from difflm.errors import ConfigError
 from difflm.serving.config import ServeConfig
+from difflm.serving.keys import read_keys
 from difflm_jobs.bundles import find_bundle
 from difflm_jobs.config import ServeSettings
 
@@ -32,17 +33,24 @@ def read_settings(
     """
     data: dict[str, Any] = {} if config is None else load_yaml(config)
     data = apply_overrides(data, overrides)
-    server = data.setdefault("server", {})
+    server = _section(data, "server")
     if bundles:
         server["bundles"] = [_served(text) for text in bundles]
     if port is not None:
-        server["http"] = {**server.get("http", {}), "port": port}
+        _section(server, "http")["port"] = port
     if not server.get("bundles"):
         raise ConfigError("no bundle given; for example: difflm serve runs/adult")
     settings = validate(ServeSettings, data, str(config) if config is not None else "--set", overrides)
     for bundle in settings.server.bundles:
         find_bundle(Path(bundle.path))
     return settings.model_copy(update={"server": _absolute(settings.server)})
+
+
+def _section(data: dict[str, Any], key: str) -> dict[str, Any]:
+    section = data.setdefault(key, {})
+    if not isinstance(section, dict):
+        raise ConfigError(f"{key}: expected keys and values, found {section!r}; see jobs/README.md, Serving")
+    return section
 
 
 def _served(text: str) -> dict[str, str]:
@@ -72,10 +80,13 @@ def serve_until_stopped(settings: ServeSettings, console: Console) -> None:
     """Serve until SIGINT or SIGTERM; requests under way are answered before the end.
 
     Raises:
+        ConfigError: the file of keys cannot be read.
         ClusterError: the cluster or the server cannot be started.
     """
     from difflm.runtime import cluster, serving
 
+    if settings.server.keys_file is not None:
+        read_keys(Path(settings.server.keys_file))  # before any work; the server's own process reads it again
     stopped = threading.Event()
     before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from difflm.config import apply_overrides, validate
 from difflm.errors import ConfigError
 from difflm_jobs.engine_check import check_room, draws_rows
+from difflm_jobs.passk import REFERENCE
 
 RUNTIME_ENV = Path("infra/ray/runtime-env.yaml")
 _FILES = {
     "synthesize": ("bundle", "out", "like", "between", "evaluate_against", "holdout"),
     "impute": ("bundle", "table", "out"),
     "evaluate": ("records", "train", "test", "out", "judge"),
+    "passk": ("samples", "problems", "out"),
+    "compare": ("out",),
 }
 """Verbs that read and write files of any name, and the arguments that say which."""
 
@@ -35,7 +38,7 @@ def submission_command(verb: Sequence[str], *, address: str, wait: bool) -> list
 
 def _absolute_runs(verb: Sequence[str]) -> list[str]:
     arguments = list(verb)
-    if arguments and arguments[0] in {"submit", "config", *_FILES}:
+    if not arguments or not _takes_runs(arguments[0]):
         return arguments
     for position, argument in enumerate(arguments):
         if argument == "--runs" and position + 1 < len(arguments):
@@ -45,6 +48,11 @@ def _absolute_runs(verb: Sequence[str]) -> list[str]:
             arguments[position] = f"--runs={Path(argument.removeprefix('--runs=')).resolve()}"
             return arguments
     return [*arguments, "--runs", str(Path(os.environ.get("DIFFLM_RUNS", "runs")).resolve())]
+
+
+def _takes_runs(name: str) -> bool:
+    command = _verbs().get(name)
+    return command is not None and any(parameter.name == "runs" for parameter in command.params)
 
 
 def check_files(verb: Sequence[str]) -> None:
@@ -60,6 +68,8 @@ def check_files(verb: Sequence[str]) -> None:
     given = _given(verb)
     for key in _FILES[name]:
         path = str(given[key]) if given.get(key) is not None else None
+        if (name, path) == ("passk", REFERENCE):  # a word, no file
+            continue
         if path is not None and "://" not in path and not Path(path).is_absolute():
             raise ConfigError(
                 f"submit {name}: {key} {path!r} is a relative path, and the job runs in another folder on the cluster; "
@@ -95,13 +105,19 @@ def check_settings(verb: Sequence[str]) -> None:
 
 def _given(verb: Sequence[str]) -> dict[str, Any]:
     """A verb's arguments, by name."""
+    name, *arguments = verb
+    params: dict[str, Any] = _verbs()[name].make_context(name, arguments).params
+    return params
+
+
+def _verbs() -> Mapping[str, Any]:
+    """The commands of the command line, by name."""
     from typer.main import get_command
 
     from difflm_jobs.cli import app
 
-    name, *arguments = verb
-    params: dict[str, Any] = get_command(app).commands[name].make_context(name, arguments).params  # type: ignore[attr-defined]
-    return params
+    commands: Mapping[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
+    return commands
 
 
 def submit_job(verb: Sequence[str], *, address: str | None, wait: bool) -> int:

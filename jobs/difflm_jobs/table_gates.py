@@ -1,4 +1,4 @@
-"""Gates on the scores of a finished table: of `difflm evaluate`, and of a run's report."""
+"""Gates on the scores of finished records: of `difflm evaluate`, and of a run's report."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from rich.console import Console
 
 from difflm.artifacts import Artifact
 from difflm.errors import ConfigError, EvaluationError
+from difflm_jobs.record_kinds import Kind
 from difflm_jobs.summary import HEADLINES
 
 if TYPE_CHECKING:
     from difflm_evaluators.gates import Gate
 
 
-def table_gates(texts: Sequence[str]) -> tuple[Gate, ...]:
-    """The gates on a finished table.
+def table_gates(texts: Sequence[str], kind: Kind) -> tuple[Gate, ...]:
+    """The gates on finished records of a kind.
 
     Raises:
         ConfigError: one cannot be read, is on no score that there is, or drops records, which are there already.
     """
-    from difflm_evaluators.gates import TABLE_SCORES, parse_gate
+    from difflm_evaluators.gates import CODE_SCORES, TABLE_SCORES, TOOL_SCORES, parse_gate
 
-    gates = tuple(parse_gate(text, TABLE_SCORES) for text in texts)
+    scores = {"table": TABLE_SCORES, "tools": TOOL_SCORES, "code": CODE_SCORES}[kind]
+    gates = tuple(parse_gate(text, scores) for text in texts)
     for gate in gates:
         if gate.action == "drop":
             raise ConfigError(f"gate {gate.text!r}: no record is dropped from a finished table; give stop or warn")
@@ -54,9 +56,9 @@ def refuse_failed(gates: Sequence[Gate], headlines: Sequence[Mapping[str, Any]],
         raise EvaluationError("; ".join(stopped))
 
 
-def refuse_failed_run(texts: Sequence[str], artifacts: Sequence[Artifact], console: Console) -> None:
+def refuse_failed_run(gates: Sequence[Gate], artifacts: Sequence[Artifact], console: Console) -> None:
     """`refuse_failed` for the report among the artifacts of a run, if there is one; gates change no artifact."""
     facts = {artifact.kind: artifact.manifest.facts for artifact in artifacts}
     if HEADLINES in facts.get("report", {}):
         rows = int(facts["synthetic"]["rows_emitted"])
-        refuse_failed(table_gates(texts), facts["report"][HEADLINES], rows, console)
+        refuse_failed(gates, facts["report"][HEADLINES], rows, console)

@@ -35,9 +35,11 @@ def read_code(path: Path, *, encoding: str = "utf-8") -> pa.Table:
             raise DataError(f"{path}: no .py file in this folder; give a folder of Python files")
         return _table([read_text(file, encoding=encoding) for file in files])
     if path.suffix.lower() in (".parquet", ".pq"):
-        return _table(_column(_parquet(path), str(path)))
+        return code_of_table(_parquet(path), str(path))
     rows = read_json_rows(path, encoding=encoding)
-    names = list(rows[0]) if rows else []
+    if not rows:
+        raise DataError(f"{path}: the file is empty; give at least one object with code")
+    names = list(rows[0])
     name = next((name for name in COLUMNS if name in names), None)
     if name is None:
         raise DataError(f"{path}: its objects have the keys {names}; code is looked for under {', '.join(COLUMNS)}")
@@ -45,6 +47,17 @@ def read_code(path: Path, *, encoding: str = "utf-8") -> pa.Table:
         if not isinstance(row.get(name), str):
             raise DataError(f"{path}: object {place} has no text under {name!r}; leave it out or mend it")
     return _table([row[name] for row in rows])
+
+
+def code_of_table(table: pa.Table, place: str) -> pa.Table:
+    """The column that holds the code; DataError naming `place` where there is none, or a row without text."""
+    name = next((name for name in COLUMNS if name in table.column_names), None)
+    if name is None or not pa.types.is_string(table.schema.field(name).type):
+        raise DataError(f"{place}: has the columns {table.column_names}; code is looked for under {', '.join(COLUMNS)}")
+    column = table.column(name)
+    if column.null_count:
+        raise DataError(f"{place}: {column.null_count} rows have no text under {name!r}; leave them out")
+    return pa.table({CODE: column})
 
 
 def usable_code(table: pa.Table, *, longest: int, report: Reporter) -> pa.Table:
@@ -93,14 +106,3 @@ def _parquet(path: Path) -> pa.Table:
         raise DataError(f"{path}: no such file; check the path") from error
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: cannot be read ({error}); is it complete and what its name says?") from error
-
-
-def _column(table: pa.Table, place: str) -> list[str]:
-    name = next((name for name in COLUMNS if name in table.column_names), None)
-    if name is None or not pa.types.is_string(table.schema.field(name).type):
-        raise DataError(f"{place}: has the columns {table.column_names}; code is looked for under {', '.join(COLUMNS)}")
-    column = table.column(name)
-    if column.null_count:
-        raise DataError(f"{place}: {column.null_count} rows have no text under {name!r}; leave them out")
-    texts: list[str] = column.to_pylist()
-    return texts

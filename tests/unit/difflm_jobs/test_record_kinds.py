@@ -12,13 +12,16 @@ from rich.console import Console
 from difflm.artifacts import Artifact
 from difflm.errors import ConfigError, DataError
 from difflm.records.inference import SchemaConfig
+from difflm.records.notices import ignore
+from difflm.records.reading import ReadConfig
 from difflm.records.record_schema import read_schema
+from difflm_evaluators.gates import CODE_SCORES, TOOL_SCORES
 from difflm_jobs.config import ExperimentConfig
 from difflm_jobs.data import DataConfig
 from difflm_jobs.evaluate import evaluate_files
 from difflm_jobs.passk import score_completions
 from difflm_jobs.prepare import Prepare
-from difflm_jobs.record_kinds import record_kind
+from difflm_jobs.record_kinds import read_text_records, record_kind
 from difflm_jobs.sources import FileSource
 from difflm_jobs.stage import StageContext
 
@@ -110,6 +113,7 @@ def test_any_tools_and_code_can_be_evaluated(tmp_path: Path) -> None:
     out = tmp_path / "out"
     report = evaluate_files(made, train=train, test=train, target=None, out=out, overrides=(), kind="tools")
     values = {score.name: score.value for score in report.scores}
+    assert set(values) == set(TOOL_SCORES)
     assert (values["valid_share"], values["category_coverage"]) == (50.0, 50.0)  # one of two categories
     assert "Categories covered" in (out / "report.md").read_text()
     assert "2 synthetic records" in (out / "report.html").read_text()
@@ -117,6 +121,7 @@ def test_any_tools_and_code_can_be_evaluated(tmp_path: Path) -> None:
     made.write_text(json.dumps({"code": "x = 1"}) + "\n" + json.dumps({"code": "def ("}))
     report = evaluate_files(made, train=train, test=None, target=None, out=out, overrides=(), kind="code")
     values = {score.name: score.value for score in report.scores}
+    assert set(values) == set(CODE_SCORES)
     assert (values["parses_share"], values["exact_copy_share"]) == (50.0, 50.0)
 
 
@@ -127,6 +132,32 @@ def test_unknown_kinds_and_missing_keys_are_named(tmp_path: Path) -> None:
     path.write_text(json.dumps({"category": "Data"}))
     with pytest.raises(DataError, match="record 1 has no key 'tool_name'"):
         evaluate_files(path, train=path, test=None, target=None, out=tmp_path, overrides=(), kind="tools")
+    with pytest.raises(ConfigError, match="--target x: records of tools have none"):
+        evaluate_files(path, train=path, test=None, target="x", out=tmp_path, overrides=(), kind="tools")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fault"),
+    [
+        ("a.csv", "other,more\nx,y\n", "a.csv: has the columns .*other.*; code is looked for under"),
+        ("a.csv", 'code,more\n"x = 1",a\n,b\n', "a.csv: 1 rows have no text under 'code'"),
+        ("a.jsonl", "", "a.jsonl: the file is empty"),
+    ],
+)
+def test_files_without_code_are_named(tmp_path: Path, name: str, text: str, fault: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=fault):
+        read_text_records(tmp_path / name, "code", ReadConfig(), ignore)
+
+
+def test_code_is_read_from_csv_and_a_folder_holds_no_tools(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('text,more\n"x = 1",a\n"y = 2",b\n')
+    assert read_text_records(tmp_path / "a.csv", "code", ReadConfig(), ignore).to_pydict() == {
+        "code": ["x = 1", "y = 2"]
+    }
+    (tmp_path / "a.py").write_text("x = 1\n")
+    with pytest.raises(DataError, match="unknown kind of file"):
+        read_text_records(tmp_path, "tools", ReadConfig(), ignore)
 
 
 def test_pass_at_k_of_reference_solutions_and_of_samples(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from difflm_jobs.loading import load_experiment
 from difflm_jobs.real_tables import RealFiles, real_files
 from difflm_jobs.row_gates import ScreenedSynthesisWorker, row_gates, screen_facts, screen_of
 from difflm_jobs.summary import HEADLINES
-from difflm_jobs.table_gates import refuse_failed_run
+from difflm_jobs.table_gates import refuse_failed_run, table_gates
 
 FILES = RealFiles(train=Path("train.csv"), holdout=None)
 SAMPLING = SamplingConfig(steps=3, precision="float32", batch_size=16, text_tokens=8, attempts=3)
@@ -80,7 +80,7 @@ def test_a_run_ends_with_code_1_where_its_report_misses_a_gate(tmp_path: Path, b
         with store.create(kind, "a", version=1, config={}, inputs={}) as draft:
             draft.facts = dict(facts)
     console = Console(file=io.StringIO())
-    gates = (f"shape < {bound}", "warn: trend < 1")
+    gates = table_gates((f"shape < {bound}", "warn: trend < 1"), "table")
     with pytest.raises(EvaluationError, match="is 2 after 300 rows") if code else nullcontext():
         refuse_failed_run(gates, store.finished(), console)
     assert "trend_error is undefined (it was not computed) after 300 rows" in console.file.getvalue()  # type: ignore[attr-defined]
@@ -91,6 +91,15 @@ def test_gates_of_a_configuration_are_read_with_it() -> None:
     with pytest.raises(ConfigError, match=r"gate 'shap < 3': no score 'shap'; did you mean 'shape'\?"):
         load_experiment("demo", overrides=["gates=['shap < 3']"])
     assert load_experiment("demo", overrides=["gates=['shape < 3']"]).gates == ("shape < 3",)
+
+
+def test_gates_are_on_scores_of_the_kind_of_records() -> None:
+    (gate,) = table_gates(["exact_copies < 1"], "code")
+    assert gate.score == "exact_copy_share"
+    with pytest.raises(ConfigError, match=r"no score 'shape'; .*scores are parses_share"):
+        table_gates(["shape < 3"], "code")
+    with pytest.raises(ConfigError, match=r"no score 'valid'; did you mean 'valid_share'\?"):
+        table_gates(["valid > 50"], "tools")
 
 
 @pytest.fixture(scope="module")

@@ -48,6 +48,7 @@ def test_names_paths_and_settings_come_together(bundle: Path, tmp_path: Path, mo
         (["a b=adult"], [], "bundles"),
         (["adult", "adult"], [], "not unique"),
         (["adult"], ["server.http.host=0.0.0.0"], "difflm serve-key"),
+        (["adult"], ["server=3"], "server: expected keys and values, found 3"),
         (["adult"], ["server.limit.rows=3"], "did you mean 'server.limits'"),
         (["adult"], ["server.sampling.engine={kind: vllm}"], "only sampling.engine.kind builtin"),
     ],

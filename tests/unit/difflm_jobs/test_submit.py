@@ -21,6 +21,14 @@ def test_runs_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert job("run", "adult") == [*head, "--runs", str(tmp_path / "runs")]
     assert job("run", "adult", "--runs", "there") == [*head, "--runs", str(tmp_path / "there")]
     assert job("run", "adult", "--runs=/there") == [*head, "--runs=/there"]
+    assert job("judge", "tools", "/s/x.jsonl")[3:] == ["judge", "tools", "/s/x.jsonl"]  # a verb without runs
+    assert job("passk", "reference", "--problems", "/s/p.jsonl")[3:] == [
+        "passk",
+        "reference",
+        "--problems",
+        "/s/p.jsonl",
+    ]
+    assert job("compare", "a", "b")[-2:] == ["--runs", str(tmp_path / "runs")]
 
 
 def test_the_runtime_environment_goes_along() -> None:
@@ -38,6 +46,9 @@ def test_the_runtime_environment_goes_along() -> None:
         (["evaluate", "/shared/x.csv", "--train", "t.csv", "--out", "/shared/out"], "train 't.csv'"),
         (["evaluate", "/shared/x.csv", "--train", "/shared/t.csv"], "out 'evaluation'"),
         (["evaluate", "/s/x.csv", "--train", "/s/t.csv", "--out", "/s/out", "--judge", "j"], "judge 'j'"),
+        (["passk", "reference", "--problems", "p.jsonl", "--out", "/s/out"], "problems 'p.jsonl'"),
+        (["passk", "s.jsonl", "--problems", "/s/p.jsonl", "--out", "/s/out"], "samples 's.jsonl'"),
+        (["compare", "a", "b", "--out", "there"], "out 'there'"),
     ],
 )
 def test_files_the_job_would_not_find_are_refused(verb: list[str], named: str) -> None:
