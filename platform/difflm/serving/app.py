@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing, asynccontextmanager, suppress
-from importlib.resources import files
 from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
@@ -20,6 +19,7 @@ from difflm.serving.fair_queue import Chunk
 from difflm.serving.formats import MEDIA_TYPES, RowWriter, streamed
 from difflm.serving.gate import Gate
 from difflm.serving.jobs import Jobs, JobView
+from difflm.serving.playground import add_playground
 from difflm.serving.problems import Problem, problem_response, validation_problem
 from difflm.serving.registry import ServedBundle
 from difflm.serving.requests import BundleName, EncodeBody, ImputeBody, SampleBody
@@ -30,7 +30,6 @@ T = TypeVar("T")
 Name = Annotated[BundleName, Query()]
 
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-_PAGE_POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; img-src data:"
 _ERROR: dict[str, Any] = {
     "description": "No success: a code, what is wrong, and the field that it is about",
     "content": {
@@ -106,6 +105,7 @@ def create_app(service: Service) -> Any:
     _add_facts(app, service)
     _add_jobs(app, service)
     _add_health(app, service)
+    add_playground(app)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
@@ -194,13 +194,6 @@ def _add_health(app: FastAPI, service: Service) -> None:
     async def metrics() -> Response:
         """Counters for Prometheus."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    page = (files("difflm.serving") / "page.html").read_text(encoding="utf-8")
-
-    @app.get("/", include_in_schema=False)
-    async def index() -> Response:
-        """The page for people."""
-        return HTMLResponse(page, headers={"Content-Security-Policy": _PAGE_POLICY, **_HEADERS})
 
 
 async def _answer(service: Service, accepted: Accepted, writer: RowWriter, request: Request) -> Response:

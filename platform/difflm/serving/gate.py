@@ -14,11 +14,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from difflm.serving.config import LimitsConfig
 from difflm.serving.keys import KeyRing
 from difflm.serving.metrics import ServerMetrics
+from difflm.serving.playground import PLAYGROUND_PATHS
 from difflm.serving.problems import Problem, overloaded, problem_response
 
 BODIES = 16  # as many bodies of the largest size are in memory at most
 ANONYMOUS = "anonymous"
-_OPEN = ("/", "/healthz", "/readyz", "/openapi.json")
+_OPEN = (*PLAYGROUND_PATHS, "/healthz", "/readyz", "/openapi.json")
 
 
 class Gate:

@@ -1,0 +1,155 @@
+// Distributions of the rows drawn, counted as they come, over those of the real table in the bundle's evaluation.
+
+import { barsChart, histogramChart } from "./charts.js";
+
+const CATEGORIES = 10;
+const BINS = 20;
+
+/** One tally per column that has a distribution; `pictures` are those of the evaluation's marginals, by column. */
+export function talliesOf(fields, pictures) {
+  return fields.flatMap((field) => {
+    const picture = pictures.get(field.name);
+    if (field.kind === "categorical" || field.kind === "boolean") {
+      return [new CategoryTally(field.name, picture?.bars ?? barsOf(field))];
+    }
+    const number = numberOf(field);
+    if (number === null) return [];
+    const edges = picture?.edges?.length ? picture.edges : edgesOf(field, number);
+    return edges.length < 2 ? [] : [new NumberTally(field, number, edges, picture?.real ?? null)];
+  });
+}
+
+class CategoryTally {
+  constructor(name, bars) {
+    this.name = name;
+    this.bars = bars.map(({ label, real }) => ({ label, real, count: 0 }));
+    this.rows = 0;
+    this.places = new Map(this.bars.map(({ label }, place) => [label, place]));
+  }
+
+  count(value) {
+    this.rows += 1;
+    this.bars[this.placeOf(value)].count += 1;
+  }
+
+  placeOf(value) {
+    if (value === null) return this.named("missing");
+    const place = this.places.get(String(value));
+    if (place !== undefined) return place;
+    const others = this.bars.findLastIndex(({ label }) => /^\d+ others$/.test(label));
+    return others >= 0 ? others : this.named("not in the real table");
+  }
+
+  named(label) {
+    const place = this.bars.findLastIndex((bar) => bar.label === label);
+    return place >= 0 ? place : this.bars.push({ label, real: 0, count: 0 }) - 1;
+  }
+
+  chart() {
+    const bars = this.bars.map(({ label, real, count }) => ({ label, real, drawn: share(count, this.rows) }));
+    return barsChart(this.name, this.rows, bars);
+  }
+}
+
+class NumberTally {
+  constructor(field, number, edges, real) {
+    [this.field, this.number, this.edges, this.real] = [field, number, edges, real];
+    this.counts = new Array(edges.length - 1).fill(0);
+    [this.rows, this.missing] = [0, 0];
+  }
+
+  get name() {
+    return this.field.name;
+  }
+
+  count(value) {
+    this.rows += 1;
+    if (value === null) {
+      this.missing += 1;
+      return;
+    }
+    const { edges, counts } = this;
+    const number = this.number(value);
+    const past = edges.findIndex((edge) => number < edge);
+    const last = number === edges.at(-1) ? counts.length - 1 : -1;
+    const place = past > 0 ? past - 1 : last;
+    if (place >= 0) counts[place] += 1;
+  }
+
+  chart() {
+    const drawn = this.counts.map((count) => share(count, this.rows));
+    const ends = [this.edges[0], this.edges.at(-1)].map((edge) => this.spelled(edge));
+    const notes = this.field.kind === "text" || this.field.kind === "json" ? ["length in characters"] : [];
+    if (this.field.nullable) {
+      notes.push(`missing: ${percent(share(this.missing, this.rows))}, real ${percent(this.field.missing_share)}`);
+    }
+    return histogramChart(this.name, { rows: this.rows, ends, drawn, real: this.real, notes });
+  }
+
+  spelled(edge) {
+    if (this.field.kind === "datetime") {
+      const text = new Date(edge * 1000).toISOString();
+      return /%[HIMS]/.test(this.field.format) ? text.slice(0, 16).replace("T", " ") : text.slice(0, 10);
+    }
+    const inside = Math.min(Math.max(edge, this.field.minimum ?? edge), this.field.maximum ?? edge);
+    return inside.toLocaleString("en", { maximumSignificantDigits: 12 });
+  }
+}
+
+export function percent(part) {
+  return `${(100 * part).toFixed(part > 0 && part < 0.0995 ? 1 : 0)} %`;
+}
+
+function share(count, rows) {
+  return rows ? count / rows : 0;
+}
+
+/** Shares of training rows per value, as the schema has them, for bundles without an evaluation. */
+function barsOf(field) {
+  const labels = field.kind === "boolean" ? [field.true_text, field.false_text] : field.values;
+  const total = field.counts.reduce((sum, count) => sum + count, 0) || 1;
+  const shares = field.counts.map((count) => (count / total) * (1 - field.missing_share));
+  const bars = labels.slice(0, CATEGORIES).map((label, place) => ({ label, real: shares[place] }));
+  const rest = shares.slice(CATEGORIES);
+  if (rest.length) bars.push({ label: `${rest.length} others`, real: rest.reduce((sum, part) => sum + part, 0) });
+  if (field.nullable) bars.push({ label: "missing", real: field.missing_share });
+  return bars;
+}
+
+/** How a column's value becomes a number, or null where it has none. */
+function numberOf(field) {
+  switch (field.kind) {
+    case "integer":
+    case "decimal":
+      return Number;
+    case "datetime":
+      return secondsOf(field.format);
+    case "text":
+    case "json":
+      return (text) => [...text].length;
+    default:
+      return null;
+  }
+}
+
+function edgesOf(field, number) {
+  const bounds = "max_characters" in field ? [0, field.max_characters] : [field.minimum, field.maximum];
+  const [low, high] = "max_characters" in field ? bounds : bounds.map(number);
+  if (!(high > low)) return [];
+  return Array.from({ length: BINS + 1 }, (_, place) => low + ((high - low) * place) / BINS);
+}
+
+/** Seconds since 1970 of a text in a strptime format of digits; null for formats with names or zones. */
+function secondsOf(format) {
+  if (/%[^YmdHMSf%]/.test(format)) return null;
+  const source = format.replace(/%(.)|[.*+?^${}()|[\]\\]/g, (found, letter) => {
+    if (letter === undefined) return `\\${found}`;
+    if (letter === "%") return "%";
+    return letter === "f" ? "\\d+" : `(?<${letter}>\\d${letter === "Y" ? "{4}" : "{1,2}"})`;
+  });
+  const pattern = new RegExp(`^${source}$`);
+  return (text) => {
+    const { Y = "1900", m = "1", d = "1", H = "0", M = "0", S = "0" } = pattern.exec(text)?.groups ?? {};
+    return Date.UTC(Y, m - 1, d, H, M, S) / 1000;
+  };
+}

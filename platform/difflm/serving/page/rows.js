@@ -1,0 +1,67 @@
+// The rows that were drawn: all of them kept for downloads, the first of them in a table.
+
+export const MOST_SHOWN = 200;
+
+export class Rows {
+  constructor(head, body) {
+    [this.head, this.body] = [head, body];
+    this.clear([]);
+  }
+
+  /** Forget all rows; the next ones have these columns. */
+  clear(columns) {
+    this.columns = columns;
+    this.kept = [];
+    const row = document.createElement("tr");
+    row.append(...columns.map((name) => cell("th", name)));
+    for (const place of row.children) place.scope = "col";
+    this.head.replaceChildren(...(columns.length ? [row] : []));
+    this.body.replaceChildren();
+  }
+
+  add(rows) {
+    const room = Math.max(0, MOST_SHOWN - this.kept.length);
+    for (const row of rows) this.kept.push(row);
+    this.body.append(
+      ...rows.slice(0, room).map(({ cells }) => {
+        const shown = document.createElement("tr");
+        shown.append(...this.columns.map((name) => valueCell(cells[name])));
+        return shown;
+      }),
+    );
+  }
+
+  get json() {
+    return `[\n${this.kept.map(({ line }) => line).join(",\n")}\n]\n`;
+  }
+
+  get csv() {
+    const lines = this.kept.map(({ cells }) => this.columns.map((name) => quoted(cells[name])).join(","));
+    return [this.columns.map(quoted).join(","), ...lines, ""].join("\r\n");
+  }
+}
+
+/** Let the browser save a text as a file. */
+export function download(name, text, type) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+function valueCell(value) {
+  if (value === null || value === undefined) return cell("td", "missing", "missing");
+  return cell("td", String(value));
+}
+
+function cell(tag, textContent, className = "") {
+  return Object.assign(document.createElement(tag), { textContent, className });
+}
+
+// a missing value is nothing at all, empty text is quoted: that is how the server's own files tell them apart
+function quoted(value) {
+  if (value === null || value === undefined) return "";
+  const text = String(value);
+  return text === "" || /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}

@@ -1,0 +1,287 @@
+"""The playground in headless Chromium, end to end against a server in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import shlex
+import shutil
+import socket
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pytest
+import uvicorn
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from difflm.client import Client
+from difflm.records.record_schema import read_schema
+from difflm.records.values import Record
+from difflm.serving.app import create_app
+from difflm.serving.backend import BundleRef, RowsWanted
+from difflm.serving.config import ServeConfig, ServedConfig
+from difflm.serving.fair_queue import Chunk
+from difflm.serving.keys import KeyConfig, KeyRing, hash_key
+from difflm.serving.loaded_bundle import LocalBackend
+from difflm.serving.service import Service
+from difflm.testing.bundles import StageFolders
+from difflm.testing.tables import mixed_table
+from difflm_evaluators.columns import read_columns
+from difflm_evaluators.marginals import evaluate_marginals
+
+Open = Callable[..., Page]
+
+
+class Endless:
+    """A backend whose second row never comes; `left` is set once the request is gone."""
+
+    def __init__(self, record: Record) -> None:
+        self.record, self.left = record, threading.Event()
+
+    async def sample(self, wanted: RowsWanted) -> AsyncGenerator[Chunk, None]:
+        try:
+            yield Chunk(rows=[(wanted.start, self.record)], given_up=[])
+            await asyncio.Event().wait()
+        finally:
+            self.left.set()
+
+    async def encode(self, bundle: BundleRef, table: pa.Table) -> list[list[float]]:
+        raise NotImplementedError
+
+    async def load(self, bundle: BundleRef) -> None:
+        pass
+
+
+@contextmanager
+def server(config: ServeConfig, backend: Any, *, ring: KeyRing | None = None) -> Iterator[str]:
+    """The address of a server in a thread, once its bundles are loaded."""
+    service = Service(config, backend, ring=ring)
+    options = uvicorn.Config(
+        create_app(service), ws="none", log_level="error", timeout_graceful_shutdown=1, loop="asyncio"
+    )
+    running = uvicorn.Server(options)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            asyncio.run(service.registry.refresh())
+            running.run(sockets=[listener])
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        finally:
+            running.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium, or put google-chrome on the PATH")
+    expect.set_options(timeout=60_000)  # other work on the machine must not fail a test
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def address(config: ServeConfig, backend: LocalBackend) -> Iterator[str]:
+    """A server of one bundle under two names."""
+    bundles = [*config.bundles, ServedConfig(name="twin", path=config.bundles[0].path)]
+    with server(config.model_copy(update={"bundles": bundles}), backend) as url:
+        yield url
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Open]:
+    """A function that opens the page; what breaks its security policy, its script or its borders fails the test."""
+    pages: list[Page] = []
+    wrong: list[str] = []
+
+    def opened(url: str, **options: Any) -> Page:
+        page = browser.new_page(**options)
+        page.set_default_timeout(60_000)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None)
+        page.on("request", lambda asked: wrong.append(asked.url) if _is_foreign(asked.url) else None)
+        page.goto(url)
+        pages.append(page)
+        return page
+
+    yield opened
+    for page in pages:
+        page.close()
+    assert wrong == []
+
+
+def _is_foreign(url: str) -> bool:
+    return not url.startswith(("http://127.0.0.1:", "data:", "blob:", "about:"))
+
+
+def ready(page: Page) -> None:
+    expect(page.locator("#draw")).to_be_enabled()
+
+
+def finished(page: Page) -> None:
+    expect(page.locator("#status")).to_contain_text("Finished")
+
+
+def saved(page: Page, button: str) -> str:
+    with page.expect_download() as waiting:
+        page.click(button)
+    return waiting.value.path().read_text(encoding="utf-8")
+
+
+def test_conditions_rows_downloads_and_equivalent_calls(visit: Open, address: str) -> None:
+    page = visit(address)
+    ready(page)
+    page.select_option("#bundle", "twin")
+    expect(page.locator("#status")).to_have_text("Ready.")
+    page.fill("#n", "40")
+    page.fill("#seed", "7")
+    page.click("[data-column=age] summary")
+    page.fill("[data-column=age] [data-part=from]", "40")
+    page.click("[data-column=city] summary")
+    page.check("[data-column=city] input[value=Łódź]")
+    page.check("[data-column=city] input[value=Oslo]")
+    page.select_option("[data-column=city] [data-part=missing]", "too")
+    page.click("[data-column=day] summary")
+    page.fill("[data-column=day] [data-part=to]", "2022-01-31")
+    page.click("[data-column=member] summary")
+    page.select_option("[data-column=member] [data-part=is]", "false")
+    page.locator("#temperature").press("ArrowLeft")
+    page.click("#draw")
+    finished(page)
+
+    request = {"n": 40, "bundle": "twin", "seed": 7, "temperature": 0.95}
+    words = shlex.split(page.inner_text("#curl"))
+    body = json.loads(words[words.index("-d") + 1])
+    parts = body.pop("where").split(" and ")
+    assert body == {**request, "format": "ndjson"}
+    (cities,) = [part for part in parts if part.startswith("(city in [") and part.endswith("] or city is null)")]
+    assert {*parts} - {cities} == {"age >= 40", 'day <= "2022-01-31"', "member == false"}
+    exec(page.inner_text("#python"), called := dict[str, Any]())
+    rows = called["rows"]
+    assert 0 < len(rows) <= 40
+    assert all(row["age"] >= 40 and row["city"] in ("Oslo", "Łódź", None) and row["member"] == "FALSE" for row in rows)
+
+    shown = page.locator("#body tr").evaluate_all("rows => rows.map(row => [...row.cells].map(cell => cell.innerText))")
+    assert [cells[0] for cells in shown] == [str(row["age"]) for row in rows]
+    assert page.locator("#head th").all_inner_texts() == list(rows[0])
+    assert json.loads(saved(page, "#json")) == rows
+    with Client(address) as client:
+        expected = client.file(40, format="csv", where=" and ".join(parts), bundle="twin", seed=7, temperature=0.95)
+    found = saved(page, "#csv").encode()
+    assert pyarrow.csv.read_csv(io.BytesIO(found)) == pyarrow.csv.read_csv(io.BytesIO(expected))
+    label = page.locator("[data-column=city] .bars li", has_text="Oslo").locator(".shares")
+    share = sum(row["city"] == "Oslo" for row in rows) / len(rows)
+    expect(label).to_contain_text(f"{100 * share:.1f} %")
+    expect(page.locator("#quality")).to_contain_text("without an evaluation")
+
+
+def test_real_distributions_lie_under_those_of_the_rows(visit: Open, address: str, tiny_stages: StageFolders) -> None:
+    columns = read_columns(mixed_table(80), read_schema(tiny_stages.bundle), "real")
+    details = evaluate_marginals(columns, columns, None).details
+    answer = {"report": {"evaluations": [{"name": "marginals", "details": details}]}}
+    page = visit("about:blank")
+    page.route("**/v1/quality*", lambda route: route.fulfill(json=answer))
+    page.goto(address)
+    ready(page)
+    page.fill("#n", "30")
+    page.click("#draw")
+    finished(page)
+    names = ["age", "wage", "city", "day", "member", "note", "label"]
+    assert page.locator("figure").evaluate_all("all => all.map(one => one.dataset.column)") == names
+    for name in names:
+        figure = page.locator(f"figure[data-column={name}]")
+        expect(figure.locator(".real").first).to_be_attached()
+        expect(figure.locator("figcaption")).to_contain_text("% apart")
+    # wages of the real rows, binned by the page, are what the report counted
+    tally = page.evaluate(
+        """async ([details, values]) => {
+          const { talliesOf } = await import("/playground/distributions.js");
+          const field = { kind: "decimal", name: "wage", nullable: false, missing_share: 0 };
+          const [tally] = talliesOf([field], new Map([["wage", details.columns[1].picture]]));
+          values.forEach((value) => tally.count(value));
+          return [tally.counts, tally.real.map((share) => Math.round(80 * share))];
+        }""",
+        [details, columns["wage"].numbers_N.tolist()],
+    )
+    assert tally[0] == tally[1]
+
+
+def test_problems_stand_beside_the_field_that_they_name(visit: Open, address: str) -> None:
+    page = visit(address)
+    ready(page)
+    for field, value, message in (("n", "501", "500 are the most"), ("seed", "x", "valid integer")):
+        before = page.input_value(f"#{field}")
+        page.fill(f"#{field}", value)
+        page.press(f"#{field}", "Enter")
+        expect(page.locator(f"#{field}-error")).to_contain_text(message)
+        expect(page.locator(f"#{field}")).to_have_attribute("aria-invalid", "true")
+        page.fill(f"#{field}", before)
+    page.click("[data-column=age] summary")
+    page.fill("[data-column=age] [data-part=from]", "50")
+    page.fill("[data-column=age] [data-part=to]", "40")
+    page.click("#draw")
+    expect(page.locator("[data-column=age] .error")).to_contain_text("no value of 'age'")
+    expect(page.locator("#seed-error")).to_be_hidden()
+
+
+def test_stopping_frees_the_place_and_focus_stays_on_the_button(
+    visit: Open, config: ServeConfig, offline: Callable[..., Any]
+) -> None:
+    endless = Endless(offline(range(1), seed=1)[0][1])
+    with server(config, endless) as url:
+        page = visit(url)
+        ready(page)
+        page.focus("#draw")
+        page.keyboard.press("Enter")
+        expect(page.locator("#count")).to_have_text("1 of 100 rows")
+        expect(page.locator("#stop")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.locator("#status")).to_contain_text("Stopped after 1 rows")
+        assert endless.left.wait(20)
+        expect(page.locator("#draw")).to_be_focused()
+        expect(page.locator("#body tr")).to_have_count(1)
+
+
+def test_a_key_is_asked_for_and_kept_nowhere(visit: Open, config: ServeConfig, backend: LocalBackend) -> None:
+    ring = KeyRing([KeyConfig(name="alice", sha256=hash_key("difflm_secret"))], lambda: 0.0)
+    with server(config, backend, ring=ring) as url:
+        page = visit(url)
+        expect(page.locator("#authorization-error")).to_contain_text("give a key")
+        expect(page.locator("#key")).to_be_focused()
+        page.keyboard.type("difflm_secret")
+        page.keyboard.press("Enter")
+        ready(page)
+        page.fill("#n", "3")
+        page.click("#draw")
+        finished(page)
+        assert "$DIFFLM_KEY" in page.inner_text("#curl")
+        assert "difflm_secret" not in page.content()
+        assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+def test_every_control_has_a_name_and_the_page_fits(visit: Open, address: str, width: int, scheme: Any) -> None:
+    page = visit(address, viewport={"width": width, "height": 800}, color_scheme=scheme)
+    ready(page)
+    for summary in page.locator("summary").all():
+        summary.click()
+    nameless = """all => all.filter(one => !(one.ariaLabel || one.labels?.length || one.innerText.trim()))
+      .map(one => one.outerHTML)"""
+    assert page.locator("input, select, button, progress").evaluate_all(nameless) == []
+    broken = "all => all.filter(one => !document.getElementById(one.getAttribute('aria-describedby').split(' ')[0]))"
+    assert page.locator("[aria-describedby]").evaluate_all(broken) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0] > 128")
+    assert light == (scheme == "light")
