@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -18,26 +19,35 @@ from difflm_evaluators.text_scores import CopiesConfig
 from difflm_evaluators.tools import evaluate_tools, read_record
 from difflm_evaluators.validity import SynthesisAccount, draws_score
 
+Record = TypeVar("Record")
+
 
 def evaluate_code_table(
     synthetic: pa.Table, splits: Splits, config: CopiesConfig, *, account: SynthesisAccount | None = None
 ) -> EvaluationReport:
     """Score the column `code` of tables; DataError for one without rows."""
-    started = time.perf_counter()
-    texts, train, test = (_texts(table) for table in (synthetic, splits.train, splits.test))
-    _need_rows(len(texts), len(train))
-    evaluations = evaluate_source_code(texts, train, test or None, config)
-    return _report(evaluations, synthetic, splits, config, account, time.perf_counter() - started)
+    return _evaluated(_texts, evaluate_source_code, synthetic, splits, config, account)
 
 
 def evaluate_tool_table(
     synthetic: pa.Table, splits: Splits, config: CopiesConfig, *, account: SynthesisAccount | None = None
 ) -> EvaluationReport:
     """Score tables of tool records, `parameters` as their text; DataError for one without rows."""
+    return _evaluated(_records, evaluate_tools, synthetic, splits, config, account)
+
+
+def _evaluated(
+    read: Callable[[pa.Table | None], list[Record]],
+    score: Callable[[list[Record], list[Record], list[Record] | None, CopiesConfig], Sequence[Evaluation]],
+    synthetic: pa.Table,
+    splits: Splits,
+    config: CopiesConfig,
+    account: SynthesisAccount | None,
+) -> EvaluationReport:
     started = time.perf_counter()
-    records, train, test = (_records(table) for table in (synthetic, splits.train, splits.test))
+    records, train, test = (read(table) for table in (synthetic, splits.train, splits.test))
     _need_rows(len(records), len(train))
-    evaluations = evaluate_tools(records, train, test or None, config)
+    evaluations = score(records, train, test or None, config)
     return _report(evaluations, synthetic, splits, config, account, time.perf_counter() - started)
 
 

@@ -1,7 +1,7 @@
 """What the report says about privacy in plain words: each finding, how it reads, and what none of them proves."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -37,41 +37,37 @@ class Finding:
 def privacy_findings(report: EvaluationReport) -> list[Finding]:
     """The findings of `privacy` and `membership`, empty where both were left out."""
     return [
-        *_copies(report),
+        *_read(report, "exact_copy_share", "Exact copies", _copies),
         *_near_copies(report),
-        *_share(report),
-        *_ratio(report),
-        *_attack(report),
+        *_read(report, "dcr_share", "Nearer to training than to unseen rows", _share),
+        *_read(report, "nndr", "Clinging to single rows", _ratio),
+        *_read(report, "mia_auc", "Membership attack", _attack),
+        *_read(report, "mia_calibrated_auc", "Membership attack, calibrated", _attack),
     ]
 
 
-def _defined(report: EvaluationReport, name: str, title: str) -> Iterator[Finding | Score]:
-    """The score, or a finding that it is undefined; nothing where it was left out."""
+def _read(
+    report: EvaluationReport, name: str, title: str, reading: Callable[[Score, float], tuple[Status, str]]
+) -> Iterator[Finding]:
+    """How a score and its value read; a finding that it is undefined; nothing where it was left out."""
     score = report.score(name)
     if score is None:
         return
     if score.value is None:
         yield Finding(status="unknown", title=title, text=f"Not known: {score.undefined_because}.")
     else:
-        yield score
+        status, text = reading(score, score.value)
+        yield Finding(status=status, title=title, text=text)
 
 
-def _copies(report: EvaluationReport) -> Iterator[Finding]:
-    title = "Exact copies"
-    for score in _defined(report, "exact_copy_share", title):
-        if isinstance(score, Finding):
-            yield score
-            continue
-        beside = "" if score.baseline is None else f"; of the real test rows {score.baseline:.2f} % do by chance"
-        text = f"{score.value:.2f} % of the synthetic rows equal a training row{beside}."
-        if score.warning is not None:
-            yield Finding(status="warning", title=title, text=f"{text} That is far more than chance: rows were copied.")
-        elif score.value and score.baseline is None:
-            yield Finding(
-                status="look", title=title, text=f"{text} Without test rows nobody can say if that is chance."
-            )
-        else:
-            yield Finding(status="fine", title=title, text=f"{text} That is not more than chance explains.")
+def _copies(score: Score, value: float) -> tuple[Status, str]:
+    beside = "" if score.baseline is None else f"; of the real test rows {score.baseline:.2f} % do by chance"
+    text = f"{value:.2f} % of the synthetic rows equal a training row{beside}."
+    if score.warning is not None:
+        return "warning", f"{text} That is far more than chance: rows were copied."
+    if value and score.baseline is None:
+        return "look", f"{text} Without test rows nobody can say if that is chance."
+    return "fine", f"{text} That is not more than chance explains."
 
 
 def _near_copies(report: EvaluationReport) -> Iterator[Finding]:
@@ -93,49 +89,26 @@ def _near_copies(report: EvaluationReport) -> Iterator[Finding]:
         yield Finding(status="fine", title="Near copies", text=f"{text} That is no more than chance explains.")
 
 
-def _share(report: EvaluationReport) -> Iterator[Finding]:
-    title = "Nearer to training than to unseen rows"
-    for score in _defined(report, "dcr_share", title):
-        if isinstance(score, Finding):
-            yield score
-            continue
-        value = score.value or 0.0
-        low = value - NORMAL_95 * (score.standard_error or 0.0)
-        text = f"{100 * value:.1f} % of the synthetic rows are nearer to training rows; 50 % would be no difference."
-        status: Status = "warning" if low > MEMORISED else "look" if low > 0.5 else "fine"
-        text += {"warning": " Rows were memorised.", "look": " That is little, but more than chance."}.get(status, "")
-        yield Finding(status=status, title=title, text=text)
+def _share(score: Score, value: float) -> tuple[Status, str]:
+    low = value - NORMAL_95 * (score.standard_error or 0.0)
+    text = f"{100 * value:.1f} % of the synthetic rows are nearer to training rows; 50 % would be no difference."
+    status: Status = "warning" if low > MEMORISED else "look" if low > 0.5 else "fine"
+    text += {"warning": " Rows were memorised.", "look": " That is little, but more than chance."}.get(status, "")
+    return status, text
 
 
-def _ratio(report: EvaluationReport) -> Iterator[Finding]:
-    title = "Clinging to single rows"
-    for score in _defined(report, "nndr", title):
-        if isinstance(score, Finding):
-            yield score
-            continue
-        value = score.value or 0.0
-        text = f"The nearest training row is on average {value:.3f} times as far as the second nearest"
-        if score.baseline is None:
-            yield Finding(status="unknown", title=title, text=f"{text}; there are no real test rows to compare with.")
-        else:
-            status: Status = "look" if value < NEAR_RATIO * score.baseline else "fine"
-            yield Finding(status=status, title=title, text=f"{text}; for real test rows {score.baseline:.3f} times.")
+def _ratio(score: Score, value: float) -> tuple[Status, str]:
+    text = f"The nearest training row is on average {value:.3f} times as far as the second nearest"
+    if score.baseline is None:
+        return "unknown", f"{text}; there are no real test rows to compare with."
+    status: Status = "look" if value < NEAR_RATIO * score.baseline else "fine"
+    return status, f"{text}; for real test rows {score.baseline:.3f} times."
 
 
-def _attack(report: EvaluationReport) -> Iterator[Finding]:
-    for name, title in (
-        ("mia_auc", "Membership attack"),
-        ("mia_calibrated_auc", "Membership attack, calibrated"),
-    ):
-        for score in _defined(report, name, title):
-            if isinstance(score, Finding):
-                yield score
-                continue
-            low, high = score.interval or (0.0, 1.0)
-            text = (
-                "An attacker with the synthetic rows ranks a training row above an unseen one "
-                f"{100 * (score.value or 0):.1f} % of the time (95 % confidence: {100 * low:.1f} to "
-                f"{100 * high:.1f} %); 50 % is guessing."
-            )
-            status: Status = "warning" if score.warning is not None else "look" if low > 0.5 else "fine"
-            yield Finding(status=status, title=title, text=text)
+def _attack(score: Score, value: float) -> tuple[Status, str]:
+    low, high = score.interval or (0.0, 1.0)
+    text = (
+        "An attacker with the synthetic rows ranks a training row above an unseen one "
+        f"{100 * value:.1f} % of the time (95 % confidence: {100 * low:.1f} to {100 * high:.1f} %); 50 % is guessing."
+    )
+    return "warning" if score.warning is not None else "look" if low > 0.5 else "fine", text
