@@ -174,7 +174,8 @@ class Jobs:
         try:
             _, told = await process.communicate()
         except asyncio.CancelledError:
-            process.terminate()
+            with suppress(ProcessLookupError):  # it may have ended by itself a moment ago
+                process.terminate()
             await process.wait()
             raise
         if process.returncode != 0:

@@ -117,6 +117,41 @@ def test_unfinished_jobs_are_bounded_and_go_on_after_a_restart(folder: Path) -> 
     assert with_jobs(folder, finish) == ["finished", "finished"]
 
 
+def test_stopping_when_the_process_has_just_ended_by_itself_is_no_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ended:
+        """A process that is gone, whose end its reader has not been told yet."""
+
+        def __init__(self) -> None:
+            self.read, self.waited = asyncio.Event(), False
+
+        async def communicate(self) -> tuple[bytes, bytes]:
+            self.read.set()
+            await asyncio.get_running_loop().create_future()
+            raise AssertionError
+
+        def terminate(self) -> None:
+            raise ProcessLookupError
+
+        async def wait(self) -> int:
+            self.waited = True
+            return 0
+
+    async def act(jobs: Jobs) -> Ended:
+        process = Ended()
+
+        async def start(*_: str, **__: int) -> Ended:
+            return process
+
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
+        jobs.submit(spec(2))
+        await process.read.wait()
+        return process
+
+    assert with_jobs(folder, act).waited
+
+
 def test_progress_is_read_from_the_parts_on_disk(folder: Path) -> None:
     async def act(jobs: Jobs) -> int:
         jobs._task.cancel()  # type: ignore[union-attr]
