@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from difflm_evaluators.columns import FloatArray, IntArray
 
+LARGEST_FACTOR = 1000  # exponent up to which a power of two and its inverse are normal doubles
 SMALLEST = -1074  # exponent of the smallest double; that of a column without values
 
 
@@ -54,7 +55,7 @@ class PairMoments:
             return cls._of_whole(values_NM)
         filled_NM = np.where(there_NM, values_NM, 0.0)
         moments.exponent_M = _exponents(filled_NM)
-        scaled_NM = np.ldexp(filled_NM, -moments.exponent_M)
+        scaled_NM = _scaled(filled_NM, moments.exponent_M)
         moments.low_MM, moments.high_MM = _ranges(scaled_NM, there_NM)
         flag_NM = there_NM.astype(np.float64)
         moments.count_MM = flag_NM.T @ flag_NM
@@ -73,7 +74,7 @@ class PairMoments:
         """The same without a missing value: a column's figures are those of all rows, whatever the other column."""
         moments = cls.empty(values_NM.shape[1])
         moments.exponent_M = _exponents(values_NM)
-        scaled_NM = np.ldexp(values_NM, -moments.exponent_M)
+        scaled_NM = _scaled(values_NM, moments.exponent_M)
         moments.low_MM[:], moments.high_MM[:] = scaled_NM.min(axis=0)[:, None], scaled_NM.max(axis=0)[:, None]
         moments.count_MM[:] = len(values_NM)
         centre_M = scaled_NM.mean(axis=0)
@@ -140,6 +141,13 @@ def _exponents(filled_NM: FloatArray) -> IntArray:
     """Of each column's smallest power of two that no value exceeds."""
     largest_M = np.maximum(filled_NM.max(axis=0), -filled_NM.min(axis=0))
     return np.where(largest_M > 0, np.frexp(largest_M)[1], SMALLEST).astype(np.int64)
+
+
+def _scaled(values_NM: FloatArray, exponent_M: IntArray) -> FloatArray:
+    """Values over 2 ** exponent; by multiplication, ten times as fast as ldexp, where the factor is a normal number."""
+    if np.abs(exponent_M).max(initial=0) < LARGEST_FACTOR:
+        return values_NM * np.ldexp(1.0, -exponent_M)
+    return np.ldexp(values_NM, -exponent_M)
 
 
 def _ranges(scaled_NM: FloatArray, there_NM: npt.NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:

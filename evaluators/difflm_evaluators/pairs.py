@@ -25,12 +25,12 @@ from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
 from difflm_evaluators.coding import CategoryCoder, Coder, fit_coder
 from difflm_evaluators.columns import Columns, FloatArray, IntArray
 from difflm_evaluators.contingency import CellCounts
+from difflm_evaluators.joint_counts import JointCounts, Pair
 from difflm_evaluators.moments import PairMoments
 from difflm_evaluators.streaming import NO_ROWS, fingerprint, require_same
 
 NO_CORRELATION = "the real columns have no correlation: one is constant, or they share under two rows"
 LARGEST_ORIGIN = 1e300
-Pair = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,16 +63,25 @@ class Relations:
     """Running relations of the columns of one table: its contingency tables and its moments."""
 
     cells: Mapping[Pair, CellCounts]
+    joint: JointCounts
+    """Rows of the pairs with few cells that are not in `cells` yet."""
     moments: PairMoments
     rows: int = 0
 
     def count(self, columns: Columns, coders: Mapping[str, Coder], numeric: Mapping[str, float]) -> None:
         """Add the rows of `columns`."""
         codes: dict[str, IntArray] = {name: coder.code(columns[name]) for name, coder in coders.items()}
+        self.joint.count(codes)
         for (first, second), cells in self.cells.items():
-            cells.count(codes[first] * coders[second].size + codes[second])
+            if cells.kept_C is not None:
+                cells.count(codes[first] * coders[second].size + codes[second])
         self.moments.merge(PairMoments.of(_numbers(columns, numeric)))
         self.rows += len(next(iter(columns.values())))
+
+    def settle(self) -> None:
+        """Bring all rows into `cells`."""
+        for pair, rows_C in self.joint.take():
+            self.cells[pair].rows_C += rows_C
 
 
 def _numbers(columns: Columns, numeric: Mapping[str, float]) -> FloatArray:
@@ -82,6 +91,7 @@ def _numbers(columns: Columns, numeric: Mapping[str, float]) -> FloatArray:
 
 def _errors(real: RealPairs, other: Relations) -> tuple[PairError, ...]:
     """The error of every pair; `other` has rows."""
+    other.settle()
     errors = []
     for pair, cells in other.cells.items():
         method, error = "contingency", None
@@ -158,6 +168,7 @@ class StreamingPairs:
     def merge(self, other: "StreamingPairs") -> None:
         """Take over what `other` has counted."""
         require_same("pairs", self._real.fitted_to, other._real.fitted_to)
+        other._seen.settle()
         for pair, cells in self._seen.cells.items():
             cells.add(other._seen.cells[pair])
         self._seen.moments.merge(other._seen.moments)
@@ -217,7 +228,11 @@ def mean_error(errors: tuple[PairError, ...]) -> float | None:
 
 def _empty(real: RealPairs) -> Relations:
     cells = {pair: counts.empty() for pair, counts in real.cells.items()}
-    return Relations(cells=cells, moments=PairMoments.empty(len(real.numeric)))
+    joint = JointCounts(
+        sizes={name: coder.size for name, coder in real.coders.items()},
+        pairs=frozenset(pair for pair, counts in cells.items() if counts.kept_C is None),
+    )
+    return Relations(cells=cells, joint=joint, moments=PairMoments.empty(len(real.numeric)))
 
 
 def _fingerprint(coders: Mapping[str, Coder], cells: Mapping[Pair, CellCounts], moments: PairMoments) -> str:
