@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import urllib.request
 from pathlib import Path
 
 import pytest
+from pyarrow.csv import write_csv
 
+from difflm.artifacts.dataset import DATASET_MANIFEST
 from difflm.synthesis.synthesizer import SamplingConfig
 from difflm.testing.bundles import untrained_stages
 from difflm.testing.clusters import RayNode, RayNodes, ray_nodes
@@ -23,14 +26,15 @@ ROWS, PER_SHARD, PARTS = 3000, 10, 300
 SAMPLING = SamplingConfig(steps=3, precision="float32", text_tokens=8)
 
 
-def synthesize(bundle: Path, out: Path) -> list[str]:
+def synthesize(bundle: Path, out: Path, train: Path) -> list[str]:
     settings = [
         "--set",
         "sampling={steps: 3, precision: float32, text_tokens: 8}",
         "--set",
         f"runtime.synthesis.rows_per_shard={PER_SHARD}",
     ]
-    return ["synthesize", str(bundle), "--rows", str(ROWS), "--out", str(out), *settings]
+    watched = ["--evaluate-against", str(train), "--set", "live.actors=2"]
+    return ["synthesize", str(bundle), "--rows", str(ROWS), "--out", str(out), *settings, *watched]
 
 
 def submit(nodes: RayNodes, log: Path, *verb: str) -> ChildProcess:
@@ -47,9 +51,10 @@ def metrics(nodes: RayNodes) -> str:
 def test_a_lost_node_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
     bundle = untrained_stages(tmp_path / "stages", mixed_table(40)).bundle
-    out = tmp_path / "rows"
+    out, train = tmp_path / "rows", tmp_path / "train.csv"
+    write_csv(mixed_table(40), train)
     with ray_nodes(1, 1, 1) as nodes:
-        job = submit(nodes, tmp_path / "job.log", *synthesize(bundle, out))
+        job = submit(nodes, tmp_path / "job.log", *synthesize(bundle, out, train))
         wait_until(
             lambda: committed(out, 30) and all(unpacked(node) for node in nodes.others),
             what="parts, and the bundle on all nodes",
@@ -62,6 +67,8 @@ def test_a_lost_node_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert job.wait(timeout_s=400) == 0, job.tail()
     assert f"{ROWS:,} rows from" in job.tail()
     write_undisturbed(tmp_path / "undisturbed", bundle, rows=ROWS, per_shard=PER_SHARD, sampling=SAMPLING)
+    evaluation = json.loads((out / DATASET_MANIFEST).read_text(encoding="utf-8"))["totals"]["evaluation"]
+    assert (evaluation["rows"], evaluation["scores"]["conforming_share"]) == (ROWS, 100.0)
     assert len(part_hashes(out)) == PARTS
     assert part_hashes(out) == part_hashes(tmp_path / "undisturbed")
 

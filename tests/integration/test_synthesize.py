@@ -269,11 +269,14 @@ def test_more_rows_extend_what_is_there_and_verify_sees_damage(difflm: Difflm, b
 @pytest.mark.distributed
 def test_an_object_store_takes_parts_like_a_disk(difflm: Difflm, bundle: Path, bucket: str, tmp_path: Path) -> None:
     url = f"{bucket}/people/rows"
-    ended = call(command(bundle, 25, url, "--format", "jsonl"))
+    write_csv(mixed_table(40), tmp_path / "train.csv")  # evaluators read the parts back from the store
+    ended = call(command(bundle, 25, url, "--format", "jsonl", "--evaluate-against", str(tmp_path / "train.csv")))
     assert ended.returncode == 0, ended.stderr
+    store = open_store(url)
+    found = json.loads(store.read(DATASET_MANIFEST) or "null")["totals"]["evaluation"]
+    assert (found["rows"], found["scores"]["conforming_share"]) == (25, 100.0)
     verified = difflm("verify", url)
     assert f"{url}: 3 parts, all as written; indices 0 to 24: 25 rows, 0 given up" in verified.out
-    store = open_store(url)
     assert sorted(store.sizes(DATA)) == [f"part-{a:09d}-{b:09d}.jsonl" for a, b in ((0, 10), (10, 20), (20, 25))]
     assert "holds the job" in difflm(*command(bundle, 25, url, "--seed", "1", "--format", "jsonl")[3:]).err
     missing = difflm(*command(bundle, 25, "s3://nowhere/x")[3:])
