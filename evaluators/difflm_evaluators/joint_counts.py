@@ -44,8 +44,8 @@ class JointCounts:
             cells_N = self._joined([known[couple] for couple in group], [self._cells((couple,)) for couple in group])
             table += np.bincount(cells_N, minlength=len(table))
 
-    def take(self) -> Iterator[tuple[Pair, IntArray]]:
-        """The counts of each pair's cells, the second column's code running fastest; nothing is left here."""
+    def totals(self) -> Iterator[tuple[Pair, IntArray]]:
+        """The counts of each pair's cells, the second column's code running fastest; none without rows."""
         given: set[Pair] = set()
         for group, table in self._tables.items():
             names = [name for couple in group for name in couple]
@@ -59,7 +59,6 @@ class JointCounts:
                 rest = tuple(axis for axis in range(len(names)) if axis not in axes)
                 summed = joint.sum(axis=rest)
                 yield pair, (summed if pair == (first, second) else summed.T).ravel()
-        self._tables = {}
 
     def _groups(self) -> list[tuple[Couple, ...]]:
         """What is counted together, so that every pair is in one of them."""

@@ -64,7 +64,7 @@ class Relations:
 
     cells: Mapping[Pair, CellCounts]
     joint: JointCounts
-    """Rows of the pairs with few cells that are not in `cells` yet."""
+    """Rows of the pairs with few cells that are not in `cells`, where only merged ones are."""
     moments: PairMoments
     rows: int = 0
 
@@ -78,10 +78,22 @@ class Relations:
         self.moments.merge(PairMoments.of(_numbers(columns, numeric)))
         self.rows += len(next(iter(columns.values())))
 
-    def settle(self) -> None:
-        """Bring all rows into `cells`."""
-        for pair, rows_C in self.joint.take():
+    def add(self, other: "Relations") -> None:
+        """Take over the rows of `other`, which may be read-only: it is when it came from another process."""
+        for pair, cells in self.cells.items():
+            cells.add(other.cells[pair])
+        for pair, rows_C in other.joint.totals():
             self.cells[pair].rows_C += rows_C
+        self.moments.merge(other.moments)
+        self.rows += other.rows
+
+    def tables(self) -> dict[Pair, CellCounts]:
+        """All rows by pair."""
+        joint = dict(self.joint.totals())
+        return {
+            pair: replace(cells, rows_C=cells.rows_C + joint[pair]) if pair in joint else cells
+            for pair, cells in self.cells.items()
+        }
 
 
 def _numbers(columns: Columns, numeric: Mapping[str, float]) -> FloatArray:
@@ -91,9 +103,8 @@ def _numbers(columns: Columns, numeric: Mapping[str, float]) -> FloatArray:
 
 def _errors(real: RealPairs, other: Relations) -> tuple[PairError, ...]:
     """The error of every pair; `other` has rows."""
-    other.settle()
     errors = []
-    for pair, cells in other.cells.items():
+    for pair, cells in other.tables().items():
         method, error = "contingency", None
         if pair[0] in real.numeric and pair[1] in real.numeric:
             names = list(real.numeric)
@@ -168,11 +179,7 @@ class StreamingPairs:
     def merge(self, other: "StreamingPairs") -> None:
         """Take over what `other` has counted."""
         require_same("pairs", self._real.fitted_to, other._real.fitted_to)
-        other._seen.settle()
-        for pair, cells in self._seen.cells.items():
-            cells.add(other._seen.cells[pair])
-        self._seen.moments.merge(other._seen.moments)
-        self._seen.rows += other._seen.rows
+        self._seen.add(other._seen)
 
     def errors(self) -> tuple[PairError, ...]:
         """The error of every pair; there are rows."""

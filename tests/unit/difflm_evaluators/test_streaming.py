@@ -156,6 +156,22 @@ def test_pickles_go_on_where_they_were(fitted: tuple[StreamingSuite, pa.Table]) 
         _close(one.to_json(), expected.to_json(), one.name)
 
 
+def test_what_comes_from_another_process_can_be_merged(fitted: tuple[StreamingSuite, pa.Table]) -> None:
+    """Ray hands objects over in shared memory: their arrays are read-only."""
+    suite, table = fitted
+    whole, parts = suite.fresh(), [suite.fresh() for _ in range(2)]
+    for part, rows in zip(parts, (table.slice(0, 30), table.slice(30)), strict=True):
+        part.update(rows)
+        whole.update(rows)
+    merged = suite.fresh()
+    for part in parts:
+        buffers: list[pickle.PickleBuffer] = []
+        content = pickle.dumps(part, protocol=5, buffer_callback=buffers.append)
+        merged.merge(pickle.loads(content, buffers=[bytes(buffer) for buffer in buffers]))
+    for one, expected in zip(merged.results(), whole.results(), strict=True):
+        _close(one.to_json(), expected.to_json(), one.name)
+
+
 def test_state_does_not_grow_with_the_rows(fitted: tuple[StreamingSuite, pa.Table]) -> None:
     suite, rows = fitted
     stream = suite.fresh()
