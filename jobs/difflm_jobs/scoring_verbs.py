@@ -1,4 +1,4 @@
-"""The verbs that score what is there already: `difflm evaluate` and `difflm passk`."""
+"""The verbs about records that are there already: `difflm evaluate`, `difflm passk` and `difflm export-tools`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def passk(
     problems: Annotated[Path, typer.Option(help="The exercises: a file of HumanEval or MBPP.")],
     k: Annotated[list[int] | None, typer.Option(min=1, help="May be given several times; 1 by default.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Programs that run at a time.")] = 2,
-    out: Annotated[Path, typer.Option(help="Folder for passk.json.")] = Path("passk"),
+    out: Annotated[Path, typer.Option(help="Folder for passk.json and passk.md.")] = Path("passk"),
     changes: Set = None,
 ) -> None:
     """Run completions of programming exercises in a sandbox: pass@k; 'reference' runs the exercises' own solutions."""
@@ -73,4 +73,16 @@ def passk(
     )
     console = output()
     print_scores(console, scores)
-    console.print(f"details: {out / 'passk.json'}", highlight=False, soft_wrap=True)
+    console.print(f"details: {out / 'passk.md'} and passk.json", highlight=False, soft_wrap=True)
+
+
+@scoring_app.command("export-tools")
+def export_tools(
+    records: Annotated[Path, typer.Argument(help="Tool records: JSON lines, CSV or Parquet.")],
+    out: Annotated[Path, typer.Option(help="JSON lines of raw tools.")],
+) -> None:
+    """Write tool records as raw tools, the way ToolBench has them: one object per tool with its list of APIs."""
+    from difflm_jobs.raw_tools import export_tools as export
+
+    found, tools = export(records, out)
+    output().print(f"{out}: {tools:,} tools with {found:,} APIs", highlight=False, soft_wrap=True)

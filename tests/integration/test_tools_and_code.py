@@ -21,7 +21,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from difflm.records.tool_codec import record_schema, tools_of_table
+from difflm.records.tool_codec import record_schema, records_of, tools_of_table
 from difflm.runtime.batch_actors import MapSummary
 from difflm.runtime.shard_actor import ActorPoolConfig, Shard, ShardWorker
 from difflm.runtime.training import TrainingJob, TrainingResult
@@ -241,11 +241,27 @@ def test_what_was_left_out_and_read_in_part_is_said(tools: Finished, code: Finis
     assert "tokens; only these are encoded" not in code.said
 
 
-def test_all_rows_of_a_condition_satisfy_it(tools: Finished) -> None:
+def test_rows_of_a_condition_satisfy_it_and_become_raw_tools(tools: Finished) -> None:
     arguments = ["--where", 'category == "Music"', "--set", TOOL_SAMPLING]
     tools.call("synthesize", "runs/tiny", "--rows", "8", "--out", "music.jsonl", *arguments)
-    rows = [json.loads(line) for line in (tools.folder / "music.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = _json_lines(tools.folder / "music.jsonl")
     assert [row["category"] for row in rows] == ["Music"] * 8
+    said = tools.call("export-tools", "music.jsonl", "--out", "raw.jsonl")
+    raw = _json_lines(tools.folder / "raw.jsonl")
+    assert f"raw.jsonl: {len(raw)} tools with 8 APIs" in said
+    assert len({(tool["tool_name"], tool["tool_description"]) for tool in raw}) == len(raw)
+    again = [record for tool in raw for record in records_of(tool, "raw.jsonl")]
+    made = [{**row, "parameters": json.loads(row["parameters"])} for row in rows]
+    assert sorted(map(_required_first, again)) == sorted(map(_required_first, made))
+
+
+def _json_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _required_first(record: Mapping[str, Any]) -> str:
+    parameters = sorted(record["parameters"], key=lambda one: not one["required"])
+    return json.dumps({**record, "parameters": parameters})
 
 
 def test_code_that_comes_out_parses_and_draws_that_do_not_are_counted(code: Finished) -> None:
