@@ -1,4 +1,4 @@
-"""The verbs about records that are there already: `difflm evaluate`, `difflm passk` and `difflm export-tools`."""
+"""The verbs about records that are there already: `evaluate`, `passk`, `export-tools` and `downstream`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from difflm_jobs.options import Gates, Set, Target
+from difflm_jobs.options import RUNS, Gates, Runs, Set, Target
 from difflm_jobs.terminal import output, progress_output
 
 scoring_app = typer.Typer()
@@ -86,3 +86,22 @@ def export_tools(
 
     found, tools = export(records, out)
     output().print(f"{out}: {tools:,} tools with {found:,} APIs", highlight=False, soft_wrap=True)
+
+
+@scoring_app.command()
+def downstream(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; see jobs/README.md.")],
+    changes: Set = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Train a language model further on real, on synthetic and on both kinds of code, and compare them."""
+    from difflm.config import apply_overrides, load_yaml, validate
+    from difflm_jobs.downstream import DownstreamConfig, run_downstream
+    from difflm_jobs.downstream_scores import REPORT
+
+    given = {"name": config.stem, **load_yaml(config)}
+    settings = validate(DownstreamConfig, apply_overrides(given, changes or ()), str(config), changes or ())
+    made = run_downstream(settings, runs, progress_output())
+    console = output()
+    console.print((made.path / REPORT).read_text(encoding="utf-8"), highlight=False, markup=False, soft_wrap=True)
+    console.print(f"details: {made.path}", highlight=False, soft_wrap=True)

@@ -5,11 +5,9 @@ How well so small a model writes is not asked, only that what comes out is valid
 
 import io
 import json
-import os
 import random
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +16,8 @@ from typing import Any
 import jsonschema
 import pyarrow.parquet as pq
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from difflm.records.tool_codec import record_schema, records_of, tools_of_table
-from difflm.runtime.batch_actors import MapSummary
-from difflm.runtime.shard_actor import ActorPoolConfig, Shard, ShardWorker
-from difflm.runtime.training import TrainingJob, TrainingResult
-from difflm.telemetry import JSON, append_event
-from difflm.training.engine import PlainEngine
-from difflm.training.loop import Event, run_loop
-from difflm.training.tasks import build_task
 from difflm_jobs.cli import main
 
 LOOP = "{evaluate_every: 40, checkpoint_every: 1000, log_every: 10, precision: float32}"
@@ -90,74 +79,6 @@ def write_code(path: Path) -> None:
     path.write_text("".join(json.dumps({"code": text}) + "\n" for text in texts), encoding="utf-8")
 
 
-def train_here(job: TrainingJob, *, progress: Callable[[int, int, Mapping[str, float]], None]) -> TrainingResult:
-    """What `difflm.runtime.training.train` leaves behind, of a loop in this process."""
-    task = build_task(job.spec, "cpu")
-    job.output_dir.mkdir(parents=True, exist_ok=True)
-
-    class Output:
-        def resume_from(self) -> Path | None:
-            return None
-
-        def started(self, step: int) -> None:
-            pass
-
-        def log(self, event: Event) -> None:
-            append_event(job.output_dir / "events.jsonl", event)
-
-        def checkpoint(self, step: int, write: Callable[[Path], None]) -> None:
-            pass
-
-    engine = PlainEngine(task.module, gradient_clip=job.loop.gradient_clip, precision=job.loop.precision)
-    result = run_loop(task, engine, job.loop, Output(), seed=job.spec.seed)
-    save_file(result.best_tensors, job.output_dir / "best.safetensors")
-    (job.output_dir / "summary.json").write_text(json.dumps(task.summary()))
-    progress(result.steps, result.steps, {"loss": result.best_objective})
-    return TrainingResult(
-        steps=result.steps,
-        stopped=result.stopped,
-        best_step=result.best_step,
-        best_objective=result.best_objective,
-        resumed_from=0,
-        loop_seconds=result.seconds,
-        total_seconds=result.seconds,
-        timings={},
-        workers=[],
-        summary=task.summary(),
-    )
-
-
-def map_here(
-    shards: Sequence[Shard],
-    actor: type[ShardWorker],
-    actor_args: Mapping[str, Any],
-    resources: ActorPoolConfig,
-    on_result: Callable[[dict[str, JSON]], None],
-    timeout_s: float,
-    *,
-    folders: Mapping[str, Path],
-) -> MapSummary:
-    """`difflm.runtime.batch_actors.map_shards` with one worker in this process."""
-    started = time.monotonic()
-    worker = actor({**actor_args, **{name: str(path) for name, path in folders.items()}})
-    for shard in shards:
-        account = dict(worker.run(shard))
-        facts = {"shard": shard.id, "start": shard.start, "stop": shard.stop, "seconds": 0.1, "pid": os.getpid()}
-        on_result({**account, **facts})
-    seconds = time.monotonic() - started
-    return MapSummary(shards=len(shards), seconds=seconds, first_result_seconds=0.0, peak_rss_mib={})
-
-
-class NoMetrics:
-    """Metrics that nobody reads."""
-
-    def __init__(self, job: str) -> None:
-        del job
-
-    def record(self, account: Mapping[str, Any]) -> None:
-        del account
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
     """A run that ended, and the command line in its folder."""
@@ -175,48 +96,38 @@ class Finished:
         return {score["name"]: score for evaluation in report["evaluations"] for score in evaluation["scores"]}
 
 
-@pytest.fixture(scope="module")
-def here() -> Iterator[pytest.MonkeyPatch]:
-    """Training and mapping in this process, with one thread."""
-    threads = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("difflm.runtime.training.train", train_here)
-        patch.setattr("difflm.runtime.batch_actors.map_shards", map_here)
-        patch.setattr("difflm.runtime.metrics.PrometheusMetrics", NoMetrics)
-        patch.setattr("difflm.runtime.cluster.start_or_connect", lambda config: None)
-        patch.setattr("difflm.runtime.cluster.stop", lambda: None)
-        patch.setenv("COLUMNS", "160")
-        torch.set_num_threads(1)
-        yield patch
-    torch.set_num_threads(threads)
-
-
-def run(here: pytest.MonkeyPatch, folder: Path, config: str) -> Finished:
-    (folder / "tiny.yaml").write_text(CONFIG + config.replace("\n  ", ""), encoding="utf-8")
+def command_line(in_this_process: pytest.MonkeyPatch, folder: Path) -> Callable[..., str]:
+    """`difflm` in a folder; returns what it says."""
 
     def call(*arguments: str) -> str:
-        here.chdir(folder)
-        here.setattr(sys, "argv", ["difflm", *arguments])
+        in_this_process.chdir(folder)
+        in_this_process.setattr(sys, "argv", ["difflm", *arguments])
         with redirect_stdout(io.StringIO()) as said, pytest.raises(SystemExit) as ended:
             main()
         assert not ended.value.code, said.getvalue()
         return said.getvalue()
 
+    return call
+
+
+def run(in_this_process: pytest.MonkeyPatch, folder: Path, config: str) -> Finished:
+    (folder / "tiny.yaml").write_text(CONFIG + config, encoding="utf-8")
+    call = command_line(in_this_process, folder)
     return Finished(folder=folder, said=call("run", "tiny.yaml"), call=call)
 
 
 @pytest.fixture(scope="module")
-def tools(here: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def tools(in_this_process: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("tools")
     write_tools(folder / "tools.jsonl")
-    return run(here, folder, TOOLS)
+    return run(in_this_process, folder, TOOLS)
 
 
 @pytest.fixture(scope="module")
-def code(here: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def code(in_this_process: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("code")
     write_code(folder / "code.jsonl")
-    return run(here, folder, CODE)
+    return run(in_this_process, folder, CODE)
 
 
 def test_every_generated_tool_parses_and_fits_the_schema(tools: Finished) -> None:
@@ -280,3 +191,52 @@ def test_show_says_what_run_said(code: Finished) -> None:
     shown = code.call("show", "tiny")
     assert "Parses" in shown
     assert "do not parse as Python and are left out" in shown
+
+
+DOWNSTREAM = f"""
+scratch:
+  texts: first.jsonl
+  decoder: {{hidden_size: 32, layers: 1, heads: 2, intermediate_size: 64, vocabulary_size: 400}}
+  training: {{steps: 40, batch_size: 16, longest_tokens: 20, loop: {LOOP}}}
+real: real.jsonl
+synthetic: synthetic.jsonl
+held_out: held_out.jsonl
+longest: 40
+training: {{epochs: 2, batch_size: 16, longest_tokens: 20, loop: {{learning_rate: 0.005, precision: float32}}}}
+pass_at_k: {{problems: problems.jsonl, most_tokens: 8}}
+"""
+
+
+def test_language_models_are_trained_further_and_compared(in_this_process: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    draw = random.Random(0)
+
+    def write(name: str, texts: list[str]) -> None:
+        (tmp_path / name).write_text("".join(json.dumps({"code": text}) + "\n" for text in texts), encoding="utf-8")
+
+    def additions(count: int) -> list[str]:
+        return [
+            f"{draw.choice('abc')} = {draw.choice('xyz')} + {number}\n" for number in draw.sample(range(900), count)
+        ]
+
+    real = additions(80)
+    write("real.jsonl", real)
+    write("first.jsonl", [f"print({draw.randint(0, 999)}, 'x{number}')\n" for number in range(60)])
+    write("synthetic.jsonl", [f"import m{number}\n" for number in range(50)] + ["import ("])
+    write("held_out.jsonl", [*additions(30), real[0], "a = 1" + " + 1" * 9])
+    problem = {"task_id": 1, "text": "one", "code": "f = 1", "test_list": ["assert f == 1"]}
+    (tmp_path / "problems.jsonl").write_text(json.dumps(problem), encoding="utf-8")
+    (tmp_path / "lm.yaml").write_text(DOWNSTREAM, encoding="utf-8")
+    said = command_line(in_this_process, tmp_path)("downstream", "lm.yaml")
+
+    (path,) = (tmp_path / "runs" / "lm" / "artifacts").glob("downstream-*")
+    found = json.loads((path / "downstream.json").read_text(encoding="utf-8"))
+    models = found["models"]
+    assert list(models) == ["base-model", "train-real", "train-synthetic", "train-mixed"]
+    assert {models[f"train-{arm}"]["steps"] for arm in ("real", "synthetic", "mixed")} == {10}
+    assert [models[f"train-{arm}"]["texts"] for arm in ("real", "synthetic", "mixed")] == [80, 50, 130]
+    assert models["train-real"]["perplexity"] < models["train-synthetic"]["perplexity"]
+    assert models["train-real"]["gain_nats_per_token"] > 0 == models["base-model"]["gain_nats_per_token"]
+    assert all(model["pass_at_1"] == 0 for model in models.values())
+    assert "nothing about large models" in said
+    assert 29 <= found["held_out"]["texts"] <= 30
+    assert "trained on" in json.dumps(json.loads((path.parent.parent / "notices.json").read_text(encoding="utf-8")))
