@@ -63,7 +63,7 @@ class FitDecoder:
             )
             loop = self.config.decoder_fit.loop
             outcome = run_training(context, name=self.name, spec=spec, loop=loop, runtime=self.config.runtime)
-        outcome = replace(outcome, facts={**outcome.facts, NOTICES: self._partly_read(described)})
+        outcome = replace(outcome, facts={**outcome.facts, NOTICES: [*_cut(prepared), *self._partly_read(described)]})
         shutil.copytree(described, context.output, dirs_exist_ok=True)
         if self.compact:
             parts = read_parts(context.output, read_schema(prepared))
@@ -93,3 +93,15 @@ class FitDecoder:
         literals = JsonRecordCodec(schema).value_literals(read_split(prepared, "train", schema))
         with atomic_directory(folder) as temporary:
             write_tokenizer(temporary, self.config.decoder, schema, literals)
+
+
+def _cut(prepared: Path) -> list[JSON]:
+    """What to say about validation texts that are longer than any of training: the loss is that of their beginning."""
+    import pyarrow.parquet as pq
+
+    from difflm.records.json_codec import JsonRecordCodec
+    from difflm.records.record_schema import read_schema
+
+    validation = pq.read_table(prepared / "validation.parquet")
+    notices = JsonRecordCodec(read_schema(prepared)).normalize_table(validation).notices
+    return [f"validation, {notice.column!r}: {notice.message}" for notice in notices if notice.code == "length"]
