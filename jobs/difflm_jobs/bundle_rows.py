@@ -24,7 +24,7 @@ from difflm.records.record_schema import read_schema
 from difflm.synthesis.plan_request import PlanRequest
 from difflm.telemetry import JSON, Stopwatch, peak_rss_mib
 from difflm_jobs.bundles import find_bundle
-from difflm_jobs.engine_check import check_engine
+from difflm_jobs.engine_check import check_engine, check_json
 from difflm_jobs.export import export, file_format
 from difflm_jobs.given_rows import GivenFile, laid_down
 from difflm_jobs.live_evaluation import SHOWN, LiveEvaluation, LiveRequest
@@ -99,6 +99,7 @@ def synthesize_bundle(wanted: RowsWanted, *, overrides: Sequence[str], console: 
     check_engine(settings.sampling, settings.runtime)
     gates = row_gates(wanted.gates, wanted.real)
     bundle = find_bundle(wanted.bundle)
+    check_json(settings.sampling, holds_json=any(field.kind == "json" for field in read_schema(bundle).fields))
     with ExitStack() as stack:
         plan, rows, folders = wanted.plan, wanted.rows, {"bundle": bundle}
         if wanted.given is not None:

@@ -44,6 +44,19 @@ def check_room(sampling: SamplingConfig, runtime: RuntimeConfig) -> None:
         _check_gpus(sampling.engine, runtime.synthesis.pool.gpus_per_actor)
 
 
+def check_json(sampling: SamplingConfig, *, holds_json: bool) -> None:
+    """Refuse the one choice that cannot keep JSON columns to their schema.
+
+    Raises:
+        ConfigError: names the setting and the remedy.
+    """
+    if holds_json and sampling.engine.kind == "builtin" and sampling.engine.constraint == "automaton":
+        raise ConfigError(
+            "parameters of tools are JSON, whose schema only llguidance knows; "
+            "give --set sampling.engine.constraint=llguidance"
+        )
+
+
 def draws_rows(stages: Iterable[Stage]) -> bool:
     """Whether any of the stages needs the engine."""
     return any(stage.name == "synthesize" for stage in stages)

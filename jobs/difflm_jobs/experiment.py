@@ -14,7 +14,7 @@ from rich.console import Console
 from difflm.artifacts import Artifact, ArtifactStore, storage_errors, write_bytes_atomic, write_json_atomic
 from difflm.config import dump_yaml
 from difflm.errors import ConfigError
-from difflm_jobs.engine_check import check_engine, draws_rows
+from difflm_jobs.engine_check import check_engine, check_json, draws_rows
 from difflm_jobs.environment import describe_environment
 from difflm_jobs.pipeline import execute, resolve, until
 from difflm_jobs.progress import reporting
@@ -41,6 +41,7 @@ def run_experiment(
     stages = until(build_stages(config), last)
     if draws_rows(stages):
         check_engine(config.sampling, config.runtime)
+        check_json(config.sampling, holds_json=config.data.kind == "tools")
     steps = resolve(stages, store)
     records: list[StageRecord] = []
     artifacts: list[Artifact] = []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from difflm.seeding import derive_seed
 from difflm.telemetry import JSON
 from difflm_jobs.pretrained import fingerprint
 from difflm_jobs.stage import StageContext, StageOutcome
+from difflm_jobs.summary import NOTICES
 from difflm_jobs.training import run_training
 
 if TYPE_CHECKING:
@@ -61,11 +63,24 @@ class FitDecoder:
             )
             loop = self.config.decoder_fit.loop
             outcome = run_training(context, name=self.name, spec=spec, loop=loop, runtime=self.config.runtime)
+        outcome = replace(outcome, facts={**outcome.facts, NOTICES: [*_cut(prepared), *self._partly_read(described)]})
         shutil.copytree(described, context.output, dirs_exist_ok=True)
         if self.compact:
             parts = read_parts(context.output, read_schema(prepared))
             write_compact_model(context.output, parts, read_tensors(context.output / "best.safetensors"))
         return outcome
+
+    def _partly_read(self, described: Path) -> list[JSON]:
+        """What to say about training values with more tokens than there are cells; a pooled latent has no cells."""
+        if not self.compact and self.config.autoencoder.encoder.kind != "compact":
+            return []
+        facts = json.loads((described / "decoder.json").read_bytes())
+        return [
+            f"{count:,} training values of {column!r} have more than {width} tokens; only these are encoded, while all "
+            "are decoded: raise decoder.value_tokens"
+            for (column, count), width in zip(facts["partly_read"].items(), facts["widths"], strict=True)
+            if count
+        ]
 
     def _describe(self, prepared: Path, folder: Path) -> None:
         """The tokenizer and the layout of the training split's values."""
@@ -78,3 +93,15 @@ class FitDecoder:
         literals = JsonRecordCodec(schema).value_literals(read_split(prepared, "train", schema))
         with atomic_directory(folder) as temporary:
             write_tokenizer(temporary, self.config.decoder, schema, literals)
+
+
+def _cut(prepared: Path) -> list[JSON]:
+    """What to say about validation texts that are longer than any of training: the loss is that of their beginning."""
+    import pyarrow.parquet as pq
+
+    from difflm.records.json_codec import JsonRecordCodec
+    from difflm.records.record_schema import read_schema
+
+    validation = pq.read_table(prepared / "validation.parquet")
+    notices = JsonRecordCodec(read_schema(prepared)).normalize_table(validation).notices
+    return [f"validation, {notice.column!r}: {notice.message}" for notice in notices if notice.code == "length"]

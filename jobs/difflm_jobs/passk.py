@@ -10,10 +10,12 @@ from typing import Any
 
 from rich.console import Console
 
-from difflm.artifacts import write_json_atomic
+from difflm.artifacts import write_bytes_atomic, write_json_atomic
 from difflm.config import Config, apply_overrides, validate
+from difflm_evaluators.base import Evaluation
 from difflm_evaluators.code_problems import read_completions, read_problems
 from difflm_evaluators.pass_at_k import evaluate_pass_at_k
+from difflm_evaluators.report_writing import markdown_cell
 from difflm_evaluators.sandbox import SandboxLimits
 
 REFERENCE = "reference"
@@ -37,7 +39,8 @@ def score_completions(
 ) -> list[dict[str, Any]]:
     """Score completions (JSON lines with task_id and completion), or the exercises' own reference solutions.
 
-    Writes `passk.json` (scores, outcomes and failures) into `out`. Raises DataError for files that cannot be read.
+    Writes `passk.json` (scores, outcomes and failures) and `passk.md` (the same for people) into `out`. Raises
+    DataError for files that cannot be read.
     """
     settings = validate(PassKSettings, apply_overrides({}, overrides), "--set", overrides)
     exercises = read_problems(problems)
@@ -58,4 +61,25 @@ def score_completions(
     out.mkdir(parents=True, exist_ok=True)
     told: dict[str, Any] = json.loads(json.dumps(evaluation.to_json()))
     write_json_atomic(out / "passk.json", {"problems": str(problems), "samples": samples, **told})
+    write_bytes_atomic(out / "passk.md", _markdown(evaluation, f"{samples} on {problems}").encode())
     return [asdict(score) for score in evaluation.scores]
+
+
+def _markdown(evaluation: Evaluation, title: str) -> str:
+    """Scores, how programs ended, and which exercises were not solved, under what limits."""
+    details: dict[str, Any] = json.loads(json.dumps(evaluation.details))
+    lines = [f"# pass@k: {title}", "", "| score | value (%) | standard error |", "|---|---|---|"]
+    for score in evaluation.scores:
+        error = "-" if score.standard_error is None else f"{score.standard_error:.2f}"
+        lines.append(f"| {score.title} | {score.value:.2f} | {error} |")
+    counted = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(details["outcomes"].items()))
+    lines += ["", f"{details['completions']:,} programs of {details['problems']:,} exercises: {counted}."]
+    limits = ", ".join(f"{name} {value}" for name, value in details["limits"].items())
+    lines += ["", f"Isolation: {details['isolation']}. Limits: {limits}."]
+    if missing := details["without_completions"]:
+        lines += ["", f"Without a completion, counted as never solved: {', '.join(missing)}."]
+    if failures := details["failures"]:
+        lines += ["", "| exercise | outcome | error |", "|---|---|---|"]
+        rows = ((one["task_id"], one["outcome"], one["error"]) for one in failures)
+        lines += [f"| {' | '.join(markdown_cell(str(cell)) for cell in row)} |" for row in rows]
+    return "\n".join(lines) + "\n"

@@ -13,7 +13,7 @@ from rich.table import Table
 from difflm.artifacts import Artifact, ArtifactStore
 from difflm.errors import UserError
 from difflm.runtime.training import chosen_engine
-from difflm_jobs.engine_check import check_engine
+from difflm_jobs.engine_check import check_engine, check_json
 from difflm_jobs.pipeline import Step, resolve
 from difflm_jobs.prepare import describe
 from difflm_jobs.sizes import estimate
@@ -75,6 +75,7 @@ def print_plan(config: ExperimentConfig, runs: Path, console: Console) -> None:
         ConfigError: the decoding engine is not installed, or has no GPU to run on.
     """
     check_engine(config.sampling, config.runtime)
+    check_json(config.sampling, holds_json=config.data.kind == "tools")
     lines, missing = plan(config, runs)
     console.print(f"{config.name} in {runs / config.name}: {_data(config)}", highlight=False, soft_wrap=True)
     console.print(_table(lines))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from difflm_jobs.data import DataConfig
 from difflm_jobs.record_kinds import hash_source, read_text_records, schema_config, usable
 from difflm_jobs.sources import FileSource, PackagedSource, locate
 from difflm_jobs.stage import StageContext, StageOutcome
+from difflm_jobs.summary import NOTICES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,9 +36,13 @@ class Prepare:
     schema: SchemaConfig
     seed: int
     name: str = "prepare"
-    version: int = 1
     output: str = "table"
     inputs: tuple[str, ...] = ()
+
+    @property
+    def version(self) -> int:
+        """Tools and code: since 2 no held-out record is cut."""
+        return 1 if self.data.kind == "table" else 2
 
     def section(self) -> Mapping[str, JSON]:
         only_texts = {"kind", "longest"} if self.data.kind == "table" else set()
@@ -73,9 +78,14 @@ class Prepare:
         context.report(3, 4, "inferring the schema")
         schema = self._infer(splits.train)
         notices += [*splits.notices, *schema.notices]
+        if self.data.kind != "table":
+            splits = _held_out_that_fit(splits, schema, notices)
         _write(splits, schema, notices, tables["data.train"].num_rows, context.output)
         facts: dict[str, JSON] = {f"{name} rows": getattr(splits, name).num_rows for name in SPLITS}
-        return StageOutcome(facts={**facts, "columns": len(schema.fields)})
+        facts["columns"] = len(schema.fields)
+        if self.data.kind != "table":
+            facts[NOTICES] = [notice.message for notice in notices]
+        return StageOutcome(facts=facts)
 
     def _infer(self, train: pa.Table) -> RecordSchema:
         try:
@@ -111,6 +121,16 @@ def read_source(path: Path, config: ReadConfig, work: Path, notices: list[Notice
         raise type(error)(str(error).replace(str(converted), str(path))) from None
     finally:
         converted.unlink(missing_ok=True)
+
+
+def _held_out_that_fit(splits: Splits, schema: RecordSchema, notices: list[Notice]) -> Splits:
+    """Splits whose validation and test records are no longer than training's; the others are counted, never cut."""
+    from difflm.records.text_codec import usable_held_out
+
+    validation, test = (
+        usable_held_out(getattr(splits, name), schema, name=name, report=notices.append) for name in SPLITS[1:]
+    )
+    return replace(splits, validation=validation, test=test)
 
 
 def _ending(path: Path) -> str:

@@ -28,9 +28,9 @@ _JSON = (".json", ".jsonl", ".ndjson")
 _COLUMNS: Mapping[TextKind, Mapping[str, GivenKind]] = {
     "tools": {
         "category": "categorical",
-        "tool_name": "text",
+        "tool_name": "name",
         "tool_description": "text",
-        "api_name": "text",
+        "api_name": "name",
         "api_description": "text",
         "parameters": "tool_parameters",
     },

@@ -1,4 +1,4 @@
-"""The verbs that score what is there already: `difflm evaluate` and `difflm passk`."""
+"""The verbs about records that are there already: `evaluate`, `passk`, `export-tools` and `downstream`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from difflm_jobs.options import Gates, Set, Target
+from difflm_jobs.options import RUNS, Gates, Runs, Set, Target
 from difflm_jobs.terminal import output, progress_output
 
 scoring_app = typer.Typer()
@@ -55,7 +55,7 @@ def passk(
     problems: Annotated[Path, typer.Option(help="The exercises: a file of HumanEval or MBPP.")],
     k: Annotated[list[int] | None, typer.Option(min=1, help="May be given several times; 1 by default.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Programs that run at a time.")] = 2,
-    out: Annotated[Path, typer.Option(help="Folder for passk.json.")] = Path("passk"),
+    out: Annotated[Path, typer.Option(help="Folder for passk.json and passk.md.")] = Path("passk"),
     changes: Set = None,
 ) -> None:
     """Run completions of programming exercises in a sandbox: pass@k; 'reference' runs the exercises' own solutions."""
@@ -73,4 +73,35 @@ def passk(
     )
     console = output()
     print_scores(console, scores)
-    console.print(f"details: {out / 'passk.json'}", highlight=False, soft_wrap=True)
+    console.print(f"details: {out / 'passk.md'} and passk.json", highlight=False, soft_wrap=True)
+
+
+@scoring_app.command("export-tools")
+def export_tools(
+    records: Annotated[Path, typer.Argument(help="Tool records: JSON lines, CSV or Parquet.")],
+    out: Annotated[Path, typer.Option(help="JSON lines of raw tools.")],
+) -> None:
+    """Write tool records as raw tools, the way ToolBench has them: one object per tool with its list of APIs."""
+    from difflm_jobs.raw_tools import export_tools as export
+
+    found, tools = export(records, out)
+    output().print(f"{out}: {tools:,} tools with {found:,} APIs", highlight=False, soft_wrap=True)
+
+
+@scoring_app.command()
+def downstream(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; see jobs/README.md.")],
+    changes: Set = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Train a language model further on real, on synthetic and on both kinds of code, and compare them."""
+    from difflm.config import apply_overrides, load_yaml, validate
+    from difflm_jobs.downstream import DownstreamConfig, run_downstream
+    from difflm_jobs.downstream_scores import REPORT
+
+    given = {"name": config.stem, **load_yaml(config)}
+    settings = validate(DownstreamConfig, apply_overrides(given, changes or ()), str(config), changes or ())
+    made = run_downstream(settings, runs, progress_output())
+    console = output()
+    console.print((made.path / REPORT).read_text(encoding="utf-8"), highlight=False, markup=False, soft_wrap=True)
+    console.print(f"details: {made.path}", highlight=False, soft_wrap=True)

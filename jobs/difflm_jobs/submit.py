@@ -20,6 +20,7 @@ _FILES = {
     "impute": ("bundle", "table", "out"),
     "evaluate": ("records", "train", "test", "out", "judge"),
     "passk": ("samples", "problems", "out"),
+    "export-tools": ("records", "out"),
     "compare": ("out",),
 }
 """Verbs that read and write files of any name, and the arguments that say which."""

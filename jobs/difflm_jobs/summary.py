@@ -12,11 +12,15 @@ from difflm.artifacts import Artifact
 from difflm_jobs.runlog import RunRecord, StageRecord
 
 HEADLINES = "headlines"
+NOTICES = "notices"
 
 
 def print_summary(console: Console, run: RunRecord, artifacts: Sequence[Artifact]) -> None:
-    """Print the stages of a run and, when it was evaluated, its headline scores."""
+    """Print the stages of a run, what was left out of it, and, when it was evaluated, its headline scores."""
     console.print(stage_table(run.stages))
+    for artifact in artifacts:
+        for notice in artifact.manifest.facts.get(NOTICES, ()):
+            console.print(f"{artifact.manifest.kind}: {notice}", highlight=False, soft_wrap=True, markup=False)
     for artifact in artifacts:
         scores = artifact.manifest.facts.get(HEADLINES)
         if scores:

@@ -20,7 +20,14 @@ from torch import Tensor, nn
 from difflm.config import Config
 from difflm.models.injector import EmbeddingScale
 from difflm.models.likelihood import causal_nll
-from difflm.models.slots import SlotEmbedder, SlotLayout
+from difflm.models.slots import (
+    SLOTS_PER_VALUE,
+    VALUE_TOKENS,
+    SlotEmbedder,
+    SlotLayout,
+    SlotsPerValue,
+    ValueTokens,
+)
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
@@ -37,6 +44,8 @@ class CompactDecoderConfig(Config):
     intermediate_size: int = Field(default=384, ge=16)
     vocabulary_size: int = Field(default=1000, ge=300)
     cells_per_slot: int = Field(default=8, ge=1)
+    value_tokens: ValueTokens = VALUE_TOKENS
+    slots_per_value: SlotsPerValue = SLOTS_PER_VALUE
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:

@@ -22,6 +22,7 @@ from difflm.errors import ModelError
 from difflm.models.compact import CompactDecoderConfig
 from difflm.models.injector import Prompt
 from difflm.models.likelihood import causal_nll, freeze
+from difflm.models.slots import SLOTS_PER_VALUE, VALUE_TOKENS, SlotsPerValue, ValueTokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -37,6 +38,8 @@ class PretrainedDecoderConfig(Config):
     cells_per_slot: int = Field(
         default=8, ge=1, description="value tokens that share one soft token when the latent is aligned with fields"
     )
+    value_tokens: ValueTokens = VALUE_TOKENS
+    slots_per_value: SlotsPerValue = SLOTS_PER_VALUE
 
     @field_validator("model")
     @classmethod

@@ -27,7 +27,7 @@ from difflm.models.compact_tokenizer import fit_compact_tokenizer
 from difflm.models.decoder import FrozenDecoder, PretrainedDecoderConfig, load_causal_lm
 from difflm.models.number_features import NumberFeatures, fit_knots, number_tokens, spelled_values
 from difflm.models.pretrained import pinned
-from difflm.models.slots import SlotLayout
+from difflm.models.slots import SLOTS_PER_VALUE, SlotLayout
 from difflm.records.fields import BooleanField, CategoricalField, ConstantField, JsonField, TextField
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.record_schema import RecordSchema
@@ -84,14 +84,15 @@ def write_tokenizer(
             facts["config"] |= {"model": name, "revision": revision}
             facts |= {"weights_sha256": hash_weights(model)}
     records = RecordTokenizer(tokenizer, kinds=kinds, fixed_texts=fixed)
-    layout = records.layout(literals)
+    layout = records.layout(literals, longest=config.value_tokens)
     table = records.encode(literals, layout)
-    cells = config.cells_per_slot
     values_NF = spelled_values(torch.from_numpy(table.grid_NG), layout, *number_tokens(records))
     facts |= {
         "widths": list(layout.widths),
         "knots": fit_knots(values_NF, [kind in CHARACTER_KINDS for kind in kinds]),
-        "cells_per_slot": cells,
+        "cells_per_slot": config.cells_per_slot,
+        "slots_per_value": config.slots_per_value,
+        "partly_read": dict(zip(schema.names, records.partly_read(literals, layout), strict=True)),
         "longest": int(table.lengths_N.max()) + SPARE_TOKENS,
     }
     directory.mkdir(parents=True, exist_ok=True)
@@ -134,7 +135,11 @@ def read_parts(directory: Path, schema: RecordSchema) -> DecoderParts:
         raise ModelError(f"{directory / 'tokenizer'}: no tokenizer ({reason}); fit the decoder again") from error
     kinds = [field.kind for field in schema.fields]
     records = RecordTokenizer(tokenizer, kinds=kinds, fixed_texts=JsonRecordCodec(schema).fixed_texts())
-    slots = SlotLayout(grid=GridLayout(widths=tuple(facts["widths"])), cells_per_slot=facts["cells_per_slot"])
+    slots = SlotLayout(
+        grid=GridLayout(widths=tuple(facts["widths"])),
+        cells_per_slot=facts["cells_per_slot"],
+        most_per_field=facts.get("slots_per_value", SLOTS_PER_VALUE),  # decoders of before there was a choice
+    )
     return DecoderParts(tokenizer=records, slots=slots, longest=facts["longest"], facts=facts)
 
 

@@ -11,12 +11,31 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated, Final
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from difflm.models.number_features import BINS, NumberFeatures
 from difflm.records.tokenization import GridLayout
+
+VALUE_TOKENS: Final = 64
+SLOTS_PER_VALUE: Final = 8
+
+# Left out of the written configuration where they are the default: artifacts that were made before there was a choice
+# keep their names.
+ValueTokens = Annotated[
+    int,
+    Field(
+        ge=1,
+        exclude_if=lambda tokens: tokens == VALUE_TOKENS,
+        description="tokens of one value that encoder and prefix read; values with more are counted and reported",
+    ),
+]
+SlotsPerValue = Annotated[
+    int, Field(ge=1, exclude_if=lambda slots: slots == SLOTS_PER_VALUE, description="most slots of one value")
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +44,7 @@ class SlotLayout:
 
     grid: GridLayout
     cells_per_slot: int = 8
-    most_per_field: int = 8
+    most_per_field: int = SLOTS_PER_VALUE
 
     def __post_init__(self) -> None:
         if self.cells_per_slot < 1 or self.most_per_field < 1:

@@ -28,7 +28,9 @@ from difflm.records.notices import Notice, NoticeCode, Reporter
 from difflm.records.numbers import DecimalForm, decimal_form, decimal_places
 from difflm.records.tool_codec import parameters_schema
 
-GivenKind: TypeAlias = Literal["categorical", "text", "python", "tool_parameters"]
+GivenKind: TypeAlias = Literal["categorical", "text", "name", "python", "tool_parameters"]
+"""What a person or a kind of records may say of a column. A `name` is text, and like `python` never empty where no
+training value is."""
 
 _BOOLEAN_PAIRS = {("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"), ("on", "off")}
 _NOT_FINITE = r"(?i)^[+-]?inf(inity)?$"
@@ -264,6 +266,7 @@ def _text(column: Column, limits: InferenceLimits, kind: GivenKind | None, repor
         missing_share=column.missing / column.rows,
         max_characters=min(max(pc.max(lengths).as_py(), 1), limits.text_max_characters),
         mean_characters=pc.sum(pc.multiply(pc.cast(lengths, pa.int64()), column.counts)).as_py() / present,
+        not_empty=kind in ("name", "python") and pc.min(lengths).as_py() > 0,
         language="python" if kind == "python" else None,
     )
 

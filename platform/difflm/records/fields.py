@@ -96,7 +96,8 @@ class DatetimeField(BaseModel):
 
 
 class TextField(BaseModel):
-    """Free text. Literal: a JSON string, not ASCII-escaped. `max_characters` counts characters before escaping.
+    """Free text. Literal: a JSON string, not ASCII-escaped. `max_characters` counts characters before escaping; with
+    `not_empty` there is at least one.
 
     Text in a `language` has to parse: a record whose text does not is rejected. Grammars do not know it.
     """
@@ -109,6 +110,7 @@ class TextField(BaseModel):
     missing_share: Share
     max_characters: int
     mean_characters: FiniteFloat
+    not_empty: Annotated[bool, Option(exclude_if=lambda not_empty: not not_empty)] = False
     language: Annotated[Literal["python"] | None, Option(exclude_if=lambda language: language is None)] = None
 
 

@@ -122,6 +122,8 @@ def _text(field: TextField, parsed: object) -> Value | Fault:
         return _wrong_type(field, parsed)
     if len(parsed) > field.max_characters:
         return Fault("length", f"{field.name!r}: {len(parsed)} characters, at most {field.max_characters}")
+    if field.not_empty and not parsed:
+        return Fault("length", f"{field.name!r}: no character, at least one")
     if _SURROGATE.search(parsed):
         return Fault("type", f"{field.name!r}: half of a surrogate pair")
     if field.language == "python":

@@ -15,9 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from difflm.errors import DataError
+from difflm.records.fields import JsonField, TextField
 from difflm.records.json_rows import read_json_rows, read_text
 from difflm.records.literal_checks import python_fault
 from difflm.records.notices import Notice, NoticeCode, Reporter
+from difflm.records.record_schema import RecordSchema
 
 CODE = "code"
 COLUMNS = (CODE, "content", "text", "output")
@@ -80,13 +82,39 @@ def usable_code(table: pa.Table, *, longest: int, report: Reporter) -> pa.Table:
 
 
 def usable_tools(table: pa.Table, *, longest: int, report: Reporter) -> pa.Table:
-    """Tool records (see `tool_codec`) whose values have at most `longest` characters in all; the others are counted."""
+    """Tool records (see `tool_codec`) whose values have at most `longest` characters in all; the others are counted.
+
+    Descriptions that no record has become empty texts: a column without a value cannot be learned.
+    """
     lengths = [pc.fill_null(pc.utf8_length(column), 0) for column in table.columns]
     total = lengths[0]
     for more in lengths[1:]:
         total = pc.add(total, more)
     kept = table.filter(pc.less_equal(total, longest))
     _tell("long_text", f"are longer than {longest} characters", table.num_rows - kept.num_rows, report)
+    for place, name in enumerate(kept.column_names):
+        column = kept.column(place)
+        if kept.num_rows and column.null_count == kept.num_rows:
+            kept = kept.set_column(place, name, pc.fill_null(column, ""))
+            message = f"no record has a {name}; it is kept as an empty text"
+            report(Notice(column=name, code="missing", count=kept.num_rows, message=message))
+    return kept
+
+
+def usable_held_out(table: pa.Table, schema: RecordSchema, *, name: str, report: Reporter) -> pa.Table:
+    """The held-out records none of whose texts is longer than the longest of its column in training: longer ones have
+    no record in the schema, and are counted. DataError where none is left.
+    """
+    keeps = pa.array([True] * table.num_rows)
+    for field in schema.fields:
+        if isinstance(field, TextField | JsonField):
+            lengths = pc.fill_null(pc.utf8_length(table.column(field.name)), 0)
+            keeps = pc.and_(keeps, pc.less_equal(lengths, field.max_characters))
+    kept = table.filter(keeps)
+    what = f"of {name} have a longer text than any training record"
+    _tell("long_text", what, table.num_rows - kept.num_rows, report)
+    if kept.num_rows == 0:
+        raise DataError(f"all {table.num_rows} records {what}; give more records, or a larger share of them")
     return kept
 
 

@@ -33,7 +33,7 @@ NO_TOKEN = -1
 class GridLayout:
     """Fixed places of value tokens: field f owns `widths[f]` consecutive cells of the value grid.
 
-    Widths come from the training split; tokens beyond a field's width (a longer value in another split) have no cell.
+    Widths come from the training split and a bound on them; tokens beyond a field's width have no cell.
     """
 
     widths: tuple[int, ...]
@@ -189,6 +189,13 @@ class RecordTokenizer:
             quote = self.pieces.characters('"')
             return quote + self.pieces.piece(literal[1:-1]) + quote
         return self.pieces.piece(literal)
+
+    def partly_read(self, literals: Sequence[Sequence[str]], layout: GridLayout) -> tuple[int, ...]:
+        """By field, how many values have more tokens than the field has cells."""
+        return tuple(
+            sum(len(self.literal_ids(field, literal)) > width for literal in column)
+            for field, (column, width) in enumerate(zip(literals, layout.widths, strict=True))
+        )
 
     def layout(self, literals: Sequence[Sequence[str]], *, longest: int = 64) -> GridLayout:
         """Grid widths that hold every value of `literals` (one sequence per field), at most `longest` tokens each."""

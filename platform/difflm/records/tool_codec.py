@@ -84,9 +84,18 @@ def table_of_tools(records: Iterable[ToolRecord]) -> pa.Table:
     return pa.table({key: pa.array(values, pa.string()) for key, values in columns.items()})
 
 
-def tools_of_table(table: pa.Table) -> list[ToolRecord]:
-    """The records of such a table."""
-    return [{**row, KEYS[-1]: json.loads(row[KEYS[-1]])} for row in table.select(list(KEYS)).to_pylist()]
+def tools_of_table(table: pa.Table, place: str = "table") -> list[ToolRecord]:
+    """The records of such a table; DataError naming `place` and the record whose `parameters` are no list of them."""
+    records = []
+    for number, row in enumerate(table.select(list(KEYS)).to_pylist(), start=1):
+        try:
+            parameters = json.loads(row[KEYS[-1]] or "")
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{place}: record {number}: {KEYS[-1]!r} is no JSON ({error}); {_REMEDY}") from error
+        if not isinstance(parameters, list) or not all(map(_is_parameter, parameters)):
+            raise DataError(f"{place}: record {number}: {KEYS[-1]!r} is no list of parameters but {_short(parameters)}")
+        records.append({**row, KEYS[-1]: parameters})
+    return records
 
 
 def parameters_schema(types: Iterable[str], *, most: int, characters: int) -> dict[str, Any]:
@@ -118,6 +127,10 @@ def record_schema(types: Iterable[str]) -> dict[str, Any]:
         "required": list(KEYS),
         "additionalProperties": False,
     }
+
+
+def _is_parameter(value: object) -> bool:
+    return isinstance(value, Mapping) and set(PARAMETER_KEYS) <= set(value)
 
 
 def _of_kind(parameters: Iterable[Mapping[str, Any]], *, required: bool) -> list[dict[str, Any]]:

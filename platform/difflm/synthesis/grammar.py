@@ -119,7 +119,12 @@ def _add_value(
         case TextField(max_characters=most):
             (quote,) = tokenizer.pieces.characters('"')
             return add_text(
-                builder, start, bytes_V=tokenizer.pieces.bytes_V, quote=quote, most_tokens=min(most, text_tokens)
+                builder,
+                start,
+                bytes_V=tokenizer.pieces.bytes_V,
+                quote=quote,
+                most_tokens=min(most, text_tokens),
+                not_empty=field.not_empty,
             )
         case JsonField():
             raise ConfigError(

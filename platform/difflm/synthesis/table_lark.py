@@ -35,7 +35,7 @@ from difflm.synthesis.record_sets import RecordSet
 
 _CODES = {character: ord(character) for character in "0123456789-.e"}
 _IN_CLASS, _ESCAPED = re.compile(r"[^0-9A-Za-z ]"), r"\\\g<0>"
-_TEXT = r'/"([^"\\\x00-\x1f]|\\["\\\/bfnrt]|\\u00[01][0-9a-f]){0,%d}"/'  # what `text_grammar` allows
+_TEXT = r'/"([^"\\\x00-\x1f]|\\["\\\/bfnrt]|\\u00[01][0-9a-f]){%d,%d}"/'  # what `text_grammar` allows
 
 
 def table_lark(schema: RecordSchema, *, restriction: Restriction | None = None) -> GrammarText:
@@ -97,7 +97,7 @@ def _options(name: str, field: Field, allowed: Allowed, lines: list[str]) -> lis
     """The alternatives of a value; terminals that they refer to are added to `lines`."""
     match field:
         case TextField(max_characters=most):
-            return [_TEXT % most]
+            return [_TEXT % (field.not_empty, most)]
         case JsonField(json_schema=json_schema):
             return [f"%json {json_schema_grammar(json_schema).text}"]
         case CategoricalField(values=values):

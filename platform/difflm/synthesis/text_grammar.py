@@ -69,14 +69,25 @@ def token_step(state: int, value: bytes) -> int:
 
 
 def add_text(
-    builder: AutomatonBuilder, start: int, *, bytes_V: Sequence[bytes], quote: int, most_tokens: int
+    builder: AutomatonBuilder,
+    start: int,
+    *,
+    bytes_V: Sequence[bytes],
+    quote: int,
+    most_tokens: int,
+    not_empty: bool = False,
 ) -> set[int]:
-    """Add quoted text of `most_tokens` tokens at most, and those that finish a character under way."""
+    """Add quoted text of `most_tokens` tokens at most, and those that finish a character under way; with `not_empty`
+    the quote that closes it cannot be the first thing behind the one that opens it.
+    """
     usable = [(index, value) for index, value in enumerate(bytes_V) if value]
     end = builder.state()
     opened = [builder.state() for _ in range(STATES)]
     closing = [builder.state() for _ in range(STATES)]
-    builder.transitions[start][quote] = opened[NORMAL]
+    first = builder.state() if not_empty else opened[NORMAL]
+    builder.transitions[start][quote] = first
+    # The steps that count begin with the quote, or behind a first token that the bound does not see.
+    limit = most_tokens - 1 if not_empty else most_tokens
     for state in range(STATES):
         for index, value in usable:
             after = token_step(state, value)
@@ -85,7 +96,9 @@ def add_text(
             builder.transitions[opened[state]][index] = opened[after]
             if state != NORMAL and len(value) == 1:
                 builder.transitions[closing[state]][index] = closing[after]
-        builder.bounds[opened[state]] = (closing[state], most_tokens)
+        builder.bounds[opened[state]] = (closing[state], limit)
+    if not_empty:
+        builder.transitions[first].update(builder.transitions[opened[NORMAL]])
     builder.transitions[opened[NORMAL]][quote] = end
     builder.transitions[closing[NORMAL]][quote] = end
     return {end}

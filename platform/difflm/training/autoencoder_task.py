@@ -24,7 +24,7 @@ from difflm.models.pretrained import pinned
 from difflm.records.record_schema import read_schema
 from difflm.telemetry import JSON
 from difflm.training.loop import LoopConfig
-from difflm.training.record_data import RowOrder, TokenBatches, read_split, tokenize
+from difflm.training.record_data import TokenBatches, read_split, tokenize
 from difflm.training.task import TaskSpec, Verdict
 
 
@@ -41,6 +41,11 @@ class AutoencoderConfig(Config):
     epochs: float = Field(default=60.0, gt=0, description="most passes over the rows (but 300 steps)")
     batch_size: int = Field(default=128, ge=1)
     tokens_per_batch: int = Field(default=16384, ge=1, description="most tokens of a micro-batch: long records")
+    group_by_length: bool = Field(
+        default=False,
+        exclude_if=lambda grouped: not grouped,  # artifacts that were made before there was a choice keep their names
+        description="batches of equally long records: faster where lengths differ widely",
+    )
     early_stopping_interval: int = Field(
         default=10, ge=1, description="evaluations without improvement that end the training"
     )
@@ -70,8 +75,9 @@ class AutoencoderTask:
         self.config, self._module, self.seed = config, module, seed
         self.train, self.train_inputs = train
         self.validation, self.validation_inputs = validation
-        per_batch = self.train.rows_per_batch(most=config.batch_size, tokens=config.tokens_per_batch)
-        self.order = RowOrder(count=len(self.train), batch_size=per_batch, seed=seed)
+        self.order = self.train.order(
+            most=config.batch_size, tokens=config.tokens_per_batch, group_by_length=config.group_by_length, seed=seed
+        )
         self.schedule = BetaSchedule(config.beta)
         self.best_nats, self.stale, self.last = math.inf, 0, dict[str, float]()
 

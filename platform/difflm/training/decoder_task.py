@@ -26,7 +26,7 @@ from difflm.records.record_schema import read_schema
 from difflm.seeding import torch_generator
 from difflm.telemetry import JSON
 from difflm.training.loop import LoopConfig
-from difflm.training.record_data import RowOrder, TokenBatches, read_split, tokenize
+from difflm.training.record_data import TokenBatches, read_split, tokenize
 from difflm.training.task import TaskSpec, Verdict
 
 NOISE_LEVELS = (0.0, 0.2, 0.5)
@@ -43,6 +43,11 @@ class DecoderFitConfig(Config):
     epochs: float = Field(default=40.0, gt=0, description="most passes over the rows (but 400 steps)")
     batch_size: int = Field(default=128, ge=1)
     tokens_per_batch: int = Field(default=16384, ge=1, description="most tokens of a micro-batch: long records")
+    group_by_length: bool = Field(
+        default=False,
+        exclude_if=lambda grouped: not grouped,  # artifacts that were made before there was a choice keep their names
+        description="batches of equally long records: faster where lengths differ widely",
+    )
     clean_share: float = Field(default=0.3, ge=0, le=1, description="share of the steps with complete, clean prefixes")
     copied_below: float = Field(
         default=0.5, gt=0, lt=1, description="nats with the full prefix over nats without that counts as copying"
@@ -78,8 +83,9 @@ class DecoderTask:
         self, config: DecoderFitConfig, parts: DecoderParts, train: TokenBatches, validation: TokenBatches, *, seed: int
     ) -> None:
         self.config, self.parts, self.train, self.validation, self.seed = config, parts, train, validation, seed
-        rows = train.rows_per_batch(most=config.batch_size, tokens=config.tokens_per_batch)
-        self.order = RowOrder(count=len(train), batch_size=rows, seed=seed)
+        self.order = train.order(
+            most=config.batch_size, tokens=config.tokens_per_batch, group_by_length=config.group_by_length, seed=seed
+        )
         torch.manual_seed(seed)
         self._module = DecoderFitModule(unfitted(parts))
         self.copied_at: int | None = None

@@ -21,6 +21,7 @@ from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.record_schema import RecordSchema
 from difflm.records.tokenization import RecordTokenizer, TokenTable
 from difflm.seeding import torch_generator
+from difflm.training.length_order import LengthOrder
 
 Split = Literal["train", "validation", "test"]
 
@@ -97,6 +98,12 @@ class TokenBatches:
     def rows_per_batch(self, *, most: int, tokens: int) -> int:
         """Rows of a micro-batch: `most`, what `tokens` of the longest record allow, and no more than there are."""
         return min(most, max(1, tokens // int(self.ids_NT.shape[1])), len(self))
+
+    def order(self, *, most: int, tokens: int, group_by_length: bool, seed: int) -> RowOrder | LengthOrder:
+        """The order of training: micro-batches of at most `most` rows and about `tokens` tokens with their padding."""
+        if group_by_length:
+            return LengthOrder(lengths_N=self.lengths_N.cpu(), most=most, tokens=tokens, seed=seed)
+        return RowOrder(count=len(self), batch_size=self.rows_per_batch(most=most, tokens=tokens), seed=seed)
 
     def at(self, rows_B: Tensor) -> dict[str, Tensor]:
         """`ids_BT` cut to the longest of the batch, `lengths_B` and `grid_BG`."""

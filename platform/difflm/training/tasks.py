@@ -15,6 +15,7 @@ TASKS: dict[str, str] = {
     "autoencoder": "difflm.training.autoencoder_task:build_autoencoder_task",
     "diffusion": "difflm.training.diffusion_task:build_diffusion_task",
     "conditional": "difflm.training.conditional_task:build_conditional_task",
+    "language_model": "difflm.training.language_model_task:build_language_model_task",
     "toy": "difflm.testing.toy_task:build_toy_task",
 }
 

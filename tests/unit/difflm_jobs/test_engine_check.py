@@ -9,7 +9,7 @@ from difflm.config import apply_overrides, validate
 from difflm.errors import ConfigError
 from difflm.testing.vllm_double import vllm_double
 from difflm_jobs.config import ExperimentConfig, SynthesisSettings
-from difflm_jobs.engine_check import check_engine, check_room
+from difflm_jobs.engine_check import check_engine, check_json, check_room
 from difflm_jobs.synthesize import Synthesize
 
 VLLM = "sampling.engine.kind=vllm"
@@ -38,6 +38,14 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_builtin_engine_needs_nothing() -> None:
     _check()
     _check("sampling.engine.constraint=llguidance")
+
+
+def test_json_needs_a_grammar_that_knows_its_schema() -> None:
+    check_json(_settings().sampling, holds_json=False)
+    check_json(_settings("sampling.engine.constraint=llguidance").sampling, holds_json=True)
+    check_json(_settings(VLLM).sampling, holds_json=True)
+    with pytest.raises(ConfigError, match=r"only llguidance knows; give --set sampling\.engine\.constraint=llguidance"):
+        check_json(_settings().sampling, holds_json=True)
 
 
 def test_vllm_has_to_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,6 +176,10 @@ def test_pass_at_k_of_reference_solutions_and_of_samples(tmp_path: Path) -> None
     assert scores(str(samples)) == [50.0]
     written = json.loads((tmp_path / "out" / "passk.json").read_text())
     assert written["details"]["outcomes"] == {"passed": 1, "failed": 1}
+    shown = (tmp_path / "out" / "passk.md").read_text()
+    assert "| pass@1 | 50.00 | - |" in shown
+    assert "2 programs of 1 exercises: 1 failed, 1 passed." in shown
+    assert "| 1 | failed | AssertionError" in shown
 
 
 def test_the_presets_say_how_they_are_read() -> None:

@@ -163,6 +163,14 @@ def test_different_texts_are_free_text_with_their_length() -> None:
     assert codes(schema) == {("x", "identifier")}
 
 
+def test_a_name_is_never_empty_where_no_training_value_is() -> None:
+    for kind, values, expected in (("name", ["a", "b"], True), ("name", ["", "b"], False), ("text", ["a", "b"], False)):
+        field = field_of([*values], kinds={"x": kind})
+        assert isinstance(field, TextField)
+        assert field.not_empty is expected
+        assert ("not_empty" in field.model_dump()) is expected
+
+
 def test_texts_above_the_cap_are_counted_not_cut() -> None:
     table = pa.table({"x": [f"{index}" + "y" * (index * 10) for index in range(30)]})
     schema = infer_schema(table, config=SchemaConfig(text_max_characters=100))

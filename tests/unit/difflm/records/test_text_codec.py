@@ -14,7 +14,7 @@ from difflm.records.codec import Accepted, Rejected
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.notices import Notice
 from difflm.records.schema import SchemaConfig, TextField, infer_schema
-from difflm.records.text_codec import read_code, usable_code, usable_tools
+from difflm.records.text_codec import read_code, usable_code, usable_held_out, usable_tools
 
 PYTHON = SchemaConfig(kinds={"code": "python"})
 ODD = 'def f():\r\n\treturn "\\u00e9\\\\ \x0c é 漢 \U0001f600"  # "quoted"\n'
@@ -66,6 +66,26 @@ def test_long_tools_are_left_out_and_counted() -> None:
     table = pa.table({"name": ["a", "b" * 9, "c"], "text": ["dd", "e", None]})
     assert usable_tools(table, longest=9, report=notices.append).column("name").to_pylist() == ["a", "c"]
     assert [(notice.code, notice.count) for notice in notices] == [("long_text", 1)]
+
+
+def test_a_description_that_no_tool_has_becomes_an_empty_text() -> None:
+    notices: list[Notice] = []
+    table = pa.table({"name": ["a", "b"], "text": pa.array([None, None], pa.string())})
+    assert usable_tools(table, longest=9, report=notices.append).column("text").to_pylist() == ["", ""]
+    assert [(notice.code, notice.column, notice.count) for notice in notices] == [("missing", "text", 2)]
+
+
+def test_held_out_records_longer_than_training_s_are_counted_never_cut() -> None:
+    notices: list[Notice] = []
+    schema = infer_schema(pa.table({"code": ["x = 1", "y = 12"]}), config=PYTHON)
+    table = pa.table({"code": ["z = 34", "z = 345", "w"]})
+    kept = usable_held_out(table, schema, name="test", report=notices.append)
+    assert kept.column("code").to_pylist() == ["z = 34", "w"]
+    (notice,) = notices
+    assert (notice.code, notice.count) == ("long_text", 1)
+    assert "1 records of test have a longer text" in notice.message
+    with pytest.raises(DataError, match=r"all 1 records of test have a longer text.*give more records"):
+        usable_held_out(table.slice(1, 1), schema, name="test", report=notices.append)
 
 
 def test_another_encoding_is_named_with_file_byte_and_remedy(tmp_path: Path) -> None:

@@ -141,6 +141,14 @@ def test_values_longer_than_the_layout_keep_their_text_but_not_their_cells() -> 
     assert table.grid_NG.shape == (1, 2)
 
 
+def test_values_that_have_no_cell_for_every_token_are_counted() -> None:
+    records = RecordTokenizer(byte_level_tokenizer("gpt2"), kinds=["integer"] * 2, fixed_texts=["[", ",", "]"])
+    literals = [["1", "4321", "4321"], ["22", "1", "333"]]
+    assert records.partly_read(literals, records.layout(literals)) == (0, 0)
+    assert records.layout(literals, longest=2).widths == (2, 2)
+    assert records.partly_read(literals, records.layout(literals, longest=2)) == (2, 1)
+
+
 def test_a_vocabulary_without_digits_is_refused() -> None:
     tokenizer = Tokenizer(models.WordLevel({"a": 0, "<s>": 1}, unk_token="a"))
     tokenizer.normalizer = normalizers.Lowercase()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -134,6 +135,17 @@ def test_conditions_cannot_compare_json(schema: RecordSchema) -> None:
 def test_what_is_no_tool_is_named(tool: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=f"tools.json: tool 3: {message}.*ToolBench"):
         records_of(tool, "tools.json: tool 3")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [("{", "record 2: 'parameters' is no JSON"), (None, "is no JSON"), ("[1]", "no list of parameters but \\[1\\]")],
+)
+def test_tables_whose_parameters_are_none_are_named(parameters: str | None, message: str) -> None:
+    good = dict.fromkeys(("category", "tool_name", "tool_description", "api_name", "api_description"), "x")
+    table = pa.Table.from_pylist([good | {"parameters": "[]"}, good | {"parameters": parameters}])
+    with pytest.raises(DataError, match=f"made.csv: .*{message}"):
+        tools_of_table(table, "made.csv")
 
 
 def test_all_of_toolbench_comes_back(real_data: Callable[[str], Path]) -> None:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from llguidance import LLMatcher
 from llguidance.hf import from_tokenizer
 
-from difflm.records.codec import Accepted
+from difflm.records.codec import Accepted, Rejected
 from difflm.records.codes import Allowed, Restriction
-from difflm.records.inference import infer_schema
+from difflm.records.inference import SchemaConfig, infer_schema
 from difflm.records.intervals import IntervalSet
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.record_schema import RecordSchema
@@ -74,6 +74,18 @@ def _agree(schema: RecordSchema, restriction: Restriction | None = None, *, coun
 
 def test_a_table_of_all_kinds_has_one_language() -> None:
     _agree(infer_schema(mixed_table(80)))
+
+
+def test_names_are_never_empty_in_either_language() -> None:
+    table = pa.table({"name": ["a" * 40, "bc", "d"]})
+    schema = infer_schema(table, config=SchemaConfig(kinds={"name": "name"}))
+    _agree(schema)
+    text = infer_schema(table, config=SchemaConfig(kinds={"name": "text"}))
+    assert _matches(text)('{"name": ""}')
+    assert not _matches(schema)('{"name": ""}')
+    decoded = JsonRecordCodec(schema).decode('{"name": ""}')
+    assert isinstance(decoded, Rejected)
+    assert decoded.reason == "length"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 from itertools import product
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,3 +79,19 @@ def test_an_automaton_of_text_accepts_tokens_of_several_bytes() -> None:
     assert not automaton.accepts([0x22, 258, 0x22])
     assert not automaton.accepts([0x22, 256])
     assert 260 not in automaton.tokens_A.tolist()  # a token that spells nothing would never end
+
+
+def test_text_that_is_never_empty_has_one_token_at_least_and_the_bound_at_most() -> None:
+    builder = AutomatonBuilder()
+    start = builder.state()
+    (end,) = add_text(builder, start, bytes_V=BYTES, quote=0x22, most_tokens=2, not_empty=True)
+    automaton = builder.build(start=start, final=end)
+    assert not automaton.accepts([0x22, 0x22])
+    assert automaton.accepts([0x22, 0x61, 0x22])
+    walks = automaton.walks(1)
+    only = torch.tensor([0])
+    walks.begin(only, [0])
+    for _ in range(2):  # as many as the bound says, then nothing but the quote
+        assert int(walks.allowed_BA().sum()) > 1
+        walks.advance(only, torch.tensor([automaton.tokens_A.tolist().index(0x61)]))
+    assert bool(walks.final_N(only)[0])
