@@ -7,22 +7,19 @@ import io
 import json
 import shlex
 import shutil
-import socket
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
 import pytest
-import uvicorn
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from difflm.client import Client
 from difflm.records.record_schema import read_schema
 from difflm.records.values import Record
-from difflm.serving.app import create_app
 from difflm.serving.backend import BundleRef, RowsWanted
 from difflm.serving.config import ServeConfig, ServedConfig
 from difflm.serving.fair_queue import Chunk
@@ -30,6 +27,7 @@ from difflm.serving.keys import KeyConfig, KeyRing, hash_key
 from difflm.serving.loaded_bundle import LocalBackend
 from difflm.serving.service import Service
 from difflm.testing.bundles import StageFolders
+from difflm.testing.servers import served
 from difflm.testing.tables import mixed_table
 from difflm_evaluators.columns import read_columns
 from difflm_evaluators.marginals import evaluate_marginals
@@ -57,27 +55,8 @@ class Endless:
         pass
 
 
-@contextmanager
-def server(config: ServeConfig, backend: Any, *, ring: KeyRing | None = None) -> Iterator[str]:
-    """The address of a server in a thread, once its bundles are loaded."""
-    service = Service(config, backend, ring=ring)
-    options = uvicorn.Config(
-        create_app(service), ws="none", log_level="error", timeout_graceful_shutdown=1, loop="asyncio"
-    )
-    running = uvicorn.Server(options)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            asyncio.run(service.registry.refresh())
-            running.run(sockets=[listener])
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        finally:
-            running.should_exit = True
-            thread.join()
+def server(config: ServeConfig, backend: Any, *, ring: KeyRing | None = None) -> AbstractContextManager[str]:
+    return served(Service(config, backend, ring=ring))
 
 
 @pytest.fixture(scope="module")
