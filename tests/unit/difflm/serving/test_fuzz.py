@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import schemathesis
@@ -17,16 +18,7 @@ from difflm.testing.servers import served
 
 EXAMPLES = 20  # of every operation; tests/benchmarks/serving.py has thousands
 
-# Columns and values are a bundle's, so a document for all bundles cannot say which may be asked for: 422 is right.
-CONFIG = SchemathesisConfig.from_dict(
-    {
-        "checks": {
-            "positive_data_acceptance": {"enabled": False},
-            "negative_data_rejection": {"expected-statuses": [400, 401, 404, 405, 408, 413, 422]},
-        },
-        "phases": {"coverage": {"enabled": False}},
-    }
-)
+CONFIG = SchemathesisConfig.from_path(Path(__file__).parents[3] / "schemathesis.toml")
 
 
 @pytest.fixture(scope="module")
