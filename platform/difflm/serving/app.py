@@ -93,7 +93,7 @@ def create_app(service: Service) -> Any:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=service.config.http.cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["authorization", "content-type"],
         )
     return app
@@ -153,6 +153,11 @@ def _add_jobs(router: APIRouter, service: Service) -> None:
     async def job(id: str, request: Request) -> JobView:
         """How a job is."""
         return _jobs(service).view(id, request.state.owner)
+
+    @router.delete("/v1/jobs/{id}", status_code=204)
+    async def cancelled(id: str, request: Request) -> None:
+        """End a job that is under way, and take its rows away in any case."""
+        await _jobs(service).cancel(id, request.state.owner)
 
     @router.get("/v1/jobs/{id}/data", response_class=FileResponse, responses=FILE)
     async def job_data(id: str, request: Request) -> Response:

@@ -15,20 +15,10 @@ from difflm.serving.service import Service
 
 
 @contextmanager
-def served(service: Service, *, certificate: tuple[str, str] | None = None) -> Iterator[str]:
-    """The address of a server, ending in a slash, whose bundles are loaded.
-
-    `certificate` is the files of a certificate and its key, as Ray Serve's proxy gives them to the same HTTP server.
-    """
-    files = (None, None) if certificate is None else certificate
+def served(service: Service) -> Iterator[str]:
+    """The address of a server, ending in a slash, whose bundles are loaded."""
     options = uvicorn.Config(
-        create_app(service),
-        ws="none",
-        log_level="error",
-        timeout_graceful_shutdown=1,
-        loop="asyncio",
-        ssl_certfile=files[0],
-        ssl_keyfile=files[1],
+        create_app(service), ws="none", log_level="error", timeout_graceful_shutdown=1, loop="asyncio"
     )
     running = uvicorn.Server(options)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -40,8 +30,7 @@ def served(service: Service, *, certificate: tuple[str, str] | None = None) -> I
         thread = threading.Thread(target=serve)
         thread.start()
         try:
-            scheme = "http" if certificate is None else "https"
-            yield f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/"
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
         finally:
             running.should_exit = True
             thread.join()
