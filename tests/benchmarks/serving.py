@@ -1,13 +1,12 @@
 """The sampling endpoint under load: `difflm serve` in a process of its own, asked by clients of this one.
 
-    python tests/benchmarks/serving.py runs/adult                      # about 15 minutes
-    python tests/benchmarks/serving.py runs/adult --seconds 5 --overload-seconds 10
-    python tests/benchmarks/serving.py runs/adult --fuzz 2000          # needs schemathesis
+    python tests/benchmarks/serving.py runs/adult                                       # all parts, about 25 minutes
+    python tests/benchmarks/serving.py runs/adult --only overload --overload-seconds 60
+    python tests/benchmarks/serving.py runs/adult --only latency --only rate --seconds 20
 
-Measures, with one replica of one core: rows per second of large streamed requests over those of the offline engine;
-the latency of one-row requests alone and at 70 % of what the server can answer; the first row of a large request over
-a single row alone; ten times overload with the statuses, the memory of every process and the seconds until a one-row
-request is answered again; and rows per second of two replicas over one. Writes results/serving.json.
+Every part stands under its name in results/serving.json as soon as it is measured, with its own command, date and the
+processors that other work took just before: parts can be measured one at a time on a quiet machine. One replica has one
+core; clients, proxy and gateway share what is left.
 """
 
 from __future__ import annotations
@@ -15,258 +14,198 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
-import shutil
-import signal
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx2
 import psutil
 import typer
 from provenance import provenance
+from serving_faults import fuzz, kill, overload, scaling
+from serving_load import (
+    alone,
+    closed_loop,
+    first_row,
+    open_loop,
+    served,
+    streamed_rate,
+    summary,
+)
 
-from difflm.testing.clusters import free_port
-
-RESULTS = Path(__file__).parent / "results"
-CLIENTS = 8  # streams at a time
-LARGE = 2_000  # rows of each
-SAMPLE_S = 1.0
+RESULTS = Path(__file__).parent / "results" / "serving.json"
+WARM_S = 5.0
+BLOCKS = 3  # the engine alone and the server take turns: the machine is not equally fast all the time
 
 
 @dataclass(frozen=True)
-class Server:
-    """A running server."""
+class Options:
+    """What the parts need."""
 
-    url: str
-    process: subprocess.Popen[bytes]
+    bundle: Path
+    folder: Path
+    changes: list[str]
+    seconds: float
+    overload_seconds: float
+    fuzz_examples: int
 
-    def memory_mib(self) -> dict[str, float]:
-        """Resident memory by the title of each process that serves."""
-        found: Counter[str] = Counter()
-        for child in psutil.Process(self.process.pid).children(recursive=True):
-            try:
-                title = " ".join(child.cmdline())
-                if title.startswith("ray::"):
-                    found[title.partition("(")[0][:60]] += child.memory_info().rss / 2**20
-            except psutil.Error:
-                continue
-        return {title: round(size, 1) for title, size in found.items()}
+    def served(self, replicas: int, *more: str) -> Any:
+        """A server with so many replicas."""
+        bounds = [f"server.replicas.{name}={replicas}" for name in ("min_replicas", "max_replicas")]
+        return served(self.bundle, [*bounds, *more, *self.changes], self.folder / f"{replicas}.log")
 
 
-@contextmanager
-def served(bundle: Path, replicas: int, changes: list[str], log: Path) -> Iterator[Server]:
-    """`difflm serve` with so many replicas, ready."""
-    port = free_port()
-    settings = [f"server.replicas.min_replicas={replicas}", f"server.replicas.max_replicas={replicas}"]
-    settings += ["server.limits.outstanding_rows=20000", "server.limits.outstanding_requests=200", *changes]
-    command = [sys.executable, "-m", "difflm_jobs", "serve", f"bench={bundle}", "--port", str(port)]
-    command += [part for setting in settings for part in ("--set", setting)]
-    with log.open("ab") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _await_ready(url, process, log)
-        yield Server(url=url, process=process)
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(120)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-def _await_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    ends = time.monotonic() + 300
-    while time.monotonic() < ends and process.poll() is None:
-        try:
-            if httpx2.get(f"{url}/readyz", timeout=5).status_code == 200:
-                return
-        except httpx2.TransportError:
-            pass
-        time.sleep(0.2)
-    raise SystemExit(f"the server did not come up:\n{log.read_text()[-2000:]}")
-
-
-def offline_rate(bundle: Path, rows: int, changes: list[str]) -> float:
-    """Rows per second of `Synthesizer` on one core, loading left out."""
-    from difflm.synthesis.bundle import load_bundle
-    from difflm.synthesis.bundle_folder import bundle_folder
-    from difflm.synthesis.synthesizer import Synthesizer
-    from difflm_jobs.serve import read_settings
-
-    sampling = read_settings([str(bundle)], config=None, port=None, overrides=changes).server.sampling
-    loaded = load_bundle(bundle_folder(bundle), heun=sampling.heun(), precision=sampling.dtype())
-    synthesizer = Synthesizer(loaded, sampling)
-    synthesizer.draw_valid(range(64), seed=0)
-    began = time.perf_counter()
-    synthesizer.draw_valid(range(rows), seed=1)
-    return rows / (time.perf_counter() - began)
-
-
-async def streamed_rate(url: str, seconds: float) -> float:
-    """Rows per second that some clients receive who each ask for the next rows when they have the last."""
-    rows, ends = 0, time.perf_counter() + seconds
-    async with httpx2.AsyncClient(base_url=url, timeout=300) as client:
-
-        async def asking() -> None:
-            nonlocal rows
-            while time.perf_counter() < ends:
-                async with client.stream("POST", "/v1/samples", json={"n": LARGE, "format": "ndjson"}) as answer:
-                    async for _ in answer.aiter_lines():
-                        rows += 1
-                        if time.perf_counter() >= ends:
-                            return
-
-        began = time.perf_counter()
-        await asyncio.gather(*(asking() for _ in range(CLIENTS)))
-        return rows / (time.perf_counter() - began)
-
-
-async def alone(url: str, times: int) -> list[float]:
-    """Seconds of one-row requests, one after the other."""
-    async with httpx2.AsyncClient(base_url=url, timeout=300) as client:
-        return [(await _one(client))[1] for _ in range(times)]
-
-
-async def first_row(url: str, times: int) -> list[float]:
-    """Seconds until the first row of a large stream."""
-    found = []
-    async with httpx2.AsyncClient(base_url=url, timeout=300) as client:
-        for _ in range(times):
-            began = time.perf_counter()
-            async with client.stream("POST", "/v1/samples", json={"n": LARGE, "format": "ndjson"}) as answer:
-                await anext(answer.aiter_lines())
-                found.append(time.perf_counter() - began)
-    return found
-
-
-async def closed_loop(url: str, seconds: float, clients: int) -> float:
-    """One-row answers per second of so many clients who ask again at once."""
-    answered, ends = 0, time.perf_counter() + seconds
-    async with httpx2.AsyncClient(base_url=url, timeout=300) as client:
-
-        async def asking() -> None:
-            nonlocal answered
-            while time.perf_counter() < ends:
-                answered += (await _one(client))[0] == 200
-
-        await asyncio.gather(*(asking() for _ in range(clients)))
-    return answered / seconds
-
-
-async def open_loop(url: str, per_second: float, seconds: float, rows: int) -> list[tuple[int, float]]:
-    """Status and seconds of requests that come by chance, whatever the server does."""
-    chance, tasks = random.Random(0), []
-    limits = httpx2.Limits(max_connections=None)
-    async with httpx2.AsyncClient(base_url=url, timeout=300, limits=limits) as client:
-        ends = time.perf_counter() + seconds
-        while time.perf_counter() < ends:
-            tasks.append(asyncio.create_task(_one(client, rows)))
-            await asyncio.sleep(chance.expovariate(per_second))
-        return list(await asyncio.gather(*tasks))
-
-
-async def _one(client: httpx2.AsyncClient, rows: int = 1) -> tuple[int, float]:
-    began = time.perf_counter()
-    try:
-        status = (await client.post("/v1/samples", json={"n": rows})).status_code
-    except httpx2.TransportError:
-        status = 0
-    return status, time.perf_counter() - began
-
-
-async def overload(server: Server, per_second: float, seconds: float) -> dict[str, Any]:
-    """Ten times what fits, the memory meanwhile, and how soon a single row is answered afterwards."""
-    memory: list[dict[str, float]] = []
-
-    async def watching() -> None:
-        while True:
-            memory.append(await asyncio.to_thread(server.memory_mib))
-            await asyncio.sleep(SAMPLE_S)
-
-    watcher = asyncio.create_task(watching())
-    answers = await open_loop(server.url, per_second, seconds, 100)
-    watcher.cancel()
-    began = time.perf_counter()
-    async with httpx2.AsyncClient(base_url=server.url, timeout=300) as client:
-        while (await _one(client))[0] != 200:
-            await asyncio.sleep(0.1)
-    sixth = memory[max(0, len(memory) // 5)]
+def rate(options: Options) -> dict[str, Any]:
+    """Rows per second of large streams over those of the offline engine on one core."""
+    offline = Offline(options)
+    streamed, alone_ = [], []
+    with options.served(1) as server:
+        asyncio.run(streamed_rate(server, WARM_S))
+        for _ in range(BLOCKS):
+            streamed.append(asyncio.run(streamed_rate(server, options.seconds / BLOCKS)))
+            time.sleep(1.0)  # what the streams left is given up within a step
+            alone_.append(offline.rate(int(max(500, streamed[-1] * options.seconds / BLOCKS))))
+    ratios = [one / other for one, other in zip(streamed, alone_, strict=True)]
     return {
-        "requests_per_second": round(per_second, 1),
-        "seconds": seconds,
-        "statuses": dict(Counter(str(status) for status, _ in answers)),
-        "recovery_seconds": round(time.perf_counter() - began, 2),
-        "memory_mib_after_a_fifth": sixth,
-        "memory_mib_at_the_end": memory[-1],
+        "streamed_rows_per_second": [round(value, 1) for value in streamed],
+        "offline_rows_per_second": [round(value, 1) for value in alone_],
+        "streamed_over_offline": round(sorted(ratios)[BLOCKS // 2], 3),
     }
 
 
-def fuzz(url: str, examples: int) -> dict[str, Any]:
-    """Property-based requests made from the server's own OpenAPI document."""
-    program = shutil.which("schemathesis", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    if program is None:
-        raise SystemExit("--fuzz needs schemathesis: pip install schemathesis")
-    command = [program, "run", f"{url}/openapi.json", "--checks", "not_a_server_error"]
-    command += ["--max-examples", str(examples), "--phases", "fuzzing"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return {"examples_per_operation": examples, "code": done.returncode, "end": done.stdout[-1500:].splitlines()}
+class Offline:
+    """`Synthesizer` on one core with the server's sampling settings."""
+
+    def __init__(self, options: Options) -> None:
+        import torch
+
+        from difflm.synthesis.bundle import load_bundle
+        from difflm.synthesis.bundle_folder import bundle_folder
+        from difflm.synthesis.synthesizer import Synthesizer
+        from difflm_jobs.serve import read_settings
+
+        torch.set_num_threads(1)
+        settings = read_settings([str(options.bundle)], config=None, port=None, overrides=options.changes)
+        sampling = settings.server.sampling
+        loaded = load_bundle(bundle_folder(options.bundle), heun=sampling.heun(), precision=sampling.dtype())
+        self._synthesizer = Synthesizer(loaded, sampling)
+        self._synthesizer.draw_valid(range(64), seed=0)
+
+    def rate(self, rows: int) -> float:
+        """Rows per second, loading left out."""
+        began = time.perf_counter()
+        self._synthesizer.draw_valid(range(rows), seed=1)
+        return rows / (time.perf_counter() - began)
 
 
-def summary(seconds: list[float]) -> dict[str, float]:
-    """Median and 99th percentile in milliseconds."""
-    ordered = sorted(seconds)
-    p99 = ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
-    return {"median_ms": round(1000 * statistics.median(ordered), 1), "p99_ms": round(1000 * p99, 1)}
+def latency(options: Options) -> dict[str, Any]:
+    """One-row requests alone and at 70 % of what the server can answer, and the first row of a large request."""
+    with options.served(1) as server:
+        asyncio.run(streamed_rate(server, WARM_S))
+        single = summary(asyncio.run(alone(server, 50)))
+        first = summary(asyncio.run(first_row(server, 10)))
+        capacity = asyncio.run(closed_loop(server, options.seconds / 2, 64))
+        loaded = asyncio.run(open_loop(server, 0.7 * capacity, options.seconds, 1))
+    at_70 = summary([took for _, took in loaded])
+    return {
+        "alone": single,
+        "first_row_of_many": first,
+        "one_row_answers_per_second": round(capacity, 1),
+        "at_70_percent": {**at_70, "statuses": dict(Counter(str(status) for status, _ in loaded))},
+        "first_row_over_alone": round(first["median_ms"] / single["median_ms"], 2),
+        "p99_over_alone": round(at_70["p99_ms"] / single["median_ms"], 2),
+    }
+
+
+def two(options: Options) -> dict[str, Any]:
+    """Rows per second of two replicas over one, both ready at the same time in servers of their own."""
+    found: dict[int, list[float]] = {1: [], 2: []}
+    for replicas in (1, 2, 1, 2):
+        with options.served(replicas) as server:
+            asyncio.run(streamed_rate(server, WARM_S))
+            found[replicas].append(asyncio.run(streamed_rate(server, options.seconds / 2, clients=16)))
+    best = {replicas: max(rates) for replicas, rates in found.items()}
+    return {
+        "rows_per_second": {str(replicas): [round(value, 1) for value in rates] for replicas, rates in found.items()},
+        "two_over_one": round(best[2] / best[1], 3),
+    }
+
+
+def overloaded(options: Options) -> dict[str, Any]:
+    """Ten times what fits."""
+    with options.served(1) as server:
+        per_second = asyncio.run(streamed_rate(server, 2 * WARM_S))
+        return asyncio.run(overload(server, 10 * per_second / 100, options.overload_seconds))
+
+
+def killed(options: Options) -> dict[str, Any]:
+    """The process that draws rows, killed under load."""
+    with options.served(1) as server:
+        asyncio.run(streamed_rate(server, WARM_S))
+        return asyncio.run(kill(server, options.seconds))
+
+
+def scaled(options: Options) -> dict[str, Any]:
+    """Replicas from none to two and back."""
+    changes = [
+        "server.replicas.min_replicas=0", "server.replicas.max_replicas=2", "server.replicas.target_queued_rows=1000",
+        "server.replicas.upscale_delay_s=2", "server.replicas.downscale_delay_s=10", *options.changes,
+    ]  # fmt: skip
+    with served(options.bundle, changes, options.folder / "scaling.log") as server:
+        return asyncio.run(scaling(server))
+
+
+def fuzzed(options: Options) -> dict[str, Any]:
+    """Requests made from the server's own document."""
+    with options.served(1, "server.limits.rows_per_request=50") as server:
+        return fuzz(server.url, options.fuzz_examples)
+
+
+PARTS: dict[str, Callable[[Options], dict[str, Any]]] = {
+    "rate": rate,
+    "latency": latency,
+    "two": two,
+    "overload": overloaded,
+    "kill": killed,
+    "scaling": scaled,
+    "fuzz": fuzzed,
+}
 
 
 def main(
     bundle: Annotated[Path, typer.Argument(help="a bundle, or a run that has one")],
+    only: Annotated[list[str] | None, typer.Option(help=f"parts: {', '.join(PARTS)}; none: all")] = None,
     seconds: Annotated[float, typer.Option(help="of every measurement")] = 60.0,
     overload_seconds: Annotated[float, typer.Option(help="of ten times overload")] = 300.0,
-    fuzz_examples: Annotated[int, typer.Option("--fuzz", help="examples for every operation; 0: none")] = 0,
-    two: Annotated[bool, typer.Option(help="also with two replicas")] = True,
+    fuzz_examples: Annotated[int, typer.Option(help="of every operation, about; phases add theirs")] = 100,
     set_: Annotated[list[str] | None, typer.Option("--set", help="overrides, as of difflm serve")] = None,
+    out: Annotated[Path, typer.Option(help="where parts are put beside those that are there")] = RESULTS,
 ) -> None:
-    """Measure and write results/serving.json."""
-    changes, folder = set_ or [], Path(tempfile.mkdtemp(prefix="difflm-bench-"))
-    record: dict[str, Any] = {"command": " ".join(["serving.py", *sys.argv[1:]]), **provenance()}
-    with served(bundle, 1, changes, folder / "one.log") as server:
-        asyncio.run(streamed_rate(server.url, min(5.0, seconds)))
-        record["alone"] = summary(asyncio.run(alone(server.url, 50)))
-        record["first_row_of_many"] = summary(asyncio.run(first_row(server.url, 5)))
-        record["streamed_rows_per_second"] = round(asyncio.run(streamed_rate(server.url, seconds)), 1)
-        capacity = asyncio.run(closed_loop(server.url, seconds, 64))
-        record["one_row_answers_per_second"] = round(capacity, 1)
-        loaded = asyncio.run(open_loop(server.url, 0.7 * capacity, seconds, 1))
-        record["at_70_percent"] = summary([took for _, took in loaded])
-        record["at_70_percent"]["statuses"] = dict(Counter(str(status) for status, _ in loaded))
-        rate = record["streamed_rows_per_second"]
-        record["overload"] = asyncio.run(overload(server, 10 * rate / 100, overload_seconds))
-        if fuzz_examples:
-            record["fuzz"] = fuzz(server.url, fuzz_examples)
-    record["offline_rows_per_second"] = round(offline_rate(bundle, int(max(200, rate * seconds / 2)), changes), 1)
-    record["streamed_over_offline"] = round(rate / record["offline_rows_per_second"], 3)
-    record["first_row_over_alone"] = round(record["first_row_of_many"]["median_ms"] / record["alone"]["median_ms"], 2)
-    record["p99_over_alone"] = round(record["at_70_percent"]["p99_ms"] / record["alone"]["median_ms"], 2)
-    if two:
-        with served(bundle, 2, changes, folder / "two.log") as server:
-            asyncio.run(streamed_rate(server.url, min(5.0, seconds)))
-            record["two_replicas_rows_per_second"] = round(asyncio.run(streamed_rate(server.url, seconds)), 1)
-        record["two_over_one"] = round(record["two_replicas_rows_per_second"] / rate, 3)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "serving.json").write_text(json.dumps(record, indent=2) + "\n")
-    print(json.dumps(record, indent=2))
+    """Measure parts and write them down."""
+    if unknown := [name for name in only or () if name not in PARTS]:
+        raise typer.BadParameter(f"no part is called {unknown[0]!r}; parts are {', '.join(PARTS)}", param_hint="--only")
+    options = Options(
+        bundle=bundle,
+        folder=Path(tempfile.mkdtemp(prefix="difflm-bench-")),
+        changes=set_ or [],
+        seconds=seconds,
+        overload_seconds=overload_seconds,
+        fuzz_examples=fuzz_examples,
+    )
+    print(f"what the servers say: {options.folder}")
+    for name in only or PARTS:
+        busy = psutil.cpu_percent(3.0) / 100 * (psutil.cpu_count() or 1)
+        found = PARTS[name](options)
+        command = " ".join(["serving.py", *sys.argv[1:]])
+        found = {**found, "command": command, "cpus_of_other_work": round(busy, 1), **provenance()}
+        print(json.dumps({name: found}, indent=2), flush=True)
+        record = json.loads(out.read_text()) if out.exists() else {}
+        out.parent.mkdir(exist_ok=True)
+        out.write_text(json.dumps({**record, name: found}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""A server on Ray Serve: the offline job's rows, a replica killed under load, too much at once, new versions."""
+"""A server on Ray Serve with HTTPS: the offline job's rows, a replica killed under load, overload, new versions."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from difflm.client import AsyncClient, BusyError, Client
+from difflm.client import AsyncClient, BusyError, Client, ServerError
 from difflm.records.values import Record
 from difflm.runtime import serving
 from difflm.runtime.cluster import ClusterContext
@@ -21,6 +22,7 @@ from difflm.serving.config import HttpConfig, LimitsConfig, ReplicasConfig, Serv
 from difflm.synthesis.bundle import load_bundle
 from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
 from difflm.testing.bundles import untrained_stages
+from difflm.testing.certificates import write_certificate
 from difflm.testing.clusters import free_port
 from difflm.testing.processes import kill_pid, wait_until
 from difflm.testing.tables import small_table
@@ -38,6 +40,14 @@ class Server:
     url: str
     link: Path
     bundle: Path
+    certificate: Path
+
+    @property
+    def trusted(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.certificate))
+
+    def client(self) -> Client:
+        return Client(self.url, authority_file=self.certificate)
 
     def offline(self, rows: int, *, seed: int) -> list[Record]:
         """What the offline job draws."""
@@ -52,23 +62,35 @@ def server(cluster: ClusterContext, tmp_path_factory: pytest.TempPathFactory) ->
     bundle = untrained_stages(folder / "stages", small_table(60)).bundle
     link = folder / "current"
     link.symlink_to(bundle)
+    certificate, key = write_certificate(folder)
     config = ServeConfig(
         bundles=[ServedConfig(name="small", path=str(link))],
         sampling=SAMPLING,
-        http=HttpConfig(port=free_port()),
+        http=HttpConfig(port=free_port(), certificate_file=str(certificate), key_file=str(key)),
         limits=LimitsConfig(rows_per_request=1_000, outstanding_rows=1_200, outstanding_requests=40),
         replicas=ReplicasConfig(),
         refresh_s=0.2,
     )
     serving.start(config)
-    url = f"http://127.0.0.1:{config.http.port}"
-    wait_until(lambda: httpx2.get(f"{url}/readyz", timeout=10).status_code == 200, what="the bundle", timeout_s=120)
-    yield Server(url=url, link=link, bundle=bundle)
+    found = Server(url=f"https://127.0.0.1:{config.http.port}", link=link, bundle=bundle, certificate=certificate)
+    wait_until(lambda: _ready(found), what="the bundle", timeout_s=120)
+    yield found
     serving.stop()
 
 
+def _ready(server: Server) -> bool:
+    return httpx2.get(f"{server.url}/readyz", timeout=10, verify=server.trusted).status_code == 200
+
+
+def test_a_certificate_that_nobody_knows_is_not_believed(server: Server) -> None:
+    with Client(server.url, attempts=1) as client, pytest.raises(BusyError, match="CERTIFICATE_VERIFY_FAILED"):
+        client.bundles()
+    with Client(server.url.replace("https", "http"), attempts=1) as client, pytest.raises(ServerError):
+        client.bundles()
+
+
 def test_rows_are_those_of_the_offline_job(server: Server) -> None:
-    with Client(server.url) as client:
+    with server.client() as client:
         expected = server.offline(30, seed=3)
         assert client.sample(30, seed=3) == expected
         assert list(client.stream(30, seed=3)) == expected
@@ -82,7 +104,7 @@ def test_a_killed_replica_costs_no_request_a_row(server: Server) -> None:
     expected = server.offline(ROWS, seed=5)
 
     async def under_way() -> list[list[Any]]:
-        async with AsyncClient(server.url, attempts=10) as client:
+        async with AsyncClient(server.url, attempts=10, authority_file=server.certificate) as client:
 
             async def streamed(first: asyncio.Event) -> list[Any]:
                 rows = []
@@ -104,7 +126,7 @@ def test_a_killed_replica_costs_no_request_a_row(server: Server) -> None:
 
 def test_too_much_at_once_is_answered_with_429_and_the_rest_is_served(server: Server) -> None:
     async def flood() -> list[httpx2.Response]:
-        async with httpx2.AsyncClient(base_url=server.url, timeout=120) as client:
+        async with httpx2.AsyncClient(base_url=server.url, timeout=120, verify=server.trusted) as client:
             bodies = [{"n": 300 if number % 2 else 1, "seed": number} for number in range(60)]
             return await asyncio.gather(*(client.post("/v1/samples", json=body) for body in bodies))
 
@@ -116,17 +138,17 @@ def test_too_much_at_once_is_answered_with_429_and_the_rest_is_served(server: Se
         else:
             found = answer.json()
             assert len(found["rows"]) + len(found["given_up"]) == (300 if number % 2 else 1)
-    with Client(server.url) as client:
+    with server.client() as client:
         assert client.sample(3, seed=1) == server.offline(3, seed=1)
 
 
 def test_another_version_is_served_without_dropping_a_request(server: Server, tmp_path: Path) -> None:
     other = untrained_stages(tmp_path / "stages", small_table(60), seed=1).bundle
-    with Client(server.url) as client:
+    with server.client() as client:
         before, stop, failures = client.schema()["version"], threading.Event(), list[BaseException]()
 
         def asking() -> None:
-            with Client(server.url, attempts=1) as own:
+            with Client(server.url, attempts=1, authority_file=server.certificate) as own:
                 while not stop.is_set():
                     try:
                         own.sample(5)

@@ -181,11 +181,13 @@ def start(config: ServeConfig) -> None:
     Raises:
         ClusterError: they could not be started, for instance because the port is taken.
     """
+    from ray.exceptions import RayError
+
     serve = _ray_serve()
     try:
         serve.start(proxy_location="HeadOnly", http_options=http_options(config))
         serve.run(application(config.model_dump(mode="json")), name=APPLICATION, route_prefix="/")
-    except (RuntimeError, ValueError, OSError) as error:
+    except (RayError, RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ClusterError(
             f"the server could not be started ({reason}); look into Ray's logs of the session"

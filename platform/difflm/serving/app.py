@@ -7,21 +7,33 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Annotated, Any, TypeVar
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 import difflm
+from difflm.serving.answers import (
+    ERRORS,
+    FILE,
+    METRICS,
+    ROWS,
+    BundlesAnswer,
+    BundleState,
+    LatentsAnswer,
+    QualityAnswer,
+    Responses,
+    SchemaAnswer,
+)
 from difflm.serving.fair_queue import Chunk
-from difflm.serving.formats import MEDIA_TYPES, RowWriter, streamed
+from difflm.serving.formats import MEDIA_TYPES, RowWriter, media_type_of, streamed
 from difflm.serving.gate import Gate
 from difflm.serving.jobs import Jobs, JobView
 from difflm.serving.playground import add_playground
 from difflm.serving.problems import Problem, problem_response, validation_problem
-from difflm.serving.registry import ServedBundle
 from difflm.serving.requests import BundleName, EncodeBody, ImputeBody, SampleBody
 from difflm.serving.service import Accepted, Service
 
@@ -29,45 +41,9 @@ T = TypeVar("T")
 
 Name = Annotated[BundleName, Query()]
 
+_KEY = Security(HTTPBearer(auto_error=False))  # says so in the document; it is the gate that looks at keys
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-_ERROR: dict[str, Any] = {
-    "description": "No success: a code, what is wrong, and the field that it is about",
-    "content": {
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "properties": {
-                    "error": {
-                        "type": "object",
-                        "properties": {
-                            "code": {"type": "string"},
-                            "message": {"type": "string"},
-                            "field": {"type": ["string", "null"]},
-                        },
-                        "required": ["code", "message", "field"],
-                    }
-                },
-                "required": ["error"],
-            }
-        }
-    },
-}
-_ERRORS: dict[int | str, dict[str, Any]] = dict.fromkeys((400, 401, 404, 408, 409, 413, 422, 429, 503, 504), _ERROR)
-_ROWS: dict[int | str, dict[str, Any]] = _ERRORS | {
-    200: {
-        "description": "Rows",
-        "content": {
-            "application/json": {
-                "example": {
-                    "bundle": "adult", "version": "402d82e56c96", "seed": 1, "start": 0,
-                    "rows": [{"age": 39, "income": "<=50K"}], "given_up": [],
-                }
-            },
-            **{media.split(";")[0]: {} for name, media in MEDIA_TYPES.items() if name != "json"},
-        },
-    }
-}  # fmt: skip
-_JOB: dict[int | str, dict[str, Any]] = {202: {"description": "A job was begun; ask /v1/jobs/{id} how it is"}}
+_JOB: Responses = {202: {"model": JobView, "description": "A job was begun; ask /v1/jobs/{id} how it is"}}
 
 
 class ClosedStream(StreamingResponse):
@@ -101,9 +77,11 @@ def create_app(service: Service) -> Any:
         redoc_url=None,
         lifespan=lifespan,
     )
-    _add_rows(app, service)
-    _add_facts(app, service)
-    _add_jobs(app, service)
+    keyed = APIRouter(responses=ERRORS, dependencies=[] if service.ring is None else [_KEY])
+    _add_rows(keyed, service)
+    _add_facts(keyed, service)
+    _add_jobs(keyed, service)
+    app.include_router(keyed)
     _add_health(app, service)
     add_playground(app)
     app.add_exception_handler(Problem, _on_problem)
@@ -115,14 +93,14 @@ def create_app(service: Service) -> Any:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=service.config.http.cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["authorization", "content-type"],
         )
     return app
 
 
-def _add_rows(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/samples", responses=_ROWS | _JOB)
+def _add_rows(router: APIRouter, service: Service) -> None:
+    @router.post("/v1/samples", responses=ROWS | _JOB)
     async def samples(body: SampleBody, request: Request) -> Response:
         """Rows; more of them than one answer holds become a job (202)."""
         accepted = service.sample(body, request.state.owner)
@@ -131,50 +109,61 @@ def _add_rows(app: FastAPI, service: Service) -> None:
             return JSONResponse(accepted.model_dump(mode="json"), status_code=202, headers=headers)
         return await _answer(service, accepted, service.writer(accepted, body), request)
 
-    @app.post("/v1/impute", responses=_ROWS)
+    @router.post("/v1/impute", responses=ROWS)
     async def impute(body: ImputeBody, request: Request) -> Response:
         """The given records, in their order, with their missing cells filled in."""
         accepted = service.impute(body, request.state.owner)
         return await _answer(service, accepted, service.writer(accepted, body), request)
 
-    @app.post("/v1/encode", responses=_ERRORS)
-    async def encode(body: EncodeBody, request: Request) -> Response:
+    @router.post("/v1/encode")
+    async def encode(body: EncodeBody, request: Request, answer: Response) -> LatentsAnswer:
         """The latent mean of every record."""
-        return JSONResponse(await _until_gone(request, service.encode(body)), headers=_HEADERS)
+        answer.headers.update(_HEADERS)
+        return await _until_gone(request, service.encode(body))
 
 
-def _add_facts(app: FastAPI, service: Service) -> None:
-    @app.get("/v1/bundles", responses=_ERRORS)
-    async def bundles() -> dict[str, Any]:
-        """All bundles; `version` is null while one is being loaded, and `fault` says whether that fails."""
-        return {"bundles": [_described(service, name) for name in service.registry.names]}
+def _add_facts(router: APIRouter, service: Service) -> None:
+    @router.get("/v1/bundles")
+    async def bundles() -> BundlesAnswer:
+        """All bundles."""
+        return BundlesAnswer(bundles=[_described(service, name) for name in service.registry.names])
 
-    @app.get("/v1/schema", responses=_ERRORS)
-    async def schema(bundle: Name = None) -> dict[str, Any]:
+    @router.get("/v1/schema")
+    async def schema(bundle: Name = None) -> SchemaAnswer:
         """The columns of a bundle, with the values and ranges that training had."""
         found = service.registry.get(bundle)
-        return {**_named(found), "schema": found.schema.model_dump(mode="json")}
+        return SchemaAnswer(bundle=found.ref.name, version=found.ref.version, schema=found.schema)
 
-    @app.get("/v1/quality", responses=_ERRORS)
-    async def quality(bundle: Name = None) -> dict[str, Any]:
+    @router.get("/v1/quality")
+    async def quality(bundle: Name = None) -> QualityAnswer:
         """The evaluation that came with a bundle."""
         found = service.registry.get(bundle)
         if found.quality is None:
             raise Problem(404, "no_evaluation", f"bundle {found.ref.name!r} came without one", field="bundle")
-        return {**_named(found), "report": found.quality}
+        return QualityAnswer(bundle=found.ref.name, version=found.ref.version, report=found.quality)
+
+    @router.get("/metrics", response_class=PlainTextResponse, responses=METRICS)
+    async def metrics() -> Response:
+        """Counters for Prometheus."""
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _add_jobs(app: FastAPI, service: Service) -> None:
-    @app.get("/v1/jobs/{id}", responses=_ERRORS)
+def _add_jobs(router: APIRouter, service: Service) -> None:
+    @router.get("/v1/jobs/{id}")
     async def job(id: str, request: Request) -> JobView:
         """How a job is."""
         return _jobs(service).view(id, request.state.owner)
 
-    @app.get("/v1/jobs/{id}/data", responses=_ERRORS | {200: {"description": "The rows"}})
+    @router.delete("/v1/jobs/{id}", status_code=204)
+    async def cancelled(id: str, request: Request) -> None:
+        """End a job that is under way, and take its rows away in any case."""
+        await _jobs(service).cancel(id, request.state.owner)
+
+    @router.get("/v1/jobs/{id}/data", response_class=FileResponse, responses=FILE)
     async def job_data(id: str, request: Request) -> Response:
         """The rows of a finished job."""
         path = _jobs(service).data(id, request.state.owner)
-        return FileResponse(path, filename=path.name, headers=_HEADERS)
+        return FileResponse(path, filename=path.name, headers=_HEADERS, media_type=media_type_of(path))
 
 
 def _add_health(app: FastAPI, service: Service) -> None:
@@ -183,17 +172,12 @@ def _add_health(app: FastAPI, service: Service) -> None:
         """Whether the server runs."""
         return {"status": "ok"}
 
-    @app.get("/readyz", responses={503: _ERROR})
+    @app.get("/readyz", responses={503: ERRORS[503]})
     async def readyz() -> dict[str, str]:
         """Whether all bundles are loaded."""
         if not service.registry.ready:
             raise Problem(503, "loading", "not all bundles are loaded", retry_after_s=5.0)
         return {"status": "ready"}
-
-    @app.get("/metrics", responses=_ERRORS)
-    async def metrics() -> Response:
-        """Counters for Prometheus."""
-        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 async def _answer(service: Service, accepted: Accepted, writer: RowWriter, request: Request) -> Response:
@@ -258,17 +242,13 @@ def _jobs(service: Service) -> Jobs:
     return service.jobs
 
 
-def _named(bundle: ServedBundle) -> dict[str, str]:
-    return {"bundle": bundle.ref.name, "version": bundle.ref.version}
-
-
-def _described(service: Service, name: str) -> dict[str, str | None]:
+def _described(service: Service, name: str) -> BundleState:
     try:
         version = service.registry.get(name).ref.version
     except Problem:
         version = None
     fault = "it cannot be loaded; the server's log says why" if name in service.registry.faults else None
-    return {"bundle": name, "version": version, "fault": fault}
+    return BundleState(bundle=name, version=version, fault=fault)
 
 
 async def _on_problem(_: Request, problem: Exception) -> Response:

@@ -20,7 +20,7 @@ from difflm.synthesis.slot_model import SlotModel, slot_model
 from difflm.synthesis.slots import Address, Decoded, Prompts, SlotTable
 from difflm.synthesis.synthesizer import Synthesizer
 
-READ_AHEAD = 4  # prompts are made for a part of the slots at a time: smaller parts cost more, larger ones delay others
+READ_AHEAD = 2  # prompts are made for all slots at a time, or for such a part of them while someone lacks a first row
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +32,6 @@ class EngineLoop:
         """`plain` draws any record of the bundle; the synthesizers of requests have its bundle and configuration."""
         self._queue, self._plain = queue, plain
         self._slots = plain.config.batch_size
-        self._ahead = max(1, self._slots // READ_AHEAD)
         self._constraint = MixedConstraint(whole=constraint_of(plain), lookup=self._lookup)
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
@@ -48,10 +47,14 @@ class EngineLoop:
 
     def take(self, most: int, *, idle: bool) -> Prompts | None:
         """The prompts of the draws whose turn it is (a `PromptSource`)."""
-        while tickets := self._queue.take(most, wait=idle):
+        while tickets := self._queue.take(self._share(most), wait=idle):
             if (prompts := self._prompts(tickets)) is not None:
                 return prompts
         return None
+
+    def _share(self, most: int) -> int:
+        """Many prompts at a time cost less each, but whoever waits for a first row waits for all of them."""
+        return max(1, most // READ_AHEAD) if self._queue.newcomers else most
 
     def _run(self) -> None:
         try:
@@ -65,7 +68,7 @@ class EngineLoop:
     def _serve(self) -> None:
         decoder = self._plain.bundle.autoencoder.decoder
         model = slot_model(decoder, self._constraint.tokens_A)
-        while (prompts := self.take(self._ahead, idle=True)) is not None:
+        while (prompts := self.take(self._slots, idle=True)) is not None:
             self._batch(model, prompts, decoder.bos_id)
 
     def _batch(self, model: SlotModel, prompts: Prompts, bos_id: int) -> None:
@@ -75,7 +78,7 @@ class EngineLoop:
             lacking = min(self._queue.ready() - table.room, self._slots - len(table.addresses))
             if lacking > 0:
                 table.grow(lacking)
-            self._finish(table.refill(self, self._ahead))
+            self._finish(table.refill(self, self._slots))
             if not table.busy:
                 return
             table.drop_empty()

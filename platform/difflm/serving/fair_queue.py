@@ -143,6 +143,12 @@ class FairQueue:
         with self._changed:
             return self._ready()
 
+    @property
+    def newcomers(self) -> bool:
+        """Whether a request lacks its first row."""
+        with self._changed:
+            return any(not request.begun for request in self._requests)
+
     def ticket(self, number: int) -> Ticket:
         """The draw under way of this number."""
         return self._tickets[number]

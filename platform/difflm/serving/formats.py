@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from difflm.artifacts.formats import encode_table
 from difflm.records.json_codec import JsonRecordCodec
@@ -21,6 +22,12 @@ MEDIA_TYPES: dict[Format, str] = {
     "parquet": "application/vnd.apache.parquet",
     "arrow": "application/vnd.apache.arrow.file",
 }
+
+
+def media_type_of(path: Path) -> str:
+    """What a file of rows is, by its name."""
+    wanted = {f".{name}": media for name, media in MEDIA_TYPES.items()} | {".jsonl": MEDIA_TYPES["ndjson"]}
+    return wanted[path.suffix]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

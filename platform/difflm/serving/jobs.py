@@ -12,8 +12,10 @@ of a path that comes from a request: they are looked up among those that were gi
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import secrets
+import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,6 +27,8 @@ from difflm.config import Config
 from difflm.serving.problems import Problem, overloaded
 
 COMMAND = (sys.executable, "-m", "difflm_jobs", "synthesize")
+STOP_S = 30.0  # a process that was asked to end has so long
+_log = logging.getLogger(__name__)
 _ENTRY = re.compile(r"part-(\d+)-(\d+)\.json")
 
 
@@ -64,6 +68,7 @@ class Jobs:
         self._folder, self._most, self._settings = folder, most, settings
         self._waiting: asyncio.Queue[str] = asyncio.Queue()
         self._running: str | None = None
+        self._run_task: asyncio.Task[None] | None = None
         self._unfinished: set[str] = set()
         self._specs: dict[str, JobSpec] = {}
         self._task: asyncio.Task[None] | None = None
@@ -138,6 +143,22 @@ class Jobs:
             raise Problem(409, "unfinished", f"the job is {view.state}", field="id", retry_after_s=5.0)
         return self._data(name)
 
+    async def cancel(self, name: str, owner: str) -> None:
+        """End a job of an owner, and take away what there is of it.
+
+        Raises:
+            Problem: the owner has no such job (404).
+        """
+        self.view(name, owner)
+        del self._specs[name]
+        self._unfinished.discard(name)
+        folder = self._folder / name
+        (folder / "job.json").unlink(missing_ok=True)  # first: without it no restart goes on with the job
+        if self._running == name and self._run_task is not None:
+            self._run_task.cancel()
+            await asyncio.wait([self._run_task])
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
     def _enqueue(self, name: str) -> None:
         self._unfinished.add(name)
         self._waiting.put_nowait(name)
@@ -152,12 +173,29 @@ class Jobs:
 
     async def _work(self) -> None:
         while True:
-            self._running = await self._waiting.get()
+            name = await self._waiting.get()
+            if name not in self._specs:
+                continue  # cancelled while it waited
+            self._running = name
+            self._run_task = asyncio.create_task(self._run(name))
             try:
-                await self._run(self._running)
+                await asyncio.wait([self._run_task])
             finally:
-                self._unfinished.discard(self._running)
+                self._unfinished.discard(name)
                 self._running = None
+                self._run_task.cancel()
+                await self._outcome(name, self._run_task)
+
+    async def _outcome(self, name: str, task: asyncio.Task[None]) -> None:
+        """What cannot even be begun is a failed job, and those behind it go on."""
+        try:
+            with suppress(asyncio.CancelledError):
+                await task
+        except OSError:
+            _log.exception("a job could not be run")
+            if name in self._specs:
+                with suppress(OSError):
+                    write_bytes_atomic(self._folder / name / "error.txt", b"it could not be run; see the server's log")
 
     async def _run(self, name: str) -> None:
         spec, folder = self._specs[name], self._folder / name
@@ -174,14 +212,26 @@ class Jobs:
         try:
             _, told = await process.communicate()
         except asyncio.CancelledError:
-            with suppress(ProcessLookupError):  # it may have ended by itself a moment ago
-                process.terminate()
-            await process.wait()
+            await _ended(process)
             raise
         if process.returncode != 0:
             lines = [line for line in told.decode("utf-8", "replace").splitlines() if line.startswith("error:")]
             reason = (lines or [f"error: it ended with code {process.returncode}"])[-1].removeprefix("error: ")
             write_bytes_atomic(folder / "error.txt", reason.replace(str(self._folder), "").encode())
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    """End a process, which may have ended by itself a moment ago."""
+    with suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(STOP_S):
+            await process.wait()
+    except TimeoutError:
+        _log.warning("a job's process does not end; it is killed")
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
 
 
 def job_format(wanted: str) -> Literal["jsonl", "csv", "parquet", "arrow"]:

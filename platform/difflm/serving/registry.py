@@ -38,7 +38,7 @@ class ServedBundle:
     ref: BundleRef
     schema: RecordSchema
     codec: JsonRecordCodec
-    quality: JSON
+    quality: dict[str, JSON] | None
 
 
 class Registry:
@@ -105,7 +105,7 @@ class Registry:
         self._seen[name] = seen
 
 
-def _quality(path: Path, bundle: Path) -> JSON:
+def _quality(path: Path, bundle: Path) -> dict[str, JSON] | None:
     """The scores of the newest report about a bundle in its experiment, without settings, which name files."""
     roots = [root for root in (path, bundle.parent.parent) if (root / "artifacts").is_dir()]
     if not roots:

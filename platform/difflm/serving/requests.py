@@ -13,6 +13,7 @@ MOST_INDEX = 999_999_999  # as many as a dataset can have
 MOST_TEXT = 100_000
 MOST_CONDITION = 4_000
 _MOST_WHOLE = 2**63
+SEED_BITS = 53  # a seed is exact in every reader of JSON, JavaScript too
 
 Format = Literal["json", "ndjson", "sse", "csv", "parquet", "arrow"]
 
@@ -52,7 +53,7 @@ Cell = Annotated[Any, AfterValidator(_cell), WithJsonSchema(_CELL_SCHEMA)]
 Text = Annotated[str, AfterValidator(_known_text)]
 GivenRow = dict[Text, Cell]
 Seed = Annotated[
-    int | None, Field(ge=0, lt=_MOST_WHOLE, description="the same seed gives the same rows; none: one by chance")
+    int | None, Field(ge=0, lt=2**SEED_BITS, description="the same seed gives the same rows; none: one by chance")
 ]
 BundleName = Annotated[Text | None, Field(max_length=64, description="none: the first one of the server")]
 Deadline = Annotated[float | None, Field(gt=0, le=86_400, allow_inf_nan=False, description="seconds until it ends")]

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from difflm.errors import BundleError, ConfigError, DataError, DiffLMError, OverloadError
 from difflm.serving.admission import Admission
+from difflm.serving.answers import LatentsAnswer
 from difflm.serving.backend import RowsBackend, RowsWanted
 from difflm.serving.config import ServeConfig
 from difflm.serving.fair_queue import Chunk
@@ -24,13 +25,11 @@ from difflm.serving.keys import KeyRing
 from difflm.serving.metrics import ServerMetrics
 from difflm.serving.problems import Problem, invalid, overloaded
 from difflm.serving.registry import Registry, ServedBundle
-from difflm.serving.requests import MOST_INDEX, EncodeBody, GivenRow, ImputeBody, SampleBody, as_texts
+from difflm.serving.requests import MOST_INDEX, SEED_BITS, EncodeBody, GivenRow, ImputeBody, SampleBody, as_texts
 from difflm.synthesis.given_records import GivenRecords, Impute, Use, Vary, nearest_table, table_with_gaps
 from difflm.synthesis.plan_request import PlanRequest
 
 _log = logging.getLogger(__name__)
-
-SEED_BITS = 53  # every seed made here is exact in JavaScript's numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +118,7 @@ class Service:
             bundle, owner, plan, given, n=len(body.rows), start=0, seed=body.seed, deadline_s=body.deadline_s
         )
 
-    async def encode(self, body: EncodeBody) -> dict[str, object]:
+    async def encode(self, body: EncodeBody) -> LatentsAnswer:
         """Latent means of records. Raises Problem naming the field."""
         bundle = self.registry.get(body.bundle)
         table = self._varied(body.rows, bundle, field="rows")
@@ -127,7 +126,7 @@ class Service:
             latents = await self._backend.encode(bundle.ref, table)
         except DiffLMError as error:
             raise _problem(error) from None
-        return {"bundle": bundle.ref.name, "version": bundle.ref.version, "latents": latents}
+        return LatentsAnswer(bundle=bundle.ref.name, version=bundle.ref.version, latents=latents)
 
     async def chunks(self, accepted: Accepted) -> AsyncGenerator[Chunk, None]:
         """The rows of an accepted request. Raises Problem where they cannot be made, or not all of them."""
@@ -139,7 +138,7 @@ class Service:
                         self.metrics.handed_out(name, accepted.owner, len(chunk.rows), len(chunk.given_up))
                         yield chunk
                         handed_out(len(chunk.rows) + len(chunk.given_up))
-                        _refuse_failure(chunk, wanted)
+                        self._refuse_failure(chunk, wanted)
             except DiffLMError as error:
                 raise _problem(error) from None
 
@@ -147,6 +146,14 @@ class Service:
         """Who writes the rows of a request."""
         columns = body.columns if isinstance(body, SampleBody) else None
         return RowWriter(codec=accepted.bundle.codec, columns=columns, format=body.format)
+
+    def _refuse_failure(self, chunk: Chunk, wanted: RowsWanted) -> None:
+        if chunk.failure == "deadline":
+            own = wanted.deadline_s < self.config.limits.deadline_s  # too short a time is the request's fault
+            said = f"not all rows were there after {wanted.deadline_s:g} s"
+            raise Problem(422 if own else 504, "deadline", said, field="deadline_s")
+        if chunk.failure == "engine":
+            raise _unavailable("the process that drew the rows broke")
 
     def _accepted(
         self,
@@ -250,13 +257,6 @@ def _plan(where: str | None, use: Use | None, given: pa.Table | None) -> PlanReq
 def _text_table(rows: list[GivenRow]) -> pa.Table:
     columns = as_texts(rows)
     return pa.table({name: pa.array(texts, pa.string()) for name, texts in columns.items()})
-
-
-def _refuse_failure(chunk: Chunk, wanted: RowsWanted) -> None:
-    if chunk.failure == "deadline":
-        raise Problem(504, "deadline", f"not all rows were there after {wanted.deadline_s:g} s", field="deadline_s")
-    if chunk.failure == "engine":
-        raise _unavailable("the process that drew the rows broke")
 
 
 def _problem(error: DiffLMError) -> Problem:

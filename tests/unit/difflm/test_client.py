@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx2
@@ -46,17 +46,25 @@ def busy(status: int, seconds: int) -> httpx2.Response:
     return httpx2.Response(status, json=ERROR, headers={"retry-after": str(seconds)})
 
 
+def connected(server: Server) -> Client:
+    return Client("http://server", key="k", transport=httpx2.MockTransport(server))
+
+
+def awaited(server: Server, act: Callable[[AsyncClient], Awaitable[Any]]) -> Any:
+    async def acted() -> Any:
+        async with AsyncClient("http://server", key="k", transport=httpx2.MockTransport(server)) as client:
+            return await act(client)
+
+    return asyncio.run(acted())
+
+
 def sync_sample(server: Server, **options: Any) -> Any:
-    with Client("http://server", key="k", transport=httpx2.MockTransport(server)) as client:
+    with connected(server) as client:
         return client.sample(3, **options)
 
 
 def async_sample(server: Server, **options: Any) -> Any:
-    async def asked() -> Any:
-        async with AsyncClient("http://server", key="k", transport=httpx2.MockTransport(server)) as client:
-            return await client.sample(3, **options)
-
-    return asyncio.run(asked())
+    return awaited(server, lambda client: client.sample(3, **options))
 
 
 Sample = Callable[..., Any]
@@ -115,14 +123,54 @@ def test_a_stream_gives_rows_and_ends_with_the_servers_error() -> None:
             next(rows)
 
 
-def test_a_job_is_asked_for_until_its_rows_are_there() -> None:
-    states = [{"state": "running"}, {"state": "finished", "data": "/v1/jobs/x/data"}]
-    answers = [httpx2.Response(200, json=state) for state in states] + [httpx2.Response(200, content=b"rows")]
-    server = Server(*answers)
-    with Client("http://server", transport=httpx2.MockTransport(server)) as client:
+JOB = {"id": "x", "state": "running", "data": None, "error": None}
+
+
+def test_a_job_is_asked_for_until_its_rows_are_there(waits: list[float]) -> None:
+    def server() -> Server:
+        states = [JOB, {**JOB, "state": "finished", "data": "/v1/jobs/x/data"}]
+        answers = [httpx2.Response(200, json=state) for state in states]
+        return Server(*answers, httpx2.Response(200, content=b"rows"))
+
+    asked = server()
+    with connected(asked) as client:
         assert client.wait_for_job("x", every_s=0.0) == b"rows"
-    assert server.requests[-1].url.path == "/v1/jobs/x/data"
-    failed = Server(httpx2.Response(200, json={"state": "failed", "error": "no room"}))
-    with Client("http://server", transport=httpx2.MockTransport(failed)) as client:
+    assert asked.requests[-1].url.path == "/v1/jobs/x/data"
+    assert awaited(server(), lambda client: client.wait_for_job("x", every_s=0.5)) == b"rows"
+    assert waits == [0.0, 0.5]
+    failed = Server(httpx2.Response(200, json={**JOB, "state": "failed", "error": "no room"}))
+    with connected(failed) as client:
         with pytest.raises(ServerError, match="job x: no room"):
             client.wait_for_job("x")
+
+
+CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], Any, str, Any]] = [
+    ("file", (3,), {"format": "csv"}, "a,b", "POST /v1/samples", b'"a,b"'),
+    ("impute", ([{"a": None}],), {}, {"rows": [{"a": 1}]}, "POST /v1/impute", [{"a": 1}]),
+    ("encode", ([{"a": 1}],), {}, {"latents": [[0.5]]}, "POST /v1/encode", [[0.5]]),
+    ("bundles", (), {}, {"bundles": [{"bundle": "b"}]}, "GET /v1/bundles", [{"bundle": "b"}]),
+    ("schema", ("a b",), {}, {"schema": {}}, "GET /v1/schema?bundle=a+b", {"schema": {}}),
+    ("quality", (), {}, {"report": {}}, "GET /v1/quality", {"report": {}}),
+    ("begin_job", (9,), {}, JOB, "POST /v1/samples", JOB),
+    ("job", ("x",), {}, JOB, "GET /v1/jobs/x", JOB),
+    ("cancel_job", ("x",), {}, None, "DELETE /v1/jobs/x", None),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "options", "answer", "asked", "expected"), CALLS)
+def test_both_clients_make_every_call(
+    name: str, given: tuple[Any, ...], options: dict[str, Any], answer: Any, asked: str, expected: Any
+) -> None:
+    servers = [Server(httpx2.Response(204) if answer is None else httpx2.Response(200, json=answer)) for _ in range(2)]
+    with connected(servers[0]) as client:
+        assert getattr(client, name)(*given, **options) == expected
+    assert awaited(servers[1], lambda client: getattr(client, name)(*given, **options)) == expected
+    for server in servers:
+        (request,) = server.requests
+        assert f"{request.method} {request.url.raw_path.decode()}" == asked
+
+
+def test_both_clients_have_the_same_methods() -> None:
+    both_have = [{name for name in vars(one) if not name.startswith("_")} for one in (Client, AsyncClient)]
+    assert both_have[0] == both_have[1]
+    assert {*both_have[0]} - {"close", "sample", "stream", "wait_for_job"} == {name for name, *_ in CALLS}

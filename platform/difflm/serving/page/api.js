@@ -10,10 +10,9 @@ export class ApiProblem extends Error {
 }
 
 /** The answer to a request that succeeded. Throws ApiProblem. */
-export async function ask(path, { key, body, signal } = {}) {
+export async function ask(path, { key, body, signal, method = body === undefined ? "GET" : "POST" } = {}) {
   const headers = key ? { Authorization: `Bearer ${key}` } : {};
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  const method = body === undefined ? "GET" : "POST";
   let answer;
   try {
     answer = await fetch(path, { method, headers, body, signal, cache: "no-store" });

@@ -1,13 +1,15 @@
 // The page: loads a bundle's facts, draws rows as a stream, and keeps what is shown in step with the form.
 
 import { ApiProblem, ask, streamedRows } from "./api.js";
+import { columnsOf, showColumns } from "./columns.js";
 import { showAtColumn, showConditions, whereOf } from "./conditions.js";
 import { talliesOf } from "./distributions.js";
+import { endedJob } from "./jobs.js";
 import { bodyOf, curlOf, pythonOf } from "./requests.js";
 import { MOST_SHOWN, Rows, download } from "./rows.js";
 
 const $ = (id) => document.getElementById(id);
-const state = { bundles: [], schema: null, pictures: new Map(), tallies: [], drawing: null, seed: null, warm: false };
+const state = { bundles: [], schema: null, pictures: new Map(), tallies: [], drawing: null, seed: null, warm: false, job: null };
 const rows = new Rows($("head"), $("body"));
 const key = () => $("key").value.trim();
 
@@ -18,6 +20,7 @@ function request() {
     seed: $("seed").value.trim(),
     temperature: state.warm ? $("temperature").value : null,
     where: whereOf($("conditions")),
+    columns: columnsOf($("columns")),
   };
 }
 
@@ -25,6 +28,7 @@ function showForm() {
   const url = new URL(".", document.baseURI).href;
   $("temperature-shown").textContent = state.warm ? Number($("temperature").value).toFixed(2) : "the server's";
   const wanted = request();
+  $("columns-shown").textContent = wanted.columns === null ? "all" : `${wanted.columns.length} chosen`;
   $("curl").textContent = curlOf(wanted, url, key() !== "");
   $("python").textContent = pythonOf(wanted, url, key() !== "");
 }
@@ -39,6 +43,7 @@ function showProblem(error) {
   if (!(error instanceof ApiProblem)) throw error;
   say(`Failed: ${error.message}`);
   if (error.field === "authorization") $("key-details").open = true;
+  if (error.field === "columns") $("columns-details").open = true;
   const place = $(`${error.field}-error`);
   if (place === null) {
     $("error").textContent = error.field === null ? error.message : `${error.field}: ${error.message}`;
@@ -103,15 +108,19 @@ function showBundle(found, pictures) {
     ? "Real shares are those of all training rows, also where a condition is set."
     : "This bundle came without an evaluation: only categories have real shares, those of its schema.";
   showConditions($("conditions"), found.schema.fields);
-  clearRows();
+  showColumns($("columns"), found.schema.fields);
+  clearRows(null);
   showForm();
   $("draw").disabled = false;
   say("Ready.");
 }
 
-function clearRows() {
-  rows.clear(state.schema.fields.map(({ name }) => name));
-  state.tallies = talliesOf(state.schema.fields, state.pictures);
+function clearRows(columns) {
+  const fields = state.schema.fields.filter(({ name }) => columns === null || columns.includes(name));
+  rows.clear(fields.map(({ name }) => name));
+  state.tallies = talliesOf(fields, state.pictures);
+  state.job = null;
+  $("job-data").hidden = true;
   showRows(0);
 }
 
@@ -144,23 +153,53 @@ async function draw(event) {
   try {
     const answer = await ask("v1/samples", { key: key(), body: bodyOf(wanted), signal: stopper.signal });
     if (answer.status === 202) {
-      const job = await answer.json();
-      say(`So many rows became job ${job.id}. GET v1/jobs/${job.id} says how it is.`);
+      await followJob(await answer.json(), stopper.signal);
       return;
     }
     state.seed = answer.headers.get("X-Difflm-Seed");
     $("keep-seed").disabled = false;
-    clearRows();
+    clearRows(wanted.columns);
     if (matchMedia("(max-width: 60rem)").matches) $("results").scrollIntoView(); // there they lie below the form
     for await (const chunk of streamedRows(answer)) take(chunk, Number(wanted.n));
     showRows(Number(wanted.n));
     say(finished(Number(wanted.n), (performance.now() - began) / 1000));
   } catch (error) {
-    if (error.name === "AbortError") say(`Stopped after ${rows.kept.length} rows, seed ${state.seed ?? "unknown"}.`);
+    if (error.name === "AbortError") say(stopped());
     else if (error instanceof TypeError) showProblem(new ApiProblem(0, { message: "the stream broke", field: null }));
     else showProblem(error);
   } finally {
     setDrawing(null);
+  }
+}
+
+/** More rows than one answer holds: they are made as a file, and the page says how far it is. */
+async function followJob(begun, signal) {
+  clearRows(null);
+  state.job = begun;
+  const told = ({ state: how, n, rows_done: done }) => {
+    [$("progress").max, $("progress").value] = [n, done];
+    $("count").textContent = `${done.toLocaleString("en")} of ${n.toLocaleString("en")} rows`;
+    say(`So many rows are a job, which is ${how}. Stop cancels it.`);
+  };
+  const job = await endedJob(begun, { key: key(), signal, told });
+  told(job);
+  if (job.state === "failed") throw new ApiProblem(200, { message: `the job failed: ${job.error}`, field: null });
+  state.job = job;
+  $("job-data").hidden = false;
+  say(`Finished: ${job.n} rows as a file, seed ${job.seed}.`);
+}
+
+function stopped() {
+  if (state.job !== null) return "The job is cancelled.";
+  return `Stopped after ${rows.kept.length} rows, seed ${state.seed ?? "unknown"}.`;
+}
+
+async function saveJob() {
+  try {
+    const answer = await ask(`v1/jobs/${state.job.id}/data`, { key: key() });
+    download("rows.jsonl", await answer.blob(), answer.headers.get("Content-Type"));
+  } catch (error) {
+    showProblem(error);
   }
 }
 
@@ -234,6 +273,7 @@ $("keep-seed").addEventListener("click", () => {
 });
 $("csv").addEventListener("click", () => download("rows.csv", rows.csv, "text/csv;charset=utf-8"));
 $("json").addEventListener("click", () => download("rows.json", rows.json, "application/json"));
+$("job-data").addEventListener("click", saveJob);
 $("copy-curl").addEventListener("click", () => copy("curl", "curl command"));
 $("copy-python").addEventListener("click", () => copy("python", "Python code"));
 loadBundles();

@@ -7,6 +7,7 @@ export function bodyOf(request) {
   if (request.seed !== "") parts.push(["seed", written(request.seed)]);
   if (request.temperature !== null) parts.push(["temperature", written(request.temperature)]);
   if (request.where !== null) parts.push(["where", JSON.stringify(request.where)]);
+  if (request.columns !== null) parts.push(["columns", JSON.stringify(request.columns)]);
   parts.push(["format", '"ndjson"']);
   return `{${parts.map(([name, value]) => `"${name}": ${value}`).join(", ")}}`;
 }
@@ -25,6 +26,7 @@ export function pythonOf(request, url, withKey) {
   if (request.seed !== "") options.push(`seed=${written(request.seed)}`);
   if (request.temperature !== null) options.push(`temperature=${written(request.temperature)}`);
   if (request.where !== null) options.push(`where=${JSON.stringify(request.where)}`);
+  if (request.columns !== null) options.push(`columns=${JSON.stringify(request.columns)}`);
   const key = withKey ? ', key=os.environ["DIFFLM_KEY"]' : "";
   return [
     ...(withKey ? ["import os", ""] : []),

@@ -41,10 +41,10 @@ export class Rows {
   }
 }
 
-/** Let the browser save a text as a file. */
-export function download(name, text, type) {
+/** Let the browser save a text, or a Blob, as a file. */
+export function download(name, content, type) {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type }));
+  link.href = URL.createObjectURL(new Blob([content], { type }));
   link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);

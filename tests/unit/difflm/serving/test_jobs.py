@@ -16,9 +16,12 @@ from difflm.serving.jobs import Jobs, JobSpec, JobView
 from difflm.serving.problems import Problem
 
 PROGRAM = """
-import json, pathlib, sys
+import json, pathlib, sys, time
 given = sys.argv[1:]
 out = pathlib.Path(given[given.index("--out") + 1])
+if "--rows 99" in " ".join(given):
+    out.with_name("begun").touch()
+    time.sleep(600)
 if "--rows 13" in " ".join(given):
     print("error: no room left on", out.parent, file=sys.stderr)
     sys.exit(2)
@@ -91,6 +94,19 @@ def test_what_fails_says_why_without_the_servers_paths(folder: Path) -> None:
     assert str(folder) not in view.error
 
 
+def test_what_cannot_be_begun_has_failed_and_those_behind_it_go_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def act(jobs: Jobs) -> list[str]:
+        works = jobs_module.COMMAND
+        monkeypatch.setattr(jobs_module, "COMMAND", (str(folder / "no-such-program"),))
+        first = await ended(jobs, jobs.submit(spec(2)).id)
+        monkeypatch.setattr(jobs_module, "COMMAND", works)
+        return [first.state, (await ended(jobs, jobs.submit(spec(2)).id)).state]
+
+    assert with_jobs(folder, act) == ["failed", "finished"]
+
+
 def test_a_job_is_its_owners_alone_and_no_name_is_a_path(folder: Path) -> None:
     async def act(jobs: Jobs) -> None:
         name = jobs.submit(spec(2)).id
@@ -115,6 +131,26 @@ def test_unfinished_jobs_are_bounded_and_go_on_after_a_restart(folder: Path) -> 
 
     names = with_jobs(folder, fill, most=2)
     assert with_jobs(folder, finish) == ["finished", "finished"]
+
+
+def test_a_cancelled_job_ends_and_leaves_nothing_while_those_behind_it_go_on(folder: Path) -> None:
+    async def act(jobs: Jobs) -> list[str]:
+        running, waiting, last = [jobs.submit(spec(n)).id for n in (99, 99, 2)]
+        async with asyncio.timeout(60):
+            while not (folder / running / "begun").exists():
+                await asyncio.sleep(0.01)
+        with pytest.raises(Problem) as caught:
+            await jobs.cancel(running, "bob")
+        assert caught.value.status == 404
+        for name in (waiting, running):
+            await jobs.cancel(name, "alice")
+            with pytest.raises(Problem):
+                jobs.view(name, "alice")
+        assert (await ended(jobs, last)).state == "finished"
+        await jobs.cancel(last, "alice")
+        return [path.name for path in folder.iterdir()]
+
+    assert with_jobs(folder, act, most=3) == []
 
 
 def test_stopping_when_the_process_has_just_ended_by_itself_is_no_error(

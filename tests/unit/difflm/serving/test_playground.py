@@ -7,29 +7,29 @@ import io
 import json
 import shlex
 import shutil
-import socket
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
 import pytest
-import uvicorn
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from difflm.client import Client
 from difflm.records.record_schema import read_schema
 from difflm.records.values import Record
-from difflm.serving.app import create_app
 from difflm.serving.backend import BundleRef, RowsWanted
 from difflm.serving.config import ServeConfig, ServedConfig
 from difflm.serving.fair_queue import Chunk
+from difflm.serving.jobs import Jobs
 from difflm.serving.keys import KeyConfig, KeyRing, hash_key
 from difflm.serving.loaded_bundle import LocalBackend
 from difflm.serving.service import Service
 from difflm.testing.bundles import StageFolders
+from difflm.testing.servers import served
 from difflm.testing.tables import mixed_table
 from difflm_evaluators.columns import read_columns
 from difflm_evaluators.marginals import evaluate_marginals
@@ -57,27 +57,8 @@ class Endless:
         pass
 
 
-@contextmanager
-def server(config: ServeConfig, backend: Any, *, ring: KeyRing | None = None) -> Iterator[str]:
-    """The address of a server in a thread, once its bundles are loaded."""
-    service = Service(config, backend, ring=ring)
-    options = uvicorn.Config(
-        create_app(service), ws="none", log_level="error", timeout_graceful_shutdown=1, loop="asyncio"
-    )
-    running = uvicorn.Server(options)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            asyncio.run(service.registry.refresh())
-            running.run(sockets=[listener])
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        finally:
-            running.should_exit = True
-            thread.join()
+def server(config: ServeConfig, backend: Any, *, ring: KeyRing | None = None) -> AbstractContextManager[str]:
+    return served(Service(config, backend, ring=ring))
 
 
 @pytest.fixture(scope="module")
@@ -234,6 +215,57 @@ def test_problems_stand_beside_the_field_that_they_name(visit: Open, address: st
     page.click("#draw")
     expect(page.locator("[data-column=age] .error")).to_contain_text("no value of 'age'")
     expect(page.locator("#seed-error")).to_be_hidden()
+
+
+def test_only_the_chosen_columns_are_drawn(visit: Open, address: str) -> None:
+    page = visit(address)
+    ready(page)
+    page.click("#columns-details summary")
+    names = page.locator("#columns input").evaluate_all("all => all.map(one => one.value)")
+    for name in names:
+        page.uncheck(f"#columns input[value={name}]")
+    page.click("#draw")
+    expect(page.locator("#columns-error")).to_contain_text("at least 1 item")
+    for name in ("city", "age"):
+        page.check(f"#columns input[value={name}]")
+    page.fill("#n", "5")
+    page.click("#draw")
+    finished(page)
+    assert page.locator("#head th").all_inner_texts() == ["age", "city"]
+    assert page.locator("figure").evaluate_all("all => all.map(one => one.dataset.column)") == ["age", "city"]
+    assert 'columns=["age","city"]' in page.inner_text("#python")
+    assert all([*row] == ["age", "city"] for row in json.loads(saved(page, "#json")))
+
+
+class Files(Jobs):
+    """Jobs that are finished as soon as the test says so, without a process."""
+
+    async def _run(self, name: str) -> None:
+        self.began.set()
+        await asyncio.to_thread(self.going.wait)
+        self._data(name).write_text('{"age": 3}\n')
+
+    began, going = threading.Event(), threading.Event()
+
+
+def test_more_rows_than_one_answer_holds_are_a_job_that_can_be_cancelled_or_saved(
+    visit: Open, config: ServeConfig, backend: LocalBackend, tmp_path: Path
+) -> None:
+    jobs = Files(tmp_path / "jobs", most=2)
+    with served(Service(config, backend, jobs=jobs)) as url:
+        page = visit(url)
+        ready(page)
+        page.fill("#n", "501")
+        page.click("#draw")
+        expect(page.locator("#status")).to_contain_text("job, which is")
+        assert jobs.began.wait(20)
+        page.click("#stop")
+        jobs.going.set()
+        expect(page.locator("#status")).to_contain_text("The job is cancelled.")
+        assert not any((tmp_path / "jobs").iterdir())
+        page.click("#draw")
+        finished(page)
+        assert saved(page, "#job-data") == '{"age": 3}\n'
 
 
 def test_stopping_frees_the_place_and_focus_stays_on_the_button(

@@ -1,0 +1,123 @@
+"""What an answer says: its rows, or the error that it stands for; and how long to wait before asking again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import httpx2
+from tenacity import RetryCallState, wait_exponential_jitter
+
+from difflm.errors import RunError, UserError
+
+Row = dict[str, Any]
+_PASSING = (429, 503)
+_LONGEST_WAIT_S = 120.0
+
+
+class RequestError(UserError):
+    """What was asked for cannot be had; `field` names the part of the request that is meant."""
+
+    def __init__(self, message: str, *, status: int, code: str, field: str | None) -> None:
+        super().__init__(message)
+        self.status, self.code, self.field = status, code, field
+
+
+class BusyError(RunError):
+    """The server cannot answer now; `retry_after_s` is what it said last."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ServerError(RunError):
+    """The server failed, or what answered is none."""
+
+
+def check(answer: httpx2.Response) -> None:
+    """Raise what an answer that is no success stands for; its body has been read."""
+    if answer.status_code < 400:
+        return
+    try:
+        error: Mapping[str, Any] = answer.json()["error"]
+        message, code, field = str(error["message"]), str(error["code"]), error["field"]
+    except (ValueError, KeyError, TypeError):
+        message, code, field = f"the server answered {answer.status_code}", "unknown", None
+    if answer.status_code in _PASSING:
+        said = answer.headers.get("retry-after", "")
+        raise BusyError(message, retry_after_s=float(said) if said.isdecimal() else None)
+    if answer.status_code >= 500:
+        raise ServerError(f"{message} ({answer.status_code})")
+    named = message if field is None else f"{field}: {message}"
+    raise RequestError(named, status=answer.status_code, code=code, field=field)
+
+
+def unreachable(error: httpx2.TransportError) -> BusyError | ServerError:
+    """The error of a request that got no answer; a connection that was never made may be tried again."""
+    if isinstance(error, httpx2.ConnectError):
+        return BusyError(f"no connection to the server ({error})")
+    return ServerError(f"the connection broke ({type(error).__name__})")
+
+
+def broken_stream(error: httpx2.TransportError) -> ServerError:
+    """The error of a stream that ended before its last row."""
+    return ServerError(f"the stream broke ({type(error).__name__}); ask again with the same seed")
+
+
+def wait_s(state: RetryCallState) -> float:
+    """As long as the server says; otherwise longer from time to time."""
+    error = None if state.outcome is None else state.outcome.exception()
+    if isinstance(error, BusyError) and error.retry_after_s is not None:
+        return min(error.retry_after_s, _LONGEST_WAIT_S)
+    return float(wait_exponential_jitter(multiplier=0.5, max=20.0)(state))
+
+
+def content(answer: httpx2.Response) -> bytes:
+    """A file."""
+    return answer.content
+
+
+def document(answer: httpx2.Response) -> Row:
+    """An object of JSON."""
+    found: Row = answer.json()
+    return found
+
+
+def latents(answer: httpx2.Response) -> list[list[float]]:
+    """The latent means of an answer."""
+    found: list[list[float]] = answer.json()["latents"]
+    return found
+
+
+def nothing(_: httpx2.Response) -> None:
+    """What an answer without a body says."""
+
+
+def rows(answer: httpx2.Response) -> list[Row]:
+    """The rows of an answer. Raises RequestError for a job."""
+    if answer.status_code == 202:
+        name = answer.json()["id"]
+        raise RequestError(
+            f"n: so many rows are a job, {name}; ask for it with begin_job and wait_for_job", status=202, code="job",
+            field="n",
+        )  # fmt: skip
+    found: list[Row] = answer.json()["rows"]
+    return found
+
+
+def streamed_row(line: str) -> Row:
+    """The row of a line. Raises ServerError where the line is the stream's last and says why."""
+    row: Row = json.loads(line)
+    error = row.get("error")
+    if isinstance(error, dict) and set(error) == {"code", "message", "field"}:
+        raise ServerError(f"the stream ended early: {error['message']}")
+    return row
+
+
+def data_path(job: Row) -> str | None:
+    """Where a job's rows are; None while there are none. Raises ServerError for a job that failed."""
+    if job["state"] == "failed":
+        raise ServerError(f"job {job['id']}: {job['error']}")
+    return str(job["data"]) if job["state"] == "finished" else None

@@ -1,0 +1,139 @@
+"""The client for code in which one call follows the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
+
+import httpx2
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+
+from difflm.client import answers, calls
+from difflm.client.answers import BusyError, Row
+from difflm.client.calls import Call, ImputeOptions, SampleOptions
+
+T = TypeVar("T")
+
+
+class Client:
+    """One server, in one call at a time."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        timeout_s: float = 310.0,
+        attempts: int = 4,
+        authority_file: str | Path | None = None,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        """`authority_file` (PEM) is whose certificates are believed instead of those that the system knows."""
+        self._http = httpx2.Client(
+            base_url=url,
+            headers=calls.headers(key),
+            timeout=timeout_s,
+            verify=calls.trusted(authority_file),
+            transport=transport,
+        )
+        self._attempts = attempts
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._http.close()
+
+    def sample(self, n: int, **options: Unpack[SampleOptions]) -> list[Row]:
+        """Rows; `options` are the other fields of the request."""
+        return self._made(calls.sample(n, options))
+
+    def file(self, n: int, *, format: str, **options: Unpack[SampleOptions]) -> bytes:
+        """Rows as one csv, parquet or arrow file."""
+        return self._made(calls.file(n, format, options))
+
+    def stream(self, n: int, **options: Unpack[SampleOptions]) -> Iterator[Row]:
+        """Rows as they come."""
+        for attempt in self._retrying():
+            with attempt:
+                answer = self._send(calls.stream(n, options), stream=True)
+        try:
+            for line in answer.iter_lines():
+                yield answers.streamed_row(line)
+        except httpx2.TransportError as error:
+            raise answers.broken_stream(error) from error
+        finally:
+            answer.close()
+
+    def impute(self, rows: Sequence[Row], **options: Unpack[ImputeOptions]) -> list[Row]:
+        """The rows with their missing cells filled in."""
+        return self._made(calls.impute(rows, options))
+
+    def encode(self, rows: Sequence[Row], *, bundle: str | None = None) -> list[list[float]]:
+        """The latent mean of every row."""
+        return self._made(calls.encode(rows, bundle))
+
+    def bundles(self) -> list[Row]:
+        """What is served: the name and version of every bundle."""
+        found: list[Row] = self._made(calls.bundles())["bundles"]
+        return found
+
+    def schema(self, bundle: str | None = None) -> Row:
+        """The columns of a bundle."""
+        return self._made(calls.about("schema", bundle))
+
+    def quality(self, bundle: str | None = None) -> Row:
+        """The evaluation that came with a bundle."""
+        return self._made(calls.about("quality", bundle))
+
+    def begin_job(self, n: int, *, format: str = "ndjson", **options: Unpack[SampleOptions]) -> Row:
+        """Ask for more rows than one answer holds; what comes back has the job's `id` and `state`."""
+        return self._made(calls.begin_job(n, format, options))
+
+    def job(self, name: str) -> Row:
+        """How a job is."""
+        return self._made(calls.job(name))
+
+    def cancel_job(self, name: str) -> None:
+        """End a job that is under way, and take its rows away in any case."""
+        self._made(calls.cancel_job(name))
+
+    def wait_for_job(self, name: str, *, every_s: float = 2.0) -> bytes:
+        """The rows of a job, as soon as they are there. Raises ServerError for one that fails."""
+        while (path := answers.data_path(self.job(name))) is None:
+            time.sleep(every_s)
+        return self._made(calls.data(path))
+
+    def _made(self, call: Call[T]) -> T:
+        for attempt in self._retrying():
+            with attempt:
+                return call.read(self._send(call))
+        raise AssertionError("the last attempt returns or raises")
+
+    def _send(self, call: Call[T], *, stream: bool = False) -> httpx2.Response:
+        request = self._http.build_request(call.method, call.path, json=call.body)
+        try:
+            answer = self._http.send(request, stream=stream)
+            if answer.status_code >= 400:
+                answer.read()
+        except httpx2.TransportError as error:
+            raise answers.unreachable(error) from error
+        answers.check(answer)
+        return answer
+
+    def _retrying(self) -> Retrying:
+        return Retrying(
+            stop=stop_after_attempt(self._attempts),
+            wait=answers.wait_s,
+            retry=retry_if_exception_type(BusyError),
+            reraise=True,
+        )
