@@ -1,4 +1,4 @@
-"""The verbs that run many experiments: `difflm ablate` and `difflm flywheel`."""
+"""The verbs that run many experiments: `difflm ablate`, `difflm study` and `difflm flywheel`."""
 
 from __future__ import annotations
 
@@ -64,6 +64,38 @@ def ablate(
 
 
 @study_app.command()
+def study(
+    given: Annotated[list[str], typer.Argument(metavar="RUN...", help="Finished runs by name or folder.")],
+    times: Annotated[str, typer.Option(help="Multiples of the real rows.")] = "1,2,4",
+    changes: Set = None,
+    out: Annotated[Path, typer.Option(help="Folder of the table and of the synthetic rows.")] = Path("study"),
+    runs: Runs = RUNS,
+) -> None:
+    """Score models trained on multiples of synthetic rows, and on real and synthetic rows together."""
+    from difflm_jobs.compare import distinct_labels
+    from difflm_jobs.experiment import find_experiment
+    from difflm_jobs.study import quantity_table, study_run
+
+    multiples = _numbers(times, "--times")
+    if not multiples or min(multiples) < 1:
+        raise ConfigError(f"--times {times}: expected multiples from 1 on, such as 1,2,4")
+    console = progress_output()
+    folders = dict(zip(distinct_labels(given), (find_experiment(run, runs) for run in given), strict=True))
+    studies = {
+        label: study_run(
+            folder,
+            times=multiples,
+            overrides=changes or (),
+            out=out / "rows" / label,
+            console=console,
+            say=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
+        )
+        for label, folder in folders.items()
+    }
+    _finish(quantity_table(studies), out, "study", output())
+
+
+@study_app.command()
 def flywheel(
     config: Given,
     rounds: Annotated[int, typer.Option(min=2, help="Rounds, with the first, which is trained on real rows.")] = 3,
@@ -99,11 +131,11 @@ def flywheel(
         raise EvaluationError("; ".join(done[-1].stopped_by))
 
 
-def _numbers(text: str | None) -> list[int]:
+def _numbers(text: str | None, option: str = "--seeds") -> list[int]:
     try:
         return [int(part) for part in text.split(",")] if text else []
     except ValueError:
-        raise ConfigError(f"--seeds {text}: expected whole numbers with commas, such as 0,1,2") from None
+        raise ConfigError(f"{option} {text}: expected whole numbers with commas, such as 0,1,2") from None
 
 
 def _finish(table: ResultTable, folder: Path, stem: str, console: Console) -> None:
