@@ -21,6 +21,8 @@ _FILES = {
     "evaluate": ("records", "train", "test", "out", "judge"),
     "passk": ("samples", "problems", "out"),
     "compare": ("out",),
+    "ablate": ("out",),
+    "study": ("out",),
 }
 """Verbs that read and write files of any name, and the arguments that say which."""
 
