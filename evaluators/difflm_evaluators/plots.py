@@ -228,6 +228,19 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, label: str, l
         return _svg(axes)
 
 
+def rounds(values: Sequence[tuple[int, float]], real: float | None, *, label: str) -> str:
+    """A score by the number of a round, and what real data get in its place as a dashed line."""
+    with _axes(5.2, 2.8) as axes:
+        if real is not None:
+            axes.axhline(real, color=REAL, linewidth=1.2, linestyle="--")
+        xs, ys = [number for number, _ in values], [value for _, value in values]
+        axes.plot(xs, ys, color=SYNTHETIC, linewidth=1.8, marker="o", markersize=4)
+        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+        axes.set_xlabel("round")
+        axes.set_ylabel(label)
+        return _svg(axes)
+
+
 def shorten(text: str) -> str:
     """At most 18 characters on one line, with an ellipsis where cut."""
     line = " ".join(text.split())

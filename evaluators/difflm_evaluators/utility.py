@@ -38,9 +38,18 @@ class UtilityConfig(BaseModel):
 
 
 def evaluate_utility(
-    synthetic: Columns, train: Columns, test: Columns | None, schema: RecordSchema, config: UtilityConfig
+    synthetic: Columns,
+    train: Columns,
+    test: Columns | None,
+    schema: RecordSchema,
+    config: UtilityConfig,
+    *,
+    baseline: bool = True,
 ) -> Evaluation:
-    """MLE of the synthetic table beside training on the real one; undefined, with the reason, where there is none."""
+    """MLE of the synthetic table; undefined, with the reason, where there is none.
+
+    With `baseline`, training on the real table stands beside it, which takes as long again.
+    """
     task: Task = schema.task or "classification"
     if schema.target is None or schema.task is None:
         return _evaluation(task, None, "the schema names no target column to predict")
@@ -62,8 +71,10 @@ def evaluate_utility(
                 return _evaluation(task, None, reason)
     if len(test_samples.target_N) == 0 or len(synthetic_samples.target_N) < 2:
         return _evaluation(task, None, f"too few rows have a value of the target {schema.target!r}")
-    train_samples = _samples(train, encoder, schema.target, classes, config)
-    runs = [(samples, seed) for samples in (synthetic_samples, train_samples) for seed in config.seeds]
+    learned_from = [synthetic_samples]
+    if baseline:
+        learned_from.append(_samples(train, encoder, schema.target, classes, config))
+    runs = [(samples, seed) for samples in learned_from for seed in config.seeds]
     with ThreadPoolExecutor(max_workers=config.threads) as pool:
         results = list(pool.map(lambda run: choose_and_score(run[0], test_samples, setup, run[1]), runs))
     fitted, real = results[: len(config.seeds)], results[len(config.seeds) :]

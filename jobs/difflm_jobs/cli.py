@@ -17,6 +17,7 @@ from difflm_jobs.compare import report_app
 from difflm_jobs.judge import judge_app
 from difflm_jobs.options import RUNS, Gates, Given, Name, Runs, Set, Target
 from difflm_jobs.scoring_verbs import scoring_app
+from difflm_jobs.study_verbs import study_app
 from difflm_jobs.terminal import output, progress_output
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(judge_app, name="judge")
 app.add_typer(report_app)
 app.add_typer(scoring_app)
+app.add_typer(study_app)
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from difflm.runtime.shard_actor import ActorPoolConfig
 from difflm.runtime.training import AutoEngineConfig, EngineConfig, WorkersConfig
 from difflm.serving.config import ServeConfig
 from difflm.synthesis.synthesizer import SamplingConfig
+from difflm.synthesis.vllm_engine import require_soft_prompt
 from difflm.training.autoencoder_task import AutoencoderConfig
 from difflm.training.conditional_task import ConditionsConfig
 from difflm.training.decoder_task import DecoderFitConfig
@@ -101,6 +102,15 @@ class ExperimentConfig(Config):
     def _conditions_have_a_denoiser(self) -> Self:
         if self.conditions.enabled and self.prior.kind != "diffusion":
             raise ValueError(f"conditions.enabled needs prior.kind diffusion, not {self.prior.kind}")
+        return self
+
+    @model_validator(mode="after")
+    def _the_engine_reads_what_the_injector_writes(self) -> Self:
+        if self.sampling.engine.kind == "vllm":
+            try:
+                require_soft_prompt(self.autoencoder.injector.kind)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
         return self
 
 

@@ -36,9 +36,13 @@ SHARDS = "shards"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluate:
-    """Writes report.json, report.md, report.html and pictures/, with the curves and times of all stages before."""
+    """Writes report.json, report.md, report.html and pictures/, with the curves and times of all stages before.
+
+    `against` is another prepared table, whose splits are the real ones: where training rows are partly synthetic.
+    """
 
     config: ExperimentConfig
+    against: Artifact | None = None
     inputs: tuple[str, ...] = (
         *("prepare", "fit-decoder", "train-autoencoder", "encode"),
         *("train-diffusion", "assemble", "synthesize"),
@@ -54,7 +58,7 @@ class Evaluate:
         return {"evaluation": config.model_dump(mode="json"), "published": published}
 
     def sources(self) -> Mapping[str, str]:
-        return {}
+        return {} if self.against is None else {"real": self.against.identity}
 
     def run(self, context: StageContext) -> StageOutcome:
         from difflm.records.columns import conform_table
@@ -63,7 +67,7 @@ class Evaluate:
         from difflm_evaluators.report_context import PublishedScore, ReportContext
 
         context.report(0, None, "reading tables")
-        prepared = context.input("prepare")
+        prepared = context.input("prepare") if self.against is None else self.against.path
         schema = read_schema(prepared)
         real = (_parquet(prepared / f"{name}.parquet") for name in SPLITS)
         train, validation, test = (conform_table(part, schema) for part in real)
@@ -76,13 +80,14 @@ class Evaluate:
         account, kind = _account(context.input("synthesize") / ACCOUNT), self.config.data.kind
         if kind == "table":
             folders = {name: artifact.path for name, artifact in context.inputs.items()}
+            own = self.against is None  # latents of training rows are those of the real ones
             report = evaluate_table(
                 synthetic,
                 splits,
                 schema,
                 self.config.evaluation,
                 account=account,
-                latents=report_latents(self.config, folders, synthetic, schema),
+                latents=report_latents(self.config, folders, synthetic, schema) if own else None,
                 progress=progress,
             )
         else:

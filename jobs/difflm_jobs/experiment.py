@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,33 +12,45 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from difflm.artifacts import Artifact, ArtifactStore, storage_errors, write_bytes_atomic, write_json_atomic
+from difflm.artifacts.kinds import REPORT_KIND
 from difflm.config import dump_yaml
 from difflm.errors import ConfigError
 from difflm_jobs.engine_check import check_engine, check_json, draws_rows
 from difflm_jobs.environment import describe_environment
-from difflm_jobs.pipeline import execute, resolve, until
+from difflm_jobs.pipeline import ClusterFactory, execute, resolve, until
 from difflm_jobs.progress import reporting
 from difflm_jobs.runlog import LOG_NAME, RunRecord, StageRecord
 from difflm_jobs.stages import build_stages, cluster_of
+from difflm_jobs.summary import HEADLINES
 
 if TYPE_CHECKING:
+    from difflm_evaluators.report_file import ScoreEntry
     from difflm_jobs.config import ExperimentConfig
+    from difflm_jobs.flywheel import RoundRun
 
 CONFIG_NAME = "config.yaml"
 
 
 def run_experiment(
-    config: ExperimentConfig, runs: Path, *, last: str | None, started: float, console: Console
+    config: ExperimentConfig,
+    runs: Path,
+    *,
+    last: str | None,
+    started: float,
+    console: Console,
+    cluster: ClusterFactory | None = None,
+    against: Artifact | None = None,
 ) -> tuple[RunRecord, list[Artifact]]:
     """Run what is missing of an experiment up to the stage ``last``, and log the run.
 
     ``started`` is when the process began, in seconds since the epoch: starting Python counts as part of the run.
+    ``cluster`` is one that several runs share; without it the run has its own. ``against`` is as of `Evaluate`.
 
     Raises:
         DiffLMError: whatever ended the run; finished stages and checkpoints are kept for the next one.
     """
     store = ArtifactStore(runs / config.name)
-    stages = until(build_stages(config), last)
+    stages = until(build_stages(config, against=against), last)
     if draws_rows(stages):
         check_engine(config.sampling, config.runtime)
         check_json(config.sampling, holds_json=config.data.kind == "tools")
@@ -50,7 +62,8 @@ def run_experiment(
         write_json_atomic(store.root / "environment.json", describe_environment())
         try:
             with reporting(console) as reporter:
-                for record, artifact in execute(steps, store, reporter=reporter, cluster=cluster_of(config.runtime)):
+                factory = cluster or cluster_of(config.runtime)
+                for record, artifact in execute(steps, store, reporter=reporter, cluster=factory):
                     records.append(record)
                     artifacts.append(artifact)
         except BaseException as caught:
@@ -61,6 +74,41 @@ def run_experiment(
         with storage_errors(store.root):
             run.append(store.root)
     return run, artifacts
+
+
+def experiment_scores(
+    config: ExperimentConfig, runs: Path, *, cluster: ClusterFactory, console: Console
+) -> Mapping[str, ScoreEntry]:
+    """Run what is missing of a whole experiment; the scores of its report by their names."""
+    from difflm_evaluators.report_file import read_report
+
+    _, artifacts = run_experiment(config, runs, last=None, started=time.time(), console=console, cluster=cluster)
+    (report,) = [artifact for artifact in artifacts if artifact.kind == REPORT_KIND]
+    return read_report(report.path / "report.json").scores
+
+
+def round_run(
+    config: ExperimentConfig,
+    runs: Path,
+    *,
+    against: Artifact | None,
+    cluster: ClusterFactory,
+    console: Console,
+) -> RoundRun:
+    """Run what is missing of one round of a flywheel (a `RoundRunner`)."""
+    from difflm_jobs.flywheel import RoundRun
+
+    _, artifacts = run_experiment(
+        config, runs, last=None, started=time.time(), console=console, cluster=cluster, against=against
+    )
+    made = {artifact.kind: artifact for artifact in artifacts}
+    report = made[REPORT_KIND]
+    return RoundRun(
+        prepared=made["table"],
+        synthetic=made["synthetic"],
+        report=report,
+        headlines=report.manifest.facts[HEADLINES],
+    )
 
 
 def _record(stages: Sequence[StageRecord], started: float, *, error: str | None) -> RunRecord:

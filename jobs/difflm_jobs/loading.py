@@ -6,6 +6,7 @@ import difflib
 import importlib.resources
 import re
 from collections.abc import Sequence
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,18 @@ TABLE_SUFFIXES = (
 )  # fmt: skip
 
 
+PAPER = "paper"
+"""Folder of the presets with the paper's own models and hyper-parameters."""
+
+_PRESETS = importlib.resources.files("difflm_jobs") / "presets"
+
+
 def preset_names() -> list[str]:
     """The presets that ship with the platform."""
-    folder = importlib.resources.files("difflm_jobs") / "presets"
+    return [*_names(_PRESETS), *(f"{PAPER}/{name}" for name in _names(_PRESETS / PAPER))]
+
+
+def _names(folder: Traversable) -> list[str]:
     return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
@@ -48,15 +58,34 @@ def _read(given: str) -> tuple[dict[str, Any], str]:
     path = Path(given)
     suffix = _suffix(path)
     if given in preset_names() and not suffix:
-        text = (importlib.resources.files("difflm_jobs") / "presets" / f"{given}.yaml").read_text(encoding="utf-8")
-        preset: dict[str, Any] = parse_yaml(text, f"preset {given}")
-        return preset, f"preset {given}"
+        return _preset(given), f"preset {given}"
     if suffix in YAML_SUFFIXES:
         data = load_yaml(path)
         return {"name": _as_name(path), **data}, given
     if suffix in TABLE_SUFFIXES:
         return {"name": _as_name(path), "data": {"train": given}}, given
     raise ConfigError(_unknown(given))
+
+
+def _preset(name: str) -> dict[str, Any]:
+    """A preset over those that it extends, in their order; the keys of a section of another kind are not kept."""
+    text = _PRESETS.joinpath(*f"{name}.yaml".split("/")).read_text(encoding="utf-8")
+    data: dict[str, Any] = parse_yaml(text, f"preset {name}")
+    merged: dict[str, Any] = {}
+    for part in [*map(_preset, data.pop("extends", ())), data]:
+        merged = _over(merged, part)
+    return merged
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        found = below.get(key)
+        if isinstance(found, dict) and isinstance(value, dict) and value.get("kind") in (None, found.get("kind")):
+            merged[key] = _over(found, value)
+        else:
+            merged[key] = value
+    return merged
 
 
 def _suffix(path: Path) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -22,6 +24,10 @@ from difflm_jobs.stages import build_stages
 
 if TYPE_CHECKING:
     from difflm_jobs.config import ExperimentConfig
+
+
+TRAINING = ("train-autoencoder", "train-diffusion", "train-conditional")
+"""Stages whose workers are processes of their own; so is fitting a compact decoder, which is small."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +59,26 @@ def plan(config: ExperimentConfig, runs: Path) -> tuple[list[PlanLine], str | No
         size, memory = sizes.get(stage.name, ("", None))
         state = _state(store, steps.get(stage.name))
         lines.append(PlanLine(stage=stage.name, state=state, size=size, memory_mib=memory))
-    return lines, missing
+    return lines, missing or too_large(config, lines, here_mib=psutil.virtual_memory().total / 2**20)
+
+
+def too_large(config: ExperimentConfig, lines: Sequence[PlanLine], *, here_mib: float) -> str | None:
+    """Which stage cannot fit into this machine's memory, if the stages run here; None where nothing is known to.
+
+    Models on a GPU are loaded into the machine's memory first, so the bound holds for them as well.
+    """
+    address = config.runtime.cluster.address or os.environ.get("RAY_ADDRESS") or "local"
+    workers = config.runtime.workers.num_workers
+    for line in lines:
+        processes = workers if line.stage in TRAINING and line.memory_mib is not None else 1
+        needed = (line.memory_mib or 0.0) * processes
+        if address == "local" and line.state != "finished" and needed > here_mib:
+            of = f"{processes} processes of " if processes > 1 else ""
+            return (
+                f"{line.stage} needs {of}at least {line.memory_mib:,.0f} MiB, and this machine has {here_mib:,.0f}; "
+                "give fewer runtime.workers, a smaller model, or a cluster (runtime.cluster.address)"
+            )
+    return None
 
 
 def _find(store: ArtifactStore, step: Step | None) -> Artifact | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from difflm.models.compact import CompactDecoderConfig
@@ -15,6 +16,12 @@ PROCESS_MIB = 450.0  # Python with torch, transformers and Ray, before any model
 TRAINED_BYTES = 16  # float32 weight, gradient and the two moments of AdamW
 EMA_BYTES = 4
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
+KNOWN_PARAMETERS = {
+    "mistralai/Mistral-7B-Instruct-v0.3": 7_248_023_552,
+    "meta-llama/Meta-Llama-3-8B-Instruct": 8_030_261_248,
+    "bert-base-uncased": 109_482_240,
+}
+"""Of the paper's models, so that a plan of its presets needs no hub."""
 
 
 def estimate(config: ExperimentConfig, prepared: Mapping[str, object]) -> dict[str, Size]:
@@ -46,15 +53,22 @@ def compact_parameters(decoder: CompactDecoderConfig) -> int:
     return decoder.vocabulary_size * size + decoder.layers * layer + size
 
 
-def pretrained_parameters(model: str, revision: str | None) -> int | None:
-    """Parameters of a Hugging Face causal LM from its configuration alone; None when that is out of reach."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+@lru_cache
+def pretrained_parameters(model: str, revision: str | None, *, causal: bool = True) -> int | None:
+    """Parameters of a Hugging Face causal LM, or of an encoder, from its configuration alone.
 
+    Those of the paper's models are known without the hub; None where the configuration is out of reach.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
+    if model in KNOWN_PARAMETERS:
+        return KNOWN_PARAMETERS[model]
+    factory: Any = AutoModelForCausalLM if causal else AutoModel
     try:
         config = AutoConfig.from_pretrained(model, revision=revision)
         with torch.device("meta"):
-            loaded = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+            loaded = factory.from_config(config)
     except (OSError, ValueError, KeyError):
         return None
     return int(sum(parameter.numel() for parameter in loaded.parameters()))
@@ -84,9 +98,13 @@ def _autoencoder(config: ExperimentConfig) -> Size:
     words = f"at most {section.steps:,} steps of {section.batch_size} rows, encoder {encoder.kind}"
     frozen = frozen_bytes(config)
     if encoder.kind == "compact":
-        trained = 12 * encoder.layers * encoder.hidden_size**2
-        return words, None if frozen is None else _with(frozen + TRAINED_BYTES * trained)
-    return f"{words} ({encoder.model})", None
+        trained: int | None = 12 * encoder.layers * encoder.hidden_size**2
+    else:
+        words += f" ({encoder.model})"
+        trained = pretrained_parameters(encoder.model, encoder.revision, causal=False)
+    if frozen is None or trained is None:
+        return words, None
+    return words, _with(frozen + TRAINED_BYTES * trained)
 
 
 def _prior(config: ExperimentConfig) -> Size:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from difflm.artifacts import Artifact
 from difflm_jobs.assemble import Assemble
 from difflm_jobs.encode import Encode
 from difflm_jobs.evaluate import Evaluate
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from difflm_jobs.config import ExperimentConfig, RuntimeConfig
 
 
-def build_stages(config: ExperimentConfig) -> list[Stage]:
-    """Every stage that this configuration asks for, each with its own part of it."""
+def build_stages(config: ExperimentConfig, *, against: Artifact | None = None) -> list[Stage]:
+    """Every stage that this configuration asks for, each with its own part of it; `against` is as of `Evaluate`."""
     return [
         Prepare(data=config.data, schema=config.schema_, seed=config.seed),
         FitDecoder(config=config),
@@ -33,7 +34,7 @@ def build_stages(config: ExperimentConfig) -> list[Stage]:
         *([TrainConditional(config=config)] if config.conditions.enabled else []),
         Assemble(conditional=config.conditions.enabled),
         Synthesize(config=config),
-        Evaluate(config=config),
+        Evaluate(config=config, against=against),
     ]
 
 
@@ -51,3 +52,18 @@ def cluster_of(runtime: RuntimeConfig) -> ClusterFactory:
             stop()
 
     return cluster
+
+
+@contextmanager
+def kept_cluster(runtime: RuntimeConfig) -> Iterator[ClusterFactory]:
+    """One cluster for several runs: started by the first of them that needs it, left when all have ended."""
+    with ExitStack() as stack:
+        started: list[object] = []
+
+        @contextmanager
+        def cluster() -> Iterator[object]:
+            if not started:
+                started.append(stack.enter_context(cluster_of(runtime)()))
+            yield started[0]
+
+        yield cluster

@@ -22,6 +22,8 @@ _FILES = {
     "passk": ("samples", "problems", "out"),
     "export-tools": ("records", "out"),
     "compare": ("out",),
+    "ablate": ("out",),
+    "study": ("out",),
 }
 """Verbs that read and write files of any name, and the arguments that say which."""
 

@@ -13,7 +13,7 @@ from difflm_jobs.record_kinds import Kind
 from difflm_jobs.summary import HEADLINES
 
 if TYPE_CHECKING:
-    from difflm_evaluators.gates import Gate
+    from difflm_evaluators.gates import Gate, Verdict
 
 
 def table_gates(texts: Sequence[str], kind: Kind) -> tuple[Gate, ...]:
@@ -32,22 +32,27 @@ def table_gates(texts: Sequence[str], kind: Kind) -> tuple[Gate, ...]:
     return gates
 
 
-def refuse_failed(gates: Sequence[Gate], headlines: Sequence[Mapping[str, Any]], rows: int, console: Console) -> None:
-    """Say which gates do not hold; ``headlines`` are the scores of so many rows as `evaluate.headlines` gives them.
-
-    Raises:
-        EvaluationError: one that stops does not hold, or its score is undefined.
-    """
+def failed_verdicts(gates: Sequence[Gate], headlines: Sequence[Mapping[str, Any]], rows: int) -> list[Verdict]:
+    """What the gates say that do not hold; ``headlines`` are the scores of so many rows, as `evaluate` gives them."""
     from difflm_evaluators.gates import Verdict
 
     found = {score["name"]: score for score in headlines}
     missing = {"value": None, "undefined_because": "it was not computed"}
-    failed = []
-    for gate in gates:
-        score = found.get(gate.score, missing)
-        verdict = Verdict(gate=gate, rows=rows, value=score["value"], undefined_because=score["undefined_because"])
-        if not verdict.passed:
-            failed.append(verdict)
+    scores = [(gate, found.get(gate.score, missing)) for gate in gates]
+    verdicts = [
+        Verdict(gate=gate, rows=rows, value=score["value"], undefined_because=score["undefined_because"])
+        for gate, score in scores
+    ]
+    return [verdict for verdict in verdicts if not verdict.passed]
+
+
+def refuse_failed(gates: Sequence[Gate], headlines: Sequence[Mapping[str, Any]], rows: int, console: Console) -> None:
+    """Say which gates do not hold of so many rows.
+
+    Raises:
+        EvaluationError: one that stops does not hold, or its score is undefined.
+    """
+    failed = failed_verdicts(gates, headlines, rows)
     for verdict in failed:
         if verdict.gate.action == "warn":
             console.print(f"warning: {verdict.sentence()}", style="bold red", highlight=False, soft_wrap=True)

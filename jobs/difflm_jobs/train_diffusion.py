@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from difflm.config import dump_changed
+from difflm.diffusion.network import NETWORK_VARIANTS
 from difflm.seeding import derive_seed
 from difflm.telemetry import JSON
 from difflm_jobs.encode import LATENTS
@@ -27,7 +29,11 @@ class TrainDiffusion:
     output: str = "prior"
 
     def section(self) -> Mapping[str, JSON]:
-        return {"prior": self.config.prior.model_dump(mode="json"), "seed": self.config.seed}
+        prior = self.config.prior
+        named = prior.model_dump(mode="json", exclude=set(NETWORK_VARIANTS))
+        if prior.kind == "diffusion":
+            named |= dump_changed(prior, NETWORK_VARIANTS)
+        return {"prior": named, "seed": self.config.seed}
 
     def sources(self) -> Mapping[str, str]:
         return {}

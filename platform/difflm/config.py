@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -142,6 +142,17 @@ def dump_yaml(config: BaseModel) -> str:
     """The configuration with every default written out, as YAML that loads back to an equal object."""
     text: str = yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
     return text
+
+
+def dump_changed(config: BaseModel, names: Iterable[str]) -> dict[str, Any]:
+    """Those of the named keys that are not at their default, whole.
+
+    For keys that came later than what is on disk: what is described without them has their defaults.
+    """
+    fields = type(config).model_fields
+    changed = {name for name in names if getattr(config, name) != fields[name].get_default(call_default_factory=True)}
+    found: dict[str, Any] = config.model_dump(mode="json", include=changed)
+    return found
 
 
 def _filled(defaults: BaseModel | type[BaseModel], data: Mapping[str, Any]) -> dict[str, Any]:

@@ -55,8 +55,8 @@ class Ready:
         self.next += len(addresses)
         if not addresses:
             return None
-        embeds_NKD, uniforms_NT = self.prompts.embeds_NKD[rows], self.prompts.uniforms_NT[rows]
-        return Prompts(addresses=addresses, embeds_NKD=embeds_NKD, uniforms_NT=uniforms_NT)
+        prompt, uniforms_NT = self.prompts.prompt.rows(rows), self.prompts.uniforms_NT[rows]
+        return Prompts(addresses=addresses, prompt=prompt, uniforms_NT=uniforms_NT)
 
 
 @dataclass

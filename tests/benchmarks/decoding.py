@@ -33,6 +33,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from difflm.models.decoder import FrozenDecoder
+from difflm.models.prompt import Prompt
 from difflm.synthesis.bundle import Bundle, load_bundle
 from difflm.synthesis.slots import Address, Decoded, Prompts
 from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
@@ -88,7 +89,9 @@ class Ready:
             return None
         addresses = [Address(index=self.next + row, attempt=0) for row in range(len(embeds_NKD))]
         self.next += len(embeds_NKD)
-        return Prompts(addresses=addresses, embeds_NKD=embeds_NKD, uniforms_NT=self.work.uniforms_NT[rows])
+        return Prompts(
+            addresses=addresses, prompt=Prompt(embeds_BKD=embeds_NKD), uniforms_NT=self.work.uniforms_NT[rows]
+        )
 
 
 def engine(work: Work, slots: int) -> list[Decoded]:
@@ -233,7 +236,7 @@ def prepare(path: Path, rows: int, millions: int | None) -> list[Work]:
         synthesizer = Synthesizer(bundle, config)
         decoder = bundle.autoencoder.decoder
         prompts = synthesizer.prompts([Address(index=row, attempt=0) for row in range(rows)], seed=1)
-        embeds_NKD = prompts.embeds_NKD
+        embeds_NKD = prompts.prompt.embeds_BKD
         if millions is not None:
             model = random_llama(millions, bundle).to(dtype)
             decoder = FrozenDecoder(model, bos_id=decoder.bos_id, pad_id=decoder.pad_id)

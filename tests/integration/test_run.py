@@ -184,3 +184,22 @@ def test_a_bundle_of_another_version_is_refused(
     (line,) = ended.err.splitlines()
     assert message in line
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_an_ablation_finds_finished_runs_and_writes_one_table(finished: Any, here: Here) -> None:
+    (finished.folder / "grid.yaml").write_text("cells: [{name: as it is}]\nseeds: [0]\n", encoding="utf-8")
+    ended = here(finished, "ablate", "tiny.yaml", "--grid", "grid.yaml", "--name", "tiny")
+    assert ended.code == 0, ended.err
+    assert "Ablation of tiny" in ended.out
+    assert set(statuses(finished.root).values()) == {"reused"}
+    facts = json.loads((finished.root / "ablation.json").read_text(encoding="utf-8"))
+    evaluated = finished.root / "artifacts" / last_run(finished.root)["stages"][-1]["artifact"]
+    report = json.loads((evaluated / "report.json").read_text(encoding="utf-8"))
+    scores = {score["name"]: score["value"] for part in report["evaluations"] for score in part["scores"]}
+    (cell,) = facts["cells"]
+    assert cell["scores"]["shape_error"] == {
+        "mean": scores["shape_error"],
+        "standard_error": None,
+        "values": [scores["shape_error"]],
+    }
+    assert (finished.root / "ablation.html").exists()

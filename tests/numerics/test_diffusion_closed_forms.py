@@ -127,7 +127,7 @@ def test_the_ideal_denoiser_minimises_the_loss() -> None:
 def test_a_small_network_approaches_the_ideal_denoiser() -> None:
     generator = torch.Generator().manual_seed(4)
     torch.manual_seed(4)
-    denoiser = EdmDenoiser(MlpNetwork(latent_size=2, width=32, blocks=1, noise_embedding=16), sigma_data=0.5)
+    denoiser = EdmDenoiser(MlpNetwork(latent_size=2, width=32, blocks=1, noise_size=16), sigma_data=0.5)
     optimizer = torch.optim.Adam(denoiser.parameters(), lr=5e-3)
     mean, std = torch.tensor([0.4, -0.2]), torch.tensor([0.6, 0.3])
     for step in range(400):

@@ -21,7 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from difflm.artifacts.facts import read_facts
-from difflm.diffusion.network import MlpNetwork
+from difflm.config import dump_changed
+from difflm.diffusion.network import NETWORK_VARIANTS, NetworkConfig, build_network
 from difflm.diffusion.precondition import Denoiser, EdmDenoiser
 from difflm.diffusion.sampler import sample_heun
 from difflm.diffusion.scaling import LatentScaler
@@ -114,6 +115,17 @@ class HeunSettings:
     rho: float = 7.0
 
 
+def network_facts(network: NetworkConfig) -> dict[str, Any]:
+    """What a prior's file says of its network: the sizes, and where it is no MLP with positional embeddings, what."""
+    return {"width": network.width, "blocks": network.blocks, **dump_changed(network, NETWORK_VARIANTS)}
+
+
+def read_network(facts: Mapping[str, Any]) -> NetworkConfig:
+    """The network that a prior's file describes; KeyError where its sizes are missing."""
+    given = {name: facts[name] for name in NETWORK_VARIANTS if name in facts}
+    return NetworkConfig.model_validate({"width": facts["width"], "blocks": facts["blocks"], **given})
+
+
 def save_prior(directory: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Write prior.safetensors, then prior.json; `facts` holds `kind` and `latent_size`, for a diffusion also the
     network's sizes.
@@ -134,7 +146,7 @@ def load_prior(
     weights = directory / "prior.safetensors"
     try:
         return _build(path, facts, load_file(weights, device=str(device)), heun, torch.device(device), precision)
-    except (OSError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{weights}: not the weights that {path.name} describes ({reason}); train it again") from error
 
@@ -176,9 +188,7 @@ def diffusion_prior(
     scaler = LatentScaler(
         mean_Z=tensors.pop("scaler.mean"), std_Z=tensors.pop("scaler.std"), sigma_data=facts["sigma_data"]
     )
-    network = MlpNetwork(
-        latent_size=facts["latent_size"], width=facts["width"], blocks=facts["blocks"], conditions=conditions
-    )
+    network = build_network(read_network(facts), latent_size=facts["latent_size"], conditions=conditions)
     denoiser = EdmDenoiser(network, sigma_data=facts["sigma_data"])
     denoiser.load_state_dict(tensors)
     sigmas_S = karras_sigmas(heun.steps, sigma_min=heun.sigma_min, sigma_max=heun.sigma_max, rho=heun.rho)

@@ -21,8 +21,20 @@ from difflm.models.encoder import (
     PretrainedEncoder,
     PretrainedEncoderConfig,
 )
-from difflm.models.injector import InjectorConfig, PooledInjector, Prompt, SlotInjector, SoftPromptConfig
+from difflm.models.injector import (
+    AddedEmbedding,
+    EmbeddingConfig,
+    InjectorConfig,
+    KeysAndValues,
+    KvMemoryConfig,
+    PooledInjector,
+    PromptForm,
+    SlotInjector,
+    SoftPromptConfig,
+    SoftTokens,
+)
 from difflm.models.posterior import GaussianPosterior
+from difflm.models.prompt import Prompt
 from difflm.models.slots import SlotLayout
 from difflm.records.record_schema import RecordSchema
 
@@ -70,10 +82,10 @@ class Autoencoder(nn.Module):
 
     def check_room(self, tokens: int, *, remedy: str) -> None:
         """Raises ModelError when a record of so many tokens does not fit behind the prompt into the decoder."""
-        most, needed = self.decoder.most_positions, self.injector.count + 1 + tokens
+        most, needed = self.decoder.most_positions, self.injector.positions + 1 + tokens
         if most is not None and needed > most:
             raise ModelError(
-                f"the decoder reads {most} positions, but {self.injector.count} soft tokens, BOS and a record of "
+                f"the decoder reads {most} positions, but {self.injector.positions} of the prompt, BOS and a record of "
                 f"{tokens} tokens take {needed}; {remedy}, leave out long columns or choose a decoder that reads more"
             )
 
@@ -107,11 +119,9 @@ def build_autoencoder(
     """The untrained autoencoder around the decoder of a directory; `dtype` is the frozen decoder's."""
     decoder, parts = load_decoder(decoder_directory, schema, dtype=dtype)
     encoder, head = build_encoder(shape.encoder, parts)
-    injector = build_injector(
-        shape.injector, shape.encoder, parts.slots, width=decoder.width, scale=parts.prompt_scale(decoder)
-    )
+    injector = build_injector(shape.injector, shape.encoder, parts.slots, decoder, scale=parts.prompt_scale(decoder))
     module = Autoencoder(encoder=encoder, head=head, injector=injector, decoder=decoder)
-    module.check_room(parts.longest, remedy="lower injector.soft_tokens")
+    module.check_room(parts.longest, remedy="lower injector.soft_tokens (injector.positions of a memory)")
     return module, parts
 
 
@@ -135,19 +145,34 @@ def build_encoder(
 
 
 def build_injector(
-    config: SoftPromptConfig,
+    config: SoftPromptConfig | KvMemoryConfig | EmbeddingConfig,
     encoder: CompactEncoderConfig | PretrainedEncoderConfig,
     layout: SlotLayout,
+    decoder: FrozenDecoder,
     *,
-    width: int,
     scale: float,
 ) -> SlotInjector | PooledInjector:
-    """The injector that fits the encoder's latent: aligned with slots, or pooled."""
-    match encoder:
-        case CompactEncoderConfig(latent_per_slot=latent_per_slot):
-            return SlotInjector(config, slots=layout.count, latent_per_slot=latent_per_slot, size=width, scale=scale)
-        case PretrainedEncoderConfig(latent_size=latent_size):
-            return PooledInjector(config, latent_size=latent_size, size=width, scale=scale)
+    """The injector that fits the encoder's latent: aligned with slots, or pooled. `scale` is that of soft tokens."""
+    size = latent_size(encoder, layout)
+    match config:
+        case SoftPromptConfig(soft_tokens=vectors, learned_prefix=prefix):
+            form: PromptForm = SoftTokens(size=decoder.width, scale=scale)
+        case KvMemoryConfig(positions=vectors, learned_prefix=prefix):
+            form = KeysAndValues(size=decoder.width, shape=decoder.memory_shape, scale=decoder.memory_scales())
+        case EmbeddingConfig():
+            form = AddedEmbedding(size=decoder.width, shape=decoder.memory_shape, scale=scale)
+            return PooledInjector(form, latent_size=size, vectors=1, hidden_size=config.hidden_size, learned_prefix=0)
+    if isinstance(encoder, CompactEncoderConfig):
+        return SlotInjector(
+            form,
+            slots=layout.count,
+            latent_per_slot=encoder.latent_per_slot,
+            hidden_size=config.hidden_size,
+            learned_prefix=prefix,
+        )
+    return PooledInjector(
+        form, latent_size=size, vectors=vectors, hidden_size=config.hidden_size, learned_prefix=prefix
+    )
 
 
 def latent_size(encoder: CompactEncoderConfig | PretrainedEncoderConfig, layout: SlotLayout) -> int:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from difflm.config import Config
 from difflm.models.injector import EmbeddingScale
 from difflm.models.likelihood import causal_nll
+from difflm.models.prompt import Prompt
 from difflm.models.slots import (
     SLOTS_PER_VALUE,
     VALUE_TOKENS,
@@ -90,7 +91,7 @@ class CompactDecoderFit(nn.Module):
         prompt_BSD = torch.where(keep_BS[..., None], self.embedder(grid_BG), self.absent)
         prompt_BSD = self.scale(prompt_BSD)
         prompt_BSD = prompt_BSD + torch.randn_like(prompt_BSD) * (noise_B[:, None, None] * self.scale.scale)
-        nats_BT = causal_nll(self.model, prompt_BSD, ids_BT, lengths_B, bos_id=self.bos_id)
+        nats_BT = causal_nll(self.model, Prompt(embeds_BKD=prompt_BSD), ids_BT, lengths_B, bos_id=self.bos_id)
         return {"loss": nats_BT.sum() / lengths_B.sum(), "nats": nats_BT.sum(dim=1).mean()}
 
 

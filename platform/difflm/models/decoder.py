@@ -2,7 +2,7 @@
 
 Shape legend: B records, K soft tokens, T text tokens, D embedding width, V vocabulary.
 
-What it reads is [soft prompt, BOS, text]. Padding stands only on the right and the prompt has one length, so position i
+What it reads is [prompt, BOS, text]. Padding stands only on the right and the prompt has one length, so position i
 is the same distance from the prompt in training and in generation; no attention mask is needed because no real token
 can see the padding behind it.
 """
@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from difflm.config import Config
 from difflm.errors import ModelError
 from difflm.models.compact import CompactDecoderConfig
-from difflm.models.injector import Prompt
+from difflm.models.injector import MemoryShape
 from difflm.models.likelihood import causal_nll, freeze
+from difflm.models.prompt import Prompt
 from difflm.models.slots import SLOTS_PER_VALUE, VALUE_TOKENS, SlotsPerValue, ValueTokens
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class PretrainedDecoderConfig(Config):
     def _home(cls, model: str) -> str:
         return os.path.expanduser(model)
 
+
+SCALE_TOKENS = 32  # enough for a root mean square that only says where training begins
 
 DecoderConfig = Annotated[CompactDecoderConfig | PretrainedDecoderConfig, Field(discriminator="kind")]
 
@@ -84,9 +87,36 @@ class FrozenDecoder(nn.Module):
         most: int | None = getattr(config, "max_position_embeddings", None)
         return most
 
+    @property
+    def memory_shape(self) -> MemoryShape:
+        """The keys and values of its layers. Raises ModelError for a decoder whose layers do not all keep such."""
+        config: Any = self.model.config.get_text_config()
+        kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+        if kinds - {"full_attention", "sliding_attention"}:
+            raise ModelError(
+                f"the decoder {config.model_type} has layers of the kinds {', '.join(sorted(kinds))}, of which some "
+                "keep no keys and values; choose injector.kind=soft_prompt or another decoder"
+            )
+        heads = int(config.num_attention_heads)
+        return MemoryShape(
+            layers=int(config.num_hidden_layers),
+            heads=int(getattr(config, "num_key_value_heads", None) or heads),
+            head_size=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
+        )
+
+    @torch.no_grad()
+    def memory_scales(self) -> Tensor:
+        """Root mean square of the keys and of the values that its layers make of its first tokens, shape (L, 2, 1)."""
+        count = min(SCALE_TOKENS, len(self.embeddings_VD))
+        tokens_1T = torch.arange(count, device=self.embeddings_VD.device)[None]
+        layers: list[Any] = self.model(input_ids=tokens_1T, use_cache=True).past_key_values.layers
+        kept = [(layer.keys, layer.values) for layer in layers]
+        rows = [[part.float().square().mean().sqrt() for part in pair] for pair in kept]
+        return torch.tensor(rows)[..., None]
+
     def nll(self, prompt: Prompt, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
         """Negative log likelihood of every token given the prompt, in nats, shape (B, T); 0 behind a record's end."""
-        return causal_nll(self.model, prompt.embeds_BKD, ids_BT, lengths_B, bos_id=self.bos_id)
+        return causal_nll(self.model, prompt, ids_BT, lengths_B, bos_id=self.bos_id)
 
     def train(self, mode: bool = True) -> FrozenDecoder:
         """Stays in evaluation mode: a frozen model has no dropout."""

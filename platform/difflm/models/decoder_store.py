@@ -80,7 +80,8 @@ def write_tokenizer(
             tokenizer: PreTrainedTokenizerBase = _fit(config, schema, fixed, literals)
         case PretrainedDecoderConfig():
             name, revision = pinned(config.model, config.revision)
-            model, tokenizer = load_causal_lm(name, revision=revision)
+            # In its own precision: the hash does not depend on it, and a large model in float32 would not fit.
+            model, tokenizer = load_causal_lm(name, revision=revision, dtype=getattr(torch, config.dtype))
             facts["config"] |= {"model": name, "revision": revision}
             facts |= {"weights_sha256": hash_weights(model)}
     records = RecordTokenizer(tokenizer, kinds=kinds, fixed_texts=fixed)

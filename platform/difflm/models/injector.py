@@ -1,25 +1,25 @@
-"""Latent injection: what the frozen decoder reads of z. The soft prompt is the paper's choice (section 3.3).
+"""Latent injection: how z becomes what the frozen decoder reads (DiffLM, section 3.3).
 
-Shape legend: B records, Z latent size, S slots, K soft tokens, D width of the decoder's token embeddings.
+An injector writes K vectors of z, one per slot or as many as are asked for; a form says what these are to the decoder:
+soft tokens (the paper's choice), keys and values of every layer (the memory of Li et al. 2020, "Optimus"), or
+something that is added to every token embedding (the same paper's other scheme).
+
+Shape legend: B records, Z latent size, S slots, K positions, W numbers of a vector, D width of the decoder's token
+embeddings, L layers, X keys and values (2), H key heads, E head size.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from difflm.config import Config
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prompt:
-    """Virtual token embeddings in front of the first real token."""
-
-    embeds_BKD: Tensor
+from difflm.models.prompt import Prompt
 
 
 class SoftPromptConfig(Config):
@@ -33,83 +33,195 @@ class SoftPromptConfig(Config):
     hidden_size: int = Field(default=256, ge=1)
 
 
-InjectorConfig = Annotated[SoftPromptConfig, Field()]
+class KvMemoryConfig(Config):
+    """Keys and values of every layer before the text. With slots, there is one position per slot."""
+
+    kind: Literal["kv_memory"] = "kv_memory"
+    positions: int = Field(
+        default=32, ge=1, description="positions made from z when the latent is pooled, not aligned with fields"
+    )
+    learned_prefix: int = Field(default=0, ge=0, description="positions that do not depend on z")
+    hidden_size: int = Field(default=256, ge=1)
+
+
+class EmbeddingConfig(Config):
+    """One vector from the whole of z, added to every token embedding."""
+
+    kind: Literal["embedding"] = "embedding"
+    hidden_size: int = Field(default=256, ge=1)
+
+
+InjectorConfig = Annotated[SoftPromptConfig | KvMemoryConfig | EmbeddingConfig, Field(discriminator="kind")]
 
 
 class EmbeddingScale(nn.Module):
-    """Layer norm to the scale of the decoder's own token embeddings, so that soft tokens look like tokens to its first
-    layer.
+    """Layer norm to the scale of the decoder's own vectors, so that soft tokens look like tokens to its first layer.
+
+    `scale` is one number, or one for every vector of a (L, X, W) memory, shape (L, X, 1).
     """
 
     scale: Tensor
 
-    def __init__(self, size: int, *, scale: float) -> None:
+    def __init__(self, size: int, *, scale: float | Tensor) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(size, elementwise_affine=False)
-        self.register_buffer("scale", torch.tensor(scale))
+        self.register_buffer("scale", torch.as_tensor(scale))
 
     def forward(self, vectors: Tensor) -> Tensor:
         out: Tensor = self.norm(vectors) * self.scale
         return out
 
 
-class SlotInjector(nn.Module):
-    """One soft token per slot, from that slot's part of z by an MLP that all slots share and an embedding that tells
-    them apart.
-    """
-
-    def __init__(self, config: SoftPromptConfig, *, slots: int, latent_per_slot: int, size: int, scale: float) -> None:
-        super().__init__()
-        self.slots, self.latent_per_slot = slots, latent_per_slot
-        hidden = config.hidden_size
-        self.slot_embedding = nn.Parameter(torch.randn(slots, hidden) * 0.5)
-        self.per_slot = nn.Parameter(torch.randn(slots, latent_per_slot, hidden) * latent_per_slot**-0.5)
-        self.mlp = nn.Sequential(nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, size))
-        self.scale = EmbeddingScale(size, scale=scale)
-        self.prefix = nn.Parameter(torch.randn(config.learned_prefix, size) * scale)
+class PromptForm(Protocol):
+    """What an injector's vectors are to the decoder."""
 
     @property
-    def count(self) -> int:
+    def vector_shape(self) -> tuple[int, ...]:
+        """Shape of a vector of W numbers."""
+        ...
+
+    @property
+    def scale(self) -> float | Tensor:
+        """Root mean square of what the decoder itself has in their place, as of `EmbeddingScale`."""
+        ...
+
+    def prompt(self, vectors_BKW: Tensor) -> Prompt:
+        """The prompt that scaled vectors of this shape are."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoftTokens:
+    """Vectors that the decoder reads as token embeddings."""
+
+    size: int
+    scale: float
+
+    @property
+    def vector_shape(self) -> tuple[int, ...]:
+        return (self.size,)
+
+    def prompt(self, vectors_BKW: Tensor) -> Prompt:
+        return Prompt(embeds_BKD=vectors_BKW)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryShape:
+    """The keys and values of a decoder."""
+
+    layers: int
+    heads: int
+    head_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeysAndValues:
+    """Vectors that are the keys and values of every layer; `size` is the width D of token embeddings."""
+
+    size: int
+    shape: MemoryShape
+    scale: Tensor
+
+    @property
+    def vector_shape(self) -> tuple[int, ...]:
+        return (self.shape.layers, 2, self.shape.heads * self.shape.head_size)
+
+    def prompt(self, vectors_BKW: Tensor) -> Prompt:
+        memory_BKLXHE = vectors_BKW.reshape(*vectors_BKW.shape[:-1], self.shape.heads, self.shape.head_size)
+        return Prompt(
+            embeds_BKD=vectors_BKW.new_empty((len(vectors_BKW), 0, self.size)),
+            memory_BLXHKE=memory_BKLXHE.permute(0, 2, 3, 4, 1, 5),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddedEmbedding:
+    """One vector that is added to every token embedding, and a memory of no positions in front of the text."""
+
+    size: int
+    shape: MemoryShape
+    scale: float
+
+    @property
+    def vector_shape(self) -> tuple[int, ...]:
+        return (self.size,)
+
+    def prompt(self, vectors_BKW: Tensor) -> Prompt:
+        nothing = (len(vectors_BKW), self.shape.layers, 2, self.shape.heads, 0, self.shape.head_size)
+        return Prompt(
+            embeds_BKD=vectors_BKW[:, :0], memory_BLXHKE=vectors_BKW.new_empty(nothing), added_BD=vectors_BKW[:, 0]
+        )
+
+
+class SlotInjector(nn.Module):
+    """One vector per slot, from that slot's part of z by an MLP that all slots share and an embedding that tells them
+    apart.
+    """
+
+    def __init__(
+        self, form: PromptForm, *, slots: int, latent_per_slot: int, hidden_size: int, learned_prefix: int
+    ) -> None:
+        super().__init__()
+        self.form, self.slots, self.latent_per_slot = form, slots, latent_per_slot
+        self.slot_embedding = nn.Parameter(torch.randn(slots, hidden_size) * 0.5)
+        self.per_slot = nn.Parameter(torch.randn(slots, latent_per_slot, hidden_size) * latent_per_slot**-0.5)
+        self.mlp = nn.Sequential(
+            nn.GELU(),
+            nn.Linear(hidden_size, hidden_size),
+            nn.GELU(),
+            nn.Linear(hidden_size, math.prod(form.vector_shape)),
+        )
+        self.scale = EmbeddingScale(form.vector_shape[-1], scale=form.scale)
+        self.prefix = _learned(form, learned_prefix)
+
+    @property
+    def positions(self) -> int:
         """K, with the learned prefix."""
         return self.slots + int(self.prefix.shape[0])
 
     def forward(self, latents_BZ: Tensor) -> Prompt:
         parts_BSd = latents_BZ.reshape(-1, self.slots, self.latent_per_slot)
         hidden_BSH = torch.einsum("bsd,sdh->bsh", parts_BSd, self.per_slot) + self.slot_embedding
-        soft_BSD = self.scale(self.mlp(hidden_BSH))
-        return _with_prefix(self.prefix, soft_BSD)
+        vectors_BSW = self.mlp(hidden_BSH).unflatten(-1, self.form.vector_shape)
+        return self.form.prompt(_with_prefix(self.prefix, self.scale(vectors_BSW)))
 
 
 class PooledInjector(nn.Module):
-    """k soft tokens from the whole of z by one MLP: for records without fields (free text, code)."""
+    """`vectors` vectors from the whole of z by one MLP: for records without fields (free text, code).
 
-    def __init__(self, config: SoftPromptConfig, *, latent_size: int, size: int, scale: float) -> None:
+    `positions` is how many of them stand in front of the text, with the learned prefix.
+    """
+
+    def __init__(
+        self, form: PromptForm, *, latent_size: int, vectors: int, hidden_size: int, learned_prefix: int
+    ) -> None:
         super().__init__()
-        self.size, self.soft_tokens = size, config.soft_tokens
-        hidden = config.hidden_size
+        self.form, self.vectors = form, vectors
         self.mlp = nn.Sequential(
-            nn.Linear(latent_size, hidden),
+            nn.Linear(latent_size, hidden_size),
             nn.GELU(),
-            nn.Linear(hidden, hidden),
+            nn.Linear(hidden_size, hidden_size),
             nn.GELU(),
-            nn.Linear(hidden, config.soft_tokens * size),
+            nn.Linear(hidden_size, vectors * math.prod(form.vector_shape)),
         )
-        self.scale = EmbeddingScale(size, scale=scale)
-        self.prefix = nn.Parameter(torch.randn(config.learned_prefix, size) * scale)
+        self.scale = EmbeddingScale(form.vector_shape[-1], scale=form.scale)
+        self.prefix = _learned(form, learned_prefix)
 
     @property
-    def count(self) -> int:
-        """K, with the learned prefix."""
-        return self.soft_tokens + int(self.prefix.shape[0])
+    def positions(self) -> int:
+        """K, with the learned prefix; 0 where the vector is added to the text's own embeddings."""
+        return 0 if isinstance(self.form, AddedEmbedding) else self.vectors + int(self.prefix.shape[0])
 
     def forward(self, latents_BZ: Tensor) -> Prompt:
-        soft_BKD = self.scale(self.mlp(latents_BZ).reshape(-1, self.soft_tokens, self.size))
-        return _with_prefix(self.prefix, soft_BKD)
+        vectors_BKW = self.mlp(latents_BZ).unflatten(-1, (self.vectors, *self.form.vector_shape))
+        return self.form.prompt(_with_prefix(self.prefix, self.scale(vectors_BKW)))
 
 
-def _with_prefix(prefix_PD: Tensor, soft_BKD: Tensor) -> Prompt:
-    if prefix_PD.shape[0] == 0:
-        return Prompt(embeds_BKD=soft_BKD)
-    return Prompt(
-        embeds_BKD=torch.cat([prefix_PD.expand(soft_BKD.shape[0], -1, -1).to(soft_BKD.dtype), soft_BKD], dim=1)
-    )
+def _learned(form: PromptForm, count: int) -> nn.Parameter:
+    return nn.Parameter(torch.randn(count, *form.vector_shape) * form.scale)
+
+
+def _with_prefix(prefix_PW: Tensor, vectors_BKW: Tensor) -> Tensor:
+    if prefix_PW.shape[0] == 0:
+        return vectors_BKW
+    return torch.cat([prefix_PW.expand(len(vectors_BKW), *prefix_PW.shape).to(vectors_BKW.dtype), vectors_BKW], dim=1)

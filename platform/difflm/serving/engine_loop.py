@@ -10,8 +10,8 @@ import logging
 import threading
 
 import torch
-from torch import Tensor
 
+from difflm.models.prompt import joined_prompts
 from difflm.serving.fair_queue import FairQueue, Ticket
 from difflm.serving.mixed_constraint import MixedConstraint
 from difflm.synthesis.constraint import Constraint
@@ -109,12 +109,12 @@ class EngineLoop:
         standard = self._plain.config.temperature
         return Prompts(
             addresses=[Address(index=ticket.number, attempt=0) for group, _ in made for ticket in group],
-            embeds_NKD=_joined([prompts.embeds_NKD for _, prompts in made]),
-            uniforms_NT=_joined([prompts.uniforms_NT for _, prompts in made]),
+            prompt=joined_prompts([prompts.prompt for _, prompts in made]),
+            uniforms_NT=torch.cat([prompts.uniforms_NT for _, prompts in made]),
             temperatures_N=torch.tensor(
                 [standard if value is None else value for value in temperatures],
                 dtype=torch.float64,
-                device=made[0][1].embeds_NKD.device,
+                device=made[0][1].uniforms_NT.device,
             ),
         )
 
@@ -134,7 +134,3 @@ def constraint_of(synthesizer: Synthesizer) -> Constraint:
     """What keeps a synthesizer's records what they are to be; only the builtin engine says that of itself."""
     assert isinstance(synthesizer.engine, BuiltinEngine)
     return synthesizer.engine.constraint
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -1,6 +1,7 @@
 """Keys and values of every slot's record: slots are filled, read up to different lengths, replaced and dropped.
 
-Shape legend: B slots, N of them, H key heads, C positions that a slot has room for, K soft tokens, E head size.
+Shape legend: B slots, N of them, H key heads, C positions that a slot has room for, K positions of the prompt, E head
+size, D width of token embeddings.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ GROWTH = 32  # positions that a cache grows by; batched products of other length
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptCache:
-    """Keys and values of N prompts, one (N, H, K, E) tensor per layer."""
+    """Keys and values of N prompts, one (N, H, K, E) tensor per layer, and what their tokens' embeddings get added."""
 
     keys: Sequence[Tensor]
     values: Sequence[Tensor]
+    added_ND: Tensor | None = None
 
 
 class SlotCache:
@@ -34,6 +36,8 @@ class SlotCache:
     def __init__(self, prompts: PromptCache, *, slots: int) -> None:
         self.keys = [tensor.new_zeros((slots, *tensor.shape[1:])) for tensor in prompts.keys]
         self.values = [tensor.new_zeros((slots, *tensor.shape[1:])) for tensor in prompts.values]
+        added_ND = prompts.added_ND
+        self.added_BD = None if added_ND is None else added_ND.new_zeros((slots, *added_ND.shape[1:]))
 
     @property
     def positions(self) -> int:
@@ -51,21 +55,27 @@ class SlotCache:
         """Put prompts into slots, in front of what their records will write."""
         for cached, prompt in zip((*self.keys, *self.values), (*prompts.keys, *prompts.values), strict=True):
             cached[slots_N, :, : prompt.shape[2]] = prompt[rows_N]
+        if self.added_BD is not None and prompts.added_ND is not None:
+            self.added_BD[slots_N] = prompts.added_ND[rows_N]
 
     def keep(self, slots_N: Tensor) -> None:
         """Drop all slots but these."""
         self.keys = [tensor[slots_N] for tensor in self.keys]
         self.values = [tensor[slots_N] for tensor in self.values]
+        self.added_BD = None if self.added_BD is None else self.added_BD[slots_N]
 
     def grow(self, slots: int) -> None:
         """Have so many slots more."""
         self.keys = [functional.pad(tensor, (0, 0, 0, 0, 0, 0, 0, slots)) for tensor in self.keys]
         self.values = [functional.pad(tensor, (0, 0, 0, 0, 0, 0, 0, slots)) for tensor in self.values]
+        self.added_BD = None if self.added_BD is None else functional.pad(self.added_BD, (0, 0, 0, slots))
 
     def clear(self, slots_N: Tensor) -> None:
         """Make slots finite again that may hold NaN."""
         for tensor in (*self.keys, *self.values):
             tensor[slots_N] = 0.0
+        if self.added_BD is not None:
+            self.added_BD[slots_N] = 0.0
 
     def rows(self, slot_P: Tensor, position_P: Tensor) -> Tensor:
         """Where `write` puts single tokens, the same in every layer."""

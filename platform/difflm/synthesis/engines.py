@@ -29,7 +29,7 @@ from difflm.synthesis.record_sets import RecordSet
 from difflm.synthesis.sampling import Truncation
 from difflm.synthesis.slots import Decoded, PromptSource
 from difflm.synthesis.table_lark import table_larks
-from difflm.synthesis.vllm_engine import VllmEngine, VllmEngineConfig, vllm_model
+from difflm.synthesis.vllm_engine import VllmEngine, VllmEngineConfig, require_soft_prompt, vllm_model
 
 
 class BuiltinEngineConfig(Config):
@@ -90,7 +90,7 @@ def load_engine(
     """The engine of a configuration with a bundle's decoder. vLLM loads one of its own, so the bundle's leaves the GPU.
 
     Raises:
-        ConfigError: vLLM is not installed, or there is no GPU for it.
+        ConfigError: vLLM is not installed, there is no GPU for it, or it cannot read what the injector writes.
         ModelError: llguidance cannot read the decoder's tokenizer.
         ValueError: a record set that leaves a column nothing.
     """
@@ -103,6 +103,7 @@ def load_engine(
                 truncation=truncation,
             )
         case VllmEngineConfig():
+            require_soft_prompt(bundle.shape.injector.kind)
             dtype: torch.dtype = bundle.autoencoder.decoder.embeddings_VD.dtype
             decoder = bundle.autoencoder.decoder.to("cpu")
             torch.cuda.empty_cache()
@@ -110,7 +111,7 @@ def load_engine(
                 config,
                 vllm_model(bundle.folder / "decoder", bundle.parts, dtype=dtype),
                 decoder,
-                positions=bundle.autoencoder.injector.count
+                positions=bundle.autoencoder.injector.positions
                 + most_tokens(config, bundle, text_tokens=text_tokens)
                 + 2,  # BOS and EOS
                 grammars=table_larks(bundle.schema, records),

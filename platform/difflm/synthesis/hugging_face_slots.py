@@ -1,7 +1,7 @@
 """Any causal LM of Hugging Face, slot by slot: its own forward pass with an explicit mask and explicit positions.
 
-Shape legend: B slots, N prompts, K soft tokens, F tokens of the longest run, T positions seen, D width, H key heads,
-E head size, A active tokens.
+Shape legend: B slots, N prompts, K positions of the prompt, L layers, X keys and values, F tokens of the longest
+run, T positions seen, D width, H key heads, E head size, A active tokens.
 
 Runs are padded on the left, so that every slot's last token stands in the last column and only that one is scored.
 Padding reads position 0 alone and writes to the cache's last position, which no record has reached yet.
@@ -75,6 +75,10 @@ class HuggingFaceSlots:
         layers: list[Any] = cache.layers
         return PromptCache(keys=[layer.keys for layer in layers], values=[layer.values for layer in layers])
 
+    def recall(self, memory_NLXHKE: Tensor) -> PromptCache:
+        layers = memory_NLXHKE.unbind(1)
+        return PromptCache(keys=[layer[:, 0] for layer in layers], values=[layer[:, 1] for layer in layers])
+
     def step(self, cache: SlotCache, runs: Runs, filled_B: Tensor) -> Tensor:
         longest = int(runs.lengths_N.max())
         offset_BF = torch.arange(longest, device=filled_B.device) - (longest - runs.lengths_N)[:, None]
@@ -86,8 +90,11 @@ class HuggingFaceSlots:
         slot_BF = torch.arange(len(written_BF), device=filled_B.device)[:, None].expand_as(written_BF)
         rows = cache.rows(slot_BF, written_BF)
         layers: list[Any] = [_SlotLayer(cache, layer, rows) for layer in range(self.layer_count)]
+        embeds_BFD = self.model.get_input_embeddings()(ids_BF)
+        if cache.added_BD is not None:
+            embeds_BFD = embeds_BFD + cache.added_BD[:, None]
         output = self.model(
-            input_ids=ids_BF,
+            inputs_embeds=embeds_BFD,
             position_ids=position_BF,
             attention_mask=self._masks(position_BF, seen),
             past_key_values=Cache(layers=layers),

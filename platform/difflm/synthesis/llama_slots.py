@@ -1,8 +1,8 @@
 """Our own forward pass of a small Llama: tokens of all slots in one row of matrix products, attention slot by slot.
 
-Shape legend: B slots, N prompts, P tokens of all slots in one row, K soft tokens, F tokens of the longest run, T
-positions seen, D width, H key heads (or as many heads as there are), G query heads per key head, E head size (e pairs
-of numbers), A active tokens.
+Shape legend: B slots, N prompts, P tokens of all slots in one row, K positions of the prompt, L layers, X keys and
+values, F tokens of the longest run, T positions seen, D width, H key heads (or as many heads as there are), G query
+heads per key head, E head size (e pairs of numbers), A active tokens.
 
 A compact decoder's layer computes for a few microseconds a token; the modules around it, padding, and logits that
 nobody looks at cost more than that. The equations are those of `transformers.models.llama`, over the module's own
@@ -165,9 +165,17 @@ class LlamaSlots:
                 hidden_PD = self._after_attention(layer, hidden_PD, read_PD)
         return PromptCache(keys=keys, values=values)
 
+    def recall(self, memory_NLXHKE: Tensor) -> PromptCache:
+        keys_NLHKE, values_NLHKE = memory_NLXHKE.unbind(2)
+        halves = keys_NLHKE.reshape(*keys_NLHKE.shape[:-1], 2, self.head_size // 2)
+        keys = halves.transpose(-1, -2).flatten(-2)  # their halves interleaved, as those of queries are
+        return PromptCache(keys=keys.unbind(1), values=values_NLHKE.unbind(1))
+
     def step(self, cache: SlotCache, runs: Runs, filled_B: Tensor) -> Tensor:
         tokens = _Tokens.of(runs.lengths_N, filled_B, runs.tokens_NF.shape[1], cache.positions, self)
         hidden_PD = self.embeddings_VD[runs.tokens_NF.flatten()[tokens.place_P]]
+        if cache.added_BD is not None:
+            hidden_PD = hidden_PD + cache.added_BD[tokens.slot_P]
         turns_P1e = self._turns(tokens.position_P, cache.positions)
         rows = cache.rows(tokens.slot_P, tokens.position_P)
         for number, layer in enumerate(self.layers):

@@ -1,7 +1,7 @@
 """The slots of the decoding loop: what each holds, how it is filled, moves on and ends.
 
-Shape legend: B slots, N of them or of the prompts, K soft tokens, D embedding width, A active tokens, F tokens of the
-longest run, T most tokens of a record.
+Shape legend: B slots, N of them or of the prompts, A active tokens, F tokens of the longest run, T most tokens of a
+record.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from difflm.models.prompt import Prompt
 from difflm.synthesis.cache import SlotCache
 from difflm.synthesis.constraint import Constraint, Runs
 from difflm.synthesis.sampling import Truncation, draw
@@ -36,7 +37,7 @@ class Prompts:
     """Prompts of N records, the uniform numbers that their tokens are drawn from, and their temperatures, if any."""
 
     addresses: list[Address]
-    embeds_NKD: Tensor
+    prompt: Prompt
     uniforms_NT: Tensor
     temperatures_N: Tensor | None = None
 
@@ -70,7 +71,7 @@ class SlotTable:
     ) -> None:
         self.model, self.truncation, self.bos_id = model, truncation, bos_id
         count, most = prompts.uniforms_NT.shape
-        device = prompts.embeds_NKD.device
+        device = prompts.uniforms_NT.device
         self._wait(prompts)
         self.cache = SlotCache(self.waiting_cache, slots=count)
         self.walks = constraint.walks(count)
@@ -163,7 +164,7 @@ class SlotTable:
 
     def _wait(self, prompts: Prompts) -> None:
         self.waiting, self.next_row = prompts, 0
-        self.waiting_cache = read_prompts(self.model, prompts.embeds_NKD)
+        self.waiting_cache = read_prompts(self.model, prompts.prompt)
 
     def _admit(self, free: list[int]) -> list[Decoded]:
         """Put waiting prompts into free slots. A record begins with BOS and what its grammar begins with."""
@@ -175,7 +176,7 @@ class SlotTable:
         for slot, address in zip(free, addresses, strict=False):
             self.addresses[slot] = address
         self.cache.admit(self.waiting_cache, rows_N, slots_N)
-        self.filled_B[slots_N], self.known_B[slots_N] = self.waiting.embeds_NKD.shape[1], 0
+        self.filled_B[slots_N], self.known_B[slots_N] = self.waiting.prompt.positions, 0
         self.uniforms_BT[slots_N] = self.waiting.uniforms_NT[rows_N]
         own_N = self.waiting.temperatures_N
         self.temperature_B1[slots_N, 0] = self.truncation.temperature if own_N is None else own_N[rows_N]

@@ -182,8 +182,8 @@ class Synthesizer:
         latents_NZ = self.plan.latents.latents([address.index for address in addresses], noise_NM)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             prompt = self.bundle.autoencoder.inject(latents_NZ)
-        embeds_NKD = prompt.embeds_BKD.to(self.bundle.autoencoder.decoder.embeddings_VD.dtype)
-        return Prompts(addresses=list(addresses), embeds_NKD=embeds_NKD, uniforms_NT=uniforms_NT)
+        prompt = prompt.to(self.bundle.autoencoder.decoder.embeddings_VD.dtype)
+        return Prompts(addresses=list(addresses), prompt=prompt, uniforms_NT=uniforms_NT)
 
     def judge(self, item: Decoded) -> Draw:
         """The record that was decoded, or the reason why it is none of those that were asked for."""

@@ -116,7 +116,7 @@ class VllmEngine:
     def decode(self, source: PromptSource) -> Iterator[Decoded]:
         """See `DecodingEngine`: `config.requests` prompts at a time."""
         while (prompts := source.take(self.config.requests, idle=True)) is not None:
-            sound = prompts.embeds_NKD.isfinite().flatten(1).all(dim=1).tolist()
+            sound = prompts.prompt.embeds_BKD.isfinite().flatten(1).all(dim=1).tolist()
             rows = [row for row, fine in enumerate(sound) if fine]
             yield from (
                 Decoded(address=address, tokens=[], failure="not_finite")
@@ -128,7 +128,7 @@ class VllmEngine:
 
     def _decode(self, prompts: Prompts, rows: list[int]) -> Iterator[Decoded]:
         addresses = [prompts.addresses[row] for row in rows]
-        inputs = [{"prompt_embeds": self._prompt(prompts.embeds_NKD[row])} for row in rows]
+        inputs = [{"prompt_embeds": self._prompt(prompts.prompt.embeds_BKD[row])} for row in rows]
         params = [
             self._params(self.grammars(address.index), prompts.uniforms_NT[row])
             for row, address in zip(rows, addresses, strict=True)
@@ -168,6 +168,15 @@ def require_vllm(*, gpu_here: bool) -> None:
         raise ConfigError(f"sampling.engine.kind is vllm, which is not installed here; pip install vllm, {_REMEDY}")
     if gpu_here and not torch.cuda.is_available():
         raise ConfigError(f"sampling.engine.kind is vllm, and no GPU was found; use a machine with one, {_REMEDY}")
+
+
+def require_soft_prompt(injector: str) -> None:
+    """Raise ConfigError for an injector whose prompts are no embeddings, which is all that vLLM takes."""
+    if injector != "soft_prompt":
+        raise ConfigError(
+            "sampling.engine.kind is vllm, which reads soft prompts only, and "
+            f"autoencoder.injector.kind is {injector}; train with soft_prompt, {_REMEDY}"
+        )
 
 
 def _installed() -> bool:

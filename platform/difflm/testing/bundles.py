@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from difflm.diffusion.condition_bins import ConditionBins
-from difflm.diffusion.network import MlpNetwork
+from difflm.diffusion.network import build_network
 from difflm.diffusion.precondition import EdmDenoiser
 from difflm.models.autoencoder import AutoencoderShape, build_autoencoder, latent_size
 from difflm.models.compact import CompactDecoderConfig
@@ -34,6 +34,7 @@ TINY_SHAPE = AutoencoderShape(
     encoder=CompactEncoderConfig(hidden_size=16, layers=1, heads=2, latent_per_slot=2),
     injector=SoftPromptConfig(hidden_size=16, soft_tokens=4),
 )
+TINY_PRIOR = DiffusionPriorConfig(width=16, blocks=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,7 @@ def untrained_stages(
     *,
     decoder: CompactDecoderConfig | PretrainedDecoderConfig = TINY_DECODER,
     shape: AutoencoderShape = TINY_SHAPE,
+    prior: DiffusionPriorConfig = TINY_PRIOR,
     seed: int = 0,
     inference: SchemaConfig | None = None,
 ) -> StageFolders:
@@ -85,7 +87,7 @@ def untrained_stages(
     if isinstance(decoder, CompactDecoderConfig):
         write_compact_model(folders.decoder, parts, dict(unfitted(parts).named_parameters()))
     _write_untrained_autoencoder(folders.autoencoder, folders.decoder, shape, schema)
-    _write_prior(folders.prior, latent_size=latent_size(shape.encoder, parts.slots))
+    _write_prior(folders.prior, prior, latent_size=latent_size(shape.encoder, parts.slots))
     _write_conditional(folders)
     assemble_bundle(
         folders.bundle,
@@ -106,11 +108,8 @@ def _write_untrained_autoencoder(directory: Path, decoder: Path, shape: Autoenco
     finish_autoencoder(directory, AutoencoderConfig(encoder=shape.encoder, injector=shape.injector))
 
 
-def _write_prior(directory: Path, *, latent_size: int) -> None:
-    config = DiffusionPriorConfig(width=16, blocks=1)
-    denoiser = EdmDenoiser(
-        MlpNetwork(latent_size=latent_size, width=config.width, blocks=config.blocks), sigma_data=0.5
-    )
+def _write_prior(directory: Path, config: DiffusionPriorConfig, *, latent_size: int) -> None:
+    denoiser = EdmDenoiser(build_network(config.network, latent_size=latent_size), sigma_data=0.5)
     scaler = {"scaler.mean": torch.zeros(latent_size), "scaler.std": torch.ones(latent_size)}
     directory.mkdir(parents=True, exist_ok=True)
     best = directory / "best.safetensors"

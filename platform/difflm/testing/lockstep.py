@@ -1,6 +1,6 @@
 """The reference of the decoding loop: all records in step, every token drawn, forced ones too, and no cache.
 
-Shape legend: B records, K soft tokens, D embedding width, T most tokens of a record, A active tokens.
+Shape legend: B records, T most tokens of a record, A active tokens.
 """
 
 from __future__ import annotations
@@ -9,25 +9,26 @@ import torch
 from torch import Tensor
 
 from difflm.models.decoder import FrozenDecoder
+from difflm.models.likelihood import causal_logits
+from difflm.models.prompt import Prompt
 from difflm.synthesis.automaton import Automaton
 from difflm.synthesis.sampling import Truncation, draw
 
 
 @torch.no_grad()
 def decode_in_step(
-    decoder: FrozenDecoder, automaton: Automaton, embeds_BKD: Tensor, uniforms_BT: Tensor, truncation: Truncation
+    decoder: FrozenDecoder, automaton: Automaton, prompt: Prompt, uniforms_BT: Tensor, truncation: Truncation
 ) -> list[list[int] | None]:
     """The tokens of every record, None where T of them did not end it."""
-    batch = len(embeds_BKD)
-    bos_B1 = torch.full((batch, 1), decoder.bos_id)
-    inputs = torch.cat([embeds_BKD, decoder.embeddings_VD[bos_B1]], dim=1)
+    batch = len(prompt)
+    read_BT = torch.full((batch, 1), decoder.bos_id)
     state_B, spent_B = torch.full((batch,), automaton.start), torch.zeros(batch, dtype=torch.int64)
     tokens: list[list[int]] = [[] for _ in range(batch)]
     for uniform_B in uniforms_BT.T:
         ended_B = state_B == automaton.final
         if bool(ended_B.all()):
             break
-        scores_BA = decoder.model(inputs_embeds=inputs, use_cache=False).logits[:, -1, automaton.tokens_A].float()
+        scores_BA = causal_logits(decoder.model, prompt, read_BT)[:, -1, automaton.tokens_A].float()
         masked_BA = scores_BA.masked_fill(~automaton.allowed_BA(state_B), -torch.inf)
         masked_BA = torch.where(ended_B[:, None], 0.0, masked_BA)
         choice_B = draw(truncation.scores_BA(masked_BA), uniform_B)
@@ -36,7 +37,7 @@ def decode_in_step(
         chosen_B = automaton.tokens_A[choice_B]
         for row, token, ended in zip(tokens, chosen_B.tolist(), ended_B.tolist(), strict=True):
             row += [] if ended else [token]
-        inputs = torch.cat([inputs, decoder.embeddings_VD[chosen_B][:, None]], dim=1)
+        read_BT = torch.cat([read_BT, chosen_B[:, None]], dim=1)
     finished = (state_B == automaton.final).tolist()
     return [row if whole else None for row, whole in zip(tokens, finished, strict=True)]
 

@@ -24,8 +24,9 @@ from difflm.config import Config
 from difflm.diffusion.condition_bins import ConditionBins, FloatArray
 from difflm.diffusion.conditional import save_conditional
 from difflm.diffusion.loss import score_matching_loss
-from difflm.diffusion.network import MlpNetwork
+from difflm.diffusion.network import build_network
 from difflm.diffusion.precondition import ConditionedDenoiser, EdmDenoiser
+from difflm.diffusion.priors import network_facts, read_network
 from difflm.diffusion.scaling import LatentScaler
 from difflm.errors import ModelError
 from difflm.models.decoder_store import read_tensors
@@ -86,12 +87,7 @@ class BasePrior:
 
     def denoiser(self, conditions: int) -> EdmDenoiser:
         """The same function at first, whatever the condition."""
-        network = MlpNetwork(
-            latent_size=self.facts["latent_size"],
-            width=self.facts["width"],
-            blocks=self.facts["blocks"],
-            conditions=conditions,
-        )
+        network = build_network(read_network(self.facts), latent_size=self.facts["latent_size"], conditions=conditions)
         denoiser = EdmDenoiser(network, sigma_data=self.facts["sigma_data"])
         weights = {name: value for name, value in self.tensors.items() if not name.startswith("scaler.")}
         denoiser.load_state_dict({**denoiser.state_dict(), **weights})
@@ -184,5 +180,6 @@ def finish_conditional(best: Path, prepared: Path, prior: Path, directory: Path)
     schema = read_schema(prepared)
     bins = ConditionBins.fit(schema, table_codes(read_split(prepared, "train", schema), schema))
     base = BasePrior.read(prior)
-    facts = {name: base.facts[name] for name in ("latent_size", "sigma_data", "width", "blocks")}
+    facts = {name: base.facts[name] for name in ("latent_size", "sigma_data")}
+    facts |= network_facts(read_network(base.facts))
     save_conditional(directory, facts, bins, read_tensors(best))

@@ -8,18 +8,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from difflm.config import Config
 from difflm.diffusion.loss import score_matching_loss
 from difflm.diffusion.mixture import fit_mixture
-from difflm.diffusion.network import MlpNetwork
+from difflm.diffusion.network import (
+    DenoiserConfig,
+    MlpDenoiserConfig,
+    NetworkConfig,
+    NoiseEmbedding,
+    build_network,
+    check_heads,
+)
 from difflm.diffusion.precondition import EdmDenoiser
-from difflm.diffusion.priors import save_prior
+from difflm.diffusion.priors import network_facts, save_prior
 from difflm.diffusion.scaling import LatentScaler
 from difflm.models.decoder_store import read_tensors
 from difflm.seeding import torch_generator
@@ -35,11 +42,13 @@ FEWEST_STEPS = 300
 
 
 class DiffusionPriorConfig(Config):
-    """The paper's prior: a diffusion over z with an MLP denoiser."""
+    """The paper's prior: a diffusion over z, by default with the paper's kind of denoiser."""
 
     kind: Literal["diffusion"] = "diffusion"
     width: int = Field(default=512, ge=8)
     blocks: int = Field(default=4, ge=1)
+    denoiser: DenoiserConfig = MlpDenoiserConfig()
+    noise_embedding: NoiseEmbedding = Field(default="positional", description="how the denoiser reads the noise level")
     steps: int = Field(default=12000, ge=1, description="most optimizer steps")
     epochs: float = Field(default=1000.0, gt=0, description="most passes over the latents (but 300 steps)")
     batch_size: int = Field(default=512, ge=1)
@@ -56,6 +65,18 @@ class DiffusionPriorConfig(Config):
         checkpoint_every=1000,
         log_every=50,
     )
+
+    @property
+    def network(self) -> NetworkConfig:
+        """What a bundle keeps of this."""
+        return NetworkConfig(
+            width=self.width, blocks=self.blocks, denoiser=self.denoiser, noise_embedding=self.noise_embedding
+        )
+
+    @model_validator(mode="after")
+    def _network_fits(self) -> Self:
+        check_heads(self.width, self.denoiser)
+        return self
 
 
 class MixturePriorConfig(Config):
@@ -136,7 +157,7 @@ def build_diffusion_task(spec: TaskSpec, device: torch.device | str) -> Denoiser
     mean_NZ, log_variance_NZ = read_latents(Path(spec.inputs["encode"]) / "latents")
     batches = PriorBatches(config, mean_NZ, log_variance_NZ, seed=spec.seed, device=device)
     torch.manual_seed(spec.seed)
-    network = MlpNetwork(latent_size=batches.latent_size, width=config.width, blocks=config.blocks)
+    network = build_network(config.network, latent_size=batches.latent_size)
     module = DiffusionModule(EdmDenoiser(network, sigma_data=SIGMA_DATA)).to(device)
     return DenoiserTask(module, batches, ema_decay=config.ema_decay)
 
@@ -148,8 +169,7 @@ def finish_diffusion(best: Path, config: DiffusionPriorConfig, directory: Path) 
         "kind": "diffusion",
         "latent_size": len(tensors["scaler.mean"]),
         "sigma_data": SIGMA_DATA,
-        "width": config.width,
-        "blocks": config.blocks,
+        **network_facts(config.network),
     }
     save_prior(directory, facts, tensors)
 

@@ -1,6 +1,8 @@
 """An engine that cannot run is refused before any work, and another engine makes another artifact."""
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from difflm.testing.vllm_double import vllm_double
 from difflm_jobs.config import ExperimentConfig, SynthesisSettings
 from difflm_jobs.engine_check import check_engine, check_json, check_room
 from difflm_jobs.synthesize import Synthesize
+from difflm_jobs.train_diffusion import TrainDiffusion
 
 VLLM = "sampling.engine.kind=vllm"
 ONE_GPU = "runtime.synthesis.pool.gpus_per_actor=1"
@@ -86,6 +89,27 @@ def test_actors_may_share_a_gpu() -> None:
         VLLM, "sampling.engine.gpu_memory_utilization=0.4", "runtime.synthesis.pool.gpus_per_actor=0.5"
     )
     check_room(settings.sampling, settings.runtime)
+
+
+@pytest.mark.parametrize("injector", ["kv_memory", "embedding"])
+def test_vllm_reads_soft_prompts_only(injector: str) -> None:
+    data = {"name": "x", "data": {"train": "x.csv"}, "autoencoder": {"injector": {"kind": injector}}}
+    with pytest.raises(ConfigError, match=rf"reads soft prompts only, and .*injector\.kind is {injector}; train with"):
+        validate(ExperimentConfig, apply_overrides(data, [VLLM]), "x", [VLLM])
+
+
+def test_variants_of_the_denoiser_make_other_artifacts_and_defaults_the_same_as_ever() -> None:
+    def section(*overrides: str) -> Mapping[str, Any]:
+        data = apply_overrides({"name": "x", "data": {"train": "x.csv"}}, overrides)
+        found: Any = TrainDiffusion(config=validate(ExperimentConfig, data, "x", overrides)).section()["prior"]
+        return dict(found)
+
+    assert not {"denoiser", "noise_embedding"} & section().keys()
+    assert section("prior.noise_embedding=fourier")["noise_embedding"] == "fourier"
+    assert section("prior.denoiser.kind=transformer")["denoiser"]["kind"] == "transformer"
+    assert section("prior.denoiser.kind=mlp") == section()
+    with pytest.raises(ConfigError, match=r"prior: width 100 must be a multiple of denoiser\.heads \(8\)"):
+        section("prior.denoiser.kind=transformer", "prior.width=100")
 
 
 def test_another_engine_makes_another_artifact() -> None:

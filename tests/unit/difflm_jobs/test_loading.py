@@ -7,10 +7,40 @@ import pytest
 
 from difflm.errors import ConfigError
 from difflm_jobs.loading import load_experiment, preset_names
+from difflm_jobs.plan import plan, too_large
 
 
 def test_presets_are_found() -> None:
-    assert preset_names() == ["adult", "beijing", "code", "default", "demo", "magic", "shoppers", "tools"]
+    tables = ["adult", "beijing", "code", "default", "demo", "magic", "shoppers", "tools"]
+    assert preset_names() == tables + [f"paper/{name}" for name in tables if name != "demo"]
+
+
+@pytest.mark.parametrize("name", [name for name in preset_names() if name.startswith("paper/")])
+def test_the_papers_presets_are_planned_without_the_hub(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_experiment(name)
+    plain = load_experiment(name.removeprefix("paper/"))
+    assert config.data == plain.data
+    assert config.published == plain.published
+    assert (config.decoder.kind, config.autoencoder.encoder.kind) == ("pretrained", "pretrained")
+    assert (config.autoencoder.injector.kind, config.prior.kind) == ("soft_prompt", "diffusion")
+    assert config.sampling.engine == plain.sampling.engine
+    assert config.sampling.text_tokens == plain.sampling.text_tokens
+    assert (config.sampling.steps, config.sampling.temperature) == (50, 0.5)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    lines, _ = plan(config, tmp_path)
+    sizes = {line.stage: line for line in lines}
+    assert "mistralai/Mistral-7B-Instruct-v0.3, frozen" in sizes["fit-decoder"].size
+    memory = sizes["train-autoencoder"].memory_mib
+    assert memory is not None
+    assert memory > (2 * 7.248e9 + 16 * 1.09e8) / 2**20  # Mistral in bfloat16, BERT with its gradients and moments
+    refused = too_large(config, lines, here_mib=64_000.0)
+    assert refused is not None
+    assert "train-autoencoder needs 8 processes of at least" in refused
+    assert too_large(config, lines, here_mib=1e6) is None
+    on_a_cluster = load_experiment(name, overrides=["runtime.cluster.address='10.0.0.1:6379'"])
+    assert too_large(on_a_cluster, lines, here_mib=64_000.0) is None
 
 
 def test_a_table_is_enough(tmp_path: Path) -> None:

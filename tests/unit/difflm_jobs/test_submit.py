@@ -49,6 +49,7 @@ def test_the_runtime_environment_goes_along() -> None:
         (["passk", "reference", "--problems", "p.jsonl", "--out", "/s/out"], "problems 'p.jsonl'"),
         (["passk", "s.jsonl", "--problems", "/s/p.jsonl", "--out", "/s/out"], "samples 's.jsonl'"),
         (["compare", "a", "b", "--out", "there"], "out 'there'"),
+        (["study", "adult"], "out 'study'"),
     ],
 )
 def test_files_the_job_would_not_find_are_refused(verb: list[str], named: str) -> None:

@@ -15,13 +15,24 @@ from difflm.models.decoder import PretrainedDecoderConfig
 from difflm.models.decoder_store import DecoderParts, write_tokenizer
 from difflm.models.encoder import PretrainedEncoderConfig
 from difflm.models.encoder_inputs import encoder_inputs
-from difflm.models.injector import SoftPromptConfig
+from difflm.models.injector import EmbeddingConfig, InjectorConfig, KvMemoryConfig, SoftPromptConfig
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.record_schema import RecordSchema
 from difflm.testing.bundles import TINY_SHAPE, StageFolders
 from difflm.testing.models import DECODER_FAMILIES, ENCODER_FAMILIES
 from difflm.training.engine import PlainEngine
 from difflm.training.optimization import parameter_groups
+
+INJECTORS = (
+    SoftPromptConfig(learned_prefix=2, hidden_size=16),
+    KvMemoryConfig(learned_prefix=1, hidden_size=16),
+    EmbeddingConfig(hidden_size=16),
+)
+POOLED = (
+    SoftPromptConfig(soft_tokens=3, learned_prefix=1, hidden_size=16),
+    KvMemoryConfig(positions=3, learned_prefix=1, hidden_size=16),
+    EmbeddingConfig(hidden_size=16),
+)
 
 
 def _schema(stages: StageFolders) -> RecordSchema:
@@ -65,6 +76,27 @@ def test_frozen_means_frozen(tiny_stages: StageFolders) -> None:
     _check_frozen_while_training(module, _batch(TINY_SHAPE, schema, parts, tiny_stages))
 
 
+@pytest.mark.parametrize("injector", INJECTORS, ids=lambda config: config.kind)
+def test_every_injection_steers_the_compact_decoder(injector: InjectorConfig, tiny_stages: StageFolders) -> None:
+    """It lowers the loss of a few records around a decoder that stays as it is, in mixed precision too."""
+    schema, shape = _schema(tiny_stages), TINY_SHAPE.model_copy(update={"injector": injector})
+    torch.manual_seed(0)
+    module, parts = build_autoencoder(shape, tiny_stages.decoder, schema)
+    batch = _batch(shape, schema, parts, tiny_stages) | {"beta": torch.tensor(0.0)}
+    before = _digest(module.decoder)
+    engine = PlainEngine(module, gradient_clip=1.0, precision="bfloat16")
+    losses = []
+    for _ in range(12):
+        loss = engine.forward(batch)["loss"]
+        losses.append(float(loss.detach()))
+        engine.backward(loss)
+        engine.step(1e-2)
+    assert losses[-1] < losses[0] - 0.02
+    assert _digest(module.decoder) == before
+    latents = torch.randn(2, latent_size(shape.encoder, parts.slots))
+    assert module.inject(latents).positions == module.injector.positions
+
+
 def test_forward_adds_beta_times_the_divergence_per_token(tiny_stages: StageFolders) -> None:
     schema = _schema(tiny_stages)
     module, parts = build_autoencoder(TINY_SHAPE, tiny_stages.decoder, schema)
@@ -78,11 +110,17 @@ def test_forward_adds_beta_times_the_divergence_per_token(tiny_stages: StageFold
     assert posterior.mean_BZ.shape == (8, latent_size(TINY_SHAPE.encoder, parts.slots))
 
 
-@pytest.mark.parametrize("encoder", ENCODER_FAMILIES)
-@pytest.mark.parametrize("decoder", DECODER_FAMILIES)
-def test_any_encoder_trains_with_any_decoder(
+@pytest.mark.parametrize(
+    ("encoder", "decoder", "injector"),
+    [
+        *((encoder, decoder, POOLED[0]) for encoder in ENCODER_FAMILIES for decoder in DECODER_FAMILIES),
+        *(("bert", decoder, injector) for decoder in ("mistral", "gpt2") for injector in POOLED[1:]),
+    ],
+)
+def test_any_encoder_trains_with_any_decoder_by_any_injection(
     encoder: str,
     decoder: str,
+    injector: InjectorConfig,
     saved_encoder: Callable[[str], Path],
     saved_decoder: Callable[[str], Path],
     tiny_stages: StageFolders,
@@ -94,7 +132,7 @@ def test_any_encoder_trains_with_any_decoder(
     write_tokenizer(tmp_path / "decoder", config, schema, literals)
     shape = AutoencoderShape(
         encoder=PretrainedEncoderConfig(model=str(saved_encoder(encoder)), latent_size=6),
-        injector=SoftPromptConfig(soft_tokens=3, learned_prefix=1, hidden_size=16),
+        injector=injector,
     )
     module, parts = build_autoencoder(shape, tmp_path / "decoder", schema)
     batch = _batch(shape, schema, parts, tiny_stages)

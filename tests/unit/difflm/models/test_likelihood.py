@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from difflm.models.decoder import FrozenDecoder, load_causal_lm
-from difflm.models.injector import Prompt
+from difflm.models.prompt import Prompt
 from difflm.testing.models import DECODER_FAMILIES
 
 BOS = 1

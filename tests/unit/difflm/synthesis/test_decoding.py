@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from difflm.models.decoder import FrozenDecoder
+from difflm.models.prompt import Prompt
 from difflm.synthesis.automaton import Automaton, AutomatonBuilder
 from difflm.synthesis.constraint import Constraint
 from difflm.synthesis.decoding import decode
@@ -59,17 +60,29 @@ def _grammar() -> Automaton:
     return builder.build(start=start, final=final)
 
 
-def _prompts(records: int, *, most: int = MOST) -> tuple[Tensor, Tensor]:
+def _prompts(records: int, *, most: int = MOST) -> tuple[Prompt, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(records, SOFT, WIDTH, generator=generator), torch.rand(records, most, generator=generator)
+    embeds_NKD = torch.randn(records, SOFT, WIDTH, generator=generator)
+    return Prompt(embeds_BKD=embeds_NKD), torch.rand(records, most, generator=generator)
+
+
+def _other_prompts(kind: str, records: int) -> Prompt:
+    """Those of the other injections: a memory, or something added to embeddings behind none."""
+    generator = torch.Generator().manual_seed(1)
+    positions = SOFT if kind == "kv_memory" else 0
+    return Prompt(
+        embeds_BKD=torch.zeros(records, 0, WIDTH),
+        memory_BLXHKE=torch.randn(records, 2, 2, 4, positions, WIDTH // 4, generator=generator),
+        added_BD=torch.randn(records, WIDTH, generator=generator) if kind == "embedding" else None,
+    )
 
 
 class Given:
     """A source of prompts by index, asked for no more than it hands out."""
 
-    def __init__(self, embeds_NKD: Tensor, uniforms_NT: Tensor, order: Sequence[int] | None = None) -> None:
-        self.embeds_NKD, self.uniforms_NT = embeds_NKD, uniforms_NT
-        self.order: Iterator[int] = iter(range(len(embeds_NKD)) if order is None else order)
+    def __init__(self, prompt: Prompt, uniforms_NT: Tensor, order: Sequence[int] | None = None) -> None:
+        self.prompt, self.uniforms_NT = prompt, uniforms_NT
+        self.order: Iterator[int] = iter(range(len(prompt)) if order is None else order)
         self.taken = 0
 
     def take(self, most: int, *, idle: bool) -> Prompts | None:
@@ -77,10 +90,10 @@ class Given:
         if not indices:
             return None
         self.taken += len(indices)
-        rows = [index % len(self.embeds_NKD) for index in indices]
+        rows = torch.tensor([index % len(self.prompt) for index in indices])
         return Prompts(
             addresses=[Address(index=index, attempt=0) for index in indices],
-            embeds_NKD=self.embeds_NKD[rows],
+            prompt=self.prompt.rows(rows),
             uniforms_NT=self.uniforms_NT[rows],
         )
 
@@ -100,24 +113,37 @@ def _decode(
 
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 0.6, "top_p": 0.8, "top_k": 7}])
 def test_records_are_those_of_the_reference_whatever_the_slots(sampling: dict[str, Any]) -> None:
-    embeds, uniforms = _prompts(RECORDS)
-    wanted = decode_in_step(_decoder(), _grammar(), embeds, uniforms, Truncation(**sampling))
+    prompt, uniforms = _prompts(RECORDS)
+    wanted = decode_in_step(_decoder(), _grammar(), prompt, uniforms, Truncation(**sampling))
     assert len({tuple(tokens or ()) for tokens in wanted}) > RECORDS / 3
     backwards = list(range(RECORDS))[::-1]
     for slots, order in ((1, range(20)), (7, None), (64, backwards), (1000, None)):
-        found = _decode(Given(embeds, uniforms, order), slots=slots, **sampling)
+        found = _decode(Given(prompt, uniforms, order), slots=slots, **sampling)
         assert [item.tokens for item in found] == wanted[: len(found)]
         assert {item.failure for item in found} == {None}
         assert len(found) == (20 if slots == 1 else RECORDS)
 
 
 def test_hugging_faces_forward_pass_gives_the_same_records(monkeypatch: pytest.MonkeyPatch) -> None:
-    embeds, uniforms = _prompts(100)
-    ours = _decode(Given(embeds, uniforms), slots=16)
+    prompt, uniforms = _prompts(100)
+    ours = _decode(Given(prompt, uniforms), slots=16)
     monkeypatch.setattr(
         "difflm.synthesis.decoding.slot_model", lambda decoder, tokens: HuggingFaceSlots(decoder.model, tokens)
     )
-    assert _decode(Given(embeds, uniforms), slots=16) == ours
+    assert _decode(Given(prompt, uniforms), slots=16) == ours
+
+
+@pytest.mark.parametrize("kind", ["kv_memory", "embedding"])
+def test_other_injections_give_the_records_of_the_reference(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt, (_, uniforms) = _other_prompts(kind, 60), _prompts(60)
+    wanted = decode_in_step(_decoder(), _grammar(), prompt, uniforms, Truncation())
+    assert len({tuple(tokens or ()) for tokens in wanted}) > 60 / 3
+    for slots in (7, 64):
+        assert [item.tokens for item in _decode(Given(prompt, uniforms), slots=slots)] == wanted
+    monkeypatch.setattr(
+        "difflm.synthesis.decoding.slot_model", lambda decoder, tokens: HuggingFaceSlots(decoder.model, tokens)
+    )
+    assert [item.tokens for item in _decode(Given(prompt, uniforms), slots=16)] == wanted
 
 
 def test_a_source_without_end_is_read_as_it_is_used() -> None:
@@ -128,11 +154,11 @@ def test_a_source_without_end_is_read_as_it_is_used() -> None:
 
 
 def test_a_prompt_of_nan_fails_alone() -> None:
-    embeds, uniforms = _prompts(60)
-    whole = _decode(Given(embeds, uniforms), slots=8)
-    sick = embeds.clone()
+    prompt, uniforms = _prompts(60)
+    whole = _decode(Given(prompt, uniforms), slots=8)
+    sick = prompt.embeds_BKD.clone()
     sick[[3, 4, 31]] = torch.nan
-    found = _decode(Given(sick, uniforms), slots=8)
+    found = _decode(Given(Prompt(embeds_BKD=sick), uniforms), slots=8)
     assert [item.address.index for item in found if item.failure == "not_finite"] == [3, 4, 31]
     assert [item for item in found if item.failure is None] == [
         item for item in whole if item.address.index not in {3, 4, 31}
@@ -140,12 +166,12 @@ def test_a_prompt_of_nan_fails_alone() -> None:
 
 
 def test_records_without_room_are_unfinished() -> None:
-    embeds, uniforms = _prompts(40)
-    whole = _decode(Given(embeds, uniforms), slots=8)
+    prompt, uniforms = _prompts(40)
+    whole = _decode(Given(prompt, uniforms), slots=8)
     lengths = sorted(len(item.tokens) for item in whole)
     most = lengths[20]
     assert lengths[0] < most < lengths[-1]
-    found = _decode(Given(embeds, uniforms[:, :most]), slots=8)
+    found = _decode(Given(prompt, uniforms[:, :most]), slots=8)
     for item, full in zip(found, whole, strict=True):
         assert item.tokens == full.tokens[:most]
         assert (item.failure is None) == (len(full.tokens) <= most)
@@ -208,7 +234,7 @@ def test_masks_do_not_bias_a_model_that_knows_the_format() -> None:
 
     count_of_draws = 4000
     uniforms = torch.rand(count_of_draws, 6, generator=torch.Generator().manual_seed(2))
-    prompts = prompt_1KD.expand(count_of_draws, -1, -1)
+    prompts = Prompt(embeds_BKD=prompt_1KD.expand(count_of_draws, -1, -1))
     anything = _automaton(lambda builder, start: _any_token(builder, start, 5))
     masked = _decode(Given(prompts, uniforms), slots=500, constraint=_automaton(grammar), decoder=decoder)
     free = _decode(Given(prompts, uniforms[:, :5]), slots=500, constraint=anything, decoder=decoder)

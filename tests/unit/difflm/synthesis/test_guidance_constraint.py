@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from difflm.errors import ModelError
 from difflm.models.compact_tokenizer import fit_compact_tokenizer
 from difflm.models.decoder import FrozenDecoder, load_causal_lm
+from difflm.models.prompt import Prompt
 from difflm.records.tokenization import PieceTokenizer, token_bytes
 from difflm.synthesis.decoding import decode
 from difflm.synthesis.draws import DrawQueue
@@ -202,7 +203,7 @@ def test_the_loop_decodes_records_of_a_schema(family: str, saved_decoder: Callab
             generators = [torch.Generator().manual_seed(address.index) for address in addresses]
             return Prompts(
                 addresses=list(addresses),
-                embeds_NKD=torch.stack([torch.randn(2, decoder.width, generator=g) for g in generators]),
+                prompt=Prompt(embeds_BKD=torch.stack([torch.randn(2, decoder.width, generator=g) for g in generators])),
                 uniforms_NT=torch.stack([torch.rand(200, generator=g) for g in generators]),
             )
 

@@ -10,7 +10,9 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from difflm.errors import ModelError
-from difflm.models.decoder import load_causal_lm
+from difflm.models.decoder import FrozenDecoder, load_causal_lm
+from difflm.models.likelihood import causal_logits
+from difflm.models.prompt import Prompt
 from difflm.synthesis import slot_model
 from difflm.synthesis.cache import SlotCache
 from difflm.synthesis.constraint import Runs
@@ -21,6 +23,7 @@ from difflm.testing.models import DECODER_FAMILIES
 
 TOKENS = torch.tensor([9, 3, 40, 17, 28])
 SLOTS, EMPTY = 6, 5
+KINDS = ("soft_prompt", "kv_memory", "embedding")
 
 
 def _llama(**changes: Any) -> PreTrainedModel:
@@ -33,20 +36,29 @@ def _llama(**changes: Any) -> PreTrainedModel:
     return model.eval()
 
 
-def _embed(model: PreTrainedModel, ids: list[int]) -> Tensor:
-    out: Tensor = model.get_input_embeddings()(torch.tensor([ids]))
-    return out
+def _prompt(kind: str, model: PreTrainedModel, generator: torch.Generator) -> Prompt:
+    rows, soft, width = SLOTS - 1, 7 if kind != "embedding" else 0, model.config.hidden_size
+    if kind == "soft_prompt":
+        return Prompt(embeds_BKD=0.3 * torch.randn(rows, soft, width, generator=generator))
+    shape = FrozenDecoder(model, bos_id=0, pad_id=0).memory_shape
+    return Prompt(
+        embeds_BKD=torch.zeros(rows, 0, width),
+        memory_BLXHKE=torch.randn(rows, shape.layers, 2, shape.heads, soft, shape.head_size, generator=generator),
+        added_BD=0.3 * torch.randn(rows, width, generator=generator) if kind == "embedding" else None,
+    )
 
 
 class Play:
-    """Random runs in six slots, one of them empty, each compared with a full pass over what its slot has read."""
+    """Random runs in six slots, one of them empty, each compared with the teacher-forced pass over what its slot has
+    read.
+    """
 
-    def __init__(self, model: PreTrainedModel, slots: SlotModel, *, soft: int = 7) -> None:
+    def __init__(self, model: PreTrainedModel, slots: SlotModel, *, kind: str = "soft_prompt") -> None:
         self.model, self.slots = model, slots
         self.generator = torch.Generator().manual_seed(0)
-        self.prompts_NKD = 0.3 * torch.randn(SLOTS - 1, soft, model.config.hidden_size, generator=self.generator)
-        self.prompts_NKD = self.prompts_NKD.to(model.dtype)
-        read = read_prompts(slots, self.prompts_NKD)
+        self.prompt = _prompt(kind, model, self.generator).to(model.dtype)
+        soft = self.prompt.positions
+        read = read_prompts(slots, self.prompt)
         self.cache = SlotCache(read, slots=SLOTS)
         self.slot_of_row = [4, 0, 2, 3, 1]
         self.cache.admit(read, torch.arange(SLOTS - 1), torch.tensor(self.slot_of_row))
@@ -70,26 +82,32 @@ class Play:
     def wanted_A(self, slot: int) -> Tensor:
         row = self.slot_of_row.index(slot)
         with torch.no_grad():
-            inputs = torch.cat([self.prompts_NKD[row : row + 1], _embed(self.model, self.ids[slot])], dim=1)
-            logits: Tensor = self.model(inputs_embeds=inputs, use_cache=False).logits[0, -1, TOKENS]
-        return logits
+            tokens = torch.tensor([self.ids[slot]])
+            return causal_logits(self.model, self.prompt.rows(slice(row, row + 1)), tokens)[0, -1, TOKENS]
 
 
-def _check(model: PreTrainedModel, slots: SlotModel, *, rounds: int, tolerance: float) -> None:
-    play = Play(model, slots)
+def _check(
+    model: PreTrainedModel, slots: SlotModel, *, rounds: int, tolerance: float, kind: str = "soft_prompt"
+) -> None:
+    play = Play(model, slots, kind=kind)
     for _ in range(rounds):
         scores_BA, read = play.step()
         for slot in read:
             torch.testing.assert_close(scores_BA[slot], play.wanted_A(slot), atol=tolerance, rtol=tolerance)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("family", DECODER_FAMILIES)
-def test_every_family_scores_as_a_full_pass_does(family: str, saved_decoder: Callable[[str], Path]) -> None:
+def test_every_family_scores_as_teacher_forcing_does(
+    family: str, kind: str, saved_decoder: Callable[[str], Path]
+) -> None:
     model, _ = load_causal_lm(saved_decoder(family))
     model.train(False)
-    _check(model, HuggingFaceSlots(model, TOKENS), rounds=25, tolerance=1e-4)  # further than Mistral's window of 24
+    # Further than Mistral's window of 24.
+    _check(model, HuggingFaceSlots(model, TOKENS), rounds=25, tolerance=1e-4, kind=kind)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -99,10 +117,12 @@ def test_every_family_scores_as_a_full_pass_does(family: str, saved_decoder: Cal
         {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 500.0}},
     ],
 )
-def test_our_own_llama_scores_as_hugging_faces(changes: dict[str, Any]) -> None:
+def test_our_own_llama_scores_as_hugging_faces(changes: dict[str, Any], kind: str) -> None:
     model = _llama(**changes)
     assert is_small_llama(model)
-    _check(model, LlamaSlots(model, TOKENS), rounds=30, tolerance=1e-4)  # beyond the first growth of cache and turns
+    _check(
+        model, LlamaSlots(model, TOKENS), rounds=30, tolerance=1e-4, kind=kind
+    )  # beyond the first growth of cache and turns
 
 
 def test_our_own_llama_in_bfloat16_is_as_close_as_hugging_faces() -> None:
@@ -128,7 +148,7 @@ def test_our_own_llama_in_bfloat16_is_as_close_as_hugging_faces() -> None:
 def _upcast(play: Play, model: PreTrainedModel) -> Play:
     exact = object.__new__(Play)
     exact.model, exact.ids, exact.slot_of_row = model, play.ids, play.slot_of_row
-    exact.prompts_NKD = play.prompts_NKD.float()
+    exact.prompt = play.prompt.to(torch.float32)
     return exact
 
 
@@ -162,9 +182,9 @@ def test_prompts_are_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     slots = LlamaSlots(model, TOKENS)
     embeds = torch.randn(9, 5, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        whole = read_prompts(slots, embeds)
+        whole = read_prompts(slots, Prompt(embeds_BKD=embeds))
         monkeypatch.setattr(slot_model, "PREFILL_TOKENS", 11)
-        pieces = read_prompts(slots, embeds)
+        pieces = read_prompts(slots, Prompt(embeds_BKD=embeds))
     for one, other in zip((*whole.keys, *whole.values), (*pieces.keys, *pieces.values), strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
 

@@ -14,20 +14,27 @@ import pytest
 import torch
 from torch import Tensor
 
+from difflm.diffusion.network import TransformerDenoiserConfig
 from difflm.errors import ModelError
 from difflm.models.decoder import PretrainedDecoderConfig
+from difflm.models.injector import EmbeddingConfig, InjectorConfig, KvMemoryConfig
 from difflm.records.codec import Accepted, Decoded, Rejected
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.synthesis.bundle import Bundle, load_bundle
+from difflm.synthesis.conditions import parse_condition
 from difflm.synthesis.draw_plans import DrawPlans
 from difflm.synthesis.draws import Draw, DrawAccount
 from difflm.synthesis.slots import Address, Prompts
 from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
-from difflm.testing.bundles import StageFolders, untrained_stages
+from difflm.testing.bundles import TINY_PRIOR, TINY_SHAPE, StageFolders, untrained_stages
 from difflm.testing.models import DECODER_FAMILIES, save_decoder
 from difflm.testing.tables import mixed_table
+from difflm.training.diffusion_task import DiffusionPriorConfig
 
 SAMPLING = SamplingConfig(steps=3, precision="float32", batch_size=16, text_tokens=8)
+TRANSFORMER = DiffusionPriorConfig(
+    width=16, blocks=1, denoiser=TransformerDenoiserConfig(part_size=4, heads=2), noise_embedding="fourier"
+)
 DATELESS = ["age", "wage", "city", "member", "unit", "label"]
 
 
@@ -48,6 +55,34 @@ def test_a_draw_depends_on_its_address_only(bundle: Bundle) -> None:
     assert _draws(bundle, indices, batch_size=3) == together
     assert _draws(bundle, indices[::-1], batch_size=7) == together[::-1]
     assert _draws(bundle, [13], batch_size=1) == [together[13]]
+
+
+@pytest.mark.parametrize(
+    ("injector", "prior"),
+    [
+        (KvMemoryConfig(hidden_size=16), TRANSFORMER),
+        (EmbeddingConfig(hidden_size=16), TINY_PRIOR.model_copy(update={"noise_embedding": "fourier"})),
+    ],
+)
+def test_every_variant_draws_valid_records_by_their_addresses(
+    injector: InjectorConfig, prior: DiffusionPriorConfig, tmp_path: Path
+) -> None:
+    table = mixed_table(60).select(DATELESS)
+    shape = TINY_SHAPE.model_copy(update={"injector": injector})
+    folder = untrained_stages(tmp_path, table, shape=shape, prior=prior).bundle
+    bundle = load_bundle(folder, heun=SAMPLING.heun())
+    together = _draws(bundle, list(range(12)))
+    assert all(draw.record is not None for draw in together)
+    assert len({str(draw.record) for draw in together}) == 12
+    assert _draws(bundle, [7, 3], batch_size=1) == [together[7], together[3]]
+    condition = parse_condition("age > 40", bundle.schema)
+    plan = DrawPlans(bundle, text_tokens=8).where(condition)
+    assert all(
+        draw.record is not None for draw in Synthesizer(bundle, SAMPLING, plan=plan).draw(range(4), seed=1, attempt=0)
+    )
+    low = load_bundle(folder, heun=SAMPLING.heun(), precision=torch.bfloat16)
+    config = SAMPLING.model_copy(update={"precision": "bfloat16"})
+    assert all(draw.record is not None for draw in Synthesizer(low, config).draw(range(4), seed=1, attempt=0))
 
 
 def test_other_seeds_and_attempts_are_other_draws(bundle: Bundle) -> None:

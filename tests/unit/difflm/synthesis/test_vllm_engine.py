@@ -11,6 +11,7 @@ import torch
 
 from difflm.errors import ConfigError
 from difflm.models.decoder import FrozenDecoder, load_causal_lm
+from difflm.models.prompt import Prompt
 from difflm.records.tokenization import token_bytes
 from difflm.synthesis.decoding import decode
 from difflm.synthesis.draws import DrawQueue
@@ -45,7 +46,7 @@ def _queue(decoder: FrozenDecoder, indices: Sequence[int], *, most: int = MOST, 
             if address.index == broken:
                 embeds_NKD[row, 1, 2] = torch.nan
         uniforms_NT = torch.stack([torch.rand(most, generator=g) for g in generators])
-        return Prompts(addresses=list(addresses), embeds_NKD=embeds_NKD, uniforms_NT=uniforms_NT)
+        return Prompts(addresses=list(addresses), prompt=Prompt(embeds_BKD=embeds_NKD), uniforms_NT=uniforms_NT)
 
     return DrawQueue(indices, first_attempt=0, prompts=prompts)
 
@@ -117,7 +118,9 @@ def test_greedy_decoding_does_not_depend_on_the_numbers(decoder: FrozenDecoder, 
         queue = DrawQueue(
             range(3),
             first_attempt=0,
-            prompts=lambda chosen: Prompts(addresses=list(chosen), embeds_NKD=embeds_NKD, uniforms_NT=uniforms_NT),
+            prompts=lambda chosen: Prompts(
+                addresses=list(chosen), prompt=Prompt(embeds_BKD=embeds_NKD), uniforms_NT=uniforms_NT
+            ),
         )
         return [item.tokens for item in _records(_engine(decoder, model, truncation=truncation), queue).values()]
 
