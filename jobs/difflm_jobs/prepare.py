@@ -87,6 +87,7 @@ class Prepare:
             facts[NOTICES] = [
                 notice.message if notice.column is None else f"{notice.column!r}: {notice.message}"
                 for notice in notices
+                if notice.code != "identifier"  # every text of its own is what such records are
             ]
         return StageOutcome(facts=facts)
 
