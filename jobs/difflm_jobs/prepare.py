@@ -84,7 +84,11 @@ class Prepare:
         facts: dict[str, JSON] = {f"{name} rows": getattr(splits, name).num_rows for name in SPLITS}
         facts["columns"] = len(schema.fields)
         if self.data.kind != "table":
-            facts[NOTICES] = [notice.message for notice in notices]
+            facts[NOTICES] = [
+                notice.message if notice.column is None else f"{notice.column!r}: {notice.message}"
+                for notice in notices
+                if notice.code != "identifier"  # every text of its own is what such records are
+            ]
         return StageOutcome(facts=facts)
 
     def _infer(self, train: pa.Table) -> RecordSchema:
