@@ -25,6 +25,7 @@ from difflm.config import Config
 from difflm.errors import DataError, ModelError
 from difflm.models.decoder import load_causal_lm
 from difflm.models.likelihood import causal_nll
+from difflm.models.prompt import Prompt
 from difflm.telemetry import JSON
 from difflm.training.loop import LoopConfig
 from difflm.training.record_data import TokenBatches
@@ -68,7 +69,7 @@ class LanguageModel(nn.Module):
         """Nats of every text of a batch, EOS included."""
         embeddings: Any = self.model.get_input_embeddings()  # type: ignore[operator]
         nothing_B0D = embeddings.weight.new_empty((len(ids_BT), 0, embeddings.weight.shape[1]))
-        return causal_nll(self.model, nothing_B0D, ids_BT, lengths_B, bos_id=self.bos_id).sum(dim=1)
+        return causal_nll(self.model, Prompt(embeds_BKD=nothing_B0D), ids_BT, lengths_B, bos_id=self.bos_id).sum(dim=1)
 
     def forward(self, ids_BT: Tensor, lengths_B: Tensor) -> dict[str, Tensor]:
         nats_B, tokens = self.nats_B(ids_BT, lengths_B), lengths_B.float()
