@@ -25,7 +25,7 @@ STAGES = [
 def test_a_preset_plans(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DIFFLM_DATA", raising=False)
     config = load_experiment(name)
-    assert config.name == name
+    assert config.name == name.replace("/", "-")
     lines, missing = plan(config, tmp_path)
     assert [line.stage for line in lines] == STAGES
     assert {line.state for line in lines} == {"would run"}
