@@ -113,28 +113,11 @@ kill_pid(pids[1])
 """
 
 
-def test_a_killed_driver_leaves_no_process_and_its_job_goes_on(reference: Outcome, tmp_path: Path) -> None:
-    work, scratch = folders(tmp_path)
-    driver = ChildProcess.start([sys.executable, str(SCRIPT), str(work), str(scratch)], output=tmp_path / "driver.log")
-    try:
-        wait_until(lambda: held(scratch), what="both workers to wait", timeout_s=120, alive=driver.running)
-    finally:
-        driver.kill()
-    assert_no_orphans(driver.marker)
-    (scratch / "go").touch()
-    job = run_training.two_worker_job(work, scratch)
-    outcome = run(job)
-    assert outcome.result.resumed_from == 12
-    assert outcome.curve == reference.curve
-    assert outcome.best == reference.best
-    again = train(replace(job, output_dir=tmp_path / "elsewhere"))
-    assert (again.steps, again.timings) == (24, {}), "a finished job is handed out, not run again"
-    assert (tmp_path / "elsewhere" / "best.safetensors").read_bytes() == reference.best
-
-
-def test_workers_that_outlive_their_driver_do_not_disturb_the_next_one(reference: Outcome, tmp_path: Path) -> None:
+def test_a_killed_drivers_job_goes_on_undisturbed_by_workers_that_outlive_it(
+    reference: Outcome, tmp_path: Path
+) -> None:
     """They are frozen when their driver dies, and go on in the middle of the next training: before the end of step 15,
-    and two steps before their next checkpoint.
+    and two steps before their next checkpoint. Then they end as well.
     """
     work, scratch = folders(tmp_path)
     other = tmp_path / "other"
@@ -157,6 +140,9 @@ def test_workers_that_outlive_their_driver_do_not_disturb_the_next_one(reference
     assert outcome.curve == reference.curve
     assert outcome.best == reference.best
     assert [path.name for path in work.glob("life-*")] == ["life-000002"]
+    again = train(replace(job, output_dir=tmp_path / "elsewhere"))
+    assert (again.steps, again.timings) == (24, {}), "a finished job is handed out, not run again"
+    assert (tmp_path / "elsewhere" / "best.safetensors").read_bytes() == reference.best
 
 
 WAKER = """
