@@ -156,9 +156,7 @@ class MlpNetwork(nn.Module):
         self.condition = _condition_embedding(conditions, width) if conditions else None
 
     def forward(self, scaled_BZ: Tensor, c_noise_B: Tensor, condition_BC: Tensor | None = None) -> Tensor:
-        noise_BW = self.embed(c_noise_B)
-        if self.condition is not None and condition_BC is not None:
-            noise_BW = noise_BW + self.condition(condition_BC)
+        noise_BW = _level(self.embed, c_noise_B, self.condition, condition_BC)
         hidden_BW = self.enter(scaled_BZ)
         for block in self.blocks:
             hidden_BW = block(hidden_BW, noise_BW)
@@ -210,9 +208,7 @@ class TransformerNetwork(nn.Module):
         self.condition = _condition_embedding(conditions, width) if conditions else None
 
     def forward(self, scaled_BZ: Tensor, c_noise_B: Tensor, condition_BC: Tensor | None = None) -> Tensor:
-        noise_BW = self.embed(c_noise_B)
-        if self.condition is not None and condition_BC is not None:
-            noise_BW = noise_BW + self.condition(condition_BC)
+        noise_BW = _level(self.embed, c_noise_B, self.condition, condition_BC)
         size = scaled_BZ.shape[1]
         filled_BZ = nn.functional.pad(scaled_BZ, (0, len(self.places) * self.part_size - size))
         hidden_BTW = self.enter(filled_BZ.reshape(len(filled_BZ), -1, self.part_size)) + self.places
@@ -225,6 +221,12 @@ class TransformerNetwork(nn.Module):
 def _noise_embedding(kind: NoiseEmbedding, size: int, width: int) -> nn.Sequential:
     embedding = SinusoidalEmbedding(size) if kind == "positional" else FourierEmbedding(size)
     return nn.Sequential(embedding, nn.Linear(size, width), nn.SiLU())
+
+
+def _level(embed: nn.Module, c_noise_B: Tensor, condition: nn.Module | None, condition_BC: Tensor | None) -> Tensor:
+    """What every block reads as noise level, shape (B, W): the condition is added to it."""
+    noise_BW: Tensor = embed(c_noise_B)
+    return noise_BW if condition is None or condition_BC is None else noise_BW + condition(condition_BC)
 
 
 def _condition_embedding(conditions: int, width: int) -> nn.Sequential:

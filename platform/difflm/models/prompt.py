@@ -6,7 +6,7 @@ H key heads, E head size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,20 +37,18 @@ class Prompt:
 
     def rows(self, rows: Tensor | slice) -> Prompt:
         """The prompts of some records."""
-        memory, added = self.memory_BLXHKE, self.added_BD
-        return Prompt(
-            embeds_BKD=self.embeds_BKD[rows],
-            memory_BLXHKE=None if memory is None else memory[rows],
-            added_BD=None if added is None else added[rows],
-        )
+        return self._each(lambda part: part[rows])
 
     def to(self, dtype: torch.dtype) -> Prompt:
         """The same in another precision."""
+        return self._each(lambda part: part.to(dtype))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Prompt:
         memory, added = self.memory_BLXHKE, self.added_BD
         return Prompt(
-            embeds_BKD=self.embeds_BKD.to(dtype),
-            memory_BLXHKE=None if memory is None else memory.to(dtype),
-            added_BD=None if added is None else added.to(dtype),
+            embeds_BKD=change(self.embeds_BKD),
+            memory_BLXHKE=None if memory is None else change(memory),
+            added_BD=None if added is None else change(added),
         )
 
 
