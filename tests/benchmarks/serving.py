@@ -38,8 +38,9 @@ from serving_load import (
 )
 
 RESULTS = Path(__file__).parent / "results" / "serving.json"
-WARM_S = 5.0
-BLOCKS = 3  # the engine alone and the server take turns: the machine is not equally fast all the time
+WARM_S = 10.0
+SETTLE_S = 3.0
+BLOCKS = 5  # the engine alone and the server take turns: the machine is not equally fast all the time
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def rate(options: Options) -> dict[str, Any]:
     with options.served(1) as server:
         asyncio.run(streamed_rate(server, WARM_S))
         for _ in range(BLOCKS):
-            streamed.append(asyncio.run(streamed_rate(server, options.seconds / BLOCKS)))
+            streamed.append(asyncio.run(streamed_rate(server, options.seconds / BLOCKS, settle=SETTLE_S)))
             time.sleep(1.0)  # what the streams left is given up within a step
             alone_.append(offline.rate(int(max(500, streamed[-1] * options.seconds / BLOCKS))))
     ratios = [one / other for one, other in zip(streamed, alone_, strict=True)]
@@ -127,7 +128,7 @@ def two(options: Options) -> dict[str, Any]:
     for replicas in (1, 2, 1, 2):
         with options.served(replicas) as server:
             asyncio.run(streamed_rate(server, WARM_S))
-            found[replicas].append(asyncio.run(streamed_rate(server, options.seconds / 2, clients=16)))
+            found[replicas].append(asyncio.run(streamed_rate(server, options.seconds / 2, clients=16, settle=SETTLE_S)))
     best = {replicas: max(rates) for replicas, rates in found.items()}
     return {
         "rows_per_second": {str(replicas): [round(value, 1) for value in rates] for replicas, rates in found.items()},

@@ -99,9 +99,12 @@ def client_of(server: Server) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(base_url=server.url, timeout=_TIMEOUT_S, limits=limits)
 
 
-async def streamed_rate(server: Server, seconds: float, clients: int = CLIENTS) -> float:
-    """Rows per second that some clients receive who each ask for the next rows when they have the last."""
-    rows, began = 0, time.perf_counter()
+async def streamed_rate(server: Server, seconds: float, clients: int = CLIENTS, settle: float = 0.0) -> float:
+    """Rows per second that some clients receive who each ask for the next rows when they have the last.
+
+    What they receive in the first `settle` seconds is not counted: the batch fills, and no record is finished yet.
+    """
+    rows, began = 0, time.perf_counter() + settle
     ends = began + seconds
     async with client_of(server) as client:
 
@@ -110,7 +113,7 @@ async def streamed_rate(server: Server, seconds: float, clients: int = CLIENTS) 
             while time.perf_counter() < ends:
                 async with client.stream("POST", "/v1/samples", json={"n": LARGE, "format": "ndjson"}) as answer:
                     async for _ in answer.aiter_lines():
-                        rows += 1
+                        rows += time.perf_counter() >= began
                         if time.perf_counter() >= ends:
                             return
 

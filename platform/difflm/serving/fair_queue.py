@@ -22,8 +22,11 @@ from difflm.synthesis.draws import Draw
 from difflm.synthesis.slots import Address
 from difflm.synthesis.synthesizer import Synthesizer
 
-CHUNK_ROWS = 32  # fewer finished rows wait for others, but no longer than CHUNK_SECONDS
-CHUNK_SECONDS = 0.05
+# A chunk on its way to the client takes time from the engine, so finished rows wait for others; not long while a
+# request is young, when somebody watches for its first rows.
+CHUNK_ROWS = 256
+SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.05, 0.5
+WAIT_SHARE = 0.1  # of the time since the request's first rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,7 @@ class RowRequest:
     under_way: int = field(init=False, default=0)
     resolved: dict[int, Record | None] = field(init=False, default_factory=dict)
     delivered: int = field(init=False)
+    first_at: float | None = field(init=False, default=None)
     delivered_at: float = field(init=False, default=0.0)
     begun: bool = field(init=False, default=False)
     ended: bool = field(init=False, default=False)
@@ -73,6 +77,13 @@ class RowRequest:
     @property
     def unresolved(self) -> int:
         return 0 if self.ended else self.stop - self.delivered - len(self.resolved)
+
+    def waited(self, now: float) -> bool:
+        """Whether what is finished has waited long enough; the first rows do not wait."""
+        if self.first_at is None:
+            return True
+        wait_s = WAIT_SHARE * (now - self.first_at)
+        return now - self.delivered_at >= min(max(wait_s, SHORTEST_WAIT_S), LONGEST_WAIT_S)
 
     def next_draw(self) -> Address:
         if self.again:
@@ -237,8 +248,7 @@ class FairQueue:
             ready += 1
         done = request.delivered + ready == request.stop
         late = request.deadline is not None and now >= request.deadline and not done
-        first, waited = request.delivered == request.start, now - request.delivered_at >= CHUNK_SECONDS
-        if not (done or late or (ready and (first or waited or ready >= CHUNK_ROWS))):
+        if not (done or late or (ready and (ready >= CHUNK_ROWS or request.waited(now)))):
             return None
         rows: list[tuple[int, Record]] = []
         given_up: list[int] = []
@@ -252,6 +262,8 @@ class FairQueue:
         return Chunk(rows=rows, given_up=given_up, done=done, failure="deadline" if late else None)
 
     def _hand_out(self, request: RowRequest, chunk: Chunk, now: float) -> None:
+        if request.first_at is None:
+            request.first_at = now
         request.delivered_at = now
         if chunk.done or chunk.failure is not None:
             request.ended = True

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from difflm.errors import OverloadError
-from difflm.serving.fair_queue import Chunk, FairQueue, RowRequest
+from difflm.serving.fair_queue import CHUNK_ROWS, Chunk, FairQueue, RowRequest
 from difflm.synthesis.draws import Draw
 
 SYNTHESIZER: Any = SimpleNamespace(config=SimpleNamespace(attempts=3))
@@ -92,6 +92,25 @@ def test_rows_are_handed_out_in_the_order_of_their_indices() -> None:
     assert [index for index, _ in chunks[0].rows] == [7, 8]
     assert chunks[-1].done
     assert not chunks[0].done
+
+
+def test_the_longer_a_request_runs_the_longer_its_rows_wait_for_others() -> None:
+    desk = Desk(opening=1)
+    request = desk.ask(500)
+
+    def chunks_after(seconds: float) -> int:
+        desk.now += seconds
+        desk.draw(1)
+        desk.queue.deliver()
+        return len(desk.got[id(request)])
+
+    assert chunks_after(0.0) == 1  # a first row waits for nothing
+    assert [chunks_after(0.04), chunks_after(0.02)] == [1, 2]
+    chunks_after(60.0)
+    assert [chunks_after(0.4), chunks_after(0.2)] == [3, 4]
+    desk.draw(CHUNK_ROWS)
+    desk.queue.deliver()
+    assert len(desk.got[id(request)][-1].rows) == CHUNK_ROWS
 
 
 def test_a_rejected_draw_is_tried_again_and_given_up_in_the_end() -> None:
