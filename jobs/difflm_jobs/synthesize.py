@@ -32,7 +32,7 @@ class Synthesize:
     config: ExperimentConfig
     inputs: tuple[str, ...] = ("assemble",)
     name: str = "synthesize"
-    version: int = 3
+    version: int = 4
     output: str = "synthetic"
 
     def section(self) -> Mapping[str, JSON]:

@@ -84,6 +84,12 @@ def published(table: str, method: str) -> list[dict[str, Any]]:
     return [row for row in rows if row["method"] == method]
 
 
+def measured(out: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """The models of a record that were measured with these options; each can be measured on its own."""
+    models = json.loads(out.read_text())["models"] if out.exists() else {}
+    return {name: model for name, model in models.items() if model["options"] == options}
+
+
 def main(
     table: Annotated[str, typer.Option(help="One of the five public tables.")] = "adult",
     epochs: Annotated[int, typer.Option(help="300 is the library's default, and what papers used.")] = 300,
@@ -101,8 +107,11 @@ def main(
     train, validation, test = (conform_table(part, schema) for part in (splits.train, splits.validation, splits.test))
     frame, categories = training_frame(train.slice(0, rows), schema)
     options = {"table": table, "epochs": epochs, "most_minutes": most_minutes, "rows": rows, "seed": seed}
-    record: dict[str, Any] = {**provenance(), "torch": torch.__version__, "options": options, "models": {}}
-    record["rows_left_out"] = train.slice(0, rows).num_rows - len(frame)
+    made = {**provenance(), "torch": torch.__version__, "options": options}
+    record: dict[str, Any] = {
+        "rows_left_out": train.slice(0, rows).num_rows - len(frame),
+        "models": measured(out, options),
+    }
     for name in models.split(","):
         taken = affordable(name, frame, categories, epochs, most_minutes)
         model, seconds = fit(name, frame, categories, taken, seed)
@@ -110,6 +119,7 @@ def main(
         real = RealSplits(train=train, validation=validation, test=test)
         report = evaluate_table(drawn, real, schema, EvaluationConfig(utility=source.utility, projection=None))
         record["models"][name] = {
+            **made,
             "epochs": taken,
             "training_seconds": round(seconds, 1),
             "seconds_an_epoch": round(seconds / taken, 2),

@@ -32,5 +32,5 @@ def follow_flow(denoiser: Denoiser, start_BZ: Tensor, sigmas_S: Tensor) -> Tenso
 
 
 def _slope(denoiser: Denoiser, current_BZ: Tensor, sigma: float) -> Tensor:
-    sigma_B = current_BZ.new_full((current_BZ.shape[0],), sigma)
-    return (current_BZ - denoiser(current_BZ, sigma_B)) / sigma
+    sigma_1 = current_BZ.new_full((1,), sigma)
+    return (current_BZ - denoiser(current_BZ, sigma_1)) / sigma

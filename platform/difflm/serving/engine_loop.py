@@ -14,6 +14,7 @@ import torch
 from difflm.models.prompt import joined_prompts
 from difflm.serving.fair_queue import FairQueue, Ticket
 from difflm.serving.mixed_constraint import MixedConstraint
+from difflm.serving.prompt_turns import PromptTurns
 from difflm.synthesis.constraint import Constraint
 from difflm.synthesis.engines import BuiltinEngine
 from difflm.synthesis.slot_model import SlotModel, slot_model
@@ -32,6 +33,7 @@ class EngineLoop:
         """`plain` draws any record of the bundle; the synthesizers of requests have its bundle and configuration."""
         self._queue, self._plain = queue, plain
         self._slots = plain.config.batch_size
+        self._turns = PromptTurns()
         self._constraint = MixedConstraint(whole=constraint_of(plain), lookup=self._lookup)
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
@@ -47,8 +49,12 @@ class EngineLoop:
 
     def take(self, most: int, *, idle: bool) -> Prompts | None:
         """The prompts of the draws whose turn it is (a `PromptSource`)."""
+        if not idle and not self._turns.due(self._queue.ready()):
+            return None
         while tickets := self._queue.take(self._share(most), wait=idle):
-            if (prompts := self._prompts(tickets)) is not None:
+            with self._turns.prompting():
+                prompts = self._prompts(tickets)
+            if prompts is not None:
                 return prompts
         return None
 
