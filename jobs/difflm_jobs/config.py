@@ -43,6 +43,13 @@ class MapConfig(Config):
     pool: ActorPoolConfig = ActorPoolConfig()
 
 
+class MemoryConfig(Config):
+    """What a cluster has, for `plan` and `run` to compare with; on this machine they look for themselves."""
+
+    node_gib: float | None = Field(default=None, gt=0, description="memory of a machine that workers run on")
+    gpu_gib: float | None = Field(default=None, gt=0, description="memory of a GPU that workers run on")
+
+
 class RuntimeConfig(Config):
     """Where and on how much the stages run; an artifact's identity does not depend on it, but for the size of shards.
 
@@ -55,6 +62,7 @@ class RuntimeConfig(Config):
     engine: EngineConfig = AutoEngineConfig()
     encoding: MapConfig = MapConfig()
     synthesis: MapConfig = MapConfig()
+    memory: MemoryConfig = MemoryConfig()
 
 
 class PublishedConfig(Config):

@@ -18,6 +18,7 @@ from difflm.errors import ConfigError
 from difflm_jobs.engine_check import check_engine, check_json, draws_rows
 from difflm_jobs.environment import describe_environment
 from difflm_jobs.pipeline import ClusterFactory, execute, resolve, until
+from difflm_jobs.planned import refuse_too_large
 from difflm_jobs.progress import reporting
 from difflm_jobs.runlog import LOG_NAME, RunRecord, StageRecord
 from difflm_jobs.stages import build_stages, cluster_of
@@ -55,6 +56,8 @@ def run_experiment(
         check_engine(config.sampling, config.runtime)
         check_json(config.sampling, holds_json=config.data.kind == "tools")
     steps = resolve(stages, store)
+    named = {step.stage.name: step for step in steps}
+    refuse_too_large(config, stages, store, named)
     records: list[StageRecord] = []
     artifacts: list[Artifact] = []
     with store.exclusive():
@@ -66,6 +69,8 @@ def run_experiment(
                 for record, artifact in execute(steps, store, reporter=reporter, cluster=factory):
                     records.append(record)
                     artifacts.append(artifact)
+                    if record.status == "ran" and record.stage == "fit-decoder":  # now the records' lengths are known
+                        refuse_too_large(config, stages, store, named)
         except BaseException as caught:
             with suppress(OSError):  # where the disk is full, that is what is told, not that the log cannot grow either
                 _record(records, started, error=f"{type(caught).__name__}: {caught}").append(store.root)

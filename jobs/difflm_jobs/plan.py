@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 
-from difflm.artifacts import Artifact, ArtifactStore
-from difflm.errors import UserError
+from difflm.artifacts import ArtifactStore
+from difflm.errors import ConfigError, UserError
 from difflm.runtime.training import chosen_engine
 from difflm_jobs.engine_check import check_engine, check_json
+from difflm_jobs.memory import ProcessMemory
 from difflm_jobs.pipeline import Step, resolve
+from difflm_jobs.planned import PlanLine, plan_lines
 from difflm_jobs.prepare import describe
-from difflm_jobs.sizes import estimate
+from difflm_jobs.room import Machine, runs_here, this_machine, too_large
 from difflm_jobs.sources import locate
 from difflm_jobs.stages import build_stages
 
@@ -26,24 +26,20 @@ if TYPE_CHECKING:
     from difflm_jobs.config import ExperimentConfig
 
 
-TRAINING = ("train-autoencoder", "train-diffusion", "train-conditional")
-"""Stages whose workers are processes of their own; so is fitting a compact decoder, which is small."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlanLine:
-    """One stage of a plan: what would happen to it, its size in words, and the memory of one process in MiB."""
+class Plan:
+    """The lines of a plan; what is missing for a run, and what does not fit (None where nothing is)."""
 
-    stage: str
-    state: str
-    size: str
-    memory_mib: float | None
+    lines: list[PlanLine]
+    missing: str | None
+    refused: str | None
 
 
-def plan(config: ExperimentConfig, runs: Path) -> tuple[list[PlanLine], str | None]:
-    """The lines of a plan, and what is missing for a run (None when nothing is).
+def plan(config: ExperimentConfig, runs: Path, machine: Machine) -> Plan:
+    """What would run on `machine`, or on a cluster that need not be there.
 
-    Data that are not there do not stop a plan: sizes that depend on them are left out.
+    Data that are not there do not stop a plan: sizes that depend on them are assumed. Nor does a machine without GPUs
+    where workers want some: it is not the one that they would run on.
     """
     stages, store = build_stages(config), ArtifactStore(runs / config.name)
     steps: dict[str, Step] = {}
@@ -52,73 +48,74 @@ def plan(config: ExperimentConfig, runs: Path) -> tuple[list[PlanLine], str | No
         steps = {step.stage.name: step for step in resolve(stages, store)}
     except UserError as error:
         missing = str(error)
-    prepared = _find(store, steps.get("prepare"))
-    sizes = estimate(config, prepared.manifest.facts if prepared is not None else {})
-    lines: list[PlanLine] = []
-    for stage in stages:
-        size, memory = sizes.get(stage.name, ("", None))
-        state = _state(store, steps.get(stage.name))
-        lines.append(PlanLine(stage=stage.name, state=state, size=size, memory_mib=memory))
-    return lines, missing or too_large(config, lines, here_mib=psutil.virtual_memory().total / 2**20)
 
+    def planner(any_: ExperimentConfig) -> list[PlanLine]:
+        return plan_lines(any_, stages, store, steps, gpus=len(machine.gpus_mib))
 
-def too_large(config: ExperimentConfig, lines: Sequence[PlanLine], *, here_mib: float) -> str | None:
-    """Which stage cannot fit into this machine's memory, if the stages run here; None where nothing is known to.
-
-    Models on a GPU are loaded into the machine's memory first, so the bound holds for them as well.
-    """
-    address = config.runtime.cluster.address or os.environ.get("RAY_ADDRESS") or "local"
-    workers = config.runtime.workers.num_workers
-    for line in lines:
-        processes = workers if line.stage in TRAINING and line.memory_mib is not None else 1
-        needed = (line.memory_mib or 0.0) * processes
-        if address == "local" and line.state != "finished" and needed > here_mib:
-            of = f"{processes} processes of " if processes > 1 else ""
-            return (
-                f"{line.stage} needs {of}at least {line.memory_mib:,.0f} MiB, and this machine has {here_mib:,.0f}; "
-                "give fewer runtime.workers, a smaller model, or a cluster (runtime.cluster.address)"
-            )
-    return None
-
-
-def _find(store: ArtifactStore, step: Step | None) -> Artifact | None:
-    return store.find(step.stage.output, step.identity) if step is not None else None
-
-
-def _state(store: ArtifactStore, step: Step | None) -> str:
-    if step is None:
-        return "would run"
-    if _find(store, step) is not None:
-        return "finished"
-    return "would go on" if store.work(step.stage.output, step.identity).exists() else "would run"
+    lines = planner(config)
+    elsewhere = any(line.gpus for line in lines) and not machine.gpus_mib
+    known = runs_here(config.runtime) and not elsewhere
+    return Plan(lines=lines, missing=missing, refused=too_large(config, planner, machine if known else None))
 
 
 def print_plan(config: ExperimentConfig, runs: Path, console: Console) -> None:
     """Print the plan of an experiment.
 
     Raises:
-        ConfigError: the decoding engine is not installed, or has no GPU to run on.
+        ConfigError: the decoding engine is not installed, or has no GPU to run on; or a stage does not fit into this
+            machine, if it would run here, or into what `runtime.memory` says.
     """
     check_engine(config.sampling, config.runtime)
     check_json(config.sampling, holds_json=config.data.kind == "tools")
-    lines, missing = plan(config, runs)
+    made = plan(config, runs, this_machine())
     console.print(f"{config.name} in {runs / config.name}: {_data(config)}", highlight=False, soft_wrap=True)
-    console.print(_table(lines))
+    console.print(_stages(made.lines))
+    console.print(_memory(made.lines))
     console.print(_processes(config), highlight=False, soft_wrap=True)
-    if missing is not None:
-        console.print(f"not ready to run: {missing}", highlight=False, soft_wrap=True, markup=False)
+    console.print(_needs(made.lines), highlight=False, soft_wrap=True)
+    if made.missing is not None:
+        console.print(f"not ready to run: {made.missing}", highlight=False, soft_wrap=True, markup=False)
+    if made.refused is not None:
+        raise ConfigError(made.refused)
 
 
-def _table(lines: Sequence[PlanLine]) -> Table:
+def _stages(lines: Sequence[PlanLine]) -> Table:
     table = Table(title="Plan", title_justify="left")
     table.add_column("stage", no_wrap=True)
     table.add_column("state", no_wrap=True)
     table.add_column("size")
-    table.add_column("MiB per process, at least", justify="right")
     for line in lines:
-        memory = f"{line.memory_mib:,.0f}" if line.memory_mib is not None else "-"
-        table.add_row(line.stage, line.state, line.size, memory, style="dim" if line.state == "finished" else None)
+        table.add_row(line.stage, line.state, line.size, style="dim" if line.state == "finished" else None)
     return table
+
+
+def _memory(lines: Sequence[PlanLine]) -> Table:
+    """Where a process works on a GPU, its parts are there; the last row is all it takes of its machine's own memory."""
+    known = [(line, line.memory) for line in lines if line.memory is not None]
+    table = Table(title="Memory of a process, MiB, estimated", title_justify="left")
+    table.add_column("", no_wrap=True)
+    for line, _ in known:
+        table.add_column(line.stage, justify="right", style="dim" if line.state == "finished" else None)
+    table.add_row("processes", *(str(line.processes) for line, _ in known))
+    for name in ProcessMemory().parts():
+        sizes = [memory.parts()[name] / 2**20 for _, memory in known]
+        table.add_row(name, *(f"{size:,.0f}" if size else "-" for size in sizes))
+    table.add_row("whole, on its GPU", *(f"{line.gpu_mib:,.0f}" if line.gpus else "-" for line, _ in known))
+    table.add_row("whole, on its machine", *(f"{line.host_mib:,.0f}" for line, _ in known))
+    return table
+
+
+def _needs(lines: Sequence[PlanLine]) -> str:
+    """What it takes to run what is left, at least."""
+    left = [line for line in lines if line.memory is not None and line.state != "finished"]
+    gpus = max((line.processes * line.gpus for line in left), default=0.0)
+    words = f"processes of up to {max((line.host_mib for line in left), default=0.0) / 1024:,.1f} GiB"
+    if gpus:
+        words += f", {gpus:g} GPU of {max(line.gpu_mib for line in left) / 1024:,.1f} GiB each"
+    tokens = next((line.assumed_tokens for line in left if line.assumed_tokens is not None), None)
+    if tokens is not None:
+        words += f"; records of {tokens:,} tokens are assumed until the decoder has counted them"
+    return f"needs: {words}"
 
 
 def _data(config: ExperimentConfig) -> str:

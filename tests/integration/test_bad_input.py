@@ -1,6 +1,7 @@
 """Bad input ends with one line that names the culprit and the remedy, code 2, and nothing left behind."""
 
 import errno
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -143,6 +144,33 @@ def test_an_engine_that_is_not_there(
     remedy = "--set runtime.synthesis.pool.gpus_per_actor=1" if verb[0] == "submit" else "pip install vllm"
     assert "sampling.engine.kind is vllm" in message
     assert remedy in message
+
+
+def test_too_little_memory_is_said_before_anything_is_read(difflm: Difflm, table: Path) -> None:
+    limit = ["--set", "runtime.memory.node_gib=0.3"]
+    for verb in ("run", "train-autoencoder"):
+        message = refused(difflm, verb, "people.csv", *limit)
+        assert re.match(
+            r"error: fit-decoder needs about \d\.\d GiB \(activations \d\.\d\) on a machine with 0\.3 GiB", message
+        )
+        assert "(records of 256 tokens are assumed until" in message
+        assert "give decoder_fit.batch_size=16 decoder_fit.tokens_per_batch=2048 " in message
+        assert not Path("runs").exists()
+    refused(difflm, "plan", "people.csv", *limit)
+    planned = difflm("plan", "people.csv", *limit)
+    assert "Memory of a process, MiB, estimated" in planned.out, "the plan itself is printed all the same"
+    assert difflm("prepare", "people.csv", *limit).code == 0, "a stage that needs no model is not refused"
+
+
+def test_gpus_that_are_not_there(difflm: Difflm, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/none")
+    gpus = ["--set", "runtime.workers.gpus_per_worker=1"]
+    message = refused(difflm, "run", "people.csv", *gpus)
+    assert "fit-decoder needs 1 process(es) with 1 GPU of " in message
+    assert "and this machine has 0 GPU" in message
+    planned = difflm("plan", "people.csv", *gpus)
+    assert planned.code == 0
+    assert re.search(r"needs: processes of up to \d\.\d GiB, 1 GPU of \d\.\d GiB each", planned.out)
 
 
 def test_a_bundle_that_is_none(difflm: Difflm, table: Path) -> None:

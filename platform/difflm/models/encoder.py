@@ -106,9 +106,16 @@ class PretrainedEncoder(nn.Module):
         return pooled_BH[:, None]
 
 
+def encoder_class(model_type: str) -> Any:
+    """The class whose models of a type are the encoder alone."""
+    from transformers import AutoModel, T5EncoderModel
+
+    return T5EncoderModel if model_type in {"t5", "mt5"} else AutoModel
+
+
 def load_encoder(model: str, *, revision: str | None = None) -> PreTrainedModel:
     """The encoder half of any Hugging Face model. Raises ModelError naming the path."""
-    from transformers import AutoConfig, AutoModel, T5EncoderModel
+    from transformers import AutoConfig
 
     if (model.startswith((".", "/"))) and not (Path(model) / "config.json").exists():
         raise ModelError(
@@ -116,8 +123,9 @@ def load_encoder(model: str, *, revision: str | None = None) -> PreTrainedModel:
         )
     try:
         config = AutoConfig.from_pretrained(model, revision=revision)
-        factory: Any = T5EncoderModel if config.model_type in {"t5", "mt5"} else AutoModel
-        loaded: PreTrainedModel = factory.from_pretrained(model, revision=revision, dtype=torch.float32)
+        loaded: PreTrainedModel = encoder_class(config.model_type).from_pretrained(
+            model, revision=revision, dtype=torch.float32
+        )
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(

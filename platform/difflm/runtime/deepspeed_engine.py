@@ -18,6 +18,8 @@ from difflm.errors import TrainingError
 from difflm.training.engine import Collective, Precision, to_device
 from difflm.training.optimization import ADAM_BETAS, ADAM_EPS, parameter_groups, trainable_parameters
 
+MOST_BUCKET_NUMBERS = 500_000_000
+"""Numbers of a bucket of gradients; one of fewer trainable parameters is no larger than these."""
 _TAG = "state"
 
 
@@ -161,7 +163,7 @@ class _Autocast(nn.Module):
 
 def _settings(config: DeepSpeedEngineConfig, size: int, *, clip: float, accumulation: int) -> dict[str, Any]:
     """DeepSpeed's own configuration; buckets are no larger than the trainable parameters (its defaults take GiB)."""
-    bucket = max(1, min(size, 500_000_000))
+    bucket = max(1, min(size, MOST_BUCKET_NUMBERS))
     zero: dict[str, Any] = {
         "stage": config.zero_stage,
         "reduce_bucket_size": bucket,

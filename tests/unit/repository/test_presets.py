@@ -8,7 +8,9 @@ from difflm.config import dump_yaml, parse_yaml, validate
 from difflm_jobs.config import ExperimentConfig
 from difflm_jobs.loading import load_experiment, preset_names
 from difflm_jobs.plan import plan
+from difflm_jobs.room import Machine
 
+LAPTOP = Machine(memory_mib=8192.0, gpus_mib=())
 STAGES = [
     "prepare",
     "fit-decoder",
@@ -26,10 +28,13 @@ def test_a_preset_plans(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("DIFFLM_DATA", raising=False)
     config = load_experiment(name)
     assert config.name == name.replace("/", "-")
-    lines, missing = plan(config, tmp_path)
-    assert [line.stage for line in lines] == STAGES
-    assert {line.state for line in lines} == {"would run"}
-    assert (missing is None) == (name == "demo")
+    made = plan(config, tmp_path, LAPTOP)
+    assert [line.stage for line in made.lines] == STAGES
+    assert {line.state for line in made.lines} == {"would run"}
+    assert (made.missing is None) == (name == "demo")
+    assert made.refused is None, "a machine without GPUs is not the one that a preset with GPUs would run on"
+    unknown = [line.stage for line in made.lines if line.memory is None]
+    assert unknown == ["prepare", "assemble", "evaluate"]
     assert list(tmp_path.iterdir()) == []
 
 
