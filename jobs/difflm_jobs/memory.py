@@ -30,8 +30,8 @@ FLOAT32, BFLOAT16 = 4, 2
 BYTES = {"float32": FLOAT32, "bfloat16": BFLOAT16}
 LIVE_NUMBERS = 1_000_000_000
 """Parameters that DeepSpeed's ZeRO-3 keeps gathered (stage3_max_live_parameters, its default)."""
-PROCESS_MIB = 450.0
-"""Python with torch, transformers and Ray, before any model."""
+PROCESS_MIB = 700.0
+"""Python with Ray, torch and transformers, with what they load as they work, before any model."""
 GPU_MIB = 1024.0
 """An allowance for the context of CUDA and the workspaces of cuBLAS and NCCL; not measured."""
 _DRAW_BYTES = 48

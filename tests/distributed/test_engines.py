@@ -1,4 +1,7 @@
-"""One contract for every engine: the same curve, the same resumption, frozen parameters untouched; on two ranks."""
+"""One contract for every engine: the same curve, the same resumption, frozen parameters untouched; on two ranks.
+
+With a toy, and with the autoencoder around a tiny Mistral, which other numbers of workers take over.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,9 @@ pytestmark = pytest.mark.distributed
 SCRIPT = Path(__file__).with_name("run_engines.py")
 FLOAT32 = ["plain", "zero0", "zero1", "zero2", "zero3"]
 BFLOAT16 = ["plain-autocast", "zero2-autocast", "zero3-autocast", "zero2-weights16-autocast"]
+STAGES = ["zero2", "zero3"]
+INJECTORS = ["soft_prompt", "kv_memory", "embedding"]
+MISTRAL = [f"mistral-{stage}-{injector}" for injector in INJECTORS for stage in STAGES]
 Seen = dict[str, dict[str, Any]]
 
 
@@ -23,7 +29,7 @@ Seen = dict[str, dict[str, Any]]
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
     """What rank 0 saw of every engine."""
     folder = tmp_path_factory.mktemp("engines")
-    names = FLOAT32 + BFLOAT16
+    names = FLOAT32 + BFLOAT16 + MISTRAL
     ranks = [
         ChildProcess.start(
             [sys.executable, str(SCRIPT), str(rank), "2", str(folder / "rendezvous"), str(folder), *names],
@@ -33,11 +39,18 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
     ]
     for child in ranks:
         assert child.wait(timeout_s=240) == 0, child.tail()
-    return {name: json.loads((folder / f"{name}-0.json").read_text()) for name in names}
+    read = {name: json.loads((folder / f"{name}-0.json").read_text()) for name in names}
+    for name in MISTRAL[:2]:
+        read[name]["by_one_worker"] = json.loads((folder / f"{name}-one-worker.json").read_text())
+    return read
 
 
 def losses(seen: Seen, name: str) -> list[float]:
     return [event["loss"] for event in seen[name]["whole"]["curve"]]
+
+
+def held_out(seen: Seen, name: str, life: str) -> list[float]:
+    return [event["loss"] for event in seen[name][life]["curve"] if event["kind"] == "validation"]
 
 
 @pytest.mark.parametrize("name", FLOAT32[1:])
@@ -70,3 +83,40 @@ def test_frozen_parameters_keep_their_bytes_and_stay_out_of_the_best_state(seen:
         assert seen[name][life]["frozen_unchanged"]
         assert seen[name][life]["best_names"] == seen["plain"]["whole"]["best_names"]
         assert not any(key.startswith("frozen") for key in seen[name][life]["best_names"])
+
+
+@pytest.mark.parametrize("name", MISTRAL)
+def test_a_loss_falls_around_a_frozen_mistral_whose_bytes_stay(seen: Seen, name: str) -> None:
+    found = held_out(seen, name, "whole")
+    assert found == sorted(found, reverse=True)
+    assert found[-1] < found[0]
+    assert seen[name]["whole"]["frozen_unchanged"]
+    assert seen[name]["whole"]["best_names"]
+    assert not any(key.startswith("decoder") for key in seen[name]["whole"]["best_names"])
+
+
+@pytest.mark.parametrize("injector", INJECTORS)
+def test_a_mistral_follows_one_curve_whether_it_is_sharded_or_not(seen: Seen, injector: str) -> None:
+    whole, sharded = (losses(seen, f"mistral-{stage}-{injector}") for stage in STAGES)
+    assert sharded == pytest.approx(whole, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", MISTRAL[:2])
+def test_a_mistrals_training_is_resumed_bit_for_bit_and_by_other_workers(seen: Seen, name: str) -> None:
+    lives = seen[name]
+    assert lives["stopped"]["curve"] + lives["resumed"]["curve"] == lives["whole"]["curve"]
+    assert lives["resumed"]["best"] == lives["whole"]["best"]
+    begun = held_out(seen, name, "whole")[0]
+    for life in ("from_one_worker", "by_one_worker"):  # two workers go on from one, and one from two
+        steps = [event["step"] for event in lives[life]["curve"] if event["kind"] == "train"]
+        assert steps == [4, 5], "it goes on where the others stopped"
+        assert lives[life]["frozen_unchanged"]
+        assert held_out(seen, name, life)[-1] < begun
+
+
+def test_two_ways_of_sharding_take_over_one_state_alike(seen: Seen) -> None:
+    """What ZeRO-2 and ZeRO-3 make of the checkpoint of one worker, moments and all."""
+    two, three = ([event["loss"] for event in seen[name]["from_one_worker"]["curve"]] for name in MISTRAL[:2])
+    assert three == pytest.approx(two, rel=1e-6)
+    one, other = ([event["loss"] for event in seen[name]["by_one_worker"]["curve"]] for name in MISTRAL[:2])
+    assert one == pytest.approx(other, rel=1e-6)

@@ -42,7 +42,11 @@ LOG_VARIANCE_RANGE = (-12.0, 4.0)
 
 
 class PosteriorHead(nn.Module):
-    """Hidden vectors to mean and log variance: per slot, flattened to Z."""
+    """Hidden vectors to mean and log variance: per slot, flattened to Z.
+
+    `forward` returns a tensor, as that of the injectors does: ZeRO-3 finds none inside other values, and would not
+    gather the module's weights for the backward pass.
+    """
 
     def __init__(self, hidden_size: int, latent_per_slot: int) -> None:
         super().__init__()
@@ -50,8 +54,14 @@ class PosteriorHead(nn.Module):
         with torch.no_grad():  # narrow posteriors at first, so that the decoder hears z over the noise
             self.linear.bias[latent_per_slot:] = -4.0
 
-    def forward(self, hidden_BSH: Tensor) -> GaussianPosterior:
-        mean_BSd, log_variance_BSd = self.linear(hidden_BSH).float().chunk(2, dim=-1)
+    def forward(self, hidden_BSH: Tensor) -> Tensor:
+        """Mean and, behind it, log variance of every slot."""
+        both: Tensor = self.linear(hidden_BSH)
+        return both
+
+    def posterior(self, hidden_BSH: Tensor) -> GaussianPosterior:
+        """q(z|x)."""
+        mean_BSd, log_variance_BSd = self(hidden_BSH).float().chunk(2, dim=-1)
         return GaussianPosterior(
             mean_BZ=mean_BSd.flatten(1), log_variance_BZ=log_variance_BSd.flatten(1).clamp(*LOG_VARIANCE_RANGE)
         )
@@ -73,12 +83,10 @@ class Autoencoder(nn.Module):
 
     def encode(self, inputs: dict[str, Tensor]) -> GaussianPosterior:
         """q(z|x) of records given as the encoder's inputs (`grid_BG`, or `encoder_ids_BT` and `encoder_mask_BT`)."""
-        posterior: GaussianPosterior = self.head(self.encoder(**inputs))
-        return posterior
+        return self.head.posterior(self.encoder(**inputs))
 
     def inject(self, latents_BZ: Tensor) -> Prompt:
-        prompt: Prompt = self.injector(latents_BZ)
-        return prompt
+        return self.injector.prompt(latents_BZ)
 
     def check_room(self, tokens: int, *, remedy: str) -> None:
         """Raises ModelError when a record of so many tokens does not fit behind the prompt into the decoder."""

@@ -179,11 +179,15 @@ class SlotInjector(nn.Module):
         """K, with the learned prefix."""
         return self.slots + int(self.prefix.shape[0])
 
-    def forward(self, latents_BZ: Tensor) -> Prompt:
+    def prompt(self, latents_BZ: Tensor) -> Prompt:
+        """What the decoder reads of z."""
+        return self.form.prompt(self(latents_BZ))
+
+    def forward(self, latents_BZ: Tensor) -> Tensor:
         parts_BSd = latents_BZ.reshape(-1, self.slots, self.latent_per_slot)
         hidden_BSH = torch.einsum("bsd,sdh->bsh", parts_BSd, self.per_slot) + self.slot_embedding
         vectors_BSW = self.mlp(hidden_BSH).unflatten(-1, self.form.vector_shape)
-        return self.form.prompt(_with_prefix(self.prefix, self.scale(vectors_BSW)))
+        return _with_prefix(self.prefix, self.scale(vectors_BSW))
 
 
 class PooledInjector(nn.Module):
@@ -212,9 +216,13 @@ class PooledInjector(nn.Module):
         """K, with the learned prefix; 0 where the vector is added to the text's own embeddings."""
         return 0 if isinstance(self.form, AddedEmbedding) else self.vectors + int(self.prefix.shape[0])
 
-    def forward(self, latents_BZ: Tensor) -> Prompt:
+    def prompt(self, latents_BZ: Tensor) -> Prompt:
+        """What the decoder reads of z."""
+        return self.form.prompt(self(latents_BZ))
+
+    def forward(self, latents_BZ: Tensor) -> Tensor:
         vectors_BKW = self.mlp(latents_BZ).unflatten(-1, (self.vectors, *self.form.vector_shape))
-        return self.form.prompt(_with_prefix(self.prefix, self.scale(vectors_BKW)))
+        return _with_prefix(self.prefix, self.scale(vectors_BKW))
 
 
 def _learned(form: PromptForm, count: int) -> nn.Parameter:

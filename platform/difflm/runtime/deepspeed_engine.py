@@ -15,12 +15,24 @@ from torch import Tensor, nn
 
 from difflm.config import Config
 from difflm.errors import TrainingError
+from difflm.runtime.deepspeed_state import gathered_state, scatter_state
 from difflm.training.engine import Collective, Precision, to_device
-from difflm.training.optimization import ADAM_BETAS, ADAM_EPS, parameter_groups, trainable_parameters
+from difflm.training.engine_state import (
+    load_optimizer_state,
+    optimizer_state,
+    read_engine_state,
+    write_engine_state,
+)
+from difflm.training.optimization import (
+    ADAM_BETAS,
+    ADAM_EPS,
+    named_trainable_parameters,
+    parameter_groups,
+    trainable_parameters,
+)
 
 MOST_BUCKET_NUMBERS = 500_000_000
 """Numbers of a bucket of gradients; one of fewer trainable parameters is no larger than these."""
-_TAG = "state"
 
 
 class DeepSpeedEngineConfig(Config):
@@ -44,8 +56,7 @@ class DeepSpeedEngine:
     """One DeepSpeed engine over the trainable parameters; frozen ones are neither optimized nor checkpointed.
 
     Needs an initialised torch.distributed, on a CPU with gloo. AdamW is torch's own (DeepSpeed's compiles C++), with
-    the same groups and arithmetic as `PlainEngine`, so that both follow the same loss curve. A checkpoint can only be
-    read on as many ranks as wrote it.
+    the same groups and arithmetic as `PlainEngine`, so that both follow the same loss curve.
     """
 
     def __init__(
@@ -59,6 +70,8 @@ class DeepSpeedEngine:
         gradient_accumulation: int = 1,
         precision: Precision = "float32",
     ) -> None:
+        if config.zero_stage == 3:
+            _empty_parameters_to_buffers(module)
         parameters = trainable_parameters(module)
         if not parameters:
             raise TrainingError("the module has no trainable parameters: every parameter has requires_grad=False")
@@ -69,13 +82,14 @@ class DeepSpeedEngine:
         self._accumulation = gradient_accumulation
         self._micro = 0
         size = sum(parameter.numel() for parameter in parameters)
+        self._named = named_trainable_parameters(module)
         module.to(device)
-        optimizer = torch.optim.AdamW(
+        self._optimizer = torch.optim.AdamW(
             parameter_groups(module, weight_decay), lr=0.0, betas=ADAM_BETAS, eps=ADAM_EPS, fused=True
         )
         self._engine: Any = self._deepspeed.initialize(
             model=_Autocast(module, device.type, precision),
-            optimizer=optimizer,
+            optimizer=self._optimizer,
             model_parameters=parameters,
             config=_settings(config, size, clip=gradient_clip, accumulation=gradient_accumulation),
             dist_init_required=False,
@@ -120,12 +134,19 @@ class DeepSpeedEngine:
         return self._gathered() if self._config.zero_stage == 3 else nullcontext()
 
     def save(self, directory: Path) -> None:
-        self._engine.save_checkpoint(str(directory), tag=_TAG, exclude_frozen_parameters=True)
+        if self._config.zero_stage == 0:
+            state = optimizer_state(self._named, self._optimizer)
+        else:
+            state = gathered_state(self._named, self._optimizer, keep=self.rank == 0)
+        if self.rank == 0:
+            write_engine_state(directory, state)
 
     def load(self, directory: Path) -> None:
-        path, _ = self._engine.load_checkpoint(str(directory), tag=_TAG, load_module_strict=False)
-        if path is None:
-            raise TrainingError(f"{directory}: no DeepSpeed checkpoint that can be read; remove it to start over")
+        saved = read_engine_state(directory, self._named, "cpu")
+        if self._config.zero_stage == 0:
+            load_optimizer_state(saved, self._named, self._optimizer)
+        else:
+            scatter_state(saved, self._named, self._optimizer, self._engine.optimizer)
 
     def close(self) -> None:
         """Release DeepSpeed's hooks and buffers; the engine is of no use afterwards."""
@@ -144,6 +165,15 @@ class DeepSpeedEngine:
         if not gradients or self._config.weights == "bfloat16":
             return None
         return float(torch.nn.utils.get_total_norm(gradients))
+
+
+def _empty_parameters_to_buffers(module: nn.Module) -> None:
+    """ZeRO-3 cannot gather a parameter of no numbers, such as a learned prefix of none."""
+    for part in module.modules():
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            if parameter.numel() == 0:
+                delattr(part, name)
+                part.register_buffer(name, parameter.detach(), persistent=False)
 
 
 class _Autocast(nn.Module):

@@ -114,9 +114,11 @@ def train(job: TrainingJob, *, progress: Progress | None = None) -> TrainingResu
     steps back, and repeats the same loss curve; workers that outlive their driver cannot disturb the next one's.
     `progress(step, total, metrics)` is called in a thread of the driver.
 
-    Raises TrainingError (loss not finite, work folder of another job, other number of workers, another call went on
-    with the work), ClusterError (workers failed more than `max_failures` times, resources never there) and whatever
-    DiffLMError the task raised.
+    Checkpoints hold whole tensors, so a call with other workers or another engine goes on from them as well; its
+    batches, and so its curve, are then others.
+
+    Raises TrainingError (loss not finite, work folder of another job, another call went on with the work), ClusterError
+    (workers failed more than `max_failures` times, resources never there) and whatever DiffLMError the task raised.
     """
     started = time.time()
     work_dir = job.work_dir.resolve()
@@ -181,13 +183,14 @@ def _worker_job(job: TrainingJob, own: WorkFolder) -> WorkerJob:
 
 
 def _claim(job: TrainingJob, work_dir: Path) -> None:
-    """Write what the work folder is of; refuse a folder with the checkpoints of another job."""
+    """Write what the work folder is of; refuse a folder with the checkpoints of another job.
+
+    Any number of workers and any engine may go on with it.
+    """
     own: dict[str, JSON] = {
         "name": job.name,
         "spec": json.loads(json.dumps({**asdict(job.spec), "inputs": sorted(job.spec.inputs)})),
         "loop": job.loop.model_dump(mode="json"),
-        "engine": job.engine.model_dump(mode="json"),
-        "num_workers": job.workers.num_workers,
     }
     path = work_dir / _JOB_FILE
     if path.exists():

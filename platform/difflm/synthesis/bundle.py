@@ -167,13 +167,17 @@ def read_facts(directory: Path) -> dict[str, object]:
 
 
 def load_trainable(module: Autoencoder, path: Path) -> None:
-    """Put the trained tensors into an autoencoder. Raises BundleError when they do not fit."""
+    """Put the trained tensors into an autoencoder; those of no numbers may be missing, as ZeRO-3 has none of them.
+
+    Raises BundleError when they do not fit.
+    """
     try:
         tensors = read_tensors(path)
     except ModelError as error:
         raise BundleError(str(error)) from error
-    wanted = {name: tuple(value.shape) for name, value in module.named_parameters() if value.requires_grad}
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    trained = {name: value for name, value in module.named_parameters() if value.requires_grad}
+    wanted = {name: tuple(value.shape) for name, value in trained.items() if value.numel()}
+    found = {name: tuple(value.shape) for name, value in tensors.items() if value.numel()}
     if wanted != found:
         odd = sorted({name for name, _ in wanted.items() ^ found.items()})[:3]
         raise BundleError(

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from difflm.errors import TrainingError
-from difflm.training.optimization import ADAM_BETAS, ADAM_EPS, parameter_groups, trainable_parameters
+from difflm.training.engine_state import load_optimizer_state, optimizer_state, read_engine_state, write_engine_state
+from difflm.training.optimization import (
+    ADAM_BETAS,
+    ADAM_EPS,
+    named_trainable_parameters,
+    parameter_groups,
+    trainable_parameters,
+)
 
 Precision = Literal["float32", "bfloat16"]
-
-_STATE_FILE = "plain_engine.pt"
 
 
 class Engine(Protocol):
@@ -67,11 +72,11 @@ class Engine(Protocol):
         ...
 
     def save(self, directory: Path) -> None:
-        """Write trainable parameters and optimizer state; every rank calls it with a directory, which may be shared."""
+        """Write trainable parameters and optimizer state (an `EngineState`); every rank calls it, rank 0 writes."""
         ...
 
     def load(self, directory: Path) -> None:
-        """Read what `save` wrote on as many ranks; the directory holds the files of all ranks."""
+        """Read what `save` of any engine wrote, on any number of ranks."""
         ...
 
 
@@ -92,6 +97,7 @@ class PlainEngine:
         self.rank, self.world_size = self._collective.rank, self._collective.world_size
         self.device = self._collective.device
         self._module = module.to(self.device)
+        self._named = named_trainable_parameters(module)
         self._parameters = trainable_parameters(module)
         if not self._parameters:
             raise TrainingError("the module has no trainable parameters: every parameter has requires_grad=False")
@@ -144,22 +150,10 @@ class PlainEngine:
 
     def save(self, directory: Path) -> None:
         if self.rank == 0:
-            names = {id(p): name for name, p in self._module.named_parameters()}
-            weights = {names[id(p)]: p.detach() for p in self._parameters}
-            torch.save({"parameters": weights, "optimizer": self._optimizer.state_dict()}, directory / _STATE_FILE)
+            write_engine_state(directory, optimizer_state(self._named, self._optimizer))
 
     def load(self, directory: Path) -> None:
-        state = load_state(directory / _STATE_FILE, self.device)
-        own = {name: p for name, p in self._module.named_parameters() if p.requires_grad}
-        if own.keys() != state["parameters"].keys():
-            odd = sorted(own.keys() ^ state["parameters"].keys())[:3]
-            raise TrainingError(
-                f"{directory / _STATE_FILE} is of another model: it differs in parameters {odd}; remove the checkpoints"
-            )
-        with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(state["parameters"][name])
-        self._optimizer.load_state_dict(state["optimizer"])
+        load_optimizer_state(read_engine_state(directory, self._named, self.device), self._named, self._optimizer)
 
 
 class Collective:
@@ -213,11 +207,3 @@ class Collective:
 def to_device(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
     """The batch's tensors on `device`."""
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-
-
-def load_state(path: Path, device: torch.device | str) -> Any:
-    """`torch.load` restricted to tensors and plain values; an unreadable file is a TrainingError that names it."""
-    try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise TrainingError(f"{path}: cannot read the checkpoint ({error}); remove it to start over") from error

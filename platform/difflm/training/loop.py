@@ -25,7 +25,8 @@ from difflm.config import Config
 from difflm.errors import TrainingError
 from difflm.seeding import derive_seed
 from difflm.telemetry import JSON, peak_rss_mib
-from difflm.training.engine import Engine, Precision, load_state
+from difflm.training.engine import Engine, Precision
+from difflm.training.engine_state import load_state
 from difflm.training.evaluation import evaluate
 from difflm.training.optimization import Schedule, learning_rate_at
 from difflm.training.task import TrainingTask
@@ -33,7 +34,7 @@ from difflm.training.task import TrainingTask
 Event = dict[str, JSON]
 
 _LOOP_FILE, _TASK_FILE, _BEST_FILE = "loop.json", "task.pt", "best.safetensors"
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 
 
 class LoopConfig(Config):
@@ -218,7 +219,6 @@ def _save(directory: Path, state: _State, task: TrainingTask, engine: Engine) ->
         save_file(state.best_tensors, directory / _BEST_FILE)
     facts: dict[str, Any] = {
         "format_version": _FORMAT_VERSION,
-        "world_size": engine.world_size,
         "step": state.step,
         "best_step": state.best_step,
         "best_objective": state.best_objective if state.best_tensors else None,
@@ -228,9 +228,7 @@ def _save(directory: Path, state: _State, task: TrainingTask, engine: Engine) ->
 
 
 def _load(directory: Path, state: _State, task: TrainingTask, engine: Engine) -> None:
-    """Take the state of a checkpoint of as many ranks; anything else is refused, for its loss curve would be another
-    one.
-    """
+    """Take the state of a checkpoint; the number of ranks that wrote it may be another one."""
     try:
         facts = json.loads((directory / _LOOP_FILE).read_text())
     except (OSError, ValueError) as error:
@@ -241,11 +239,6 @@ def _load(directory: Path, state: _State, task: TrainingTask, engine: Engine) ->
         version = facts["format_version"]
         raise TrainingError(
             f"{directory}: checkpoint of format {version}, this version reads {_FORMAT_VERSION}; remove it"
-        )
-    if facts["world_size"] != engine.world_size:
-        raise TrainingError(
-            f"{directory}: the checkpoint of step {facts['step']} is of {facts['world_size']} workers and this run has "
-            f"{engine.world_size}; set workers.num_workers to {facts['world_size']} or remove it to start over"
         )
     engine.load(directory)
     task.load_state_dict(load_state(directory / _TASK_FILE, "cpu"))

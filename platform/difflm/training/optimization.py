@@ -37,6 +37,11 @@ def trainable_parameters(module: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
+def named_trainable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The same by their names, without those of no numbers (a learned prefix of none), which have no state either."""
+    return {name: value for name, value in module.named_parameters() if value.requires_grad and value.numel()}
+
+
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """AdamW groups over trainable parameters only: matrices decay, vectors and scalars (biases, norms) do not."""
     trainable = trainable_parameters(module)

@@ -29,7 +29,7 @@ def _root(vectors: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("prefix", [0, 3])
 def test_one_soft_token_per_slot_of_the_embeddings_scale(prefix: int) -> None:
     injector = _slots(SoftTokens(size=32, scale=0.07), prefix)
-    prompt = injector(torch.randn(4, 10)).embeds_BKD
+    prompt = injector.prompt(torch.randn(4, 10)).embeds_BKD
     assert prompt.shape == (4, 5 + prefix, 32)
     assert injector.positions == 5 + prefix
     roots = _root(prompt[:, prefix:])
@@ -41,7 +41,7 @@ def test_a_slot_of_the_latent_moves_only_its_own_soft_token() -> None:
     latents = torch.randn(1, 10)
     moved = latents.clone()
     moved[0, 4:6] += 1.0
-    difference = (injector(latents).embeds_BKD - injector(moved).embeds_BKD).abs().amax(dim=-1)[0]
+    difference = (injector.prompt(latents).embeds_BKD - injector.prompt(moved).embeds_BKD).abs().amax(dim=-1)[0]
     assert (difference > 1e-4).tolist() == [False, False, True, False, False]
 
 
@@ -49,7 +49,7 @@ def test_pooled_latents_make_as_many_soft_tokens_as_configured() -> None:
     torch.manual_seed(0)
     form = SoftTokens(size=32, scale=0.5)
     injector = PooledInjector(form, latent_size=9, vectors=6, hidden_size=16, learned_prefix=2)
-    prompt = injector(torch.randn(3, 9)).embeds_BKD
+    prompt = injector.prompt(torch.randn(3, 9)).embeds_BKD
     assert prompt.shape == (3, 8, 32)
     assert injector.positions == 8
     roots = _root(prompt[:, 2:])
@@ -60,7 +60,7 @@ def test_pooled_latents_make_as_many_soft_tokens_as_configured() -> None:
 @pytest.mark.parametrize("prefix", [0, 2])
 def test_a_memory_has_keys_and_values_of_every_layer_at_their_own_scale(prefix: int) -> None:
     injector = _slots(KeysAndValues(size=32, shape=MEMORY, scale=SCALES), prefix)
-    prompt = injector(torch.randn(4, 10))
+    prompt = injector.prompt(torch.randn(4, 10))
     assert prompt.embeds_BKD.shape == (4, 0, 32)
     assert prompt.memory_BLXHKE is not None
     assert prompt.memory_BLXHKE.shape == (4, 3, 2, 2, 5 + prefix, 4)
@@ -74,7 +74,7 @@ def test_what_is_added_to_embeddings_takes_no_position() -> None:
     torch.manual_seed(0)
     form = AddedEmbedding(size=32, shape=MEMORY, scale=0.3)
     injector = PooledInjector(form, latent_size=9, vectors=1, hidden_size=16, learned_prefix=0)
-    prompt = injector(torch.randn(3, 9))
+    prompt = injector.prompt(torch.randn(3, 9))
     assert injector.positions == prompt.positions == 0
     assert prompt.added_BD is not None
     torch.testing.assert_close(_root(prompt.added_BD), torch.full((3,), 0.3), rtol=1e-2, atol=0)

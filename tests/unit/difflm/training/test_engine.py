@@ -60,8 +60,8 @@ def test_frozen_parameters_and_gradients_that_are_not_finite_change_nothing() ->
 def test_saved_state_holds_trainable_tensors_only(tmp_path: Path) -> None:
     engine = PlainEngine(Regression())
     engine.save(tmp_path)
-    state = torch.load(tmp_path / "plain_engine.pt", weights_only=True)
-    assert set(state["parameters"]) == {"linear.weight", "unused"}
+    state = torch.load(tmp_path / "engine.pt", weights_only=True)
+    assert set(state["weights"]) == set(state["moments"]["exp_avg"]) == {"linear.weight", "unused"}
 
 
 def test_a_module_without_trainable_parameters_is_an_error() -> None:

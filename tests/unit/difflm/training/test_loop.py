@@ -154,21 +154,12 @@ def test_bfloat16_autocast_trains_float32_weights(tmp_path: Path) -> None:
     assert all(parameter.dtype == torch.float32 for parameter in task.module.parameters())
 
 
-def test_a_checkpoint_of_other_workers_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Killed):
-        train(DirectoryIO(tmp_path, kill_at=4), steps=8)
-    loop_file = tmp_path / "step-00000004" / "loop.json"
-    loop_file.write_text(loop_file.read_text().replace('"world_size": 1', '"world_size": 2'))
-    with pytest.raises(TrainingError, match=r"is of 2 workers and this run has 1; set workers\.num_workers to 2"):
-        train(DirectoryIO(tmp_path), steps=8)
-
-
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         train(DirectoryIO(tmp_path, kill_at=4), steps=8)
-    state_file = tmp_path / "step-00000004" / "plain_engine.pt"
+    state_file = tmp_path / "step-00000004" / "engine.pt"
     state = torch.load(state_file, weights_only=True)
-    state["parameters"]["other.weight"] = state["parameters"].pop("encode.weight")
+    state["weights"]["other.weight"] = state["weights"].pop("encode.weight")
     torch.save(state, state_file)
     with pytest.raises(TrainingError, match=r"another model.*encode\.weight"):
         train(DirectoryIO(tmp_path), steps=8)
@@ -178,12 +169,12 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_names_its_file(tmp_path: Path, damage: str) -> None:
     with pytest.raises(Killed):
         train(DirectoryIO(tmp_path, kill_at=4), steps=8)
-    state_file = tmp_path / "step-00000004" / "plain_engine.pt"
+    state_file = tmp_path / "step-00000004" / "engine.pt"
     if damage == "missing":
         state_file.unlink()
     else:
         state_file.write_bytes(state_file.read_bytes()[:100])
-    with pytest.raises(TrainingError, match=r"plain_engine\.pt: cannot read the checkpoint.*remove it"):
+    with pytest.raises(TrainingError, match=r"engine\.pt: cannot read the checkpoint.*remove it"):
         train(DirectoryIO(tmp_path), steps=8)
 
 

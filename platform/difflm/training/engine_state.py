@@ -1,0 +1,82 @@
+"""Engine state: trainable parameters and AdamW's moments, whole and by name, so that any engine can go on from them.
+
+Shards are put together before they are written: what a checkpoint is read by may have another number of workers,
+another ZeRO stage or no DeepSpeed at all. Frozen parameters, which are most of a large decoder, are not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from difflm.errors import TrainingError
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""AdamW's state of a parameter, as torch calls it."""
+_FILE = "engine.pt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineState:
+    """float32 weights by their names, each moment by theirs, and how many steps the optimizer has taken."""
+
+    weights: Mapping[str, Tensor]
+    moments: Mapping[str, Mapping[str, Tensor]]
+    steps: int
+
+
+def optimizer_state(parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> EngineState:
+    """The state where nothing is sharded; before the first step its moments are zero."""
+    own = {name: optimizer.state.get(parameter, {}) for name, parameter in parameters.items()}
+    return EngineState(
+        weights={name: parameter.detach() for name, parameter in parameters.items()},
+        moments={
+            key: {name: own[name].get(key, torch.zeros_like(parameter)) for name, parameter in parameters.items()}
+            for key in MOMENTS
+        },
+        steps=max(int(state.get("step", 0)) for state in own.values()),
+    )
+
+
+@torch.no_grad()
+def load_optimizer_state(
+    state: EngineState, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> None:
+    """Take the state over where nothing is sharded."""
+    for name, parameter in parameters.items():
+        parameter.copy_(state.weights[name])
+        moments = {key: state.moments[key][name].to(parameter.device) for key in MOMENTS}
+        step = torch.tensor(float(state.steps), device=parameter.device)
+        optimizer.state[parameter] = {"step": step, **moments}
+
+
+def write_engine_state(directory: Path, state: EngineState) -> None:
+    """Write the state's file."""
+    torch.save(asdict(state), directory / _FILE)
+
+
+def read_engine_state(
+    directory: Path, parameters: Mapping[str, nn.Parameter], device: torch.device | str
+) -> EngineState:
+    """The state in a directory. TrainingError when it is of other parameters than these, or cannot be read."""
+    found: Any = load_state(directory / _FILE, device)
+    state = EngineState(weights=found["weights"], moments=found["moments"], steps=found["steps"])
+    if parameters.keys() != state.weights.keys():
+        odd = sorted(parameters.keys() ^ state.weights.keys())[:3]
+        raise TrainingError(
+            f"{directory / _FILE} is of another model: it differs in parameters {odd}; remove the checkpoints"
+        )
+    return state
+
+
+def load_state(path: Path, device: torch.device | str) -> Any:
+    """`torch.load` restricted to tensors and plain values; an unreadable file is a TrainingError that names it."""
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise TrainingError(f"{path}: cannot read the checkpoint ({error}); remove it to start over") from error
