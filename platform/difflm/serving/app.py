@@ -13,6 +13,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
 import difflm
@@ -43,6 +44,7 @@ Name = Annotated[BundleName, Query()]
 
 _KEY = Security(HTTPBearer(auto_error=False))  # says so in the document; it is the gate that looks at keys
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _JOB: Responses = {202: {"model": JobView, "description": "A job was begun; ask /v1/jobs/{id} how it is"}}
 
 
@@ -261,14 +263,28 @@ async def _on_validation(_: Request, error: Exception) -> Response:
     return problem_response(validation_problem(error.errors()))
 
 
-async def _on_http(_: Request, error: Exception) -> Response:
+async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     codes = {404: "not_found", 405: "method_not_allowed", 400: "invalid_json"}
     field = "body" if error.status_code == 400 else None
     problem = Problem(error.status_code, codes.get(error.status_code, "refused"), str(error.detail), field=field)
     answer = problem_response(problem)
     answer.headers.update(error.headers or {})
+    if error.status_code == 405:
+        answer.headers["Allow"] = _allowed(request)
     return answer
+
+
+def _allowed(request: Request) -> str:
+    """The methods of all routes of a path (RFC 9110, 15.5.6); what raised the error knows those of one route."""
+    asked = {key: request.scope[key] for key in ("type", "path", "root_path", "headers")}
+    routes = request.app.routes
+    taken = [name for name in _METHODS if any(_takes(route, {**asked, "method": name}) for route in routes)]
+    return ", ".join(taken)
+
+
+def _takes(route: BaseRoute, scope: Scope) -> bool:
+    return route.matches(scope)[0] is Match.FULL
 
 
 async def _on_bug(_: Request, __: Exception) -> Response:

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 
 UNPROCESSABLE = 422
 RETRY_SOON_S = 1.0
+_HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 408: {"Connection": "close"}}
 
 
 class Problem(Exception):
@@ -33,9 +34,11 @@ class Problem(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Retry-After in whole seconds, and what the client may authenticate with."""
+        """Retry-After in whole seconds, what the client may authenticate with, and the end of a slow connection: what
+        still comes of its body would keep it open for ever.
+        """
         headers = {} if self.retry_after_s is None else {"Retry-After": str(max(1, math.ceil(self.retry_after_s)))}
-        return headers | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
+        return headers | _HEADERS.get(self.status, {})
 
 
 def invalid(field: str, message: str) -> Problem:

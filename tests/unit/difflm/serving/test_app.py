@@ -249,6 +249,25 @@ def test_facts_and_health(ask: Run) -> None:
     assert {"200", "202", "401", "413", "422", "429", "503"} <= set(samples["responses"])
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/v1/jobs/" + "0" * 32, "GET, DELETE"),
+        ("OPTIONS", "/v1/jobs/" + "0" * 32, "GET, DELETE"),
+        ("POST", "/v1/jobs/" + "0" * 32 + "/data", "GET"),
+        ("GET", "/v1/samples", "POST"),
+        ("DELETE", "/readyz", "GET"),
+        ("TRACE", "/", "GET"),
+    ],
+)
+def test_a_method_that_a_path_does_not_take_is_answered_with_all_that_it_takes(
+    ask: Run, method: str, path: str, allowed: str
+) -> None:
+    answer = ask(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+    assert answer.json()["error"]["code"] == "method_not_allowed"
+
+
 def test_until_a_bundle_is_loaded_the_answer_is_503(run: Run, config: ServeConfig, backend: LocalBackend) -> None:
     async def asked() -> list[httpx2.Response]:
         async with serving(config, backend, loaded=False) as client:
