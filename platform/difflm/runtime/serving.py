@@ -30,19 +30,21 @@ if TYPE_CHECKING:
 
 APPLICATION = "difflm"
 LOSSES = 5  # replicas that may die or break under one request
-_AGAIN_S = 1.0
+_AGAIN_S = 0.2  # before the first repetition; twice as long before every further one
+_HEALTH_S = 0.5  # between two looks at a replica: one that died is replaced at the next, one that broke after three
 _LOOK_BACK_S = 15.0  # what replicas report every ten seconds is averaged over; Serve wants more than one report in it
 _SLACK = 16  # calls beside those that draw rows
 
 
 class Sampler:
-    """A replica: the bundles that it was asked for, and the batch of each."""
+    """A replica: its bundles, and the batch of each. Serve sends it requests once the first bundles are loaded."""
 
     def __init__(self, config: ServeConfig) -> None:
         import torch
 
         torch.set_num_threads(max(1, int(config.replicas.cpus)))
         self._backend = LocalBackend(config)
+        self._backend.load_first()
 
     async def sample(self, wanted: RowsWanted) -> AsyncGenerator[Chunk, None]:
         """See `RowsBackend`."""
@@ -100,7 +102,7 @@ class HandleBackend:
                     raise _told(error) from None
             finally:
                 calls.cancel()
-            await asyncio.sleep(_AGAIN_S)
+            await asyncio.sleep(_AGAIN_S * 2**loss)
         raise ClusterError("the processes that draw rows end again and again")
 
     async def encode(self, bundle: BundleRef, table: pa.Table) -> list[list[float]]:
@@ -157,7 +159,7 @@ def sampler(config: ServeConfig) -> Any:
             ray_actor_options={"num_cpus": replicas.cpus, "num_gpus": replicas.gpus},
             max_ongoing_requests=limits.outstanding_requests + _SLACK,
             graceful_shutdown_timeout_s=limits.deadline_s,
-            health_check_period_s=2.0,
+            health_check_period_s=_HEALTH_S,
             autoscaling_config={
                 "min_replicas": replicas.min_replicas,
                 "initial_replicas": max(1, replicas.min_replicas),

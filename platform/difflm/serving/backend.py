@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
 
+from difflm.artifacts.hashing import hash_folder
 from difflm.serving.fair_queue import Chunk
 from difflm.synthesis.plan_request import PlanRequest
+
+VERSION_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +23,11 @@ class BundleRef:
     name: str
     folder: str
     version: str
+
+
+def bundle_ref(name: str, folder: Path) -> BundleRef:
+    """The bundle in a folder as it is now; reads all of its files."""
+    return BundleRef(name=name, folder=str(folder), version=hash_folder(folder)[:VERSION_DIGITS])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,9 @@ class LimitsConfig(Config):
 
 
 class ReplicasConfig(Config):
-    """The processes that draw rows, and when there are more of them. Each holds the bundles that it was asked for."""
+    """The processes that draw rows, and when there are more of them. Each loads the first `loaded_bundles` bundles when
+    it starts, others when it is asked for them.
+    """
 
     min_replicas: int = Field(default=1, ge=0, description="0 lets an idle server give its processors back")
     max_replicas: int = Field(default=1, ge=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
@@ -13,17 +14,20 @@ from threading import Lock
 import pyarrow as pa
 import torch
 
-from difflm.serving.backend import BundleRef, RowsWanted
+from difflm.serving.backend import BundleRef, RowsWanted, bundle_ref
 from difflm.serving.config import ReplicasConfig, ServeConfig
 from difflm.serving.engine_loop import EngineLoop
 from difflm.serving.fair_queue import Chunk, FairQueue, RowRequest
 from difflm.synthesis.bundle import load_bundle
+from difflm.synthesis.bundle_folder import bundle_folder
 from difflm.synthesis.draw_plans import DrawPlans
 from difflm.synthesis.encoding import encode_table
 from difflm.synthesis.plan_request import PlanRequest
 from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
 
 MOST_PLANS = 64
+
+_log = logging.getLogger(__name__)
 
 
 class LoadedBundle:
@@ -109,12 +113,23 @@ def _delivery(loop: asyncio.AbstractEventLoop, chunks: asyncio.Queue[Chunk]) -> 
 
 
 class LocalBackend:
-    """A `RowsBackend` of this process: bundles are loaded when first asked for, the one idle for longest goes."""
+    """A `RowsBackend` of this process: bundles are loaded when first asked for, if not before; the one idle for longest
+    goes.
+    """
 
     def __init__(self, config: ServeConfig) -> None:
         self._config = config
         self._loaded: OrderedDict[BundleRef, LoadedBundle] = OrderedDict()
         self._loading = asyncio.Lock()
+
+    def load_first(self) -> None:
+        """Load as many of the configured bundles as there is room for, before the first request comes."""
+        for served in self._config.bundles[: self._config.replicas.loaded_bundles]:
+            try:
+                ref = bundle_ref(served.name, bundle_folder(Path(served.path)).resolve())
+                self._loaded[ref] = self._made(ref)
+            except Exception:  # whoever asks for the bundle is told the same; the others can be served
+                _log.exception("bundle %s could not be loaded", served.name)
 
     async def sample(self, wanted: RowsWanted) -> AsyncGenerator[Chunk, None]:
         """See `RowsBackend`."""
@@ -157,15 +172,14 @@ class LocalBackend:
         return self._loaded[ref]
 
     async def _load(self, ref: BundleRef) -> None:
-        config = self._config
-        self._loaded[ref] = await asyncio.to_thread(
-            LoadedBundle,
-            Path(ref.folder),
-            config.sampling,
-            config.replicas,
-            most_rows=config.limits.outstanding_rows,
-        )
+        self._loaded[ref] = await asyncio.to_thread(self._made, ref)
         self._drop_idle(keep=ref)
+
+    def _made(self, ref: BundleRef) -> LoadedBundle:
+        config = self._config
+        return LoadedBundle(
+            Path(ref.folder), config.sampling, config.replicas, most_rows=config.limits.outstanding_rows
+        )
 
     def _drop_idle(self, keep: BundleRef) -> None:
         for ref in [*self._loaded]:

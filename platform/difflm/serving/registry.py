@@ -13,19 +13,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from difflm.artifacts.hashing import hash_folder
 from difflm.artifacts.kinds import BUNDLE_KIND, REPORT_KIND
 from difflm.artifacts.store import ArtifactStore
 from difflm.errors import DiffLMError
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.record_schema import RecordSchema, read_schema
-from difflm.serving.backend import BundleRef
+from difflm.serving.backend import VERSION_DIGITS, BundleRef, bundle_ref
 from difflm.serving.config import ServeConfig
 from difflm.serving.problems import Problem, loading
 from difflm.synthesis.bundle_folder import bundle_folder
 from difflm.telemetry import JSON
 
-VERSION_DIGITS = 12
 REPORT_NAME = "report.json"
 
 _log = logging.getLogger(__name__)
@@ -95,8 +93,7 @@ class Registry:
         seen = (folder, (folder / "bundle.json").stat().st_mtime_ns)
         if self._seen.get(name) == seen:
             return
-        version = (await asyncio.to_thread(hash_folder, folder))[:VERSION_DIGITS]
-        ref = BundleRef(name=name, folder=str(folder), version=version)
+        ref = await asyncio.to_thread(bundle_ref, name, folder)
         await self._load(ref)
         schema = read_schema(folder)
         self._served[name] = ServedBundle(
