@@ -1,4 +1,6 @@
-"""A server on Ray Serve with HTTPS: the offline job's rows, a replica killed under load, overload, new versions."""
+"""A server on Ray Serve with HTTPS: the offline job's rows, a replica killed under load, overload, new versions and
+the file for clusters.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,9 @@ from typing import Any
 
 import httpx2
 import pytest
+import yaml
 
-from difflm.client import AsyncClient, BusyError, Client, ServerError
+from difflm.client import AsyncClient, BusyError, Client, RequestError, ServerError
 from difflm.records.values import Record
 from difflm.runtime import serving
 from difflm.runtime.cluster import ClusterContext
@@ -26,6 +29,8 @@ from difflm.testing.certificates import write_certificate
 from difflm.testing.clusters import free_port
 from difflm.testing.processes import kill_pid, wait_until
 from difflm.testing.tables import small_table
+from difflm_jobs.config import ServeSettings
+from difflm_jobs.serve import write_deployable
 
 pytestmark = [pytest.mark.distributed, pytest.mark.usefixtures("cluster")]
 
@@ -38,6 +43,7 @@ class Server:
     """A server under test, and the link that its bundle is found by."""
 
     url: str
+    config: ServeConfig
     link: Path
     bundle: Path
     certificate: Path
@@ -72,7 +78,8 @@ def server(cluster: ClusterContext, tmp_path_factory: pytest.TempPathFactory) ->
         refresh_s=0.2,
     )
     serving.start(config)
-    found = Server(url=f"https://127.0.0.1:{config.http.port}", link=link, bundle=bundle, certificate=certificate)
+    url = f"https://127.0.0.1:{config.http.port}"
+    found = Server(url=url, config=config, link=link, bundle=bundle, certificate=certificate)
     wait_until(lambda: _ready(found), what="the bundle", timeout_s=120)
     yield found
     serving.stop()
@@ -140,6 +147,30 @@ def test_too_much_at_once_is_answered_with_429_and_the_rest_is_served(server: Se
             assert len(found["rows"]) + len(found["given_up"]) == (300 if number % 2 else 1)
     with server.client() as client:
         assert client.sample(3, seed=1) == server.offline(3, seed=1)
+
+
+def test_the_file_for_clusters_is_taken_by_a_cluster_that_serves(server: Server, tmp_path: Path) -> None:
+    """What `serve deploy` and `serve run` do with it, here with another limit: requests wait for the new processes."""
+    from ray.serve.context import _get_global_client
+    from ray.serve.schema import ServeDeploySchema
+
+    limits = server.config.limits.model_copy(update={"rows_per_request": 7})
+    changed = server.config.model_copy(update={"limits": limits})
+    write_deployable(ServeSettings(server=changed), tmp_path / "serve.yaml")
+    deployed = ServeDeploySchema.model_validate(yaml.safe_load((tmp_path / "serve.yaml").read_text()))
+    _get_global_client().deploy_apps(deployed)
+
+    def refused() -> bool:
+        with server.client() as client:
+            try:
+                client.sample(8)
+            except RequestError as error:
+                return "7 are the most" in str(error)
+        return False
+
+    wait_until(refused, what="the new limit", timeout_s=120)
+    with server.client() as client:
+        assert client.sample(7, seed=1) == server.offline(7, seed=1)
 
 
 def test_another_version_is_served_without_dropping_a_request(server: Server, tmp_path: Path) -> None:
