@@ -35,6 +35,7 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@echo "==> running the tests"
+	@$(BIN)/python -m compileall -q platform evaluators jobs  # many processes read them, and some may not write bytecode
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 
 check: $(STAMP)

@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import gammaln
 
 from difflm.records.schema import RecordSchema
 from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
@@ -155,6 +154,8 @@ def _range_coverage(real: Spread, other: Spread) -> float | None:
 
 def rarefied(distinct: DistinctRows, *, of: int, rows: int) -> float:
     """Expected distinct rows in a random sample of `rows` of the `of` rows counted, without replacement."""
+    from scipy.special import gammaln  # slow to import
+
     sizes, how_many = np.unique(distinct.counts_K, return_counts=True)
     left = of - sizes
     possible = left >= rows  # else every sample holds at least one of them

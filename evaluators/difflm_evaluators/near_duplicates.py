@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from datasketch import MinHash, MinHashLSH
+if TYPE_CHECKING:
+    from datasketch import MinHash
 
 SHINGLE = 5
 PERMUTATIONS = 128
@@ -38,6 +39,8 @@ class NearDuplicates:
     def __init__(self, threshold: float = 0.8) -> None:
         if not 0.5 <= threshold <= 1.0:
             raise ValueError(f"threshold is {threshold}; give a number from 0.5 to 1")
+        from datasketch import MinHashLSH  # slow to import
+
         self.threshold = threshold
         self._lsh = MinHashLSH(num_perm=PERMUTATIONS, params=BANDS)
         self._sets: list[frozenset[str]] = []
@@ -77,6 +80,8 @@ class NearDuplicates:
 
 
 def _hashed(texts: Sequence[str]) -> tuple[list[frozenset[str]], list[MinHash]]:
+    from datasketch import MinHash  # slow to import
+
     sets = [shingles(text) for text in texts]
     words = ([word.encode() for word in sorted(shingled)] for shingled in sets)
     return sets, list(MinHash.bulk(words, num_perm=PERMUTATIONS, seed=1))

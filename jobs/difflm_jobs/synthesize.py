@@ -11,7 +11,6 @@ from difflm.artifacts import write_json_atomic
 from difflm.errors import SynthesisError
 from difflm.records.record_schema import read_schema
 from difflm.seeding import derive_seed
-from difflm.synthesis.draws import PRIVACY
 from difflm.telemetry import JSON
 from difflm_jobs.evaluate import ACCOUNT, SHARDS
 from difflm_jobs.export import export
@@ -80,6 +79,8 @@ def refuse_nothing(account: Mapping[str, JSON], bundle: Path) -> None:
         SynthesisError: not one draw was valid.
     """
     if account["rows_emitted"] == 0:
+        from difflm.synthesis.draws import PRIVACY
+
         reasons = account["rejections"]
         screened = isinstance(reasons, dict) and PRIVACY in reasons
         remedy = "train longer, or let the gates drop less" if screened else "train longer"

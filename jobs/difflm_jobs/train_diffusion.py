@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from difflm.config import dump_changed
-from difflm.diffusion.network import NETWORK_VARIANTS
 from difflm.seeding import derive_seed
 from difflm.telemetry import JSON
 from difflm_jobs.encode import LATENTS
@@ -29,6 +28,8 @@ class TrainDiffusion:
     output: str = "prior"
 
     def section(self) -> Mapping[str, JSON]:
+        from difflm.diffusion.network import NETWORK_VARIANTS
+
         prior = self.config.prior
         named = prior.model_dump(mode="json", exclude=set(NETWORK_VARIANTS))
         if prior.kind == "diffusion":

@@ -1,5 +1,6 @@
 """The repository's own rules: source roots stay roots, every part explains itself, imports stay light."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -54,9 +55,21 @@ def test_files_stay_short(package: str) -> None:
     assert {name: length for name, length in lengths.items() if length > 320} == {}
 
 
-def test_importing_the_platform_is_cheap() -> None:
-    code = "import sys, difflm; print(*(m for m in ('torch', 'ray', 'transformers', 'numpy') if m in sys.modules))"
+@pytest.mark.parametrize(
+    ("module", "slow"),
+    [
+        ("difflm", {"torch", "ray", "transformers", "numpy"}),
+        ("difflm_jobs.cli", {"torch", "ray", "transformers", "scipy", "sklearn", "pandas"}),
+    ],
+)
+def test_importing_the_platform_and_asking_the_command_line_for_help_is_cheap(module: str, slow: set[str]) -> None:
+    roots = os.pathsep.join(str(REPOSITORY / root) for root in ROOTS)
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY / "platform", capture_output=True, text=True, check=True
+        [sys.executable, "-c", f"import sys, {module}; print(*sys.modules)"],
+        env={**os.environ, "PYTHONPATH": roots},
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert done.stdout.strip() == ""
+    assert module in done.stdout.split()
+    assert slow.intersection(done.stdout.split()) == set()
