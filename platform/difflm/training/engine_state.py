@@ -7,7 +7,7 @@ another ZeRO stage or no DeepSpeed at all. Frozen parameters, which are most of 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,9 @@ def load_optimizer_state(
 
 def write_engine_state(directory: Path, state: EngineState) -> None:
     """Write the state's file."""
-    torch.save(asdict(state), directory / _FILE)
+    whole = {"weights": dict(state.weights), "moments": dict(state.moments), "steps": state.steps}
+    with (directory / _FILE).open("wb") as file:  # torch would keep its own open where the disk is full
+        torch.save(whole, file)
 
 
 def read_engine_state(
