@@ -18,7 +18,6 @@ from difflm.errors import ConfigError
 from difflm_jobs.engine_check import check_engine, check_json, draws_rows
 from difflm_jobs.environment import describe_environment
 from difflm_jobs.pipeline import ClusterFactory, execute, resolve, until
-from difflm_jobs.planned import refuse_too_large
 from difflm_jobs.progress import reporting
 from difflm_jobs.runlog import LOG_NAME, RunRecord, StageRecord
 from difflm_jobs.stages import build_stages, cluster_of
@@ -50,6 +49,8 @@ def run_experiment(
     Raises:
         DiffLMError: whatever ended the run; finished stages and checkpoints are kept for the next one.
     """
+    from difflm_jobs.planned import refuse_too_large
+
     store = ArtifactStore(runs / config.name)
     stages = until(build_stages(config, against=against), last)
     if draws_rows(stages):
