@@ -56,20 +56,25 @@ class Bundle:
 def assemble_bundle(
     directory: Path, *, prepared: Path, decoder: Path, autoencoder: Path, prior: Path, conditional: Path | None = None
 ) -> None:
-    """Put a bundle together from the artifacts of the stages before."""
+    """Put a bundle together from the artifacts of the stages before. Contents are copied, not modes: safetensors writes
+    files that only their owner may read, and whoever serves a bundle is often another user.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(prepared / "schema.json", directory / "schema.json")
-    shutil.copytree(
-        decoder, directory / "decoder", ignore=_only("decoder.json", "tokenizer", "model"), dirs_exist_ok=True
-    )
+    kept = _only("decoder.json", "tokenizer", "model")
+    _copy_tree(decoder, directory / "decoder", kept)
     shutil.copyfile(autoencoder / "best.safetensors", directory / "autoencoder.safetensors")
-    shutil.copytree(prior, directory / "prior", ignore=_only("prior.json", "prior.safetensors"), dirs_exist_ok=True)
+    _copy_tree(prior, directory / "prior", _only("prior.json", "prior.safetensors"))
     if conditional is not None:
         kept = _only("conditional.json", "conditional.safetensors")
-        shutil.copytree(conditional, directory / CONDITIONAL_FOLDER, ignore=kept, dirs_exist_ok=True)
+        _copy_tree(conditional, directory / CONDITIONAL_FOLDER, kept)
     shape = json.loads((autoencoder / "autoencoder.json").read_text())
     facts = {"format_version": FORMAT_VERSION, "made_by": f"difflm {difflm.__version__}", "autoencoder": shape}
     (directory / "bundle.json").write_text(json.dumps(facts, indent=2))
+
+
+def _copy_tree(source: Path, target: Path, ignore: _Ignore) -> None:
+    shutil.copytree(source, target, ignore=ignore, copy_function=shutil.copyfile, dirs_exist_ok=True)
 
 
 def _only(*names: str) -> _Ignore:

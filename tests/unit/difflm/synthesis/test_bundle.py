@@ -32,6 +32,12 @@ def test_a_bundle_round_trips_wherever_it_is_moved(copied: Path, tiny_stages: St
     assert bundle.prior.noise_size == bundle.parts.slots.count * 2
 
 
+def test_whoever_may_read_one_of_its_files_may_read_all(tiny_stages: StageFolders) -> None:
+    """safetensors writes files for their owner alone; a server often runs as another user than the training did."""
+    files = [path for path in tiny_stages.bundle.rglob("*") if path.is_file()]
+    assert {path.stat().st_mode for path in files} == {(tiny_stages.bundle / "bundle.json").stat().st_mode}
+
+
 def test_only_what_generation_needs_is_in_it(copied: Path) -> None:
     files = {str(path.relative_to(copied)) for path in copied.rglob("*") if path.is_file()}
     assert {name for name in files if not name.startswith("decoder/")} == {
