@@ -2,21 +2,24 @@
 #   make demo    a table in, a scored synthetic table and a report out
 #   make test    every test but those that need an accelerator
 #   make check   formatting, lint, types and import directions
+#   make audit   known vulnerabilities of the pinned libraries; asks an online database
 #   make bench   the measured figures of the README; see tests/benchmarks
 #
 # PYTHON        the interpreter to make .venv with (3.11 or newer)
 # PIP_OPTIONS   passed to pip; for machines without a GPU, smaller wheels of torch:
 #               make demo PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"
+# AUDIT_OPTIONS passed to pip-audit, such as --vulnerability-service osv
 
 PYTHON ?= python3
 PIP_OPTIONS ?=
+AUDIT_OPTIONS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check bench install
+.PHONY: demo test check audit bench install
 .DEFAULT_GOAL := demo
 
 install: $(STAMP)
@@ -47,6 +50,14 @@ check: $(STAMP)
 	@$(BIN)/mypy
 	@echo "==> import directions"
 	@$(BIN)/lint-imports
+
+# In an environment of its own, gone afterwards: an auditor's libraries are none of this project's.
+audit:
+	@echo "==> asking for known vulnerabilities of what constraints.txt pins"
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT \
+	  && $(PYTHON) -m venv "$$folder" \
+	  && "$$folder/bin/python" -m pip install --quiet pip-audit \
+	  && "$$folder/bin/pip-audit" --requirement constraints.txt --no-deps --disable-pip --strict $(AUDIT_OPTIONS)
 
 bench: $(STAMP)
 	@echo "==> measuring; this takes hours, see tests/benchmarks/README.md"
