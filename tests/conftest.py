@@ -1,4 +1,4 @@
-"""Fixtures shared by every test: where the real data sets lie, and one thread per process."""
+"""What every test shares: where the real data sets lie, one thread per process, and Ray's warnings about itself."""
 
 import os
 from collections.abc import Callable
@@ -13,9 +13,26 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
+# Ray's 15 lets its workers starve beside the tests that the other process runs.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
+# Warnings that Ray raises about itself, not about what is called here.
+RAY_ABOUT_ITSELF = [
+    r"ignore:`\w+` is deprecated:DeprecationWarning:ray\.data\.context",  # its data context copies its own old settings
+    r"ignore:Using extra keyword arguments on `Field`:DeprecationWarning",  # in the models of Ray Serve
+]
+
 # The same examples on every run, so that red means a change; `pytest --hypothesis-profile=default` looks for more.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Ignore Ray's own warnings in tests that start it; everywhere else they stay errors."""
+    for item in items:
+        if item.get_closest_marker("distributed") is not None:
+            for rule in RAY_ABOUT_ITSELF:
+                item.add_marker(pytest.mark.filterwarnings(rule))
 
 
 def data_directory() -> Path:

@@ -51,9 +51,8 @@ evaluation:
   projection: {{max_points: 60}}
 runtime:
   workers: {{num_workers: 1, cpus_per_worker: 1}}
-  engine: {{kind: deepspeed}}
   cluster: {{num_cpus: 2}}
-  encoding: {{rows_per_shard: 100}}
+  encoding: {{rows_per_shard: 100, pool: {{max_actors: 1}}}}
   synthesis: {{rows_per_shard: 10}}
 """
 
@@ -99,11 +98,27 @@ def difflm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
     return call
 
 
+@pytest.fixture(scope="module")
+def shared_cluster() -> Iterator[None]:
+    """A local Ray of this process, on which all verbs called by `difflm` then work, and which they leave running.
+
+    For tests of what a verb does; that a command starts Ray and leaves nothing behind is shown by those that are
+    called in processes of their own. One CPU: a worker takes seconds to start, and tiny maps need no second one.
+    """
+    from difflm.runtime.cluster import ClusterConfig, start_or_connect, stop
+
+    start_or_connect(ClusterConfig(address="local", num_cpus=1, object_store_mib=128))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("difflm.runtime.cluster.stop", lambda: None)
+        yield
+    stop()
+
+
 def child_environment() -> dict[str, str]:
     """The environment for a command line in another process: the source roots, no cluster of anybody else."""
     roots = os.pathsep.join(str(REPOSITORY / root) for root in ("platform", "evaluators", "jobs"))
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    return {**kept, "PYTHONPATH": roots, "COLUMNS": "160"}
+    return {**kept, "RAY_worker_niceness": "0", "PYTHONPATH": roots, "COLUMNS": "160"}
 
 
 def call(folder: Path, *arguments: str) -> Ended:

@@ -2,16 +2,24 @@
 
 Called in a mount namespace (`unshare --mount`), where it mounts a tmpfs. Arguments: the finished experiment's folder,
 the empty folder to mount at. The disk is filled with a ballast file, so that what the system then answers is real.
+All calls are made in this process and on one Ray, whose workers see the small disk as well.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from unittest.mock import patch
+
+from difflm.runtime.cluster import ClusterConfig, start_or_connect, stop
+from difflm_jobs.cli import main as difflm
 
 KIB = 1024
 SIZE_KIB = 32 * KIB
@@ -37,14 +45,13 @@ class Disk:
         return self.folder / "ballast"
 
     def call(self, *arguments: str) -> Call:
-        command = [sys.executable, "-m", "difflm_jobs", *arguments]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=600, check=False)
+        code, err = call(arguments)
         files = {
             path.relative_to(self.folder).as_posix(): path.stat().st_size
             for path in self.folder.rglob("*")
             if path.is_file() and path != self.ballast
         }
-        return Call(done.returncode, done.stderr, files)
+        return Call(code, err, files)
 
     def leave(self, kib: int) -> None:
         """Fill the disk but for so much."""
@@ -61,8 +68,19 @@ class Disk:
         return first, self.call(*arguments)
 
 
+def call(arguments: tuple[str, ...]) -> tuple[int, str]:
+    """The command line's exit code and what it wrote to standard error."""
+    said = io.StringIO()
+    with patch.object(sys, "argv", ["difflm", *arguments]), redirect_stderr(said), redirect_stdout(io.StringIO()):
+        try:
+            difflm()
+        except SystemExit as ended:
+            return int(ended.code or 0), said.getvalue()
+    raise AssertionError("the command line has not ended")
+
+
 def main(finished: Path, folder: Path) -> None:
-    """Train the prior again, make rows again, and export rows; each with a full disk first."""
+    """Train the prior again, make rows again, export rows and write parts; each with a full disk first."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE_KIB}k", "tmpfs", str(folder)], check=True)
     disk = Disk(folder / "disk")
     shutil.copytree(finished, disk.folder)
@@ -70,21 +88,35 @@ def main(finished: Path, folder: Path) -> None:
     for kind in ("prior", "bundle", "synthetic", "report"):
         for path in artifacts.glob(f"{kind}-*"):
             shutil.rmtree(path)
-    training = disk.with_little_room(ROOM_KIB["training"], "train-diffusion", "tiny.yaml")
-    disk.call("assemble", "tiny.yaml")
-    synthesis = disk.with_little_room(ROOM_KIB["synthesis"], "run", "tiny.yaml", "--until", "synthesize")
-    out = ["--rows", "300", "--seed", "3", "--out", "rows.jsonl", "--set", "runtime.synthesis.rows_per_shard=300"]
-    settings = ["--set", "sampling={steps: 5, precision: float32}"]
-    export = disk.with_little_room(ROOM_KIB["export"], "synthesize", "runs/tiny", *out, *settings)
-    calls = {"training": training, "synthesis": synthesis, "export": export}
+    os.chdir(disk.folder)
+    start_or_connect(ClusterConfig(address="local", num_cpus=1, object_store_mib=128))
+    with patch("difflm.runtime.cluster.stop"):
+        calls = fill_again_and_again(disk)
+    stop()
     hashes = {path.parent.name: json.loads(path.read_text())["files"] for path in artifacts.glob("*/manifest.json")}
     told = {name: [asdict(call) for call in pair] for name, pair in calls.items()}
     rows = len((disk.folder / "rows.jsonl").read_text().splitlines())
     print(json.dumps({"calls": told, "artifacts": hashes, "rows": rows}))
 
 
-# Less than a checkpoint; some shards of 30; the only shard, but not the same rows as JSON.
-ROOM_KIB = {"training": 40, "synthesis": 40, "export": 16}
+def fill_again_and_again(disk: Disk) -> dict[str, tuple[Call, Call]]:
+    """Each call with little room and with enough, by what it was to write."""
+    rows = ["synthesize", "runs/tiny", "--rows", "300", "--seed", "3"]
+    rows += ["--set", "sampling={steps: 5, precision: float32}"]
+    export = ["--out", "rows.jsonl", "--set", "runtime.synthesis.rows_per_shard=300"]
+    parts = ["--out", "parts", "--set", "runtime.synthesis.rows_per_shard=10"]
+    training = disk.with_little_room(ROOM_KIB["training"], "train-diffusion", "tiny.yaml")
+    disk.call("assemble", "tiny.yaml")
+    return {
+        "training": training,
+        "synthesis": disk.with_little_room(ROOM_KIB["synthesis"], "run", "tiny.yaml", "--until", "synthesize"),
+        "export": disk.with_little_room(ROOM_KIB["export"], *rows, *export),
+        "parts": disk.with_little_room(ROOM_KIB["parts"], *rows, *parts),
+    }
+
+
+# Less than a checkpoint; some shards of 30; the only shard, but not the same rows as JSON; some parts of 30.
+ROOM_KIB = {"training": 40, "synthesis": 40, "export": 16, "parts": 40}
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -84,7 +84,7 @@ def head() -> Iterator[Head]:
     child = ChildProcess.start(
         command,
         output=folder / "head.log",
-        environment={**token, "PATH": path, "PYTHONPATH": ""},
+        environment={**token, "PATH": path, "PYTHONPATH": "", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"},
     )
     address = f"http://127.0.0.1:{dashboard}"
     try:
@@ -125,7 +125,7 @@ def test_a_verb_runs_where_the_project_was_never_installed(head: Head, tmp_path:
 def test_workers_train_and_encode_where_the_project_was_never_installed(head: Head, untouched: TinyExperiment) -> None:
     folder = untouched.folder
     given = ["--set", f"data.train={folder / 'people.csv'}", "--runs", str(folder / "runs")]
-    ended = submit(head, "encode", str(folder / "tiny.yaml"), *given)
+    ended = submit(head, "encode", str(folder / "tiny.yaml"), *given, "--set", "runtime.engine.kind=deepspeed")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     (latents,) = (folder / "runs" / "tiny" / "artifacts").glob("latents-*/latents")
     assert len(list(latents.glob("part-*.parquet"))) == 4

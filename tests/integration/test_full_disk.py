@@ -46,7 +46,7 @@ def refusal(call: dict[str, Any]) -> str:
     return str(lines[0])
 
 
-CULPRITS = {"training": "/checkpoints/", "synthesis": "/shards/", "export": "rows.jsonl"}
+CULPRITS = {"training": "/checkpoints/", "synthesis": "/shards/", "export": "rows.jsonl", "parts": "/parts/"}
 
 
 @pytest.mark.parametrize(("stage", "culprit"), CULPRITS.items())
@@ -69,6 +69,9 @@ def test_nothing_half_written_is_left(told: dict[str, Any], stage: str) -> None:
 def test_what_was_done_before_the_disk_was_full_is_kept(told: dict[str, Any]) -> None:
     shards = [name for name in told["calls"]["synthesis"][0]["files"] if name.endswith(".parquet") and "/work/" in name]
     assert 0 < len(shards) < 30, shards
+    parts = [[name for name in call["files"] if name.startswith("parts/data/")] for call in told["calls"]["parts"]]
+    assert 0 < len(parts[0]) < 30 == len(parts[1]), parts
+    assert set(parts[0]) < set(parts[1])
 
 
 def hashes(files: dict[str, Any]) -> dict[str, str]:

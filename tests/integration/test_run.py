@@ -105,8 +105,9 @@ def test_a_second_run_executes_nothing(finished: Any, here: Here) -> None:
     assert sorted(path.name for path in (finished.root / "artifacts").iterdir()) == before
 
 
-def test_another_sampler_reruns_only_what_follows(finished: Any) -> None:
-    ended = finished.call("run", "tiny.yaml", "--set", "sampling.temperature=0.5")
+@pytest.mark.usefixtures("shared_cluster")
+def test_another_sampler_reruns_only_what_follows(finished: Any, here: Here) -> None:
+    ended = here(finished, "run", "tiny.yaml", "--set", "sampling.temperature=0.5")
     assert ended.code == 0, ended.err
     assert statuses(finished.root) == {**dict.fromkeys(STAGES, "reused"), "synthesize": "ran", "evaluate": "ran"}
 
@@ -136,13 +137,14 @@ def test_verify_finds_a_changed_file(finished: Any, here: Here) -> None:
     assert "schema.json: changed since it was written" in ended.err
 
 
-def test_rows_from_a_bundle_are_the_same_for_the_same_seed(undisturbed: Any, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("shared_cluster")
+def test_rows_from_a_bundle_are_the_same_for_the_same_seed(undisturbed: Any, here: Here, tmp_path: Path) -> None:
     sampling = ["--set", "sampling={steps: 5, precision: float32}"]
     arguments = ["synthesize", str(undisturbed.root), "--rows", "20", "--seed", "3", *sampling]
     shards = ["--set", "runtime.synthesis.rows_per_shard=7"]
-    first = undisturbed.call(*arguments, "--out", str(tmp_path / "a.csv"))
+    first = here(undisturbed, *arguments, "--out", str(tmp_path / "a.csv"))
     assert first.code == 0, first.err
-    second = undisturbed.call(*arguments, *shards, "--out", str(tmp_path / "b.csv"))
+    second = here(undisturbed, *arguments, *shards, "--out", str(tmp_path / "b.csv"))
     assert second.code == 0, second.err
     assert (tmp_path / "a.csv").read_text(encoding="utf-8") == (tmp_path / "b.csv").read_text(encoding="utf-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "b.csv"]

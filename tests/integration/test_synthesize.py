@@ -6,7 +6,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -49,13 +48,18 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return untrained_stages(tmp_path_factory.mktemp("stages"), mixed_table(40)).bundle
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
     """The URL of a fresh bucket; the environment names server and credentials."""
-    with s3_server() as endpoint:
+    with s3_server() as endpoint, pytest.MonkeyPatch.context() as patch:
         for name, value in s3_environment(endpoint).items():
-            monkeypatch.setenv(name, value)
+            patch.setenv(name, value)
         yield new_bucket(endpoint)
+
+
+@pytest.fixture(scope="module")
+def shared_cluster(bucket: str, shared_cluster: None) -> None:
+    """The cluster is started when the environment already names the object store: its workers read that one."""
 
 
 def refused(difflm: Difflm, *arguments: str, verb: str = "synthesize") -> str:
@@ -134,23 +138,24 @@ def environment() -> dict[str, str]:
     """For a command line in another process: the source roots, no cluster of anybody else."""
     roots = os.pathsep.join(str(REPOSITORY / root) for root in ("platform", "evaluators", "jobs"))
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    return {**kept, "PYTHONPATH": roots, "COLUMNS": "160"}
+    return {**kept, "RAY_worker_niceness": "0", "PYTHONPATH": roots, "COLUMNS": "160"}
 
 
-def command(bundle: Path, rows: int, out: Path | str, *more: str, per_shard: int = 10) -> list[str]:
+def verb(bundle: Path, rows: int, out: Path | str, *more: str) -> list[str]:
     given = ["synthesize", str(bundle), "--rows", str(rows), "--out", str(out), *SAMPLING, *TWO, *more]
-    return [sys.executable, "-m", "difflm_jobs", *given, "--set", f"runtime.synthesis.rows_per_shard={per_shard}"]
+    return [*given, "--set", "runtime.synthesis.rows_per_shard=10"]
 
 
-def call(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(arguments, env=environment(), capture_output=True, text=True, timeout=400, check=False)
+def nothing_is_started(config: object) -> None:
+    raise AssertionError("a cluster was asked for")
 
 
 @pytest.mark.distributed
+@pytest.mark.usefixtures("shared_cluster")
 def test_a_condition_holds_in_every_row_and_is_part_of_the_job(difflm: Difflm, bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "rows"
-    made = call(command(bundle, 24, out, "--where", "age >= 40 and age < 60", "--balance", "label"))
-    assert made.returncode == 0, made.stderr
+    made = difflm(*verb(bundle, 24, out, "--where", "age >= 40 and age < 60", "--balance", "label"))
+    assert made.code == 0, made.err
     rows = pq.read_table(out / DATA).to_pylist()
     assert len(rows) == 24
     assert all(40 <= int(row["age"]) < 60 for row in rows)
@@ -188,19 +193,20 @@ def test_tables_that_do_not_fit_the_bundle_are_refused(difflm: Difflm, bundle: P
 
 
 @pytest.mark.distributed
-def test_given_records_are_varied_and_filled_in(bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("shared_cluster")
+def test_given_records_are_varied_and_filled_in(difflm: Difflm, bundle: Path, tmp_path: Path) -> None:
     table = mixed_table(40).slice(0, 12)
     gaps = [None if row % 3 == 0 else value for row, value in enumerate(table.column("age").to_pylist())]
     write_csv(table, tmp_path / "rows.csv")
     write_csv(table.set_column(0, "age", [gaps]), tmp_path / "gaps.csv")
-    varied = call(command(bundle, 24, tmp_path / "varied", "--like", str(tmp_path / "rows.csv")))
-    assert varied.returncode == 0, varied.stderr
+    varied = difflm(*verb(bundle, 24, tmp_path / "varied", "--like", str(tmp_path / "rows.csv")))
+    assert varied.code == 0, varied.err
     assert pq.read_table(tmp_path / "varied" / DATA).num_rows == 24
 
     filled = tmp_path / "filled.parquet"
     arguments = [str(bundle), str(tmp_path / "gaps.csv"), "--out", str(filled), *SAMPLING, *TWO]
-    imputed = call([sys.executable, "-m", "difflm_jobs", "impute", *arguments, "--set", "sampling.text_tokens=200"])
-    assert imputed.returncode == 0, imputed.stderr
+    imputed = difflm("impute", *arguments, "--set", "sampling.text_tokens=200")
+    assert imputed.code == 0, imputed.err
     made = pq.read_table(filled)
     assert made.column("age").null_count == 0
     kept = [(row, int(age)) for row, age in enumerate(gaps) if age is not None]
@@ -221,20 +227,23 @@ def scores_of(out: Path, folder: Path, train: Path, bundle: Path) -> dict[str, f
 
 
 @pytest.mark.distributed
-def test_more_rows_extend_what_is_there_and_verify_sees_damage(difflm: Difflm, bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("shared_cluster")
+def test_more_rows_extend_what_is_there_and_verify_sees_damage(
+    difflm: Difflm, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "rows"
-    first = call(command(bundle, 25, out))
-    assert first.returncode == 0, first.stderr
-    assert f"{out}: 25 rows from" in first.stdout
+    first = difflm(*verb(bundle, 25, out))
+    assert first.code == 0, first.err
+    assert f"{out}: 25 rows from" in first.out
     before = part_hashes(out)
     assert pq.read_table(out / DATA).num_rows == 25
     assert difflm("verify", str(out)).code == 0
 
     write_csv(mixed_table(40), tmp_path / "train.csv")  # the parts of the first run are scored, too
     watched = ["--evaluate-against", str(tmp_path / "train.csv"), "--gate", "warn: shape < 1e-3"]
-    more = call(command(bundle, 40, out, "--resume", "always", *watched))
-    assert more.returncode == 0, more.stderr
-    assert "warning: gate 'warn: shape < 1e-3': shape_error is " in more.stderr
+    more = difflm(*verb(bundle, 40, out, "--resume", "always", *watched))
+    assert more.code == 0, more.err
+    assert "warning: gate 'warn: shape < 1e-3': shape_error is " in more.err
     manifest = json.loads((out / DATASET_MANIFEST).read_text(encoding="utf-8"))
     assert [(shard["start"], shard["stop"]) for shard in manifest["shards"]] == [
         (0, 10),
@@ -251,9 +260,10 @@ def test_more_rows_extend_what_is_there_and_verify_sees_damage(difflm: Difflm, b
     assert before.items() <= part_hashes(out).items()
     assert "indices 0 to 39: 40 rows, 0 given up" in difflm("verify", str(out)).out
 
-    again = difflm(*command(bundle, 40, out)[3:])  # in this process: nothing is missing, so that no cluster is started
+    monkeypatch.setattr("difflm.runtime.cluster.start_or_connect", nothing_is_started)
+    again = difflm(*verb(bundle, 40, out))
     assert (again.code, "40 rows from" in again.out) == (0, True)
-    fewer = difflm(*command(bundle, 30, out)[3:])
+    fewer = difflm(*verb(bundle, 30, out))
     assert (fewer.code, "already holds indices up to 40" in fewer.err) == (2, True)
     other = difflm("synthesize", str(bundle), "--rows", "40", "--out", str(out), "--seed", "1")
     assert (other.code, "another sampling, seed, rows_per_shard; give another folder" in other.err) == (2, True)
@@ -267,51 +277,29 @@ def test_more_rows_extend_what_is_there_and_verify_sees_damage(difflm: Difflm, b
 
 
 @pytest.mark.distributed
+@pytest.mark.usefixtures("shared_cluster")
 def test_an_object_store_takes_parts_like_a_disk(difflm: Difflm, bundle: Path, bucket: str, tmp_path: Path) -> None:
     url = f"{bucket}/people/rows"
     write_csv(mixed_table(40), tmp_path / "train.csv")  # evaluators read the parts back from the store
-    ended = call(command(bundle, 25, url, "--format", "jsonl", "--evaluate-against", str(tmp_path / "train.csv")))
-    assert ended.returncode == 0, ended.stderr
+    ended = difflm(*verb(bundle, 25, url, "--format", "jsonl", "--evaluate-against", str(tmp_path / "train.csv")))
+    assert ended.code == 0, ended.err
     store = open_store(url)
     found = json.loads(store.read(DATASET_MANIFEST) or "null")["totals"]["evaluation"]
     assert (found["rows"], found["scores"]["conforming_share"]) == (25, 100.0)
     verified = difflm("verify", url)
     assert f"{url}: 3 parts, all as written; indices 0 to 24: 25 rows, 0 given up" in verified.out
     assert sorted(store.sizes(DATA)) == [f"part-{a:09d}-{b:09d}.jsonl" for a, b in ((0, 10), (10, 20), (20, 25))]
-    assert "holds the job" in difflm(*command(bundle, 25, url, "--seed", "1", "--format", "jsonl")[3:]).err
-    missing = difflm(*command(bundle, 25, "s3://nowhere/x")[3:])
+    assert "holds the job" in difflm(*verb(bundle, 25, url, "--seed", "1", "--format", "jsonl")).err
+    missing = difflm(*verb(bundle, 25, "s3://nowhere/x"))
     assert (missing.code, "there is no bucket 'nowhere'" in missing.err) == (2, True)
 
 
-# In a name space of its own: a small disk, the command, its code, more room, the command again.
-SMALL_DISK = """
-mount -t tmpfs -o size=64k tmpfs "$0" && echo mounted && "$@"; echo code $?; ls "$0"/*/.??* 2>/dev/null
-mount -o remount,size=4m "$0" && "$@"; echo code $?; ls "$0/data" | wc -l
-"""
-
-
 @pytest.mark.distributed
-def test_a_disk_that_fills_up_stops_the_job_and_it_goes_on_with_more_room(bundle: Path, tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    own_mounts = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", SMALL_DISK, str(disk)]
-    if shutil.which("unshare") is None:
-        pytest.skip("there is no unshare here")
-    done = call([*own_mounts, *command(bundle, 300, disk)])
-    if "mounted" not in done.stdout:
-        pytest.skip("this system lets nobody mount a small disk (unshare --user --mount)")
-    said = done.stdout.splitlines()
-    assert [line for line in said if line.startswith("code")] == ["code 2", "code 0"], done.stderr
-    assert said[-1].strip() == "30"
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert "no space left for writing" in line
-    assert ".tmp-" not in done.stdout
-
-
-@pytest.mark.distributed
+@pytest.mark.usefixtures("shared_cluster")
 def test_kills_of_worker_and_driver_lose_and_double_nothing(difflm: Difflm, bundle: Path, tmp_path: Path) -> None:
     draw, rows, out = random.Random(7), 1500, tmp_path / "rows"
-    child = ChildProcess.start(command(bundle, rows, out), output=tmp_path / "log", environment=environment())
+    command = [sys.executable, "-m", "difflm_jobs", *verb(bundle, rows, out)]
+    child = ChildProcess.start(command, output=tmp_path / "log", environment=environment())
     aim = draw.randint(5, 40)
     wait_until(lambda: committed(out, aim), what="some parts", timeout_s=300, alive=child.running)
     own = set(marked_pids(child.marker))
@@ -321,8 +309,8 @@ def test_kills_of_worker_and_driver_lose_and_double_nothing(difflm: Difflm, bund
     child.wait(timeout_s=60)
     unfinished = difflm("verify", str(out))
     assert (unfinished.code, "not finished" in unfinished.err) == (2, True)
-    ended = call(command(bundle, rows, out))  # at once, beside what is left of the one before
-    assert ended.returncode == 0, ended.stderr
+    ended = difflm(*verb(bundle, rows, out))  # at once, beside what is left of the one before
+    assert ended.code == 0, ended.err
     assert_no_orphans(child.marker)
     assert difflm("verify", str(out)).code == 0
     write_undisturbed(tmp_path / "undisturbed", bundle, rows=rows, per_shard=10, sampling=AS_CONFIG)
