@@ -62,8 +62,8 @@ def test_a_lost_node_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
             alive=job.running,
         )
         assert not committed(out, PARTS - 1), "it was done before the kill"
-        wait_until(lambda: "ray_difflm_rows" in metrics(nodes), what="metrics", timeout_s=60)
         kill_pid(nodes.others[0].raylet())
+        wait_until(lambda: "ray_difflm_rows" in metrics(nodes), what="metrics", timeout_s=60)
         assert job.wait(timeout_s=400) == 0, job.tail()
     assert f"{ROWS:,} rows from" in job.tail()
     write_undisturbed(tmp_path / "undisturbed", bundle, rows=ROWS, per_shard=PER_SHARD, sampling=SAMPLING)

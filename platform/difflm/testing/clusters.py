@@ -22,6 +22,12 @@ import psutil
 from difflm.testing.processes import ChildProcess, assert_no_orphans, marked_pids, wait_until
 
 START_TIMEOUT_S = 180.0
+_SETTINGS = {
+    "RAY_worker_niceness": "0",  # Ray's 15 lets its workers starve beside anything else that computes
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # else each node waits 30 s at its end for what may still run
+    "RAY_health_check_period_ms": "1000",  # a node that refuses five in a row is lost; Ray's own are 3 s apart
+    "RAY_metrics_report_interval_ms": "1000",
+}
 _RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 
 
@@ -66,7 +72,7 @@ def ray_nodes(*cpus: int) -> Iterator[RayNodes]:
     """A head with the first number of CPUs and a further node for each other number, with token authentication."""
     folder = Path(tempfile.mkdtemp(prefix="difflm-"))  # short: sockets below it have at most 107 characters
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
-    token |= {"RAY_worker_niceness": "0"}  # Ray's 15 lets its workers starve beside anything else that computes
+    token |= _SETTINGS
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | token
     port, dashboard, metrics = free_port(), free_port(), free_port()
     head_only = ["--head", "--include-dashboard=true", f"--port={port}", f"--dashboard-port={dashboard}"]
