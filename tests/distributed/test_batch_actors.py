@@ -112,9 +112,10 @@ def test_a_worker_that_cannot_be_built_ends_the_map(tmp_path: Path) -> None:
         run(tmp_path, unbuildable=True, max_failures=0, given_up=5)
 
 
-def test_silence_ends_the_map(tmp_path: Path) -> None:
-    with pytest.raises(ClusterError, match=r"no shard finished within 8 s; . are missing"):
-        run(tmp_path, hold="part-0", timeout_s=8)
+def test_silence_ends_the_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("difflm.runtime.batch_actors.CLOSING_S", 0.1)
+    with pytest.raises(ClusterError, match=r"no shard finished within 5 s; . are missing"):
+        run(tmp_path, hold="part-0", timeout_s=5)
     (tmp_path / "go").touch()
     names = [thread.name for thread in threading.enumerate()]
     wait_until(
