@@ -65,6 +65,7 @@ class Passes:
     number_bytes: int
     trained: bool
     fused: bool = True
+    dropout: bool = False
     checkpointing: bool = False
 
 
@@ -171,11 +172,16 @@ def _casts(trained: int, frozen: int, frozen_bytes: int) -> int:
 def layer_bytes(model: Transformer, passes: Passes) -> float:
     """What the backward pass reads of one layer (Korthikanti et al., section 4.1, with norms in float32)."""
     attention = model.heads * model.head_size
-    numbers = 4 * attention + 3 * model.intermediate  # queries, keys, values, what was read; the MLP's inner vectors
+    # Queries, keys, values, what was read; the MLP's inner vectors, of which a GELU made of single operations has more.
+    numbers = 4 * attention + (3 if model.gated else 5) * model.intermediate
     if passes.trained:  # the inputs of matrices
         numbers += 2 * model.width + (model.intermediate if model.gated else 0)
-    scores = 0 if passes.fused else model.heads * passes.length * (FLOAT32 + passes.number_bytes)
-    return passes.tokens * (2 * FLOAT32 * model.width + passes.number_bytes * numbers + scores)
+    score_bytes = 0 if passes.fused else FLOAT32 + passes.number_bytes
+    mask_bytes = 0
+    if passes.dropout:  # masks of one byte; CPUs do not fuse attention with dropout
+        mask_bytes, score_bytes = 2 * model.width, 2 * FLOAT32 + 1 + passes.number_bytes
+    scores = model.heads * passes.length * score_bytes
+    return passes.tokens * (2 * FLOAT32 * model.width + passes.number_bytes * numbers + mask_bytes + scores)
 
 
 def activation_bytes(model: Transformer, passes: Passes) -> float:

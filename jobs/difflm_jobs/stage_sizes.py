@@ -105,7 +105,11 @@ def _autoencoder(sizes: Sizes) -> StageSize:
         fused=sizes.config.decoder.kind == "pretrained" or attention(length) != "eager",
     )
     encoding = Passes(
-        tokens=rows * sizes.encoder_tokens, length=sizes.encoder_tokens, number_bytes=number_bytes, trained=True
+        tokens=rows * sizes.encoder_tokens,
+        length=sizes.encoder_tokens,
+        number_bytes=number_bytes,
+        trained=True,
+        dropout=section.encoder.kind == "pretrained",
     )
     vectors = rows * max(1, prompt) * vector_numbers(section, model)
     activations = (

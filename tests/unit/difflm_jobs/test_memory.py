@@ -5,7 +5,16 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForCausalLM, BertConfig, LlamaConfig, MistralConfig
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    BertConfig,
+    BertModel,
+    GPT2Model,
+    LlamaConfig,
+    LlamaModel,
+    MistralConfig,
+)
 
 from difflm.models.autoencoder import AutoencoderShape, build_autoencoder
 from difflm.models.decoder import PretrainedDecoderConfig
@@ -99,7 +108,47 @@ def test_a_layer_keeps_about_what_korthikanti_et_al_count() -> None:
     length = 2048
     passes = Passes(tokens=1, length=length, number_bytes=2, trained=True, fused=False)
     theirs = 12288 * (34 + 5 * 96 * length / 12288)
-    assert 1 < layer_bytes(GPT3, passes) / theirs < 1.3
+    assert 1 < layer_bytes(GPT3, passes) / theirs < 1.4
+
+
+def kept_bytes(model: Any, inputs: torch.Tensor) -> int:
+    """What autograd keeps of a forward pass for the backward pass, without weights and their copies."""
+    weights = {parameter.data_ptr() for parameter in model.parameters()}
+    shapes = {tuple(shape) for p in model.parameters() for shape in (p.shape, p.shape[::-1])}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.data_ptr() not in weights and tuple(tensor.shape) not in shapes:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = model(inputs_embeds=inputs)
+    del out
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+@pytest.mark.parametrize(
+    ("model", "attention", "trained", "least", "most"),
+    [
+        (LlamaModel, "sdpa", False, 0.95, 1.1),
+        (LlamaModel, "eager", False, 0.75, 1.2),
+        (GPT2Model, "sdpa", False, 0.75, 1.3),
+        (BertModel, "sdpa", True, 0.8, 1.4),
+    ],
+)
+def test_layers_keep_what_autograd_keeps(model: Any, attention: str, trained: bool, least: float, most: float) -> None:
+    sizes = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 352}
+    config = model.config_class(**sizes, vocab_size=50, attn_implementation=attention)
+    if model is LlamaModel:
+        config.num_key_value_heads = 2
+    built = model(config).requires_grad_(trained).train(trained)
+    inputs = torch.randn(3, 90, 128, requires_grad=True)
+    passes = Passes(tokens=270, length=90, number_bytes=2, trained=trained, fused=attention == "sdpa", dropout=trained)
+    planned = layer_bytes(transformer_shape(built), passes) * 4
+    ratio = planned / kept_bytes(built, inputs)
+    assert least < ratio < most
 
 
 def test_checkpointing_keeps_the_inputs_of_layers_and_frozen_layers_keep_less() -> None:
