@@ -174,6 +174,9 @@ def _changes(config: ExperimentConfig, stage: str) -> Iterator[list[str]]:
     workers = config.runtime.workers
     engine = chosen_engine(config.runtime.engine, workers.num_workers)
     yield from _smaller_batches(config, stage)
+    section = config.autoencoder
+    if stage == "train-autoencoder" and not section.gradient_checkpointing and section.injector.kind != "kv_memory":
+        yield ["autoencoder.gradient_checkpointing=true"]
     if not workers.gpus_per_worker and workers.num_workers > 1:
         yield ["runtime.workers.num_workers=1"]
     if engine.kind == "deepspeed" and workers.num_workers > 1 and engine.zero_stage < 3:

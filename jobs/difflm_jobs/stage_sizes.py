@@ -103,6 +103,7 @@ def _autoencoder(sizes: Sizes) -> StageSize:
         number_bytes=number_bytes,
         trained=False,
         fused=sizes.config.decoder.kind == "pretrained" or attention(length) != "eager",
+        checkpointing=section.gradient_checkpointing,
     )
     encoding = Passes(
         tokens=rows * sizes.encoder_tokens,

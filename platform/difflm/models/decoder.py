@@ -10,6 +10,7 @@ can see the padding behind it.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -60,6 +61,26 @@ class FrozenDecoder(nn.Module):
         super().__init__()
         self.model = freeze(model)
         self.bos_id, self.pad_id = bos_id, pad_id
+        self._recomputed: Sequence[nn.Module] = ()
+
+    def recompute_layers(self) -> None:
+        """Keep only the input of each layer for the backward pass, which runs the layer once more (gradient
+        checkpointing, Chen et al. 2016, arXiv 1604.06174). No memory of keys and values can be read then.
+
+        Raises:
+            ModelError: the decoder's layers do not know how.
+        """
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
+        layers = [module for module in self.model.modules() if isinstance(module, GradientCheckpointingLayer)]
+        if not layers:
+            raise ModelError(
+                f"the layers of {type(self.model).__name__} cannot be recomputed; "
+                "set autoencoder.gradient_checkpointing=false"
+            )
+        self.model.activation_checkpointing_enable()
+        self._recomputed = layers
+        self.train()
 
     @property
     def embeddings_VD(self) -> Tensor:
@@ -120,7 +141,10 @@ class FrozenDecoder(nn.Module):
 
     def train(self, mode: bool = True) -> FrozenDecoder:
         """Stays in evaluation mode: a frozen model has no dropout."""
-        return super().train(False)
+        super().train(False)
+        for layer in self._recomputed:
+            layer.training = True  # of itself alone: it is what Hugging Face's layers ask before they recompute
+        return self
 
 
 def load_causal_lm(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from difflm.config import Config
@@ -46,6 +46,11 @@ class AutoencoderConfig(Config):
         exclude_if=lambda grouped: not grouped,  # artifacts that were made before there was a choice keep their names
         description="batches of equally long records: faster where lengths differ widely",
     )
+    gradient_checkpointing: bool = Field(
+        default=False,
+        exclude_if=lambda recomputed: not recomputed,
+        description="the decoder's layers run once more in the backward pass instead of being kept: less memory",
+    )
     early_stopping_interval: int = Field(
         default=10, ge=1, description="evaluations without improvement that end the training"
     )
@@ -53,6 +58,15 @@ class AutoencoderConfig(Config):
     loop: LoopConfig = LoopConfig(
         learning_rate=2e-3, warmup_steps=50, precision="bfloat16", evaluate_every=50, checkpoint_every=100
     )
+
+    @model_validator(mode="after")
+    def _memory_is_read_once(self) -> AutoencoderConfig:
+        if self.gradient_checkpointing and self.injector.kind == "kv_memory":
+            raise ValueError(
+                "gradient_checkpointing recomputes layers, which cannot read injector.kind=kv_memory twice; "
+                "choose another injector or smaller batches"
+            )
+        return self
 
     @property
     def shape(self) -> AutoencoderShape:
@@ -162,6 +176,8 @@ def build_autoencoder_task(spec: TaskSpec, device: torch.device | str) -> Autoen
     schema = read_schema(prepared)
     torch.manual_seed(spec.seed)
     module, parts = build_autoencoder(config.shape, directory, schema)
+    if config.gradient_checkpointing:
+        module.decoder.recompute_layers()
     splits = []
     for split in ("train", "validation"):
         table = read_split(prepared, split, schema)

@@ -55,3 +55,32 @@ def test_a_frozen_decoder_stays_in_evaluation_mode(decoder: FrozenDecoder) -> No
     assert not decoder.training
     assert not any(module.training for module in decoder.modules())
     assert not any(parameter.requires_grad for parameter in decoder.parameters())
+
+
+def _gradient(decoder: FrozenDecoder) -> tuple[torch.Tensor, int]:
+    """The gradient at the prompt, and the bytes that the backward pass kept for it."""
+    prompt, ids, lengths = _inputs(decoder, [30, 30, 30, 30])
+    embeds = prompt.embeds_BKD.requires_grad_()
+    kept: dict[int, int] = {}
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        if not isinstance(tensor, torch.nn.Parameter):
+            kept[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        loss = decoder.nll(prompt, ids, lengths).sum()
+    torch.autograd.backward(loss)
+    assert embeds.grad is not None
+    return embeds.grad, sum(kept.values())
+
+
+def test_recomputed_layers_give_the_same_gradient_from_less_memory(decoder: FrozenDecoder) -> None:
+    wanted, kept = _gradient(decoder)
+    decoder.recompute_layers()
+    decoder.train(False)
+    found, less = _gradient(decoder)
+    torch.testing.assert_close(found, wanted)
+    assert less < 0.7 * kept
+    dropouts = [module for module in decoder.modules() if isinstance(module, torch.nn.Dropout)]
+    assert not any(module.training for module in dropouts)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from pydantic import ValidationError
 
 from difflm.diffusion.priors import DiffusionPrior, HeunSettings, load_prior
 from difflm.errors import TrainingError
@@ -105,6 +106,21 @@ def _run(task: TrainingTask, steps: int) -> tuple[MemoryIO, dict[str, JSON]]:
 
 
 STAGES = ("decoder", "autoencoder", "diffusion")
+
+
+def test_gradient_checkpointing_trains_as_without(spec: Callable[[str], TaskSpec]) -> None:
+    plain = spec("autoencoder")
+    recomputed = replace(plain, config={**plain.config, "gradient_checkpointing": True})
+    tasks = [build_task(each, "cpu") for each in (plain, recomputed)]
+    wanted, found = ([event.get("loss") for event in _run(task, 4)[0].events] for task in tasks)
+    assert found == pytest.approx(wanted)
+    layers = [module for module in tasks[1].module.modules() if getattr(module, "gradient_checkpointing", False)]
+    assert any(module.training for module in layers)
+
+
+def test_a_memory_of_keys_and_values_cannot_be_recomputed() -> None:
+    with pytest.raises(ValidationError, match=r"injector\.kind=kv_memory"):
+        AutoencoderConfig.model_validate({"gradient_checkpointing": True, "injector": {"kind": "kv_memory"}})
 
 
 @pytest.mark.parametrize("factory", STAGES)
