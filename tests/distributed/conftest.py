@@ -9,7 +9,7 @@ import pytest
 from difflm.runtime.cluster import ClusterConfig, ClusterContext, start_or_connect, stop
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def cluster() -> Iterator[ClusterContext]:
     """A local cluster of two CPUs."""
     yield start_or_connect(ClusterConfig(address="local", num_cpus=2, object_store_mib=128))

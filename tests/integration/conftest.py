@@ -107,6 +107,7 @@ def shared_cluster() -> Iterator[None]:
     """
     from difflm.runtime.cluster import ClusterConfig, start_or_connect, stop
 
+    stop()  # tests/distributed keep theirs until the session ends, with the environment of then
     start_or_connect(ClusterConfig(address="local", num_cpus=1, object_store_mib=128))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("difflm.runtime.cluster.stop", lambda: None)
