@@ -50,7 +50,7 @@ class ReplicasConfig(Config):
     cpus: float = Field(default=1.0, gt=0, description="CPUs, and torch threads, of each")
     gpus: float = Field(default=0.0, ge=0)
     loaded_bundles: int = Field(default=4, ge=1, description="bundles in memory; the one not used for longest goes")
-    opening_rows: int = Field(default=16, ge=1, description="rows of a request under way before its first is there")
+    opening_rows: int = Field(default=8, ge=1, description="rows of a request that are drawn before its first is there")
 
     @model_validator(mode="after")
     def _range(self) -> Self:

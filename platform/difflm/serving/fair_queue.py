@@ -1,7 +1,7 @@
 """The fair queue: which request the next free places of a running batch go to.
 
-Requests take turns, one draw each, so one row is not behind ten thousand. Until a request has its first row it has at
-most `opening` draws under way: a large one begins with few, whose rounds are short, and its first row comes soon.
+Requests take turns, one draw each, so one row is not behind ten thousand. Until a request has its first row it draws
+its first `opening` rows only: a large one begins with few, whose rounds are short, and its first row comes soon.
 
 One lock guards it all: requests come and go on the server's side, draws are taken and finished by the engine's thread.
 """
@@ -58,16 +58,19 @@ class RowRequest:
     deadline: float | None = None
     fresh: int = field(init=False)
     again: deque[Address] = field(init=False, default_factory=deque)
-    under_way: int = field(init=False, default=0)
     resolved: dict[int, Record | None] = field(init=False, default_factory=dict)
     delivered: int = field(init=False)
     first_at: float | None = field(init=False, default=None)
     delivered_at: float = field(init=False, default=0.0)
-    begun: bool = field(init=False, default=False)
     ended: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self.fresh = self.delivered = self.start
+
+    @property
+    def begun(self) -> bool:
+        """Whether its first row was handed out; rows behind it may be finished before."""
+        return self.first_at is not None
 
     @property
     def waiting(self) -> int:
@@ -144,7 +147,6 @@ class FairQueue:
             taken: list[Ticket] = []
             while len(taken) < most and not self._closed and (request := self._next()) is not None:
                 ticket = Ticket(number=next(self._numbers), request=request, address=request.next_draw())
-                request.under_way += 1
                 self._tickets[ticket.number] = ticket
                 taken.append(ticket)
             return taken
@@ -177,12 +179,10 @@ class FairQueue:
         with self._changed:
             ticket = self._tickets.pop(number)
             request, address = ticket.request, ticket.address
-            request.under_way -= 1
             if draw.record is None and address.attempt + 1 < request.synthesizer.config.attempts:
                 request.again.append(Address(index=address.index, attempt=address.attempt + 1))
             else:
                 request.resolved[address.index] = draw.record
-                request.begun = True
 
     def deliver(self) -> None:
         """Hand out what is finished, and end requests whose deadline has passed."""
@@ -226,7 +226,8 @@ class FairQueue:
             return len(self._held)
 
     def _room(self, request: RowRequest) -> int:
-        most = request.waiting if request.begun else max(0, self.opening - request.under_way)
+        opened = request.fresh - request.start
+        most = request.waiting if request.begun else max(0, self.opening - opened) + len(request.again)
         return min(request.waiting, most)
 
     def _ready(self) -> int:

@@ -55,6 +55,7 @@ def test_one_row_has_its_turn_next_beside_ten_thousand() -> None:
     desk = Desk()
     large = desk.ask(10_000)
     desk.draw(4)
+    desk.queue.deliver()
     desk.draw(500)
     small = desk.ask(1)
     assert desk.draw(2) == [large, small] or desk.draw(2) == [small, large]
@@ -76,6 +77,12 @@ def test_a_request_begins_with_few_draws_until_its_first_row_is_there() -> None:
     assert len(tickets) == 4
     assert desk.queue.take(50, wait=False) == []
     desk.queue.finish(tickets[2].number, Draw(index=2, attempt=0, record={}))
+    desk.queue.deliver()
+    assert desk.queue.take(50, wait=False) == []  # a row behind the first cannot be handed out
+    desk.queue.finish(tickets[0].number, Draw(index=0, attempt=0, record=None, reason="keys"))
+    (again,) = desk.queue.take(50, wait=False)
+    desk.queue.finish(again.number, Draw(index=0, attempt=1, record={}))
+    desk.queue.deliver()
     assert len(desk.queue.take(50, wait=False)) == 50
 
 
