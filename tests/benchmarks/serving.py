@@ -128,7 +128,7 @@ def two(options: Options) -> dict[str, Any]:
     for replicas in (1, 2, 1, 2):
         with options.served(replicas) as server:
             asyncio.run(streamed_rate(server, WARM_S))
-            found[replicas].append(asyncio.run(streamed_rate(server, options.seconds / 2, clients=16, settle=SETTLE_S)))
+            found[replicas].append(asyncio.run(streamed_rate(server, options.seconds / 2, settle=SETTLE_S)))
     best = {replicas: max(rates) for replicas, rates in found.items()}
     return {
         "rows_per_second": {str(replicas): [round(value, 1) for value in rates] for replicas, rates in found.items()},

@@ -21,7 +21,7 @@ import psutil
 from difflm.testing.clusters import free_port
 
 CLIENTS = 8  # streams at a time
-LARGE = 2_000  # rows of each
+LARGE = 2_000  # rows of each; all of them fit into what a server takes on
 REPLICA = "ray::ServeReplica:difflm:sampler"
 _TIMEOUT_S = 300
 
@@ -99,7 +99,7 @@ def client_of(server: Server) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(base_url=server.url, timeout=_TIMEOUT_S, limits=limits)
 
 
-async def streamed_rate(server: Server, seconds: float, clients: int = CLIENTS, settle: float = 0.0) -> float:
+async def streamed_rate(server: Server, seconds: float, settle: float = 0.0) -> float:
     """Rows per second that some clients receive who each ask for the next rows when they have the last.
 
     What they receive in the first `settle` seconds is not counted: the batch fills, and no record is finished yet.
@@ -112,12 +112,13 @@ async def streamed_rate(server: Server, seconds: float, clients: int = CLIENTS, 
             nonlocal rows
             while time.perf_counter() < ends:
                 async with client.stream("POST", "/v1/samples", json={"n": LARGE, "format": "ndjson"}) as answer:
+                    answer.raise_for_status()  # whoever is refused would ask again at once, and count the refusal
                     async for _ in answer.aiter_lines():
                         rows += time.perf_counter() >= began
                         if time.perf_counter() >= ends:
                             return
 
-        await asyncio.gather(*(asking() for _ in range(clients)))
+        await asyncio.gather(*(asking() for _ in range(CLIENTS)))
         return rows / (time.perf_counter() - began)
 
 
