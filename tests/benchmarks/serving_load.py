@@ -53,7 +53,7 @@ class Server:
         for title, child in self.processes():
             if title.startswith(("ray::Serve", "ray::Proxy", "ray::HTTPProxy")):
                 try:
-                    name = title.partition(".")[0].partition("(")[0]
+                    name = title.partition(".")[0].partition("(")[0].strip()
                     found[name] = round(found.get(name, 0.0) + child.memory_full_info().uss / 2**20, 1)
                 except psutil.Error:
                     continue
