@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from difflm.models.slots import SlotLayout
-from difflm.records.tokenization import GridLayout
+from difflm.models.decoder_store import slot_layout
 from difflm.runtime.training import chosen_engine
 from difflm_jobs.memory import BYTES, FLOAT32, ProcessMemory, Transformer, model_states
 from difflm_jobs.model_shapes import (
@@ -110,10 +109,6 @@ def _assumed(config: ExperimentConfig) -> RecordShape:
 
 def _counted(decoder: Path) -> RecordShape:
     facts = json.loads((decoder / "decoder.json").read_bytes())
-    layout = SlotLayout(
-        grid=GridLayout(widths=tuple(facts["widths"])),
-        cells_per_slot=facts["cells_per_slot"],
-        most_per_field=facts["slots_per_value"],
-    )
+    layout = slot_layout(facts)
     cells = layout.cells_SC().shape[1]
     return RecordShape(tokens=facts["longest"], slots=layout.count, cells=cells, known=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,12 +136,16 @@ def read_parts(directory: Path, schema: RecordSchema) -> DecoderParts:
         raise ModelError(f"{directory / 'tokenizer'}: no tokenizer ({reason}); fit the decoder again") from error
     kinds = [field.kind for field in schema.fields]
     records = RecordTokenizer(tokenizer, kinds=kinds, fixed_texts=JsonRecordCodec(schema).fixed_texts())
-    slots = SlotLayout(
+    return DecoderParts(tokenizer=records, slots=slot_layout(facts), longest=facts["longest"], facts=facts)
+
+
+def slot_layout(facts: Mapping[str, Any]) -> SlotLayout:
+    """The slots that decoder.json describes."""
+    return SlotLayout(
         grid=GridLayout(widths=tuple(facts["widths"])),
         cells_per_slot=facts["cells_per_slot"],
         most_per_field=facts.get("slots_per_value", SLOTS_PER_VALUE),  # decoders of before there was a choice
     )
-    return DecoderParts(tokenizer=records, slots=slots, longest=facts["longest"], facts=facts)
 
 
 def unfitted(parts: DecoderParts) -> CompactDecoderFit:
