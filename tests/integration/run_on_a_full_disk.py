@@ -1,8 +1,9 @@
-"""Script: a copy of an experiment on a small disk of its own, which fills up while a stage writes. Prints JSON.
+"""Script: a copy of an experiment on a small disk of its own, which fills up while a stage writes.
 
 Called in a mount namespace (`unshare --mount`), where it mounts a tmpfs. Arguments: the finished experiment's folder,
-the empty folder to mount at. The disk is filled with a ballast file, so that what the system then answers is real.
-All calls are made in this process and on one Ray, whose workers see the small disk as well.
+the empty folder to mount at, the file that gets what was seen, as JSON (Ray may print between our own lines, so
+standard output is no place for it). The disk is filled with a ballast file, so that what the system then answers is
+real. All calls are made in this process and on one Ray, whose workers see the small disk as well.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def call(arguments: tuple[str, ...]) -> tuple[int, str]:
     raise AssertionError("the command line has not ended")
 
 
-def main(finished: Path, folder: Path) -> None:
+def main(finished: Path, folder: Path, seen: Path) -> None:
     """Train the prior again, make rows again, export rows and write parts; each with a full disk first."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE_KIB}k", "tmpfs", str(folder)], check=True)
     disk = Disk(folder / "disk")
@@ -96,7 +97,7 @@ def main(finished: Path, folder: Path) -> None:
     hashes = {path.parent.name: json.loads(path.read_text())["files"] for path in artifacts.glob("*/manifest.json")}
     told = {name: [asdict(call) for call in pair] for name, pair in calls.items()}
     rows = len((disk.folder / "rows.jsonl").read_text().splitlines())
-    print(json.dumps({"calls": told, "artifacts": hashes, "rows": rows}))
+    seen.write_text(json.dumps({"calls": told, "artifacts": hashes, "rows": rows}), encoding="utf-8")
 
 
 def fill_again_and_again(disk: Disk) -> dict[str, tuple[Call, Call]]:
@@ -119,4 +120,4 @@ def fill_again_and_again(disk: Disk) -> dict[str, tuple[Call, Call]]:
 ROOM_KIB = {"training": 40, "synthesis": 40, "export": 16, "parts": 40}
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(*map(Path, sys.argv[1:4]))

@@ -29,11 +29,12 @@ def told(undisturbed: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         refused = 1
     if refused:
         pytest.skip("this system lets nobody mount a small disk (unshare --user --mount)")
-    command = [*OWN_MOUNTS, sys.executable, str(SCRIPT), str(undisturbed.folder), str(place)]
+    seen = tmp_path_factory.mktemp("seen") / "seen.json"
+    command = [*OWN_MOUNTS, sys.executable, str(SCRIPT), str(undisturbed.folder), str(place), str(seen)]
     environment = {**os.environ, **undisturbed.environment()}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(seen.read_text(encoding="utf-8"))
     return found
 
 
