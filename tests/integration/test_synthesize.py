@@ -22,7 +22,9 @@ from difflm.models.decoder import PretrainedDecoderConfig
 from difflm.records.columns import conform_table
 from difflm.records.reading import ReadConfig, read_table
 from difflm.records.record_schema import read_schema
-from difflm.synthesis.synthesizer import SamplingConfig
+from difflm.synthesis.bundle import load_bundle
+from difflm.synthesis.engines import BuiltinEngineConfig
+from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
 from difflm.telemetry import read_events
 from difflm.testing.bundles import untrained_stages
 from difflm.testing.datasets import committed, part_hashes, write_undisturbed
@@ -163,6 +165,20 @@ def test_a_condition_holds_in_every_row_and_is_part_of_the_job(difflm: Difflm, b
     ended = difflm("synthesize", str(bundle), "--rows", "24", "--out", str(out), *SAMPLING, "--where", "age >= 50")
     assert ended.code == 2
     assert "another plan" in ended.err
+
+
+@pytest.mark.distributed
+@pytest.mark.usefixtures("shared_cluster")
+def test_grammars_of_llguidance_give_the_same_rows_on_workers_as_in_this_process(
+    difflm: Difflm, bundle: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "rows"
+    made = difflm(*verb(bundle, 24, out, "--seed", "4", "--set", "sampling.engine.constraint=llguidance"))
+    assert made.code == 0, made.err
+    sampling = AS_CONFIG.model_copy(update={"engine": BuiltinEngineConfig(constraint="llguidance")})
+    loaded = load_bundle(bundle, heun=sampling.heun())
+    drawn, _ = Synthesizer(loaded, sampling).draw_valid(range(24), seed=4)
+    assert pq.read_table(out / DATA).to_pylist() == loaded.codec.table_of(record for _, record in drawn).to_pylist()
 
 
 def test_tables_that_do_not_fit_the_bundle_are_refused(difflm: Difflm, bundle: Path) -> None:
