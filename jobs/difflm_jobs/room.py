@@ -88,11 +88,15 @@ class Room:
             gpus=gpus,
         )
 
+    def lacks_gpus(self, line: PlanLine) -> bool:
+        """Whether a stage asks for more GPUs than there are, whatever their memory."""
+        return bool(line.gpus) and self.gpus is not None and self.gpus < line.gpus * line.processes
+
     def shortage(self, line: PlanLine) -> str | None:
         """What is too little for a stage; None where it fits, or nothing is known."""
         if line.memory is None or line.state == "finished":
             return None
-        if line.gpus and self.gpus is not None and self.gpus < line.gpus * line.processes:
+        if self.lacks_gpus(line):
             each = f"{line.gpus:g} GPU of {_gib(line.gpu_mib)} GiB each"
             return (
                 f"{line.stage} needs {line.processes} process(es) with {each}, and this machine has {self.gpus:g} GPU"
@@ -135,10 +139,24 @@ def too_large(config: ExperimentConfig, planner: Planner, machine: Machine | Non
     `planner` gives the lines of a plan of any configuration; `machine` is the one that runs all, if that is known.
     """
     for line in planner(config):
-        shortage = Room.of(config.runtime, machine).shortage(line)
+        room = Room.of(config.runtime, machine)
+        shortage = room.shortage(line)
         if shortage is not None:
-            return f"{shortage}; {_remedy(config, line, planner, machine)}"
+            remedy = _fewer_gpus(line, room) if room.lacks_gpus(line) else _remedy(config, line, planner, machine)
+            return f"{shortage}; {remedy}"
     return None
+
+
+def _fewer_gpus(line: PlanLine, room: Room) -> str:
+    """What uses the GPUs that there are, or none."""
+    fitting = int((room.gpus or 0.0) // line.gpus)
+    if line.stage in ("encode", "synthesize"):
+        pool = f"runtime.{'encoding' if line.stage == 'encode' else 'synthesis'}.pool"
+        change = f"{pool}.max_actors={fitting}" if fitting else f"{pool}.gpus_per_actor=0"
+    else:
+        workers = "runtime.workers"
+        change = f"{workers}.num_workers={fitting}" if fitting else f"{workers}.gpus_per_worker=0"
+    return f"give {change}{'' if fitting else ' for CPUs alone'}, or machines with as many (runtime.cluster.address)"
 
 
 def _remedy(config: ExperimentConfig, line: PlanLine, planner: Planner, machine: Machine | None) -> str:

@@ -90,6 +90,15 @@ def test_gpus_that_are_not_there_are_refused_where_it_runs() -> None:
     message = too_large(config, lambda _: [line], LAPTOP)
     assert message is not None
     assert "needs 8 process(es) with 1 GPU of 1.0 GiB each, and this machine has 0 GPU" in message
+    assert message.endswith("give runtime.workers.gpus_per_worker=0 for CPUs alone, or machines with as many "
+                            "(runtime.cluster.address)")  # fmt: skip
+    two = Machine(memory_mib=8192.0, gpus_mib=(80_000.0, 80_000.0))
+    assert "this machine has 2 GPU; give runtime.workers.num_workers=2, or " in str(
+        too_large(config, lambda _: [line], two)
+    )
+    rows = PlanLine(stage="synthesize", state="would run", size="", memory=ProcessMemory(), processes=8, gpus=0.5)
+    assert "give runtime.synthesis.pool.max_actors=4, or " in str(too_large(config, lambda _: [rows], two))
+    assert "give runtime.synthesis.pool.gpus_per_actor=0 for" in str(too_large(config, lambda _: [rows], LAPTOP))
     finished = PlanLine(
         stage="train-autoencoder", state="finished", size="", memory=ProcessMemory(), processes=8, gpus=1
     )
