@@ -69,7 +69,7 @@ class Work:
     def inputs(self, rows: slice) -> Tensor:
         """Soft prompt and BOS."""
         embeds_NKD = self.embeds_NKD[rows]
-        bos_N1 = torch.full((len(embeds_NKD), 1), self.decoder.bos_id)
+        bos_N1 = torch.full((len(embeds_NKD), 1), self.decoder.bos_id, device=embeds_NKD.device)
         return torch.cat([embeds_NKD, self.embedded(bos_N1)], dim=1)
 
     def embedded(self, ids_NT: Tensor) -> Tensor:
@@ -102,9 +102,10 @@ def engine(work: Work, slots: int) -> list[Decoded]:
 def generate(work: Work, batch: int) -> None:
     tokens = round(statistics.fmean(map(len, work.tokens)))
     for start in range(0, len(work.tokens), batch):
+        inputs_NKD = work.inputs(slice(start, start + batch))
         work.decoder.model.generate(
-            inputs_embeds=work.inputs(slice(start, start + batch)),
-            attention_mask=torch.ones(len(work.tokens[start : start + batch]), work.embeds_NKD.shape[1] + 1),
+            inputs_embeds=inputs_NKD,
+            attention_mask=torch.ones(inputs_NKD.shape[:2], device=inputs_NKD.device),
             do_sample=True,
             top_k=0,
             max_new_tokens=tokens,
@@ -117,7 +118,7 @@ def forced(work: Work, batch: int) -> None:
     for start in range(0, len(work.tokens), batch):
         rows = work.tokens[start : start + batch]
         longest = max(map(len, rows))
-        ids_NT = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
+        ids_NT = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=work.embeds_NKD.device)
         inputs = torch.cat([work.inputs(slice(start, start + batch)), work.embedded(ids_NT)], dim=1)
         work.decoder.model(inputs_embeds=inputs, use_cache=False)
 
@@ -166,9 +167,11 @@ def candidates(works: Sequence[Work], *, own_decoder: bool) -> dict[str, list[Si
 
 
 def seconds(side: Side) -> tuple[float, float]:
-    """Wall and processor seconds of one run."""
+    """Wall and processor seconds of one run, until a GPU has finished what it was given."""
     wall, cpu = time.perf_counter(), time.process_time()
     side.run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
@@ -197,13 +200,13 @@ def measure(sides: dict[str, list[Side]], repeats: int) -> dict[str, Any]:
     return figures
 
 
-def ratios(figures: dict[str, Any]) -> dict[str, float]:
+def ratios(figures: dict[str, Any], others: Sequence[str] = ("generate", "forced", "uncached")) -> dict[str, float]:
     """How many times the rows of each other side our sides write in the same time."""
     ours = [name for name in ("whole draw", "engine") if name in figures]
     return {
         f"{mine} / {name}": round(figures[mine]["rows_per_second"] / figures[name]["rows_per_second"], 3)
         for mine in ours
-        for name in ("generate", "forced", "uncached")
+        for name in others
     }
 
 
@@ -226,22 +229,24 @@ def random_llama(millions: int, bundle: Bundle) -> LlamaForCausalLM:
     )
 
 
-def prepare(path: Path, rows: int, millions: int | None) -> list[Work]:
+def prepare(path: Path, rows: int, millions: int | None = None, device: str = "cpu") -> list[Work]:
     """The same prompts and records for both dtypes; the records are those that the engine decodes."""
     works: list[Work] = []
     tokens: list[list[int]] = []
     for dtype in DTYPES:
         config = SamplingConfig(precision="float32" if dtype is torch.float32 else "bfloat16")
-        bundle = load_bundle(path, heun=config.heun(), precision=dtype)
-        synthesizer = Synthesizer(bundle, config)
+        bundle = load_bundle(path, heun=config.heun(), device=device, precision=dtype)
+        synthesizer = Synthesizer(bundle, config, device=device)
         decoder = bundle.autoencoder.decoder
         prompts = synthesizer.prompts([Address(index=row, attempt=0) for row in range(rows)], seed=1)
         embeds_NKD = prompts.prompt.embeds_BKD
         if millions is not None:
-            model = random_llama(millions, bundle).to(dtype)
+            model = random_llama(millions, bundle).to(device, dtype)
             decoder = FrozenDecoder(model, bos_id=decoder.bos_id, pad_id=decoder.pad_id)
             shape = (*embeds_NKD.shape[:2], decoder.width)
-            embeds_NKD = decoder.embedding_scale * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+            embeds_NKD = decoder.embedding_scale * torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(
+                device
+            )
         work = Work(
             synthesizer=synthesizer,
             decoder=decoder,
