@@ -26,7 +26,6 @@ from decoding import candidates, measure, prepare, ratios
 from provenance import provenance
 from torch.utils.flop_counter import FlopCounterMode
 
-from difflm.errors import ConfigError
 from difflm.models.decoder import PretrainedDecoderConfig
 from difflm.models.encoder import PretrainedEncoderConfig
 from difflm.models.injector import SoftPromptConfig
@@ -168,7 +167,7 @@ def main(
 ) -> None:
     """Measure a model, print the figures, and on a GPU write them into results/gpu.json."""
     if model not in DECODERS:
-        raise ConfigError(f"--model: there is no {model!r}; give one of {', '.join(DECODERS)}")
+        raise typer.BadParameter(f"there is no {model!r}; give one of {', '.join(DECODERS)}", param_hint="--model")
     if device == "cuda" and not torch.cuda.is_available():
         raise SystemExit(
             "this needs a CUDA GPU with 24 GiB (qwen2-0.5b) or 40 GiB (llama-1b), and there is none here; "
