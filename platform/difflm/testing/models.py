@@ -22,13 +22,15 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
     T5Config,
     T5EncoderModel,
 )
 
-DecoderFamily = Literal["llama", "mistral", "qwen2", "gpt2"]
+DecoderFamily = Literal["llama", "mistral", "qwen2", "qwen3", "gpt2"]
 EncoderFamily = Literal["bert", "t5"]
-DECODER_FAMILIES: tuple[DecoderFamily, ...] = ("llama", "mistral", "qwen2", "gpt2")
+DECODER_FAMILIES: tuple[DecoderFamily, ...] = ("llama", "mistral", "qwen2", "qwen3", "gpt2")
 ENCODER_FAMILIES: tuple[EncoderFamily, ...] = ("bert", "t5")
 VOCABULARY_SIZE = 420
 CORPUS = (
@@ -42,7 +44,7 @@ _SIZES: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_hidde
 
 def save_decoder(directory: Path, family: DecoderFamily, *, seed: int = 0, positions: int = 1024) -> Path:
     """Write a causal LM of a family with a tokenizer of its kind, as `save_pretrained` does; returns the directory."""
-    tokenizer = byte_level_tokenizer(family) if family == "gpt2" or family == "qwen2" else sentencepiece_tokenizer()
+    tokenizer = sentencepiece_tokenizer() if family == "llama" or family == "mistral" else byte_level_tokenizer(family)
     torch.manual_seed(seed)
     _causal_lm(family, len(tokenizer), positions).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
@@ -59,6 +61,9 @@ def _causal_lm(family: DecoderFamily, vocabulary: int, positions: int) -> PreTra
             return MistralForCausalLM(MistralConfig(**_SIZES, **shared, num_key_value_heads=2, sliding_window=24))
         case "qwen2":
             return Qwen2ForCausalLM(Qwen2Config(**_SIZES, **shared, num_key_value_heads=2, tie_word_embeddings=True))
+        case "qwen3":
+            # Its heads are wider than their share of the hidden size, and queries and keys are normed.
+            return Qwen3ForCausalLM(Qwen3Config(**_SIZES, **shared, num_key_value_heads=2, head_dim=16))
         case "gpt2":
             # GPT-2's own end token, 50256, is far outside of a tiny vocabulary.
             config = GPT2Config(
@@ -90,8 +95,10 @@ def save_encoder(directory: Path, family: EncoderFamily, *, seed: int = 0) -> Pa
     return directory
 
 
-def byte_level_tokenizer(family: Literal["gpt2", "qwen2"], corpus: Sequence[str] = CORPUS) -> PreTrainedTokenizerFast:
-    """Byte-level BPE: GPT-2's has one special token for everything, Qwen2's normalises (NFC) and has no BOS."""
+def byte_level_tokenizer(
+    family: Literal["gpt2", "qwen2", "qwen3"], corpus: Sequence[str] = CORPUS
+) -> PreTrainedTokenizerFast:
+    """Byte-level BPE: GPT-2's has one special token for everything, Qwen's normalises (NFC) and has no BOS."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
