@@ -113,6 +113,15 @@ class ExperimentConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _flash_attention_has_gpus(self) -> Self:
+        models = {"decoder": self.decoder, "autoencoder.encoder": self.autoencoder.encoder}
+        for key, model in models.items():
+            flash = model.kind == "pretrained" and model.attention == "flash_attention_2"
+            if flash and not self.runtime.workers.gpus_per_worker:
+                raise ValueError(f"{key}.attention flash_attention_2 needs runtime.workers.gpus_per_worker of 1")
+        return self
+
+    @model_validator(mode="after")
     def _the_engine_reads_what_the_injector_writes(self) -> Self:
         if self.sampling.engine.kind == "vllm":
             try:

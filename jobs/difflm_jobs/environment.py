@@ -10,7 +10,7 @@ import psutil
 from difflm.telemetry import JSON, host_facts
 
 DISTRIBUTIONS = (
-    *("difflm", "ray", "torch", "transformers", "tokenizers", "deepspeed"),
+    *("difflm", "ray", "torch", "transformers", "tokenizers", "deepspeed", "peft"),
     *("pyarrow", "numpy", "scipy", "scikit-learn", "xgboost"),
 )
 

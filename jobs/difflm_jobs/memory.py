@@ -17,7 +17,7 @@ Allocators take more than is asked for; how much, `tests/benchmarks/memory_plan.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from difflm.runtime.deepspeed_engine import MOST_BUCKET_NUMBERS
@@ -39,8 +39,20 @@ _DRAW_BYTES = 48
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Adapters:
+    """Low-rank adapters on a frozen transformer.
+
+    `numbers` is how many numbers of a token the backward pass reads of all of them: what each reads, and its rank.
+    """
+
+    parameters: int
+    numbers: int
+    dropout: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Transformer:
-    """The sizes of a transformer that its memory depends on."""
+    """The sizes of a transformer that its memory depends on. With adapters, these alone are trained."""
 
     parameters: int
     layers: int
@@ -51,6 +63,7 @@ class Transformer:
     intermediate: int
     vocabulary: int
     gated: bool = True
+    adapters: Adapters | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +100,12 @@ class ProcessMemory:
     loading: float = 0.0
     offloaded: float = 0.0
     kept: float = 0.0
+
+    def plus(self, other: ProcessMemory) -> ProcessMemory:
+        """What both need in one process."""
+        return ProcessMemory(
+            **{part.name: getattr(self, part.name) + getattr(other, part.name) for part in fields(ProcessMemory)}
+        )
 
     def parts(self) -> dict[str, float]:
         """Bytes at the peak of its work, where it computes."""
@@ -189,7 +208,15 @@ def activation_bytes(model: Transformer, passes: Passes) -> float:
     layer = layer_bytes(model, passes)
     if passes.checkpointing:
         return model.layers * FLOAT32 * passes.tokens * model.width + 2 * layer
-    return (model.layers + 1) * layer
+    return (model.layers + 1) * layer + _adapter_bytes(model, passes)
+
+
+def _adapter_bytes(model: Transformer, passes: Passes) -> float:
+    """What each adapter reads, in a copy of its own, and its narrow vectors."""
+    if model.adapters is None:
+        return 0.0
+    mask_bytes = 1 if model.adapters.dropout else 0
+    return float(passes.tokens * model.adapters.numbers * (passes.number_bytes + mask_bytes))
 
 
 def loss_bytes(model: Transformer, *, tokens: int, number_bytes: int) -> float:

@@ -6,17 +6,19 @@ Shape legend: Z latent size, S slots, W numbers of a vector of the injector.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from difflm.diffusion.network import build_network
 from difflm.models.encoder import encoder_class
+from difflm.models.lora import adapted_layers, adapter_parameters
 from difflm.models.number_features import BINS
-from difflm_jobs.memory import Transformer
+from difflm_jobs.memory import Adapters, Transformer
 
 if TYPE_CHECKING:
     from difflm.models.compact import CompactDecoderConfig
+    from difflm.models.lora import LoraConfig
     from difflm.training.autoencoder_task import AutoencoderConfig
     from difflm.training.diffusion_task import DiffusionPriorConfig
     from difflm_jobs.config import ExperimentConfig
@@ -100,20 +102,60 @@ def compact_shape(decoder: CompactDecoderConfig) -> Transformer:
 @lru_cache
 def pretrained_shape(model: str, revision: str | None, *, causal: bool = True) -> Transformer | None:
     """A Hugging Face causal LM, or an encoder, from its configuration alone; None where that is out of reach."""
-    import torch
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
-
     if model in KNOWN:
         return KNOWN[model]
+    config = _configuration(model, revision)
+    return None if config is None else transformer_shape(_without_weights(config, causal=causal))
+
+
+@lru_cache
+def adapters_shape(model: str, revision: str | None, lora: LoraConfig) -> Adapters | None:
+    """Adapters on an encoder; None where its configuration is out of reach.
+
+    Raises:
+        ModelError: none of its layers has the name of a target.
+    """
+    config = _known_configuration(KNOWN[model]) if model in KNOWN else _configuration(model, revision)
+    if config is None:
+        return None
+    layers = adapted_layers(_without_weights(config, causal=False), lora.targets)
+    return Adapters(
+        parameters=adapter_parameters(layers, lora.rank),
+        numbers=sum(read + lora.rank for read, _ in layers.values()),
+        dropout=lora.dropout > 0,
+    )
+
+
+def _configuration(model: str, revision: str | None) -> Any:
+    from transformers import AutoConfig
+
     try:
-        config: Any = AutoConfig.from_pretrained(model, revision=revision)
-        factory: Any = AutoModelForCausalLM if causal else encoder_class(config.model_type)
-        with torch.device("meta"):
-            by_type = factory in (AutoModel, AutoModelForCausalLM)
-            loaded = factory.from_config(config) if by_type else factory(config)
+        return AutoConfig.from_pretrained(model, revision=revision)
     except (OSError, ValueError, KeyError):
         return None
-    return transformer_shape(loaded)
+
+
+def _known_configuration(shape: Transformer) -> Any:
+    """One whose layers have the names and sizes of a model of `KNOWN`."""
+    from transformers import BertConfig, LlamaConfig
+
+    sizes: dict[str, Any] = {
+        "vocab_size": shape.vocabulary,
+        "hidden_size": shape.width,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "intermediate_size": shape.intermediate,
+    }
+    return LlamaConfig(**sizes, num_key_value_heads=shape.key_heads) if shape.gated else BertConfig(**sizes)
+
+
+def _without_weights(config: Any, *, causal: bool) -> Any:
+    import torch
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    factory: Any = AutoModelForCausalLM if causal else encoder_class(config.model_type)
+    with torch.device("meta"):
+        return factory.from_config(config) if factory in (AutoModel, AutoModelForCausalLM) else factory(config)
 
 
 def transformer_shape(model: Any) -> Transformer:
@@ -137,10 +179,16 @@ def transformer_shape(model: Any) -> Transformer:
 
 
 def encoder_shape(config: AutoencoderConfig, *, vocabulary: int) -> Transformer | None:
-    """The trainable encoder. `vocabulary` is that of the decoder, whose tokens a compact encoder reads."""
+    """The encoder. `vocabulary` is that of the decoder, whose tokens a compact encoder reads.
+
+    Raises ModelError where none of its layers has the name of a target of its adapters.
+    """
     encoder = config.encoder
     if encoder.kind == "pretrained":
-        return pretrained_shape(encoder.model, encoder.revision, causal=False)
+        shape = pretrained_shape(encoder.model, encoder.revision, causal=False)
+        if shape is None or encoder.lora is None:
+            return shape
+        return replace(shape, adapters=adapters_shape(encoder.model, encoder.revision, encoder.lora))
     size = encoder.hidden_size
     layer = 4 * size * size + 4 * size + 6 * size * size + 4 * size + 4 * size
     return Transformer(
@@ -188,11 +236,11 @@ def vector_numbers(config: AutoencoderConfig, decoder: Transformer) -> int:
 def trained_parameters(
     config: AutoencoderConfig, encoder: Transformer, decoder: Transformer, record: RecordShape
 ) -> int:
-    """Of encoder, posterior head and injector."""
+    """Of encoder (of its adapters alone, where it has such), posterior head and injector."""
     injector, latents, numbers = config.injector, latent_numbers(config, record), vector_numbers(config, decoder)
     hidden, middle = injector.hidden_size, injector.hidden_size * (injector.hidden_size + 1)
     prefix = 0 if injector.kind == "embedding" else injector.learned_prefix
-    own = encoder.parameters
+    own = encoder.parameters if encoder.adapters is None else encoder.adapters.parameters
     if config.encoder.kind == "compact":
         per_slot = config.encoder.latent_per_slot
         own += embedder_parameters(record, vocabulary=decoder.vocabulary, size=encoder.width, numbers=True)

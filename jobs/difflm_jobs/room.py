@@ -195,6 +195,8 @@ def _changes(config: ExperimentConfig, stage: str) -> Iterator[list[str]]:
     section = config.autoencoder
     if stage == "train-autoencoder" and not section.gradient_checkpointing and section.injector.kind != "kv_memory":
         yield ["autoencoder.gradient_checkpointing=true"]
+    if stage == "train-autoencoder" and section.encoder.kind == "pretrained" and section.encoder.lora is None:
+        yield ["autoencoder.encoder.lora={rank: 8}"]
     if not workers.gpus_per_worker and workers.num_workers > 1:
         yield ["runtime.workers.num_workers=1"]
     if engine.kind == "deepspeed" and workers.num_workers > 1 and engine.zero_stage < 3:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,11 @@ class Sizes:
         return trained_parameters(self.config.autoencoder, self.encoder, self.decoder, self.record)
 
     @property
+    def frozen_encoder(self) -> int:
+        """Parameters of an encoder that only its adapters are trained of; they are float32."""
+        return 0 if self.encoder is None or self.encoder.adapters is None else self.encoder.parameters
+
+    @property
     def prior(self) -> int:
         """Parameters of the prior's network."""
         prior = self.config.prior
@@ -87,18 +93,13 @@ class Sizes:
         fitting = min(rows, max(1, tokens // self.record.tokens))
         return (rows, min(rows * self.record.tokens, tokens)) if grouped else (fitting, fitting * self.record.tokens)
 
-    def model_states(self, trained: int, frozen: int, loop: LoopConfig) -> ProcessMemory:
-        """Weights, gradients and optimizer state of a training worker."""
+    def model_states(self, trained: int, frozen: int, loop: LoopConfig, *, frozen_encoder: int = 0) -> ProcessMemory:
+        """Weights, gradients and optimizer state of a training worker, around a frozen decoder and perhaps encoder."""
         workers, autocast = self.config.runtime.workers.num_workers, loop.precision == "bfloat16"
         engine = chosen_engine(self.config.runtime.engine, workers)
-        return model_states(
-            trained=trained,
-            frozen=frozen,
-            frozen_bytes=self.frozen_bytes,
-            autocast=autocast,
-            engine=engine,
-            workers=workers,
-        )
+        states = partial(model_states, autocast=autocast, engine=engine, workers=workers)
+        rest = states(trained=trained, frozen=frozen, frozen_bytes=self.frozen_bytes)
+        return rest.plus(states(trained=0, frozen=frozen_encoder, frozen_bytes=FLOAT32))
 
 
 def _assumed(config: ExperimentConfig) -> RecordShape:

@@ -92,6 +92,7 @@ def _autoencoder(sizes: Sizes) -> StageSize:
     section, model, encoder, trained = sizes.config.autoencoder, sizes.decoder, sizes.encoder, sizes.trained
     rows, tokens = sizes.batch(section.batch_size, section.tokens_per_batch, grouped=section.group_by_length)
     of = f" ({section.encoder.model})" if section.encoder.kind == "pretrained" else ""
+    of += ", its adapters alone" if sizes.frozen_encoder else ""
     words = f"at most {section.steps:,} steps of {rows} rows, encoder {section.encoder.kind}{of}"
     if model is None or encoder is None or trained is None:
         return StageSize(words=words)
@@ -102,14 +103,15 @@ def _autoencoder(sizes: Sizes) -> StageSize:
         length=length,
         number_bytes=number_bytes,
         trained=False,
-        fused=sizes.config.decoder.kind == "pretrained" or attention(length) != "eager",
+        fused=_attention(sizes, length) != "eager",
         checkpointing=section.gradient_checkpointing,
     )
     encoding = Passes(
         tokens=rows * sizes.encoder_tokens,
         length=sizes.encoder_tokens,
         number_bytes=number_bytes,
-        trained=True,
+        trained=encoder.adapters is None,
+        fused=section.encoder.kind == "compact" or section.encoder.attention != "eager",
         dropout=section.encoder.kind == "pretrained",
     )
     vectors = rows * max(1, prompt) * vector_numbers(section, model)
@@ -119,12 +121,18 @@ def _autoencoder(sizes: Sizes) -> StageSize:
         + activation_bytes(encoder, encoding)
         + vectors * 4 * FLOAT32  # as they are made, normed, scaled, and their gradient
     )
-    states = sizes.model_states(trained, model.parameters, section.loop)
+    states = sizes.model_states(trained, model.parameters, section.loop, frozen_encoder=sizes.frozen_encoder)
     texts = 0 if section.encoder.kind == "compact" or sizes.rows is None else sizes.rows * sizes.encoder_tokens
     kept = states.kept + _token_data(sizes) + OBJECT_BYTES * texts
     return StageSize(
         words=f"{words}, {trained / 1e6:.1f} M parameters", memory=replace(states, activations=activations, kept=kept)
     )
+
+
+def _attention(sizes: Sizes, length: int) -> str:
+    """Of the decoder."""
+    decoder = sizes.config.decoder
+    return decoder.attention if decoder.kind == "pretrained" else attention(length)
 
 
 def _token_data(sizes: Sizes) -> float:
@@ -135,7 +143,7 @@ def _token_data(sizes: Sizes) -> float:
 def _encoding(sizes: Sizes) -> ProcessMemory | None:
     if sizes.decoder is None or sizes.encoder is None or sizes.trained is None:
         return None
-    frozen = float(sizes.decoder.parameters * sizes.frozen_bytes)
+    frozen = float(sizes.decoder.parameters * sizes.frozen_bytes + FLOAT32 * sizes.frozen_encoder)
     reading = reading_bytes(sizes.encoder, tokens=ENCODE_BATCH * sizes.encoder_tokens, number_bytes=FLOAT32)
     weights = float(FLOAT32 * sizes.trained)
     return ProcessMemory(frozen=frozen, trained=weights, activations=reading, loading=frozen + weights)
@@ -176,6 +184,7 @@ def _sampling(sizes: Sizes) -> ProcessMemory | None:
     frozen = float(number_bytes * model.parameters)
     if model.parameters <= MOST_PARAMETERS:
         frozen *= 2
+    frozen += FLOAT32 * sizes.frozen_encoder
     networks = 2 if config.conditions.enabled else 1
     trained = float(FLOAT32 * (sizes.trained + networks * sizes.prior))
     prompt = prompt_positions(config.autoencoder, record)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from difflm.config import Config
@@ -119,6 +120,11 @@ class AutoencoderShape(Config):
 
     encoder: EncoderConfig = CompactEncoderConfig()
     injector: InjectorConfig = SoftPromptConfig()
+    encoder_sha256: str | None = Field(
+        default=None,
+        exclude_if=lambda digest: digest is None,
+        description="of the weights that adapters were trained on, which are loaded from where the encoder came from",
+    )
 
 
 def build_autoencoder(
@@ -126,7 +132,7 @@ def build_autoencoder(
 ) -> tuple[Autoencoder, DecoderParts]:
     """The untrained autoencoder around the decoder of a directory; `dtype` is the frozen decoder's."""
     decoder, parts = load_decoder(decoder_directory, schema, dtype=dtype)
-    encoder, head = build_encoder(shape.encoder, parts)
+    encoder, head = build_encoder(shape.encoder, parts, weights_sha256=shape.encoder_sha256)
     injector = build_injector(shape.injector, shape.encoder, parts.slots, decoder, scale=parts.prompt_scale(decoder))
     module = Autoencoder(encoder=encoder, head=head, injector=injector, decoder=decoder)
     module.check_room(parts.longest, remedy="lower injector.soft_tokens (injector.positions of a memory)")
@@ -134,7 +140,7 @@ def build_autoencoder(
 
 
 def build_encoder(
-    config: CompactEncoderConfig | PretrainedEncoderConfig, parts: DecoderParts
+    config: CompactEncoderConfig | PretrainedEncoderConfig, parts: DecoderParts, *, weights_sha256: str | None = None
 ) -> tuple[nn.Module, PosteriorHead]:
     """The encoder and the head that turns its output into a posterior."""
     match config:
@@ -148,7 +154,7 @@ def build_encoder(
             )
             return encoder, PosteriorHead(config.hidden_size, config.latent_per_slot)
         case PretrainedEncoderConfig():
-            pretrained = PretrainedEncoder(config)
+            pretrained = PretrainedEncoder(config, weights_sha256=weights_sha256)
             return pretrained, PosteriorHead(pretrained.size, config.latent_size)
 
 

@@ -12,14 +12,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from difflm.config import Config
 from difflm.errors import ModelError
+from difflm.models.attention import AttentionChoice, AttentionName, loaded_attention, refused_attention
 from difflm.models.compact import CompactDecoderConfig
 from difflm.models.injector import MemoryShape
 from difflm.models.likelihood import causal_nll, freeze
@@ -37,6 +38,7 @@ class PretrainedDecoderConfig(Config):
     model: str = Field(min_length=1, description="hub id or local directory")
     revision: str | None = None
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    attention: AttentionChoice = "auto"
     cells_per_slot: int = Field(
         default=8, ge=1, description="value tokens that share one soft token when the latent is aligned with fields"
     )
@@ -47,6 +49,12 @@ class PretrainedDecoderConfig(Config):
     @classmethod
     def _home(cls, model: str) -> str:
         return os.path.expanduser(model)
+
+    @model_validator(mode="after")
+    def _flash_attention_reads_bfloat16(self) -> Self:
+        if self.attention == "flash_attention_2" and self.dtype != "bfloat16":
+            raise ValueError(f"attention flash_attention_2 needs dtype bfloat16, not {self.dtype}")
+        return self
 
 
 SCALE_TOKENS = 32  # enough for a root mean square that only says where training begins
@@ -148,9 +156,15 @@ class FrozenDecoder(nn.Module):
 
 
 def load_causal_lm(
-    model: str | Path, *, revision: str | None = None, dtype: torch.dtype = torch.float32
+    model: str | Path,
+    *,
+    revision: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    attention: AttentionName = "auto",
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model and tokenizer from a hub id or a local directory. Raises ModelError naming the path and what is missing."""
+    """Model and tokenizer from a hub id or a local directory. Raises ModelError naming the path and what is missing, or
+    the attention that the model does not have.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     path = Path(model)
@@ -158,8 +172,12 @@ def load_causal_lm(
         _check_directory(path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
-        loaded = AutoModelForCausalLM.from_pretrained(model, revision=revision, dtype=dtype)
+        loaded = AutoModelForCausalLM.from_pretrained(
+            model, revision=revision, dtype=dtype, attn_implementation=loaded_attention(attention)
+        )
     except (OSError, ValueError, KeyError) as error:
+        if attention != "auto" and isinstance(error, ValueError):
+            raise refused_attention(attention, str(model), "decoder.attention", error) from error
         reason = str(error).strip().splitlines()[0]
         at = "" if revision is None else f" at revision {revision}"
         raise ModelError(

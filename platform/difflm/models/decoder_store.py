@@ -8,7 +8,6 @@ model/         the compact decoder's weights; a pretrained one stays where it ca
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +24,9 @@ from difflm.errors import ModelError
 from difflm.models.compact import EMBEDDING_STD, CompactDecoderConfig, CompactDecoderFit, attention
 from difflm.models.compact_tokenizer import fit_compact_tokenizer
 from difflm.models.decoder import FrozenDecoder, PretrainedDecoderConfig, load_causal_lm
+from difflm.models.model_files import save_model
 from difflm.models.number_features import NumberFeatures, fit_knots, number_tokens, spelled_values
-from difflm.models.pretrained import pinned
+from difflm.models.pretrained import check_weights, hash_weights, pinned
 from difflm.models.slots import SLOTS_PER_VALUE, SlotLayout
 from difflm.records.fields import BooleanField, CategoricalField, ConstantField, JsonField, TextField
 from difflm.records.json_codec import JsonRecordCodec
@@ -172,7 +172,7 @@ def write_compact_model(directory: Path, parts: DecoderParts, tensors: dict[str,
             f"unexpected {unexpected}); fit the decoder again"
         )
     model.tie_weights()
-    model.save_pretrained(directory / "model")
+    save_model(model, directory / "model")
 
 
 def load_decoder(
@@ -188,36 +188,10 @@ def load_decoder(
         )
     else:
         config = PretrainedDecoderConfig.model_validate(parts.facts["config"])
-        model, _ = load_causal_lm(config.model, revision=config.revision, dtype=dtype or getattr(torch, config.dtype))
-        _check_hash(config, model, parts.facts["weights_sha256"])
+        precision = dtype or getattr(torch, config.dtype)
+        model, _ = load_causal_lm(config.model, revision=config.revision, dtype=precision, attention=config.attention)
+        check_weights(model, parts.facts["weights_sha256"], name=config.model, revision=config.revision)
     return FrozenDecoder(model, bos_id=parts.tokenizer.bos_id, pad_id=parts.tokenizer.pad_id), parts
-
-
-def _check_hash(config: PretrainedDecoderConfig, model: PreTrainedModel, expected: str) -> None:
-    found = hash_weights(model)
-    if found != expected:
-        where = repr(config.model) + (f" at revision {config.revision}" if config.revision else "")
-        raise ModelError(
-            f"the weights of {where} changed since this was trained (sha256 {found[:12]}, expected {expected[:12]}); "
-            "put back those it was trained with, or train again"
-        )
-
-
-def hash_weights(model: torch.nn.Module) -> str:
-    """A hash of names, shapes and a sample of every tensor in bfloat16: cheap at any size, and independent of the dtype
-    it is loaded in.
-
-    The sample is every n-th number, 4,096 to 8,191 of a tensor (all of a smaller one). So another model, another
-    training or another precision on disk is seen, but not a change of a few single weights made to be missed. (All of
-    them take 0.6 s of a core per GB, in every process that loads the model.)
-    """
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        flat = value.detach().flatten()
-        sample = flat[:: max(1, flat.numel() // 4096)].to(torch.bfloat16).view(torch.int16)
-        digest.update(f"{name} {tuple(value.shape)} ".encode())
-        digest.update(sample.cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

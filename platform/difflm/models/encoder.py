@@ -15,7 +15,10 @@ from torch import Tensor, nn
 
 from difflm.config import Config
 from difflm.errors import ModelError
+from difflm.models.attention import AttentionChoice, AttentionName, loaded_attention, refused_attention
+from difflm.models.lora import LoraConfig, add_adapters
 from difflm.models.number_features import NumberFeatures
+from difflm.models.pretrained import check_weights
 from difflm.models.slots import SlotEmbedder, SlotLayout
 
 if TYPE_CHECKING:
@@ -46,6 +49,12 @@ class PretrainedEncoderConfig(Config):
     revision: str | None = None
     latent_size: int = Field(default=256, ge=1)
     longest: int = Field(default=512, ge=8, description="tokens read of a record; a longer record is an error, not cut")
+    lora: LoraConfig | None = Field(
+        default=None,
+        exclude_if=lambda lora: lora is None,  # artifacts that were made before there was a choice keep their names
+        description="train adapters instead of the model's own weights",
+    )
+    attention: AttentionChoice = "auto"
 
     @field_validator("model")
     @classmethod
@@ -91,12 +100,19 @@ class CompactEncoder(nn.Module):
 
 
 class PretrainedEncoder(nn.Module):
-    """A Hugging Face encoder, mean over the real tokens."""
+    """A Hugging Face encoder, mean over the real tokens.
 
-    def __init__(self, config: PretrainedEncoderConfig) -> None:
+    With adapters its own weights are frozen and in no artifact; `weights_sha256` says which they have to be then.
+    """
+
+    def __init__(self, config: PretrainedEncoderConfig, *, weights_sha256: str | None = None) -> None:
         super().__init__()
-        self.model = load_encoder(config.model, revision=config.revision)
+        self.model = load_encoder(config.model, revision=config.revision, attention=config.attention)
         self.size = int(self.model.config.hidden_size)
+        if weights_sha256 is not None:
+            check_weights(self.model, weights_sha256, name=config.model, revision=config.revision)
+        if config.lora is not None:
+            add_adapters(self.model, config.lora)
 
     def forward(self, encoder_ids_BT: Tensor, encoder_mask_BT: Tensor) -> Tensor:
         """One hidden vector per record, shape (B, 1, H)."""
@@ -113,8 +129,16 @@ def encoder_class(model_type: str) -> Any:
     return T5EncoderModel if model_type in {"t5", "mt5"} else AutoModel
 
 
-def load_encoder(model: str, *, revision: str | None = None) -> PreTrainedModel:
-    """The encoder half of any Hugging Face model. Raises ModelError naming the path."""
+def load_encoder(
+    model: str,
+    *,
+    revision: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    attention: AttentionName = "auto",
+) -> PreTrainedModel:
+    """The encoder half of any Hugging Face model. Raises ModelError naming the path, or the attention that the model
+    does not have.
+    """
     from transformers import AutoConfig
 
     if (model.startswith((".", "/"))) and not (Path(model) / "config.json").exists():
@@ -124,9 +148,11 @@ def load_encoder(model: str, *, revision: str | None = None) -> PreTrainedModel:
     try:
         config = AutoConfig.from_pretrained(model, revision=revision)
         loaded: PreTrainedModel = encoder_class(config.model_type).from_pretrained(
-            model, revision=revision, dtype=torch.float32
+            model, revision=revision, dtype=dtype, attn_implementation=loaded_attention(attention)
         )
     except (OSError, ValueError, KeyError) as error:
+        if attention != "auto" and isinstance(error, ValueError):
+            raise refused_attention(attention, model, "autoencoder.encoder.attention", error) from error
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
             f"cannot load the encoder {model!r}: {reason}; "

@@ -10,6 +10,7 @@ import torch
 from difflm.artifacts.atomic import atomic_directory
 from difflm.models.compact import CompactDecoderConfig, build_compact_llama
 from difflm.models.compact_tokenizer import EOS, fit_compact_tokenizer
+from difflm.models.model_files import save_model
 
 
 def write_small_language_model(
@@ -29,5 +30,5 @@ def write_small_language_model(
         longest=longest + 1,
     )
     with atomic_directory(folder) as temporary:
-        model.save_pretrained(temporary)
+        save_model(model, temporary)
         tokenizer.save_pretrained(temporary)

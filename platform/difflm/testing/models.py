@@ -28,6 +28,8 @@ from transformers import (
     T5EncoderModel,
 )
 
+from difflm.models.model_files import save_model
+
 DecoderFamily = Literal["llama", "mistral", "qwen2", "qwen3", "gpt2"]
 EncoderFamily = Literal["bert", "t5"]
 DECODER_FAMILIES: tuple[DecoderFamily, ...] = ("llama", "mistral", "qwen2", "qwen3", "gpt2")
@@ -46,7 +48,7 @@ def save_decoder(directory: Path, family: DecoderFamily, *, seed: int = 0, posit
     """Write a causal LM of a family with a tokenizer of its kind, as `save_pretrained` does; returns the directory."""
     tokenizer = sentencepiece_tokenizer() if family == "llama" or family == "mistral" else byte_level_tokenizer(family)
     torch.manual_seed(seed)
-    _causal_lm(family, len(tokenizer), positions).save_pretrained(directory)
+    save_model(_causal_lm(family, len(tokenizer), positions), directory)
     tokenizer.save_pretrained(directory)
     return directory
 
@@ -90,7 +92,7 @@ def save_encoder(directory: Path, family: EncoderFamily, *, seed: int = 0) -> Pa
             model = T5EncoderModel(
                 T5Config(vocab_size=vocabulary, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4)
             )
-    model.save_pretrained(directory)
+    save_model(model, directory)
     tokenizer.save_pretrained(directory)
     return directory
 

@@ -15,12 +15,20 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from difflm.config import Config
+from difflm.models.attention import use_flash_attention
 from difflm.models.autoencoder import Autoencoder, AutoencoderShape, build_autoencoder
-from difflm.models.encoder import CompactEncoderConfig, EncoderConfig, PretrainedEncoderConfig
+from difflm.models.decoder_store import DecoderParts
+from difflm.models.encoder import (
+    CompactEncoderConfig,
+    EncoderConfig,
+    PretrainedEncoder,
+    PretrainedEncoderConfig,
+    load_encoder,
+)
 from difflm.models.encoder_inputs import EncoderInputs, encoder_inputs
 from difflm.models.injector import InjectorConfig, SoftPromptConfig
 from difflm.models.kl_schedule import AdaptiveBeta, BetaConfig, BetaSchedule
-from difflm.models.pretrained import pinned
+from difflm.models.pretrained import hash_weights, pinned
 from difflm.records.record_schema import read_schema
 from difflm.telemetry import JSON
 from difflm.training.loop import LoopConfig
@@ -66,6 +74,13 @@ class AutoencoderConfig(Config):
                 "gradient_checkpointing recomputes layers, which cannot read injector.kind=kv_memory twice; "
                 "choose another injector or smaller batches"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _flash_attention_reads_bfloat16(self) -> AutoencoderConfig:
+        flash = self.encoder.kind == "pretrained" and self.encoder.attention == "flash_attention_2"
+        if flash and self.loop.precision != "bfloat16":
+            raise ValueError("encoder.attention flash_attention_2 needs loop.precision bfloat16")
         return self
 
     @property
@@ -165,8 +180,17 @@ def finish_autoencoder(directory: Path, config: AutoencoderConfig) -> None:
     if isinstance(shape.encoder, PretrainedEncoderConfig):
         model, revision = pinned(shape.encoder.model, shape.encoder.revision)
         encoder = shape.encoder.model_copy(update={"model": model, "revision": revision})
-        shape = shape.model_copy(update={"encoder": encoder})
+        digest = _adapted_sha256(encoder)
+        shape = shape.model_copy(update={"encoder": encoder, "encoder_sha256": digest})
     (directory / "autoencoder.json").write_text(shape.model_dump_json(indent=2))
+
+
+def _adapted_sha256(encoder: PretrainedEncoderConfig) -> str | None:
+    """The hash of the weights that adapters stand on; None where all weights were trained and are in the artifact."""
+    if encoder.lora is None:
+        return None
+    # The hash does not depend on the precision, and a large model in float32 would take twice the memory.
+    return hash_weights(load_encoder(encoder.model, revision=encoder.revision, dtype=torch.bfloat16))
 
 
 def build_autoencoder_task(spec: TaskSpec, device: torch.device | str) -> AutoencoderTask:
@@ -178,9 +202,20 @@ def build_autoencoder_task(spec: TaskSpec, device: torch.device | str) -> Autoen
     module, parts = build_autoencoder(config.shape, directory, schema)
     if config.gradient_checkpointing:
         module.decoder.recompute_layers()
+    _use_flash_attention(module, config, parts)
     splits = []
     for split in ("train", "validation"):
         table = read_split(prepared, split, schema)
         tokens = TokenBatches.of(tokenize(table, schema, parts.tokenizer, parts.slots), device)
         splits.append((tokens, encoder_inputs(config.encoder, table, schema, device)))
     return AutoencoderTask(config, module.to(device), splits[0], splits[1], seed=spec.seed)
+
+
+def _use_flash_attention(module: Autoencoder, config: AutoencoderConfig, parts: DecoderParts) -> None:
+    """Switch the models to FlashAttention that were asked to train with it."""
+    if parts.facts["config"].get("attention") == "flash_attention_2":
+        use_flash_attention(module.decoder.model, key="decoder.attention")
+    encoder = config.encoder
+    if encoder.kind == "pretrained" and encoder.attention == "flash_attention_2":
+        assert isinstance(module.encoder, PretrainedEncoder), "it was built from this configuration"
+        use_flash_attention(module.encoder.model, key="autoencoder.encoder.attention")

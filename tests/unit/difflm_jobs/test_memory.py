@@ -1,5 +1,6 @@
 """Memory that is counted before anything is loaded: known answers of the sources, and the models themselves."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from transformers import (
 from difflm.models.autoencoder import AutoencoderShape, build_autoencoder
 from difflm.models.decoder import PretrainedDecoderConfig
 from difflm.models.decoder_store import unfitted
+from difflm.models.lora import LoraConfig, adapted_layers, adapter_parameters, add_adapters
 from difflm.records.record_schema import read_schema
 from difflm.runtime.deepspeed_engine import DeepSpeedEngineConfig
 from difflm.runtime.training import PlainEngineConfig
@@ -28,6 +30,7 @@ from difflm.testing.tables import mixed_table
 from difflm.training.autoencoder_task import AutoencoderConfig
 from difflm_jobs.loading import load_experiment
 from difflm_jobs.memory import (
+    Adapters,
     Passes,
     ProcessMemory,
     Transformer,
@@ -38,6 +41,7 @@ from difflm_jobs.memory import (
 )
 from difflm_jobs.model_shapes import (
     KNOWN,
+    adapters_shape,
     compact_shape,
     decoder_shape,
     embedder_parameters,
@@ -47,6 +51,7 @@ from difflm_jobs.model_shapes import (
     transformer_shape,
 )
 from difflm_jobs.sizes import Sizes
+from difflm_jobs.stage_sizes import estimate
 
 BILLION = 10**9
 MISTRAL = KNOWN["mistralai/Mistral-7B-Instruct-v0.3"]
@@ -151,6 +156,55 @@ def test_layers_keep_what_autograd_keeps(model: Any, attention: str, trained: bo
     assert least < ratio < most
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_adapted_layers_keep_what_autograd_keeps(dropout: float) -> None:
+    sizes = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 352}
+    built = BertModel(BertConfig(**sizes, vocab_size=50)).train()
+    lora = LoraConfig(rank=8, dropout=dropout)
+    layers = adapted_layers(built, lora.targets).values()
+    adapters = Adapters(
+        parameters=adapter_parameters(dict(enumerate(layers)), 8),
+        numbers=sum(read + 8 for read, _ in layers),
+        dropout=dropout > 0,
+    )
+    shape = replace(transformer_shape(built), adapters=adapters)
+    add_adapters(built, lora)
+    passes = Passes(tokens=270, length=90, number_bytes=2, trained=False, dropout=True)
+    planned = activation_bytes(shape, passes) - layer_bytes(shape, passes)
+    ratio = planned / kept_bytes(built, torch.randn(3, 90, 128))
+    assert 0.85 < ratio < 1.3
+
+
+def test_the_papers_encoder_with_adapters_needs_no_hub_and_far_less_memory() -> None:
+    """Rank 8 on BERT's 12 layers: four matrices of 768 by 768 and two of 768 by 3,072 in each."""
+    lora = LoraConfig(rank=8)
+    found = adapters_shape("bert-base-uncased", None, lora)
+    assert found is not None
+    assert found.parameters == 8 * 12 * (4 * (768 + 768) + 2 * (768 + 3072))
+    whole, adapted = (
+        load_experiment("paper/adult", overrides=overrides)
+        for overrides in ([], ["autoencoder.encoder.lora={rank: 8}"])
+    )
+    memory = [estimate(Sizes.of(config, {}, None))["train-autoencoder"].memory for config in (whole, adapted)]
+    assert memory[0] is not None
+    assert memory[1] is not None
+    base = KNOWN["bert-base-uncased"].parameters
+    assert memory[1].frozen - memory[0].frozen == 4 * base
+    assert memory[0].trained - memory[1].trained == 4 * (base - found.parameters)
+    assert memory[0].optimizer - memory[1].optimizer == pytest.approx(3 * 4 * (base - found.parameters) / 8)
+
+
+def test_attention_that_is_not_fused_keeps_its_scores(tmp_path: Path) -> None:
+    folder = save_decoder(tmp_path / "mistral", "mistral")
+    found = []
+    for attention in ("sdpa", "eager"):
+        overrides = [f"decoder={{kind: pretrained, model: {folder}, attention: {attention}}}"]
+        memory = estimate(Sizes.of(load_experiment("demo", overrides=overrides), {}, None))["train-autoencoder"].memory
+        assert memory is not None
+        found.append(memory.activations)
+    assert found[1] > found[0]
+
+
 def test_checkpointing_keeps_the_inputs_of_layers_and_frozen_layers_keep_less() -> None:
     passes = Passes(tokens=1000, length=500, number_bytes=2, trained=False)
     whole = activation_bytes(MISTRAL, passes)
@@ -204,13 +258,15 @@ def _injectors() -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("injector", _injectors(), ids=lambda item: item["kind"])
-@pytest.mark.parametrize("encoder", ["compact", "bert"])
+@pytest.mark.parametrize("encoder", ["compact", "bert", "adapted bert"])
 def test_trained_parameters_are_counted_to_the_last_one(
     stages: StageFolders, bert: Path, encoder: str, injector: dict[str, Any]
 ) -> None:
     chosen = {"kind": "compact", "hidden_size": 16, "layers": 2, "heads": 2, "latent_per_slot": 3}
-    if encoder == "bert":
+    if encoder != "compact":
         chosen = {"kind": "pretrained", "model": str(bert), "latent_size": 20}
+    if encoder == "adapted bert":
+        chosen["lora"] = {"rank": 3, "targets": ["query", "output.dense"]}
     shape = AutoencoderShape.model_validate({"encoder": chosen, "injector": injector})
     config = AutoencoderConfig(encoder=shape.encoder, injector=shape.injector)
     module, parts = build_autoencoder(shape, stages.decoder, read_schema(stages.prepared))
@@ -222,6 +278,10 @@ def test_trained_parameters_are_counted_to_the_last_one(
     assert found is not None
     trained = sum(value.numel() for value in module.parameters() if value.requires_grad)
     assert trained_parameters(config, found, decoder, record) == trained
+    frozen = sum(value.numel() for value in module.encoder.parameters() if not value.requires_grad)
+    sizes = replace(Sizes.of(experiment, {}, stages.decoder), encoder=found)
+    assert sizes.frozen_encoder == frozen
+    assert (frozen > 0) == (encoder == "adapted bert")
 
 
 def test_a_compact_decoder_and_what_reads_its_prefix_are_counted(stages: StageFolders) -> None:

@@ -53,6 +53,7 @@ def test_every_proposed_setting_can_be_given_and_does_what_is_said(planned: Plan
     proposals = re.findall(r"(?:give |or )(\S+=.*?) \(([\d.,]+) GiB, (which fits|still too much)\)", message)
     assert any("zero_stage: 3" in words for words, _, _ in proposals)
     assert any("offload_optimizer" in words for words, _, _ in proposals)
+    assert any("encoder.lora" in words for words, _, _ in proposals)
     assert any("num_workers=16" in words for words, _, _ in proposals)
     assert any("gradient_accumulation=8" in words for words, _, _ in proposals)
     for words, gib, fits in proposals:

@@ -60,6 +60,7 @@ def test_files_stay_short(package: str) -> None:
     [
         ("difflm", {"torch", "ray", "transformers", "numpy"}),
         ("difflm_jobs.cli", {"torch", "ray", "transformers", "scipy", "sklearn", "pandas"}),
+        ("difflm_jobs.config", {"peft", "accelerate", "deepspeed"}),
     ],
 )
 def test_importing_the_platform_and_asking_the_command_line_for_help_is_cheap(module: str, slow: set[str]) -> None:

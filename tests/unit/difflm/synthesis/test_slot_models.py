@@ -108,6 +108,15 @@ def test_every_family_scores_as_teacher_forcing_does(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_slots_score_so_with_attention_of_single_operations_too(
+    kind: str, saved_decoder: Callable[[str], Path]
+) -> None:
+    model, _ = load_causal_lm(saved_decoder("mistral"), attention="eager")
+    model.train(False)
+    _check(model, HuggingFaceSlots(model, TOKENS), rounds=20, tolerance=1e-4, kind=kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "changes",
     [
