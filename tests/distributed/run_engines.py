@@ -1,7 +1,8 @@
 """Script: one rank of a gloo group that trains on every engine, resumed half-way, and dumps what it saw.
 
 Arguments: rank, world size, rendezvous file, output folder, names. Writes `<name>-<rank>.json` per name. A name is that
-of an engine, which trains the toy; or `mistral-ENGINE-INJECTOR`, whose frozen decoder is a tiny Mistral.
+of an engine, which trains the toy; or `mistral-ENGINE-INJECTOR`, whose frozen decoder is a tiny Mistral, perhaps with
+`-lora` (adapters on a tiny BERT as the encoder) and `-checkpointing` (the decoder's layers are recomputed) behind it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ STEPS = 12
 MISTRAL_LOOP = LOOP.model_copy(update={"evaluate_every": 2, "checkpoint_every": 3, "gradient_accumulation": 1})
 MISTRAL_STEPS = 5
 SEED = 11
+WHOLE_ONLY = {
+    *("mistral-zero3-kv_memory", "mistral-zero2-embedding", "mistral-zero3-embedding"),
+    "mistral-zero2-embedding-lora",
+}
 
 
 class Stopped(Exception):
@@ -70,28 +75,36 @@ class FolderIO:
 
 
 def save_mistral(folder: Path) -> None:
-    """A tiny Mistral with random weights, and the stage folders around it."""
+    """A tiny Mistral with random weights, the stage folders around it, and a tiny BERT."""
     from difflm.models.decoder import PretrainedDecoderConfig
     from difflm.testing.bundles import untrained_stages
-    from difflm.testing.models import save_decoder
+    from difflm.testing.models import save_decoder, save_encoder
     from difflm.testing.tables import mixed_table
 
     model = save_decoder(folder / "mistral", "mistral")
     decoder = PretrainedDecoderConfig(model=str(model), dtype="float32")
     untrained_stages(folder / "stages", mixed_table(80), decoder=decoder)
+    save_encoder(folder / "bert", "bert")
 
 
 def make_task(name: str, folder: Path) -> TrainingTask:
     """The toy, or an autoencoder around the tiny Mistral."""
     if not name.startswith("mistral"):
         return ToyTask(ToyConfig(steps=STEPS, validation_batches=3), seed=SEED)
-    from difflm.models.encoder import CompactEncoderConfig
+    from difflm.models.encoder import CompactEncoderConfig, PretrainedEncoderConfig
+    from difflm.models.lora import LoraConfig
     from difflm.training.autoencoder_task import AutoencoderConfig
 
+    encoder: CompactEncoderConfig | PretrainedEncoderConfig
+    encoder = CompactEncoderConfig(hidden_size=16, layers=1, heads=2, latent_per_slot=2)
+    if "lora" in name:
+        lora = LoraConfig(rank=2, dropout=0.1)
+        encoder = PretrainedEncoderConfig(model=str(folder / "bert"), latent_size=8, lora=lora)
     config = AutoencoderConfig.model_validate(
         {
-            "encoder": CompactEncoderConfig(hidden_size=16, layers=1, heads=2, latent_per_slot=2),
+            "encoder": encoder,
             "injector": {"kind": name.split("-")[2], "hidden_size": 16},
+            "gradient_checkpointing": "checkpointing" in name,
             "steps": MISTRAL_STEPS,
             "batch_size": 8,
             "validation_records": 8,
@@ -176,15 +189,15 @@ def digest(result: LoopResult) -> str:
 
 
 def run(name: str, folder: Path) -> dict[str, Any]:
-    """Train once whole, and once stopped on the way and resumed; a Mistral with another injection only whole."""
-    stop_at = 3 if name.startswith("mistral") else 8
-    lives = {
-        "whole": FolderIO(folder / name / "whole"),
-        "stopped": FolderIO(folder / name / "parts", stop_at=stop_at),
-        "resumed": FolderIO(folder / name / "parts", resume=True),
-    }
-    if name.endswith(("kv_memory", "embedding")):
-        lives = {"whole": lives["whole"]}
+    """Train once whole, and once stopped on the way and resumed. A Mistral is resumed from what the whole training left
+    on its way, unless it is too much like another one.
+    """
+    whole, parts = folder / name / "whole", folder / name / "parts"
+    lives = {"whole": FolderIO(whole)}
+    if not name.startswith("mistral"):
+        lives |= {"stopped": FolderIO(parts, stop_at=8), "resumed": FolderIO(parts, resume=True)}
+    elif name not in WHOLE_ONLY:
+        lives |= {"resumed": FolderIO(whole, resume=True)}
     return {life: train(name, folder, io) for life, io in lives.items()}
 
 
@@ -208,15 +221,15 @@ def main() -> None:
     dist.barrier()
     for name in names:
         seen = run(name, output)
-        if name in with_mistral and "soft_prompt" in name:
+        if name in with_mistral and name.endswith("soft_prompt"):
             one = FolderIO(output / "mistral-plain-soft_prompt" / "parts", resume=True)
             seen["from_one_worker"] = train(name, output, one)
         (output / f"{name}-{rank}.json").write_text(json.dumps(seen))
     dist.destroy_process_group()
     if rank == 0:
         for name in with_mistral:
-            if "soft_prompt" in name:
-                seen = alone(output, at=output / name / "parts")
+            if name.endswith("soft_prompt"):
+                seen = alone(output, at=output / name / "whole")
                 (output / f"{name}-one-worker.json").write_text(json.dumps(seen))
 
 
