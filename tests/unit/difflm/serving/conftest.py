@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+import httpx2
 import pyarrow as pa
 import pytest
 
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.record_schema import read_schema
 from difflm.records.values import Record
+from difflm.serving.app import create_app
 from difflm.serving.backend import BundleRef
 from difflm.serving.config import LimitsConfig, ReplicasConfig, ServeConfig, ServedConfig
+from difflm.serving.keys import KeyRing
 from difflm.serving.loaded_bundle import LocalBackend
+from difflm.serving.service import Service
 from difflm.synthesis.bundle import load_bundle
 from difflm.synthesis.draw_plans import DrawPlans
 from difflm.synthesis.plan_request import PlanRequest
@@ -84,3 +89,41 @@ def some_rows(tiny_stages: StageFolders) -> pa.Table:
     """Three records that the bundle can write."""
     schema = read_schema(tiny_stages.bundle)
     return JsonRecordCodec(schema).normalize_table(mixed_table(3, seed=5)).table
+
+
+@pytest.fixture(scope="session")
+def serving() -> Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]:
+    """`async with serving(config, backend) as client`: the HTTP interface without a network."""
+
+    @asynccontextmanager
+    async def serve(
+        config: ServeConfig, backend: Any, *, ring: KeyRing | None = None, loaded: bool = True
+    ) -> AsyncIterator[httpx2.AsyncClient]:
+        service = Service(config, backend, ring=ring)
+        if loaded:
+            await service.registry.refresh()
+        transport = httpx2.ASGITransport(app=create_app(service))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://server") as client:
+            yield client
+
+    return serve
+
+
+@pytest.fixture(scope="session")
+def ask(
+    run: Callable[..., Any],
+    config: ServeConfig,
+    backend: LocalBackend,
+    serving: Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]],
+) -> Callable[..., httpx2.Response]:
+    """`ask("POST", "/v1/samples", json={...})` of a server that is ready."""
+
+    def call(method: str, path: str, **more: Any) -> httpx2.Response:
+        async def asked() -> httpx2.Response:
+            async with serving(config, backend) as client:
+                return await client.request(method, path, **more)
+
+        answer: httpx2.Response = run(asked())
+        return answer
+
+    return call
