@@ -185,7 +185,10 @@ def _default_of(
 def _describe(model: type[BaseModel], details: ErrorDetails, source: str, overrides: Sequence[str]) -> str:
     names, candidates, kinds = _resolve(model, details["loc"])
     dotted = ".".join(names)
-    culprit = next((o for o in reversed(overrides) if _covers(o.partition("=")[0].strip(), dotted)), None)
+    # What is wrong with the whole names keys among its words.
+    about = [dotted] if dotted else [word for word in details["msg"].split() if "." in word]
+    latest = reversed(overrides)
+    culprit = next((o for o in latest if any(_covers(o.partition("=")[0].strip(), word) for word in about)), None)
     where = f"--set {culprit}" if culprit else source
     if details["type"] == "extra_forbidden":
         return f"{where}: {dotted}: unknown key; {_suggest(names, candidates)}"
@@ -197,6 +200,10 @@ def _describe(model: type[BaseModel], details: ErrorDetails, source: str, overri
         found = f"found {given!r}" if given is not None else "found none"
         return f"{where}: {dotted}.kind: expected one of {expected}; {found}"
     message = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if details["type"] == "value_error" and isinstance(details["input"], dict | BaseModel):
+        return _one_line(
+            ": ".join(part for part in (where, dotted, message) if part)
+        )  # it is about keys, and names them
     expected = message if details["type"] == "value_error" else f"expected {message[:1].lower()}{message[1:]}"
     return _one_line(f"{where}: {dotted or 'the file'}: {expected}; found {_short(details['input'])}")
 

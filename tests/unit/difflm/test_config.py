@@ -1,10 +1,10 @@
 """Configuration: strict, frozen, and plain about what is wrong."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import pytest
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from difflm.config import Config, apply_overrides, dump_yaml, load_yaml, parse_yaml, validate
 from difflm.errors import ConfigError
@@ -33,6 +33,12 @@ class Root(Config):
     kinds: dict[str, str] = Field(default={"a": "b"})
     many: tuple[Small, ...] = ()
     schema_: int = Field(default=1, alias="schema")
+
+    @model_validator(mode="after")
+    def _large_has_shares(self) -> Self:
+        if isinstance(self.model, Large) and not self.model.shares and self.schema_ == 9:
+            raise ValueError("model.shares is needed with schema 9")
+        return self
 
 
 def refusal(data: dict[str, object], *overrides: str) -> str:
@@ -124,6 +130,13 @@ def test_an_override_is_named_as_the_culprit() -> None:
     assert refusal({"name": "x"}, "model.size=big") == (
         "--set model.size=big: model.size: expected a valid integer; found 'big'"
     )
+
+
+def test_what_is_wrong_with_the_whole_is_said_without_printing_it_all() -> None:
+    large = {"name": "x", "model": {"kind": "large", "path": "/x"}}
+    assert refusal({**large, "schema": 9}) == "x.yaml: model.shares is needed with schema 9"
+    override = "model={kind: large, path: /x}"
+    assert refusal({"name": "x", "schema": 9}, override) == f"--set {override}: model.shares is needed with schema 9"
 
 
 def test_overrides_are_applied_in_order() -> None:
