@@ -232,9 +232,10 @@ def rounds(values: Sequence[tuple[int, float]], real: float | None, *, label: st
     """A score by the number of a round, and what real data get in its place as a dashed line."""
     with _axes(5.2, 2.8) as axes:
         if real is not None:
-            axes.axhline(real, color=REAL, linewidth=1.2, linestyle="--")
+            axes.axhline(real, color=REAL, linewidth=1.2, linestyle="--", label="real data")
         xs, ys = [number for number, _ in values], [value for _, value in values]
-        axes.plot(xs, ys, color=SYNTHETIC, linewidth=1.8, marker="o", markersize=4)
+        axes.plot(xs, ys, color=SYNTHETIC, linewidth=1.8, marker="o", markersize=4, label="synthetic")
+        axes.legend()
         axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
         axes.set_xlabel("round")
         axes.set_ylabel(label)

@@ -42,7 +42,10 @@ def main(
         "held_out": str(table / "test.parquet"),
         "longest": 400,
         "training": {"epochs": 3, "loop": {"learning_rate": 3e-4}},
-        "runtime": {"engine": {"kind": "deepspeed", "zero_stage": 2}, "workers": {"num_workers": 2}},
+        "runtime": {
+            "engine": {"kind": "deepspeed", "zero_stage": 2},
+            "workers": {"num_workers": 2, "cpus_per_worker": 1},
+        },
     }
     path = folder / "lm.yaml"
     path.write_text(yaml.safe_dump(config))

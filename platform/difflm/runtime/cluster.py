@@ -132,7 +132,7 @@ def require_resources(context: ClusterContext, *, cpus: float, gpus: float, purp
         if wanted > present:
             raise ClusterError(
                 f"{purpose} needs {wanted:g} {name} and the local cluster has {present:g}; ask for fewer workers or "
-                f"resources per worker, or set cluster.num_{name.lower()}"
+                f"resources per worker, or set runtime.cluster.num_{name.lower()}"
             )
 
 
