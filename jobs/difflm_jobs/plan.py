@@ -107,6 +107,8 @@ def _memory(lines: Sequence[PlanLine]) -> Table:
 
 def _needs(lines: Sequence[PlanLine]) -> str:
     """What it takes to run what is left, at least."""
+    if all(line.state == "finished" for line in lines):
+        return "needs: nothing, every stage is finished"
     left = [line for line in lines if line.memory is not None and line.state != "finished"]
     gpus = max((line.processes * line.gpus for line in left), default=0.0)
     words = f"processes of up to {max((line.host_mib for line in left), default=0.0) / 1024:,.1f} GiB"

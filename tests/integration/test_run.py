@@ -118,6 +118,12 @@ def test_more_workers_change_no_identity(finished: Any, here: Here) -> None:
     assert statuses(finished.root) == dict.fromkeys(STAGES, "reused")
 
 
+def test_a_plan_of_what_is_finished_needs_nothing(finished: Any, here: Here) -> None:
+    planned = here(finished, "plan", "tiny.yaml")
+    assert planned.code == 0
+    assert "needs: nothing, every stage is finished" in planned.out
+
+
 def test_show_prints_stages_scores_and_overhead(undisturbed: Any, here: Here) -> None:
     ended = here(undisturbed, "show", "tiny")
     assert ended.code == 0, ended.err
