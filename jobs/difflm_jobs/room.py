@@ -28,6 +28,7 @@ SECTIONS = {
     "train-diffusion": "prior",
     "train-conditional": "conditions",
 }
+POOLS = {"encode": "runtime.encoding.pool", "synthesize": "runtime.synthesis.pool"}
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -150,8 +151,8 @@ def too_large(config: ExperimentConfig, planner: Planner, machine: Machine | Non
 def _fewer_gpus(line: PlanLine, room: Room) -> str:
     """What uses the GPUs that there are, or none."""
     fitting = int((room.gpus or 0.0) // line.gpus)
-    if line.stage in ("encode", "synthesize"):
-        pool = f"runtime.{'encoding' if line.stage == 'encode' else 'synthesis'}.pool"
+    if line.stage in POOLS:
+        pool = POOLS[line.stage]
         change = f"{pool}.max_actors={fitting}" if fitting else f"{pool}.gpus_per_actor=0"
     else:
         workers = "runtime.workers"
@@ -184,8 +185,8 @@ def _largest(line: PlanLine) -> float:
 
 def _changes(config: ExperimentConfig, stage: str) -> Iterator[list[str]]:
     """Settings that may make a stage smaller."""
-    if stage in ("encode", "synthesize"):
-        yield [f"runtime.{'encoding' if stage == 'encode' else 'synthesis'}.pool.max_actors=1"]
+    if stage in POOLS:
+        yield [f"{POOLS[stage]}.max_actors=1"]
         if stage == "synthesize":
             yield [f"sampling.batch_size={max(1, config.sampling.batch_size // FEWER)}"]
         return

@@ -201,9 +201,8 @@ def _describe(model: type[BaseModel], details: ErrorDetails, source: str, overri
         return f"{where}: {dotted}.kind: expected one of {expected}; {found}"
     message = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if details["type"] == "value_error" and isinstance(details["input"], dict | BaseModel):
-        return _one_line(
-            ": ".join(part for part in (where, dotted, message) if part)
-        )  # it is about keys, and names them
+        # It is about several keys, and names them: printing them all would say no more.
+        return _one_line(": ".join(part for part in (where, dotted, message) if part))
     expected = message if details["type"] == "value_error" else f"expected {message[:1].lower()}{message[1:]}"
     return _one_line(f"{where}: {dotted or 'the file'}: {expected}; found {_short(details['input'])}")
 

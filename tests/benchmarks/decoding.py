@@ -170,9 +170,14 @@ def seconds(side: Side) -> tuple[float, float]:
     """Wall and processor seconds of one run, until a GPU has finished what it was given."""
     wall, cpu = time.perf_counter(), time.process_time()
     side.run()
+    finish_gpu()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def finish_gpu() -> None:
+    """Wait until a GPU, where there is one, has done what it was given."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def measure(sides: dict[str, list[Side]], repeats: int) -> dict[str, Any]:

@@ -22,13 +22,14 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from decoding import candidates, measure, prepare, ratios
+from decoding import candidates, finish_gpu, measure, prepare, ratios
 from provenance import provenance
 from torch.utils.flop_counter import FlopCounterMode
 
 from difflm.models.decoder import PretrainedDecoderConfig
 from difflm.models.encoder import PretrainedEncoderConfig
 from difflm.models.injector import SoftPromptConfig
+from difflm.models.model_files import save_model
 from difflm.testing.bundles import StageFolders, untrained_stages
 from difflm.testing.models import save_encoder, sentencepiece_tokenizer, wordpiece_tokenizer
 from difflm.testing.tables import mixed_table
@@ -55,12 +56,12 @@ def save_models(folder: Path, name: str) -> tuple[Path, Path]:
     sizes = dict(DECODERS[name])
     config = AutoConfig.for_model(sizes.pop("kind"), **sizes, tie_word_embeddings=True, max_position_embeddings=4096)
     decoder, encoder = folder / "decoder", folder / "encoder"
-    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(decoder)
+    save_model(AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16), decoder)
     sentencepiece_tokenizer().save_pretrained(decoder)
     if name == "tiny":
         save_encoder(encoder, "bert")
     else:
-        BertModel(BertConfig()).save_pretrained(encoder)
+        save_model(BertModel(BertConfig()), encoder)
         wordpiece_tokenizer().save_pretrained(encoder)
     return decoder, encoder
 
@@ -83,7 +84,7 @@ def stages_of(folder: Path, name: str, batch: int) -> tuple[StageFolders, Autoen
 
 
 def training(stages: StageFolders, config: AutoencoderConfig, device: str, steps: int) -> dict[str, float]:
-    """Tokens a second and memory of so many steps after some to get warm, and the FLOPs of a useful position."""
+    """Tokens a second and memory of so many steps after some to get warm, and the FLOPs of a position."""
     spec = TaskSpec(
         factory="autoencoder",
         config=config.model_dump(mode="json"),
@@ -98,14 +99,13 @@ def training(stages: StageFolders, config: AutoencoderConfig, device: str, steps
         for step in range(COUNTED_STEPS):
             one_step(engine, task.batch(step, 0, 0, 1))
     counted = sum(positions(task, step)["computed"] for step in range(COUNTED_STEPS))
+    finish_gpu()
     if device == "cuda":
-        torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
     began = time.perf_counter()
     for step in range(COUNTED_STEPS, COUNTED_STEPS + steps):
         one_step(engine, task.batch(step, 0, 0, 1))
-    if device == "cuda":
-        torch.cuda.synchronize()
+    finish_gpu()
     seconds = time.perf_counter() - began
     done = [positions(task, step) for step in range(COUNTED_STEPS, COUNTED_STEPS + steps)]
     sums = {name: sum(item[name] for item in done) for name in done[0]}
@@ -143,8 +143,7 @@ def matrix_rate(device: str) -> float:
     for _ in range(13):
         began = time.perf_counter()
         left @ right
-        if device == "cuda":
-            torch.cuda.synchronize()
+        finish_gpu()
         rates.append(2 * size**3 / (time.perf_counter() - began))
     return statistics.median(rates[3:])
 

@@ -23,6 +23,7 @@ import typer
 from provenance import provenance
 
 from difflm.models.decoder import PretrainedDecoderConfig
+from difflm.models.model_files import save_model
 from difflm.records.reading import ReadConfig, read_table
 from difflm.runtime.deepspeed_engine import DeepSpeedEngine, DeepSpeedEngineConfig
 from difflm.synthesis.bundle import load_bundle
@@ -87,7 +88,7 @@ def save_llama(folder: Path) -> Path:
     tokenizer = sentencepiece_tokenizer()
     sizes = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8, "num_attention_heads": 8}
     config = LlamaConfig(**sizes, num_key_value_heads=2, vocab_size=len(tokenizer), max_position_embeddings=1024)
-    LlamaForCausalLM(config).save_pretrained(folder)
+    save_model(LlamaForCausalLM(config), folder)
     tokenizer.save_pretrained(folder)
     return folder
 
