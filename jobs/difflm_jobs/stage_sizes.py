@@ -102,7 +102,7 @@ def _autoencoder(sizes: Sizes) -> StageSize:
         tokens=tokens + rows * (prompt + 1),
         length=length,
         number_bytes=number_bytes,
-        trained=False,
+        trained=_keeps_inputs(sizes),
         fused=_attention(sizes, length) != "eager",
         checkpointing=section.gradient_checkpointing,
     )
@@ -127,6 +127,12 @@ def _autoencoder(sizes: Sizes) -> StageSize:
     return StageSize(
         words=f"{words}, {trained / 1e6:.1f} M parameters", memory=replace(states, activations=activations, kept=kept)
     )
+
+
+def _keeps_inputs(sizes: Sizes) -> bool:
+    """Under ZeRO-3, DeepSpeed's own matrix product keeps its input for the backward pass, of frozen weights too."""
+    engine = sizes.config.runtime.engine
+    return engine.kind == "deepspeed" and engine.zero_stage == 3
 
 
 def _attention(sizes: Sizes, length: int) -> str:

@@ -105,6 +105,7 @@ def work(case: str, stage: str, root: Path) -> dict[str, float]:
     torch.set_num_threads(1)
     folders = {"prepare": root / case / "prepared", "fit-decoder": root / case / "decoder"}
     if config.runtime.engine.kind == "deepspeed":
+        os.environ["LOCAL_RANK"] = "0"  # Ray Train sets it for its workers, and DeepSpeed asks for it
         dist.init_process_group("gloo", init_method=f"file://{root / case}-group", rank=0, world_size=1)
         import deepspeed  # noqa: F401  what every worker imports is no memory of the model
     before = peak_rss_mib() if reset_peak_rss() else 0.0

@@ -55,6 +55,7 @@ from difflm_jobs.stage_sizes import estimate
 
 BILLION = 10**9
 MISTRAL = KNOWN["mistralai/Mistral-7B-Instruct-v0.3"]
+ZERO = "runtime.engine={{kind: deepspeed, zero_stage: {}}}"
 GPT3 = Transformer(
     parameters=175 * BILLION,
     layers=96,
@@ -194,11 +195,18 @@ def test_the_papers_encoder_with_adapters_needs_no_hub_and_far_less_memory() -> 
     assert memory[0].optimizer - memory[1].optimizer == pytest.approx(3 * 4 * (base - found.parameters) / 8)
 
 
-def test_attention_that_is_not_fused_keeps_its_scores(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("less", "more"),
+    [
+        pytest.param("decoder.attention=sdpa", "decoder.attention=eager", id="scores that are not fused"),
+        pytest.param(ZERO.format(2), ZERO.format(3), id="inputs of frozen matrices under ZeRO-3"),
+    ],
+)
+def test_what_keeps_more_for_the_backward_pass(less: str, more: str, tmp_path: Path) -> None:
     folder = save_decoder(tmp_path / "mistral", "mistral")
     found = []
-    for attention in ("sdpa", "eager"):
-        overrides = [f"decoder={{kind: pretrained, model: {folder}, attention: {attention}}}"]
+    for setting in (less, more):
+        overrides = [f"decoder={{kind: pretrained, model: {folder}}}", setting]
         memory = estimate(Sizes.of(load_experiment("demo", overrides=overrides), {}, None))["train-autoencoder"].memory
         assert memory is not None
         found.append(memory.activations)
