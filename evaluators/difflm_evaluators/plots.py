@@ -228,16 +228,17 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, label: str, l
         return _svg(axes)
 
 
-def rounds(values: Sequence[tuple[int, float]], real: float | None, *, label: str) -> str:
-    """A score by the number of a round, and what real data get in its place as a dashed line."""
+def levels_by(series: Mapping[str, Sequence[tuple[int, float]]], real: float | None, *, across: str, label: str) -> str:
+    """A score of one or two things by a whole number, and what real data get in its place as a dashed line."""
     with _axes(5.2, 2.8) as axes:
         if real is not None:
             axes.axhline(real, color=REAL, linewidth=1.2, linestyle="--", label="real data")
-        xs, ys = [number for number, _ in values], [value for _, value in values]
-        axes.plot(xs, ys, color=SYNTHETIC, linewidth=1.8, marker="o", markersize=4, label="synthetic")
+        for (name, points), colour in zip(series.items(), (SYNTHETIC, GROUPS[2]), strict=False):
+            xs, ys = [number for number, _ in points], [value for _, value in points]
+            axes.plot(xs, ys, color=colour, linewidth=1.8, marker="o", markersize=4, label=name)
         axes.legend()
         axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
-        axes.set_xlabel("round")
+        axes.set_xlabel(across)
         axes.set_ylabel(label)
         return _svg(axes)
 

@@ -64,4 +64,5 @@ def _picture(name: str, scores: Sequence[Mapping[str, Any]]) -> str | None:
     ]
     if not values:
         return None
-    return plots.rounds(values, scores[0].get(name, {}).get("baseline"), label=_heading(name, scores))
+    real = scores[0].get(name, {}).get("baseline")
+    return plots.levels_by({"synthetic": values}, real, across="round", label=_heading(name, scores))

@@ -28,24 +28,37 @@ REAL = "real"
 PRINTED = {"adult": 0.925, "default": 0.802, "shoppers": 0.932, "magic": 0.936, "beijing": 0.494}
 """Real and synthetic rows together, Mistral-7B, the best of 100 reruns."""
 PRINTED_SOURCE = "DiffLM paper (arXiv 2411.03250)"
+MEASURES = {"mle_auc": "ROC-AUC", "mle_rmse": "RMSE"}
 EXPLANATION = (
-    "MLE on the real test split, ± its standard error over the seeds of the classifier; the synthetic rows are of one "
-    "training of the generator, and a smaller number of them are the first of the larger."
+    "MLE (XGBoost) on the real test split, ± its standard error over the seeds of the classifier; the synthetic rows "
+    "are of one training of the generator, and a smaller number of them are the first of the larger."
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mixture:
-    """One training table: what it is called, how many rows it has, and what a model learned from it."""
+class Recipe:
+    """What a training table is made of: the real rows or not, and how many times as many synthetic ones."""
 
-    name: str
+    real: bool
+    times: int
+
+    @property
+    def name(self) -> str:
+        return " + ".join([*([REAL] if self.real else []), *([f"{self.times}x synthetic"] if self.times else [])])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixture:
+    """One training table: what it is made of, how many rows it has, and what a model learned from it."""
+
+    recipe: Recipe
     rows: int
     score: Score
 
     def to_json(self) -> dict[str, JSON]:
         score = self.score
         return {
-            "name": self.name,
+            "name": self.recipe.name,
             "rows": self.rows,
             "score": score.name,
             "value": score.value,
@@ -54,13 +67,16 @@ class Mixture:
         }
 
 
-def mixtures(train: pa.Table, synthetic: pa.Table, times: Sequence[int]) -> dict[str, pa.Table]:
-    """The training tables by their names; multiples are of the real rows, or of all synthetic rows where fewer came."""
+def mixtures(train: pa.Table, synthetic: pa.Table, times: Sequence[int]) -> dict[Recipe, pa.Table]:
+    """The training tables; multiples are of the real rows, or of all synthetic rows where fewer came."""
     import pyarrow as pa
 
-    found = {REAL: train}
-    parts = {f"{multiple}x synthetic": synthetic.slice(0, multiple * len(train)) for multiple in times}
-    return found | parts | {f"real + {name}": pa.concat_tables([train, part]) for name, part in parts.items()}
+    parts = {multiple: synthetic.slice(0, multiple * len(train)) for multiple in times}
+    found = {Recipe(real=True, times=0): train}
+    found |= {Recipe(real=False, times=multiple): part for multiple, part in parts.items()}
+    return found | {
+        Recipe(real=True, times=multiple): pa.concat_tables([train, part]) for multiple, part in parts.items()
+    }
 
 
 def study_table(
@@ -79,11 +95,11 @@ def study_table(
 
     real, held_out = read_columns(train, schema, "train"), read_columns(test, schema, "test")
     done: list[Mixture] = []
-    for name, table in mixtures(train, synthetic, times).items():
-        say(f"learning from {name}, {len(table):,} rows")
-        columns = real if name == REAL else read_columns(table, schema, name)
+    for recipe, table in mixtures(train, synthetic, times).items():
+        say(f"learning from {recipe.name}, {len(table):,} rows")
+        columns = read_columns(table, schema, recipe.name) if recipe.times else real
         (score,) = evaluate_utility(columns, real, held_out, schema, config, baseline=False).scores
-        done.append(Mixture(name=name, rows=len(table), score=score))
+        done.append(Mixture(recipe=recipe, rows=len(table), score=score))
     return done
 
 
@@ -141,24 +157,40 @@ def study_run(
 
 
 def quantity_table(studies: Mapping[str, Sequence[Mixture]]) -> ResultTable:
-    """A row per mixture, two columns per run: its rows and what a model learned from them."""
+    """A row per mixture and a column per run: what a model learned; and a picture per run."""
     labels, (first, *_) = list(studies), studies.values()
-    rows: list[list[str]] = []
-    for place, mixture in enumerate(first):
-        cells = [studies[label][place] for label in labels]
-        rows.append([mixture.name, *(text for cell in cells for text in (f"{cell.rows:,}", _text(cell.score)))])
+    rows = [
+        [mixture.recipe.name, *(_text(studies[label][place].score) for label in labels)]
+        for place, mixture in enumerate(first)
+    ]
     printed = any(label in PRINTED for label in labels)
     if printed:
         figures = [f"{PRINTED[label]:g}" if label in PRINTED else "–" for label in labels]
-        rows.append(["real + synthetic, printed", *(text for figure in figures for text in ("–", figure))])
+        rows.append(["real + synthetic, printed", *figures])
+    counted = ", ".join(f"{label} {found[0].rows:,}" for label, found in studies.items())
     facts: dict[str, Any] = {label: [mixture.to_json() for mixture in found] for label, found in studies.items()}
+    pictures = {
+        f"study-{label_folder(label)}": picture
+        for label, found in studies.items()
+        if (picture := _picture(label, found))
+    }
     return ResultTable(
         title="Quantity and mixing",
-        columns=["training rows", *(text for label in labels for text in (f"{label}, rows", _heading(label, studies)))],
+        columns=["learned from", *(_heading(label, found) for label, found in studies.items())],
         rows=rows,
-        notes=[EXPLANATION, *([f"Printed: {PRINTED_SOURCE}, best of 100 reruns."] if printed else [])],
+        notes=[
+            EXPLANATION,
+            f"1x is as many rows as there are real ones: {counted}.",
+            *([f"Printed: {PRINTED_SOURCE}, best of 100 reruns."] if printed else []),
+        ],
         facts={"runs": facts},
+        pictures=pictures,
     )
+
+
+def label_folder(label: str) -> str:
+    """A run's label as one part of a path: labels may be whole paths."""
+    return label.strip("/").replace("/", "-")
 
 
 def _text(score: Score) -> str:
@@ -167,6 +199,22 @@ def _text(score: Score) -> str:
     )
 
 
-def _heading(label: str, studies: Mapping[str, Sequence[Mixture]]) -> str:
-    score = studies[label][0].score
-    return f"{label}, {score.title} ({score.direction} is better)"
+def _heading(label: str, found: Sequence[Mixture]) -> str:
+    score = found[0].score
+    return f"{label}, {MEASURES[score.name]} {'↑' if score.direction == 'higher' else '↓'}"
+
+
+def _picture(label: str, found: Sequence[Mixture]) -> str | None:
+    """What was learned by multiples of synthetic rows, alone and with the real ones."""
+    from difflm_evaluators import plots
+
+    real, *others = found
+    series: dict[str, list[tuple[int, float]]] = {"synthetic": [], "real + synthetic": []}
+    for mixture in others:
+        if mixture.score.value is not None:
+            kind = "real + synthetic" if mixture.recipe.real else "synthetic"
+            series[kind].append((mixture.recipe.times, mixture.score.value))
+    if not any(series.values()):
+        return None
+    across = f"synthetic rows, times the {real.rows:,} real rows of {label}"
+    return plots.levels_by(series, real.score.value, across=across, label=MEASURES[real.score.name])

@@ -74,7 +74,7 @@ def study(
     """Score models trained on multiples of synthetic rows, and on real and synthetic rows together."""
     from difflm_jobs.compare import distinct_labels
     from difflm_jobs.experiment import find_experiment
-    from difflm_jobs.study import quantity_table, study_run
+    from difflm_jobs.study import label_folder, quantity_table, study_run
 
     multiples = _numbers(times, "--times")
     if not multiples or min(multiples) < 1:
@@ -86,7 +86,7 @@ def study(
             folder,
             times=multiples,
             overrides=changes or (),
-            out=out / "rows" / label,
+            out=out / "rows" / label_folder(label),
             console=console,
             say=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
         )

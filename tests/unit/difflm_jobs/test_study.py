@@ -12,7 +12,7 @@ from difflm.records.inference import infer_schema
 from difflm_evaluators.base import Score
 from difflm_evaluators.result_table import result_markdown, write_result_table
 from difflm_evaluators.utility import UtilityConfig
-from difflm_jobs.study import Mixture, mixtures, quantity_table, study_table
+from difflm_jobs.study import Mixture, Recipe, label_folder, mixtures, quantity_table, study_table
 
 
 def _table(rows: int, *, seed: int, noise: bool = False) -> pa.Table:
@@ -26,7 +26,8 @@ def _table(rows: int, *, seed: int, noise: bool = False) -> pa.Table:
 def test_multiples_are_of_the_real_rows_and_the_first_of_the_synthetic_ones() -> None:
     train, synthetic = _table(10, seed=0), _table(35, seed=1)
     found = mixtures(train, synthetic, [1, 2, 4])
-    assert {name: len(table) for name, table in found.items()} == {
+    by_name = {recipe.name: table for recipe, table in found.items()}
+    assert {name: len(table) for name, table in by_name.items()} == {
         "real": 10,
         "1x synthetic": 10,
         "2x synthetic": 20,
@@ -35,8 +36,8 @@ def test_multiples_are_of_the_real_rows_and_the_first_of_the_synthetic_ones() ->
         "real + 2x synthetic": 30,
         "real + 4x synthetic": 45,
     }
-    assert found["1x synthetic"] == synthetic.slice(0, 10)
-    assert found["real + 2x synthetic"].slice(0, 10).to_pylist() == train.to_pylist()
+    assert by_name["1x synthetic"] == synthetic.slice(0, 10)
+    assert by_name["real + 2x synthetic"].slice(0, 10).to_pylist() == train.to_pylist()
 
 
 def test_models_learn_from_real_rows_what_noise_does_not_teach() -> None:
@@ -48,7 +49,7 @@ def test_models_learn_from_real_rows_what_noise_does_not_teach() -> None:
     said: list[str] = []
     config = UtilityConfig(seeds=(0,), threads=1)
     real, alone, both = study_table(train, test, noise, schema, times=[1], config=config, say=said.append)
-    assert [len(said), real.name, both.rows] == [3, "real", 240]
+    assert [len(said), real.recipe.name, both.rows] == [3, "real", 240]
     assert real.score.value is not None
     assert alone.score.value is not None
     assert both.score.value is not None
@@ -57,7 +58,7 @@ def test_models_learn_from_real_rows_what_noise_does_not_teach() -> None:
     assert real.score.baseline is None
 
 
-def _mixture(name: str, value: float | None) -> Mixture:
+def _mixture(times: int, value: float | None, *, real: bool = False) -> Mixture:
     score = Score(
         name="mle_auc",
         title="Usefulness (ROC-AUC)",
@@ -67,20 +68,29 @@ def _mixture(name: str, value: float | None) -> Mixture:
         standard_error=None if value is None else 0.01,
         undefined_because="one class" if value is None else None,
     )
-    return Mixture(name=name, rows=1000, score=score)
+    return Mixture(recipe=Recipe(real=real, times=times), rows=1000 * max(times, 1), score=score)
 
 
 def test_runs_stand_side_by_side_with_what_was_printed(tmp_path: Path) -> None:
     studies = {
-        "adult": [_mixture("real", 0.93), _mixture("1x synthetic", 0.91)],
-        "mine": [_mixture("real", 0.8), _mixture("1x synthetic", None)],
+        "adult": [_mixture(0, 0.93, real=True), _mixture(2, 0.91), _mixture(2, 0.92, real=True)],
+        "/my/own": [_mixture(0, 0.8, real=True), _mixture(2, None), _mixture(2, None, real=True)],
     }
-    text = result_markdown(quantity_table(studies))
-    assert "| real | 1,000 | 0.93 ± 0.01 | 1,000 | 0.8 ± 0.01 |" in text
-    assert "| 1x synthetic | 1,000 | 0.91 ± 0.01 | 1,000 | undefined: one class |" in text
-    assert "| real + synthetic, printed | – | 0.925 | – | – |" in text
+    table = quantity_table(studies)
+    assert list(table.columns) == ["learned from", "adult, ROC-AUC ↑", "/my/own, ROC-AUC ↑"]
+    text = result_markdown(table)
+    assert "| real | 0.93 ± 0.01 | 0.8 ± 0.01 |" in text
+    assert "| 2x synthetic | 0.91 ± 0.01 | undefined: one class |" in text
+    assert "| real + synthetic, printed | 0.925 | – |" in text
+    assert "1x is as many rows as there are real ones: adult 1,000, /my/own 1,000." in text
     assert "DiffLM paper" in text
-    write_result_table(quantity_table({"mine": studies["mine"]}), tmp_path, "study")
+    assert list(table.pictures) == ["study-adult"], "nothing to draw where nothing is defined"
+    assert "synthetic rows, times the 1,000 real rows of adult" in table.pictures["study-adult"]
+    write_result_table(quantity_table({"/my/own": studies["/my/own"]}), tmp_path, "study")
     facts = json.loads((tmp_path / "study.json").read_text())
-    assert facts["runs"]["mine"][0]["value"] == pytest.approx(0.8)
+    assert facts["runs"]["/my/own"][0]["value"] == pytest.approx(0.8)
     assert "printed" not in (tmp_path / "study.md").read_text()
+
+
+def test_a_label_that_is_a_path_stays_in_the_studys_folder() -> None:
+    assert label_folder("/data/runs/adult") == "data-runs-adult"
