@@ -34,6 +34,7 @@ from difflm_jobs.real_tables import RealFiles, laid_down_real
 from difflm_jobs.resume import FORMAT_VERSION, KIND, SHORT, JobIdentity, Resume, claim
 from difflm_jobs.row_gates import ScreenedSynthesisWorker, row_gates, screen_facts, screen_of
 from difflm_jobs.stages import cluster_of
+from difflm_jobs.summary import counted
 from difflm_jobs.synthesize import refuse_nothing
 
 if TYPE_CHECKING:
@@ -267,7 +268,7 @@ def _manifest(
 def _sentence(shown: str, account: dict[str, Any], attempts: int) -> str:
     """The final account in one line."""
     said = f"{shown}: {account['rows_emitted']:,} rows from {account['attempts']:,} draws"
-    said += f", rejected: {account['rejections'] or 'none'}"
+    said += f", rejected: {counted(account['rejections'])}"
     if account["given_up_count"]:
         reasons = sorted({run["reason"] for run in account["given_up"]})
         shown_reasons = "; ".join(reasons[:3]) + ("; ..." if len(reasons) > 3 else "")

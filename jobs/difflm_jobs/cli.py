@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+INTERRUPTED = 130
+
 config_app = typer.Typer(help="About configuration files.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(judge_app, name="judge")
@@ -39,17 +42,24 @@ def main() -> None:
     """Run the command line; ends with code 0, with 2 where the user can mend it, and with 1 otherwise."""
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries would tear this program's own
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         app()
     except DiffLMError as error:
         sys.exit(_fail(str(error), error.exit_code))
-    except KeyboardInterrupt:
-        sys.exit(_fail("interrupted; run the same command again to go on", 130))
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # what typer makes of KeyboardInterrupt, without a word
+            _fail("interrupted; run the same command again to go on", INTERRUPTED)
+        raise
     except Exception as error:
         message = describe_storage_error(error, Path.cwd())
         if message is None:
             raise
         sys.exit(_fail(message, StorageError.exit_code))
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt  # a SIGTERM, as of a scheduler, ends a command as Ctrl-C does
 
 
 def _fail(message: str, code: int) -> int:

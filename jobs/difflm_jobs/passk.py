@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from difflm_evaluators.code_problems import read_completions, read_problems
 from difflm_evaluators.pass_at_k import evaluate_pass_at_k
 from difflm_evaluators.report_writing import markdown_cell
 from difflm_evaluators.sandbox import SandboxLimits
+from difflm_jobs.summary import counted
 
 REFERENCE = "reference"
 
@@ -36,7 +36,7 @@ def score_completions(
     workers: int,
     overrides: Sequence[str],
     console: Console,
-) -> list[dict[str, Any]]:
+) -> Evaluation:
     """Score completions (JSON lines with task_id and completion), or the exercises' own reference solutions.
 
     Writes `passk.json` (scores, outcomes and failures) and `passk.md` (the same for people) into `out`. Raises
@@ -62,7 +62,16 @@ def score_completions(
     told: dict[str, Any] = json.loads(json.dumps(evaluation.to_json()))
     write_json_atomic(out / "passk.json", {"problems": str(problems), "samples": samples, **told})
     write_bytes_atomic(out / "passk.md", _markdown(evaluation, f"{samples} on {problems}").encode())
-    return [asdict(score) for score in evaluation.scores]
+    return evaluation
+
+
+def account(evaluation: Evaluation) -> str:
+    """How many programs ran, how they ended, and how many exercises had none, in one line."""
+    details: dict[str, Any] = json.loads(json.dumps(evaluation.details))
+    said = f"{details['completions']:,} programs of {details['problems']:,} exercises: {counted(details['outcomes'])}"
+    if missing := len(details["without_completions"]):
+        said += f"; {missing:,} exercises have no completion and count as never solved"
+    return said
 
 
 def _markdown(evaluation: Evaluation, title: str) -> str:
@@ -72,12 +81,11 @@ def _markdown(evaluation: Evaluation, title: str) -> str:
     for score in evaluation.scores:
         error = "-" if score.standard_error is None else f"{score.standard_error:.2f}"
         lines.append(f"| {score.title} | {score.value:.2f} | {error} |")
-    counted = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(details["outcomes"].items()))
-    lines += ["", f"{details['completions']:,} programs of {details['problems']:,} exercises: {counted}."]
+    lines += ["", f"{account(evaluation)}."]
     limits = ", ".join(f"{name} {value}" for name, value in details["limits"].items())
     lines += ["", f"Isolation: {details['isolation']}. Limits: {limits}."]
     if missing := details["without_completions"]:
-        lines += ["", f"Without a completion, counted as never solved: {', '.join(missing)}."]
+        lines += ["", f"Without a completion: {', '.join(missing)}."]
     if failures := details["failures"]:
         lines += ["", "| exercise | outcome | error |", "|---|---|---|"]
         rows = ((one["task_id"], one["outcome"], one["error"]) for one in failures)

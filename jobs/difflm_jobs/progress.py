@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -22,6 +22,7 @@ from rich.progress import (
 from difflm_jobs.stage import Report
 
 LINE_EVERY_S = 15.0
+SPEED_OVER_S = 900.0  # rich's own 30 s hold no two steps of a large model: no time left would ever be shown
 
 
 class Reporter(Protocol):
@@ -60,7 +61,8 @@ class LiveReporter:
         self.progress.stop_task(task)
 
     def reused(self, name: str) -> None:
-        self.progress.add_task(name, total=1, completed=1, text="[dim]reused[/dim]")
+        task = self.progress.add_task(name, total=1, text="[dim]reused[/dim]")
+        self.progress.update(task, completed=1)  # a task that is added complete goes on spinning
 
 
 @dataclass(slots=True)
@@ -103,8 +105,8 @@ class LineReporter:
 
 
 @contextmanager
-def reporting(console: Console) -> Iterator[Reporter]:
-    """Live bars on a terminal, plain lines elsewhere."""
+def reporting(console: Console, clock: Callable[[], float] = time.monotonic) -> Iterator[Reporter]:
+    """Live bars on a terminal, plain lines elsewhere. `clock` gives the seconds that bars go by."""
     if not console.is_terminal:
         yield LineReporter(console)
         return
@@ -117,7 +119,9 @@ def reporting(console: Console) -> Iterator[Reporter]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}"),
     )
-    with Progress(*columns, console=console, refresh_per_second=4) as progress:
+    with Progress(
+        *columns, console=console, refresh_per_second=4, speed_estimate_period=SPEED_OVER_S, get_time=clock
+    ) as progress:
         yield LiveReporter(progress)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -59,10 +60,10 @@ def passk(
     changes: Set = None,
 ) -> None:
     """Run completions of programming exercises in a sandbox: pass@k; 'reference' runs the exercises' own solutions."""
-    from difflm_jobs.passk import score_completions
+    from difflm_jobs.passk import account, score_completions
     from difflm_jobs.summary import print_scores
 
-    scores = score_completions(
+    evaluation = score_completions(
         samples,
         problems=problems,
         ks=k or [1],
@@ -72,7 +73,8 @@ def passk(
         console=progress_output(),
     )
     console = output()
-    print_scores(console, scores)
+    print_scores(console, [asdict(score) for score in evaluation.scores])
+    console.print(account(evaluation), highlight=False, soft_wrap=True)
     console.print(f"details: {out / 'passk.md'} and passk.json", highlight=False, soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""The summary of a run: a table of its stages, the headline scores, and what Ray cost."""
+"""The summary of a run: a table of its stages, the headline scores, and what Ray cost; counts in words."""
 
 from __future__ import annotations
 
@@ -72,6 +72,11 @@ def overhead_line(run: RunRecord) -> str:
         f"{run.wall_seconds:,.1f} s of wall time for {run.compute_seconds:,.1f} s of the stages' own computing: "
         f"overhead {run.overhead:.2f} (1.00 is none)."
     )
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """How many of each, as "3 length, 1 syntax", or "none"."""
+    return ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items())) or "none"
 
 
 def _value(score: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from difflm.artifacts import write_json_atomic
 from difflm.errors import SynthesisError
@@ -16,6 +16,7 @@ from difflm_jobs.evaluate import ACCOUNT, SHARDS
 from difflm_jobs.export import export
 from difflm_jobs.mapping import account_of, deliver_shards, run_shards
 from difflm_jobs.stage import StageContext, StageOutcome
+from difflm_jobs.summary import counted
 
 if TYPE_CHECKING:
     from difflm_jobs.config import ExperimentConfig
@@ -81,7 +82,7 @@ def refuse_nothing(account: Mapping[str, JSON], bundle: Path) -> None:
     if account["rows_emitted"] == 0:
         from difflm.synthesis.draws import PRIVACY
 
-        reasons = account["rejections"]
-        screened = isinstance(reasons, dict) and PRIVACY in reasons
+        reasons: Any = account["rejections"]
+        screened = PRIVACY in reasons
         remedy = "train longer, or let the gates drop less" if screened else "train longer"
-        raise SynthesisError(f"{bundle}: none of {account['attempts']} draws was valid ({reasons}); {remedy}")
+        raise SynthesisError(f"{bundle}: none of {account['attempts']} draws was valid ({counted(reasons)}); {remedy}")

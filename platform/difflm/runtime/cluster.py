@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import signal
 import sys
 import sysconfig
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,10 +87,11 @@ def start_or_connect(config: ClusterConfig) -> ClusterContext:
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     local = address == "local"
     try:
-        if local:
-            _start(ray, config)
-        else:
-            _connect(ray, address, config)
+        with _termination_kept():
+            if local:
+                _start(ray, config)
+            else:
+                _connect(ray, address, config)
     except Exception as error:  # Ray has no class for a node that does not start in time: it raises Exception itself
         raise ClusterError(_explain(address, error)) from error
     _context = _describe(ray, local=local)
@@ -177,6 +180,17 @@ def _python_path() -> Iterator[None]:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = before
+
+
+@contextmanager
+def _termination_kept() -> Iterator[None]:
+    """Put back the program's own SIGTERM handler, which ray.init replaces; where it had none, Ray's one stays."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(handler) and threading.current_thread() is threading.main_thread():  # elsewhere Ray sets none
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _describe(ray: Any, *, local: bool) -> ClusterContext:

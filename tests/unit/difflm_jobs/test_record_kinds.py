@@ -162,15 +162,16 @@ def test_code_is_read_from_csv_and_a_folder_holds_no_tools(tmp_path: Path) -> No
 
 def test_pass_at_k_of_reference_solutions_and_of_samples(tmp_path: Path) -> None:
     problems, samples = tmp_path / "problems.jsonl", tmp_path / "samples.jsonl"
-    problems.write_text(json.dumps({"task_id": 1, "text": "one", "code": "f = 1", "test_list": ["assert f == 1"]}))
+    exercise = {"task_id": 1, "text": "one", "code": "f = 1", "test_list": ["assert f == 1"]}
+    problems.write_text(json.dumps(exercise))
     samples.write_text("\n".join(json.dumps({"task_id": 1, "completion": text}) for text in ("f = 1", "f = 2")))
     console = Console(file=io.StringIO())
 
-    def scores(given: str) -> list[float]:
+    def scores(given: str) -> list[float | None]:
         found = score_completions(
             given, problems=problems, ks=[1], out=tmp_path / "out", workers=1, overrides=(), console=console
         )
-        return [score["value"] for score in found]
+        return [score.value for score in found.scores]
 
     assert scores("reference") == [100.0]
     assert scores(str(samples)) == [50.0]
@@ -180,6 +181,10 @@ def test_pass_at_k_of_reference_solutions_and_of_samples(tmp_path: Path) -> None
     assert "| pass@1 | 50.00 | - |" in shown
     assert "2 programs of 1 exercises: 1 failed, 1 passed." in shown
     assert "| 1 | failed | AssertionError" in shown
+    problems.write_text("\n".join(json.dumps(exercise | {"task_id": number}) for number in (1, 2)))
+    assert scores(str(samples)) == [25.0]
+    shown = (tmp_path / "out" / "passk.md").read_text()
+    assert "2 programs of 2 exercises: 1 failed, 1 passed; 1 exercises have no completion and count as never" in shown
 
 
 def test_the_presets_say_how_they_are_read() -> None:

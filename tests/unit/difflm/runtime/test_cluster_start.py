@@ -1,5 +1,7 @@
 """A cluster that does not start is one line with a remedy, whatever Ray raises."""
 
+import signal
+import sys
 import types
 from typing import Any, NoReturn
 
@@ -20,3 +22,21 @@ def test_a_node_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch, err
     with pytest.raises(ClusterError, match=r"^Ray could not be started on this machine") as raised:
         start_or_connect(ClusterConfig(address="local"))
     assert "\n" not in str(raised.value)
+
+
+def test_the_programs_own_sigterm_handler_outlives_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def own(*_: object) -> None: ...
+
+    def init(**options: Any) -> NoReturn:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))  # as ray.init does
+        raise ValueError("no room")
+
+    fake = types.SimpleNamespace(is_initialized=lambda: False, init=init)
+    monkeypatch.setattr(cluster, "_import_ray", lambda: fake)
+    before = signal.signal(signal.SIGTERM, own)
+    try:
+        with pytest.raises(ClusterError):
+            start_or_connect(ClusterConfig(address="local"))
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, before)
