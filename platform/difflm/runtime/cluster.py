@@ -19,6 +19,7 @@ from pydantic import Field
 
 from difflm.config import Config
 from difflm.errors import ClusterError
+from difflm.runtime.quiet_start import without_log_level_line
 
 _PACKAGES = ("difflm", "difflm_evaluators", "difflm_jobs")
 _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -87,7 +88,7 @@ def start_or_connect(config: ClusterConfig) -> ClusterContext:
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     local = address == "local"
     try:
-        with _termination_kept():
+        with _termination_kept(), without_log_level_line():
             if local:
                 _start(ray, config)
             else:
