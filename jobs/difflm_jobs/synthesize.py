@@ -32,7 +32,7 @@ class Synthesize:
     config: ExperimentConfig
     inputs: tuple[str, ...] = ("assemble",)
     name: str = "synthesize"
-    version: int = 4
+    version: int = 5
     output: str = "synthetic"
 
     def section(self) -> Mapping[str, JSON]:

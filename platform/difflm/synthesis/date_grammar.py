@@ -3,12 +3,14 @@
 Ranges fall apart into boxes in which the parts of a date are independent (`calendar_boxes`); the sets of boxes that one
 text may still belong to are the automaton's states. Only a written time zone is left out of account: such texts may lie
 up to a day outside the ranges. Draws of those are rejected where records are judged: by the codec outside the training
-range, by `RecordSet.fault` outside a condition.
+range, by `RecordSet.fault` outside a condition. Numbers below ten are written as training writes them, with a leading
+zero or without one; every moment can be written either way.
 """
 
 from __future__ import annotations
 
 import calendar
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -27,6 +29,7 @@ _ZONES = ["Z"] + [
 ]
 _ANY = "*"
 _ZONE_RESERVE = 15 * 3600 * 10**6
+_PATTERNS = {"Y": r"\d{4}", "y": r"\d\d", "f": r"\d+", "z": r"(?:Z|[-+][\d:]+)"} | dict.fromkeys("pbBa", "[A-Za-z]+")
 _LONGEST = {"Y": 4, "f": 6, "p": 2, "b": 3, "B": 9, "a": 3, "z": 6}  # of the others, two
 
 
@@ -104,11 +107,11 @@ def any_date(field: DatetimeField, codes: IntervalSet) -> bool:
 
 
 def _dates(field: DatetimeField, codes: IntervalSet) -> Iterator[Sequence[_Part]]:
-    pieces = _pieces(field.format)
+    pieces, zeros = _pieces(field.format), _leading_zeros(field)
     reserve = _ZONE_RESERVE if "%z" in pieces else 0
     for first, last in codes.spans:
         for box in boxes(first - reserve, last + reserve):
-            yield from _written(box, pieces)
+            yield from _written(box, pieces, zeros)
 
 
 class _Dates:
@@ -165,7 +168,19 @@ def _pieces(format: str) -> list[str]:
     return pieces
 
 
-def _written(box: Box, pieces: Sequence[str]) -> Iterable[list[_Part]]:
+def _leading_zeros(field: DatetimeField) -> frozenset[bool]:
+    """Whether numbers below ten have a leading zero, as the bounds show it, which are texts of training; both where
+    they show neither.
+    """
+    pattern = "".join(
+        _PATTERNS.get(piece[1], r"(\d\d?)") if piece[0] == "%" else re.escape(piece) for piece in _pieces(field.format)
+    )
+    found = [match for bound in (field.minimum, field.maximum) if (match := re.fullmatch(pattern, bound))]
+    shown = {len(text) == 2 for match in found for text in match.groups() if int(text) < 10}
+    return frozenset(shown or (True, False))
+
+
+def _written(box: Box, pieces: Sequence[str], zeros: frozenset[bool]) -> Iterable[list[_Part]]:
     """The parts of every text that a box has in a format; nothing where what the format leaves out is not in the box.
 
     What strptime does not read is 1 January 1900, midnight.
@@ -183,28 +198,28 @@ def _written(box: Box, pieces: Sequence[str]) -> Iterable[list[_Part]]:
     if not all(inside or named & set(directives) for directives, inside in left_out):
         return
     if "I" not in named:
-        yield [_part(piece, box, box.hours) for piece in pieces]
+        yield [_part(piece, box, box.hours, zeros) for piece in pieces]
         return
     for first, last in ((0, 11), (12, 23)):
         hours = (max(first, box.hours[0]), min(last, box.hours[1]))
         if hours[0] <= hours[1]:
-            yield [_part(piece, box, hours) for piece in pieces]
+            yield [_part(piece, box, hours, zeros) for piece in pieces]
 
 
-def _part(piece: str, box: Box, hours: tuple[int, int]) -> _Part:
+def _part(piece: str, box: Box, hours: tuple[int, int], zeros: frozenset[bool]) -> _Part:
     if piece == "%f":
         return _Fraction(*box.microseconds)
-    return _Words(frozenset(_texts(piece, box, hours)))
+    return _Words(frozenset(_texts(piece, box, hours, zeros)))
 
 
-def _texts(piece: str, box: Box, hours: tuple[int, int]) -> list[str]:
+def _texts(piece: str, box: Box, hours: tuple[int, int], zeros: frozenset[bool]) -> list[str]:
     match piece:
         case "%Y":
             return [f"{year:04d}" for year in box.year_list()]
         case "%y":  # strptime reads 69 to 99 as 1969 to 1999
             return [f"{year % 100:02d}" for year in box.year_list() if 1969 <= year <= 2068]
         case "%m":
-            return _numbers(box.months)
+            return _numbers(box.months, zeros)
         case "%b":
             return _names([calendar.month_abbr[month] for month in box.months])
         case "%B":
@@ -212,26 +227,26 @@ def _texts(piece: str, box: Box, hours: tuple[int, int]) -> list[str]:
         case "%a":
             return _names(list(calendar.day_abbr))
         case "%d":
-            return _numbers(range(box.days[0], box.days[1] + 1))
+            return _numbers(range(box.days[0], box.days[1] + 1), zeros)
         case "%H":
-            return _numbers(range(hours[0], hours[1] + 1))
+            return _numbers(range(hours[0], hours[1] + 1), zeros)
         case "%I":
-            return _numbers([hour % 12 or 12 for hour in range(hours[0], hours[1] + 1)])
+            return _numbers([hour % 12 or 12 for hour in range(hours[0], hours[1] + 1)], zeros)
         case "%p":
             return _names(["AM" if hours[0] < 12 else "PM"])
         case "%M":
-            return _numbers(range(box.minutes[0], box.minutes[1] + 1))
+            return _numbers(range(box.minutes[0], box.minutes[1] + 1), zeros)
         case "%S":
-            return _numbers(range(box.seconds[0], box.seconds[1] + 1))
+            return _numbers(range(box.seconds[0], box.seconds[1] + 1), zeros)
         case "%z":
             return _ZONES
         case character:
             return [character]
 
 
-def _numbers(values: Iterable[int]) -> list[str]:
-    """Two digits, or one where that is enough: both can be read, and a column may be written either way."""
-    return [text for value in values for text in (f"{value:02d}", str(value))]
+def _numbers(values: Iterable[int], zeros: frozenset[bool]) -> list[str]:
+    """Two digits, or one where that is enough: both can be read."""
+    return [f"{value:02d}" if zero else str(value) for value in values for zero in zeros]
 
 
 def _names(names: Sequence[str]) -> list[str]:
