@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,18 +88,28 @@ def serve_until_stopped(settings: ServeSettings, console: Console) -> None:
     if settings.server.keys_file is not None:
         read_keys(Path(settings.server.keys_file))  # before any work; the server's own process reads it again
     stopped = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {
+        number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
-        cluster.start_or_connect(settings.cluster)
+        context = cluster.start_or_connect(settings.cluster)
         serving.start(settings.server)
         http = settings.server.http
         scheme = "http" if http.certificate_file is None else "https"
         names = ", ".join(bundle.name for bundle in settings.server.bundles)
         console.print(f"serving {names} at {scheme}://{http.host}:{http.port}/ (Ctrl-C ends it)", highlight=False)
         stopped.wait()
-        console.print("answering what is under way, then stopping")
-        serving.stop()
+        _handle(before)
+        console.print("answering what is under way, then stopping; once more, and it stops at once")
+        if context.local:
+            serving.close()  # the rest ends with the cluster
+        else:
+            serving.stop()
     finally:
         cluster.stop()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        _handle(before)
+
+
+def _handle(handlers: Mapping[int, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

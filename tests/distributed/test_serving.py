@@ -196,3 +196,35 @@ def test_another_version_is_served_without_dropping_a_request(server: Server, tm
         asker.join()
         assert failures == []
         shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+def test_the_end_waits_for_what_is_under_way(server: Server) -> None:
+    """The last test: the server is gone afterwards."""
+    arrived, closing, answers = threading.Event(), threading.Event(), list[httpx2.Response]()
+
+    def body() -> Iterator[bytes]:
+        yield b'{"n": 3, '
+        arrived.set()
+        assert closing.wait(timeout=60)
+        yield b'"seed": 1}'
+
+    def asking() -> None:
+        url, headers = f"{server.url}/v1/samples", {"Content-Type": "application/json"}
+        answers.append(httpx2.post(url, content=body(), headers=headers, timeout=60, verify=server.trusted))
+
+    def refused() -> bool:
+        answer = httpx2.get(f"{server.url}/v1/bundles", timeout=60, verify=server.trusted)
+        return answer.status_code == 503 and "about to end" in answer.text
+
+    asker, ender = threading.Thread(target=asking), threading.Thread(target=serving.stop)
+    asker.start()
+    assert arrived.wait(timeout=60)
+    with server.client() as client:
+        client.sample(1)  # whatever came before it has reached the gateway
+    ender.start()
+    wait_until(refused, what="the closed door", timeout_s=60)
+    closing.set()
+    asker.join()
+    ender.join()
+    assert [answer.status_code for answer in answers] == [200]
+    assert len(answers[0].json()["rows"]) == 3

@@ -7,9 +7,11 @@ that were handed out already.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,6 +133,10 @@ class Gateway:
     def __serve_build_asgi_app__(self) -> Any:
         return create_app(self._service)
 
+    async def close(self) -> int:
+        """Take no more requests and wait for those under way; returns how many are left when their time is up."""
+        return await self._service.traffic.close(self._service.config.limits.deadline_s)
+
 
 def application(args: Mapping[str, Any]) -> Any:
     """The Serve application of a ServeConfig given as JSON: what `serve deploy` builds from infra/ray/serve.yaml."""
@@ -196,8 +202,18 @@ def start(config: ServeConfig) -> None:
         ) from error
 
 
+def close() -> None:
+    """Let no more requests in and answer those under way, each within its deadline; Serve's own end waits for none."""
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    with suppress(RayError, RayServeException):  # a gateway that is gone has nothing under way
+        _ray_serve().get_app_handle(APPLICATION).close.remote().result()
+
+
 def stop() -> None:
     """End what `start` began; requests under way are answered first."""
+    close()
     _ray_serve().shutdown()
 
 
@@ -230,8 +246,10 @@ def deployable(config: ServeConfig) -> dict[str, Any]:
 
 
 def _ray_serve() -> Any:
+    """Ray Serve, without what it logs of its own steps into this process's terminal."""
     from ray import serve
 
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     return serve
 
 

@@ -90,7 +90,9 @@ def create_app(service: Service) -> Any:
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_bug)
-    app.add_middleware(Gate, limits=service.config.limits, ring=service.ring, metrics=service.metrics)
+    app.add_middleware(
+        Gate, limits=service.config.limits, ring=service.ring, metrics=service.metrics, traffic=service.traffic
+    )
     if service.config.http.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -16,6 +16,7 @@ from difflm.serving.keys import KeyRing
 from difflm.serving.metrics import ServerMetrics
 from difflm.serving.playground import PLAYGROUND_PATHS
 from difflm.serving.problems import Problem, overloaded, problem_response
+from difflm.serving.traffic import Traffic
 
 BODIES = 16  # as many bodies of the largest size are in memory at most
 ANONYMOUS = "anonymous"
@@ -25,9 +26,11 @@ _OPEN = (*PLAYGROUND_PATHS, "/healthz", "/readyz", "/openapi.json")
 class Gate:
     """An ASGI application in front of another. `ring` is None where nobody needs a key."""
 
-    def __init__(self, app: ASGIApp, *, limits: LimitsConfig, ring: KeyRing | None, metrics: ServerMetrics) -> None:
-        self._app, self._limits, self._ring, self._metrics = app, limits, ring, metrics
-        self._requests = self._bytes = 0
+    def __init__(
+        self, app: ASGIApp, *, limits: LimitsConfig, ring: KeyRing | None, metrics: ServerMetrics, traffic: Traffic
+    ) -> None:
+        self._app, self._limits, self._ring, self._metrics, self._traffic = app, limits, ring, metrics, traffic
+        self._bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,16 +57,11 @@ class Gate:
             await self._app(scope, receive, send)
             return
         scope.setdefault("state", {})["owner"] = self._owner(headers)
-        if self._requests >= self._limits.outstanding_requests:
-            raise overloaded(f"{self._requests} requests are under way")
-        self._requests += 1
-        try:
+        with self._traffic.one():
             if scope["method"] in ("POST", "PUT", "PATCH"):
                 await self._with_body(headers, scope, receive, send)
             else:
                 await self._app(scope, receive, send)
-        finally:
-            self._requests -= 1
 
     def _owner(self, headers: Mapping[str, str]) -> str:
         if self._ring is None:

@@ -26,6 +26,7 @@ from difflm.serving.metrics import ServerMetrics
 from difflm.serving.problems import Problem, invalid, overloaded
 from difflm.serving.registry import Registry, ServedBundle
 from difflm.serving.requests import MOST_INDEX, SEED_BITS, EncodeBody, GivenRow, ImputeBody, SampleBody, as_texts
+from difflm.serving.traffic import Traffic
 from difflm.synthesis.given_records import GivenRecords, Impute, Use, Vary, nearest_table, table_with_gaps
 from difflm.synthesis.plan_request import PlanRequest
 
@@ -55,6 +56,7 @@ class Service:
     ) -> None:
         self.config, self.ring, self.jobs = config, ring, jobs
         self.metrics = ServerMetrics()
+        self.traffic = Traffic(most=config.limits.outstanding_requests)
         self.registry = Registry(config, backend.load)
         self._backend = backend
         self._admission = Admission(config.limits.outstanding_rows, told=self.metrics.outstanding)
