@@ -82,8 +82,14 @@ def fit_coder(real: Column) -> Coder:
 
 
 def bin_edges(values: FloatArray, bins: int) -> FloatArray:
-    """Edges of equal-width bins over the range of `values` (numpy's, so also SDMetrics'); a constant gets width 1."""
+    """Edges of equal-width bins over the range of `values` (numpy's, so also SDMetrics'); a constant gets width 1.
+
+    Where a float64 is too coarse for that, as beside 2**62, bins are two units in the last place wide.
+    """
     low, high = float(values.min()), float(values.max())
-    if np.isfinite(high - low):
-        return np.histogram_bin_edges(values, bins=bins).astype(np.float64)
-    return (np.linspace(low / 4, high / 4, bins + 1) * 4).astype(np.float64)
+    if not np.isfinite(high - low):
+        return (np.linspace(low / 4, high / 4, bins + 1) * 4).astype(np.float64)
+    finest = 4 * float(np.spacing(max(abs(low), abs(high)) / 2))
+    if (high - low or 1.0) < bins * finest:
+        return (low + finest * np.arange(bins + 1)).astype(np.float64)
+    return np.histogram_bin_edges(values, bins=bins).astype(np.float64)

@@ -154,7 +154,7 @@ def count_column(ruler: Ruler, column: Column) -> ColumnCounts:
 def _picture_edges(values: FloatArray) -> FloatArray:
     """At most 30 equal bins; those of whole numbers are whole numbers wide, so that each covers equally many values."""
     low, high = float(values.min()), float(values.max())
-    if high - low > 2**53 or np.any(values != np.round(values)):
+    if max(high - low, abs(low), abs(high)) > 2**52 or np.any(values != np.round(values)):
         return bin_edges(values, HISTOGRAM_BINS)
     width = max(1.0, np.ceil((high - low + 1) / HISTOGRAM_BINS))
     edges: FloatArray = low - 0.5 + width * np.arange(np.ceil((high - low + 1) / width) + 1)

@@ -139,18 +139,23 @@ def _numbers(array: pa.ChunkedArray, where: str) -> FloatArray:
     mask_N = array.is_null().to_numpy(zero_copy_only=False).astype(bool)
     infinite = int(np.isinf(numbers).sum())
     if infinite:
-        raise DataError(f"{where} has {infinite} infinite numbers; leave those cells empty or drop the rows")
+        first = int(np.argmax(np.isinf(numbers))) + 1
+        counted = f"{infinite} infinite numbers, the first in record {first}"
+        raise DataError(f"{where} has {counted}; leave those cells empty or drop the rows")
     numbers[mask_N] = np.nan
     return numbers
 
 
 def _parsed(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Texts as float64; ArrowInvalid naming the first that is no number."""
+    """Texts as float64; ArrowInvalid naming the first that is no number, and its place."""
     texts = pc.cast(texts, pa.string())
     numbers = parse_decimals(texts)
     if numbers.null_count > texts.null_count:
-        wrong = texts.filter(pc.and_(pc.is_valid(texts), pc.is_null(numbers)))
-        raise pa.ArrowInvalid(f"{len(wrong)} values are no numbers, the first {wrong[0].as_py()!r}")
+        wrong_N = pc.and_(pc.is_valid(texts), pc.is_null(numbers))
+        count, first = pc.sum(wrong_N).as_py(), pc.index(wrong_N, True).as_py()
+        raise pa.ArrowInvalid(
+            f"{count} values are no numbers, the first {texts[first].as_py()!r} in record {first + 1}"
+        )
     return numbers
 
 
@@ -194,7 +199,8 @@ def _seconds(array: pa.ChunkedArray, text_format: str, where: str) -> FloatArray
         try:
             moment = datetime.strptime(value, text_format) if isinstance(value, str) else value
         except ValueError as error:
-            raise DataError(f"{where} has {value!r}, which is not of the form {text_format}; mend it") from error
+            place = f"{value!r} in record {values.index(value) + 1}"
+            raise DataError(f"{where} has {place}, which is not of the form {text_format}; mend it") from error
         seconds[value] = timestamp(moment, where)
     return np.array([seconds[value] for value in values], dtype=np.float64)
 

@@ -7,6 +7,7 @@ light and on dark pages; `standalone_svg` keeps them and puts a light card behin
 import io
 import math
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -62,7 +63,9 @@ def _axes(width: float, height: float) -> Iterator[Axes]:
 def _svg(axes: Axes) -> str:
     buffer = io.StringIO()
     figure: Any = axes.figure
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        # only for measuring: the text itself stays text (svg.fonttype none), drawn in a font of the reader's browser
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
         figure.savefig(buffer, format="svg", dpi=RASTER_DPI, metadata=nothing)
     text = buffer.getvalue()

@@ -92,7 +92,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, st
         if isinstance(value, Mapping) and value:
             rows += flatten(value, f"{name}.")
         else:
-            rows.append((name, str(value)))
+            rows.append((name, "null" if value is None else str(value)))  # as it is written in a configuration
     return rows
 
 

@@ -20,6 +20,7 @@ from difflm_evaluators.boosting import Fitted, FloatArray, Samples, Setup, Task,
 from difflm_evaluators.columns import Column, Columns
 from difflm_evaluators.features import FeatureEncoder, target_labels
 
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 LOG_CLIP = (1.0, 20_000.0)
 
 
@@ -64,16 +65,20 @@ def evaluate_utility(
     setup = Setup(task=task, classes=len(classes), feature_types=encoder.feature_types)
     test_samples = _samples(test, encoder, schema.target, classes, config)
     synthetic_samples = _samples(synthetic, encoder, schema.target, classes, config)
+    learned_from = [synthetic_samples]
+    if baseline:
+        learned_from.append(_samples(train, encoder, schema.target, classes, config))
     if task == "classification":
         for samples, label in ((test_samples, "real test split"), (synthetic_samples, "synthetic table")):
             if len(np.unique(samples.target_N)) < 2:
                 reason = f"the {label} has fewer than two of the classes of {schema.target!r}"
                 return _evaluation(task, None, reason)
+    elif any(np.any(np.abs(one.target_N) > FLOAT32_MAX) for one in (*learned_from, test_samples)):
+        return _evaluation(
+            task, None, f"{schema.target!r} has numbers beyond {FLOAT32_MAX:.1e}, which XGBoost cannot hold"
+        )
     if len(test_samples.target_N) == 0 or len(synthetic_samples.target_N) < 2:
         return _evaluation(task, None, f"too few rows have a value of the target {schema.target!r}")
-    learned_from = [synthetic_samples]
-    if baseline:
-        learned_from.append(_samples(train, encoder, schema.target, classes, config))
     runs = [(samples, seed) for samples in learned_from for seed in config.seeds]
     with ThreadPoolExecutor(max_workers=config.threads) as pool:
         results = list(pool.map(lambda run: choose_and_score(run[0], test_samples, setup, run[1]), runs))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,13 @@ from difflm.artifacts import Artifact
 from difflm.artifacts.kinds import REPORT_KIND
 from difflm.config import apply_overrides, validate
 from difflm.errors import ConfigError, DataError
-from difflm.records.notices import ignore
+from difflm.records.notices import Notice
 from difflm.records.record_schema import read_schema
 from difflm.telemetry import JSON, read_events
 from difflm_jobs.environment import describe_environment
 from difflm_jobs.prepare import SPLITS
-from difflm_jobs.record_kinds import Kind, evaluate_text_records, read_text_records
+from difflm_jobs.record_files import read_records
+from difflm_jobs.record_kinds import Kind, evaluate_text_records
 from difflm_jobs.report_latents import report_latents
 from difflm_jobs.stage import StageContext, StageOutcome
 from difflm_jobs.summary import HEADLINES
@@ -26,9 +28,11 @@ from difflm_jobs.training import EVENTS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from difflm_evaluators.evaluation import EvaluationReport
+    from difflm.records.reading import ReadConfig
+    from difflm.records.record_schema import RecordSchema
+    from difflm_evaluators.evaluation import EvaluationReport, RealSplits
     from difflm_evaluators.validity import SynthesisAccount
-    from difflm_jobs.config import ExperimentConfig
+    from difflm_jobs.config import EvaluationSettings, ExperimentConfig
 
 ACCOUNT = "account.json"
 SHARDS = "shards"
@@ -114,18 +118,17 @@ def evaluate_files(
     judge: Path | None = None,
     overrides: Sequence[str],
     kind: Kind = "table",
+    tell: Callable[[str], None] = lambda _: None,
 ) -> EvaluationReport:
     """Score records in any readable file; the schema of a table is that of ``train``, and the report goes to ``out``.
 
-    ``judge`` is a folder that `difflm judge` wrote, whose scores the report shows as well.
+    ``judge`` is a folder that `difflm judge` wrote, whose scores the report shows as well; ``tell`` gets a line for
+    everything that is not taken as the files have it.
 
     Raises:
         DataError: a file is missing or does not have the columns of the training table, or there is no judge's report.
         ConfigError: an override is no key of the settings, or records other than tables are given a target.
     """
-    from difflm.records.inference import infer_schema
-    from difflm.records.reading import read_table
-    from difflm_evaluators.evaluation import RealSplits, evaluate_table
     from difflm_evaluators.judge_summary import read_judgement
     from difflm_evaluators.report import write_report
     from difflm_evaluators.report_context import ReportContext
@@ -133,36 +136,88 @@ def evaluate_files(
 
     settings = validate(EvaluationSettings, apply_overrides({}, overrides), "--set", overrides)
     judged = read_judgement(judge) if judge is not None else None  # before any work
-    read = settings.data.read
     about = ReportContext(title=f"{records} against {train}", environment=describe_environment(), judge=judged)
+    files = _Files(records=records, train=train, test=test)
     if kind != "table":
         if target is not None:
             raise ConfigError(f"--target {target}: records of {kind} have none; leave it out, or give --kind table")
-        made, real, held_out = (
-            None if path is None else read_text_records(path, kind, read, ignore) for path in (records, train, test)
-        )
-        report = evaluate_text_records(kind, made, RealSplits(train=real, test=held_out), settings.copies)
-        write_report(report, out, context=about)
-        return report
-    real = read_table(train, read)
-    if target is not None and target not in real.column_names:
-        known = ", ".join(map(repr, real.column_names))
-        raise DataError(f"{train}: no target column {target!r}; it has {known}; give another name with --target")
-    schema = infer_schema(real, target=target, config=settings.schema_)
-    held_out = None if test is None else _with_columns(read_table(test, read), schema.names, test)
-    synthetic = _with_columns(read_table(records, read), schema.names, records)
-    splits = RealSplits(train=real.select(list(schema.names)), test=held_out)
-    report = evaluate_table(synthetic, splits, schema, settings.evaluation)
+        made, splits = files.read(kind, settings.data.read, tell)
+        report = evaluate_text_records(kind, made, splits, settings.copies)
+    else:
+        report = _evaluate_table_files(files, target, settings, tell)
     write_report(report, out, context=about)
     return report
 
 
-def _with_columns(table: pa.Table, names: Sequence[str], path: Path) -> pa.Table:
-    """The columns of the schema, in its order; DataError naming the first that is not there."""
-    absent = [name for name in names if name not in table.column_names]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Files:
+    """The files of an evaluation; `test` may be missing."""
+
+    records: Path
+    train: Path
+    test: Path | None
+
+    def read(self, kind: Kind, read: ReadConfig, tell: Callable[[str], None]) -> tuple[pa.Table, RealSplits]:
+        """The records, and the real splits."""
+        from difflm_evaluators.evaluation import RealSplits
+
+        def load(path: Path) -> pa.Table:
+            def report(notice: Notice) -> None:
+                if notice.code in _TOLD:
+                    tell(f"{path}: " + (f"column {notice.column!r}: " if notice.column else "") + notice.message)
+
+            return read_records(path, kind, read, report)
+
+        made, train = load(self.records), load(self.train)
+        return made, RealSplits(train=train, test=None if self.test is None else load(self.test))
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Errors about one of the tables name its file; what names no table is about the training table."""
+        roles = {"synthetic table": self.records, "real test table": self.test}
+        try:
+            yield
+        except DataError as error:
+            path = next((path for role, path in roles.items() if str(error).startswith(role)), self.train)
+            remedy = " (--set schema.drop_all_missing=true)" if "drop_all_missing" in str(error) else ""
+            raise type(error)(f"{path}: {error}{remedy}") from error
+
+
+_TOLD = ("renamed", "not_finite", "unreadable", "mixed", "nested", "delimiter", "no_api")
+"""Kinds of notices of reading that change what is scored."""
+
+
+def _evaluate_table_files(
+    files: _Files, target: str | None, settings: EvaluationSettings, tell: Callable[[str], None]
+) -> EvaluationReport:
+    from difflm.records.inference import infer_schema
+    from difflm_evaluators.evaluation import RealSplits, evaluate_table
+
+    made, real = files.read("table", settings.data.read, tell)
+    if target is not None and target not in real.train.column_names:
+        known = ", ".join(map(repr, real.train.column_names))
+        raise DataError(f"{files.train}: no target column {target!r}; it has {known}; give another name with --target")
+    with files.named():
+        schema = infer_schema(real.train, target=target, config=settings.schema_)
+    synthetic = _with_columns(made, real.train, schema, files.records, tell)
+    test = _with_columns(real.test, real.train, schema, files.test, tell) if real.test is not None else None
+    with files.named():
+        splits = RealSplits(train=real.train.select(list(schema.names)), test=test)
+        return evaluate_table(synthetic, splits, schema, settings.evaluation)
+
+
+def _with_columns(
+    table: pa.Table, train: pa.Table, schema: RecordSchema, path: Path | None, tell: Callable[[str], None]
+) -> pa.Table:
+    """The columns of the schema, in its order, telling of others; DataError naming those that are not there."""
+    absent = [name for name in schema.names if name not in table.column_names]
     if absent:
-        raise DataError(f"{path}: no column {absent[0]!r}, which the training table has; give a table with its columns")
-    return table.select(list(names))
+        listed = ", ".join(map(repr, absent))
+        raise DataError(f"{path}: no column {listed}, which the training table has; give a table with its columns")
+    for name in table.column_names:
+        if name not in train.column_names:
+            tell(f"{path}: column {name!r} is not in the training table, and is left out")
+    return table.select(list(schema.names))
 
 
 def _parquet(path: Path) -> pa.Table:

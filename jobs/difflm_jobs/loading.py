@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 YAML_SUFFIXES = (".yaml", ".yml")
 TABLE_SUFFIXES = (
-    ".csv", ".tsv", ".tab", ".txt", ".data", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".arff",
+    ".csv", ".tsv", ".tab", ".txt", ".data", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".arrow", ".arff",
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ scoring_app = typer.Typer()
 
 @scoring_app.command()
 def evaluate(
-    records: Annotated[Path, typer.Argument(help="The synthetic table.")],
+    records: Annotated[Path, typer.Argument(help="The synthetic table: a file, or a dataset of many parts.")],
     train: Annotated[Path, typer.Option(help="The real training table.")],
     test: Annotated[Path | None, typer.Option(help="Real rows that were not trained on.")] = None,
     kind: Annotated[str, typer.Option(help="What the records are: table, tools or code.")] = "table",
@@ -34,6 +34,10 @@ def evaluate(
 
     what = record_kind(kind)
     gates = table_gates(gate or (), what)
+
+    def tell(line: str) -> None:
+        progress_output().print(line, highlight=False, markup=False, soft_wrap=True)
+
     report = evaluate_files(
         records,
         train=train,
@@ -43,6 +47,7 @@ def evaluate(
         judge=judge,
         overrides=changes or (),
         kind=what,
+        tell=tell,
     )
     console = output()
     print_scores(console, headlines(report))

@@ -89,6 +89,19 @@ def read_parquet(data: bytes, path: Path, *, report: Reporter) -> pa.Table:
         table = pa.parquet.ParquetFile(pa.BufferReader(data)).read()
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a Parquet file ({error}); is it complete?") from error
+    return _unnested(table, report)
+
+
+def read_arrow(data: bytes, path: Path, *, report: Reporter) -> pa.Table:
+    """Typed columns of an Arrow IPC file; nested ones as JSON text."""
+    try:
+        table = pa.ipc.open_file(data).read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not an Arrow IPC file ({error}); is it complete?") from error
+    return _unnested(table, report)
+
+
+def _unnested(table: pa.Table, report: Reporter) -> pa.Table:
     columns = []
     for name, column in zip(table.column_names, table.columns, strict=True):
         if pa.types.is_nested(column.type) or pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):

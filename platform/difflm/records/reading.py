@@ -13,7 +13,7 @@ from difflm.errors import ConfigError, DataError, StorageError
 from difflm.records.columns import as_text
 from difflm.records.names import unique_names
 from difflm.records.notices import Notice, Reporter, ignore
-from difflm.records.readers import read_delimited, read_json_document, read_json_lines, read_parquet
+from difflm.records.readers import read_arrow, read_delimited, read_json_document, read_json_lines, read_parquet
 
 MISSING = ("", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null")
 
@@ -50,7 +50,7 @@ _Reader = Callable[[bytes, Path, ReadConfig, Reporter], pa.Table]
 
 
 def read_table(path: Path | str, config: ReadConfig | None = None, *, report: Reporter = ignore) -> pa.Table:
-    """The table in a csv, tsv, txt, jsonl, ndjson, json or parquet file, the text ones also as .gz.
+    """The table in a csv, tsv, txt, jsonl, ndjson, json, parquet or arrow file, the text ones also as .gz.
 
     Columns of delimited files are text; those of JSON and Parquet are int64, double, bool or text (dates in ISO form,
     nested values as JSON). Missing values are null. What was renamed, trimmed, dropped or mixed is reported. DataError
@@ -79,6 +79,7 @@ def _parse(path: Path, config: ReadConfig, report: Reporter) -> pa.Table:
         ".jsonl": _json_lines,
         ".json": _json_document,
         ".parquet": _parquet,
+        ".arrow": _arrow,
         ".csv": _commas,
         ".tsv": _tabs,
     }
@@ -121,6 +122,11 @@ def _json_document(data: bytes, path: Path, config: ReadConfig, report: Reporter
 def _parquet(data: bytes, path: Path, config: ReadConfig, report: Reporter) -> pa.Table:
     del config
     return read_parquet(data, path, report=report)
+
+
+def _arrow(data: bytes, path: Path, config: ReadConfig, report: Reporter) -> pa.Table:
+    del config
+    return read_arrow(data, path, report=report)
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -187,7 +193,7 @@ def _canonical(column: pa.ChunkedArray, name: str, report: Reporter) -> pa.Chunk
 def _cells(column: pa.ChunkedArray, name: str, path: Path, config: ReadConfig, report: Reporter) -> pa.ChunkedArray:
     if not pa.types.is_string(column.type):
         return column
-    if config.trim and path.suffix.lower() not in (".parquet", ".pq") and not _is_json(path):
+    if config.trim and path.suffix.lower() not in (".parquet", ".pq", ".arrow") and not _is_json(path):
         column = _trimmed(column, name, report)
     column = pc.if_else(
         pc.fill_null(pc.is_in(column, value_set=pa.array(config.missing, pa.string())), True),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from difflm.records.schema import infer_schema
+from difflm_evaluators.coding import bin_edges
 from difflm_evaluators.column_counts import count_column, fit_ruler
 from difflm_evaluators.columns import Column, read_columns
 from difflm_evaluators.distinct_rows import DistinctRows
@@ -35,6 +36,30 @@ def test_gap_counts_give_the_exact_kolmogorov_smirnov_statistic(real: list[float
     points = [*real, *other]
     gaps = [abs(np.mean(np.array(real) <= x) - np.mean(np.array(other) <= x)) for x in points]
     assert statistic == pytest.approx(max(gaps), abs=1e-12)
+
+
+@given(st.floats(-1.5e308, 1.5e308), st.floats(-1.5e308, 1.5e308), st.integers(1, 30))
+def test_bins_of_any_numbers_are_finite_ordered_and_cover_them(one: float, other: float, bins: int) -> None:
+    values = np.sort([one, other])
+    edges = bin_edges(values, bins)
+    assert len(edges) == bins + 1
+    assert np.all(np.isfinite(edges))
+    assert np.all(edges[1:] > edges[:-1])
+    assert edges[0] <= values[0]
+    assert edges[-1] >= values[1]
+
+
+def test_whole_numbers_beside_2_to_the_62_have_bins() -> None:
+    values = 2.0**62 + 1024.0 * np.arange(4)
+    ruler = fit_ruler(Column(name="x", kind="numeric", numbers_N=values, labels_N=()))
+    column = Column(name="x", kind="numeric", numbers_N=values[:1], labels_N=())
+    assert (
+        ruler.distance(
+            count_column(ruler, Column(name="x", kind="numeric", numbers_N=values, labels_N=())),
+            count_column(ruler, column),
+        )
+        == 0.75
+    )
 
 
 def test_labels_read_like_a_tuple_and_compare_like_one() -> None:

@@ -20,7 +20,7 @@ from difflm_evaluators.detection import DetectionConfig
 from difflm_evaluators.evaluation import EvaluationConfig, EvaluationReport, RealSplits, evaluate_table
 from difflm_evaluators.fidelity import FidelityConfig
 from difflm_evaluators.membership import MembershipConfig
-from difflm_evaluators.plots import curves
+from difflm_evaluators.plots import bars, curves
 from difflm_evaluators.privacy import PrivacyConfig
 from difflm_evaluators.projection import ProjectionConfig
 from difflm_evaluators.report import PublishedScore, ReportContext, write_report
@@ -240,6 +240,10 @@ def test_a_table_with_odd_names_many_columns_and_undefined_scores(
     report = evaluate_table(constant, RealSplits(train=constant), infer_schema(constant), CONFIG)
     write_report(report, tmp_path, context=ReportContext(title="undefined"))
     assert "the schema names no target column" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_names_in_any_script_are_drawn_without_a_warning() -> None:
+    assert "名前" in bars(["名前", "اسم"], [0.5, 0.5], [0.4, 0.6])  # as text, in a font of the reader's
 
 
 def test_copied_rows_are_warned_of_in_every_file(

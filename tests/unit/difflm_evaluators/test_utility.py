@@ -48,6 +48,17 @@ def test_auc_by_hand_and_against_scikit_learn() -> None:
     assert binary_auc(labels, ranking) == pytest.approx(roc_auc_score(labels, ranking), abs=1e-12)
 
 
+@pytest.mark.parametrize("beyond", ["synthetic", "train", "test"])
+def test_a_target_that_float32_cannot_hold_leaves_usefulness_undefined(beyond: str) -> None:
+    def table(scale: float) -> pa.Table:
+        return pa.table({"x": [float(n % 7) for n in range(30)], "y": [scale * (1 + n / 8) for n in range(30)]})
+
+    tables = {name: table(1e300 if name == beyond else 1.0) for name in ("synthetic", "train", "test")}
+    schema = infer_schema(tables["train"], target="y")
+    score = _evaluate(tables["synthetic"], tables["train"], tables["test"], schema).score("mle_rmse")
+    assert score.undefined_because == "'y' has numbers beyond 3.4e+38, which XGBoost cannot hold"
+
+
 def test_multi_class_auc_is_macro_one_versus_rest() -> None:
     random = np.random.default_rng(1)
     target, predicted = random.integers(0, 3, 300).astype(float), random.dirichlet([1, 1, 1], 300)

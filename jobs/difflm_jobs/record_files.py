@@ -1,0 +1,82 @@
+"""Files of finished records: a file, the parts of a dataset in their order, or a folder of files of one kind."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from difflm.artifacts.dataset import DATASET_MANIFEST, JOB_NAME, Dataset
+from difflm.artifacts.stores import open_store
+from difflm.errors import DataError
+from difflm.records.notices import Notice, Reporter
+from difflm_jobs.prepare import read_source
+from difflm_jobs.record_kinds import Kind, read_text_records
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from difflm.records.reading import ReadConfig
+
+
+def read_records(path: Path, kind: Kind, read: ReadConfig, report: Reporter) -> pa.Table:
+    """All records of a kind behind a path; columns whose types differ between files are text.
+
+    Raises:
+        DataError: nothing is there, a dataset is not finished, files have other columns or cannot be read.
+    """
+    import pyarrow as pa
+
+    if kind == "code" and path.is_dir() and not (path / JOB_NAME).is_file():
+        return read_text_records(path, kind, read, report)  # a folder of Python files
+    files = _files(path)
+    tables = [_read(file, kind, read, report) for file in files]
+    names = tables[0].column_names
+    for file, table in zip(files, tables, strict=True):
+        if sorted(table.column_names) != sorted(names):
+            raise DataError(f"{file}: other columns than {files[0]} has; give files of one table")
+    return pa.table({name: _joined([table.column(name) for table in tables]) for name in names})
+
+
+def _joined(columns: list[pa.ChunkedArray]) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    from difflm.records.columns import as_text
+
+    if len({column.type for column in columns}) > 1:
+        columns = [as_text(column) for column in columns]
+    return pa.chunked_array([chunk for column in columns for chunk in column.chunks], columns[0].type)
+
+
+def _read(path: Path, kind: Kind, read: ReadConfig, report: Reporter) -> pa.Table:
+    if kind != "table":
+        return read_text_records(path, kind, read, report)
+    notices: list[Notice] = []
+    with tempfile.TemporaryDirectory(prefix="difflm-read-") as work:
+        table = read_source(path, read, Path(work), notices)
+    for notice in notices:
+        report(notice)
+    return table
+
+
+def _files(path: Path) -> list[Path]:
+    """The files with records; a dataset's are those that count, for leftovers of a killed job may lie beside them."""
+    if not path.is_dir():
+        return [path]
+    if (path / JOB_NAME).is_file():
+        dataset = Dataset(store=open_store(str(path)))
+        if dataset.read_json(DATASET_MANIFEST) is None:
+            raise DataError(f"{path}: the dataset is not finished; give the command that makes it again")
+        return _some((path / entry.file for entry in dataset.entries() if entry.file and entry.rows), path)
+    files = _some((file for file in path.iterdir() if file.is_file() and not file.name.startswith((".", "_"))), path)
+    if len({file.suffix for file in files}) > 1:
+        raise DataError(f"{path}: files of several kinds, such as {files[0].name} and {files[-1].name}; give one file")
+    return sorted(files)
+
+
+def _some(found: Iterable[Path], path: Path) -> list[Path]:
+    files = list(found)
+    if not files:
+        raise DataError(f"{path}: a folder without records; give a file, a dataset, or a folder of files of one kind")
+    return files
