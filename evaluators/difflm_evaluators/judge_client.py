@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol, cast
@@ -13,6 +14,7 @@ from typing import Any, Literal, Protocol, cast
 import httpx2
 import openai
 from openai.types.chat import ChatCompletion
+from openai.types.chat.chat_completion import Choice
 
 from difflm.errors import ConfigError, EvaluationError
 from difflm_evaluators.judge_budget import Tokens
@@ -25,6 +27,7 @@ MODES: tuple[Mode, ...] = ("json_schema", "json_object", "plain")
 LengthKey = Literal["max_tokens", "max_completion_tokens"]
 
 _BUSY = (408, 409, 425, 429)
+_MOST_BYTES = 16 * 2**20  # of a response; the longest reply of a model is far below
 _NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 
@@ -72,9 +75,13 @@ class OpenAIClient:
     """The official asynchronous client; its own retries are off, as every attempt is paced, paid for and counted."""
 
     def __init__(self, endpoint: Endpoint, model: str, timeout_s: float) -> None:
-        self._endpoint, self._model = endpoint, model
+        self._endpoint, self._model, self._timeout_s = endpoint, model, timeout_s
         self._client = openai.AsyncOpenAI(
-            base_url=endpoint.base_url, api_key=endpoint.api_key, timeout=timeout_s, max_retries=0
+            base_url=endpoint.base_url,
+            api_key=endpoint.api_key,
+            timeout=timeout_s,
+            max_retries=0,
+            http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [_limit_body]}),
         )
 
     async def close(self) -> None:
@@ -90,7 +97,11 @@ class OpenAIClient:
             ConfigError: no request will work: a wrong key, address or model, or an account without means.
         """
         try:
-            completion = await self._client.chat.completions.create(**cast(Any, self._body(request)))
+            # the client's own limit is for each read, so that a body which trickles in would never end
+            async with asyncio.timeout(self._timeout_s):
+                completion = await self._client.chat.completions.create(**cast(Any, self._body(request)))
+        except TimeoutError as error:
+            raise TransientFault("timed out", maybe_billed=True) from error
         except openai.APIStatusError as error:
             raise self._status_fault(error) from error
         except openai.APITimeoutError as error:
@@ -159,10 +170,11 @@ def _number(text: str | None) -> float | None:
 
 def _reply(completion: object) -> Reply:
     # The client does not check what it is sent: a field may be missing or of any type.
-    if not isinstance(completion, ChatCompletion) or not completion.choices:
+    choices: object = completion.choices if isinstance(completion, ChatCompletion) else None
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(completion, ChatCompletion) or not isinstance(choice, Choice):
         raise TransientFault("response is no chat completion", maybe_billed=True)
-    choice = completion.choices[0]
-    message = cast(Any, choice.message)
+    message = cast(Any, getattr(choice, "message", None))
     usage = cast(Any, completion.usage)
     content = getattr(message, "content", None)
     refusal = getattr(message, "refusal", None)
@@ -171,9 +183,9 @@ def _reply(completion: object) -> Reply:
     if isinstance(read, int) and isinstance(written, int) and read >= 0 and written >= 0:
         used = Tokens(input=read, output=written)
     return Reply(
-        content=content if isinstance(content, str) else "",
-        finish_reason=str(choice.finish_reason),
-        refusal=refusal if isinstance(refusal, str) and refusal else None,
+        content=_unicode(content) if isinstance(content, str) else "",
+        finish_reason=_unicode(str(getattr(choice, "finish_reason", None))),
+        refusal=_unicode(refusal) if isinstance(refusal, str) and refusal else None,
         used=used,
     )
 
@@ -182,4 +194,31 @@ def _said(error: openai.APIStatusError) -> str:
     body = error.body
     message = body.get("message") if isinstance(body, dict) else None
     text = message if isinstance(message, str) else json.dumps(body, default=str) if body else "no message"
-    return " ".join(text.split())[:300]
+    return " ".join(_unicode(text).split())[:300]
+
+
+def _unicode(text: str) -> str:
+    """Text that can be written down: JSON may hold halves of surrogate pairs, which become question marks."""
+    return text.encode("utf-8", "replace").decode()
+
+
+class _LimitedBody(httpx2.AsyncByteStream):
+    """A body that breaks off behind `_MOST_BYTES`, before it fills the memory."""
+
+    def __init__(self, body: httpx2.AsyncByteStream) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for chunk in self._body:
+            size += len(chunk)
+            if size > _MOST_BYTES:
+                raise httpx2.ReadError(f"the response is longer than {_MOST_BYTES} bytes")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._body.aclose()
+
+
+async def _limit_body(response: httpx2.Response) -> None:
+    response.stream = _LimitedBody(cast(httpx2.AsyncByteStream, response.stream))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from difflm_evaluators.judge_client import Reply
 
@@ -48,7 +49,10 @@ def read_reply(reply: Reply, model: type[BaseModel]) -> dict[str, Any]:
         if not isinstance(found, dict):
             continue
         try:
-            return model.model_validate(found).model_dump(mode="json")
+            values: dict[str, Any] = json.loads(model.model_validate(found).model_dump_json())
+            return values
+        except PydanticSerializationError as error:  # half a surrogate pair, which no file can hold
+            raise NotReadable(WRONG_FORM, f"text that is no Unicode; {_shown(reply.content)}", again=True) from error
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"]))

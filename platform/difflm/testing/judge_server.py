@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -53,7 +53,15 @@ class Hangs:
     """Nothing comes until the server ends."""
 
 
-Reaction = Says | Fails | Sends | Drops | Hangs
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pours:
+    """A body that never ends: a chunk after every pause, until nobody listens or the server ends."""
+
+    chunk: bytes = b" "
+    pause_s: float = 0.01
+
+
+Reaction = Says | Fails | Sends | Drops | Hangs | Pours
 Script = Callable[[dict[str, Any], int], Reaction]
 """What to do with the body of a request, and its number from 0."""
 
@@ -108,10 +116,21 @@ def judge_server(script: Script, *, key: str | None = None) -> Iterator[JudgeSer
                 self._fail(reaction)
             elif isinstance(reaction, Sends):
                 self._send(200, reaction.body, reaction.content_type, {})
+            elif isinstance(reaction, Pours):
+                self._pour(reaction)
             else:
                 if isinstance(reaction, Hangs):
                     ended.wait()
                 self.close_connection = True
+
+        def _pour(self, reaction: Pours) -> None:
+            self.close_connection = True
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            with suppress(ConnectionError):
+                while not ended.wait(reaction.pause_s):
+                    self.wfile.write(reaction.chunk)
 
         def _fail(self, reaction: Fails) -> None:
             error = {"message": reaction.message, "code": reaction.code, "type": "error", "param": None}

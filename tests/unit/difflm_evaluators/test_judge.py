@@ -19,6 +19,7 @@ from difflm.testing.judge_server import (
     Fails,
     Hangs,
     JudgeServer,
+    Pours,
     Reaction,
     Says,
     Script,
@@ -124,6 +125,10 @@ def test_every_record_is_asked_about_once_and_everything_is_written_down(tmp_pat
         Sends(body=b'{"choices": [{"mess'),
         Sends(body=b"<html>bad gateway</html>", content_type="text/html"),
         Sends(body=b'{"choices": []}'),
+        Sends(body=b'{"choices": 5}'),
+        Sends(body=b'{"choices": {"a": 1}}'),
+        Sends(body=b'{"choices": [null]}'),
+        Says(content='{"reason": "\\ud800", "grade": 5}'),
         Says(content="no JSON here"),
         says_json({"reason": "of another form", "grade": 99}),
     ],
@@ -143,6 +148,8 @@ def test_one_fault_costs_a_request_and_no_answer(tmp_path: Path, fault: Reaction
         (Fails(status=429), "rate limited (429)"),
         (Drops(), "connection broken"),
         (Hangs(), "timed out"),
+        (Pours(), "timed out"),
+        (Pours(chunk=b" " * 2**20, pause_s=0), "connection broken"),
         (Sends(body=b"{"), "response is not JSON"),
         (Sends(body=b"busy", content_type="text/plain"), "response is no chat completion"),
         (Says(content="hm"), "the reply is not JSON"),
@@ -157,7 +164,7 @@ def test_one_fault_costs_a_request_and_no_answer(tmp_path: Path, fault: Reaction
 def test_a_lasting_fault_leaves_its_record_unanswered_and_unscored(
     tmp_path: Path, fault: Reaction, reason: str
 ) -> None:
-    limits = {"attempts": 2, "readings": 2, "timeout_s": 0.2 if isinstance(fault, Hangs) else 20}
+    limits = {"attempts": 2, "readings": 2, "timeout_s": 0.2 if reason == "timed out" else 20}
     with _scene(tmp_path, lambda body, number: fault if _text_of(body) == "bad" else GOOD) as scene:
         found = scene.judge("a", "bad", "c", settings={"limits": limits})
     assert found.evaluation.score("judge_grade").value == 6
@@ -169,6 +176,12 @@ def test_a_lasting_fault_leaves_its_record_unanswered_and_unscored(
     once = isinstance(fault, Fails) and fault.status == 400
     once = once or reason in ("the judge refused", "the reply was cut off at max_output_tokens")
     assert found.account.requests == 2 + (1 if once else 2)
+
+
+def test_half_a_surrogate_pair_in_a_reply_is_written_down_as_a_question_mark(tmp_path: Path) -> None:
+    with _scene(tmp_path, in_turn(Says(content='{"reason": "\ud800", "grade": 5}'))) as scene:
+        assert scene.judge("a").evaluation.score("judge_grade").value == 5
+    assert json.loads((tmp_path / "out" / ANSWERS).read_text())["values"]["reason"] == "?"
 
 
 def test_pauses_grow_and_a_server_that_names_one_gets_it(tmp_path: Path) -> None:
