@@ -12,6 +12,7 @@ from difflm_evaluators.significance import evidence, holm, significance_of
 COMPARISON_VERSION = 1
 LEVEL = 0.05
 OTHER_ROWS = "not tested because the real rows are others"
+NO_DETAILS = "not tested because one of the two reports lacks the details behind this score"
 OTHER_SETTINGS = "not tested because the settings of the evaluation differ"
 INDIFFERENT = ("threads", "show_nearest")  # settings that change no score
 
@@ -174,7 +175,11 @@ def _difference(name: str, first: ReportFile, report: ReportFile) -> Difference:
     part = next(entry.name for entry in first.evaluations if any(score.name == name for score in entry.scores))
     if _settings(first, part) != _settings(report, part):
         return _untested(OTHER_SETTINGS)
-    result = significance_of(evidence(first, mine), evidence(report, theirs))
+    try:
+        found = evidence(first, mine), evidence(report, theirs)
+    except (KeyError, IndexError, TypeError, ValueError):  # details may be anything: the layout fixes scores only
+        return _untested(NO_DETAILS)
+    result = significance_of(*found)
     return Difference(p_value=result.p_value, p_holm=None, method=result.method, verdict="undefined")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from difflm.errors import DataError
 from difflm.records.schema import RecordSchema, infer_schema
-from difflm_evaluators.comparison import OTHER_ROWS, OTHER_SETTINGS, Comparison, compare_reports
+from difflm_evaluators.comparison import NO_DETAILS, OTHER_ROWS, OTHER_SETTINGS, Comparison, compare_reports
 from difflm_evaluators.comparison_report import write_comparison
 from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table
 from difflm_evaluators.privacy import PrivacyConfig
@@ -93,6 +93,19 @@ def test_other_settings_are_not_tested(train: pa.Table, test: pa.Table, schema: 
     scores = {score.name: score for score in compare_reports({"a": reports[0], "b": reports[1]}).scores}
     assert scores["nndr"].differences[0].method == OTHER_SETTINGS
     assert scores["shape_error"].differences[0].method == "equal in every column"
+
+
+def test_scores_without_their_details_stand_beside_each_other_untested(
+    train: pa.Table, test: pa.Table, schema: RecordSchema
+) -> None:
+    whole = read(test, train, test, schema)
+    bare = whole.model_copy(
+        update={"evaluations": tuple(entry.model_copy(update={"details": {}}) for entry in whole.evaluations)}
+    )
+    for reports in ({"a": whole, "b": bare}, {"a": bare, "b": whole}):
+        scores = {score.name: score for score in compare_reports(reports).scores}
+        assert scores["shape_error"].best == (0, 1)
+        assert scores["shape_error"].differences[0].method == NO_DETAILS
 
 
 def test_other_tables_are_refused(train: pa.Table, test: pa.Table, schema: RecordSchema) -> None:
