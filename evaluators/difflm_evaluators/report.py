@@ -10,8 +10,9 @@ from difflm.errors import EvaluationError
 from difflm_evaluators.base import JSON
 from difflm_evaluators.evaluation import EvaluationReport
 from difflm_evaluators.report_context import PublishedScore, ReportContext
-from difflm_evaluators.report_file import ReportFile
+from difflm_evaluators.report_file import JudgeEntry, ReportFile
 from difflm_evaluators.report_html import render_html
+from difflm_evaluators.report_judge import judge_rows, judge_text, judge_warnings
 from difflm_evaluators.report_pictures import Picture, draw_pictures
 from difflm_evaluators.report_rows import baseline_text, interval_text, percent, value_text, worst_columns, worst_pairs
 from difflm_evaluators.report_writing import markdown_cell, write_files
@@ -61,6 +62,16 @@ def json_text(report: EvaluationReport, context: ReportContext) -> str:
     return text
 
 
+def _judge_lines(judge: JudgeEntry) -> list[str]:
+    lines = ["", "## A language model's grades", "", markdown_cell(judge_text(judge)), ""]
+    lines += [line for text in judge_warnings(judge) for line in (f"**Warning:** {markdown_cell(text)}", "")]
+    lines += ["| score | value | beside it | meaning |", "|---|---|---|---|"]
+    for row in judge_rows(judge):
+        cells = (markdown_cell(row[key]) for key in ("title", "value", "beside", "meaning"))
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 def render_markdown(report: EvaluationReport, context: ReportContext, pictures: Sequence[Picture]) -> str:
     """`report.md`: scores, worst columns and pairs, published figures, timings, links to the pictures."""
     rows = report.rows
@@ -77,6 +88,7 @@ def render_markdown(report: EvaluationReport, context: ReportContext, pictures: 
         value = "; ".join(filter(None, (value_text(score), interval_text(score))))
         title, value, baseline = map(markdown_cell, (score.title, value, baseline_text(score)))
         lines.append(f"| {title} | {value} | {baseline} | {score.meaning} |")
+    lines += _judge_lines(context.judge) if context.judge is not None else []
     lines += ["", "## Worst columns", ""]
     lines += ["| column | error % | real test split % | detection % | what differs most |", "|---|---|---|---|---|"]
     for column in worst_columns(report):

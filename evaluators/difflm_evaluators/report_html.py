@@ -9,6 +9,7 @@ from markupsafe import Markup
 from difflm_evaluators.evaluation import EvaluationReport
 from difflm_evaluators.plots import GROUPS
 from difflm_evaluators.report_context import ReportContext
+from difflm_evaluators.report_judge import judge_rows, judge_text, judge_warnings
 from difflm_evaluators.report_pictures import Picture
 from difflm_evaluators.report_privacy import NOT_PROVEN, SHOWN_ROWS, privacy_findings
 from difflm_evaluators.report_published import published_table
@@ -63,7 +64,9 @@ def render_html(report: EvaluationReport, context: ReportContext, pictures: Sequ
             nearest=_nearest(report),
             shown_rows=SHOWN_ROWS,
             map=_map(report),
-            judge=_judge_rows(context),
+            judge=judge_rows(context.judge),
+            judge_text=judge_text(context.judge) if context.judge is not None else "",
+            judge_warnings=judge_warnings(context.judge),
             environment=flatten(context.environment),
             settings=flatten(context.settings),
             evaluation_settings=flatten(report.config),
@@ -113,17 +116,3 @@ def _map(report: EvaluationReport) -> dict[str, Any]:
         "dimensions": details.get("dimensions"),
         "groups": list(zip(details.get("groups", []), GROUPS, strict=False)),
     }
-
-
-def _judge_rows(context: ReportContext) -> list[dict[str, str]]:
-    """A judge's scores as rows of text."""
-    rows = []
-    for score in context.judge.scores if context.judge is not None else ():
-        value = f"undefined: {score.undefined_because}" if score.value is None else number_text(score.value, score.unit)
-        if score.standard_error is not None:
-            value += f" ± {score.standard_error:.2g}"
-        beside = (
-            f"{number_text(score.baseline, score.unit)} ({score.baseline_label})" if score.baseline is not None else "–"
-        )
-        rows.append({"title": score.title, "value": value, "beside": beside, "meaning": score.meaning})
-    return rows

@@ -25,6 +25,7 @@ from difflm_evaluators.privacy import PrivacyConfig
 from difflm_evaluators.projection import ProjectionConfig
 from difflm_evaluators.report import PublishedScore, ReportContext, write_report
 from difflm_evaluators.report_file import JudgeEntry, ScoreEntry
+from difflm_evaluators.report_judge import judge_rows
 from difflm_evaluators.report_rows import baseline_text, interval_text, value_text, worst_columns, worst_pairs
 from difflm_evaluators.utility import UtilityConfig
 from difflm_evaluators.validity import SynthesisAccount
@@ -76,7 +77,7 @@ CONTEXT = ReportContext(
                 baseline=8.0,
                 baseline_label="real records",
                 undefined_because=None,
-                warning=None,
+                warning="1 of 4 records | has no answer",
             ),
         ),
     ),
@@ -182,6 +183,7 @@ def test_the_page_shows_every_score_with_its_baseline_and_the_sections_in_order(
     assert "7.500 ± 0.25" in words
     assert "8.000 (real records)" in words
     assert "3 of 4 questions answered. Stopped before the end." in " ".join(words.split())
+    assert "Warning. 1 of 4 records | has no answer" in words
     assert "versions.difflm" in words
     assert "last training loss 0.1, last validation loss 0.2" in words
 
@@ -240,6 +242,22 @@ def test_a_table_with_odd_names_many_columns_and_undefined_scores(
     report = evaluate_table(constant, RealSplits(train=constant), infer_schema(constant), CONFIG)
     write_report(report, tmp_path, context=ReportContext(title="undefined"))
     assert "the schema names no target column" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_judges_scores_are_in_the_markdown_too(written: Path) -> None:
+    text = (written / "report.md").read_text(encoding="utf-8")
+    assert "&lt;model>, protocol rubric: 3 of 4 questions answered. Stopped before the end. tickets" in text
+    assert "**Warning:** 1 of 4 records \\| has no answer" in text
+    assert "| Realism | 7.500 ± 0.25 | 8.000 (real records) | m |" in text
+
+
+def test_a_judge_without_a_score_says_why_in_a_cell_that_wraps() -> None:
+    assert CONTEXT.judge is not None
+    nothing = CONTEXT.judge.scores[0].model_copy(
+        update={"value": None, "standard_error": None, "baseline": None, "undefined_because": "nobody answered"}
+    )
+    (row,) = judge_rows(CONTEXT.judge.model_copy(update={"scores": (nothing,)}))
+    assert (row["value"], row["beside"], row["defined"]) == ("undefined: nobody answered", "–", False)
 
 
 def test_names_in_any_script_are_drawn_without_a_warning() -> None:
