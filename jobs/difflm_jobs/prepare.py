@@ -36,13 +36,9 @@ class Prepare:
     schema: SchemaConfig
     seed: int
     name: str = "prepare"
+    version: int = 2
     output: str = "table"
     inputs: tuple[str, ...] = ()
-
-    @property
-    def version(self) -> int:
-        """Tools and code: since 2 no held-out record is cut."""
-        return 1 if self.data.kind == "table" else 2
 
     def section(self) -> Mapping[str, JSON]:
         only_texts = {"kind", "longest"} if self.data.kind == "table" else set()

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from difflm.errors import DataError
 from difflm.records.columns import INTEGER_PATTERN, as_text, is_decimal, parse_decimals, round_decimals
-from difflm.records.dates import bounds, find_format
+from difflm.records.dates import bounds, find_format, leading_zeros
 from difflm.records.fields import (
     BooleanField,
     CategoricalField,
@@ -231,7 +231,7 @@ def _datetime(column: Column) -> Field | None:
     format = find_format(texts)
     if format is None:
         return None
-    first, last = bounds(texts, format)
+    (first, last), (padded, bare) = bounds(texts, format), leading_zeros(texts, format)
     return DatetimeField(
         name=column.name,
         nullable=column.missing > 0,
@@ -239,6 +239,8 @@ def _datetime(column: Column) -> Field | None:
         format=format,
         minimum=first,
         maximum=last,
+        padded=padded,
+        bare=bare,
     )
 
 

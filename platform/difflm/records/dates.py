@@ -1,4 +1,4 @@
-"""Dates: the formats that are recognised in text columns, and parsing in one of them."""
+"""Dates: the formats that are recognised in text columns, parsing in one of them, and how its numbers are written."""
 
 import re
 from collections.abc import Sequence
@@ -25,6 +25,9 @@ FORMATS: Final[tuple[str, ...]] = (
 )
 _PROBES: Final = 25
 _LONGEST: Final = 40
+_PATTERNS: Final = {"Y": r"\d{4}", "y": r"\d\d", "f": r"\d+", "z": r"(?:Z|[-+][\d:]+)"} | dict.fromkeys(
+    "pbBa", "[A-Za-z]+"
+)
 _LOOKS_LIKE_ONE = re.compile(r"(?=.*[0-9])[0-9A-Za-z:/., +-]{4,40}", re.ASCII)
 
 
@@ -54,3 +57,33 @@ def bounds(distinct: Sequence[str], format: str) -> tuple[str, str]:
     """The earliest and the latest of texts that all fit `format`; texts that do not are left out."""
     moments = [(moment, text) for text in distinct if (moment := parse_datetime(text, format)) is not None]
     return min(moments)[1], max(moments)[1]
+
+
+def pieces(format: str) -> list[str]:
+    """Directives and single characters of a format."""
+    found, characters = list[str](), iter(format)
+    for character in characters:
+        found.append(character + next(characters) if character == "%" else character)
+    return found
+
+
+def leading_zeros(distinct: Sequence[str], format: str) -> tuple[str, str]:
+    """The letters of the directives whose numbers below ten always have a leading zero, and of those that never do.
+
+    Letters of numbers that are written both ways, or are never below ten, are in neither.
+    """
+    pattern = re.compile("".join(_pattern(piece) for piece in pieces(format)))
+    found = [match for text in distinct if (match := pattern.fullmatch(text))]
+    padded, bare = "", ""
+    for letter in pattern.groupindex:
+        widths = {len(match[letter]) for match in found if int(match[letter]) < 10}
+        padded += letter if widths == {2} else ""
+        bare += letter if widths == {1} else ""
+    return padded, bare
+
+
+def _pattern(piece: str) -> str:
+    if piece[0] != "%":
+        return re.escape(piece)
+    letter = piece[1]
+    return _PATTERNS.get(letter, rf"(?P<{letter}>\d\d?)")

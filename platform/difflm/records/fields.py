@@ -82,7 +82,11 @@ class BooleanField(BaseModel):
 
 
 class DatetimeField(BaseModel):
-    """Dates or times as text in one strptime `format`. Literal: `"2010-01-31"`. Bounds are texts in that format."""
+    """Dates or times as text in one strptime `format`. Literal: `"2010-01-31"`. Bounds are texts in that format.
+
+    `padded` has the letters of the directives whose numbers below ten training always writes with a leading zero,
+    `bare` of those that it writes without; letters in neither may be written both ways.
+    """
 
     model_config = _FROZEN
 
@@ -93,6 +97,8 @@ class DatetimeField(BaseModel):
     format: str
     minimum: str
     maximum: str
+    padded: Annotated[str, Option(exclude_if=lambda letters: not letters)] = ""
+    bare: Annotated[str, Option(exclude_if=lambda letters: not letters)] = ""
 
 
 class TextField(BaseModel):

@@ -10,11 +10,11 @@ zero or without one; every moment can be written either way.
 from __future__ import annotations
 
 import calendar
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from difflm.records.dates import pieces
 from difflm.records.fields import DatetimeField
 from difflm.records.intervals import IntervalSet
 from difflm.synthesis.automaton import AutomatonBuilder
@@ -29,7 +29,6 @@ _ZONES = ["Z"] + [
 ]
 _ANY = "*"
 _ZONE_RESERVE = 15 * 3600 * 10**6
-_PATTERNS = {"Y": r"\d{4}", "y": r"\d\d", "f": r"\d+", "z": r"(?:Z|[-+][\d:]+)"} | dict.fromkeys("pbBa", "[A-Za-z]+")
 _LONGEST = {"Y": 4, "f": 6, "p": 2, "b": 3, "B": 9, "a": 3, "z": 6}  # of the others, two
 
 
@@ -78,7 +77,7 @@ _Part: TypeAlias = _Words | _Fraction
 
 def longest_date(field: DatetimeField) -> int:
     """Characters of the longest date in the field's format."""
-    return sum(_LONGEST.get(piece[1], 2) if piece[0] == "%" else 1 for piece in _pieces(field.format))
+    return sum(_LONGEST.get(piece[1], 2) if piece[0] == "%" else 1 for piece in pieces(field.format))
 
 
 def add_date(
@@ -107,11 +106,11 @@ def any_date(field: DatetimeField, codes: IntervalSet) -> bool:
 
 
 def _dates(field: DatetimeField, codes: IntervalSet) -> Iterator[Sequence[_Part]]:
-    pieces, zeros = _pieces(field.format), _leading_zeros(field)
-    reserve = _ZONE_RESERVE if "%z" in pieces else 0
+    format_pieces = pieces(field.format)
+    reserve = _ZONE_RESERVE if "%z" in format_pieces else 0
     for first, last in codes.spans:
         for box in boxes(first - reserve, last + reserve):
-            yield from _written(box, pieces, zeros)
+            yield from _written(box, format_pieces, field)
 
 
 class _Dates:
@@ -160,32 +159,12 @@ class _Dates:
         return frozenset(closed)
 
 
-def _pieces(format: str) -> list[str]:
-    """Directives and single characters of a format."""
-    pieces, characters = list[str](), iter(format)
-    for character in characters:
-        pieces.append(character + next(characters) if character == "%" else character)
-    return pieces
-
-
-def _leading_zeros(field: DatetimeField) -> frozenset[bool]:
-    """Whether numbers below ten have a leading zero, as the bounds show it, which are texts of training; both where
-    they show neither.
-    """
-    pattern = "".join(
-        _PATTERNS.get(piece[1], r"(\d\d?)") if piece[0] == "%" else re.escape(piece) for piece in _pieces(field.format)
-    )
-    found = [match for bound in (field.minimum, field.maximum) if (match := re.fullmatch(pattern, bound))]
-    shown = {len(text) == 2 for match in found for text in match.groups() if int(text) < 10}
-    return frozenset(shown or (True, False))
-
-
-def _written(box: Box, pieces: Sequence[str], zeros: frozenset[bool]) -> Iterable[list[_Part]]:
+def _written(box: Box, format_pieces: Sequence[str], field: DatetimeField) -> Iterable[list[_Part]]:
     """The parts of every text that a box has in a format; nothing where what the format leaves out is not in the box.
 
     What strptime does not read is 1 January 1900, midnight.
     """
-    named = {piece[1] for piece in pieces if piece[0] == "%"}
+    named = {piece[1] for piece in format_pieces if piece[0] == "%"}
     left_out = (
         ("Yy", 1900 in box.year_list()),
         ("mbB", 1 in box.months),
@@ -198,28 +177,28 @@ def _written(box: Box, pieces: Sequence[str], zeros: frozenset[bool]) -> Iterabl
     if not all(inside or named & set(directives) for directives, inside in left_out):
         return
     if "I" not in named:
-        yield [_part(piece, box, box.hours, zeros) for piece in pieces]
+        yield [_part(piece, box, box.hours, field) for piece in format_pieces]
         return
     for first, last in ((0, 11), (12, 23)):
         hours = (max(first, box.hours[0]), min(last, box.hours[1]))
         if hours[0] <= hours[1]:
-            yield [_part(piece, box, hours, zeros) for piece in pieces]
+            yield [_part(piece, box, hours, field) for piece in format_pieces]
 
 
-def _part(piece: str, box: Box, hours: tuple[int, int], zeros: frozenset[bool]) -> _Part:
+def _part(piece: str, box: Box, hours: tuple[int, int], field: DatetimeField) -> _Part:
     if piece == "%f":
         return _Fraction(*box.microseconds)
-    return _Words(frozenset(_texts(piece, box, hours, zeros)))
+    return _Words(frozenset(_texts(piece, box, hours, field)))
 
 
-def _texts(piece: str, box: Box, hours: tuple[int, int], zeros: frozenset[bool]) -> list[str]:
+def _texts(piece: str, box: Box, hours: tuple[int, int], field: DatetimeField) -> list[str]:
     match piece:
         case "%Y":
             return [f"{year:04d}" for year in box.year_list()]
         case "%y":  # strptime reads 69 to 99 as 1969 to 1999
             return [f"{year % 100:02d}" for year in box.year_list() if 1969 <= year <= 2068]
         case "%m":
-            return _numbers(box.months, zeros)
+            return _numbers(box.months, piece[1], field)
         case "%b":
             return _names([calendar.month_abbr[month] for month in box.months])
         case "%B":
@@ -227,25 +206,26 @@ def _texts(piece: str, box: Box, hours: tuple[int, int], zeros: frozenset[bool])
         case "%a":
             return _names(list(calendar.day_abbr))
         case "%d":
-            return _numbers(range(box.days[0], box.days[1] + 1), zeros)
+            return _numbers(range(box.days[0], box.days[1] + 1), piece[1], field)
         case "%H":
-            return _numbers(range(hours[0], hours[1] + 1), zeros)
+            return _numbers(range(hours[0], hours[1] + 1), piece[1], field)
         case "%I":
-            return _numbers([hour % 12 or 12 for hour in range(hours[0], hours[1] + 1)], zeros)
+            return _numbers([hour % 12 or 12 for hour in range(hours[0], hours[1] + 1)], piece[1], field)
         case "%p":
             return _names(["AM" if hours[0] < 12 else "PM"])
         case "%M":
-            return _numbers(range(box.minutes[0], box.minutes[1] + 1), zeros)
+            return _numbers(range(box.minutes[0], box.minutes[1] + 1), piece[1], field)
         case "%S":
-            return _numbers(range(box.seconds[0], box.seconds[1] + 1), zeros)
+            return _numbers(range(box.seconds[0], box.seconds[1] + 1), piece[1], field)
         case "%z":
             return _ZONES
         case character:
             return [character]
 
 
-def _numbers(values: Iterable[int], zeros: frozenset[bool]) -> list[str]:
-    """Two digits, or one where that is enough: both can be read."""
+def _numbers(values: Iterable[int], letter: str, field: DatetimeField) -> list[str]:
+    """Two digits, or one where that is enough; both where training shows neither, because both can be read."""
+    zeros = [zero for zero, others in ((True, field.bare), (False, field.padded)) if letter not in others]
     return [f"{value:02d}" if zero else str(value) for value in values for zero in zeros]
 
 

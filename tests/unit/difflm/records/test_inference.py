@@ -126,6 +126,23 @@ def test_dates_in_common_formats(text: str, format: str) -> None:
     assert field.format == format
 
 
+@pytest.mark.parametrize(
+    ("texts", "padded", "bare"),
+    [
+        (["2020-01-31 08:05", "2020-11-12 10:10", "2020-12-09 10:00"], "mdHM", ""),
+        (["1/5/2020 8:05 PM", "11/30/2020 10:10 AM", "9/9/2021 9:01 PM"], "M", "mdI"),
+        (["1/05/2020", "01/15/2020", "11/12/2020"], "d", ""),  # months both ways
+        (["10/11/2020", "12/12/2020", "11/30/2021"], "", ""),  # nothing below ten
+        (["8:05:30", "10:10:09", "9:00:00"], "MS", "H"),
+    ],
+)
+def test_how_dates_write_numbers_below_ten(texts: list[str], padded: str, bare: str) -> None:
+    field = field_of(texts)
+    assert isinstance(field, DatetimeField)
+    assert (field.padded, field.bare) == (padded, bare)
+    assert DatetimeField.model_validate_json(field.model_dump_json()) == field
+
+
 def test_date_bounds_are_by_time_not_by_text() -> None:
     field = field_of(["9/1/2020", "10/1/2019", "12/30/2018"])
     assert isinstance(field, DatetimeField)

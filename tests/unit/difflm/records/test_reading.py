@@ -112,7 +112,7 @@ def test_configuration_errors_name_the_key(tmp_path: Path, config: ReadConfig, m
         ("t.json", b'{"a": [1], "b": []}', "different lengths"),
         ("t.json", b'{"a": 1}\n{"a": 2}\n', "Then call it .jsonl"),
         ("t.parquet", b"no", "not a Parquet file"),
-        ("t.xlsx", b"x", "unknown kind of file '.xlsx'; known are .csv"),
+        ("t.xlsx", b"x", "unknown kind of file '.xlsx'; known are .arrow"),
     ],
 )
 def test_errors_name_file_and_row(tmp_path: Path, name: str, content: bytes, message: str) -> None:
