@@ -195,7 +195,9 @@ def _seconds(array: pa.ChunkedArray, text_format: str, where: str) -> FloatArray
         raise DataError(f"{where} has type {array.type} but the schema says date or time ({text_format}); convert it")
     values = array.to_pylist()
     seconds: dict[object, float] = {None: np.nan}
-    for value in set(values) - {None}:
+    for value in dict.fromkeys(values):  # in their order, so that the first at fault is named
+        if value is None:
+            continue
         try:
             moment = datetime.strptime(value, text_format) if isinstance(value, str) else value
         except ValueError as error:

@@ -51,6 +51,18 @@ def read_text(path: Path, *, encoding: str = "utf-8") -> str:
 
 def _parsed(text: str, place: str) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{place}: not JSON ({error}); {_SHAPE}") from error
+    if "\\ud" in text.lower():
+        _check_surrogates(value, place)
+    return value
+
+
+def _check_surrogates(value: Any, place: str) -> None:
+    """DataError where an escape is half of a surrogate pair: JSON allows that, but it is no text."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise DataError(f"{place}: {half} is half of a surrogate pair, which is no text; take it out") from error

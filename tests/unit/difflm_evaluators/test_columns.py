@@ -65,6 +65,9 @@ def test_dates_are_seconds_whatever_the_type() -> None:
         assert read_columns(pa.table({"day": values}), schema, "other")["day"].numbers_N[0] == seconds[1]
     with pytest.raises(DataError, match="other table, column 'day' has '2020-13-01'"):
         read_columns(pa.table({"day": ["2020-13-01"]}), schema, "other")
+    wrong = ["2020-01-02", *(f"2020-01-{day}" for day in range(32, 60))]
+    with pytest.raises(DataError, match="has '2020-01-32' in record 2, which"):
+        read_columns(pa.table({"day": wrong}), schema, "other")
     with pytest.raises(DataError, match="column 'day' has type int64"):
         read_columns(pa.table({"day": [1]}), schema, "other")
 

@@ -134,6 +134,11 @@ def test_unknown_kinds_and_missing_keys_are_named(tmp_path: Path) -> None:
         evaluate_files(path, train=path, test=None, target=None, out=tmp_path, overrides=(), kind="tools")
     with pytest.raises(ConfigError, match="--target x: records of tools have none"):
         evaluate_files(path, train=path, test=None, target="x", out=tmp_path, overrides=(), kind="tools")
+    path.write_text('{"code": "x = 1"}\n{"code": "\\ud83d\\ude00 \\uD83D"}\n')
+    with pytest.raises(DataError, match=r"line 2: \\ud83d is half of a surrogate pair"):
+        read_text_records(path, "code", ReadConfig(), ignore)
+    path.write_text('{"code": "x = \\"\\ud83d\\ude00\\""}\n')
+    assert read_text_records(path, "code", ReadConfig(), ignore).to_pydict() == {"code": ['x = "😀"']}
 
 
 @pytest.mark.parametrize(
