@@ -52,7 +52,7 @@ class Evaluate:
         *("train-diffusion", "assemble", "synthesize"),
     )
     name: str = "evaluate"
-    version: int = 5
+    version: int = 6
     output: str = REPORT_KIND
 
     def section(self) -> Mapping[str, JSON]:
