@@ -83,7 +83,8 @@ class LineReporter:
         def report(done: float, total: float | None, text: str) -> None:
             nonlocal first
             now = time.perf_counter()
-            first = first or ((done, now) if total else None)
+            if total and (first is None or done < first[0]):  # less than before: it goes on from a checkpoint
+                first = (done, now)
             if now - self._last < self.every_s:
                 return
             self._last = now

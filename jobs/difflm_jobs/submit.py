@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from difflm.config import apply_overrides, validate
-from difflm.errors import ConfigError
+from difflm.errors import ClusterError, ConfigError
 from difflm_jobs.engine_check import check_room, draws_rows
 from difflm_jobs.passk import REFERENCE
 
@@ -129,6 +129,7 @@ def submit_job(verb: Sequence[str], *, address: str | None, wait: bool) -> int:
     Raises:
         ConfigError: no verb, no address, a file the job would not find, settings that no cluster can draw rows with,
             or the present folder is no checkout.
+        ClusterError: the cluster did not take the job.
     """
     if not verb:
         raise ConfigError("submit: no verb given; for example: difflm submit run adult --runs /shared/runs")
@@ -138,4 +139,23 @@ def submit_job(verb: Sequence[str], *, address: str | None, wait: bool) -> int:
     check_settings(verb)
     if not RUNTIME_ENV.is_file():
         raise ConfigError(f"submit: {RUNTIME_ENV} is not in {Path.cwd()}; run it from the root of a checkout")
-    return subprocess.run(submission_command(verb, address=address, wait=wait), check=False).returncode
+    return _run(submission_command(verb, address=address, wait=wait), address)
+
+
+def _run(command: Sequence[str], address: str) -> int:
+    """Run `ray job submit`, its output as it comes; the traceback with which it answers a refusal becomes one line."""
+    traceback = list[str]()
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace") as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if traceback or line.startswith("Traceback (most recent call last)"):
+                traceback.append(line)
+            else:
+                sys.stderr.write(line)
+                sys.stderr.flush()
+    if traceback:
+        raise ClusterError(
+            f"the cluster at {address} did not take the job ({traceback[-1].strip()[:300]}); check the address, that "
+            "its dashboard runs, and RAY_AUTH_MODE and RAY_AUTH_TOKEN where it asks for a token"
+        )
+    return process.returncode

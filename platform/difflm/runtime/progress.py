@@ -18,12 +18,17 @@ _INTERVAL_S = 0.5
 
 @contextmanager
 def following(events: Path, progress: Progress | None) -> Iterator[None]:
-    """Call `progress` about twice a second, whenever a training step was logged, and once more at the end."""
+    """Call `progress` about twice a second, whenever a training step was logged, and once more at the end.
+
+    What an earlier run logged is none of it: steps behind its last checkpoint are trained again.
+    """
     if progress is None:
         yield
         return
     done = threading.Event()
-    thread = threading.Thread(target=_follow, args=(events, progress, done), name="progress", daemon=True)
+    thread = threading.Thread(
+        target=_follow, args=(events, progress, done, _stamp(events)), name="progress", daemon=True
+    )
     thread.start()
     try:
         yield
@@ -32,8 +37,7 @@ def following(events: Path, progress: Progress | None) -> Iterator[None]:
         thread.join()
 
 
-def _follow(events: Path, progress: Progress, done: threading.Event) -> None:
-    seen: tuple[int, int] | None = None
+def _follow(events: Path, progress: Progress, done: threading.Event, seen: tuple[int, int] | None) -> None:
     while True:
         last_round = done.wait(_INTERVAL_S)
         stamp = _stamp(events)

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from difflm_jobs.progress import LiveReporter, reporting
+from difflm_jobs.progress import LineReporter, LiveReporter, reporting
 
 
 class Clock:
@@ -45,6 +45,18 @@ def test_a_reused_stage_is_finished_at_once() -> None:
         (task,) = reporter.progress.tasks
         assert task.finished
         assert task.finished_time == 0
+
+
+def test_lines_count_the_time_left_from_where_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("time.perf_counter", clock)
+    console = Console(file=io.StringIO(), width=120)
+    with LineReporter(console).stage("train") as report:
+        for step in (80, 10, 20):  # a worker died at 80, the checkpoint is older
+            clock.now_s += 60
+            report(step, 100, f"step {step}")
+    printed = console.file.getvalue() if isinstance(console.file, io.StringIO) else ""
+    assert "20 %, about 8 min 00 s left: step 20" in printed
 
 
 def test_a_stage_that_fails_says_that_it_stopped() -> None:

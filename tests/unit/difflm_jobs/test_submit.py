@@ -1,11 +1,13 @@
 """Submitting says what is missing, and keeps the runs where the cluster does not throw them away."""
 
+import sys
 from pathlib import Path
 
 import pytest
 import typer
 
-from difflm.errors import ConfigError
+from difflm.errors import ClusterError, ConfigError
+from difflm_jobs import submit
 from difflm_jobs.submit import check_files, check_settings, submission_command, submit_job
 
 
@@ -89,3 +91,18 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         submit_job(["run", "adult"], address=None, wait=True)
     with pytest.raises(ConfigError, match="from the root of a checkout"):
         submit_job(["run", "adult"], address="http://head:8265", wait=True)
+
+
+def test_a_cluster_that_refuses_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "infra/ray").mkdir(parents=True)
+    (tmp_path / "infra/ray/runtime-env.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    said = "import sys; print('a line', file=sys.stderr); raise RuntimeError('no agent')"
+    monkeypatch.setattr(submit, "submission_command", lambda *_, **__: [sys.executable, "-c", said])
+    with pytest.raises(ClusterError, match=r"http://head:8265 did not take the job \(RuntimeError: no agent\); check"):
+        submit_job(["run", "adult"], address="http://head:8265", wait=True)
+    assert capfd.readouterr().err == "a line\n"
+    monkeypatch.setattr(submit, "submission_command", lambda *_, **__: [sys.executable, "-c", "raise SystemExit(3)"])
+    assert submit_job(["run", "adult"], address="http://head:8265", wait=True) == 3
