@@ -145,7 +145,8 @@ def submit_job(verb: Sequence[str], *, address: str | None, wait: bool) -> int:
 def _run(command: Sequence[str], address: str) -> int:
     """Run `ray job submit`, its output as it comes; the traceback with which it answers a refusal becomes one line."""
     traceback = list[str]()
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace") as process:
+    environment = os.environ | {"RAY_ADDRESS": address}  # Ray takes the variable rather than the argument
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace", env=environment) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if traceback or line.startswith("Traceback (most recent call last)"):
@@ -155,7 +156,7 @@ def _run(command: Sequence[str], address: str) -> int:
                 sys.stderr.flush()
     if traceback:
         raise ClusterError(
-            f"the cluster at {address} did not take the job ({traceback[-1].strip()[:300]}); check the address, that "
-            "its dashboard runs, and RAY_AUTH_MODE and RAY_AUTH_TOKEN where it asks for a token"
+            f"the cluster at {address} did not take the job, or was lost ({traceback[-1].strip()[:300]}); check the "
+            "address, that its dashboard runs, and RAY_AUTH_MODE and RAY_AUTH_TOKEN where it asks for a token"
         )
     return process.returncode

@@ -99,10 +99,13 @@ def test_a_cluster_that_refuses_is_told_in_one_line(
     (tmp_path / "infra/ray").mkdir(parents=True)
     (tmp_path / "infra/ray/runtime-env.yaml").touch()
     monkeypatch.chdir(tmp_path)
-    said = "import sys; print('a line', file=sys.stderr); raise RuntimeError('no agent')"
+    monkeypatch.setenv("RAY_ADDRESS", "http://elsewhere:8265")
+    said = "import os, sys; print(os.environ['RAY_ADDRESS'], file=sys.stderr)\nraise RuntimeError('no agent')"
     monkeypatch.setattr(submit, "submission_command", lambda *_, **__: [sys.executable, "-c", said])
-    with pytest.raises(ClusterError, match=r"http://head:8265 did not take the job \(RuntimeError: no agent\); check"):
+    with pytest.raises(
+        ClusterError, match=r"http://head:8265 did not take the job, or was lost \(RuntimeError: no agent\); check"
+    ):
         submit_job(["run", "adult"], address="http://head:8265", wait=True)
-    assert capfd.readouterr().err == "a line\n"
+    assert capfd.readouterr().err == "http://head:8265\n"
     monkeypatch.setattr(submit, "submission_command", lambda *_, **__: [sys.executable, "-c", "raise SystemExit(3)"])
     assert submit_job(["run", "adult"], address="http://head:8265", wait=True) == 3
