@@ -191,7 +191,7 @@ def _describe(model: type[BaseModel], details: ErrorDetails, source: str, overri
     culprit = next((o for o in latest if any(_covers(o.partition("=")[0].strip(), word) for word in about)), None)
     where = f"--set {culprit}" if culprit else source
     if details["type"] == "extra_forbidden":
-        return f"{where}: {dotted}: unknown key; {_suggest(names, candidates)}"
+        return f"{where}: {dotted}: unknown key{_of_kind(names, overrides)}; {_suggest(names, candidates)}"
     if details["type"] == "missing":
         return f"{where}: {dotted}: required and missing; add it to the file or give --set {dotted}=..."
     if details["type"] in {"union_tag_invalid", "union_tag_not_found"}:
@@ -205,6 +205,16 @@ def _describe(model: type[BaseModel], details: ErrorDetails, source: str, overri
         return _one_line(": ".join(part for part in (where, dotted, message) if part))
     expected = message if details["type"] == "value_error" else f"expected {message[:1].lower()}{message[1:]}"
     return _one_line(f"{where}: {dotted or 'the file'}: {expected}; found {_short(details['input'])}")
+
+
+def _of_kind(names: Sequence[str], overrides: Sequence[str]) -> str:
+    """How to change the kind of an unknown key's section without the keys that another kind was given."""
+    section = ".".join(names[:-1])
+    given = {key.strip(): value for key, _, value in (override.partition("=") for override in overrides)}
+    kind = given.get(f"{section}.kind", "").strip(" \"'")
+    if not kind:
+        return ""
+    return f" of kind {kind} (--set '{section}={{kind: {kind}}}' leaves out what was given for another)"
 
 
 def _suggest(names: Sequence[str], candidates: Sequence[str]) -> str:

@@ -109,6 +109,15 @@ def test_an_unlike_key_lists_the_known_ones() -> None:
     assert "known keys are kind, loop, size" in refusal({"name": "x", "model": {"zzz": 3}})
 
 
+def test_another_kind_by_one_key_says_how_to_leave_out_the_keys_of_the_first() -> None:
+    overrides = ['model.kind="large"', "model.path=p"]
+    data = apply_overrides({"name": "x", "model": {"size": 3}}, overrides)
+    with pytest.raises(
+        ConfigError, match=r"model.size: unknown key of kind large \(--set 'model={kind: large}' leaves"
+    ):
+        validate(Root, data, "x.yaml", overrides)
+
+
 def test_a_missing_key_says_how_to_give_it() -> None:
     assert refusal({}) == "x.yaml: name: required and missing; add it to the file or give --set name=..."
 
