@@ -32,6 +32,7 @@ GivenKind: TypeAlias = Literal["categorical", "text", "name", "python", "tool_pa
 """What a person or a kind of records may say of a column. A `name` is text, and like `python` never empty where no
 training value is."""
 
+_CONTROL = r"[\x00-\x1f]"
 _BOOLEAN_PAIRS = {("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"), ("on", "off")}
 _NOT_FINITE = r"(?i)^[+-]?inf(inity)?$"
 _SMALLEST_IDENTIFIER = 20
@@ -269,6 +270,7 @@ def _text(column: Column, limits: InferenceLimits, kind: GivenKind | None, repor
         max_characters=min(max(pc.max(lengths).as_py(), 1), limits.text_max_characters),
         mean_characters=pc.sum(pc.multiply(pc.cast(lengths, pa.int64()), column.counts)).as_py() / present,
         not_empty=kind in ("name", "python") and pc.min(lengths).as_py() > 0,
+        one_line=not pc.any(pc.match_substring_regex(column.distinct, _CONTROL)).as_py(),
         language="python" if kind == "python" else None,
     )
 

@@ -103,7 +103,7 @@ class DatetimeField(BaseModel):
 
 class TextField(BaseModel):
     """Free text. Literal: a JSON string, not ASCII-escaped. `max_characters` counts characters before escaping; with
-    `not_empty` there is at least one.
+    `not_empty` there is at least one. With `one_line` no training text has control characters, such as line breaks.
 
     Text in a `language` has to parse: a record whose text does not is rejected. Grammars do not know it.
     """
@@ -117,6 +117,7 @@ class TextField(BaseModel):
     max_characters: int
     mean_characters: FiniteFloat
     not_empty: Annotated[bool, Option(exclude_if=lambda not_empty: not not_empty)] = False
+    one_line: Annotated[bool, Option(exclude_if=lambda one_line: not one_line)] = False
     language: Annotated[Literal["python"] | None, Option(exclude_if=lambda language: language is None)] = None
 
 

@@ -125,6 +125,7 @@ def _add_value(
                 quote=quote,
                 most_tokens=min(most, text_tokens),
                 not_empty=field.not_empty,
+                one_line=field.one_line,
             )
         case JsonField():
             raise ConfigError(

@@ -35,7 +35,9 @@ from difflm.synthesis.record_sets import RecordSet
 
 _CODES = {character: ord(character) for character in "0123456789-.e"}
 _IN_CLASS, _ESCAPED = re.compile(r"[^0-9A-Za-z ]"), r"\\\g<0>"
-_TEXT = r'/"([^"\\\x00-\x1f]|\\["\\\/bfnrt]|\\u00[01][0-9a-f]){%d,%d}"/'  # what `text_grammar` allows
+# What `text_grammar` allows, in any text and in one without control characters.
+_TEXT = r'/"([^"\\\x00-\x1f]|\\["\\\/bfnrt]|\\u00[01][0-9a-f]){%d,%d}"/'
+_ONE_LINE = r'/"([^"\\\x00-\x1f]|\\["\\\/]){%d,%d}"/'
 
 
 def table_lark(schema: RecordSchema, *, restriction: Restriction | None = None) -> GrammarText:
@@ -97,7 +99,7 @@ def _options(name: str, field: Field, allowed: Allowed, lines: list[str]) -> lis
     """The alternatives of a value; terminals that they refer to are added to `lines`."""
     match field:
         case TextField(max_characters=most):
-            return [_TEXT % (field.not_empty, most)]
+            return [(_ONE_LINE if field.one_line else _TEXT) % (field.not_empty, most)]
         case JsonField(json_schema=json_schema):
             return [f"%json {json_schema_grammar(json_schema).text}"]
         case CategoricalField(values=values):

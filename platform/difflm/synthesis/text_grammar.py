@@ -19,6 +19,7 @@ STATES = 13
 CLOSING_TOKENS = 6  # at most: what finishes an escape of five bytes, and the quote
 
 _ESCAPES = frozenset(b'"\\/bfnrt')
+_PRINTED = frozenset(b'"\\/')  # escapes that are no control characters
 _NEXT: dict[int, tuple[int, int, int]] = {  # state: lowest and highest next byte, the state behind it
     _LEFT_1: (0x80, 0xBF, NORMAL),
     _LEFT_2: (0x80, 0xBF, _LEFT_1),
@@ -34,13 +35,16 @@ _NEXT: dict[int, tuple[int, int, int]] = {  # state: lowest and highest next byt
 _LEADS = {0xE0: _AFTER_E0, 0xED: _AFTER_ED, 0xF0: _AFTER_F0, 0xF4: _AFTER_F4}
 
 
-def byte_step(state: int, byte: int) -> int:
+def byte_step(state: int, byte: int, *, one_line: bool = False) -> int:
     """One byte inside a JSON string: NORMAL between characters, BROKEN where it is not allowed.
 
     UTF-8 as in RFC 3629; escapes as `json.dumps` writes them: one character, or the control characters \\u0000-\\u001f.
+    With `one_line` there are no control characters, of which line breaks are some.
     """
     if state == NORMAL:
         return _first_byte(byte)
+    if state == ESCAPED and one_line:
+        return NORMAL if byte in _PRINTED else BROKEN
     if state == ESCAPED:
         return NORMAL if byte in _ESCAPES else _FIRST_ZERO if byte == 0x75 else BROKEN
     if state == _HEX:
@@ -59,10 +63,10 @@ def _first_byte(byte: int) -> int:
     return BROKEN
 
 
-def token_step(state: int, value: bytes) -> int:
+def token_step(state: int, value: bytes, *, one_line: bool = False) -> int:
     """The same for all bytes of a token."""
     for byte in value:
-        state = byte_step(state, byte)
+        state = byte_step(state, byte, one_line=one_line)
         if state == BROKEN:
             return BROKEN
     return state
@@ -76,9 +80,11 @@ def add_text(
     quote: int,
     most_tokens: int,
     not_empty: bool = False,
+    one_line: bool = False,
 ) -> set[int]:
     """Add quoted text of `most_tokens` tokens at most, and those that finish a character under way; with `not_empty`
-    the quote that closes it cannot be the first thing behind the one that opens it.
+    the quote that closes it cannot be the first thing behind the one that opens it, with `one_line` it has no control
+    characters.
     """
     usable = [(index, value) for index, value in enumerate(bytes_V) if value]
     end = builder.state()
@@ -90,7 +96,7 @@ def add_text(
     limit = most_tokens - 1 if not_empty else most_tokens
     for state in range(STATES):
         for index, value in usable:
-            after = token_step(state, value)
+            after = token_step(state, value, one_line=one_line)
             if after == BROKEN:
                 continue
             builder.transitions[opened[state]][index] = opened[after]

@@ -180,6 +180,13 @@ def test_different_texts_are_free_text_with_their_length() -> None:
     assert codes(schema) == {("x", "identifier")}
 
 
+@pytest.mark.parametrize(("text", "one_line"), [("tab\tor break", False), ("a\nb", False), ("é \\n ÿ", True)])
+def test_whether_text_has_control_characters(text: str, one_line: bool) -> None:
+    field = field_of(["one", "two", text, None], kinds={"x": "text"})
+    assert isinstance(field, TextField)
+    assert field.one_line is one_line
+
+
 def test_a_name_is_never_empty_where_no_training_value_is() -> None:
     for kind, values, expected in (("name", ["a", "b"], True), ("name", ["", "b"], False), ("text", ["a", "b"], False)):
         field = field_of([*values], kinds={"x": kind})

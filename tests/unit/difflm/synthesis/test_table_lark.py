@@ -88,6 +88,16 @@ def test_names_are_never_empty_in_either_language() -> None:
     assert decoded.reason == "length"
 
 
+def test_text_has_line_breaks_only_where_training_has_them() -> None:
+    for second, expected in (("no line break", False), ("two\nlines", True)):
+        table = pa.table({"note": ["a" * 40, second, "and \\"]})
+        schema = infer_schema(table, config=SchemaConfig(kinds={"note": "text"}))
+        _agree(schema)
+        matches = _matches(schema)
+        assert [matches(text) for text in (r'{"note": "a\nb"}', r'{"note": "\u0001"}')] == [expected, expected]
+        assert matches(r'{"note": "a\"b\\"}')
+
+
 @pytest.mark.parametrize(
     "texts",
     [

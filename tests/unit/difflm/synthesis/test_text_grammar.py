@@ -52,6 +52,12 @@ def test_what_would_break_the_string_is_not_allowed(value: bytes) -> None:
     assert token_step(NORMAL, value) != NORMAL
 
 
+@pytest.mark.parametrize("value", [rb"\n", rb"\t", rb"\u001f", rb"a\r", b"\\"])
+def test_one_line_has_no_control_characters(value: bytes) -> None:
+    assert token_step(NORMAL, value, one_line=True) != NORMAL
+    assert token_step(NORMAL, rb"\"a\\b\" \/" + "é".encode(), one_line=True) == NORMAL
+
+
 def test_all_that_is_under_way_can_be_finished_within_the_bound() -> None:
     for state in range(STATES):
         reached, tokens = {state}, 0
