@@ -36,6 +36,7 @@ from difflm_jobs.row_gates import ScreenedSynthesisWorker, row_gates, screen_fac
 from difflm_jobs.stages import cluster_of
 from difflm_jobs.summary import counted
 from difflm_jobs.synthesize import refuse_nothing
+from difflm_jobs.terminal import print_line
 
 if TYPE_CHECKING:
     from difflm_evaluators.gates import Gate
@@ -222,7 +223,7 @@ def _live(dataset: Dataset, job: _Job, beside: Store, prefix: str) -> LiveEvalua
         return None
 
     def warn(text: str) -> None:
-        job.console.print(f"warning: {text}", style="bold red", highlight=False, markup=False, soft_wrap=True)
+        print_line(job.console, f"warning: {text}", style="bold red")
 
     request = LiveRequest(
         real=job.real,

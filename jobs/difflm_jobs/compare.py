@@ -15,7 +15,7 @@ from difflm.errors import ArtifactError, ConfigError
 from difflm_jobs.experiment import find_experiment
 from difflm_jobs.options import RUNS, Runs
 from difflm_jobs.runlog import read_runs
-from difflm_jobs.terminal import output
+from difflm_jobs.terminal import output, print_line
 
 if TYPE_CHECKING:
     from difflm_evaluators.comparison import ComparedScore, Comparison
@@ -105,7 +105,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         table.add_row(*map(Text, (score.title, *cells, goal_text(score))))
     console.print(table)
     for text in (*(f"note: {note}" for note in comparison.notes), EXPLANATION):
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        print_line(console, text)
 
 
 def _cell(score: ComparedScore, place: int) -> str:

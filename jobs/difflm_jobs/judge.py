@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from difflm_jobs.terminal import output, progress_output
+from difflm_jobs.terminal import output, print_line, progress_output
 
 if TYPE_CHECKING:
     from difflm_evaluators.judge_prompts import Record
@@ -149,7 +149,7 @@ def _samples(records: Path, real: Path | None, most: int | None, seed: int) -> t
 def _say_hidden(columns: Sequence[str]) -> None:
     if columns:
         text = f"columns that only one file has are not shown to the judge: {', '.join(columns)}"
-        progress_output().print(text, highlight=False, markup=False, soft_wrap=True)
+        print_line(progress_output(), text)
 
 
 def _settings(
@@ -183,7 +183,7 @@ def _judge(protocol: JudgeProtocol, settings: JudgeSettings, out: Path, cache: s
     console = output()
     print_scores(console, [asdict(score) for score in judgement.evaluation.scores])
     for line in (_account_line(judgement), f"report: {out / 'judge.md'}"):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        print_line(console, line)
     if judgement.stopped_because is not None:
         account = judgement.account
         raise EvaluationError(

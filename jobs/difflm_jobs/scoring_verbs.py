@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from difflm_jobs.options import RUNS, Gates, Runs, Set, Target
-from difflm_jobs.terminal import output, progress_output
+from difflm_jobs.terminal import output, print_line, progress_output
 
 scoring_app = typer.Typer()
 
@@ -36,7 +36,7 @@ def evaluate(
     gates = table_gates(gate or (), what)
 
     def tell(line: str) -> None:
-        progress_output().print(line, highlight=False, markup=False, soft_wrap=True)
+        print_line(progress_output(), line)
 
     report = evaluate_files(
         records,
@@ -110,5 +110,5 @@ def downstream(
     settings = validate(DownstreamConfig, apply_overrides(given, changes or ()), str(config), changes or ())
     made = run_downstream(settings, runs, progress_output())
     console = output()
-    console.print((made.path / REPORT).read_text(encoding="utf-8"), highlight=False, markup=False, soft_wrap=True)
+    print_line(console, (made.path / REPORT).read_text(encoding="utf-8"))
     console.print(f"details: {made.path}", highlight=False, soft_wrap=True)

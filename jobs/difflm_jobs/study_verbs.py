@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from difflm.errors import ConfigError, EvaluationError, RunError
 from difflm_jobs.options import RUNS, Gates, Given, Name, Runs, Set, Target
-from difflm_jobs.terminal import output, progress_output
+from difflm_jobs.terminal import output, print_line, progress_output
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,15 +47,12 @@ def ablate(
     first = next(iter(experiments.values()))
     console = progress_output()
 
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
     with kept_cluster(first.runtime) as cluster:
         results = run_grid(
             cells,
             experiments,
             lambda experiment: experiment_scores(experiment, runs, cluster=cluster, console=console),
-            say=say,
+            say=partial(print_line, console),
         )
     base = load_experiment(config, overrides=changes or (), target=target).name
     _finish(ablation_table(cells, results, experiment=base), out or runs / first.name, "ablation", output())
@@ -88,7 +86,7 @@ def study(
             overrides=changes or (),
             out=out / "rows" / label_folder(label),
             console=console,
-            say=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
+            say=partial(print_line, console),
         )
         for label, folder in folders.items()
     }
@@ -124,7 +122,7 @@ def flywheel(
             rounds=rounds,
             gates=gates,
             folder=folder / "rounds",
-            say=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
+            say=partial(print_line, console),
         )
     _finish(flywheel_table(done, name=given.name), folder, "flywheel", output())
     if done[-1].stopped_by:
@@ -150,6 +148,6 @@ def _finish(table: ResultTable, folder: Path, stem: str, console: Console) -> No
         shown.add_row(*row)
     console.print(shown)
     for note in table.notes:
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+        print_line(console, note)
     write_result_table(table, folder, stem)
     console.print(f"table: {folder / f'{stem}.html'}", highlight=False, soft_wrap=True)

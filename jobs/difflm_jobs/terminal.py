@@ -1,4 +1,4 @@
-"""The two consoles: results go to standard output, progress to standard error."""
+"""The two consoles, results go to standard output and progress to standard error; and plain lines on them."""
 
 from __future__ import annotations
 
@@ -16,3 +16,8 @@ def output() -> Console:
 def progress_output() -> Console:
     """Where progress goes, so that results can be piped."""
     return Console(stderr=True)
+
+
+def print_line(console: Console, text: str, *, style: str | None = None) -> None:
+    """A line as it is: nothing in it is markup, no number is coloured, and it is not wrapped."""
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)

@@ -8,9 +8,8 @@ import os
 import signal
 import sys
 import sysconfig
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from pydantic import Field
 from difflm.config import Config
 from difflm.errors import ClusterError
 from difflm.runtime.quiet_start import without_log_level_line
+from difflm.runtime.signals import handler_kept
 
 _PACKAGES = ("difflm", "difflm_evaluators", "difflm_jobs")
 _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -88,7 +88,9 @@ def start_or_connect(config: ClusterConfig) -> ClusterContext:
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     local = address == "local"
     try:
-        with _termination_kept(), without_log_level_line():
+        # Where the program has no handler of its own, Ray's one stays.
+        own = callable(signal.getsignal(signal.SIGTERM))
+        with handler_kept(signal.SIGTERM) if own else nullcontext(), without_log_level_line():
             if local:
                 _start(ray, config)
             else:
@@ -181,17 +183,6 @@ def _python_path() -> Iterator[None]:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = before
-
-
-@contextmanager
-def _termination_kept() -> Iterator[None]:
-    """Put back the program's own SIGTERM handler, which ray.init replaces; where it had none, Ray's one stays."""
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if callable(handler) and threading.current_thread() is threading.main_thread():  # elsewhere Ray sets none
-            signal.signal(signal.SIGTERM, handler)
 
 
 def _describe(ray: Any, *, local: bool) -> ClusterContext:

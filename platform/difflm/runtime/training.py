@@ -6,8 +6,7 @@ import json
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,6 +26,7 @@ from difflm.runtime.cluster import current_context, require_resources
 from difflm.runtime.deepspeed_engine import DeepSpeedEngineConfig
 from difflm.runtime.failures import error_class, last_line
 from difflm.runtime.progress import Progress, following
+from difflm.runtime.signals import handler_kept
 from difflm.runtime.training_worker import WorkerJob, work
 from difflm.runtime.work_folder import WorkFolder, take_over
 from difflm.telemetry import JSON
@@ -165,7 +165,7 @@ def _fit(job: TrainingJob, own: WorkFolder, progress: Progress | None) -> None:
             failure_config=FailureConfig(max_failures=workers.max_failures),
         ),
     )
-    with _interrupts_restored(), following(own.events, progress):
+    with handler_kept(signal.SIGINT), following(own.events, progress):
         try:
             trainer.fit()
         except TrainingFailedError as error:
@@ -268,16 +268,3 @@ def _one_line(error: Any) -> str:
     return "; ".join(
         f"rank {rank}: {type(failure).__name__}: {last_line(failure)}" for rank, failure in sorted(failures.items())
     )
-
-
-@contextmanager
-def _interrupts_restored() -> Iterator[None]:
-    """Put back the SIGINT handler that Ray Train replaces for good."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        try:
-            signal.signal(signal.SIGINT, handler)
-        except ValueError:  # not the main thread: Ray did not touch the handler either
-            return
