@@ -10,23 +10,21 @@ from pydantic import BaseModel, ConfigDict
 
 from difflm.errors import DataError
 from difflm.records.schema import RecordSchema
-from difflm_evaluators.associations import evaluate_associations
 from difflm_evaluators.base import JSON, Evaluation, Score
-from difflm_evaluators.breakdown import evaluate_breakdown
-from difflm_evaluators.columns import Columns, read_columns
-from difflm_evaluators.detection import DetectionConfig, evaluate_detection
-from difflm_evaluators.diversity import evaluate_diversity
-from difflm_evaluators.fidelity import FidelityConfig, evaluate_fidelity
-from difflm_evaluators.marginals import evaluate_marginals
-from difflm_evaluators.membership import MembershipConfig, evaluate_membership
-from difflm_evaluators.nearest_rows import evaluate_nearest
-from difflm_evaluators.pairs import evaluate_pairs
-from difflm_evaluators.privacy import PrivacyConfig, evaluate_privacy
-from difflm_evaluators.projection import Latents, ProjectionConfig, evaluate_projection
-from difflm_evaluators.report_file import REPORT_SCHEMA_VERSION
-from difflm_evaluators.row_keys import printed_columns, table_digest
-from difflm_evaluators.utility import UtilityConfig, evaluate_utility
-from difflm_evaluators.validity import SynthesisAccount, evaluate_validity
+from difflm_evaluators.columns.columns import Columns, read_columns
+from difflm_evaluators.columns.row_keys import printed_columns, table_digest
+from difflm_evaluators.privacy.membership import MembershipConfig, evaluate_membership
+from difflm_evaluators.privacy.privacy import PrivacyConfig, evaluate_nearest, evaluate_privacy
+from difflm_evaluators.report.layout import REPORT_SCHEMA_VERSION
+from difflm_evaluators.scores.breakdown import evaluate_associations, evaluate_breakdown
+from difflm_evaluators.scores.detection import DetectionConfig, evaluate_detection
+from difflm_evaluators.scores.diversity import evaluate_diversity
+from difflm_evaluators.scores.fidelity import FidelityConfig, evaluate_fidelity
+from difflm_evaluators.scores.marginals import evaluate_marginals
+from difflm_evaluators.scores.pairs import evaluate_pairs
+from difflm_evaluators.scores.projection import Latents, ProjectionConfig, evaluate_projection
+from difflm_evaluators.scores.utility import UtilityConfig, evaluate_utility
+from difflm_evaluators.scores.validity import SynthesisAccount, evaluate_validity
 
 Progress = Callable[[str, int, int], None]
 Part = tuple[str, Callable[[Mapping[str, Evaluation]], Evaluation]]

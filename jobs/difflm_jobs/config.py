@@ -17,17 +17,17 @@ from difflm.runtime.cluster import ClusterConfig
 from difflm.runtime.shard_actor import ActorPoolConfig
 from difflm.runtime.training import AutoEngineConfig, EngineConfig, WorkersConfig
 from difflm.serving.config import ServeConfig
+from difflm.synthesis.decoding.vllm import require_soft_prompt
 from difflm.synthesis.synthesizer import SamplingConfig
-from difflm.synthesis.vllm_engine import require_soft_prompt
 from difflm.training.autoencoder_task import AutoencoderConfig
 from difflm.training.conditional_task import ConditionsConfig
 from difflm.training.decoder_task import DecoderFitConfig
 from difflm.training.diffusion_task import DiffusionPriorConfig, PriorConfig
 from difflm_evaluators.evaluation import EvaluationConfig
-from difflm_evaluators.live import LiveConfig
-from difflm_evaluators.text_scores import CopiesConfig
-from difflm_jobs.data import DataConfig
-from difflm_jobs.table_gates import table_gates
+from difflm_evaluators.live.live import LiveConfig
+from difflm_evaluators.texts.text_scores import CopiesConfig
+from difflm_jobs.inputs.record_kinds import table_gates
+from difflm_jobs.inputs.sources import DataConfig
 
 
 def usable_processors() -> int:

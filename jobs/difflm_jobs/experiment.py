@@ -12,21 +12,20 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from difflm.artifacts import Artifact, ArtifactStore, storage_errors, write_bytes_atomic, write_json_atomic
-from difflm.artifacts.kinds import REPORT_KIND
+from difflm.artifacts.manifest import REPORT_KIND
 from difflm.config import dump_yaml
 from difflm.errors import ConfigError
-from difflm_jobs.engine_check import check_engine, check_json, draws_rows
-from difflm_jobs.environment import describe_environment
-from difflm_jobs.pipeline import ClusterFactory, execute, resolve, until
-from difflm_jobs.progress import reporting
-from difflm_jobs.runlog import LOG_NAME, RunRecord, StageRecord
-from difflm_jobs.stages import build_stages, cluster_of
-from difflm_jobs.summary import HEADLINES
+from difflm_jobs.cli.summary import HEADLINES
+from difflm_jobs.pipeline.engine_check import check_engine, check_json, draws_rows
+from difflm_jobs.pipeline.pipeline import ClusterFactory, execute, resolve, until
+from difflm_jobs.pipeline.progress import reporting
+from difflm_jobs.pipeline.runlog import LOG_NAME, RunRecord, StageRecord, describe_environment
+from difflm_jobs.stages.stages import build_stages, cluster_of
 
 if TYPE_CHECKING:
-    from difflm_evaluators.report_file import ScoreEntry
+    from difflm_evaluators.report.layout import ScoreEntry
     from difflm_jobs.config import ExperimentConfig
-    from difflm_jobs.flywheel import RoundRun
+    from difflm_jobs.studies.flywheel import RoundRun
 
 CONFIG_NAME = "config.yaml"
 
@@ -49,7 +48,7 @@ def run_experiment(
     Raises:
         DiffLMError: whatever ended the run; finished stages and checkpoints are kept for the next one.
     """
-    from difflm_jobs.planned import refuse_too_large
+    from difflm_jobs.planning.planned import refuse_too_large
 
     store = ArtifactStore(runs / config.name)
     stages = until(build_stages(config, against=against), last)
@@ -86,7 +85,7 @@ def experiment_scores(
     config: ExperimentConfig, runs: Path, *, cluster: ClusterFactory, console: Console
 ) -> Mapping[str, ScoreEntry]:
     """Run what is missing of a whole experiment; the scores of its report by their names."""
-    from difflm_evaluators.report_file import read_report
+    from difflm_evaluators.report.layout import read_report
 
     _, artifacts = run_experiment(config, runs, last=None, started=time.time(), console=console, cluster=cluster)
     (report,) = [artifact for artifact in artifacts if artifact.kind == REPORT_KIND]
@@ -102,7 +101,7 @@ def round_run(
     console: Console,
 ) -> RoundRun:
     """Run what is missing of one round of a flywheel (a `RoundRunner`)."""
-    from difflm_jobs.flywheel import RoundRun
+    from difflm_jobs.studies.flywheel import RoundRun
 
     _, artifacts = run_experiment(
         config, runs, last=None, started=time.time(), console=console, cluster=cluster, against=against

@@ -28,15 +28,15 @@ import torch
 import typer
 from provenance import provenance
 
-from difflm.records.record_schema import RecordSchema
+from difflm.records.schema import RecordSchema
 from difflm.synthesis.bundle import Bundle, load_bundle
-from difflm.synthesis.conditions import Condition, parse_condition
-from difflm.synthesis.draw_plans import DrawPlan, DrawPlans
-from difflm.synthesis.latent_sources import PriorLatents
+from difflm.synthesis.plans.conditions import Condition, parse_condition
+from difflm.synthesis.plans.draw_plans import DrawPlan, DrawPlans
+from difflm.synthesis.plans.latent_sources import PriorLatents
 from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
 from difflm.training.record_data import read_split
-from difflm_evaluators.columns import read_columns
-from difflm_evaluators.marginals import shape_error
+from difflm_evaluators.columns.columns import read_columns
+from difflm_evaluators.scores.marginals import shape_error
 
 RESULTS = Path(__file__).parent / "results" / "conditions.json"
 CONDITIONS = (

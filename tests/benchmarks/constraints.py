@@ -28,16 +28,15 @@ import typer
 from provenance import provenance
 
 from difflm.records.codec import Accepted
-from difflm.synthesis.automaton import Automaton
 from difflm.synthesis.bundle import load_bundle
-from difflm.synthesis.constraint import Constraint
-from difflm.synthesis.decoding import decode
-from difflm.synthesis.grammar import table_grammar
-from difflm.synthesis.guidance_constraint import guidance_constraint
-from difflm.synthesis.sampling import Truncation
-from difflm.synthesis.slots import Address, Decoded, Prompts
+from difflm.synthesis.decoding.loop import Address, Decoded, Prompts, decode
+from difflm.synthesis.decoding.sampling import Truncation
+from difflm.synthesis.grammar.automaton import Automaton
+from difflm.synthesis.grammar.constraint import Constraint
+from difflm.synthesis.grammar.guidance import guidance_constraint
+from difflm.synthesis.grammar.lark import table_lark
+from difflm.synthesis.grammar.tables import table_grammar
 from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
-from difflm.synthesis.table_lark import table_lark
 
 RESULT = Path(__file__).parent / "results" / "constraints.json"
 

@@ -35,7 +35,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from difflm.models.decoder import FrozenDecoder
 from difflm.models.prompt import Prompt
 from difflm.synthesis.bundle import Bundle, load_bundle
-from difflm.synthesis.slots import Address, Decoded, Prompts
+from difflm.synthesis.decoding.loop import Address, Decoded, Prompts
 from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
 
 RESULT = Path(__file__).parent / "results" / "decoding.json"

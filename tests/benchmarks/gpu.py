@@ -26,10 +26,10 @@ from decoding import candidates, finish_gpu, measure, prepare, ratios
 from provenance import provenance
 from torch.utils.flop_counter import FlopCounterMode
 
+from difflm.models.compact import save_model
 from difflm.models.decoder import PretrainedDecoderConfig
 from difflm.models.encoder import PretrainedEncoderConfig
 from difflm.models.injector import SoftPromptConfig
-from difflm.models.model_files import save_model
 from difflm.testing.bundles import StageFolders, untrained_stages
 from difflm.testing.models import save_encoder, sentencepiece_tokenizer, wordpiece_tokenizer
 from difflm.testing.tables import mixed_table

@@ -29,12 +29,12 @@ import typer
 import xgboost as xgb
 from provenance import provenance
 
-from difflm.records.record_schema import RecordSchema
+from difflm.records.schema import RecordSchema
 from difflm.synthesis.bundle import load_bundle
-from difflm.synthesis.draw_plans import DrawPlans
+from difflm.synthesis.plans.draw_plans import DrawPlans
 from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
 from difflm.training.record_data import read_split
-from difflm_evaluators.columns import Columns, category_codes, read_columns
+from difflm_evaluators.columns.columns import Columns, category_codes, read_columns
 
 RESULTS = Path(__file__).parent / "results" / "imputation.json"
 EMPTIED = 0.2

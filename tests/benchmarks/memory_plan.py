@@ -22,8 +22,8 @@ import torch.distributed as dist
 import typer
 from provenance import provenance
 
+from difflm.models.compact import save_model
 from difflm.models.decoder import PretrainedDecoderConfig
-from difflm.models.model_files import save_model
 from difflm.records.reading import ReadConfig, read_table
 from difflm.runtime.deepspeed_engine import DeepSpeedEngine, DeepSpeedEngineConfig
 from difflm.synthesis.bundle import load_bundle
@@ -33,13 +33,12 @@ from difflm.testing.bundles import untrained_stages
 from difflm.testing.models import sentencepiece_tokenizer
 from difflm.training.engine import Engine, PlainEngine
 from difflm.training.loop import LoopConfig, run_loop
-from difflm.training.task import TaskSpec
-from difflm.training.tasks import build_task
+from difflm.training.task import TaskSpec, build_task
 from difflm_jobs.config import ExperimentConfig
 from difflm_jobs.loading import load_experiment
-from difflm_jobs.memory import PROCESS_MIB
-from difflm_jobs.sizes import Sizes
-from difflm_jobs.stage_sizes import estimate
+from difflm_jobs.planning.memory import PROCESS_MIB
+from difflm_jobs.planning.sizes import Sizes
+from difflm_jobs.planning.stage_sizes import estimate
 
 RESULT = Path(__file__).parent / "results" / "memory_plan.json"
 ROWS, STEPS = 8000, 3

@@ -22,7 +22,7 @@ from difflm.records.reading import ReadConfig, read_table
 from difflm.records.splits import GivenSplit, HashSplit, Splits, split_table
 from difflm_evaluators.base import JSON
 from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table
-from difflm_evaluators.utility import UtilityConfig
+from difflm_evaluators.scores.utility import UtilityConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ from difflm.config import load_yaml
 from difflm.records.columns import conform_table
 from difflm.records.inference import infer_schema
 from difflm.records.schema import RecordSchema
-from difflm_evaluators.columns import kind_of
+from difflm_evaluators.columns.columns import kind_of
 from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,12 +70,12 @@ def fit(name: str, frame: pd.DataFrame, categories: list[str], epochs: int, seed
     return model, time.perf_counter() - started
 
 
-def affordable(name: str, frame: pd.DataFrame, categories: list[str], epochs: int, most_minutes: float | None) -> int:
-    """At most `epochs`, fewer where a trial of a few says that these would take longer than `most_minutes`."""
-    if most_minutes is None:
+def affordable(name: str, frame: pd.DataFrame, categories: list[str], epochs: int, max_minutes: float | None) -> int:
+    """At most `epochs`, fewer where a trial of a few says that these would take longer than `max_minutes`."""
+    if max_minutes is None:
         return epochs
     _, seconds = fit(name, frame, categories, TRIED, 0)
-    return max(1, min(epochs, int(60 * most_minutes / (seconds / TRIED))))
+    return max(1, min(epochs, int(60 * max_minutes / (seconds / TRIED))))
 
 
 def published(table: str, method: str) -> list[dict[str, Any]]:
@@ -93,7 +93,7 @@ def measured(out: Path, options: dict[str, Any]) -> dict[str, Any]:
 def main(
     table: Annotated[str, typer.Option(help="One of the five public tables.")] = "adult",
     epochs: Annotated[int, typer.Option(help="300 is the library's default, and what papers used.")] = 300,
-    most_minutes: Annotated[float | None, typer.Option(help="Of training, for each model.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Of training, for each model.")] = None,
     models: Annotated[str, typer.Option(help="Names with commas.")] = ",".join(MODELS),
     rows: Annotated[int | None, typer.Option(help="Train on so many rows only, to try the script.")] = None,
     seed: int = 0,
@@ -106,14 +106,14 @@ def main(
     schema = infer_schema(splits.train, target=source.target)
     train, validation, test = (conform_table(part, schema) for part in (splits.train, splits.validation, splits.test))
     frame, categories = training_frame(train.slice(0, rows), schema)
-    options = {"table": table, "epochs": epochs, "most_minutes": most_minutes, "rows": rows, "seed": seed}
+    options = {"table": table, "epochs": epochs, "max_minutes": max_minutes, "rows": rows, "seed": seed}
     made = {**provenance(), "torch": torch.__version__, "options": options}
     record: dict[str, Any] = {
         "rows_left_out": train.slice(0, rows).num_rows - len(frame),
         "models": measured(out, options),
     }
     for name in models.split(","):
-        taken = affordable(name, frame, categories, epochs, most_minutes)
+        taken = affordable(name, frame, categories, epochs, max_minutes)
         model, seconds = fit(name, frame, categories, taken, seed)
         drawn = table_of(model.sample(len(frame)), train, categories)
         real = RealSplits(train=train, validation=validation, test=test)

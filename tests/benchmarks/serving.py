@@ -84,10 +84,9 @@ class Offline:
     def __init__(self, options: Options) -> None:
         import torch
 
-        from difflm.synthesis.bundle import load_bundle
-        from difflm.synthesis.bundle_folder import bundle_folder
+        from difflm.synthesis.bundle import bundle_folder, load_bundle
         from difflm.synthesis.synthesizer import Synthesizer
-        from difflm_jobs.serve import read_settings
+        from difflm_jobs.cli.serve import read_settings
 
         torch.set_num_threads(1)
         settings = read_settings([str(options.bundle)], config=None, port=None, overrides=options.changes)

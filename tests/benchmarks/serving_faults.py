@@ -102,9 +102,9 @@ async def scaling(server: Server) -> dict[str, Any]:
     """Replicas every second: idle, one request, many rows, idle again."""
     began, timeline = time.perf_counter(), list[dict[str, Any]]()
 
-    async def watch(phase: str, *, until: int, most_s: float) -> float:
+    async def watch(phase: str, *, until: int, max_s: float) -> float:
         at = time.perf_counter()
-        while time.perf_counter() - at < most_s:
+        while time.perf_counter() - at < max_s:
             running = len(await asyncio.to_thread(server.replicas))
             now = {"phase": phase, "replicas": running}
             if not timeline or {key: timeline[-1][key] for key in now} != now:
@@ -114,15 +114,15 @@ async def scaling(server: Server) -> dict[str, Any]:
             await asyncio.sleep(SAMPLE_S)
         return round(time.perf_counter() - at, 1)
 
-    found: dict[str, Any] = {"seconds_to_zero": await watch("idle", until=0, most_s=120)}
+    found: dict[str, Any] = {"seconds_to_zero": await watch("idle", until=0, max_s=120)}
     async with client_of(server) as client:
         asking = asyncio.create_task(one(client))
-        await watch("one request", until=1, most_s=60)
+        await watch("one request", until=1, max_s=60)
         status, took = await asking
         found["first_answer_from_zero"] = {"status": status, "seconds": round(took, 1)}
     async with loaded(server):
-        found["seconds_to_two_under_load"] = await watch("many rows", until=2, most_s=120)
-    found["seconds_from_two_to_zero"] = await watch("idle again", until=0, most_s=180)
+        found["seconds_to_two_under_load"] = await watch("many rows", until=2, max_s=120)
+    found["seconds_from_two_to_zero"] = await watch("idle again", until=0, max_s=180)
     return {**found, "timeline": timeline}
 
 

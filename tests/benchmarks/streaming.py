@@ -72,11 +72,11 @@ def peak_mib() -> float:
 
 def ours(real: Path, synthetic: Path) -> dict[str, Any]:
     """Shape and trend error by the streaming evaluators, batch by batch."""
-    from difflm.records.schema import infer_schema
-    from difflm_evaluators.columns import read_columns
-    from difflm_evaluators.marginals import StreamingMarginals
-    from difflm_evaluators.pairs import StreamingPairs
-    from difflm_evaluators.streaming import StreamingSuite
+    from difflm.records.inference import infer_schema
+    from difflm_evaluators.columns.columns import read_columns
+    from difflm_evaluators.columns.streaming import StreamingSuite
+    from difflm_evaluators.scores.marginals import StreamingMarginals
+    from difflm_evaluators.scores.pairs import StreamingPairs
 
     pinned()
     before = peak_mib()
@@ -166,10 +166,10 @@ def quality_case(rows: int, real_rows: int | None) -> dict[str, Any]:
 
 def dcr_case(reference_rows: int, queries: int) -> dict[str, Any]:
     """Two nearest training rows of every query."""
-    from difflm.records.schema import infer_schema
-    from difflm_evaluators.columns import read_columns
-    from difflm_evaluators.mixed_rows import mixed_rows
-    from difflm_evaluators.neighbours import NearestRows
+    from difflm.records.inference import infer_schema
+    from difflm_evaluators.columns.columns import read_columns
+    from difflm_evaluators.privacy.mixed_rows import mixed_rows
+    from difflm_evaluators.privacy.neighbours import NearestRows
 
     frame, threads = adult(), len(os.sched_getaffinity(0))
     real = frame.iloc[:reference_rows] if reference_rows <= len(frame) else None

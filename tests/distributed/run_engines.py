@@ -20,11 +20,10 @@ import torch
 import torch.distributed as dist
 
 from difflm.runtime.deepspeed_engine import DeepSpeedEngine, DeepSpeedEngineConfig
-from difflm.testing.toy_task import ToyConfig, ToyTask
+from difflm.testing.toys import ToyConfig, ToyTask
 from difflm.training.engine import Engine, PlainEngine
 from difflm.training.loop import Event, LoopConfig, LoopResult, run_loop
-from difflm.training.task import TaskSpec, TrainingTask
-from difflm.training.tasks import build_task
+from difflm.training.task import TaskSpec, TrainingTask, build_task
 
 LOOP = LoopConfig(
     learning_rate=1e-2, warmup_steps=2, evaluate_every=4, checkpoint_every=4, log_every=1, gradient_accumulation=2,
@@ -92,7 +91,7 @@ def make_task(name: str, folder: Path) -> TrainingTask:
     if not name.startswith("mistral"):
         return ToyTask(ToyConfig(steps=STEPS, validation_batches=3), seed=SEED)
     from difflm.models.encoder import CompactEncoderConfig, PretrainedEncoderConfig
-    from difflm.models.lora import LoraConfig
+    from difflm.models.pretrained import LoraConfig
     from difflm.training.autoencoder_task import AutoencoderConfig
 
     encoder: CompactEncoderConfig | PretrainedEncoderConfig

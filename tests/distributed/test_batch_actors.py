@@ -14,7 +14,7 @@ from difflm.runtime.cluster import ClusterContext
 from difflm.runtime.ledger import DIED
 from difflm.runtime.shard_actor import ActorPoolConfig, Shard
 from difflm.testing.processes import kill_pid, wait_until
-from difflm.testing.toy_shards import ToyShardWorker
+from difflm.testing.toys import ToyShardWorker
 
 pytestmark = [pytest.mark.distributed, pytest.mark.usefixtures("cluster")]
 

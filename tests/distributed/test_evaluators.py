@@ -8,14 +8,14 @@ import psutil
 import pytest
 
 from difflm.artifacts.dataset import DATA, Dataset
-from difflm.artifacts.stores import LocalStore
+from difflm.artifacts.storage import LocalStore
 from difflm.records.columns import conform_table
 from difflm.records.inference import infer_schema
 from difflm.testing.processes import kill_pid, pids_by_command, wait_until
 from difflm.testing.tables import mixed_table
-from difflm_evaluators.actors import EvaluatorActors
-from difflm_evaluators.live import LiveConfig, Scored, write_real
-from difflm_evaluators.part_scorer import PartScorer
+from difflm_evaluators.live.actors import EvaluatorActors
+from difflm_evaluators.live.live import LiveConfig, Scored, write_real
+from difflm_evaluators.live.part_scorer import PartScorer
 
 pytestmark = [pytest.mark.distributed, pytest.mark.usefixtures("cluster")]
 

@@ -18,19 +18,19 @@ import pytest
 import yaml
 
 from difflm.client import AsyncClient, BusyError, Client, RequestError, ServerError
-from difflm.records.values import Record
+from difflm.records.schema import Record
 from difflm.runtime import serving
 from difflm.runtime.cluster import ClusterContext
 from difflm.serving.config import HttpConfig, LimitsConfig, ReplicasConfig, ServeConfig, ServedConfig
 from difflm.synthesis.bundle import load_bundle
 from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
 from difflm.testing.bundles import untrained_stages
-from difflm.testing.certificates import write_certificate
 from difflm.testing.clusters import free_port
 from difflm.testing.processes import kill_pid, wait_until
+from difflm.testing.servers import write_certificate
 from difflm.testing.tables import small_table
+from difflm_jobs.cli.serve import write_deployable
 from difflm_jobs.config import ServeSettings
-from difflm_jobs.serve import write_deployable
 
 pytestmark = [pytest.mark.distributed, pytest.mark.usefixtures("cluster")]
 

@@ -22,8 +22,8 @@ from difflm.runtime.training import TrainingJob, TrainingResult
 from difflm.telemetry import JSON, append_event
 from difflm.training.engine import PlainEngine
 from difflm.training.loop import Event, run_loop
-from difflm.training.tasks import build_task
-from difflm_jobs.cli import main
+from difflm.training.task import build_task
+from difflm_jobs.cli.main import main
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from difflm.runtime.cluster import ClusterConfig, start_or_connect, stop
-from difflm_jobs.cli import main as difflm
+from difflm_jobs.cli.main import main as difflm
 
 KIB = 1024
 SIZE_KIB = 32 * KIB

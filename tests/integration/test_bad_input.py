@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from difflm_jobs.runlog import RunRecord
+from difflm_jobs.pipeline.runlog import RunRecord
 
 pytestmark = pytest.mark.integration
 

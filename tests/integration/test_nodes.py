@@ -13,9 +13,8 @@ from pyarrow.csv import write_csv
 
 from difflm.artifacts.dataset import DATASET_MANIFEST
 from difflm.synthesis.synthesizer import SamplingConfig
-from difflm.testing.bundles import untrained_stages
+from difflm.testing.bundles import committed, part_hashes, untrained_stages, write_undisturbed
 from difflm.testing.clusters import RayNode, RayNodes, ray_nodes
-from difflm.testing.datasets import committed, part_hashes, write_undisturbed
 from difflm.testing.processes import ChildProcess, kill_pid, wait_until
 from difflm.testing.tables import mixed_table
 

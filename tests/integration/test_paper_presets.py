@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.record_schema import read_schema
+from difflm.records.schema import read_schema
 from difflm.testing.models import save_decoder, save_encoder
-from difflm_jobs.cli import main
+from difflm_jobs.cli.main import main
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("in_this_process")]
 

@@ -18,23 +18,22 @@ import pytest
 from pyarrow.csv import write_csv
 
 from difflm.artifacts.dataset import DATA, DATASET_MANIFEST, Dataset
-from difflm.artifacts.stores import LocalStore, open_store
+from difflm.artifacts.storage import LocalStore, open_store
 from difflm.models.decoder import PretrainedDecoderConfig
 from difflm.records.columns import conform_table
 from difflm.records.reading import ReadConfig, read_table
-from difflm.records.record_schema import read_schema
+from difflm.records.schema import read_schema
 from difflm.synthesis.bundle import load_bundle
-from difflm.synthesis.engines import BuiltinEngineConfig
+from difflm.synthesis.decoding.engines import BuiltinEngineConfig
 from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
 from difflm.telemetry import read_events
-from difflm.testing.bundles import untrained_stages
-from difflm.testing.datasets import committed, part_hashes, write_undisturbed
+from difflm.testing.bundles import committed, part_hashes, untrained_stages, write_undisturbed
 from difflm.testing.models import save_decoder
-from difflm.testing.object_stores import new_bucket, s3_environment, s3_server
 from difflm.testing.processes import ChildProcess, assert_no_orphans, kill_pid, marked_pids, pids_by_command, wait_until
+from difflm.testing.servers import new_bucket, s3_environment, s3_server
 from difflm.testing.tables import mixed_table
-from difflm_evaluators.live import write_real
-from difflm_evaluators.part_scorer import PartScorer
+from difflm_evaluators.live.live import write_real
+from difflm_evaluators.live.part_scorer import PartScorer
 
 pytestmark = pytest.mark.integration
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from difflm.records.tool_codec import record_schema, records_of, tools_of_table
-from difflm_jobs.cli import main
+from difflm_jobs.cli.main import main
 
 LOOP = "{evaluate_every: 40, checkpoint_every: 1000, log_every: 10, precision: float32}"
 CONFIG = f"""
@@ -203,7 +203,7 @@ synthetic: synthetic.jsonl
 held_out: held_out.jsonl
 longest: 40
 training: {{epochs: 2, batch_size: 16, longest_tokens: 20, loop: {{learning_rate: 0.005, precision: float32}}}}
-pass_at_k: {{problems: problems.jsonl, most_tokens: 8}}
+pass_at_k: {{problems: problems.jsonl, max_tokens: 8}}
 """
 
 

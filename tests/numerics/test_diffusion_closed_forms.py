@@ -7,11 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from difflm.diffusion.loss import draw_sigma, score_matching_loss
+from difflm.diffusion.edm import EdmDenoiser, draw_sigma, karras_sigmas, sample_heun, score_matching_loss
 from difflm.diffusion.network import MlpNetwork
-from difflm.diffusion.precondition import EdmDenoiser
-from difflm.diffusion.sampler import sample_heun
-from difflm.diffusion.schedule import karras_sigmas
 
 MEAN, STD = 1.5, 0.4
 

@@ -1,4 +1,4 @@
-"""The manifest of an artifact: what made it, what it holds, and what making it cost."""
+"""The manifest of an artifact: what made it, what it holds, what making it cost; and the facts of a model's folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,29 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from difflm.artifacts.atomic import write_json_atomic
-from difflm.errors import ArtifactError
+from difflm.errors import ArtifactError, ModelError
+
+BUNDLE_KIND = "bundle"
+REPORT_KIND = "report"
+
+
+def read_facts(path: Path, *, version: int, what: str, remedy: str) -> dict[str, Any]:
+    """The object in a file, whose `format_version` must be ``version``.
+
+    Raises:
+        ModelError: the file is missing, no JSON object, or of another version; says what should have been read
+            (``what``) and ends in ``remedy``.
+    """
+    try:
+        facts = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: no {what} can be read from it ({error}); {remedy}") from error
+    found = facts.get("format_version") if isinstance(facts, dict) else None
+    if found != version:
+        raise ModelError(f"{path}: format_version is {found}, this version reads {version}; {remedy}")
+    assert isinstance(facts, dict), "it has a version"
+    return facts
+
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION: Final = 1

@@ -20,14 +20,63 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from difflm.artifacts.facts import read_facts
+from difflm.artifacts.manifest import read_facts
 from difflm.config import dump_changed
+from difflm.diffusion.edm import Denoiser, EdmDenoiser, karras_sigmas, sample_heun
 from difflm.diffusion.network import NETWORK_VARIANTS, NetworkConfig, build_network
-from difflm.diffusion.precondition import Denoiser, EdmDenoiser
-from difflm.diffusion.sampler import sample_heun
-from difflm.diffusion.scaling import LatentScaler
-from difflm.diffusion.schedule import karras_sigmas
 from difflm.errors import ModelError
+
+SMALLEST_STD = 1e-4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentScaler:
+    """Per-dimension mean and standard deviation of the latents; normalized latents have mean 0 and standard deviation
+    `sigma_data`.
+    """
+
+    mean_Z: Tensor
+    std_Z: Tensor
+    sigma_data: float
+
+    @classmethod
+    def fit(cls, mean_NZ: Tensor, log_variance_NZ: Tensor, *, sigma_data: float) -> LatentScaler:
+        """Moments of z ~ q(z|x) over the records: var z = var of the means + mean of the variances."""
+        variance_Z = mean_NZ.var(dim=0, unbiased=False) + log_variance_NZ.exp().mean(dim=0)
+        return cls(mean_Z=mean_NZ.mean(dim=0), std_Z=variance_Z.sqrt().clamp(min=SMALLEST_STD), sigma_data=sigma_data)
+
+    def normalize(self, latents_BZ: Tensor) -> Tensor:
+        return (latents_BZ - self.mean_Z) / self.std_Z * self.sigma_data
+
+    def denormalize(self, normalized_BZ: Tensor) -> Tensor:
+        return normalized_BZ / self.sigma_data * self.std_Z + self.mean_Z
+
+    def to(self, device: torch.device) -> LatentScaler:
+        return LatentScaler(mean_Z=self.mean_Z.to(device), std_Z=self.std_Z.to(device), sigma_data=self.sigma_data)
+
+
+def fit_mixture(
+    mean_NZ: Tensor, log_variance_NZ: Tensor, *, components: int, seed: int, most: int = 50_000
+) -> dict[str, Tensor]:
+    """Weights (K,), means (K, Z) and Cholesky factors (K, Z, Z) by expectation maximisation on z ~ q(z|x), at most
+    `most` records.
+    """
+    from sklearn.mixture import GaussianMixture
+
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(len(mean_NZ), generator=generator)[:most]
+    mean, log_variance = mean_NZ[rows], log_variance_NZ[rows]
+    latents = mean + (0.5 * log_variance).exp() * torch.randn(mean.shape, generator=generator)
+    mixture = GaussianMixture(
+        min(components, len(rows)), covariance_type="full", reg_covar=1e-4, random_state=seed % 2**32, max_iter=200
+    )
+    mixture.fit(latents.double().numpy())
+    return {
+        "weights": torch.from_numpy(mixture.weights_).float(),
+        "means": torch.from_numpy(mixture.means_).float(),
+        "factors": torch.linalg.cholesky(torch.from_numpy(mixture.covariances_)).float(),
+    }
+
 
 FORMAT_VERSION = 1
 

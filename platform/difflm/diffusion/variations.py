@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from difflm.diffusion.edm import follow_flow
 from difflm.diffusion.priors import DiffusionPrior
-from difflm.diffusion.sampler import follow_flow
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ Shape legend: B records, Z latent size, S slots, T text tokens.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from difflm.models.encoder import (
     PretrainedEncoder,
     PretrainedEncoderConfig,
 )
+from difflm.models.field_slots import SlotLayout
 from difflm.models.injector import (
     AddedEmbedding,
     EmbeddingConfig,
@@ -34,10 +36,33 @@ from difflm.models.injector import (
     SoftPromptConfig,
     SoftTokens,
 )
-from difflm.models.posterior import GaussianPosterior
 from difflm.models.prompt import Prompt
-from difflm.models.slots import SlotLayout
-from difflm.records.record_schema import RecordSchema
+from difflm.records.schema import RecordSchema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GaussianPosterior:
+    """A diagonal Gaussian for every record.
+
+    `mean_BZ` is the deterministic encoding; `sample` is never deterministic.
+    """
+
+    mean_BZ: Tensor
+    log_variance_BZ: Tensor
+
+    def sample(self, noise_BZ: Tensor) -> Tensor:
+        """z = mean + sigma * noise (Eq. 1); the caller draws the standard normal noise."""
+        return self.mean_BZ + torch.exp(0.5 * self.log_variance_BZ) * noise_BZ
+
+    def kl_nats(self) -> Tensor:
+        """KL(q(z|x) || N(0, I)) of shape (B,), in nats, *summed* over the Z dimensions.
+
+        The published code averages over its 1,024 dimensions, so a beta there is 1,024 times weaker than the same
+        number here.
+        """
+        terms = self.mean_BZ.square() + self.log_variance_BZ.exp() - 1.0 - self.log_variance_BZ
+        return 0.5 * terms.sum(dim=-1)
+
 
 LOG_VARIANCE_RANGE = (-12.0, 4.0)
 
@@ -91,7 +116,7 @@ class Autoencoder(nn.Module):
 
     def check_room(self, tokens: int, *, remedy: str) -> None:
         """Raises ModelError when a record of so many tokens does not fit behind the prompt into the decoder."""
-        most, needed = self.decoder.most_positions, self.injector.positions + 1 + tokens
+        most, needed = self.decoder.max_positions, self.injector.positions + 1 + tokens
         if most is not None and needed > most:
             raise ModelError(
                 f"the decoder reads {most} positions, but {self.injector.positions} of the prompt, BOS and a record of "

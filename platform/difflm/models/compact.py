@@ -1,27 +1,20 @@
-"""The compact decoder: a small Llama fitted to the training split to copy a record from a prefix, then frozen.
-
-Shape legend: B records, S slots, T text tokens, D embedding width.
-
-A small LM cannot be steered by a soft prompt unless it has learned to read one. So it is fitted with prefixes made from
-the record itself: every slot (a field's value tokens) becomes one vector, a random subset of them is kept, noise is
-added, and the loss is on the record only. Complete and clean prefixes come first (copying appears suddenly or not at
-all); later, some or all slots are withheld, which teaches the joint distribution of the fields. Unlike text prefixes,
-one vector per slot is what the injector will write later, so the frozen decoder already speaks the injector's language.
-"""
+"""The compact decoder: a small Llama and its tokenizer, both fitted to the training split."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from difflm.artifacts.atomic import atomic_directory
 from difflm.config import Config
-from difflm.models.injector import EmbeddingScale
-from difflm.models.likelihood import causal_nll
-from difflm.models.prompt import Prompt
-from difflm.models.slots import (
+from difflm.models.field_slots import (
     SLOTS_PER_VALUE,
     VALUE_TOKENS,
     SlotEmbedder,
@@ -29,9 +22,57 @@ from difflm.models.slots import (
     SlotsPerValue,
     ValueTokens,
 )
+from difflm.models.injector import EmbeddingScale
+from difflm.models.prompt import Prompt, causal_nll
 
 if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM
+    from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+PAD, BOS, EOS = SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>")
+JSON_WORDS = ("null", "true", "false")
+LEAST_PAIRS = 3  # what fewer places have is not learned: the tokenizer goes into the bundle, which holds no row
+
+
+def fit_compact_tokenizer(
+    *,
+    fixed_texts: Sequence[str],
+    category_literals: Iterable[str],
+    texts: Iterable[str],
+    vocabulary_size: int = 1000,
+    max_categories: int = 4000,
+) -> PreTrainedTokenizerFast:
+    """Fit the tokenizer.
+
+    `category_literals` are literals with repetition or in order of frequency: the `max_categories` most frequent
+    become tokens, the rest is spelled by BPE. `texts` are the literals of free-text fields (and rare categories) that
+    the merges are learned from.
+    """
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"\d"), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        min_frequency=LEAST_PAIRS,
+        vocab_size=max(vocabulary_size, 256 + len(SPECIAL_TOKENS)),
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer=trainer)
+    frequent = [literal for literal, _ in Counter(category_literals).most_common(max_categories)]
+    whole = dict.fromkeys([*fixed_texts, *JSON_WORDS, *frequent])
+    added = [AddedToken(text, normalized=False, special=False) for text in whole if len(text.encode()) > 1]
+    tokenizer.add_tokens(added)
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer, pad_token=PAD, bos_token=BOS, eos_token=EOS, clean_up_tokenization_spaces=False
+    )
 
 
 class CompactDecoderConfig(Config):
@@ -132,3 +173,42 @@ def attention(positions: int) -> str:
     attend eagerly; eager attention needs memory with the square of the positions.
     """
     return "eager" if positions <= EAGER_POSITIONS else "sdpa"
+
+
+def save_model(model: PreTrainedModel, folder: Path) -> None:
+    """Write configuration and weights; tied matrices once, under their first name.
+
+    The same files as of `save_pretrained`, which imports DeepSpeed to look for its wrappers wherever accelerate is
+    installed: a second, 150 MiB and a line on standard output.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model.config.architectures = [type(model).__name__]
+    model.config.dtype = str(model.dtype).removeprefix("torch.")
+    model.config.save_pretrained(folder)
+    if model.can_generate():
+        model.generation_config.save_pretrained(folder)
+    once: dict[int, tuple[str, Tensor]] = {}
+    for name, value in model.state_dict().items():
+        once.setdefault(value.data_ptr(), (name, value.contiguous()))
+    save_file(dict(once.values()), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def write_small_language_model(
+    folder: Path, config: CompactDecoderConfig, texts: Sequence[str], *, longest: int, seed: int
+) -> None:
+    """Write a model with random weights and room for `longest` tokens, and a byte-level BPE fitted to the texts."""
+    tokenizer = fit_compact_tokenizer(
+        fixed_texts=(), category_literals=(), texts=texts, vocabulary_size=config.vocabulary_size
+    )
+    tokenizer.eos_token = EOS
+    torch.manual_seed(seed)
+    model = build_compact_llama(
+        config,
+        vocabulary_size=len(tokenizer),
+        bos_id=int(tokenizer.bos_token_id),
+        pad_id=int(tokenizer.pad_token_id),
+        longest=longest + 1,
+    )
+    with atomic_directory(folder) as temporary:
+        save_model(model, temporary)
+        tokenizer.save_pretrained(temporary)

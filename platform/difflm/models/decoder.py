@@ -20,12 +20,11 @@ from torch import Tensor, nn
 
 from difflm.config import Config
 from difflm.errors import ModelError
-from difflm.models.attention import AttentionChoice, AttentionName, loaded_attention, refused_attention
 from difflm.models.compact import CompactDecoderConfig
+from difflm.models.field_slots import SLOTS_PER_VALUE, VALUE_TOKENS, SlotsPerValue, ValueTokens
 from difflm.models.injector import MemoryShape
-from difflm.models.likelihood import causal_nll, freeze
-from difflm.models.prompt import Prompt
-from difflm.models.slots import SLOTS_PER_VALUE, VALUE_TOKENS, SlotsPerValue, ValueTokens
+from difflm.models.pretrained import AttentionChoice, AttentionName, loaded_attention, refused_attention
+from difflm.models.prompt import Prompt, causal_nll, freeze
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -108,7 +107,7 @@ class FrozenDecoder(nn.Module):
         return float(self.embeddings_VD.detach().float().square().mean().sqrt())
 
     @property
-    def most_positions(self) -> int | None:
+    def max_positions(self) -> int | None:
         """How many positions the model has embeddings for; None where positions are rotary and have no such end."""
         config: Any = self.model.config
         if getattr(config, "rope_parameters", None) is not None:

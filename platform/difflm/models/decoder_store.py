@@ -19,18 +19,28 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from difflm.artifacts.facts import read_facts
+from difflm.artifacts.manifest import read_facts
 from difflm.errors import ModelError
-from difflm.models.compact import EMBEDDING_STD, CompactDecoderConfig, CompactDecoderFit, attention
-from difflm.models.compact_tokenizer import fit_compact_tokenizer
+from difflm.models.compact import (
+    EMBEDDING_STD,
+    CompactDecoderConfig,
+    CompactDecoderFit,
+    attention,
+    fit_compact_tokenizer,
+    save_model,
+)
 from difflm.models.decoder import FrozenDecoder, PretrainedDecoderConfig, load_causal_lm
-from difflm.models.model_files import save_model
-from difflm.models.number_features import NumberFeatures, fit_knots, number_tokens, spelled_values
+from difflm.models.field_slots import (
+    SLOTS_PER_VALUE,
+    NumberFeatures,
+    SlotLayout,
+    fit_knots,
+    number_tokens,
+    spelled_values,
+)
 from difflm.models.pretrained import check_weights, hash_weights, pinned
-from difflm.models.slots import SLOTS_PER_VALUE, SlotLayout
-from difflm.records.fields import BooleanField, CategoricalField, ConstantField, JsonField, TextField
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.record_schema import RecordSchema
+from difflm.records.schema import BooleanField, CategoricalField, ConstantField, JsonField, RecordSchema, TextField
 from difflm.records.tokenization import CHARACTER_KINDS, GridLayout, RecordTokenizer
 
 if TYPE_CHECKING:
@@ -144,7 +154,7 @@ def slot_layout(facts: Mapping[str, Any]) -> SlotLayout:
     return SlotLayout(
         grid=GridLayout(widths=tuple(facts["widths"])),
         cells_per_slot=facts["cells_per_slot"],
-        most_per_field=facts.get("slots_per_value", SLOTS_PER_VALUE),  # decoders of before there was a choice
+        max_per_field=facts.get("slots_per_value", SLOTS_PER_VALUE),  # decoders of before there was a choice
     )
 
 

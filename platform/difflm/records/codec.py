@@ -7,8 +7,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias, get_args
 import pyarrow as pa
 
 from difflm.records.notices import Notice
-from difflm.records.record_schema import RecordSchema
-from difflm.records.values import Record, Value
+from difflm.records.schema import Record, RecordSchema, Value
 
 __all__ = [
     "REJECTION_REASONS",

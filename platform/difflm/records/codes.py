@@ -1,13 +1,8 @@
-"""Codes: the values of a column as whole numbers, so that every set of values is a union of intervals.
-
-A category's code is its place in the schema, false is 0 and true is 1, an integer is its own code, a decimal counts its
-last decimal place (12.50 is 1250), a date or time counts microseconds (since 1970 in UTC where it states a zone, as if
-in UTC where it does not). A constant is code 0. Free text has no codes.
-"""
+"""Codes: the values of a column as whole numbers, so that every set of values is a union of closed intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
@@ -15,7 +10,8 @@ from typing import TypeAlias
 import pyarrow as pa
 
 from difflm.records.dates import parse_datetime
-from difflm.records.fields import (
+from difflm.records.literals import decimal_literal, dictionary_of
+from difflm.records.schema import (
     BooleanField,
     CategoricalField,
     ConstantField,
@@ -25,10 +21,64 @@ from difflm.records.fields import (
     IntegerField,
     JsonField,
     TextField,
+    Value,
 )
-from difflm.records.intervals import IntervalSet
-from difflm.records.literals import decimal_literal, dictionary_of
-from difflm.records.values import Value
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalSet:
+    """Whole numbers as disjoint closed intervals (low, high), in order and never adjacent; build it with `of`."""
+
+    spans: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def of(cls, intervals: Iterable[tuple[int, int]]) -> IntervalSet:
+        """The union of intervals in any order; one whose low is above its high is empty."""
+        spans: list[tuple[int, int]] = []
+        for low, high in sorted(span for span in intervals if span[0] <= span[1]):
+            if spans and low <= spans[-1][1] + 1:
+                spans[-1] = (spans[-1][0], max(spans[-1][1], high))
+            else:
+                spans.append((low, high))
+        return cls(tuple(spans))
+
+    @classmethod
+    def points(cls, values: Iterable[int]) -> IntervalSet:
+        """The set of single numbers."""
+        return cls.of((value, value) for value in values)
+
+    def __bool__(self) -> bool:
+        return bool(self.spans)
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int) and any(low <= value <= high for low, high in self.spans)
+
+    def __iter__(self) -> Iterator[int]:
+        """Every number in order; for small sets."""
+        for low, high in self.spans:
+            yield from range(low, high + 1)
+
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        return sum(high - low + 1 for low, high in self.spans)
+
+    def __or__(self, other: IntervalSet) -> IntervalSet:
+        return IntervalSet.of((*self.spans, *other.spans))
+
+    def __and__(self, other: IntervalSet) -> IntervalSet:
+        return IntervalSet.of(
+            (max(low, first), min(high, last)) for low, high in self.spans for first, last in other.spans
+        )
+
+    def __sub__(self, other: IntervalSet) -> IntervalSet:
+        left = self
+        for first, last in other.spans:
+            left = IntervalSet.of(
+                part for low, high in left.spans for part in ((low, min(high, first - 1)), (max(low, last + 1), high))
+            )
+        return left
+
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

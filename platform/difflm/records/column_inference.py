@@ -12,7 +12,9 @@ import pyarrow.compute as pc
 from difflm.errors import DataError
 from difflm.records.columns import INTEGER_PATTERN, as_text, is_decimal, parse_decimals, round_decimals
 from difflm.records.dates import bounds, find_format, leading_zeros
-from difflm.records.fields import (
+from difflm.records.literals import DecimalForm, decimal_form, decimal_literal, decimal_places
+from difflm.records.notices import Notice, NoticeCode, Reporter
+from difflm.records.schema import (
     BooleanField,
     CategoricalField,
     ConstantField,
@@ -23,9 +25,6 @@ from difflm.records.fields import (
     JsonField,
     TextField,
 )
-from difflm.records.literals import decimal_literal
-from difflm.records.notices import Notice, NoticeCode, Reporter
-from difflm.records.numbers import DecimalForm, decimal_form, decimal_places
 from difflm.records.tool_codec import parameters_schema
 
 GivenKind: TypeAlias = Literal["categorical", "text", "name", "python", "tool_parameters"]

@@ -8,10 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.errors import DataError
-from difflm.records.fields import BooleanField, ConstantField, DecimalField, Field, IntegerField
 from difflm.records.literals import decimal_literal
 from difflm.records.notices import Notice, Reporter, ignore
-from difflm.records.record_schema import RecordSchema
+from difflm.records.schema import BooleanField, ConstantField, DecimalField, Field, IntegerField, RecordSchema
 
 INTEGER_PATTERN = r"^(0|-?[1-9][0-9]*)$"
 DECIMAL_PATTERN = r"^[+-]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][+-]?[0-9]+)?$"

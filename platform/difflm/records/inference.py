@@ -8,7 +8,8 @@ from pydantic import Field as Option
 
 from difflm.errors import DataError, SchemaError
 from difflm.records.column_inference import Column, GivenKind, infer_column
-from difflm.records.fields import (
+from difflm.records.notices import Notice
+from difflm.records.schema import (
     BooleanField,
     CategoricalField,
     ConstantField,
@@ -16,10 +17,9 @@ from difflm.records.fields import (
     DecimalField,
     Field,
     IntegerField,
+    RecordSchema,
     TextField,
 )
-from difflm.records.notices import Notice
-from difflm.records.record_schema import RecordSchema
 
 Task: TypeAlias = Literal["classification", "regression"]
 

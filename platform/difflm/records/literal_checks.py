@@ -10,7 +10,8 @@ from typing import Any, Final, NamedTuple
 
 from difflm.records.codec import RejectionReason
 from difflm.records.dates import parse_datetime
-from difflm.records.fields import (
+from difflm.records.literals import decimal_literal
+from difflm.records.schema import (
     BooleanField,
     CategoricalField,
     ConstantField,
@@ -20,9 +21,8 @@ from difflm.records.fields import (
     IntegerField,
     JsonField,
     TextField,
+    Value,
 )
-from difflm.records.literals import decimal_literal
-from difflm.records.values import Value
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _SURROGATE = re.compile("[\ud800-\udfff]")

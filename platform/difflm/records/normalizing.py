@@ -8,7 +8,9 @@ import pyarrow.compute as pc
 from difflm.errors import SchemaError
 from difflm.records.columns import arrow_type
 from difflm.records.dates import parse_datetime
-from difflm.records.fields import (
+from difflm.records.literals import dictionary_of
+from difflm.records.notices import Notice, NoticeCode, Reporter, ignore
+from difflm.records.schema import (
     BooleanField,
     CategoricalField,
     ConstantField,
@@ -18,10 +20,8 @@ from difflm.records.fields import (
     IntegerField,
     JsonField,
     TextField,
+    Value,
 )
-from difflm.records.literals import dictionary_of
-from difflm.records.notices import Notice, NoticeCode, Reporter, ignore
-from difflm.records.values import Value
 
 
 def normalize_column(column: pa.ChunkedArray, field: Field, *, report: Reporter = ignore) -> pa.ChunkedArray:

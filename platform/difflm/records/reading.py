@@ -1,6 +1,7 @@
 """Reading: a table from a file, every value kept as the file spells it until a schema says what it is."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +12,27 @@ from pydantic import Field as Option
 
 from difflm.errors import ConfigError, DataError, StorageError
 from difflm.records.columns import as_text
-from difflm.records.names import unique_names
 from difflm.records.notices import Notice, Reporter, ignore
 from difflm.records.readers import read_arrow, read_delimited, read_json_document, read_json_lines, read_parquet
+
+_BREAKS = re.compile(r"[\s\x00-\x1f\x7f\u2028\u2029\ufeff]+")
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Names as they are where possible: empty ones become `column_3`, repeated ones `age_2`, white space one blank."""
+    tidy = [_BREAKS.sub(" ", name).strip() or f"column_{position + 1}" for position, name in enumerate(names)]
+    taken = set(tidy)
+    used: set[str] = set()
+    unique: list[str] = []
+    for name in tidy:
+        candidate, number = name, 1
+        while candidate in used or (number > 1 and candidate in taken):
+            number += 1
+            candidate = f"{name}_{number}"
+        used.add(candidate)
+        unique.append(candidate)
+    return unique
+
 
 MISSING = ("", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null")
 

@@ -15,11 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from difflm.errors import DataError
-from difflm.records.fields import JsonField, TextField
-from difflm.records.json_rows import read_json_rows, read_text
 from difflm.records.literal_checks import python_fault
 from difflm.records.notices import Notice, NoticeCode, Reporter
-from difflm.records.record_schema import RecordSchema
+from difflm.records.readers import read_json_rows, read_text
+from difflm.records.schema import JsonField, RecordSchema, TextField
 
 CODE = "code"
 COLUMNS = (CODE, "content", "text", "output")

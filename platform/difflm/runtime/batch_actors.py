@@ -19,11 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from difflm.errors import ClusterError, RunError
-from difflm.runtime.cluster import ClusterContext, current_context, require_resources
-from difflm.runtime.failures import error_class, last_line
+from difflm.runtime.cluster import ClusterContext, current_context, error_class, last_line, require_resources
 from difflm.runtime.ledger import ShardLedger
-from difflm.runtime.shard_actor import ActorCall, ActorPoolConfig, Shard, ShardWorker
-from difflm.runtime.shipping import reachable
+from difflm.runtime.shard_actor import ActorCall, ActorPoolConfig, Shard, ShardWorker, reachable
 from difflm.telemetry import JSON
 
 
@@ -133,7 +131,7 @@ def _start_ledger(resources: ActorPoolConfig) -> Any:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     remote: Any = ray.remote(num_cpus=0)(ShardLedger)
     return remote.options(scheduling_strategy=here).remote(
-        attempts=resources.attempts, max_failures=resources.max_failures, most_given_up=resources.max_given_up
+        attempts=resources.attempts, max_failures=resources.max_failures, max_given_up=resources.max_given_up
     )
 
 

@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 import sysconfig
+import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -16,10 +18,59 @@ from typing import Any
 
 from pydantic import Field
 
+from difflm import errors
 from difflm.config import Config
-from difflm.errors import ClusterError
-from difflm.runtime.quiet_start import without_log_level_line
-from difflm.runtime.signals import handler_kept
+from difflm.errors import ClusterError, DiffLMError
+
+
+@contextmanager
+def handler_kept(number: signal.Signals) -> Iterator[None]:
+    """Put back the handler that a signal had before, unless this is not the main thread, where Ray sets none either."""
+    handler = signal.getsignal(number)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(number, handler)
+
+
+_LINE = b"Set ray log level from environment variable"
+
+
+@contextmanager
+def without_log_level_line() -> Iterator[None]:
+    """Hold back what is written to descriptor 2 within, and write it afterwards without that line.
+
+    RAY_BACKEND_LOG_LEVEL, which keeps all other such lines away, makes Ray's C++ core print this one before it has a
+    log file. It goes to the descriptor itself, so replacing `sys.stderr` would not catch it.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            held.seek(0)
+            for line in held:
+                if _LINE not in line:
+                    os.write(2, line)
+
+
+def error_class(name: str) -> type[DiffLMError] | None:
+    """The class of that name in `difflm.errors`; None for errors that nobody raised on purpose."""
+    found = getattr(errors, name, None)
+    return found if isinstance(found, type) and issubclass(found, DiffLMError) else None
+
+
+def last_line(error: BaseException, *, limit: int = 300) -> str:
+    """The last line of a message, which in a remote traceback is the one that says what happened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:limit] if lines else type(error).__name__
+
 
 _PACKAGES = ("difflm", "difflm_evaluators", "difflm_jobs")
 _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"

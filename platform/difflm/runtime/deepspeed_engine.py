@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -12,26 +12,104 @@ from typing import Any, Literal, Self
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.nn import functional
 
 from difflm.config import Config
 from difflm.errors import TrainingError
-from difflm.runtime.deepspeed_state import gathered_state, scatter_state
 from difflm.training.engine import Collective, Precision, to_device
-from difflm.training.engine_state import (
-    load_optimizer_state,
-    optimizer_state,
-    read_engine_state,
-    write_engine_state,
-)
-from difflm.training.optimization import (
+from difflm.training.optimizer import (
     ADAM_BETAS,
     ADAM_EPS,
+    MOMENTS,
+    EngineState,
+    load_optimizer_state,
     named_trainable_parameters,
+    optimizer_state,
     parameter_groups,
+    read_engine_state,
     trainable_parameters,
+    write_engine_state,
 )
 
-MOST_BUCKET_NUMBERS = 500_000_000
+Parameters = Mapping[str, nn.Parameter]
+
+
+def gathered_state(parameters: Parameters, optimizer: torch.optim.Optimizer, *, keep: bool) -> EngineState:
+    """The whole state of ZeRO 1 to 3 behind at least one step, as CPU tensors where `keep` says so; collective."""
+    from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+    _link_moments(parameters, optimizer)
+
+    def whole(get: Callable[..., Any], *key: str) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for name, parameter in parameters.items():
+            value = get(parameter, *key)
+            if keep:
+                found[name] = value.detach().to("cpu", copy=True).clone()
+        return found
+
+    steps = [int(own["step"]) for own in optimizer.state.values() if "step" in own]
+    return EngineState(
+        weights=whole(safe_get_full_fp32_param),
+        moments={key: whole(safe_get_full_optimizer_state, key) for key in MOMENTS},
+        steps=max(steps, default=0),
+    )
+
+
+def scatter_state(state: EngineState, parameters: Parameters, optimizer: torch.optim.Optimizer, zero: Any) -> None:
+    """Give every rank its shard of a whole state; collective. `zero` is DeepSpeed's optimizer of ZeRO 1 to 3."""
+    if hasattr(zero, "fp32_partitioned_groups_flat"):
+        _begin_moments(optimizer, zero.fp32_partitioned_groups_flat, state.steps)
+        _scatter_stage_3(state, parameters)
+        return
+    from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+
+    _begin_moments(optimizer, (flat for group in optimizer.param_groups for flat in group["params"]), state.steps)
+    _link_moments(parameters, optimizer)
+    for name, parameter in parameters.items():
+        safe_set_full_fp32_param(parameter, state.weights[name].to(parameter.device))
+        for key in MOMENTS:
+            safe_set_full_optimizer_state(parameter, state.moments[key][name].to(parameter.device), key)
+    zero.update_lp_params()
+
+
+def _begin_moments(optimizer: torch.optim.Optimizer, shards: Iterable[Tensor], steps: int) -> None:
+    """What AdamW keeps of a shard from its first step on."""
+    for shard in shards:
+        step = torch.tensor(float(steps), device=shard.device)
+        optimizer.state[shard] = {"step": step, **{key: torch.zeros_like(shard) for key in MOMENTS}}
+
+
+def _link_moments(parameters: Parameters, optimizer: torch.optim.Optimizer) -> None:
+    """Show ZeRO 1 and 2 the moments of their parameters: after the first step they know those of the first group."""
+    for parameter in parameters.values():
+        fragment = getattr(parameter, "_hp_mapping", None)
+        if fragment is not None:
+            (shard,) = optimizer.param_groups[fragment.param_group_index]["params"]
+            fragment.set_optim_state_fragment(shard, optimizer.state[shard])
+
+
+def _scatter_stage_3(state: EngineState, parameters: Parameters) -> None:
+    import deepspeed
+    from deepspeed.utils import safe_set_local_fp32_param, safe_set_local_optimizer_state
+
+    rank = torch.distributed.get_rank()
+
+    def own(parameter: Any, whole: Tensor) -> Tensor:
+        size = parameter.ds_tensor.numel()
+        flat = whole.flatten()[rank * size : (rank + 1) * size]
+        return functional.pad(flat, (0, size - len(flat)))
+
+    for name, parameter in parameters.items():
+        safe_set_local_fp32_param(parameter, own(parameter, state.weights[name]))
+        for key in MOMENTS:
+            safe_set_local_optimizer_state(parameter, own(parameter, state.moments[key][name]), key)
+    with deepspeed.zero.GatheredParameters(list(parameters.values()), modifier_rank=0), torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(state.weights[name])
+
+
+MAX_BUCKET_NUMBERS = 500_000_000
 """Numbers of a bucket of gradients; one of fewer trainable parameters is no larger than these."""
 
 
@@ -193,7 +271,7 @@ class _Autocast(nn.Module):
 
 def _settings(config: DeepSpeedEngineConfig, size: int, *, clip: float, accumulation: int) -> dict[str, Any]:
     """DeepSpeed's own configuration; buckets are no larger than the trainable parameters (its defaults take GiB)."""
-    bucket = max(1, min(size, MOST_BUCKET_NUMBERS))
+    bucket = max(1, min(size, MAX_BUCKET_NUMBERS))
     zero: dict[str, Any] = {
         "stage": config.zero_stage,
         "reduce_bucket_size": bucket,

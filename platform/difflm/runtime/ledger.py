@@ -56,13 +56,13 @@ class ShardLedger:
     process it was given to is gone.
 
     ``attempts`` is how often a piece that raises is tried, ``max_failures`` how often a process may die on a shard and
-    again on a single index, ``most_given_up`` how many indices of the map may be given up (with 0 nothing is cut).
+    again on a single index, ``max_given_up`` how many indices of the map may be given up (with 0 nothing is cut).
     """
 
-    def __init__(self, *, attempts: int, max_failures: int, most_given_up: int) -> None:
+    def __init__(self, *, attempts: int, max_failures: int, max_given_up: int) -> None:
         self._attempts = attempts
         self._max_failures = max_failures
-        self._most_given_up = most_given_up
+        self._max_given_up = max_given_up
         self._shards: dict[str, _Shard] = {}
         self._given_up = 0
 
@@ -118,15 +118,15 @@ class ShardLedger:
         if failures <= more_tries:
             shard.left.append(piece)
             return None
-        if self._most_given_up == 0 or shard.in_a_row > self._most_in_a_row(shard):
+        if self._max_given_up == 0 or shard.in_a_row > self._most_in_a_row(shard):
             return Order(action="stop", error=error, reason=reason, attempts=failures)
         if piece.stop - piece.start > 1:
             middle = (piece.start + piece.stop) // 2
             shard.left += [Piece(start=middle, stop=piece.stop), Piece(start=piece.start, stop=middle)]
             return None
         self._given_up += 1
-        if self._given_up > self._most_given_up:
-            reason = f"{reason}, on more than {self._most_given_up} indices (pool.max_given_up)"
+        if self._given_up > self._max_given_up:
+            reason = f"{reason}, on more than {self._max_given_up} indices (pool.max_given_up)"
             return Order(action="stop", error=error, reason=reason, attempts=failures)
         said = reason if reason == DIED else f"{error}: {reason}"
         shard.accounts.append({"start": piece.start, "stop": piece.stop, "given_up": said})

@@ -23,7 +23,7 @@ from difflm.serving.backend import BundleRef, RowsWanted
 from difflm.serving.config import ServeConfig
 from difflm.serving.fair_queue import Chunk
 from difflm.serving.jobs import Jobs
-from difflm.serving.keys import KeyRing, read_keys
+from difflm.serving.limits import KeyRing, read_keys
 from difflm.serving.loaded_bundle import LocalBackend
 from difflm.serving.service import Service
 

@@ -22,13 +22,10 @@ from difflm.artifacts.atomic import (
 )
 from difflm.config import Config
 from difflm.errors import ClusterError, DiffLMError, TrainingError
-from difflm.runtime.cluster import current_context, require_resources
+from difflm.runtime.cluster import current_context, error_class, handler_kept, last_line, require_resources
 from difflm.runtime.deepspeed_engine import DeepSpeedEngineConfig
-from difflm.runtime.failures import error_class, last_line
-from difflm.runtime.progress import Progress, following
-from difflm.runtime.signals import handler_kept
 from difflm.runtime.training_worker import WorkerJob, work
-from difflm.runtime.work_folder import WorkFolder, take_over
+from difflm.runtime.work_folder import Progress, WorkFolder, following, take_over
 from difflm.telemetry import JSON
 from difflm.training.loop import LoopConfig
 from difflm.training.task import TaskSpec

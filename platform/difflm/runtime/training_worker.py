@@ -96,7 +96,7 @@ def _work(job: WorkerJob) -> None:
 
 
 def _build_task(job: WorkerJob) -> TrainingTask:
-    from difflm.training.tasks import build_task
+    from difflm.training.task import build_task
 
     return build_task(job.spec, _device())
 

@@ -1,25 +1,17 @@
-"""The work folder of a training job: who may write in it. The last driver that takes it over, and its workers only.
-
-job.json         what the work is of
-life-<number>/   all that workers write; one driver's own
-    events.jsonl, checkpoints/, failure.json
-    finished/    the outcome, renamed into place
-
-A driver that dies leaves workers behind that live on for a while. So the next driver does not share a folder with
-them: it renames theirs, at one stroke, to the next number. What they left is its own from then on, and whoever still
-has the old name finds no folder under it: a worker then ends, and no checkpoint, event or outcome of it counts.
-(Network file systems may know the old name for as long as they cache names, usually some seconds.)
-"""
+"""Progress: the driver follows a job's event log while the workers write it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from difflm.artifacts.atomic import remove_tree, storage_errors
 from difflm.errors import TrainingError
+from difflm.telemetry import read_events
 
 _PREFIX = "life-"
 
@@ -105,3 +97,52 @@ def _life(work_dir: Path, number: int) -> Path:
 
 def _number(life: Path) -> int:
     return int(life.name.removeprefix(_PREFIX))
+
+
+Progress = Callable[[int, int, Mapping[str, float]], None]
+"""Called with (steps completed, steps at most, metrics of the last logged step among them "loss")."""
+
+_INTERVAL_S = 0.5
+
+
+@contextmanager
+def following(events: Path, progress: Progress | None) -> Iterator[None]:
+    """Call `progress` about twice a second, whenever a training step was logged, and once more at the end.
+
+    What an earlier run logged is none of it: steps behind its last checkpoint are trained again.
+    """
+    if progress is None:
+        yield
+        return
+    done = threading.Event()
+    thread = threading.Thread(
+        target=_follow, args=(events, progress, done, _stamp(events)), name="progress", daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _follow(events: Path, progress: Progress, done: threading.Event, seen: tuple[int, int] | None) -> None:
+    while True:
+        last_round = done.wait(_INTERVAL_S)
+        stamp = _stamp(events)
+        if stamp is not None and stamp != seen:
+            seen = stamp
+            trained: list[dict[str, Any]] = [event for event in read_events(events) if event.get("kind") == "train"]
+            if trained:
+                last = trained[-1]
+                progress(int(last["step"]), int(last["total"]), {"loss": last["loss"], **last["metrics"]})
+        if last_round:
+            return
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        facts = path.stat()
+    except FileNotFoundError:
+        return None
+    return facts.st_size, facts.st_mtime_ns

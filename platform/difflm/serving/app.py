@@ -20,6 +20,7 @@ import difflm
 from difflm.serving.answers import (
     ERRORS,
     FILE,
+    MEDIA_TYPES,
     METRICS,
     ROWS,
     BundlesAnswer,
@@ -27,12 +28,14 @@ from difflm.serving.answers import (
     LatentsAnswer,
     QualityAnswer,
     Responses,
+    RowWriter,
     SchemaAnswer,
+    media_type_of,
+    streamed,
 )
 from difflm.serving.fair_queue import Chunk
-from difflm.serving.formats import MEDIA_TYPES, RowWriter, media_type_of, streamed
-from difflm.serving.gate import Gate
 from difflm.serving.jobs import Jobs, JobView
+from difflm.serving.middleware import Gate
 from difflm.serving.playground import add_playground
 from difflm.serving.problems import Problem, problem_response, validation_problem
 from difflm.serving.requests import BundleName, EncodeBody, ImputeBody, SampleBody

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from difflm.artifacts.hashing import hash_folder
 from difflm.serving.fair_queue import Chunk
-from difflm.synthesis.plan_request import PlanRequest
+from difflm.synthesis.plans.request import PlanRequest
 
 VERSION_DIGITS = 12
 

@@ -8,18 +8,47 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
 from difflm.models.prompt import joined_prompts
 from difflm.serving.fair_queue import FairQueue, Ticket
 from difflm.serving.mixed_constraint import MixedConstraint
-from difflm.serving.prompt_turns import PromptTurns
-from difflm.synthesis.constraint import Constraint
-from difflm.synthesis.engines import BuiltinEngine
-from difflm.synthesis.slot_model import SlotModel, slot_model
-from difflm.synthesis.slots import Address, Decoded, Prompts, SlotTable
+from difflm.synthesis.decoding.engines import BuiltinEngine
+from difflm.synthesis.decoding.loop import Address, Decoded, Prompts, SlotTable
+from difflm.synthesis.decoding.slot_model import SlotModel, slot_model
+from difflm.synthesis.grammar.constraint import Constraint
 from difflm.synthesis.synthesizer import Synthesizer
+
+GATHERED = 32  # draws; a latent costs almost as much alone as among so many, and much less among them
+
+
+class PromptTurns:
+    """After prompts were made, the records under way are decoded for as long as that took, unless many draws wait.
+
+    Without turns, requests for single rows would each have their latents drawn alone while all others stand still.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = self._ended = clock()
+
+    @contextmanager
+    def prompting(self) -> Iterator[None]:
+        """Around the making of prompts."""
+        self._began = self._clock()
+        try:
+            yield
+        finally:
+            self._ended = self._clock()
+
+    def due(self, waiting: int) -> bool:
+        """Whether prompts are to be made for so many draws while records are under way."""
+        return waiting >= GATHERED or self._clock() - self._ended >= self._ended - self._began
+
 
 READ_AHEAD = 2  # prompts are made for all slots at a time, or for such a part of them while someone lacks a first row
 

@@ -17,9 +17,9 @@ from itertools import count
 from typing import Literal
 
 from difflm.errors import OverloadError
-from difflm.records.values import Record
+from difflm.records.schema import Record
+from difflm.synthesis.decoding.loop import Address
 from difflm.synthesis.draws import Draw
-from difflm.synthesis.slots import Address
 from difflm.synthesis.synthesizer import Synthesizer
 
 # A chunk on its way to the client takes time from the engine, so finished rows wait for others; not long while a
@@ -105,10 +105,10 @@ class Ticket:
 
 
 class FairQueue:
-    """Requests under way, at most `most_rows` rows of them, and their draws."""
+    """Requests under way, at most `max_rows` rows of them, and their draws."""
 
-    def __init__(self, *, most_rows: int, opening: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.most_rows, self.opening, self._clock = most_rows, opening, clock
+    def __init__(self, *, max_rows: int, opening: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.max_rows, self.opening, self._clock = max_rows, opening, clock
         self._changed = threading.Condition()
         self._requests: deque[RowRequest] = deque()
         self._held: dict[int, int] = {}  # rows by request, until it is released
@@ -125,8 +125,8 @@ class FairQueue:
         rows = request.stop - request.start
         with self._changed:
             held = sum(self._held.values())
-            if self._closed or held + rows > self.most_rows:
-                raise OverloadError(f"{held} rows are under way and {rows} more would exceed {self.most_rows}")
+            if self._closed or held + rows > self.max_rows:
+                raise OverloadError(f"{held} rows are under way and {rows} more would exceed {self.max_rows}")
             self._held[id(request)] = rows
             self._requests.append(request)
             self._changed.notify()

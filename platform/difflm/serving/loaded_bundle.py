@@ -18,14 +18,12 @@ from difflm.serving.backend import BundleRef, RowsWanted, bundle_ref
 from difflm.serving.config import ReplicasConfig, ServeConfig
 from difflm.serving.engine_loop import EngineLoop
 from difflm.serving.fair_queue import Chunk, FairQueue, RowRequest
-from difflm.synthesis.bundle import load_bundle
-from difflm.synthesis.bundle_folder import bundle_folder
-from difflm.synthesis.draw_plans import DrawPlans
-from difflm.synthesis.encoding import encode_table
-from difflm.synthesis.plan_request import PlanRequest
+from difflm.synthesis.bundle import bundle_folder, encode_table, load_bundle
+from difflm.synthesis.plans.draw_plans import DrawPlans
+from difflm.synthesis.plans.request import PlanRequest
 from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
 
-MOST_PLANS = 64
+MAX_PLANS = 64
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +31,7 @@ _log = logging.getLogger(__name__)
 class LoadedBundle:
     """One bundle in memory and the batch of its requests."""
 
-    def __init__(self, folder: Path, sampling: SamplingConfig, replicas: ReplicasConfig, *, most_rows: int) -> None:
+    def __init__(self, folder: Path, sampling: SamplingConfig, replicas: ReplicasConfig, *, max_rows: int) -> None:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._sampling = sampling
         self._bundle = load_bundle(folder, heun=sampling.heun(), device=self._device, precision=sampling.dtype())
@@ -41,7 +39,7 @@ class LoadedBundle:
         self._plain = self._synthesizer(PlanRequest(), None)
         self._known: OrderedDict[str, Synthesizer] = OrderedDict()
         self._building = Lock()
-        self.queue = FairQueue(most_rows=most_rows, opening=replicas.opening_rows)
+        self.queue = FairQueue(max_rows=max_rows, opening=replicas.opening_rows)
         self._loop = EngineLoop(self._plain, self.queue)
 
     @property
@@ -94,7 +92,7 @@ class LoadedBundle:
             if key not in self._known:
                 self._known[key] = self._synthesizer(plan, None)
             self._known.move_to_end(key)
-            while len(self._known) > MOST_PLANS:
+            while len(self._known) > MAX_PLANS:
                 self._known.popitem(last=False)
             return self._known[key]
 
@@ -177,9 +175,7 @@ class LocalBackend:
 
     def _made(self, ref: BundleRef) -> LoadedBundle:
         config = self._config
-        return LoadedBundle(
-            Path(ref.folder), config.sampling, config.replicas, most_rows=config.limits.outstanding_rows
-        )
+        return LoadedBundle(Path(ref.folder), config.sampling, config.replicas, max_rows=config.limits.outstanding_rows)
 
     def _drop_idle(self, keep: BundleRef) -> None:
         for ref in [*self._loaded]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from difflm.synthesis.constraint import Constraint, Runs, Walks
+from difflm.synthesis.grammar.constraint import Constraint, Runs, Walks
 
 Lookup = Callable[[int], tuple[Constraint, int]]
 """From a ticket's number to its constraint and its index in that."""

@@ -13,15 +13,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from difflm.artifacts.kinds import BUNDLE_KIND, REPORT_KIND
+from difflm.artifacts.manifest import BUNDLE_KIND, REPORT_KIND
 from difflm.artifacts.store import ArtifactStore
 from difflm.errors import DiffLMError
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.record_schema import RecordSchema, read_schema
+from difflm.records.schema import RecordSchema, read_schema
 from difflm.serving.backend import VERSION_DIGITS, BundleRef, bundle_ref
 from difflm.serving.config import ServeConfig
 from difflm.serving.problems import Problem, loading
-from difflm.synthesis.bundle_folder import bundle_folder
+from difflm.synthesis.bundle import bundle_folder
 from difflm.telemetry import JSON
 
 REPORT_NAME = "report.json"

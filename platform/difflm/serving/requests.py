@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
 
 from difflm.config import Config
-from difflm.records.values import Record
+from difflm.records.schema import Record
 
-MOST_INDEX = 999_999_999  # as many as a dataset can have
-MOST_TEXT = 100_000
-MOST_CONDITION = 4_000
-_MOST_WHOLE = 2**63
+MAX_INDEX = 999_999_999  # as many as a dataset can have
+MAX_TEXT = 100_000
+MAX_CONDITION = 4_000
+_MAX_WHOLE = 2**63
 SEED_BITS = 53  # a seed is exact in every reader of JSON, JavaScript too
 
 Format = Literal["json", "ndjson", "sse", "csv", "parquet", "arrow"]
@@ -22,11 +22,11 @@ def _cell(value: Any) -> Any:
     match value:
         case None | bool():
             return value
-        case int() if -_MOST_WHOLE <= value < _MOST_WHOLE:
+        case int() if -_MAX_WHOLE <= value < _MAX_WHOLE:
             return value
         case float() if value - value == 0.0:
             return value
-        case str() if len(value) <= MOST_TEXT and _is_unicode(value):
+        case str() if len(value) <= MAX_TEXT and _is_unicode(value):
             return value
     raise ValueError("a cell is null, true, false, a finite number of 64 bits, or a text")
 
@@ -46,7 +46,7 @@ _CELL_SCHEMA = {
         {"type": "null"},
         {"type": "boolean"},
         {"type": "number"},
-        {"type": "string", "maxLength": MOST_TEXT},
+        {"type": "string", "maxLength": MAX_TEXT},
     ]
 }
 Cell = Annotated[Any, AfterValidator(_cell), WithJsonSchema(_CELL_SCHEMA)]
@@ -72,14 +72,14 @@ class SampleBody(Config):
         }
     )
 
-    n: int = Field(ge=1, le=MOST_INDEX, description="rows to make")
+    n: int = Field(ge=1, le=MAX_INDEX, description="rows to make")
     bundle: BundleName = None
     seed: Seed = None
-    start: int = Field(default=0, ge=0, le=MOST_INDEX, description="index of the first row, to go on from others")
+    start: int = Field(default=0, ge=0, le=MAX_INDEX, description="index of the first row, to go on from others")
     temperature: float | None = Field(
         default=None, gt=0, le=100, allow_inf_nan=False, description="colder than 1 sharpens; none: the server's"
     )
-    where: Text | None = Field(default=None, max_length=MOST_CONDITION, description="what every row satisfies")
+    where: Text | None = Field(default=None, max_length=MAX_CONDITION, description="what every row satisfies")
     like: list[GivenRow] | None = Field(default=None, min_length=1, description="records to vary, by turns")
     strength: float = Field(
         default=0.3, ge=0, le=1, allow_inf_nan=False, description="how far `like` goes: 0 the record, 1 any record"

@@ -14,21 +14,17 @@ from pathlib import Path
 import pyarrow as pa
 
 from difflm.errors import BundleError, ConfigError, DataError, DiffLMError, OverloadError
-from difflm.serving.admission import Admission
-from difflm.serving.answers import LatentsAnswer
+from difflm.serving.answers import LatentsAnswer, RowWriter
 from difflm.serving.backend import RowsBackend, RowsWanted
 from difflm.serving.config import ServeConfig
 from difflm.serving.fair_queue import Chunk
-from difflm.serving.formats import RowWriter
 from difflm.serving.jobs import Jobs, JobSpec, JobView, job_format
-from difflm.serving.keys import KeyRing
+from difflm.serving.limits import Admission, KeyRing, Traffic
 from difflm.serving.metrics import ServerMetrics
 from difflm.serving.problems import Problem, invalid, overloaded
 from difflm.serving.registry import Registry, ServedBundle
-from difflm.serving.requests import MOST_INDEX, SEED_BITS, EncodeBody, GivenRow, ImputeBody, SampleBody, as_texts
-from difflm.serving.traffic import Traffic
-from difflm.synthesis.given_records import GivenRecords, Impute, Use, Vary, nearest_table, table_with_gaps
-from difflm.synthesis.plan_request import PlanRequest
+from difflm.serving.requests import MAX_INDEX, SEED_BITS, EncodeBody, GivenRow, ImputeBody, SampleBody, as_texts
+from difflm.synthesis.plans.request import GivenRecords, Impute, PlanRequest, Use, Vary, nearest_table, table_with_gaps
 
 _log = logging.getLogger(__name__)
 
@@ -89,8 +85,8 @@ class Service:
         """Take on rows, as a job where they are too many for one answer. Raises Problem naming the field."""
         limits, bundle = self.config.limits, self.registry.get(body.bundle)
         _check_columns(body.columns, bundle)
-        if body.start + body.n > MOST_INDEX + 1:
-            raise invalid("start", f"start + n is {body.start + body.n}; {MOST_INDEX + 1} is the most")
+        if body.start + body.n > MAX_INDEX + 1:
+            raise invalid("start", f"start + n is {body.start + body.n}; {MAX_INDEX + 1} is the most")
         if body.like is not None and body.where is not None:
             raise invalid("like", "variations of given records take no condition; leave out where")
         if body.n > limits.rows_per_request:

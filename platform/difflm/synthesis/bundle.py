@@ -1,31 +1,48 @@
-"""The bundle: all that generation needs, and nothing of the training rows.
+"""Encoding: the posteriors of a table's records, by the encoder of a bundle.
 
-bundle.json              format version, platform version, autoencoder configuration
-schema.json              the fitted schema
-decoder/                 tokenizer and frozen decoder (a pretrained one: its id, revision and hash)
-autoencoder.safetensors  encoder, posterior head and injector
-prior/                   prior.json, prior.safetensors with the latent scaler
-conditional/             the same of the conditional prior, where one was trained
+Shape legend: N records, Z latent size.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import torch
 from pydantic import ValidationError
 
 import difflm
+from difflm.artifacts.manifest import BUNDLE_KIND
+from difflm.artifacts.store import ArtifactStore
 from difflm.diffusion.conditional import ConditionalPrior, load_conditional
 from difflm.diffusion.priors import HeunSettings, LatentPrior, load_prior
 from difflm.errors import BundleError, ModelError, SchemaError
-from difflm.models.autoencoder import Autoencoder, AutoencoderShape, build_autoencoder
+from difflm.models.autoencoder import Autoencoder, AutoencoderShape, GaussianPosterior, build_autoencoder
 from difflm.models.decoder_store import DecoderParts, read_tensors
+from difflm.models.encoder import encoder_inputs
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.record_schema import RecordSchema, read_schema
+from difflm.records.schema import RecordSchema, read_schema
+
+
+def bundle_folder(given: Path) -> Path:
+    """The bundle in a folder: the folder itself, or the newest one of an experiment.
+
+    Raises:
+        BundleError: there is none, or it is of another version.
+    """
+    folder = given
+    if not (given / "bundle.json").is_file() and (given / "artifacts").is_dir():
+        bundles = [artifact for artifact in ArtifactStore(given).finished() if artifact.kind == BUNDLE_KIND]
+        if not bundles:
+            raise BundleError(f"{given}: this experiment has no bundle yet; run it up to the stage assemble")
+        folder = bundles[-1].path
+    read_facts(folder)
+    return folder
+
 
 FORMAT_VERSION = 1
 CONDITIONAL_FOLDER = "conditional"
@@ -190,3 +207,24 @@ def load_trainable(module: Autoencoder, path: Path) -> None:
             "assemble the bundle again"
         )
     module.load_state_dict(tensors, strict=False)
+
+
+ENCODE_BATCH = 1024
+
+
+@torch.no_grad()
+def encode_table(
+    module: Autoencoder,
+    parts: DecoderParts,
+    shape: AutoencoderShape,
+    table: pa.Table,
+    schema: RecordSchema,
+    *,
+    device: torch.device | str = "cpu",
+) -> Iterator[GaussianPosterior]:
+    """Posteriors of a normalised table in its order, at most ENCODE_BATCH records at a time."""
+    tokens = parts.tokenizer.encode(JsonRecordCodec(schema).value_literals(table), parts.slots.grid)
+    grid_NG = torch.from_numpy(tokens.grid_NG).to(device)
+    inputs = encoder_inputs(shape.encoder, table, schema, device)
+    for rows in torch.arange(len(table)).split(ENCODE_BATCH):  # type: ignore[no-untyped-call]
+        yield module.encode(inputs(rows, grid_NG[rows.to(device)]))

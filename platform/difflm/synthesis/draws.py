@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from difflm.records.values import Record
-from difflm.synthesis.slots import Address, Prompts
+from difflm.records.schema import Record
+from difflm.synthesis.decoding.loop import Address, Prompts
 
 PRIVACY = "privacy"
 """Why a valid record is rejected that a screen takes for too near to a training record."""

@@ -19,15 +19,15 @@ from torch import Tensor
 from difflm.config import Config
 from difflm.diffusion.priors import HeunSettings
 from difflm.records.codec import Accepted
-from difflm.records.values import Record
+from difflm.records.schema import Record
 from difflm.seeding import derive_seed
 from difflm.synthesis.bundle import Bundle
-from difflm.synthesis.draw_plans import DrawPlan, DrawPlans
+from difflm.synthesis.decoding.engines import BuiltinEngineConfig, EngineConfig, load_engine, max_tokens
+from difflm.synthesis.decoding.loop import Address, Decoded, Prompts
+from difflm.synthesis.decoding.sampling import Truncation
+from difflm.synthesis.decoding.vllm import COLDEST, HOTTEST
 from difflm.synthesis.draws import PRIVACY, Draw, DrawAccount, DrawQueue
-from difflm.synthesis.engines import BuiltinEngineConfig, EngineConfig, load_engine, most_tokens
-from difflm.synthesis.sampling import Truncation
-from difflm.synthesis.slots import Address, Decoded, Prompts
-from difflm.synthesis.vllm_engine import COLDEST, HOTTEST
+from difflm.synthesis.plans.draw_plans import DrawPlan, DrawPlans
 
 
 class SamplingConfig(Config):
@@ -100,7 +100,7 @@ class Synthesizer:
         """
         self.bundle, self.config, self.device = bundle, config, torch.device(device)
         self.screen = screen
-        self.steps = most_tokens(config.engine, bundle, text_tokens=config.text_tokens)
+        self.steps = max_tokens(config.engine, bundle, text_tokens=config.text_tokens)
         bundle.autoencoder.check_room(self.steps, remedy="lower sampling.text_tokens")
         self.plan = plan or DrawPlans(bundle, text_tokens=config.text_tokens, device=self.device).plain()
         self.engine = load_engine(

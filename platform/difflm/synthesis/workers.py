@@ -13,18 +13,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from difflm.artifacts.dataset import JOB_NAME, Dataset, GivenUp
-from difflm.artifacts.shards import runs_of
-from difflm.artifacts.stores import open_store
+from difflm.artifacts.dataset import JOB_NAME, Dataset, GivenUp, runs_of
+from difflm.artifacts.storage import open_store
 from difflm.errors import StorageError
 from difflm.models.autoencoder import AutoencoderShape, build_autoencoder
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.record_schema import read_schema
-from difflm.synthesis.bundle import load_bundle, load_trainable
-from difflm.synthesis.draw_plans import DrawPlans
+from difflm.records.schema import read_schema
+from difflm.synthesis.bundle import encode_table, load_bundle, load_trainable
 from difflm.synthesis.draws import PRIVACY
-from difflm.synthesis.encoding import encode_table
-from difflm.synthesis.plan_request import PlanRequest
+from difflm.synthesis.plans.draw_plans import DrawPlans
+from difflm.synthesis.plans.request import PlanRequest
 from difflm.synthesis.synthesizer import SamplingConfig, Screen, Synthesizer
 from difflm.telemetry import JSON
 

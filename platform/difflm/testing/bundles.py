@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save_file
 
-from difflm.diffusion.condition_bins import ConditionBins
+from difflm.artifacts.dataset import DATA, ENTRIES, JOB_NAME, Dataset, missing_ranges, part_name
+from difflm.artifacts.storage import LocalStore
+from difflm.diffusion.conditional import ConditionBins
+from difflm.diffusion.edm import EdmDenoiser
 from difflm.diffusion.network import build_network
-from difflm.diffusion.precondition import EdmDenoiser
 from difflm.models.autoencoder import AutoencoderShape, build_autoencoder, latent_size
 from difflm.models.compact import CompactDecoderConfig
 from difflm.models.decoder import PretrainedDecoderConfig
@@ -22,12 +25,49 @@ from difflm.models.injector import SoftPromptConfig
 from difflm.records.columns import conform_table
 from difflm.records.inference import SchemaConfig, infer_schema
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.record_schema import RecordSchema, read_schema
+from difflm.records.schema import RecordSchema, read_schema
 from difflm.synthesis.bundle import assemble_bundle
+from difflm.synthesis.synthesizer import SamplingConfig
+from difflm.synthesis.workers import SynthesisWorker
 from difflm.training.autoencoder_task import AutoencoderConfig, finish_autoencoder
 from difflm.training.conditional_task import BasePrior, finish_conditional, table_codes
 from difflm.training.diffusion_task import DiffusionPriorConfig, finish_diffusion
 from difflm.training.record_data import read_split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shard:
+    id: str
+    start: int
+    stop: int
+
+
+def write_undisturbed(out: Path, bundle: Path, *, rows: int, per_shard: int, sampling: SamplingConfig) -> None:
+    """Draw rows 0 ... rows - 1 with seed 0, part after part."""
+    dataset = Dataset(store=LocalStore(out))
+    dataset.write_json(JOB_NAME, {"fingerprint": "undisturbed"})
+    output = {"url": str(out), "format": dataset.format, "fingerprint": "undisturbed"}
+    arguments = {
+        "bundle": str(bundle),
+        "sampling": sampling.model_dump(mode="json"),
+        "plan": {},
+        "seed": 0,
+        "output": output,
+    }
+    worker = SynthesisWorker(arguments)
+    for start, stop in missing_ranges([], rows, per_shard):
+        worker.run(_Shard(id=part_name(start, stop), start=start, stop=stop))
+
+
+def part_hashes(out: Path) -> dict[str, str]:
+    """Names and hashes of all parts."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((out / DATA).iterdir())}
+
+
+def committed(out: Path, more_than: int = 0) -> bool:
+    """Whether more than so many parts count."""
+    return len(list((out / ENTRIES).glob("part-*.json"))) > more_than
+
 
 TINY_DECODER = CompactDecoderConfig(hidden_size=32, layers=2, heads=2, intermediate_size=48)
 TINY_SHAPE = AutoencoderShape(

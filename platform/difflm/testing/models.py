@@ -28,7 +28,7 @@ from transformers import (
     T5EncoderModel,
 )
 
-from difflm.models.model_files import save_model
+from difflm.models.compact import save_model
 
 DecoderFamily = Literal["llama", "mistral", "qwen2", "qwen3", "gpt2"]
 EncoderFamily = Literal["bert", "t5"]

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from difflm.synthesis.sampling import Truncation
+from difflm.synthesis.decoding.sampling import Truncation
 
 
 @dataclass(kw_only=True)

@@ -15,21 +15,21 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from difflm.config import Config
-from difflm.models.attention import use_flash_attention
 from difflm.models.autoencoder import Autoencoder, AutoencoderShape, build_autoencoder
 from difflm.models.decoder_store import DecoderParts
 from difflm.models.encoder import (
     CompactEncoderConfig,
     EncoderConfig,
+    EncoderInputs,
     PretrainedEncoder,
     PretrainedEncoderConfig,
+    encoder_inputs,
     load_encoder,
 )
-from difflm.models.encoder_inputs import EncoderInputs, encoder_inputs
 from difflm.models.injector import InjectorConfig, SoftPromptConfig
 from difflm.models.kl_schedule import AdaptiveBeta, BetaConfig, BetaSchedule
-from difflm.models.pretrained import hash_weights, pinned
-from difflm.records.record_schema import read_schema
+from difflm.models.pretrained import hash_weights, pinned, use_flash_attention
+from difflm.records.schema import read_schema
 from difflm.telemetry import JSON
 from difflm.training.loop import LoopConfig
 from difflm.training.record_data import TokenBatches, read_split, tokenize

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from difflm.diffusion.condition_bins import ConditionBins, FieldBins, FloatArray
+from difflm.diffusion.conditional import ConditionBins, FieldBins, FloatArray
 
 SINGLE_SHARE = 0.7
 RARE_POWER = 1 / 3  # of a bin's rows, is how often it is the anchor: rare ones far more than they occur

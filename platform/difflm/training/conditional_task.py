@@ -21,22 +21,18 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from difflm.config import Config
-from difflm.diffusion.condition_bins import ConditionBins, FloatArray
-from difflm.diffusion.conditional import save_conditional
-from difflm.diffusion.loss import score_matching_loss
+from difflm.diffusion.conditional import ConditionBins, FloatArray, save_conditional
+from difflm.diffusion.edm import ConditionedDenoiser, EdmDenoiser, score_matching_loss
 from difflm.diffusion.network import build_network
-from difflm.diffusion.precondition import ConditionedDenoiser, EdmDenoiser
-from difflm.diffusion.priors import network_facts, read_network
-from difflm.diffusion.scaling import LatentScaler
+from difflm.diffusion.priors import LatentScaler, network_facts, read_network
 from difflm.errors import ModelError
 from difflm.models.decoder_store import read_tensors
 from difflm.records.codes import column_codes
-from difflm.records.record_schema import RecordSchema, read_schema
+from difflm.records.schema import RecordSchema, read_schema
 from difflm.seeding import torch_generator
 from difflm.telemetry import JSON
 from difflm.training.condition_draws import ConditionDraws
-from difflm.training.denoiser_task import DenoiserTask
-from difflm.training.latents import NoisedLatents, held_out_order, read_latents
+from difflm.training.denoiser_task import DenoiserTask, NoisedLatents, held_out_order, read_latents
 from difflm.training.loop import LoopConfig
 from difflm.training.record_data import read_split
 from difflm.training.task import TaskSpec

@@ -22,7 +22,7 @@ from difflm.config import Config
 from difflm.errors import TrainingError
 from difflm.models.compact import CompactDecoderFit
 from difflm.models.decoder_store import DecoderParts, read_parts, unfitted
-from difflm.records.record_schema import read_schema
+from difflm.records.schema import read_schema
 from difflm.seeding import torch_generator
 from difflm.telemetry import JSON
 from difflm.training.loop import LoopConfig

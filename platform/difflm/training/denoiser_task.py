@@ -6,14 +6,97 @@ Shape legend: B batch, Z latent size.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import pyarrow.parquet as pq
+import torch
 from torch import Tensor, nn
 
-from difflm.diffusion.ema import ExponentialMovingAverage
-from difflm.diffusion.scaling import LatentScaler
+from difflm.diffusion.edm import LOG_SIGMA_MEAN, draw_sigma
+from difflm.diffusion.priors import LatentScaler
+from difflm.errors import TrainingError
+from difflm.seeding import torch_generator
 from difflm.telemetry import JSON
 from difflm.training.task import Verdict
+
+
+def read_latents(directory: Path) -> tuple[Tensor, Tensor]:
+    """Means and log variances of shape (N, Z), in the order of the records.
+
+    Raises TrainingError naming the directory.
+    """
+    parts = sorted(directory.glob("part-*.parquet"))
+    if not parts:
+        raise TrainingError(f"{directory}: no latents in it; run the encode stage again")
+    table = pq.read_table(parts)
+    order = np.argsort(table["index"].to_numpy())
+    return _matrix(table, "mean", order), _matrix(table, "log_variance", order)
+
+
+def _matrix(table: Any, name: str, order: Any) -> Tensor:
+    flat = table[name].combine_chunks().flatten().to_numpy()
+    return torch.from_numpy(flat.reshape(len(order), -1)[order].astype(np.float32))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoisedLatents:
+    """Posteriors on a device, as clean latents with noise to add."""
+
+    mean_NZ: Tensor
+    std_NZ: Tensor
+    scaler: LatentScaler
+
+    @classmethod
+    def of(cls, mean_NZ: Tensor, log_variance_NZ: Tensor, scaler: LatentScaler, device: torch.device) -> NoisedLatents:
+        std_NZ = (0.5 * log_variance_NZ).exp()
+        return cls(mean_NZ=mean_NZ.to(device), std_NZ=std_NZ.to(device), scaler=scaler.to(device))
+
+    def batch(
+        self, rows_B: Tensor, generator: torch.Generator, *, log_sigma_mean: float = LOG_SIGMA_MEAN
+    ) -> dict[str, Tensor]:
+        """`clean_BZ` ~ q(z|x) of the rows, normalized, with `noise_BZ` and `sigma_B`; drawn on the CPU."""
+        device, shape = self.mean_NZ.device, (len(rows_B), self.mean_NZ.shape[1])
+        drawn_BZ, noise_BZ = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
+        sigma_B = draw_sigma(len(rows_B), generator=generator, log_mean=log_sigma_mean)
+        rows_B = rows_B.to(device)
+        clean_BZ = self.scaler.normalize(self.mean_NZ[rows_B] + self.std_NZ[rows_B] * drawn_BZ.to(device))
+        return {"clean_BZ": clean_BZ, "sigma_B": sigma_B.to(device), "noise_BZ": noise_BZ.to(device)}
+
+
+def held_out_order(count: int, share: float, seed: int) -> tuple[Tensor, int]:
+    """All rows in random order, and how many of them are trained on; the others only tell memorising from learning."""
+    held = max(1, int(count * share))
+    return torch.randperm(count, generator=torch_generator(seed, "held out")), max(1, count - held)
+
+
+class ExponentialMovingAverage:
+    """average <- d * average + (1 - d) * parameter, with d = min(decay, (1 + step) / (10 + step))."""
+
+    def __init__(self, module: nn.Module, *, decay: float) -> None:
+        if not 0.0 <= decay < 1.0:
+            raise ValueError(f"decay must be in [0, 1), got {decay}")
+        self.decay = decay
+        self.averages = {
+            name: value.detach().clone() for name, value in module.named_parameters() if value.requires_grad
+        }
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Take in the parameters after optimizer step `step` (counted from 1)."""
+        decay = min(self.decay, (1.0 + step) / (10.0 + step))
+        parameters = dict(module.named_parameters())
+        names = list(self.averages)
+        torch._foreach_lerp_([self.averages[n] for n in names], [parameters[n].detach() for n in names], 1.0 - decay)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return dict(self.averages)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        for name, average in self.averages.items():
+            average.copy_(state[name])
 
 
 class DenoiserBatches(Protocol):

@@ -15,8 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from difflm.config import Config
-from difflm.diffusion.loss import score_matching_loss
-from difflm.diffusion.mixture import fit_mixture
+from difflm.diffusion.edm import EdmDenoiser, score_matching_loss
 from difflm.diffusion.network import (
     DenoiserConfig,
     MlpDenoiserConfig,
@@ -25,14 +24,11 @@ from difflm.diffusion.network import (
     build_network,
     check_heads,
 )
-from difflm.diffusion.precondition import EdmDenoiser
-from difflm.diffusion.priors import network_facts, save_prior
-from difflm.diffusion.scaling import LatentScaler
+from difflm.diffusion.priors import LatentScaler, fit_mixture, network_facts, save_prior
 from difflm.models.decoder_store import read_tensors
 from difflm.seeding import torch_generator
 from difflm.telemetry import JSON
-from difflm.training.denoiser_task import DenoiserTask
-from difflm.training.latents import NoisedLatents, held_out_order, read_latents
+from difflm.training.denoiser_task import DenoiserTask, NoisedLatents, held_out_order, read_latents
 from difflm.training.loop import LoopConfig
 from difflm.training.record_data import RowOrder
 from difflm.training.task import TaskSpec

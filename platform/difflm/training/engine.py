@@ -12,13 +12,16 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from difflm.errors import TrainingError
-from difflm.training.engine_state import load_optimizer_state, optimizer_state, read_engine_state, write_engine_state
-from difflm.training.optimization import (
+from difflm.training.optimizer import (
     ADAM_BETAS,
     ADAM_EPS,
+    load_optimizer_state,
     named_trainable_parameters,
+    optimizer_state,
     parameter_groups,
+    read_engine_state,
     trainable_parameters,
+    write_engine_state,
 )
 
 Precision = Literal["float32", "bfloat16"]

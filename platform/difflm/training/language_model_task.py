@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from difflm.config import Config
 from difflm.errors import DataError, ModelError
 from difflm.models.decoder import load_causal_lm
-from difflm.models.likelihood import causal_nll
-from difflm.models.prompt import Prompt
+from difflm.models.prompt import Prompt, causal_nll
 from difflm.telemetry import JSON
 from difflm.training.loop import LoopConfig
 from difflm.training.record_data import TokenBatches

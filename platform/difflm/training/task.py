@@ -1,13 +1,16 @@
-"""Training task: everything the training loop asks of a model, its data and its schedules."""
+"""Tasks: what a `TaskSpec.factory` builds; modules are imported when they are asked for."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
+import torch
 from torch import Tensor, nn
 
+from difflm.errors import TrainingError
 from difflm.telemetry import JSON
 
 
@@ -28,7 +31,7 @@ class Verdict:
 class TaskSpec:
     """A recipe from which any process can build the same task.
 
-    `factory` is a key of `difflm.training.tasks.TASKS`, `config` is plain JSON, `inputs` maps names to paths on
+    `factory` is a key of `difflm.training.task.TASKS`, `config` is plain JSON, `inputs` maps names to paths on
     storage that every worker can read, `seed` is the root of all randomness of the task and of its training.
     """
 
@@ -98,3 +101,21 @@ class TrainingTask(Protocol):
     def summary(self) -> dict[str, JSON]:
         """Final facts for the artifact, asked once on rank 0 when training has ended."""
         ...
+
+
+TASKS: dict[str, str] = {
+    "decoder": "difflm.training.decoder_task:build_decoder_task",
+    "autoencoder": "difflm.training.autoencoder_task:build_autoencoder_task",
+    "diffusion": "difflm.training.diffusion_task:build_diffusion_task",
+    "conditional": "difflm.training.conditional_task:build_conditional_task",
+    "language_model": "difflm.training.language_model_task:build_language_model_task",
+    "toy": "difflm.testing.toys:build_toy_task",
+}
+
+
+def build_task(spec: TaskSpec, device: torch.device | str) -> TrainingTask:
+    """The task of a specification, on `device`; TrainingError when `spec.factory` is not a key of TASKS."""
+    if spec.factory not in TASKS:
+        raise TrainingError(f"no training task {spec.factory!r}; known are {', '.join(sorted(TASKS))}")
+    module, _, function = TASKS[spec.factory].partition(":")
+    return cast(TrainingTask, getattr(importlib.import_module(module), function)(spec, device))

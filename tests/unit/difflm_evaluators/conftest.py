@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from difflm.records.schema import RecordSchema, infer_schema
-from difflm_evaluators import boosting
+from difflm.records.inference import infer_schema
+from difflm.records.schema import RecordSchema
+from difflm_evaluators.scores import boosting
 
 
 def mixed_table(rows: int, seed: int, *, missing: bool = False) -> pa.Table:

@@ -9,13 +9,14 @@ import pytest
 from pydantic import ValidationError
 
 from difflm.errors import DataError
-from difflm.records.schema import RecordSchema, infer_schema
-from difflm_evaluators.detection import DetectionConfig
+from difflm.records.inference import infer_schema
+from difflm.records.schema import RecordSchema
 from difflm_evaluators.evaluation import EvaluationConfig, EvaluationReport, RealSplits, evaluate_table
-from difflm_evaluators.fidelity import FidelityConfig
-from difflm_evaluators.membership import MembershipConfig
-from difflm_evaluators.privacy import PrivacyConfig
-from difflm_evaluators.utility import UtilityConfig
+from difflm_evaluators.privacy.membership import MembershipConfig
+from difflm_evaluators.privacy.privacy import PrivacyConfig
+from difflm_evaluators.scores.detection import DetectionConfig
+from difflm_evaluators.scores.fidelity import FidelityConfig
+from difflm_evaluators.scores.utility import UtilityConfig
 
 CONFIG = EvaluationConfig(
     detection=DetectionConfig(seeds=(0,), threads=1),

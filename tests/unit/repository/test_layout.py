@@ -59,7 +59,7 @@ def test_files_stay_short(package: str) -> None:
     ("module", "slow"),
     [
         ("difflm", {"torch", "ray", "transformers", "numpy"}),
-        ("difflm_jobs.cli", {"torch", "ray", "transformers", "scipy", "sklearn", "pandas"}),
+        ("difflm_jobs.cli.main", {"torch", "ray", "transformers", "scipy", "sklearn", "pandas"}),
         ("difflm_jobs.config", {"peft", "accelerate", "deepspeed"}),
     ],
 )

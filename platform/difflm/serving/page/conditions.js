@@ -1,6 +1,6 @@
 // Conditions: form fields made from a bundle's schema, and the expression that they state.
 
-const MOST_VALUES = 300;
+const MAX_VALUES = 300;
 const KEYWORDS = new Set(
   ("False None True and as assert async await break class continue def del elif else except finally for from global " +
     "if import in is lambda nonlocal not or pass raise return try while with yield null true false").split(" "),
@@ -107,7 +107,7 @@ function valuesOf(field, id) {
   list.setAttribute("role", "group");
   list.setAttribute("aria-label", `Values of ${field.name}`);
   list.append(
-    ...field.values.slice(0, MOST_VALUES).map((value, place) => {
+    ...field.values.slice(0, MAX_VALUES).map((value, place) => {
       const box = element("input", { type: "checkbox", id: `${id}-value-${place}`, value });
       box.dataset.part = "value";
       const label = element("label");
@@ -115,8 +115,8 @@ function valuesOf(field, id) {
       return label;
     }),
   );
-  if (field.values.length <= MOST_VALUES) return [list];
-  return [list, note(`The ${MOST_VALUES} most frequent of ${field.values.length} values.`)];
+  if (field.values.length <= MAX_VALUES) return [list];
+  return [list, note(`The ${MAX_VALUES} most frequent of ${field.values.length} values.`)];
 }
 
 /** Say in a column's summary whether it is restricted; what it states. */

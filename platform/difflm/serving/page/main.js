@@ -6,7 +6,7 @@ import { showAtColumn, showConditions, whereOf } from "./conditions.js";
 import { talliesOf } from "./distributions.js";
 import { endedJob } from "./jobs.js";
 import { bodyOf, curlOf, pythonOf } from "./requests.js";
-import { MOST_SHOWN, Rows, download } from "./rows.js";
+import { MAX_SHOWN, Rows, download } from "./rows.js";
 
 const $ = (id) => document.getElementById(id);
 const state = { bundles: [], schema: null, pictures: new Map(), tallies: [], drawing: null, seed: null, warm: false, job: null };
@@ -136,8 +136,8 @@ function showRows(wanted) {
     $("progress").max = wantedRows || 1;
     $("progress").value = count;
     $("count").textContent = wantedRows ? `${shown} of ${wantedRows.toLocaleString("en")} rows` : "No rows yet";
-    const more = count > MOST_SHOWN;
-    $("shown").textContent = more ? `The first ${MOST_SHOWN} of ${shown} rows; downloads hold all.` : "";
+    const more = count > MAX_SHOWN;
+    $("shown").textContent = more ? `The first ${MAX_SHOWN} of ${shown} rows; downloads hold all.` : "";
     $("csv").disabled = $("json").disabled = count === 0;
     $("distributions").replaceChildren(...state.tallies.map((tally) => tally.chart()));
   });

@@ -1,6 +1,6 @@
 // The rows that were drawn: all of them kept for downloads, the first of them in a table.
 
-export const MOST_SHOWN = 200;
+export const MAX_SHOWN = 200;
 
 export class Rows {
   constructor(head, body) {
@@ -20,7 +20,7 @@ export class Rows {
   }
 
   add(rows) {
-    const room = Math.max(0, MOST_SHOWN - this.kept.length);
+    const room = Math.max(0, MAX_SHOWN - this.kept.length);
     for (const row of rows) this.kept.push(row);
     this.body.append(
       ...rows.slice(0, room).map(({ cells }) => {

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from difflm.testing.object_stores import new_bucket, s3_environment, s3_server
+from difflm.testing.servers import new_bucket, s3_environment, s3_server
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from difflm.artifacts.dataset import DATA, ENTRIES, Dataset, GivenUp
-from difflm.artifacts.stores import LocalStore, open_store
+from difflm.artifacts.storage import LocalStore, open_store
 
 
 @pytest.fixture(params=["disk", "s3"])

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from difflm.artifacts.shards import missing_ranges, part_name, runs_of
+from difflm.artifacts.dataset import missing_ranges, part_name, runs_of
 
 
 def test_a_fresh_job_is_cut_at_the_multiples() -> None:

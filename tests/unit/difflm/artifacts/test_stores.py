@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from difflm.artifacts.stores import Store, open_store
+from difflm.artifacts.storage import Store, open_store
 from difflm.errors import ConfigError, StorageError
 
 

@@ -3,11 +3,9 @@
 import numpy as np
 import pytest
 
-from difflm.diffusion.condition_bins import MOST_CATEGORIES, ROWS_PER_BIN, ConditionBins, FieldBins
-from difflm.records.codes import Allowed
-from difflm.records.fields import CategoricalField, IntegerField
-from difflm.records.intervals import IntervalSet
-from difflm.records.record_schema import RecordSchema
+from difflm.diffusion.conditional import MAX_CATEGORIES, ROWS_PER_BIN, ConditionBins, FieldBins
+from difflm.records.codes import Allowed, IntervalSet
+from difflm.records.schema import CategoricalField, IntegerField, RecordSchema
 
 
 def _allowed(*spans: tuple[int, int], null: bool = False) -> Allowed:
@@ -36,14 +34,14 @@ def test_numbers_get_quantiles_and_bins_of_their_own_for_common_values() -> None
 
 
 def test_rare_categories_share_the_last_bin() -> None:
-    count = MOST_CATEGORIES + 50
+    count = MAX_CATEGORIES + 50
     field = CategoricalField(
         name="c", nullable=False, missing_share=0.0, values=tuple(map(str, range(count))), counts=(1,) * count
     )
     schema = RecordSchema(fields=(field,), row_count=count)
     bins = ConditionBins.fit(schema, np.arange(count, dtype=float)[:, None])
-    assert bins.size == MOST_CATEGORIES
+    assert bins.size == MAX_CATEGORIES
     features = bins.features({"c": _allowed((3, 3), (count - 1, count - 1))})
     assert features[3] == 0
     assert 0.4 < float(features[-1]) < 0.5
-    assert float(features[:-1].sum()) == MOST_CATEGORIES - 2
+    assert float(features[:-1].sum()) == MAX_CATEGORIES - 2

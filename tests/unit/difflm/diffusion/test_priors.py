@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from difflm.diffusion.mixture import fit_mixture
+from difflm.diffusion.edm import EdmDenoiser
 from difflm.diffusion.network import MlpNetwork
-from difflm.diffusion.precondition import EdmDenoiser
-from difflm.diffusion.priors import GaussianPrior, HeunSettings, MixturePrior, load_prior, save_prior
+from difflm.diffusion.priors import GaussianPrior, HeunSettings, MixturePrior, fit_mixture, load_prior, save_prior
 from difflm.errors import ModelError
 
 WEIGHTS = torch.tensor([0.2, 0.5, 0.3])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from difflm.diffusion.scaling import SMALLEST_STD, LatentScaler
+from difflm.diffusion.priors import SMALLEST_STD, LatentScaler
 
 
 def _posteriors(rows: int = 4000) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from difflm.diffusion.schedule import karras_sigmas
+from difflm.diffusion.edm import karras_sigmas
 
 
 def test_levels_fall_from_the_largest_to_the_smallest_and_end_at_zero() -> None:

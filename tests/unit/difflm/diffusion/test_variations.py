@@ -4,10 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from difflm.diffusion.precondition import EdmDenoiser
-from difflm.diffusion.priors import DiffusionPrior
-from difflm.diffusion.scaling import LatentScaler
-from difflm.diffusion.schedule import karras_sigmas
+from difflm.diffusion.edm import EdmDenoiser, karras_sigmas
+from difflm.diffusion.priors import DiffusionPrior, LatentScaler
 from difflm.diffusion.variations import between, noise_of, slerp, vary
 
 SIGMA_DATA = 0.5

@@ -16,7 +16,7 @@ from difflm.models.decoder import PretrainedDecoderConfig
 from difflm.models.decoder_store import load_decoder, write_tokenizer
 from difflm.models.pretrained import hash_weights
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.record_schema import read_schema
+from difflm.records.schema import read_schema
 from difflm.testing.models import save_decoder
 
 FIRST, SECOND = "a" * 40, "b" * 40

@@ -12,14 +12,14 @@ from pydantic import ValidationError
 from transformers import BertModel, GPT2LMHeadModel
 
 from difflm.errors import ConfigError, ModelError
-from difflm.models.attention import use_flash_attention
 from difflm.models.decoder import FrozenDecoder, PretrainedDecoderConfig, load_causal_lm
 from difflm.models.decoder_store import load_decoder, write_tokenizer
 from difflm.models.encoder import PretrainedEncoderConfig, load_encoder
 from difflm.models.injector import MemoryShape
+from difflm.models.pretrained import use_flash_attention
 from difflm.models.prompt import Prompt
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.record_schema import read_schema
+from difflm.records.schema import read_schema
 from difflm.testing.bundles import StageFolders
 from difflm.testing.models import ENCODER_FAMILIES
 from difflm.training.autoencoder_task import AutoencoderConfig

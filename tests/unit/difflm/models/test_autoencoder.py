@@ -13,15 +13,14 @@ from difflm.errors import ModelError
 from difflm.models.autoencoder import Autoencoder, AutoencoderShape, build_autoencoder, latent_size
 from difflm.models.decoder import PretrainedDecoderConfig
 from difflm.models.decoder_store import DecoderParts, write_tokenizer
-from difflm.models.encoder import PretrainedEncoderConfig
-from difflm.models.encoder_inputs import encoder_inputs
+from difflm.models.encoder import PretrainedEncoderConfig, encoder_inputs
 from difflm.models.injector import EmbeddingConfig, InjectorConfig, KvMemoryConfig, SoftPromptConfig
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.record_schema import RecordSchema
+from difflm.records.schema import RecordSchema
 from difflm.testing.bundles import TINY_SHAPE, StageFolders
 from difflm.testing.models import DECODER_FAMILIES, ENCODER_FAMILIES
 from difflm.training.engine import PlainEngine
-from difflm.training.optimization import parameter_groups
+from difflm.training.optimizer import parameter_groups
 
 INJECTORS = (
     SoftPromptConfig(learned_prefix=2, hidden_size=16),

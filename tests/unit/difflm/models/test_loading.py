@@ -13,11 +13,10 @@ from transformers import AutoTokenizer
 from difflm.errors import ModelError
 from difflm.models.decoder import PretrainedDecoderConfig, load_causal_lm
 from difflm.models.decoder_store import load_decoder, read_parts, read_tensors, write_tokenizer
-from difflm.models.encoder import PretrainedEncoderConfig, load_encoder
-from difflm.models.encoder_inputs import encoder_inputs
+from difflm.models.encoder import PretrainedEncoderConfig, encoder_inputs, load_encoder
 from difflm.models.pretrained import hash_weights
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.record_schema import RecordSchema
+from difflm.records.schema import RecordSchema
 from difflm.testing.bundles import StageFolders
 from difflm.testing.models import DECODER_FAMILIES, save_decoder
 

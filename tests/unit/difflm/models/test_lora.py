@@ -16,15 +16,14 @@ from difflm.models.autoencoder import Autoencoder, AutoencoderShape, build_autoe
 from difflm.models.decoder import PretrainedDecoderConfig
 from difflm.models.encoder import PretrainedEncoder, PretrainedEncoderConfig
 from difflm.models.injector import SoftPromptConfig
-from difflm.models.lora import LoraConfig, adapted_layers, adapter_parameters
-from difflm.records.record_schema import read_schema
-from difflm.synthesis.bundle import load_bundle, load_trainable
-from difflm.synthesis.encoding import encode_table
+from difflm.models.pretrained import LoraConfig, adapted_layers, adapter_parameters
+from difflm.records.schema import read_schema
+from difflm.synthesis.bundle import encode_table, load_bundle, load_trainable
 from difflm.testing.bundles import StageFolders, untrained_stages
 from difflm.testing.models import save_decoder, save_encoder
 from difflm.testing.tables import mixed_table
 from difflm.training.engine import PlainEngine
-from difflm.training.optimization import named_trainable_parameters
+from difflm.training.optimizer import named_trainable_parameters
 
 FAMILIES = ("bert", "t5", "mistral", "gpt2")
 IDS, MASK = torch.tensor([[5, 6, 7, 8, 9], [9, 8, 7, 0, 0]]), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])

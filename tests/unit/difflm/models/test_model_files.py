@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
-from difflm.models.model_files import save_model
+from difflm.models.compact import save_model
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])

@@ -2,7 +2,7 @@
 
 import torch
 
-from difflm.models.number_features import BINS, NumberFeatures, fit_knots, spelled_values
+from difflm.models.field_slots import BINS, NumberFeatures, fit_knots, spelled_values
 from difflm.records.tokenization import GridLayout
 
 MINUS, POINT, PAD, OTHER = 10, 11, 12, 13

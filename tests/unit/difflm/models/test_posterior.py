@@ -3,7 +3,7 @@
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from difflm.models.posterior import GaussianPosterior
+from difflm.models.autoencoder import GaussianPosterior
 
 
 def _posterior() -> GaussianPosterior:

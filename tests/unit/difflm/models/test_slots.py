@@ -5,12 +5,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from difflm.models.slots import SlotEmbedder, SlotLayout
+from difflm.models.field_slots import SlotEmbedder, SlotLayout
 from difflm.records.tokenization import GridLayout
 
 
 def test_short_fields_have_one_slot_and_long_ones_several() -> None:
-    layout = SlotLayout(grid=GridLayout(widths=(1, 4, 9)), cells_per_slot=4, most_per_field=2)
+    layout = SlotLayout(grid=GridLayout(widths=(1, 4, 9)), cells_per_slot=4, max_per_field=2)
     assert layout.slots_per_field == (1, 1, 2)
     assert layout.count == 4
     assert layout.field_S.tolist() == [0, 1, 2, 2]
@@ -24,7 +24,7 @@ def test_short_fields_have_one_slot_and_long_ones_several() -> None:
 
 @given(st.lists(st.integers(1, 70), min_size=1, max_size=6).map(tuple), st.integers(1, 12), st.integers(1, 9))
 def test_every_cell_is_in_exactly_one_slot_of_its_own_field(widths: tuple[int, ...], cells: int, most: int) -> None:
-    layout = SlotLayout(grid=GridLayout(widths=widths), cells_per_slot=cells, most_per_field=most)
+    layout = SlotLayout(grid=GridLayout(widths=widths), cells_per_slot=cells, max_per_field=most)
     table = layout.cells_SC()
     assert table.shape[0] == layout.count
     assert sorted(cell for cell in table.flatten().tolist() if cell != layout.grid.size) == list(range(sum(widths)))

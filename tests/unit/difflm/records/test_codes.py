@@ -5,9 +5,9 @@ import pytest
 
 from difflm.records.codes import column_codes, value_code, whole_domain
 from difflm.records.dates import parse_datetime
-from difflm.records.fields import DatetimeField, DecimalField, IntegerField, TextField
 from difflm.records.inference import infer_schema
 from difflm.records.json_codec import JsonRecordCodec
+from difflm.records.schema import DatetimeField, DecimalField, IntegerField, TextField
 from difflm.testing.tables import odd_tables
 
 TABLES = odd_tables()

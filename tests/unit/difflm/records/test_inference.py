@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from difflm.errors import DataError, SchemaError
+from difflm.records.inference import SchemaConfig, infer_schema
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,
@@ -16,9 +17,7 @@ from difflm.records.schema import (
     Field,
     IntegerField,
     RecordSchema,
-    SchemaConfig,
     TextField,
-    infer_schema,
 )
 from difflm.testing.tables import mixed_table, odd_tables
 

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from difflm.errors import ModelError
-from difflm.models.compact_tokenizer import fit_compact_tokenizer
+from difflm.models.compact import fit_compact_tokenizer
 from difflm.records.inference import infer_schema
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.tokenization import PieceTokenizer, RecordTokenizer, TokenTable

@@ -12,7 +12,7 @@ import pytest
 from difflm.errors import StorageError
 from difflm.runtime.ledger import DIED, ShardLedger
 from difflm.runtime.shard_actor import KERNEL_CACHES, ActorCall, ActorPoolConfig, Shard
-from difflm.testing.toy_shards import ToyShardWorker
+from difflm.testing.toys import ToyShardWorker
 
 BATCH = {"id": ["part-0"], "start": [0], "stop": [8]}
 
@@ -58,7 +58,7 @@ def _answers(monkeypatch: pytest.MonkeyPatch) -> None:
 def rows(given_up: int = 4, **args: Any) -> list[dict[str, Any]]:
     """The rows of one shard; each death is followed by a fresh process, as Ray does it."""
     config = ActorPoolConfig(attempts=2, max_failures=1, max_given_up=given_up)
-    ledger = in_process(ShardLedger(attempts=2, max_failures=1, most_given_up=given_up))
+    ledger = in_process(ShardLedger(attempts=2, max_failures=1, max_given_up=given_up))
     for _ in range(100):
         try:
             answer = ActorCall(Worker, args, config, ledger)(BATCH)
@@ -121,7 +121,7 @@ def test_a_worker_is_built_once_for_many_shards() -> None:
             built.append(self)
             super().__init__(args)
 
-    ledger = in_process(ShardLedger(attempts=2, max_failures=1, most_given_up=4))
+    ledger = in_process(ShardLedger(attempts=2, max_failures=1, max_given_up=4))
     call = ActorCall(Counted, {}, ActorPoolConfig(), ledger)
     for start in (0, 8, 16):
         call({"id": [f"part-{start}"], "start": [start], "stop": [start + 8]})

@@ -40,7 +40,7 @@ def test_one_bad_index_is_given_up_and_all_others_are_done(
 ) -> None:
     bad = data.draw(st.integers(0, size - 1))
     kills = data.draw(st.booleans())
-    ledger = ShardLedger(attempts=attempts, max_failures=max_failures, most_given_up=1)
+    ledger = ShardLedger(attempts=attempts, max_failures=max_failures, max_given_up=1)
     order = work_off(ledger, 0, size, {bad} if kills else set(), set() if kills else {bad})
     assert order.action == "finished"
     assert indices_of(order) == list(range(size))
@@ -52,7 +52,7 @@ def test_one_bad_index_is_given_up_and_all_others_are_done(
 @settings(deadline=None, max_examples=50)
 @given(st.sets(st.integers(0, 63), min_size=1), st.sets(st.integers(0, 63)))
 def test_it_ends_whatever_is_bad(deadly: set[int], breaking: set[int]) -> None:
-    ledger = ShardLedger(attempts=2, max_failures=3, most_given_up=4)
+    ledger = ShardLedger(attempts=2, max_failures=3, max_given_up=4)
     order = work_off(ledger, 0, 64, deadly, breaking)
     if order.action == "finished":
         assert indices_of(order) == list(range(64))
@@ -63,7 +63,7 @@ def test_it_ends_whatever_is_bad(deadly: set[int], breaking: set[int]) -> None:
 
 
 def test_a_death_by_chance_cuts_nothing() -> None:
-    ledger = ShardLedger(attempts=2, max_failures=1, most_given_up=4)
+    ledger = ShardLedger(attempts=2, max_failures=1, max_given_up=4)
     assert ledger.take("a", 0, 10).piece == ledger.take("a", 0, 10).piece
     ledger.finish("a", {"start": 0, "stop": 10})
     assert ledger.take("a", 0, 10).accounts == ({"start": 0, "stop": 10},)
@@ -71,7 +71,7 @@ def test_a_death_by_chance_cuts_nothing() -> None:
 
 def test_a_shard_that_is_done_is_not_done_again() -> None:
     """Ray runs a call once more when the node with its answer is lost."""
-    ledger = ShardLedger(attempts=2, max_failures=1, most_given_up=4)
+    ledger = ShardLedger(attempts=2, max_failures=1, max_given_up=4)
     ledger.take("a", 0, 10)
     ledger.finish("a", {"rows": 10})
     first = ledger.take("a", 0, 10)
@@ -80,15 +80,15 @@ def test_a_shard_that_is_done_is_not_done_again() -> None:
 
 
 def test_without_giving_up_the_first_bad_shard_ends_the_map() -> None:
-    ledger = ShardLedger(attempts=2, max_failures=1, most_given_up=0)
+    ledger = ShardLedger(attempts=2, max_failures=1, max_given_up=0)
     order = work_off(ledger, 0, 10, {3}, set())
     assert (order.action, order.error, order.reason, order.attempts) == ("stop", "ClusterError", DIED, 2)
-    order = work_off(ShardLedger(attempts=2, max_failures=1, most_given_up=0), 0, 10, set(), {3})
+    order = work_off(ShardLedger(attempts=2, max_failures=1, max_given_up=0), 0, 10, set(), {3})
     assert (order.action, order.error, order.reason, order.attempts) == ("stop", "ValueError", "broken", 2)
 
 
 def test_loading_that_kills_is_not_blamed_on_indices() -> None:
-    ledger = ShardLedger(attempts=2, max_failures=1, most_given_up=4)
+    ledger = ShardLedger(attempts=2, max_failures=1, max_given_up=4)
     assert ledger.load("a", 0, 10) is None
     assert ledger.load("a", 0, 10) is None
     order = ledger.load("a", 0, 10)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from difflm.runtime.progress import following
+from difflm.runtime.work_folder import following
 
 
 def row(step: int) -> str:

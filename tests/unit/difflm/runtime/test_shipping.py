@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from difflm.artifacts.hashing import hash_folder
-from difflm.runtime.shipping import ShippedFolder, unpack
+from difflm.runtime.shard_actor import ShippedFolder, unpack
 
 
 @pytest.fixture

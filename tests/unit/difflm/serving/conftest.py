@@ -12,17 +12,16 @@ import pyarrow as pa
 import pytest
 
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.record_schema import read_schema
-from difflm.records.values import Record
+from difflm.records.schema import Record, read_schema
 from difflm.serving.app import create_app
 from difflm.serving.backend import BundleRef
 from difflm.serving.config import LimitsConfig, ReplicasConfig, ServeConfig, ServedConfig
-from difflm.serving.keys import KeyRing
+from difflm.serving.limits import KeyRing
 from difflm.serving.loaded_bundle import LocalBackend
 from difflm.serving.service import Service
 from difflm.synthesis.bundle import load_bundle
-from difflm.synthesis.draw_plans import DrawPlans
-from difflm.synthesis.plan_request import PlanRequest
+from difflm.synthesis.plans.draw_plans import DrawPlans
+from difflm.synthesis.plans.request import PlanRequest
 from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
 from difflm.testing.bundles import StageFolders
 from difflm.testing.tables import mixed_table

@@ -15,12 +15,12 @@ import pyarrow as pa
 import pytest
 
 from difflm.errors import ClusterError
-from difflm.records.values import Record
+from difflm.records.schema import Record
 from difflm.serving.app import create_app
 from difflm.serving.backend import BundleRef, RowsWanted
 from difflm.serving.config import ServeConfig
 from difflm.serving.fair_queue import Chunk
-from difflm.serving.keys import KeyConfig, KeyRing, hash_key
+from difflm.serving.limits import KeyConfig, KeyRing, hash_key
 from difflm.serving.loaded_bundle import LocalBackend
 from difflm.serving.service import Service
 

@@ -11,13 +11,12 @@ import pyarrow as pa
 import pytest
 
 from difflm.errors import OverloadError
-from difflm.records.values import Record
+from difflm.records.schema import Record
 from difflm.serving.backend import BundleRef, RowsWanted
 from difflm.serving.loaded_bundle import LocalBackend
 from difflm.synthesis.bundle import load_bundle
-from difflm.synthesis.engines import BuiltinEngineConfig
-from difflm.synthesis.given_records import GivenRecords, Impute, Vary
-from difflm.synthesis.plan_request import PlanRequest
+from difflm.synthesis.decoding.engines import BuiltinEngineConfig
+from difflm.synthesis.plans.request import GivenRecords, Impute, PlanRequest, Vary
 from difflm.synthesis.synthesizer import Synthesizer
 
 Rows = list[tuple[int, Record]]

@@ -22,12 +22,12 @@ class Desk:
     """A queue with a clock that is set by hand."""
 
     opening: int = 4
-    most_rows: int = 100_000
+    max_rows: int = 100_000
     now: float = 0.0
     got: dict[int, list[Chunk]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.queue = FairQueue(most_rows=self.most_rows, opening=self.opening, clock=lambda: self.now)
+        self.queue = FairQueue(max_rows=self.max_rows, opening=self.opening, clock=lambda: self.now)
 
     def ask(self, rows: int, *, start: int = 0, deadline: float | None = None) -> RowRequest:
         chunks: list[Chunk] = []
@@ -154,7 +154,7 @@ def test_what_nobody_waits_for_is_not_drawn_and_its_places_are_free() -> None:
 
 
 def test_more_rows_than_there_is_room_for_are_refused_until_some_are_released() -> None:
-    desk = Desk(most_rows=10)
+    desk = Desk(max_rows=10)
     first = desk.ask(8)
     with pytest.raises(OverloadError, match="8 rows are under way and 3 more would exceed 10"):
         desk.ask(3)
@@ -164,7 +164,7 @@ def test_more_rows_than_there_is_room_for_are_refused_until_some_are_released() 
 
 
 def test_rows_are_held_until_they_are_released_not_until_they_are_drawn() -> None:
-    desk = Desk(most_rows=10, opening=10)
+    desk = Desk(max_rows=10, opening=10)
     request = desk.ask(10)
     desk.draw(10)
     desk.queue.deliver()

@@ -9,7 +9,7 @@ import pytest
 
 from difflm.errors import ConfigError
 from difflm.serving.config import HttpConfig, ReplicasConfig, ServeConfig, ServedConfig
-from difflm.serving.keys import KeyRing, TokenBucket, add_key, hash_key, read_keys
+from difflm.serving.limits import KeyRing, TokenBucket, add_key, hash_key, read_keys
 
 SERVED = [ServedConfig(name="a", path="/a")]
 

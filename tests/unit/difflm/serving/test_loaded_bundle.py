@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from difflm.records.values import Record
+from difflm.records.schema import Record
 from difflm.serving.backend import RowsWanted, bundle_ref
 from difflm.serving.config import ServeConfig, ServedConfig
 from difflm.serving.loaded_bundle import LocalBackend

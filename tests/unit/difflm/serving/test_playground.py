@@ -19,20 +19,19 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from difflm.client import Client
-from difflm.records.record_schema import read_schema
-from difflm.records.values import Record
+from difflm.records.schema import Record, read_schema
 from difflm.serving.backend import BundleRef, RowsWanted
 from difflm.serving.config import ServeConfig, ServedConfig
 from difflm.serving.fair_queue import Chunk
 from difflm.serving.jobs import Jobs
-from difflm.serving.keys import KeyConfig, KeyRing, hash_key
+from difflm.serving.limits import KeyConfig, KeyRing, hash_key
 from difflm.serving.loaded_bundle import LocalBackend
 from difflm.serving.service import Service
 from difflm.testing.bundles import StageFolders
 from difflm.testing.servers import served
 from difflm.testing.tables import mixed_table
-from difflm_evaluators.columns import read_columns
-from difflm_evaluators.marginals import evaluate_marginals
+from difflm_evaluators.columns.columns import read_columns
+from difflm_evaluators.scores.marginals import evaluate_marginals
 
 Open = Callable[..., Page]
 

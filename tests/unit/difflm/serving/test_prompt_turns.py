@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from difflm.serving.prompt_turns import GATHERED, PromptTurns
+from difflm.serving.engine_loop import GATHERED, PromptTurns
 
 
 class Clock:

@@ -10,7 +10,7 @@ import pytest
 
 from difflm.client import Client
 from difflm.serving.config import ServeConfig
-from difflm.serving.keys import KeyConfig, KeyRing, hash_key
+from difflm.serving.limits import KeyConfig, KeyRing, hash_key
 from difflm.serving.loaded_bundle import LocalBackend
 from difflm.serving.service import Service
 from difflm.testing.processes import wait_until

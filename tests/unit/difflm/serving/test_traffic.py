@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from difflm.serving.limits import Traffic
 from difflm.serving.problems import Problem
-from difflm.serving.traffic import Traffic
 
 
 def test_no_more_than_the_most_are_let_in() -> None:

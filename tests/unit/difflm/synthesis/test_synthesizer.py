@@ -21,10 +21,10 @@ from difflm.models.injector import EmbeddingConfig, InjectorConfig, KvMemoryConf
 from difflm.records.codec import Accepted, Decoded, Rejected
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.synthesis.bundle import Bundle, load_bundle
-from difflm.synthesis.conditions import parse_condition
-from difflm.synthesis.draw_plans import DrawPlans
+from difflm.synthesis.decoding.loop import Address, Prompts
 from difflm.synthesis.draws import Draw, DrawAccount
-from difflm.synthesis.slots import Address, Prompts
+from difflm.synthesis.plans.conditions import parse_condition
+from difflm.synthesis.plans.draw_plans import DrawPlans
 from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
 from difflm.testing.bundles import TINY_PRIOR, TINY_SHAPE, StageFolders, untrained_stages
 from difflm.testing.models import DECODER_FAMILIES, save_decoder

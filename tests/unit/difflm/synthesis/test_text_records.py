@@ -7,14 +7,14 @@ import pyarrow as pa
 import pytest
 
 from difflm.errors import ConfigError
-from difflm.records.schema import SchemaConfig
+from difflm.records.inference import SchemaConfig
 from difflm.records.tool_codec import records_of, table_of_tools
 from difflm.synthesis.bundle import load_bundle
-from difflm.synthesis.engines import BuiltinEngineConfig
+from difflm.synthesis.decoding.engines import BuiltinEngineConfig
 from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
 from difflm.testing.bundles import untrained_stages
-from difflm_evaluators.text_scores import CopiesConfig
-from difflm_evaluators.tools import evaluate_tools, read_record
+from difflm_evaluators.texts.text_scores import CopiesConfig
+from difflm_evaluators.texts.tools import evaluate_tools, read_record
 
 LLGUIDANCE = BuiltinEngineConfig(constraint="llguidance")
 TOOL_KINDS = SchemaConfig(kinds={"category": "categorical", "parameters": "tool_parameters"})

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from difflm.artifacts.dataset import DATA, JOB_NAME, Dataset
-from difflm.artifacts.stores import LocalStore
+from difflm.artifacts.storage import LocalStore
 from difflm.errors import StorageError
+from difflm.synthesis.decoding.engines import BuiltinEngine, BuiltinEngineConfig
 from difflm.synthesis.draws import DrawAccount
-from difflm.synthesis.engines import BuiltinEngine, BuiltinEngineConfig
-from difflm.synthesis.guidance_constraint import GuidanceConstraint
+from difflm.synthesis.grammar.guidance import GuidanceConstraint
 from difflm.synthesis.synthesizer import SamplingConfig
 from difflm.synthesis.workers import EncodeWorker, SynthesisWorker
 from difflm.testing.bundles import StageFolders
 from difflm.testing.tables import mixed_table
-from difflm.training.latents import read_latents
+from difflm.training.denoiser_task import read_latents
 
 SAMPLING = SamplingConfig(steps=3, precision="float32", batch_size=16, text_tokens=8)
 

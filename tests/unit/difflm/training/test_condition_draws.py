@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from difflm.diffusion.condition_bins import ConditionBins
+from difflm.diffusion.conditional import ConditionBins
 from difflm.records.inference import infer_schema
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.testing.tables import odd_tables

@@ -8,12 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from difflm.diffusion.condition_bins import ConditionBins
-from difflm.diffusion.conditional import load_conditional
+from difflm.diffusion.conditional import ConditionBins, load_conditional
 from difflm.diffusion.priors import DiffusionPrior, HeunSettings, load_prior
 from difflm.errors import ModelError
-from difflm.records.codes import Allowed
-from difflm.records.intervals import IntervalSet
+from difflm.records.codes import Allowed, IntervalSet
 from difflm.testing.bundles import StageFolders
 from difflm.training.conditional_task import (
     BasePrior,

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from difflm.errors import DataError, ModelError
-from difflm.models.compact import CompactDecoderConfig
-from difflm.models.small_language_model import write_small_language_model
+from difflm.models.compact import CompactDecoderConfig, write_small_language_model
 from difflm.testing.models import save_decoder
 from difflm.training.language_model_task import (
     LanguageModelConfig,

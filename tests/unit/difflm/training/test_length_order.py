@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from difflm.training.length_order import LengthOrder
+from difflm.training.record_data import LengthOrder
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.integers(1, 8), st.integers(1, 60), st.integers(1, 3))

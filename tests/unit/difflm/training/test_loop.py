@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from difflm.errors import TrainingError
-from difflm.testing.toy_task import ToyConfig, ToyTask
+from difflm.testing.toys import ToyConfig, ToyTask
 from difflm.training.engine import PlainEngine
 from difflm.training.loop import Event, LoopConfig, LoopResult, run_loop
 

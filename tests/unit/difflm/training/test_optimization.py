@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from difflm.training.optimization import FINAL_SHARE, Schedule, learning_rate_at, parameter_groups
+from difflm.training.optimizer import FINAL_SHARE, Schedule, learning_rate_at, parameter_groups
 
 
 def rates(total: int, warmup: int, schedule: Schedule) -> list[float]:

@@ -19,7 +19,7 @@ from difflm.telemetry import JSON
 from difflm.testing.bundles import TINY_SHAPE, StageFolders
 from difflm.training.autoencoder_task import AutoencoderConfig, AutoencoderTask
 from difflm.training.decoder_task import DecoderFitConfig, DecoderTask
-from difflm.training.denoiser_task import DenoiserTask
+from difflm.training.denoiser_task import DenoiserTask, read_latents
 from difflm.training.diffusion_task import (
     DiffusionPriorConfig,
     GaussianPriorConfig,
@@ -29,10 +29,8 @@ from difflm.training.diffusion_task import (
     fit_simple_prior,
 )
 from difflm.training.engine import PlainEngine
-from difflm.training.latents import read_latents
 from difflm.training.loop import Event, LoopConfig, run_loop
-from difflm.training.task import TaskSpec, TrainingTask
-from difflm.training.tasks import build_task
+from difflm.training.task import TaskSpec, TrainingTask, build_task
 
 LOOP = LoopConfig(warmup_steps=1, evaluate_every=2, checkpoint_every=100)
 DECODER = DecoderFitConfig(steps=2, batch_size=8, loop=LOOP)

@@ -1,0 +1,165 @@
+"""The cache of answers: readable replies by the hash of their question, shared by all runs of one person."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from difflm.artifacts.atomic import storage_errors
+from difflm.errors import DataError, StorageError
+from difflm.telemetry import append_event, read_events, truncate_events
+
+if TYPE_CHECKING:
+    from difflm_evaluators.judge.questions import Question
+
+QuestionId = tuple[str, str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The end of one question: `values` when a reply could be read, else `unanswered_because` and `detail`.
+
+    `mode` is the form of output that the server was asked for. Tokens and dollars are those of every request made for
+    the question, 0 for an answer from the cache; `uncertain_requests` of them ended without a word about their tokens
+    and are charged at the most they can have cost.
+    """
+
+    key: str
+    item: str
+    variant: str
+    repeat: int
+    values: Mapping[str, Any] | None
+    unanswered_because: str | None = None
+    detail: str = ""
+    mode: str = ""
+    cached: bool = False
+    requests: int = 0
+    uncertain_requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    dollars: float | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerLog:
+    """`answers.jsonl`: one line per question that came to an end; the last line of a key counts."""
+
+    path: Path
+
+    def open(self) -> list[Answer]:
+        """All lines so far, oldest first, after mending a last one that was cut short.
+
+        Raises:
+            DataError: a line is no answer.
+            StorageError: the folder cannot be written.
+        """
+        with storage_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                if self.path.exists():
+                    truncate_events(self.path, lambda _: True)
+                lines: list[dict[str, Any]] = list(read_events(self.path))
+                return [Answer(**line) for line in lines]
+            except (ValueError, TypeError) as error:
+                message = f"{self.path}: not a log of a judge's answers ({error}); give another folder with --out"
+                raise DataError(message) from error
+
+    def append(self, answer: Answer) -> None:
+        """Write one line at once; StorageError when the disk is full."""
+        with storage_errors(self.path):
+            append_event(self.path, asdict(answer))
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Answers by question; a question that never came to an end has none."""
+
+    by_question: Mapping[QuestionId, Answer] = field(default_factory=dict)
+
+    def values(self, item: str, variant: str, repeat: int) -> Mapping[str, Any] | None:
+        """What was answered, or None."""
+        answer = self.by_question.get((item, variant, repeat))
+        return None if answer is None else answer.values
+
+    @classmethod
+    def of(cls, questions: Iterable[tuple[str, Question]], by_key: Mapping[str, Answer]) -> Answers:
+        """Hand the answers, found by key, to all questions that have this key."""
+        found = {(q.item, q.variant, q.repeat): by_key[key] for key, q in questions if key in by_key}
+        return cls(found)
+
+
+_TABLE = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID"
+
+
+class Cache(Protocol):
+    """Answers that were given before."""
+
+    def get(self, key: str) -> Mapping[str, Any] | None: ...
+
+    def put(self, key: str, values: Mapping[str, Any]) -> None: ...
+
+
+class NoCache:
+    """Remembers nothing."""
+
+    def get(self, key: str) -> Mapping[str, Any] | None:
+        """Nothing."""
+        del key
+        return None
+
+    def put(self, key: str, values: Mapping[str, Any]) -> None:
+        """Forget it."""
+        del key, values
+
+
+class DiskCache:
+    """A SQLite file that several processes may use at a time. It holds hashes and answers, never a question."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file; StorageError when that cannot be done."""
+        self._path = path
+        with self._errors():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with self._connection() as connection:
+                connection.execute(_TABLE)
+
+    def get(self, key: str) -> Mapping[str, Any] | None:
+        """The answer to a question, or None."""
+        with self._errors(), self._connection() as connection:
+            row = connection.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
+        values: Mapping[str, Any] | None = None if row is None else json.loads(row[0])
+        return values
+
+    def put(self, key: str, values: Mapping[str, Any]) -> None:
+        """Keep an answer."""
+        with self._errors(), self._connection() as connection:
+            connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, json.dumps(values)))
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        # A connection of its own for each access: requests take seconds, this a millisecond, and nothing stays open.
+        with closing(sqlite3.connect(self._path, timeout=30)) as connection, connection:
+            yield connection
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise StorageError(
+                f"{self._path}: the cache of answers cannot be used ({error}); remove it or give another with --cache"
+            ) from error
+
+
+def default_cache_path(environment: Mapping[str, str] = os.environ) -> Path:
+    """`difflm/judge.sqlite` in the person's folder for caches."""
+    given = environment.get("XDG_CACHE_HOME", "")
+    folder = Path(given) if given else Path.home() / ".cache"
+    return folder / "difflm" / "judge.sqlite"

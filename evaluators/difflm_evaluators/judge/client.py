@@ -1,0 +1,224 @@
+"""One request to an OpenAI-compatible endpoint through the official client, and its failures in four kinds."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import json
+import math
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol, cast
+
+import httpx2
+import openai
+from openai.types.chat import ChatCompletion
+from openai.types.chat.chat_completion import Choice
+
+from difflm.errors import ConfigError, EvaluationError
+from difflm_evaluators.judge.budget import Tokens
+from difflm_evaluators.judge.settings import Endpoint
+
+Mode = Literal["json_schema", "json_object", "plain"]
+MODES: tuple[Mode, ...] = ("json_schema", "json_object", "plain")
+"""Forms of output, strictest first: by a schema, any JSON, and whatever the prompt brings about."""
+
+LengthKey = Literal["max_tokens", "max_completion_tokens"]
+
+_BUSY = (408, 409, 425, 429)
+_MAX_BYTES = 16 * 2**20  # of a response; the longest reply of a model is far below
+_NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is sent; `schema` is used in the mode `json_schema` only."""
+
+    messages: list[dict[str, str]]
+    schema: dict[str, Any]
+    mode: Mode
+    max_output_tokens: int
+    length_key: LengthKey
+    temperature: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What came back; `used` is None where the server says nothing about tokens."""
+
+    content: str
+    finish_reason: str
+    refusal: str | None
+    used: Tokens | None
+
+
+class TransientFault(EvaluationError):
+    """It may work later: busy, failing, silent or broken off. `maybe_billed`: the server may have done the work."""
+
+    def __init__(self, reason: str, *, retry_after_s: float | None = None, maybe_billed: bool = False) -> None:
+        super().__init__(reason)
+        self.reason, self.retry_after_s, self.maybe_billed = reason, retry_after_s, maybe_billed
+
+
+class RequestRefused(EvaluationError):
+    """The server will never take this request as it is (400, 413, 422, ...)."""
+
+
+class Client(Protocol):
+    """Sends one request."""
+
+    async def send(self, request: Request) -> Reply: ...
+
+
+class OpenAIClient:
+    """The official asynchronous client; its own retries are off, as every attempt is paced, paid for and counted."""
+
+    def __init__(self, endpoint: Endpoint, model: str, timeout_s: float) -> None:
+        self._endpoint, self._model, self._timeout_s = endpoint, model, timeout_s
+        self._client = openai.AsyncOpenAI(
+            base_url=endpoint.base_url,
+            api_key=endpoint.api_key,
+            timeout=timeout_s,
+            max_retries=0,
+            http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [_limit_body]}),
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def send(self, request: Request) -> Reply:
+        """One attempt.
+
+        Raises:
+            TransientFault: the same request may work later.
+            RequestRefused: it never will.
+            ConfigError: no request will work: a wrong key, address or model, or an account without means.
+        """
+        try:
+            # the client's own limit is for each read, so that a body which trickles in would never end
+            async with asyncio.timeout(self._timeout_s):
+                completion = await self._client.chat.completions.create(**cast(Any, self._body(request)))
+        except TimeoutError as error:
+            raise TransientFault("timed out", maybe_billed=True) from error
+        except openai.APIStatusError as error:
+            raise self._status_fault(error) from error
+        except openai.APITimeoutError as error:
+            sent = not isinstance(error.__cause__, _NEVER_SENT)
+            raise TransientFault("timed out", maybe_billed=sent) from error
+        except openai.APIConnectionError as error:
+            sent = not isinstance(error.__cause__, _NEVER_SENT)
+            raise TransientFault("connection broken" if sent else "no connection", maybe_billed=sent) from error
+        except (ValueError, openai.APIResponseValidationError) as error:
+            raise TransientFault("response is not JSON", maybe_billed=True) from error
+        return _reply(completion)
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self._model,
+            "messages": request.messages,
+            request.length_key: request.max_output_tokens,
+        }
+        if request.temperature is not None:
+            body["temperature"] = request.temperature
+        if request.mode == "json_schema":
+            form = {"name": "answer", "strict": True, "schema": request.schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": form}
+        elif request.mode == "json_object":
+            body["response_format"] = {"type": "json_object"}
+        return body
+
+    def _status_fault(self, error: openai.APIStatusError) -> Exception:
+        code, said, url = error.status_code, _said(error), self._endpoint.base_url
+        if code in (401, 403):
+            return ConfigError(f"{url}: the key is refused ({code}: {said}); give a valid one in the environment")
+        if code == 404:
+            remedy = "check --base-url (it usually ends in /v1) and --model"
+            return ConfigError(f"{url}: no model {self._model!r} at this address (404: {said}); {remedy}")
+        if code == 402 or error.code == "insufficient_quota":
+            return ConfigError(f"{url}: the account has no means left ({code}: {said}); add some, or use another key")
+        if code in _BUSY or code >= 500:
+            reason = "rate limited (429)" if code == 429 else f"server error {code}"
+            return TransientFault(reason, retry_after_s=retry_after_s(error.response.headers))
+        return RequestRefused(f"{code}: {said}")
+
+
+def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """Seconds that the server asks to wait (`retry-after-ms`, or `Retry-After` in seconds or as a date), or None."""
+    seconds = _number(headers.get("retry-after"))
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return max(0.0, milliseconds / 1000)
+    if seconds is not None:
+        return max(0.0, seconds)
+    try:
+        moment = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _reply(completion: object) -> Reply:
+    # The client does not check what it is sent: a field may be missing or of any type.
+    choices: object = completion.choices if isinstance(completion, ChatCompletion) else None
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(completion, ChatCompletion) or not isinstance(choice, Choice):
+        raise TransientFault("response is no chat completion", maybe_billed=True)
+    message = cast(Any, getattr(choice, "message", None))
+    usage = cast(Any, completion.usage)
+    content = getattr(message, "content", None)
+    refusal = getattr(message, "refusal", None)
+    read, written = getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
+    used = None
+    if isinstance(read, int) and isinstance(written, int) and read >= 0 and written >= 0:
+        used = Tokens(input=read, output=written)
+    return Reply(
+        content=_unicode(content) if isinstance(content, str) else "",
+        finish_reason=_unicode(str(getattr(choice, "finish_reason", None))),
+        refusal=_unicode(refusal) if isinstance(refusal, str) and refusal else None,
+        used=used,
+    )
+
+
+def _said(error: openai.APIStatusError) -> str:
+    body = error.body
+    message = body.get("message") if isinstance(body, dict) else None
+    text = message if isinstance(message, str) else json.dumps(body, default=str) if body else "no message"
+    return " ".join(_unicode(text).split())[:300]
+
+
+def _unicode(text: str) -> str:
+    """Text that can be written down: JSON may hold halves of surrogate pairs, which become question marks."""
+    return text.encode("utf-8", "replace").decode()
+
+
+class _LimitedBody(httpx2.AsyncByteStream):
+    """A body that breaks off behind `_MAX_BYTES`, before it fills the memory."""
+
+    def __init__(self, body: httpx2.AsyncByteStream) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for chunk in self._body:
+            size += len(chunk)
+            if size > _MAX_BYTES:
+                raise httpx2.ReadError(f"the response is longer than {_MAX_BYTES} bytes")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._body.aclose()
+
+
+async def _limit_body(response: httpx2.Response) -> None:
+    response.stream = _LimitedBody(cast(httpx2.AsyncByteStream, response.stream))

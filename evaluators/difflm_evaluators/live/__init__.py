@@ -1,0 +1,1 @@
+"""Scores of a dataset while it grows, and the gates that they have to pass."""

@@ -1,0 +1,1 @@
+"""Privacy: copies, distances to training rows, membership inference, and a screen for draws."""

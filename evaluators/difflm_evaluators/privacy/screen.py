@@ -1,0 +1,76 @@
+"""The privacy screen: which records are too near to a training record to be given out.
+
+A record is held back when it equals a training record (`copies`), or when it is nearer to one than the `quantile` of
+the distances that the real holdout has to the training records: nearer than nearly all fresh real rows are. Each record
+is judged by itself, so that the answer does not depend on what else is drawn. Shapes: N records.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from difflm.records.columns import conform_table
+from difflm.records.schema import RecordSchema, read_schema
+from difflm_evaluators.columns.columns import Columns, column_kind, read_columns
+from difflm_evaluators.columns.row_keys import KnownRows
+from difflm_evaluators.live.live import read_real
+from difflm_evaluators.privacy.mixed_rows import MixedSpace
+from difflm_evaluators.privacy.neighbours import NearestRows
+
+
+class ScreenConfig(BaseModel):
+    """What is held back; without a quantile only copies are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    copies: bool = False
+    quantile: float | None = Field(default=None, gt=0, lt=1)
+
+
+class PrivacyScreen:
+    """Fitted to the real tables of a folder (as `live.write_real` left it); called with tables of new records."""
+
+    def __init__(self, real: Path, config: ScreenConfig) -> None:
+        self._schema = read_schema(real)
+        train, holdout = read_real(real)
+        self._train = read_columns(train, self._schema, "real training")
+        self._known = KnownRows(self._train, self._schema) if config.copies else None
+        self._near: _Near | None = None
+        if config.quantile is not None:
+            assert holdout is not None
+            fresh = read_columns(holdout, self._schema, "holdout")
+            self._near = _Near(self._train, fresh, self._schema, config.quantile)
+
+    @property
+    def least_distance(self) -> float | None:
+        """The distance that records must have at least; None where distances do not count."""
+        return self._near.least if self._near is not None else None
+
+    def __call__(self, table: pa.Table) -> npt.NDArray[np.bool_]:
+        """(N,) True for the records that may be given out."""
+        columns = read_columns(conform_table(table, self._schema), self._schema, "synthetic")
+        passed_N: npt.NDArray[np.bool_] = np.ones(table.num_rows, dtype=np.bool_)
+        if self._known is not None:
+            passed_N &= ~self._known.holds(columns)
+        if self._near is not None:
+            passed_N &= self._near.distances_N(columns) >= self._near.least
+        return passed_N
+
+
+class _Near:
+    """Distances to the training records, and the least one that is allowed."""
+
+    def __init__(self, train: Columns, holdout: Columns, schema: RecordSchema, quantile: float) -> None:
+        gaps = any(field.nullable for field in schema.fields if column_kind(field) == "numeric")
+        self._space = MixedSpace.fit(train, [train, holdout], missing=gaps)
+        self._index = NearestRows(self._space.rows(train), threads=1)
+        distances_N = self.distances_N(holdout)
+        self.least = float(np.quantile(distances_N, quantile, method="higher"))  # one that a real row has
+
+    def distances_N(self, columns: Columns) -> npt.NDArray[Any]:
+        """(N,) to the nearest training record."""
+        return self._index.search(self._space.rows(columns), 1)[:, 0]

@@ -1,0 +1,1 @@
+"""Reports: their layout, pages and pictures, and several side by side."""

@@ -1,0 +1,114 @@
+"""What the report says about privacy in plain words: each finding, how it reads, and what none of them proves."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from difflm_evaluators.base import Score
+from difflm_evaluators.evaluation import EvaluationReport
+from difflm_evaluators.privacy.membership import NORMAL_95
+
+Status = Literal["fine", "look", "warning", "unknown"]
+SURE = 3  # standard errors that make a difference of two shares sure, as for exact copies
+MEMORISED = 0.55  # a DCR share surely above this is warned of
+NEAR_RATIO = 0.9  # an NNDR below this part of the real test rows' own is worth a look
+
+NOT_PROVEN = (
+    "These are tests of one table by distance, and a table can pass them all and still give somebody away. They are no "
+    "guarantee like differential privacy; they know no other data that an attacker may hold; they average over rows, "
+    "while it is the rare ones that are at risk; and free text counts only where a whole row is copied."
+)
+SHOWN_ROWS = (
+    "These are rows of the training data, shown because privacy.show_nearest is on: treat this report like the "
+    "training data themselves."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at: `fine`, worth a `look`, a `warning`, or `unknown` for want of data."""
+
+    status: Status
+    title: str
+    text: str
+
+
+def privacy_findings(report: EvaluationReport) -> list[Finding]:
+    """The findings of `privacy` and `membership`, empty where both were left out."""
+    return [
+        *_read(report, "exact_copy_share", "Exact copies", _copies),
+        *_near_copies(report),
+        *_read(report, "dcr_share", "Nearer to training than to unseen rows", _share),
+        *_read(report, "nndr", "Clinging to single rows", _ratio),
+        *_read(report, "mia_auc", "Membership attack", _attack),
+        *_read(report, "mia_calibrated_auc", "Membership attack, calibrated", _attack),
+    ]
+
+
+def _read(
+    report: EvaluationReport, name: str, title: str, reading: Callable[[Score, float], tuple[Status, str]]
+) -> Iterator[Finding]:
+    """How a score and its value read; a finding that it is undefined; nothing where it was left out."""
+    score = report.score(name)
+    if score is None:
+        return
+    if score.value is None:
+        yield Finding(status="unknown", title=title, text=f"Not known: {score.undefined_because}.")
+    else:
+        status, text = reading(score, score.value)
+        yield Finding(status=status, title=title, text=text)
+
+
+def _copies(score: Score, value: float) -> tuple[Status, str]:
+    beside = "" if score.baseline is None else f"; of the real test rows {score.baseline:.2f} % do by chance"
+    text = f"{value:.2f} % of the synthetic rows equal a training row{beside}."
+    if score.warning is not None:
+        return "warning", f"{text} That is far more than chance: rows were copied."
+    if value and score.baseline is None:
+        return "look", f"{text} Without test rows nobody can say if that is chance."
+    return "fine", f"{text} That is not more than chance explains."
+
+
+def _near_copies(report: EvaluationReport) -> Iterator[Finding]:
+    evaluation = report.evaluation("privacy")
+    dcr: Any = evaluation.details.get("dcr") if evaluation is not None else None
+    if not dcr or "near" not in dcr or evaluation is None:
+        return
+    details: Any = evaluation.details
+    near, rows = dcr["near"], [details[f"queried_{side}"] for side in ("synthetic", "test")]
+    synthetic, test = near["synthetic"], near["test"]
+    pooled = (synthetic * rows[0] + test * rows[1]) / (rows[0] + rows[1])
+    error = math.sqrt(pooled * (1 - pooled) * (1 / rows[0] + 1 / rows[1]))
+    where = f"within {near['limit']:.3g} of a training row" if near["limit"] else "at distance 0 from a training row"
+    text = f"{100 * synthetic:.2f} % of the synthetic rows lie {where}; of the real test rows {100 * test:.2f} % do."
+    if synthetic - test > SURE * error:
+        text += " That is surely more."
+        yield Finding(status="warning" if synthetic > 2 * test else "look", title="Near copies", text=text)
+    else:
+        yield Finding(status="fine", title="Near copies", text=f"{text} That is no more than chance explains.")
+
+
+def _share(score: Score, value: float) -> tuple[Status, str]:
+    low = value - NORMAL_95 * (score.standard_error or 0.0)
+    text = f"{100 * value:.1f} % of the synthetic rows are nearer to training rows; 50 % would be no difference."
+    status: Status = "warning" if low > MEMORISED else "look" if low > 0.5 else "fine"
+    text += {"warning": " Rows were memorised.", "look": " That is little, but more than chance."}.get(status, "")
+    return status, text
+
+
+def _ratio(score: Score, value: float) -> tuple[Status, str]:
+    text = f"The nearest training row is on average {value:.3f} times as far as the second nearest"
+    if score.baseline is None:
+        return "unknown", f"{text}; there are no real test rows to compare with."
+    status: Status = "look" if value < NEAR_RATIO * score.baseline else "fine"
+    return status, f"{text}; for real test rows {score.baseline:.3f} times."
+
+
+def _attack(score: Score, value: float) -> tuple[Status, str]:
+    low, high = score.interval or (0.0, 1.0)
+    text = (
+        "An attacker with the synthetic rows ranks a training row above an unseen one "
+        f"{100 * value:.1f} % of the time (95 % confidence: {100 * low:.1f} to {100 * high:.1f} %); 50 % is guessing."
+    )
+    return "warning" if score.warning is not None else "look" if low > 0.5 else "fine", text

@@ -1,0 +1,1 @@
+"""Scores of a synthetic table: shape, trend, detection, usefulness and the others."""

@@ -1,0 +1,1 @@
+"""Scores of tools and code, and programs run in a sandbox."""

@@ -1,0 +1,1 @@
+"""The command line: one verb a function, printing what the other rooms return."""

@@ -1,0 +1,308 @@
+"""The command line: `difflm VERB ...`, the same as `python -m difflm_jobs VERB ...`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import psutil
+import typer
+
+from difflm.artifacts.atomic import describe_storage_error
+from difflm.errors import DiffLMError, StorageError
+from difflm_jobs.cli.compare import report_app
+from difflm_jobs.cli.judge import judge_app
+from difflm_jobs.cli.scoring_verbs import scoring_app
+from difflm_jobs.cli.study_verbs import study_app
+from difflm_jobs.cli.terminal import RUNS, Gates, Given, Name, Runs, Set, Target, output, progress_output
+
+app = typer.Typer(
+    name="difflm",
+    help="Synthetic records from a latent-diffusion language model: one table in, a scored synthetic table out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+INTERRUPTED = 130
+
+config_app = typer.Typer(help="About configuration files.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+app.add_typer(judge_app, name="judge")
+app.add_typer(report_app)
+app.add_typer(scoring_app)
+app.add_typer(study_app)
+
+
+def main() -> None:
+    """Run the command line; ends with code 0, with 2 where the user can mend it, and with 1 otherwise."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries would tear this program's own
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app()
+    except DiffLMError as error:
+        sys.exit(_fail(str(error), error.exit_code))
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # what typer makes of KeyboardInterrupt, without a word
+            _fail("interrupted; run the same command again to go on", INTERRUPTED)
+        raise
+    except Exception as error:
+        message = describe_storage_error(error, Path.cwd())
+        if message is None:
+            raise
+        sys.exit(_fail(message, StorageError.exit_code))
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt  # a SIGTERM, as of a scheduler, ends a command as Ctrl-C does
+
+
+def _fail(message: str, code: int) -> int:
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+@app.command()
+def run(
+    config: Given,
+    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
+    changes: Set = None,
+    target: Target = None,
+    name: Name = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Run every stage whose artifact does not exist yet, and show the scores."""
+    _run(config, until, changes, target, name, runs)
+
+
+def _run(
+    given: str, until: str | None, changes: list[str] | None, target: str | None, name: str | None, runs: Path
+) -> None:
+    started = psutil.Process().create_time()
+    from difflm_jobs.cli.summary import print_summary
+    from difflm_jobs.experiment import run_experiment
+    from difflm_jobs.inputs.record_kinds import refuse_failed_run, table_gates
+    from difflm_jobs.loading import load_experiment
+
+    experiment = load_experiment(given, overrides=changes or (), target=target, name=name)
+    console = progress_output()
+    record, artifacts = run_experiment(experiment, runs, last=until, started=started, console=console)
+    out = output()
+    print_summary(out, record, artifacts)
+    for artifact in artifacts:
+        report = artifact.path / "report.html"
+        if report.exists():
+            out.print(f"report: {report}", highlight=False, soft_wrap=True)
+    refuse_failed_run(table_gates(experiment.gates, experiment.data.kind), artifacts, out)
+
+
+def _stage_verb(stage: str, summary: str) -> None:
+    def verb(config: Given, changes: Set = None, target: Target = None, name: Name = None, runs: Runs = RUNS) -> None:
+        _run(config, stage, changes, target, name, runs)
+
+    command: Callable[[Callable[..., Any]], Callable[..., Any]] = app.command(name=stage, help=summary)
+    command(verb)
+
+
+for _stage, _summary in (
+    ("prepare", "Read, split and describe the table."),
+    ("fit-decoder", "Fit the compact decoder to the training split (and what comes before)."),
+    ("train-autoencoder", "Train encoder and injector around the frozen decoder (and what comes before)."),
+    ("encode", "Extract the latents of the training split (and what comes before)."),
+    ("train-diffusion", "Fit the prior over the latents (and what comes before)."),
+    ("train-conditional", "Teach the prior conditions, where conditions.enabled is set (and what comes before)."),
+    ("assemble", "Put together the bundle that synthesis needs (and what comes before)."),
+):
+    _stage_verb(_stage, _summary)
+
+
+@app.command()
+def plan(config: Given, changes: Set = None, target: Target = None, name: Name = None, runs: Runs = RUNS) -> None:
+    """Say what would run, how large it is and how much memory it needs; runs nothing."""
+    from difflm_jobs.cli.plan import print_plan
+    from difflm_jobs.loading import load_experiment
+
+    print_plan(load_experiment(config, overrides=changes or (), target=target, name=name), runs, output())
+
+
+@app.command()
+def synthesize(
+    bundle: Annotated[Path, typer.Argument(help="A bundle, or a run that has one.")],
+    rows: Annotated[int, typer.Option(help="Rows to make.")],
+    out: Annotated[
+        str,
+        typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow), or a folder or URL (s3://...) for many parts."),
+    ],
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same rows.")] = 0,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="Of the parts: parquet (default), jsonl, csv or arrow.")
+    ] = None,
+    resume: Annotated[
+        str, typer.Option(help="Whether to go on from parts that are there: never, always or if-possible.")
+    ] = "if-possible",
+    where: Annotated[
+        str | None, typer.Option(help="What every row satisfies, such as 'age >= 40 and income == \">50K\"'.")
+    ] = None,
+    balance: Annotated[str | None, typer.Option(help="A column whose values all come up equally often.")] = None,
+    like: Annotated[Path | None, typer.Option(help="A table whose records are varied, by turns.")] = None,
+    strength: Annotated[float, typer.Option(help="How far --like goes: 0 the records themselves, 1 any record.")] = 0.3,
+    between: Annotated[
+        Path | None, typer.Option(help="A table of two records; the rows lead from one to the other.")
+    ] = None,
+    evaluate_own: Annotated[
+        bool, typer.Option("--evaluate", help="Score the rows while they are made, against the run's own splits.")
+    ] = False,
+    evaluate_against: Annotated[
+        Path | None, typer.Option(help="The same against this table, which the bundle was trained on.")
+    ] = None,
+    holdout: Annotated[
+        Path | None, typer.Option(help="Real rows that were not trained on, for --evaluate-against.")
+    ] = None,
+    gate: Gates = None,
+    changes: Set = None,
+) -> None:
+    """Make rows from a finished bundle; given again after a kill, or with more rows, it goes on."""
+    from difflm.synthesis.plans.request import PlanRequest
+    from difflm_jobs.inputs.given_tables import given_file, real_files
+    from difflm_jobs.rows.bundle_rows import RowsWanted, synthesize_bundle
+    from difflm_jobs.rows.resume import resume_mode
+
+    wanted = RowsWanted(
+        bundle=bundle,
+        rows=rows,
+        seed=seed,
+        out=out,
+        format=format_,
+        resume=resume_mode(resume),
+        plan=PlanRequest(where=where, balance=balance),
+        given=given_file(like, between, strength, rows),
+        real=real_files(bundle, of_run=evaluate_own, train=evaluate_against, holdout=holdout),
+        gates=tuple(gate or ()),
+    )
+    made = synthesize_bundle(wanted, overrides=changes or (), console=progress_output())
+    output().print(made, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def impute(
+    bundle: Annotated[Path, typer.Argument(help="A bundle, or a run that has one.")],
+    table: Annotated[Path, typer.Argument(help="A table with the bundle's columns, in which cells are missing.")],
+    out: Annotated[str, typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow), or a folder or URL.")],
+    column: Annotated[list[str] | None, typer.Option(help="Only this column; may be given several times.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other values: multiple imputation.")] = 0,
+    changes: Set = None,
+) -> None:
+    """Fill in the missing cells of a table; the other cells and the order of the rows stay as they are."""
+    from difflm.synthesis.plans.request import Impute, PlanRequest
+    from difflm_jobs.inputs.given_tables import GivenFile
+    from difflm_jobs.rows.bundle_rows import RowsWanted, synthesize_bundle
+
+    wanted = RowsWanted(
+        bundle=bundle,
+        rows=None,
+        seed=seed,
+        out=out,
+        format=None,
+        resume="if-possible",
+        plan=PlanRequest(),
+        given=GivenFile(path=table, use=Impute(columns=tuple(column) if column else None)),
+    )
+    made = synthesize_bundle(wanted, overrides=changes or (), console=progress_output())
+    output().print(made, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def serve(
+    bundles: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME=]BUNDLE...", help="Bundles, or runs that have one.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A YAML file with the keys server and cluster.")] = None,
+    port: Annotated[int | None, typer.Option(help="Where to listen; the host is server.http.host.")] = None,
+    build: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write what `serve deploy` reads instead of serving.")
+    ] = None,
+    changes: Set = None,
+) -> None:
+    """Answer requests for rows over HTTP; see jobs/README.md."""
+    from difflm_jobs.cli.serve import read_settings, serve_until_stopped, write_deployable
+
+    settings = read_settings(bundles or (), config=config, port=port, overrides=changes or ())
+    if build is not None:
+        write_deployable(settings, build)
+    else:
+        serve_until_stopped(settings, progress_output())
+
+
+@app.command("serve-key")
+def serve_key(
+    name: Annotated[str, typer.Argument(help="What metrics call the key.")],
+    keys: Annotated[Path, typer.Option(help="The file of hashes, for server.keys_file.")],
+    requests_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
+    rows_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
+) -> None:
+    """Make a key for `difflm serve`, print it once, and keep its hash."""
+    from difflm.serving.limits import add_key
+
+    print(add_key(keys, name, requests_per_minute=requests_per_minute, rows_per_minute=rows_per_minute))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def submit(
+    context: typer.Context,
+    address: Annotated[
+        str | None, typer.Option(envvar="RAY_ADDRESS", help="The cluster, such as http://head:8265.")
+    ] = None,
+    wait: Annotated[bool, typer.Option(help="Show the job's output until it ends.")] = True,
+) -> None:
+    """Run any verb as a job on a Ray cluster that never installed the project: `difflm submit run adult`."""
+    from difflm_jobs.cli.submit import submit_job
+
+    sys.exit(submit_job(context.args, address=address, wait=wait))
+
+
+@app.command()
+def show(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="An experiment's name or folder.")], runs: Runs = RUNS
+) -> None:
+    """Show the stages, scores and overhead of an experiment's last run."""
+    from difflm_jobs.cli.show import print_experiment
+
+    print_experiment(run, runs, output())
+
+
+@app.command()
+def verify(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="An experiment's name or folder, or a dataset.")],
+    runs: Runs = RUNS,
+) -> None:
+    """Compare every file of an experiment's artifacts, or of a dataset, with what was written."""
+    from difflm_jobs.cli.show import verify_experiment
+    from difflm_jobs.rows.verify_dataset import is_dataset, verify_dataset
+
+    if is_dataset(run):
+        verify_dataset(run, output())
+    else:
+        verify_experiment(run, runs, output())
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON schema of configuration files, for editors that check YAML."""
+    import json
+
+    from difflm_jobs.config import ExperimentConfig
+
+    print(json.dumps(ExperimentConfig.model_json_schema(by_alias=True), indent=2))
+
+
+@config_app.command("show")
+def config_show(config: Given, changes: Set = None, target: Target = None, name: Name = None) -> None:
+    """Print a configuration with every default written out."""
+    from difflm.config import dump_yaml
+    from difflm_jobs.loading import load_experiment
+
+    print(dump_yaml(load_experiment(config, overrides=changes or (), target=target, name=name)), end="")

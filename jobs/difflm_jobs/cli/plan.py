@@ -1,0 +1,146 @@
+"""The plan of an experiment: which stages would run, how large they are, and what memory they need; nothing is run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from difflm.artifacts import ArtifactStore
+from difflm.errors import ConfigError, UserError
+from difflm.runtime.training import chosen_engine
+from difflm_jobs.inputs.sources import locate
+from difflm_jobs.pipeline.engine_check import check_engine, check_json
+from difflm_jobs.pipeline.pipeline import Step, resolve
+from difflm_jobs.planning.memory import ProcessMemory
+from difflm_jobs.planning.planned import PlanLine, plan_lines
+from difflm_jobs.planning.room import Machine, runs_here, this_machine, too_large
+from difflm_jobs.stages.prepare import describe
+from difflm_jobs.stages.stages import build_stages
+
+if TYPE_CHECKING:
+    from difflm_jobs.config import ExperimentConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The lines of a plan; what is missing for a run, and what does not fit (None where nothing is)."""
+
+    lines: list[PlanLine]
+    missing: str | None
+    refused: str | None
+
+
+def plan(config: ExperimentConfig, runs: Path, machine: Machine) -> Plan:
+    """What would run on `machine`, or on a cluster that need not be there.
+
+    Data that are not there do not stop a plan: sizes that depend on them are assumed. Nor does a machine without GPUs
+    where workers want some: it is not the one that they would run on.
+    """
+    stages, store = build_stages(config), ArtifactStore(runs / config.name)
+    steps: dict[str, Step] = {}
+    missing: str | None = None
+    try:
+        steps = {step.stage.name: step for step in resolve(stages, store)}
+    except UserError as error:
+        missing = str(error)
+
+    def planner(any_: ExperimentConfig) -> list[PlanLine]:
+        return plan_lines(any_, stages, store, steps, gpus=len(machine.gpus_mib))
+
+    lines = planner(config)
+    elsewhere = any(line.gpus for line in lines) and not machine.gpus_mib
+    known = runs_here(config.runtime) and not elsewhere
+    return Plan(lines=lines, missing=missing, refused=too_large(config, planner, machine if known else None))
+
+
+def print_plan(config: ExperimentConfig, runs: Path, console: Console) -> None:
+    """Print the plan of an experiment.
+
+    Raises:
+        ConfigError: the decoding engine is not installed, or has no GPU to run on; or a stage does not fit into this
+            machine, if it would run here, or into what `runtime.memory` says.
+    """
+    check_engine(config.sampling, config.runtime)
+    check_json(config.sampling, holds_json=config.data.kind == "tools")
+    made = plan(config, runs, this_machine())
+    console.print(f"{config.name} in {runs / config.name}: {_data(config)}", highlight=False, soft_wrap=True)
+    console.print(_stages(made.lines))
+    console.print(_memory(made.lines))
+    console.print(_processes(config), highlight=False, soft_wrap=True)
+    console.print(_needs(made.lines), highlight=False, soft_wrap=True)
+    if made.missing is not None:
+        console.print(f"not ready to run: {made.missing}", highlight=False, soft_wrap=True, markup=False)
+    if made.refused is not None:
+        raise ConfigError(made.refused)
+
+
+def _stages(lines: Sequence[PlanLine]) -> Table:
+    table = Table(title="Plan", title_justify="left")
+    table.add_column("stage", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column("size")
+    for line in lines:
+        table.add_row(line.stage, line.state, line.size, style="dim" if line.state == "finished" else None)
+    return table
+
+
+def _memory(lines: Sequence[PlanLine]) -> Table:
+    """Where a process works on a GPU, its parts are there; the last row is all it takes of its machine's own memory."""
+    known = [(line, line.memory) for line in lines if line.memory is not None]
+    table = Table(title="Memory of a process, MiB, estimated", title_justify="left")
+    table.add_column("", no_wrap=True)
+    for line, _ in known:
+        table.add_column(line.stage, justify="right", style="dim" if line.state == "finished" else None)
+    table.add_row("processes", *(str(line.processes) for line, _ in known))
+    for name in ProcessMemory().parts():
+        sizes = [memory.parts()[name] / 2**20 for _, memory in known]
+        table.add_row(name, *(f"{size:,.0f}" if size else "-" for size in sizes))
+    table.add_row("whole, on its GPU", *(f"{line.gpu_mib:,.0f}" if line.gpus else "-" for line, _ in known))
+    table.add_row("whole, on its machine", *(f"{line.host_mib:,.0f}" for line, _ in known))
+    return table
+
+
+def _needs(lines: Sequence[PlanLine]) -> str:
+    """What it takes to run what is left, at least."""
+    if all(line.state == "finished" for line in lines):
+        return "needs: nothing, every stage is finished"
+    left = [line for line in lines if line.memory is not None and line.state != "finished"]
+    gpus = max((line.processes * line.gpus for line in left), default=0.0)
+    words = f"processes of up to {max((line.host_mib for line in left), default=0.0) / 1024:,.1f} GiB"
+    if gpus:
+        words += f", {gpus:g} GPU of {max(line.gpu_mib for line in left) / 1024:,.1f} GiB each"
+    tokens = next((line.assumed_tokens for line in left if line.assumed_tokens is not None), None)
+    if tokens is not None:
+        words += f"; records of {tokens:,} tokens are assumed until the decoder has counted them"
+    return f"needs: {words}"
+
+
+def _data(config: ExperimentConfig) -> str:
+    sources = {"data.train": config.data.train, "data.test": config.data.test}
+    parts: list[str] = []
+    for key, source in sources.items():
+        if source is None:
+            continue
+        try:
+            parts.append(f"{describe(source)} ({locate(source, key).stat().st_size / 2**20:.1f} MiB)")
+        except UserError:
+            parts.append(f"{describe(source)} (not there)")
+    target = f", target {config.data.target}" if config.data.target else ""
+    return " and ".join(parts) + target
+
+
+def _processes(config: ExperimentConfig) -> str:
+    workers = config.runtime.workers
+    engine = chosen_engine(config.runtime.engine, workers.num_workers)
+    kind = f"{engine.kind} (ZeRO {engine.zero_stage})" if engine.kind == "deepspeed" else engine.kind
+    where = config.runtime.cluster.address or "RAY_ADDRESS or this machine"
+    gpus = f" and {workers.gpus_per_worker} GPU" if workers.gpus_per_worker else ""
+    return (
+        f"training: {workers.num_workers} worker(s) with {workers.cpus_per_worker} CPU{gpus} each, engine {kind}; "
+        f"cluster: {where}"
+    )

@@ -1,0 +1,115 @@
+"""`difflm serve`: bundles behind HTTP on this machine, or the file that `serve deploy` takes to a cluster."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from difflm.artifacts.atomic import storage_errors, write_bytes_atomic
+from difflm.config import apply_overrides, load_yaml, validate
+from difflm.errors import ConfigError
+from difflm.serving.config import ServeConfig
+from difflm.serving.limits import read_keys
+from difflm_jobs.config import ServeSettings
+from difflm_jobs.inputs.models import find_bundle
+
+_FILES = ("keys_file", "jobs_folder")
+
+
+def read_settings(
+    bundles: Sequence[str], *, config: Path | None, port: int | None, overrides: Sequence[str]
+) -> ServeSettings:
+    """The server that a command line asks for, every path absolute, every bundle looked at.
+
+    Raises:
+        ConfigError: a setting, or a bundle's name, that cannot be used.
+        BundleError: there is no bundle at a path.
+    """
+    data: dict[str, Any] = {} if config is None else load_yaml(config)
+    data = apply_overrides(data, overrides)
+    server = _section(data, "server")
+    if bundles:
+        server["bundles"] = [_served(text) for text in bundles]
+    if port is not None:
+        _section(server, "http")["port"] = port
+    if not server.get("bundles"):
+        raise ConfigError("no bundle given; for example: difflm serve runs/adult")
+    settings = validate(ServeSettings, data, str(config) if config is not None else "--set", overrides)
+    for bundle in settings.server.bundles:
+        find_bundle(Path(bundle.path))
+    return settings.model_copy(update={"server": _absolute(settings.server)})
+
+
+def _section(data: dict[str, Any], key: str) -> dict[str, Any]:
+    section = data.setdefault(key, {})
+    if not isinstance(section, dict):
+        raise ConfigError(f"{key}: expected keys and values, found {section!r}; see jobs/README.md, Serving")
+    return section
+
+
+def _served(text: str) -> dict[str, str]:
+    """`NAME=PATH`, or a path, whose last part is the name."""
+    name, separator, path = text.partition("=")
+    return {"name": name, "path": path} if separator else {"name": Path(text).absolute().name, "path": text}
+
+
+def _absolute(server: ServeConfig) -> ServeConfig:
+    bundles = [bundle.model_copy(update={"path": str(Path(bundle.path).absolute())}) for bundle in server.bundles]
+    given = {name: value for name in _FILES if (value := getattr(server, name)) is not None}
+    files = {name: str(Path(value).absolute()) for name, value in given.items()}
+    return server.model_copy(update={"bundles": bundles, **files})
+
+
+def write_deployable(settings: ServeSettings, path: Path) -> None:
+    """Write what `serve deploy` reads. Raises StorageError."""
+    from difflm.runtime.serving import deployable
+
+    head = "# Written by difflm serve --build; deploy it with: serve deploy " + path.name + "\n"
+    text = head + yaml.safe_dump(deployable(settings.server), sort_keys=False, width=100)
+    with storage_errors(path):
+        write_bytes_atomic(path, text.encode())
+
+
+def serve_until_stopped(settings: ServeSettings, console: Console) -> None:
+    """Serve until SIGINT or SIGTERM; requests under way are answered before the end.
+
+    Raises:
+        ConfigError: the file of keys cannot be read.
+        ClusterError: the cluster or the server cannot be started.
+    """
+    from difflm.runtime import cluster, serving
+
+    if settings.server.keys_file is not None:
+        read_keys(Path(settings.server.keys_file))  # before any work; the server's own process reads it again
+    stopped = threading.Event()
+    before: dict[int, Any] = {
+        number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        context = cluster.start_or_connect(settings.cluster)
+        serving.start(settings.server)
+        http = settings.server.http
+        scheme = "http" if http.certificate_file is None else "https"
+        names = ", ".join(bundle.name for bundle in settings.server.bundles)
+        console.print(f"serving {names} at {scheme}://{http.host}:{http.port}/ (Ctrl-C ends it)", highlight=False)
+        stopped.wait()
+        _handle(before)
+        console.print("answering what is under way, then stopping; once more, and it stops at once")
+        if context.local:
+            serving.close()  # the rest ends with the cluster
+        else:
+            serving.stop()
+    finally:
+        cluster.stop()
+        _handle(before)
+
+
+def _handle(handlers: Mapping[int, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

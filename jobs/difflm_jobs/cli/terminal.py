@@ -1,0 +1,41 @@
+"""The two consoles, results go to standard output and progress to standard error; and plain lines on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+Given = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, a preset's name, or just a table.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one key; may be repeated.")]
+Target = Annotated[str | None, typer.Option(help="The column that a model would predict.")]
+Name = Annotated[str | None, typer.Option(help="Name of the experiment, and of its folder.")]
+Gates = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--gate", metavar="GATE", help="What must hold, such as 'shape < 3', 'warn: trend < 5'; may be repeated."
+    ),
+]
+Runs = Annotated[Path, typer.Option(envvar="DIFFLM_RUNS", help="Folder that holds the experiments.")]
+RUNS = Path("runs")
+
+
+PLAIN_WIDTH = 120
+
+
+def output() -> Console:
+    """Where results go; wide enough for tables where there is no terminal."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PLAIN_WIDTH)
+
+
+def progress_output() -> Console:
+    """Where progress goes, so that results can be piped."""
+    return Console(stderr=True)
+
+
+def print_line(console: Console, text: str, *, style: str | None = None) -> None:
+    """A line as it is: nothing in it is markup, no number is coloured, and it is not wrapped."""
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)

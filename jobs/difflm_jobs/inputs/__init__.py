@@ -1,0 +1,1 @@
+"""What people give: tables, tools, code, models and bundles, found, checked and read."""

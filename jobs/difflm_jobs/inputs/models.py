@@ -1,0 +1,69 @@
+"""Models that are given: a pretrained one, fingerprinted before anything runs, and bundles with what they need."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from difflm.errors import BundleError, ModelError
+
+
+def fingerprint(model: str, key: str) -> dict[str, str]:
+    """What identifies a local model folder, by the name of its key; empty for the id of a hub, which names itself.
+
+    The fingerprint covers the names and sizes of all files and the content of the small ones (configuration,
+    tokenizer), so that a replaced model is noticed without reading gigabytes.
+
+    Raises:
+        ModelError: ``model`` is a path and no folder made by ``save_pretrained`` lies there.
+    """
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        if folder.is_absolute() or model.startswith((".", "~")):
+            raise ModelError(f"{key}: {model}: no such folder; give a hub id or a folder made by save_pretrained")
+        return {}
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{key}: {model}: no config.json in this folder; give one made by save_pretrained")
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
+        if size < 1 << 20:
+            digest.update(path.read_bytes())
+    return {key: digest.hexdigest()}
+
+
+def find_bundle(given: Path) -> Path:
+    """The bundle in a folder: the folder itself, or the newest one of an experiment.
+
+    Raises:
+        BundleError: there is none, it is of another version, or its base model is not there.
+    """
+    from difflm.synthesis.bundle import bundle_folder
+
+    folder = bundle_folder(given)
+    _check_base(folder)
+    return folder
+
+
+def _check_base(bundle: Path) -> None:
+    """Look for the pretrained decoder that a bundle names, without loading its weights."""
+    path = bundle / "decoder" / "decoder.json"
+    try:
+        config = json.loads(path.read_bytes())["config"]
+        kind, model = config["kind"], config.get("model")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{path}: not readable ({error}); assemble the bundle again") from error
+    if kind == "compact":
+        return
+    from transformers import AutoConfig
+
+    try:
+        AutoConfig.from_pretrained(model, revision=config.get("revision"))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(
+            f"{bundle}: its base model {model!r} cannot be loaded ({reason}); put it back there, or fetch it into the "
+            "hub's cache"
+        ) from error

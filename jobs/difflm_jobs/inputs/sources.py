@@ -1,0 +1,125 @@
+"""Where the records of an experiment come from: files, packaged resources, and how they are read and split."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from difflm.config import Config
+from difflm.errors import ConfigError, DataError
+from difflm.records.reading import ReadConfig
+from difflm_jobs.inputs.record_kinds import Kind
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+class FileSource(Config):
+    """A file: CSV, TSV, JSON lines, JSON, Parquet or ARFF, also gzip. `${NAME}` stands for an environment variable."""
+
+    kind: Literal["file"] = "file"
+    path: str = Field(min_length=1)
+
+
+class PackagedSource(Config):
+    """A file that ships inside an installed Python package."""
+
+    kind: Literal["packaged"] = "packaged"
+    package: str = Field(min_length=1)
+    resource: str = Field(min_length=1)
+
+
+def _shorthand(value: Any) -> Any:
+    return {"kind": "file", "path": value} if isinstance(value, str) else value
+
+
+Source = Annotated[FileSource | PackagedSource, Field(discriminator="kind"), BeforeValidator(_shorthand)]
+"""A source; a plain text is short for a file's path."""
+
+
+def locate(
+    source: FileSource | PackagedSource,
+    key: str,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    folders: bool = False,
+) -> Path:
+    """The file of a source, or its folder if ``folders`` allows it; ``key`` is its dotted key, for errors.
+
+    Raises:
+        ConfigError: the path names an environment variable that is not set.
+        DataError: there is no such file, package or resource.
+    """
+    if isinstance(source, PackagedSource):
+        return _locate_resource(source, key)
+    path = Path(_VARIABLE.sub(lambda found: _variable(found, source.path, key, environment), source.path)).expanduser()
+    if path.is_dir() and folders:
+        return path
+    if path.is_dir():
+        raise DataError(f"{key}: {path} is a folder; give the file inside it, for example --set {key}={path}/table.csv")
+    if not path.is_file():
+        raise DataError(f"{key}: {path}: no such file; check the path or give another one with --set {key}=PATH")
+    return path
+
+
+def _variable(found: re.Match[str], path: str, key: str, environment: Mapping[str, str]) -> str:
+    name = found.group(1)
+    value = environment.get(name)
+    if not value:
+        rest = path[found.end() :].lstrip("/") or "the file"
+        raise ConfigError(
+            f"{key}: {path!r} needs the environment variable {name}, which is not set; "
+            f"set {name} to the folder that holds {rest}, or give --set {key}=PATH"
+        )
+    return value
+
+
+def _locate_resource(source: PackagedSource, key: str) -> Path:
+    try:
+        resource = importlib.resources.files(source.package) / source.resource
+    except ModuleNotFoundError:
+        raise DataError(
+            f"{key}: the package {source.package!r} is not installed; install it or give --set {key}=PATH"
+        ) from None
+    path = Path(str(resource))
+    if not path.is_file():
+        raise DataError(
+            f"{key}: the installed package {source.package!r} has no file {source.resource!r}; "
+            f"install the version in constraints.txt or give --set {key}=PATH"
+        )
+    return path
+
+
+class DataConfig(Config):
+    """A table, and optionally a second one to test with.
+
+    Without ``test``, the shares of ``validation`` and ``test_share`` are taken from ``train`` by a hash of the row
+    number; with it, only ``validation`` is. Rows without a target are dropped before the split, and counted.
+    """
+
+    train: Source
+    test: Source | None = Field(default=None, description="a test table with the same columns")
+    target: str | None = Field(default=None, description="column that a model would predict; None for no such column")
+    kind: Kind = Field(
+        default="table", description="table; tools (JSON as ToolBench has it); code (.py in a folder, JSON or Parquet)"
+    )
+    longest: int = Field(
+        default=2000, ge=1, description="tools and code: most characters of a record; longer ones are left out, counted"
+    )
+    validation: float = Field(default=0.1, gt=0, lt=1, description="share of rows that early stopping looks at")
+    test_share: float = Field(default=0.1, gt=0, lt=1, description="share of rows to test with when no test is given")
+    read: ReadConfig = ReadConfig()
+
+    @model_validator(mode="after")
+    def _leaves_training_rows(self) -> Self:
+        if self.test is None and self.validation + self.test_share >= 1:
+            raise ValueError(
+                f"validation {self.validation} and test_share {self.test_share} leave nothing to train on; "
+                "their sum must be below 1"
+            )
+        return self

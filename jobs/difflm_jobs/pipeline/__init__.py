@@ -1,0 +1,1 @@
+"""The pipeline: stages in order, reused or run, recorded, with their progress."""

@@ -1,0 +1,132 @@
+"""The pipeline: stages in order, those whose artifact exists left out, the rest run and recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from difflm.artifacts import Artifact, ArtifactStore
+from difflm.errors import ConfigError
+from difflm.telemetry import Stopwatch, peak_rss_mib, reset_peak_rss
+from difflm_jobs.pipeline.progress import Reporter
+from difflm_jobs.pipeline.runlog import StageRecord
+from difflm_jobs.pipeline.stage import Stage, StageContext
+
+ClusterFactory = Callable[[], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A stage with the identity of what it makes, known before anything runs."""
+
+    stage: Stage
+    identity: str
+    inputs: dict[str, str]
+
+
+@dataclass(slots=True)
+class _LazyCluster:
+    """The cluster of a run: started when the first stage asks for it, and kept for all that follow."""
+
+    factory: ClusterFactory
+    stack: ExitStack
+    started: bool = field(default=False)
+
+    def start(self) -> None:
+        if not self.started:
+            self.stack.enter_context(self.factory())
+            self.started = True
+
+
+def until(stages: Sequence[Stage], name: str | None) -> list[Stage]:
+    """The stages up to and including the one called ``name``; all of them for None.
+
+    Raises:
+        ConfigError: no stage has this name.
+    """
+    if name is None:
+        return list(stages)
+    names = [stage.name for stage in stages]
+    wanted = name.replace("_", "-")
+    if wanted not in names:
+        raise ConfigError(f"--until {name}: no such stage in this run; its stages are {', '.join(names)}")
+    return list(stages[: names.index(wanted) + 1])
+
+
+def resolve(stages: Sequence[Stage], store: ArtifactStore) -> list[Step]:
+    """The identity of every stage's artifact, from the configuration and the files it reads, without running anything.
+
+    Raises:
+        UserError: a file that a stage reads is missing.
+    """
+    steps: list[Step] = []
+    known: dict[str, str] = {}
+    for stage in stages:
+        inputs = {name: known[name] for name in stage.inputs} | dict(stage.sources())
+        identity = store.identify(stage.output, stage.version, stage.section(), inputs)
+        known[stage.name] = identity
+        steps.append(Step(stage=stage, identity=identity, inputs=inputs))
+    return steps
+
+
+def execute(
+    steps: Sequence[Step], store: ArtifactStore, *, reporter: Reporter, cluster: ClusterFactory
+) -> Iterator[tuple[StageRecord, Artifact]]:
+    """Run what is missing, in order; yields the record and the artifact of each stage as soon as it is there."""
+    artifacts: dict[str, Artifact] = {}
+    with ExitStack() as stack:
+        lazy = _LazyCluster(cluster, stack)
+        for step in steps:
+            name, kind = step.stage.name, step.stage.output
+            found = store.find(kind, step.identity)
+            if found is None:
+                with Stopwatch() as watch:
+                    found = _run(step, store, artifacts, reporter, lazy)
+                record = StageRecord.of(name, "ran", found, seconds=watch.seconds)
+            else:
+                record = StageRecord.of(name, "reused", found, seconds=0.0)
+                reporter.reused(name)
+            artifacts[name] = found
+            yield record, found
+
+
+def _run(
+    step: Step, store: ArtifactStore, artifacts: dict[str, Artifact], reporter: Reporter, cluster: _LazyCluster
+) -> Artifact:
+    stage = step.stage
+    config = dict(stage.section())
+    reset_peak_rss()
+    with (
+        reporter.stage(stage.name) as report,
+        _work(store, step),
+        store.create(stage.output, step.identity, version=stage.version, config=config, inputs=step.inputs) as draft,
+    ):
+        outcome = stage.run(
+            StageContext(
+                inputs={name: artifacts[name] for name in stage.inputs},
+                output=draft.path,
+                work=store.work(stage.output, step.identity),
+                report=report,
+                start_cluster=cluster.start,
+            )
+        )
+        draft.compute_seconds = outcome.compute_seconds
+        draft.peak_rss_mib = {"driver": peak_rss_mib(), **outcome.peak_rss_mib}
+        draft.facts = dict(outcome.facts)
+    made = store.find(stage.output, step.identity)
+    assert made is not None, "a created artifact is found"
+    return made
+
+
+@contextmanager
+def _work(store: ArtifactStore, step: Step) -> Iterator[None]:
+    """The stage's work folder, removed again after a failure that left nothing in it."""
+    work = store.work(step.stage.output, step.identity)
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if work.exists() and not any(work.iterdir()):
+            work.rmdir()
+        raise

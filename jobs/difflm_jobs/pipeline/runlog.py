@@ -1,0 +1,101 @@
+"""What is remembered of a run: one line per run in ``runs.jsonl``, with what each stage did and cost."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from pathlib import Path
+from typing import Literal
+
+import psutil
+from pydantic import BaseModel, ConfigDict
+
+from difflm.artifacts import Artifact
+from difflm.telemetry import JSON, append_event, host_facts, read_events
+
+DISTRIBUTIONS = (
+    *("difflm", "ray", "torch", "transformers", "tokenizers", "deepspeed", "peft"),
+    *("pyarrow", "numpy", "scipy", "scikit-learn", "xgboost"),
+)
+
+
+def describe_environment() -> dict[str, JSON]:
+    """Versions of what computes, and the machine's size; no name of a person, a host or a folder."""
+    return {
+        **host_facts(),
+        "processors_usable": len(os.sched_getaffinity(0)),
+        "memory_mib": round(psutil.virtual_memory().total / 2**20),
+        "versions": {name: _version(name) for name in DISTRIBUTIONS},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+LOG_NAME = "runs.jsonl"
+
+Status = Literal["ran", "reused"]
+
+
+class StageRecord(BaseModel):
+    """What one stage did in one run.
+
+    ``seconds`` is its wall time in this run, ``compute_seconds`` its own computing time (both 0 when its artifact was
+    reused); ``peak_rss_mib`` maps each process to its largest resident memory in MiB.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    status: Status
+    seconds: float
+    compute_seconds: float
+    peak_rss_mib: dict[str, float]
+    artifact: str
+
+    @staticmethod
+    def of(stage: str, status: Status, artifact: Artifact, *, seconds: float) -> StageRecord:
+        """The record of a stage from the artifact it made or found."""
+        manifest = artifact.manifest
+        return StageRecord(
+            stage=stage,
+            status=status,
+            seconds=seconds,
+            compute_seconds=manifest.compute_seconds if status == "ran" else 0.0,
+            peak_rss_mib=manifest.peak_rss_mib,
+            artifact=artifact.path.name,
+        )
+
+
+class RunRecord(BaseModel):
+    """One run: when it began, how long the whole process took, what its stages did, and how it ended."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    started: str
+    wall_seconds: float
+    stages: tuple[StageRecord, ...]
+    error: str | None = None
+
+    @property
+    def compute_seconds(self) -> float:
+        """Sum of the stages' own computing time in this run."""
+        return sum(stage.compute_seconds for stage in self.stages)
+
+    @property
+    def overhead(self) -> float | None:
+        """Wall time over computing time: 1.0 means that nothing was lost to starting processes; None if none ran."""
+        return self.wall_seconds / self.compute_seconds if self.compute_seconds > 0 else None
+
+    def append(self, experiment: Path) -> None:
+        """Add this run to the experiment's log."""
+        append_event(experiment / LOG_NAME, self.model_dump(mode="json"))
+
+
+def read_runs(experiment: Path) -> list[RunRecord]:
+    """All runs of an experiment, oldest first."""
+    return [RunRecord.model_validate(event) for event in read_events(experiment / LOG_NAME)]

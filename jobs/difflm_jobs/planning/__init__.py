@@ -1,0 +1,1 @@
+"""What an experiment would take: steps, sizes and memory, before anything runs."""

@@ -1,0 +1,290 @@
+"""`difflm synthesize` and `difflm impute`: rows from a finished bundle, as a dataset of parts or as one file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from rich.console import Console
+
+import difflm
+from difflm.artifacts.atomic import remove_tree, storage_errors
+from difflm.artifacts.dataset import DATA, DATASET_MANIFEST, EVALUATION_NAME, EVENTS, Dataset
+from difflm.artifacts.formats import FORMATS
+from difflm.artifacts.hashing import hash_folder
+from difflm.artifacts.storage import LocalStore, Store, open_store
+from difflm.config import apply_overrides, validate
+from difflm.errors import ConfigError
+from difflm.records.schema import read_schema
+from difflm.synthesis.plans.request import PlanRequest
+from difflm.telemetry import JSON, Stopwatch, peak_rss_mib
+from difflm_jobs.cli.summary import counted
+from difflm_jobs.cli.terminal import print_line
+from difflm_jobs.inputs.given_tables import GivenFile, RealFiles, laid_down, laid_down_real
+from difflm_jobs.inputs.models import find_bundle
+from difflm_jobs.pipeline.engine_check import check_engine, check_json
+from difflm_jobs.pipeline.mapping import MapJob, Mapped, account_of, export, file_format, run_map
+from difflm_jobs.pipeline.progress import reporting
+from difflm_jobs.rows.live_evaluation import SHOWN, LiveEvaluation, LiveRequest
+from difflm_jobs.rows.resume import FORMAT_VERSION, KIND, SHORT, JobIdentity, Resume, claim
+from difflm_jobs.rows.row_gates import ScreenedSynthesisWorker, row_gates, screen_facts, screen_of
+from difflm_jobs.stages.stages import cluster_of
+from difflm_jobs.stages.synthesize import refuse_nothing
+
+if TYPE_CHECKING:
+    from difflm_evaluators.live.gates import Gate
+    from difflm_jobs.config import SynthesisSettings
+
+MAX_ROWS = 999_999_999  # what names of parts have digits for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsWanted:
+    """What was asked for on the command line; without ``rows``, as many as there are given records."""
+
+    bundle: Path
+    rows: int | None
+    seed: int
+    out: str
+    format: str | None
+    resume: Resume
+    plan: PlanRequest
+    given: GivenFile | None = None
+    real: RealFiles | None = None
+    gates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """What is to be drawn, all of it checked."""
+
+    rows: int
+    identity: JobIdentity
+    folders: Mapping[str, Path]
+    settings: SynthesisSettings
+    resume: Resume
+    console: Console
+    real: Path | None
+    gates: tuple[Gate, ...]
+
+
+def synthesize_bundle(wanted: RowsWanted, *, overrides: Sequence[str], console: Console) -> str:
+    """Draw rows 0 ... rows - 1 of a bundle into ``wanted.out`` and return a sentence about them.
+
+    A name that ends in a format becomes one file, everything else a dataset. Run again after a kill, it goes on from
+    the parts that are there; those of a single file are kept beside it until it is complete.
+
+    Raises:
+        ConfigError: a number, name, URL or setting that cannot be used, or a folder that holds another job.
+        BundleError: there is no bundle, it is of another version, or its base model is missing.
+        DataError: the given records do not fit the bundle.
+        StorageError: the disk is full, writing is not permitted, or a bucket is missing.
+        SynthesisError: not one draw was valid.
+        EvaluationError: a gate that stops the job does not hold.
+    """
+    from difflm_jobs.config import SynthesisSettings
+
+    if wanted.rows is not None and not 1 <= wanted.rows <= MAX_ROWS:
+        raise ConfigError(f"--rows {wanted.rows}: give a number from 1 to {MAX_ROWS:,}")
+    file = _single_file(wanted.out, wanted.format)
+    format_ = "parquet" if file is not None else wanted.format or "parquet"
+    if format_ not in FORMATS:
+        raise ConfigError(f"--format {format_}: unknown; give one of {', '.join(FORMATS)}")
+    settings = validate(SynthesisSettings, apply_overrides({}, overrides), "--set", overrides)
+    check_engine(settings.sampling, settings.runtime)
+    gates = row_gates(wanted.gates, wanted.real)
+    bundle = find_bundle(wanted.bundle)
+    check_json(settings.sampling, holds_json=any(field.kind == "json" for field in read_schema(bundle).fields))
+    with ExitStack() as stack:
+        plan, rows, folders = wanted.plan, wanted.rows, {"bundle": bundle}
+        if wanted.given is not None:
+            given = stack.enter_context(laid_down(wanted.given, read_schema(bundle), settings.data.read, console))
+            plan = PlanRequest(where=plan.where, balance=plan.balance, given=given.request)
+            rows, folders["given"] = rows or given.count, given.folder
+        assert rows is not None
+        plan.check(bundle, read_schema(bundle))
+        real = screen = None
+        if wanted.real is not None:
+            real = stack.enter_context(laid_down_real(wanted.real, read_schema(bundle), settings.data.read))
+            if (config := screen_of(gates, read_schema(bundle))) is not None:
+                screen, folders["real"] = screen_facts(config, real), real
+        identity = JobIdentity(
+            bundle_sha256=hash_folder(bundle),
+            sampling=settings.sampling.model_dump(mode="json"),
+            plan=plan.model_dump(mode="json"),
+            seed=wanted.seed,
+            rows_per_shard=settings.runtime.synthesis.rows_per_shard,
+            format=format_,
+            screen=screen,
+        )
+        job = _Job(
+            rows=rows,
+            identity=identity,
+            folders=folders,
+            settings=settings,
+            resume=wanted.resume,
+            console=console,
+            real=real,
+            gates=gates,
+        )
+        if file is not None:
+            return _one_file(file, job)
+        dataset = Dataset(store=open_store(wanted.out), format=format_)
+        claim(dataset, identity, rows=rows, resume=wanted.resume)
+        return _sentence(dataset.store.shown, _draw(dataset, job, dataset.store), settings.sampling.attempts)
+
+
+def _single_file(out: str, format_: str | None) -> Path | None:
+    """The path when ``out`` asks for one file; ConfigError for an ending that is neither a format nor a folder's."""
+    parts = urlsplit(out)
+    remote = "://" in out and parts.scheme != "file"
+    path = Path(unquote(parts.path) if parts.scheme == "file" else out)
+    if out.endswith("/") or not path.suffix[1:].isalpha():
+        return None
+    if remote:
+        if path.suffix[1:] in FORMATS:
+            raise ConfigError(f"{out}: one file can be written to a local path only; give a prefix without an ending")
+        return None
+    try:
+        named = file_format(path)
+    except ConfigError as error:
+        raise ConfigError(f"{error}, or end the name of a folder with a slash") from None
+    if format_ is not None and format_ != named:
+        raise ConfigError(f"--format {format_}: {path} says {named!r}; leave one of them out")
+    return path
+
+
+def _one_file(file: Path, job: _Job) -> str:
+    """A hidden dataset beside the file, exported and removed at the end."""
+    work = file.absolute().with_name(f".{file.name}.work-{job.rows}-{job.identity.fingerprint[:SHORT]}")
+    dataset = Dataset(store=LocalStore(work))
+    with storage_errors(file), _removed_if_empty(work, dataset):
+        claim(dataset, job.identity, rows=job.rows, resume=job.resume)
+        beside = LocalStore(file.absolute().parent)
+        account = _draw(dataset, job, beside, prefix=f"{file.stem}.")
+        export(work / DATA, file)
+        remove_tree(work)
+    return _sentence(str(file), account, job.settings.sampling.attempts)
+
+
+def _draw(dataset: Dataset, job: _Job, beside: Store, prefix: str = "") -> dict[str, Any]:
+    """Fill a claimed dataset, write its manifest, and return the final account. The evaluation goes into ``beside``."""
+    from difflm.runtime.metrics import PrometheusMetrics
+
+    identity, bundle = job.identity, job.folders["bundle"]
+    live = _live(dataset, job, beside, prefix)
+    with Stopwatch() as watch, ExitStack() as stack, reporting(job.console) as reporter:
+
+        def start() -> PrometheusMetrics:
+            stack.enter_context(cluster_of(job.settings.runtime)())
+            return PrometheusMetrics(identity.fingerprint[:SHORT])
+
+        with reporter.stage("synthesize") as report:
+            mapped = run_map(_mapping(dataset, job), job.settings.runtime.synthesis, report, start, live)
+    account = account_of(mapped.entries, job.rows)
+    if live is not None:
+        account["evaluation"] = live.summary
+    refuse_nothing(account, bundle)
+    dataset.write_json(DATASET_MANIFEST, _manifest(mapped, identity, account, watch.seconds, bundle))
+    return account
+
+
+def _mapping(dataset: Dataset, job: _Job) -> MapJob:
+    from difflm.synthesis.workers import SynthesisWorker
+
+    identity = job.identity
+    args: dict[str, JSON] = {
+        "sampling": dict(identity.sampling),
+        "plan": dict(identity.plan),
+        "seed": identity.seed,
+    }
+    screen = {} if identity.screen is None else {"screen": dict(identity.screen)}
+    return MapJob(
+        dataset=dataset,
+        fingerprint=identity.fingerprint,
+        rows=job.rows,
+        worker=ScreenedSynthesisWorker if screen else SynthesisWorker,
+        args={**args, **screen},
+        folders=job.folders,
+        may_give_up=True,
+    )
+
+
+def _live(dataset: Dataset, job: _Job, beside: Store, prefix: str) -> LiveEvaluation | None:
+    """What goes along with the map where an evaluation is asked for."""
+    if job.real is None:
+        return None
+
+    def warn(text: str) -> None:
+        print_line(job.console, f"warning: {text}", style="bold red")
+
+    request = LiveRequest(
+        real=job.real,
+        gates=job.gates,
+        config=job.settings.live,
+        store=beside,
+        result=prefix + EVALUATION_NAME,
+        log=prefix + EVENTS,
+        warn=warn,
+    )
+    return LiveEvaluation(request=request, dataset=dataset, rows=job.rows, job=job.identity.fingerprint[:SHORT])
+
+
+def _manifest(
+    mapped: Mapped, identity: JobIdentity, account: dict[str, JSON], seconds: float, bundle: Path
+) -> dict[str, JSON]:
+    """manifest.json: what was asked, what came of it, and every part. ``seconds`` is this run's wall time."""
+    peaks = {name: round(peak, 1) for name, peak in mapped.peak_rss_mib.items()}
+    shards: list[JSON] = [
+        {
+            **entry.model_dump(mode="json", exclude={"given_up", "account"}),
+            "given_up": entry.missing,
+            **entry.account,
+        }
+        for entry in mapped.entries
+    ]
+    return {
+        "kind": KIND,
+        "format_version": FORMAT_VERSION,
+        "fingerprint": identity.fingerprint,
+        "platform_version": difflm.__version__,
+        "format": identity.format,
+        "settings": identity.facts(),
+        "totals": account,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 1),
+        "peak_rss_mib": {"driver": round(peak_rss_mib(), 1), **peaks},
+        "schema": read_schema(bundle).model_dump(mode="json"),
+        "shards": shards,
+    }
+
+
+def _sentence(shown: str, account: dict[str, Any], attempts: int) -> str:
+    """The final account in one line."""
+    said = f"{shown}: {account['rows_emitted']:,} rows from {account['attempts']:,} draws"
+    said += f", rejected: {counted(account['rejections'])}"
+    if account["given_up_count"]:
+        reasons = sorted({run["reason"] for run in account["given_up"]})
+        shown_reasons = "; ".join(reasons[:3]) + ("; ..." if len(reasons) > 3 else "")
+        said += f"; {account['given_up_count']:,} indices are left out ({shown_reasons})"
+        if any("was valid" in reason for reason in reasons):
+            said += f"; sampling.attempts is {attempts}"
+    if scores := account.get("evaluation", {}).get("scores"):
+        said += "; " + ", ".join(f"{name} {scores[name]:.3g}" for name in SHOWN if name in scores)
+    return said
+
+
+@contextmanager
+def _removed_if_empty(work: Path, dataset: Dataset) -> Iterator[None]:
+    """The work folder, removed again after a failure that left no finished part in it."""
+    try:
+        yield
+    except BaseException:
+        if work.exists() and not dataset.entries():
+            remove_tree(work)
+        raise

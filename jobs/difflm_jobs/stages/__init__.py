@@ -1,0 +1,1 @@
+"""The stages of an experiment, from the table to the report."""

@@ -1,0 +1,107 @@
+"""Stage `fit-decoder`: the decoder's folder; a compact one is fitted to the training split first."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from difflm.artifacts import atomic_directory
+from difflm.seeding import derive_seed
+from difflm.telemetry import JSON
+from difflm_jobs.cli.summary import NOTICES
+from difflm_jobs.inputs.models import fingerprint
+from difflm_jobs.pipeline.stage import StageContext, StageOutcome
+from difflm_jobs.pipeline.training import run_training
+
+if TYPE_CHECKING:
+    from difflm_jobs.config import ExperimentConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitDecoder:
+    """Writes decoder.json, tokenizer/ and, for a compact decoder, model/ with best.safetensors and the loss curve."""
+
+    config: ExperimentConfig
+    inputs: tuple[str, ...] = ("prepare",)
+    name: str = "fit-decoder"
+    version: int = 2
+    output: str = "decoder"
+
+    @property
+    def compact(self) -> bool:
+        """Whether there is something to fit."""
+        return self.config.decoder.kind == "compact"
+
+    def section(self) -> Mapping[str, JSON]:
+        fit = self.config.decoder_fit.model_dump(mode="json") if self.compact else None
+        return {"decoder": self.config.decoder.model_dump(mode="json"), "fit": fit, "seed": self.config.seed}
+
+    def sources(self) -> Mapping[str, str]:
+        decoder = self.config.decoder
+        return fingerprint(decoder.model, "decoder.model") if decoder.kind == "pretrained" else {}
+
+    def run(self, context: StageContext) -> StageOutcome:
+        from difflm.models.decoder_store import read_parts, read_tensors, write_compact_model
+        from difflm.records.schema import read_schema
+        from difflm.training.task import TaskSpec
+
+        prepared, described = context.input("prepare"), context.work / "described"
+        if not described.exists():
+            context.report(0, None, "fitting the tokenizer" if self.compact else "reading the decoder")
+            self._describe(prepared, described)
+        outcome = StageOutcome()
+        if self.compact:
+            spec = TaskSpec(
+                factory="decoder",
+                config=self.config.decoder_fit.model_dump(mode="json"),
+                inputs={"prepare": str(prepared), "tokenizer": str(described)},
+                seed=derive_seed(self.config.seed, self.name),
+            )
+            loop = self.config.decoder_fit.loop
+            outcome = run_training(context, name=self.name, spec=spec, loop=loop, runtime=self.config.runtime)
+        outcome = replace(outcome, facts={**outcome.facts, NOTICES: [*_cut(prepared), *self._partly_read(described)]})
+        shutil.copytree(described, context.output, dirs_exist_ok=True)
+        if self.compact:
+            parts = read_parts(context.output, read_schema(prepared))
+            write_compact_model(context.output, parts, read_tensors(context.output / "best.safetensors"))
+        return outcome
+
+    def _partly_read(self, described: Path) -> list[JSON]:
+        """What to say about training values with more tokens than there are cells; a pooled latent has no cells."""
+        if not self.compact and self.config.autoencoder.encoder.kind != "compact":
+            return []
+        facts = json.loads((described / "decoder.json").read_bytes())
+        return [
+            f"{count:,} training values of {column!r} have more than {width} tokens; only these are encoded, while all "
+            "are decoded: raise decoder.value_tokens"
+            for (column, count), width in zip(facts["partly_read"].items(), facts["widths"], strict=True)
+            if count
+        ]
+
+    def _describe(self, prepared: Path, folder: Path) -> None:
+        """The tokenizer and the layout of the training split's values."""
+        from difflm.models.decoder_store import write_tokenizer
+        from difflm.records.json_codec import JsonRecordCodec
+        from difflm.records.schema import read_schema
+        from difflm.training.record_data import read_split
+
+        schema = read_schema(prepared)
+        literals = JsonRecordCodec(schema).value_literals(read_split(prepared, "train", schema))
+        with atomic_directory(folder) as temporary:
+            write_tokenizer(temporary, self.config.decoder, schema, literals)
+
+
+def _cut(prepared: Path) -> list[JSON]:
+    """What to say about validation texts that are longer than any of training: the loss is that of their beginning."""
+    import pyarrow.parquet as pq
+
+    from difflm.records.json_codec import JsonRecordCodec
+    from difflm.records.schema import read_schema
+
+    validation = pq.read_table(prepared / "validation.parquet")
+    notices = JsonRecordCodec(read_schema(prepared)).normalize_table(validation).notices
+    return [f"validation, {notice.column!r}: {notice.message}" for notice in notices if notice.code == "length"]

@@ -1,0 +1,302 @@
+"""Stage `evaluate`: score the synthetic table against the real splits, and write the report; also for any two files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from difflm.artifacts import Artifact
+from difflm.artifacts.manifest import REPORT_KIND
+from difflm.config import apply_overrides, validate
+from difflm.errors import ConfigError, DataError
+from difflm.records.notices import Notice
+from difflm.records.schema import RecordSchema, read_schema
+from difflm.telemetry import JSON, read_events
+from difflm_jobs.cli.summary import HEADLINES
+from difflm_jobs.inputs.record_files import read_records
+from difflm_jobs.inputs.record_kinds import Kind, evaluate_text_records
+from difflm_jobs.pipeline.runlog import describe_environment
+from difflm_jobs.pipeline.stage import StageContext, StageOutcome
+from difflm_jobs.pipeline.training import EVENTS
+from difflm_jobs.stages.autoencoder import LATENTS
+from difflm_jobs.stages.prepare import SPLITS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from difflm.records.reading import ReadConfig
+    from difflm_evaluators.columns.features import Float32Array
+    from difflm_evaluators.evaluation import EvaluationReport, RealSplits
+    from difflm_evaluators.scores.projection import Latents
+    from difflm_evaluators.scores.validity import SynthesisAccount
+    from difflm_jobs.config import EvaluationSettings, ExperimentConfig
+
+
+def report_latents(
+    config: ExperimentConfig, folders: Mapping[str, Path], synthetic: pa.Table, schema: RecordSchema
+) -> Latents | None:
+    """Posterior means of rows drawn from both tables; None where no map is wanted or the models are not compact.
+
+    ``folders`` are those of the stages ``fit-decoder``, ``train-autoencoder`` and ``encode``.
+    """
+    wanted = config.evaluation.projection
+    if wanted is None or config.decoder.kind != "compact" or config.autoencoder.encoder.kind != "compact":
+        return None
+    import pyarrow.parquet as pq
+
+    from difflm_evaluators.scores.projection import Latents
+
+    random = np.random.default_rng(wanted.seed)
+    encoded = pq.read_table(folders["encode"] / LATENTS, columns=["index", "mean"])
+    real_M, synthetic_M = (_draw(len(table), wanted.max_points // 2, random) for table in (encoded, synthetic))
+    chosen = encoded.take(real_M).combine_chunks()
+    means = chosen.column("mean").combine_chunks()
+    return Latents(
+        real_rows_M=chosen.column("index").to_numpy().astype(np.int64),
+        real_MZ=np.asarray(means.flatten(), dtype=np.float32).reshape(len(chosen), -1),
+        synthetic_rows_M=synthetic_M,
+        synthetic_MZ=_encode(folders, synthetic.take(synthetic_M), schema),
+    )
+
+
+def _draw(rows: int, most: int, random: np.random.Generator) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return np.sort(random.choice(rows, size=min(rows, most), replace=False)).astype(np.int64)
+
+
+def _encode(folders: Mapping[str, Path], rows: pa.Table, schema: RecordSchema) -> Float32Array:
+    """(M, Z) posterior means, by the encoder of the autoencoder's artifact."""
+    from difflm.models.autoencoder import AutoencoderShape, build_autoencoder
+    from difflm.records.json_codec import JsonRecordCodec
+    from difflm.synthesis.bundle import encode_table, load_trainable
+
+    trained = folders["train-autoencoder"]
+    shape = AutoencoderShape.model_validate_json((trained / "autoencoder.json").read_text())
+    module, parts = build_autoencoder(shape, folders["fit-decoder"], schema)
+    load_trainable(module, trained / "best.safetensors")
+    module.eval()
+    table = JsonRecordCodec(schema).normalize_table(rows).table
+    posteriors = encode_table(module, parts, shape, table, schema)
+    return np.concatenate([posterior.mean_BZ.numpy() for posterior in posteriors])
+
+
+ACCOUNT = "account.json"
+SHARDS = "shards"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluate:
+    """Writes report.json, report.md, report.html and pictures/, with the curves and times of all stages before.
+
+    `against` is another prepared table, whose splits are the real ones: where training rows are partly synthetic.
+    """
+
+    config: ExperimentConfig
+    against: Artifact | None = None
+    inputs: tuple[str, ...] = (
+        *("prepare", "fit-decoder", "train-autoencoder", "encode"),
+        *("train-diffusion", "assemble", "synthesize"),
+    )
+    name: str = "evaluate"
+    version: int = 6
+    output: str = REPORT_KIND
+
+    def section(self) -> Mapping[str, JSON]:
+        published: list[JSON] = [row.model_dump(mode="json") for row in self.config.published]
+        texts = self.config.data.kind != "table"
+        config = self.config.copies if texts else self.config.evaluation
+        return {"evaluation": config.model_dump(mode="json"), "published": published}
+
+    def sources(self) -> Mapping[str, str]:
+        return {} if self.against is None else {"real": self.against.identity}
+
+    def run(self, context: StageContext) -> StageOutcome:
+        from difflm.records.columns import conform_table
+        from difflm_evaluators.evaluation import RealSplits, evaluate_table
+        from difflm_evaluators.report.report import PublishedScore, ReportContext, write_report
+
+        context.report(0, None, "reading tables")
+        prepared = context.input("prepare") if self.against is None else self.against.path
+        schema = read_schema(prepared)
+        real = (_parquet(prepared / f"{name}.parquet") for name in SPLITS)
+        train, validation, test = (conform_table(part, schema) for part in real)
+
+        def progress(part: str, done: int, total: int) -> None:
+            context.report(done, total, part)
+
+        synthetic = _parquet(context.input("synthesize") / SHARDS)
+        splits = RealSplits(train=train, validation=validation, test=test)
+        account, kind = _account(context.input("synthesize") / ACCOUNT), self.config.data.kind
+        if kind == "table":
+            folders = {name: artifact.path for name, artifact in context.inputs.items()}
+            own = self.against is None  # latents of training rows are those of the real ones
+            report = evaluate_table(
+                synthetic,
+                splits,
+                schema,
+                self.config.evaluation,
+                account=account,
+                latents=report_latents(self.config, folders, synthetic, schema) if own else None,
+                progress=progress,
+            )
+        else:
+            report = evaluate_text_records(kind, synthetic, splits, self.config.copies, account=account)
+        about = ReportContext(
+            title=self.config.name,
+            settings=self.config.model_dump(mode="json", by_alias=True, exclude={"published"}),
+            environment=describe_environment(),
+            loss_curves=_curves(context.inputs),
+            timings={name: artifact.manifest.seconds for name, artifact in context.inputs.items()},
+            published=[PublishedScore(**row.model_dump()) for row in self.config.published],
+        )
+        write_report(report, context.output, context=about)
+        return StageOutcome(facts={HEADLINES: list[JSON](headlines(report))})
+
+
+def evaluate_files(
+    records: Path,
+    *,
+    train: Path,
+    test: Path | None,
+    target: str | None,
+    out: Path,
+    judge: Path | None = None,
+    overrides: Sequence[str],
+    kind: Kind = "table",
+    tell: Callable[[str], None] = lambda _: None,
+) -> EvaluationReport:
+    """Score records in any readable file; the schema of a table is that of ``train``, and the report goes to ``out``.
+
+    ``judge`` is a folder that `difflm judge` wrote, whose scores the report shows as well; ``tell`` gets a line for
+    everything that is not taken as the files have it.
+
+    Raises:
+        DataError: a file is missing or does not have the columns of the training table, or there is no judge's report.
+        ConfigError: an override is no key of the settings, or records other than tables are given a target.
+    """
+    from difflm_evaluators.judge.report import read_judgement
+    from difflm_evaluators.report.report import ReportContext, write_report
+    from difflm_jobs.config import EvaluationSettings
+
+    settings = validate(EvaluationSettings, apply_overrides({}, overrides), "--set", overrides)
+    judged = read_judgement(judge) if judge is not None else None  # before any work
+    about = ReportContext(title=f"{records} against {train}", environment=describe_environment(), judge=judged)
+    files = _Files(records=records, train=train, test=test)
+    if kind != "table":
+        if target is not None:
+            raise ConfigError(f"--target {target}: records of {kind} have none; leave it out, or give --kind table")
+        made, splits = files.read(kind, settings.data.read, tell)
+        report = evaluate_text_records(kind, made, splits, settings.copies)
+    else:
+        report = _evaluate_table_files(files, target, settings, tell)
+    write_report(report, out, context=about)
+    return report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Files:
+    """The files of an evaluation; `test` may be missing."""
+
+    records: Path
+    train: Path
+    test: Path | None
+
+    def read(self, kind: Kind, read: ReadConfig, tell: Callable[[str], None]) -> tuple[pa.Table, RealSplits]:
+        """The records, and the real splits."""
+        from difflm_evaluators.evaluation import RealSplits
+
+        def load(path: Path) -> pa.Table:
+            def report(notice: Notice) -> None:
+                if notice.code in _TOLD:
+                    tell(f"{path}: " + (f"column {notice.column!r}: " if notice.column else "") + notice.message)
+
+            return read_records(path, kind, read, report)
+
+        made, train = load(self.records), load(self.train)
+        return made, RealSplits(train=train, test=None if self.test is None else load(self.test))
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Errors about one of the tables name its file; what names no table is about the training table."""
+        roles = {"synthetic table": self.records, "real test table": self.test}
+        try:
+            yield
+        except DataError as error:
+            path = next((path for role, path in roles.items() if str(error).startswith(role)), self.train)
+            remedy = " (--set schema.drop_all_missing=true)" if "drop_all_missing" in str(error) else ""
+            raise type(error)(f"{path}: {error}{remedy}") from error
+
+
+_TOLD = ("renamed", "not_finite", "unreadable", "mixed", "nested", "delimiter", "no_api")
+"""Kinds of notices of reading that change what is scored."""
+
+
+def _evaluate_table_files(
+    files: _Files, target: str | None, settings: EvaluationSettings, tell: Callable[[str], None]
+) -> EvaluationReport:
+    from difflm.records.inference import infer_schema
+    from difflm_evaluators.evaluation import RealSplits, evaluate_table
+
+    made, real = files.read("table", settings.data.read, tell)
+    if target is not None and target not in real.train.column_names:
+        known = ", ".join(map(repr, real.train.column_names))
+        raise DataError(f"{files.train}: no target column {target!r}; it has {known}; give another name with --target")
+    with files.named():
+        schema = infer_schema(real.train, target=target, config=settings.schema_)
+    synthetic = _with_columns(made, real.train, schema, files.records, tell)
+    test = _with_columns(real.test, real.train, schema, files.test, tell) if real.test is not None else None
+    with files.named():
+        splits = RealSplits(train=real.train.select(list(schema.names)), test=test)
+        return evaluate_table(synthetic, splits, schema, settings.evaluation)
+
+
+def _with_columns(
+    table: pa.Table, train: pa.Table, schema: RecordSchema, path: Path | None, tell: Callable[[str], None]
+) -> pa.Table:
+    """The columns of the schema, in its order, telling of others; DataError naming those that are not there."""
+    absent = [name for name in schema.names if name not in table.column_names]
+    if absent:
+        listed = ", ".join(map(repr, absent))
+        raise DataError(f"{path}: no column {listed}, which the training table has; give a table with its columns")
+    for name in table.column_names:
+        if name not in train.column_names:
+            tell(f"{path}: column {name!r} is not in the training table, and is left out")
+    return table.select(list(schema.names))
+
+
+def _parquet(path: Path) -> pa.Table:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path)
+
+
+def _account(path: Path) -> SynthesisAccount:
+    from difflm_evaluators.scores.validity import SynthesisAccount
+
+    data: Mapping[str, Any] = json.loads(path.read_bytes())
+    return SynthesisAccount(
+        rows_asked=data["rows_asked"],
+        rows_emitted=data["rows_emitted"],
+        attempts=data["attempts"],
+        rejections=data["rejections"],
+    )
+
+
+def _curves(inputs: Mapping[str, Artifact]) -> dict[str, list[dict[str, JSON]]]:
+    events = {name: read_events(artifact.path / EVENTS) for name, artifact in inputs.items()}
+    return {
+        name: [event for event in curve if event.get("loss") is not None] for name, curve in events.items() if curve
+    }
+
+
+def headlines(report: EvaluationReport) -> list[dict[str, Any]]:
+    keys = [
+        *("name", "title", "value", "undefined_because", "unit", "direction"),
+        *("ideal", "standard_error", "baseline", "warning"),
+    ]
+    return [{key: asdict(score)[key] for key in keys} for score in report.scores]

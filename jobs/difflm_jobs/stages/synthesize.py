@@ -1,0 +1,125 @@
+"""Stages `assemble` and `synthesize`: the bundle, and rows from it in shards with an account of every draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from difflm.artifacts import write_json_atomic
+from difflm.artifacts.manifest import BUNDLE_KIND
+from difflm.errors import SynthesisError
+from difflm.records.schema import read_schema
+from difflm.seeding import derive_seed
+from difflm.telemetry import JSON
+from difflm_jobs.cli.summary import counted
+from difflm_jobs.pipeline.mapping import account_of, deliver_shards, export, run_shards
+from difflm_jobs.pipeline.stage import StageContext, StageOutcome
+from difflm_jobs.stages.evaluate import ACCOUNT, SHARDS
+from difflm_jobs.stages.prior import STAGE as CONDITIONAL
+
+if TYPE_CHECKING:
+    from difflm_jobs.config import ExperimentConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assemble:
+    """Puts decoder, autoencoder and prior together, and the conditional prior where there is one."""
+
+    conditional: bool = False
+    name: str = "assemble"
+    version: int = 1
+    output: str = BUNDLE_KIND
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        stages = ("prepare", "fit-decoder", "train-autoencoder", "train-diffusion")
+        return (*stages, CONDITIONAL) if self.conditional else stages
+
+    def section(self) -> Mapping[str, JSON]:
+        return {}
+
+    def sources(self) -> Mapping[str, str]:
+        return {}
+
+    def run(self, context: StageContext) -> StageOutcome:
+        from difflm.synthesis.bundle import assemble_bundle
+
+        context.report(0, None, "copying")
+        assemble_bundle(
+            context.output,
+            prepared=context.input("prepare"),
+            decoder=context.input("fit-decoder"),
+            autoencoder=context.input("train-autoencoder"),
+            prior=context.input("train-diffusion"),
+            conditional=context.input(CONDITIONAL) if self.conditional else None,
+        )
+        return StageOutcome()
+
+
+CSV_NAME = "synthetic.csv"
+CSV_MAX_ROWS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Synthesize:
+    """Writes shards/part-*.parquet, account.json and, up to a million rows, synthetic.csv."""
+
+    config: ExperimentConfig
+    inputs: tuple[str, ...] = ("assemble",)
+    name: str = "synthesize"
+    version: int = 5
+    output: str = "synthetic"
+
+    def section(self) -> Mapping[str, JSON]:
+        return {
+            "sampling": self.config.sampling.model_dump(mode="json"),
+            "rows": self.config.rows,
+            "rows_per_shard": self.config.runtime.synthesis.rows_per_shard,
+            "seed": self.config.seed,
+        }
+
+    def sources(self) -> Mapping[str, str]:
+        return {}
+
+    def run(self, context: StageContext) -> StageOutcome:
+        from difflm.synthesis.workers import SynthesisWorker
+
+        bundle = context.input("assemble")
+        rows = self.config.rows or read_schema(bundle).row_count
+        seed = derive_seed(self.config.seed, self.name) >> 1  # below 2**63, like the seeds of `difflm synthesize`
+        pool = self.config.runtime.synthesis
+        args: dict[str, JSON] = {
+            "bundle": str(bundle.resolve()),
+            "sampling": self.config.sampling.model_dump(mode="json"),
+            "plan": {},
+            "seed": seed,
+        }
+        mapped = run_shards(context, rows=rows, worker=SynthesisWorker, args=args, config=pool, may_give_up=True)
+        account = account_of(mapped.entries, rows)
+        refuse_nothing(account, bundle)
+        deliver_shards(context, mapped, SHARDS)
+        write_json_atomic(context.output / ACCOUNT, account)
+        if rows <= CSV_MAX_ROWS:
+            export(context.output / SHARDS, context.output / CSV_NAME)
+        return StageOutcome(
+            compute_seconds=mapped.compute_seconds,
+            peak_rss_mib=mapped.peak_rss_mib,
+            facts={key: account[key] for key in ("rows_asked", "rows_emitted", "attempts", "rejections")},
+        )
+
+
+def refuse_nothing(account: Mapping[str, JSON], bundle: Path) -> None:
+    """Refuse an account without a single row.
+
+    Raises:
+        SynthesisError: not one draw was valid.
+    """
+    if account["rows_emitted"] == 0:
+        from difflm.synthesis.draws import PRIVACY
+
+        reasons: Any = account["rejections"]
+        screened = PRIVACY in reasons
+        remedy = "train longer, or let the gates drop less" if screened else "train longer"
+        raise SynthesisError(f"{bundle}: none of {account['attempts']} draws was valid ({counted(reasons)}); {remedy}")

@@ -1,0 +1,1 @@
+"""Studies of many experiments: ablations, quantities of rows, flywheels, downstream models."""

@@ -1,4 +1,0 @@
-"""Kinds of artifacts that others than their own stage look for."""
-
-BUNDLE_KIND = "bundle"
-REPORT_KIND = "report"

@@ -1,0 +1,1 @@
+"""Decoding: prompts become records, slot by slot, by our own loop or by vLLM."""

@@ -1,0 +1,263 @@
+"""The decoding loop: slots that each hold one record under way, how each is filled, moves on, ends, and is refilled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from difflm.models.decoder import FrozenDecoder
+from difflm.models.prompt import Prompt
+from difflm.synthesis.decoding.kv_cache import SlotCache
+from difflm.synthesis.decoding.sampling import Truncation, draw
+from difflm.synthesis.decoding.slot_model import SlotModel, read_prompts, slot_model
+from difflm.synthesis.grammar.constraint import Constraint, Runs
+
+BUSY_SHARE = 0.75  # with fewer slots in use and nothing waiting, the empty ones are dropped
+
+Failure = Literal["unfinished", "not_finite", "dead_end"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Which draw a record is: the attempt at an index."""
+
+    index: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompts:
+    """Prompts of N records, the uniform numbers that their tokens are drawn from, and their temperatures, if any."""
+
+    addresses: list[Address]
+    prompt: Prompt
+    uniforms_NT: Tensor
+    temperatures_N: Tensor | None = None
+
+
+class PromptSource(Protocol):
+    """Where prompts wait."""
+
+    def take(self, most: int, *, idle: bool) -> Prompts | None:
+        """The next prompts, None when none waits now. `idle` says that no record is under way: what is held back then
+        has nothing to wait for.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """A record's token ids, or what kept it from ending: `unfinished` (more than T tokens), `not_finite` (scores of
+    NaN or infinity), `dead_end` (the grammar allows nothing).
+    """
+
+    address: Address
+    tokens: list[int]
+    failure: Failure | None = None
+
+
+class SlotTable:
+    """As many slots as there are prompts at first, all of them empty."""
+
+    def __init__(
+        self, model: SlotModel, constraint: Constraint, prompts: Prompts, truncation: Truncation, *, bos_id: int
+    ) -> None:
+        self.model, self.truncation, self.bos_id = model, truncation, bos_id
+        count, most = prompts.uniforms_NT.shape
+        device = prompts.uniforms_NT.device
+        self._wait(prompts)
+        self.cache = SlotCache(self.waiting_cache, slots=count)
+        self.walks = constraint.walks(count)
+        self.addresses: list[Address | None] = [None] * count
+        self.filled_B = torch.zeros(count, dtype=torch.int64, device=device)
+        self.known_B = torch.zeros_like(self.filled_B)  # tokens of the record, read or in its run
+        self.tokens_BT = torch.zeros((count, most), dtype=torch.int64, device=device)
+        self.uniforms_BT = torch.zeros_like(prompts.uniforms_NT)
+        self.temperature_B1 = torch.ones((count, 1), dtype=torch.float64, device=device)
+        self.runs = Runs(tokens_NF=self.tokens_BT[:, :1].clone(), lengths_N=torch.zeros_like(self.filled_B))
+
+    @property
+    def busy(self) -> int:
+        """Slots that hold a record."""
+        return len(self.addresses) - self.addresses.count(None)
+
+    def refill(self, source: PromptSource, ahead: int) -> list[Decoded]:
+        """Give empty slots to waiting prompts; returns the records that their grammar leaves no choice in."""
+        ended: list[Decoded] = []
+        while free := [slot for slot, address in enumerate(self.addresses) if address is None]:
+            if self.next_row == len(self.waiting.addresses):
+                prompts = source.take(ahead, idle=False)
+                if prompts is None:
+                    break
+                self._wait(prompts)
+            ended += self._admit(free)
+        return ended
+
+    @property
+    def room(self) -> int:
+        """Empty slots that no prompt waits for which was read ahead."""
+        return len(self.addresses) - self.busy - (len(self.waiting.addresses) - self.next_row)
+
+    def grow(self, slots: int) -> None:
+        """Have so many slots more, all of them empty."""
+        self.addresses += [None] * slots
+        self.cache.grow(slots)
+        self.walks.grow(slots)
+        self.filled_B, self.known_B = _longer(self.filled_B, slots), _longer(self.known_B, slots)
+        self.tokens_BT, self.uniforms_BT = _longer(self.tokens_BT, slots), _longer(self.uniforms_BT, slots)
+        self.temperature_B1 = _longer(self.temperature_B1, slots, value=1.0)
+        self.runs = Runs(tokens_NF=_longer(self.runs.tokens_NF, slots), lengths_N=_longer(self.runs.lengths_N, slots))
+
+    def abandon(self, unwanted: Callable[[Address], bool]) -> None:
+        """Empty the slots of records that nobody waits for any more."""
+        slots = [slot for slot, address in enumerate(self.addresses) if address is not None and unwanted(address)]
+        for slot in slots:
+            self.addresses[slot] = None
+        if slots:
+            self.runs.lengths_N[torch.tensor(slots, device=self.filled_B.device)] = 0
+
+    def drop_empty(self) -> None:
+        """Make the table smaller when many slots are empty; call it when nothing waits for them."""
+        kept = [slot for slot, address in enumerate(self.addresses) if address is not None]
+        if len(kept) > BUSY_SHARE * len(self.addresses):
+            return
+        kept_N = torch.tensor(kept, device=self.filled_B.device)
+        self.addresses = [self.addresses[slot] for slot in kept]
+        self.cache.keep(kept_N)
+        self.walks.keep(kept_N)
+        self.filled_B, self.known_B = self.filled_B[kept_N], self.known_B[kept_N]
+        self.tokens_BT, self.uniforms_BT = self.tokens_BT[kept_N], self.uniforms_BT[kept_N]
+        self.temperature_B1 = self.temperature_B1[kept_N]
+        self.runs = Runs(tokens_NF=self.runs.tokens_NF[kept_N], lengths_N=self.runs.lengths_N[kept_N])
+
+    def advance(self) -> list[Decoded]:
+        """Every record reads its run, draws a token and takes what is forced behind it; returns those that end."""
+        # One more position than is read: padding is written there.
+        self.cache.reserve(int((self.filled_B + self.runs.lengths_N).max()) + 1)
+        scores_BA = self.model.step(self.cache, self.runs, self.filled_B).float()
+        self.filled_B = self.filled_B + self.runs.lengths_N
+        allowed_BA = self.walks.allowed_BA()
+        masked_BA = scores_BA.masked_fill(~allowed_BA, -torch.inf)
+        sound_B = masked_BA.amax(dim=1).isfinite()
+        masked_BA = masked_BA.masked_fill(~sound_B[:, None], 0.0)
+        place_B1 = self.known_B.clamp(max=self.uniforms_BT.shape[1] - 1)[:, None]
+        choice_B = draw(self._sharpened(masked_BA), self.uniforms_BT.gather(1, place_B1).squeeze(1))
+        busy = [slot for slot, address in enumerate(self.addresses) if address is not None]
+        sound = sound_B.tolist()
+        going_N = torch.tensor([slot for slot in busy if sound[slot]], dtype=torch.int64, device=choice_B.device)
+        self.runs = Runs(tokens_NF=self.runs.tokens_NF[:, :1], lengths_N=torch.zeros_like(self.filled_B))
+        failed = self._fail([slot for slot in busy if not sound[slot]], allowed_BA)
+        if len(going_N) == 0:
+            return failed
+        self._follow(going_N, self.walks.advance(going_N, choice_B[going_N]))
+        return failed + self._end(going_N)
+
+    def _sharpened(self, masked_BA: Tensor) -> Tensor:
+        return self.truncation.scores_BA(masked_BA, self.temperature_B1)
+
+    def _wait(self, prompts: Prompts) -> None:
+        self.waiting, self.next_row = prompts, 0
+        self.waiting_cache = read_prompts(self.model, prompts.prompt)
+
+    def _admit(self, free: list[int]) -> list[Decoded]:
+        """Put waiting prompts into free slots. A record begins with BOS and what its grammar begins with."""
+        rows = range(self.next_row, min(self.next_row + len(free), len(self.waiting.addresses)))
+        self.next_row = rows.stop
+        device = self.filled_B.device
+        rows_N, slots_N = torch.tensor(rows, device=device), torch.tensor(free[: len(rows)], device=device)
+        addresses = [self.waiting.addresses[row] for row in rows]
+        for slot, address in zip(free, addresses, strict=False):
+            self.addresses[slot] = address
+        self.cache.admit(self.waiting_cache, rows_N, slots_N)
+        self.filled_B[slots_N], self.known_B[slots_N] = self.waiting.prompt.positions, 0
+        self.uniforms_BT[slots_N] = self.waiting.uniforms_NT[rows_N]
+        own_N = self.waiting.temperatures_N
+        self.temperature_B1[slots_N, 0] = self.truncation.temperature if own_N is None else own_N[rows_N]
+        opening = self.walks.begin(slots_N, [address.index for address in addresses])
+        self._follow(slots_N, opening)
+        bos_N1 = torch.full((len(rows), 1), self.bos_id, device=device)
+        self._read_next(
+            slots_N,
+            Runs(tokens_NF=torch.cat([bos_N1, opening.tokens_NF], dim=1), lengths_N=opening.lengths_N + 1),
+        )
+        return self._end(slots_N)
+
+    def _follow(self, slots_N: Tensor, runs: Runs) -> None:
+        """Write runs behind the tokens that the records have, as far as there is room, and read them next."""
+        offset_F = torch.arange(runs.tokens_NF.shape[1], device=slots_N.device)
+        place_NF = self.known_B[slots_N, None] + offset_F
+        written_NF = (offset_F < runs.lengths_N[:, None]) & (place_NF < self.tokens_BT.shape[1])
+        slot_NF = slots_N[:, None].expand_as(place_NF)
+        self.tokens_BT[slot_NF[written_NF], place_NF[written_NF]] = runs.tokens_NF[written_NF]
+        self.known_B[slots_N] += runs.lengths_N
+        self._read_next(slots_N, runs)
+
+    def _read_next(self, slots_N: Tensor, runs: Runs) -> None:
+        tokens_BF, lengths_B = self.runs.tokens_NF, self.runs.lengths_N
+        longer = runs.tokens_NF.shape[1] - tokens_BF.shape[1]
+        if longer > 0:
+            tokens_BF = torch.nn.functional.pad(tokens_BF, (0, longer))
+        tokens_BF[slots_N, : runs.tokens_NF.shape[1]] = runs.tokens_NF
+        lengths_B[slots_N] = runs.lengths_N
+        self.runs = Runs(tokens_NF=tokens_BF, lengths_N=lengths_B)
+
+    def _end(self, slots_N: Tensor) -> list[Decoded]:
+        """Empty the slots whose records are complete or have no room left."""
+        most = self.tokens_BT.shape[1]
+        final_N, known_N = self.walks.final_N(slots_N), self.known_B[slots_N]
+        ended_N = final_N | (known_N >= most)
+        finished_N = final_N & (known_N <= most)
+        which = ended_N.nonzero().squeeze(1)
+        slots, finished = slots_N[which].tolist(), finished_N[which].tolist()
+        tokens, lengths = self.tokens_BT[slots_N[which]].tolist(), known_N[which].tolist()
+        self.runs.lengths_N[slots_N[which]] = 0
+        return [
+            self._empty(slot, row[:length], None if whole else "unfinished")
+            for slot, whole, row, length in zip(slots, finished, tokens, lengths, strict=True)
+        ]
+
+    def _fail(self, slots: list[int], allowed_BA: Tensor) -> list[Decoded]:
+        """Empty the slots that no token can be drawn for; what they hold is NaN, maybe."""
+        if not slots:
+            return []
+        slots_N = torch.tensor(slots, device=self.filled_B.device)
+        self.cache.clear(slots_N)
+        possible, lengths = allowed_BA[slots_N].any(dim=1).tolist(), self.known_B[slots_N].tolist()
+        rows = self.tokens_BT[slots_N].tolist()
+        return [
+            self._empty(slot, row[:length], "not_finite" if some else "dead_end")
+            for slot, some, row, length in zip(slots, possible, rows, lengths, strict=True)
+        ]
+
+    def _empty(self, slot: int, tokens: list[int], failure: Failure | None) -> Decoded:
+        address = self.addresses[slot]
+        assert address is not None
+        self.addresses[slot] = None
+        return Decoded(address=address, tokens=tokens, failure=failure)
+
+
+def _longer(tensor: Tensor, rows: int, *, value: float = 0.0) -> Tensor:
+    return torch.cat([tensor, tensor.new_full((rows, *tensor.shape[1:]), value)])
+
+
+@torch.no_grad()
+def decode(
+    decoder: FrozenDecoder, constraint: Constraint, source: PromptSource, *, slots: int, truncation: Truncation
+) -> Iterator[Decoded]:
+    """Records of all prompts of a source in the order in which they end, at most `slots` under way at a time.
+
+    A record takes T tokens at most (the width of its prompt's `uniforms_NT`), so every walk ends.
+    """
+    model = slot_model(decoder, constraint.tokens_A)
+    while (prompts := source.take(slots, idle=True)) is not None:
+        table = SlotTable(model, constraint, prompts, truncation, bos_id=decoder.bos_id)
+        while True:
+            yield from table.refill(source, slots)
+            if not table.busy:
+                break
+            table.drop_empty()
+            yield from table.advance()

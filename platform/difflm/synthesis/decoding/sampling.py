@@ -1,0 +1,101 @@
+"""Drawing a token from masked scores by inverse transform, and completions of prompts drawn with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truncation:
+    """How the distribution of the next token is sharpened before it is drawn from.
+
+    Everything refers to the allowed tokens, renormalised: what the grammar forbids takes no part in the temperature's
+    softmax, in the k best or in the mass p. `top_k` 1 is greedy decoding.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int | None = None
+
+    def scores_BA(self, masked_BA: Tensor, temperature_B1: Tensor | None = None) -> Tensor:
+        """Scores (double) with -inf for what may not be drawn; a row's greatest score is 0.
+
+        `masked_BA` has -inf where the grammar forbids a token, and a finite score in every row. `temperature_B1`
+        (double) gives every row a temperature of its own.
+        """
+        # The greatest score becomes 0 before the division, so that no temperature overflows it.
+        temperature = self.temperature if temperature_B1 is None else temperature_B1
+        scores_BA = (masked_BA - masked_BA.amax(dim=1, keepdim=True)).double() / temperature
+        if self.top_k is not None and self.top_k < scores_BA.shape[1]:
+            least_B1 = scores_BA.topk(self.top_k, dim=1).values[:, -1:]
+            scores_BA = scores_BA.masked_fill(scores_BA < least_B1, -math.inf)
+        return self._nucleus(scores_BA) if self.top_p < 1 else scores_BA
+
+    def _nucleus(self, scores_BA: Tensor) -> Tensor:
+        """The fewest best tokens whose mass reaches top_p (Holtzman et al. 2020); tokens that tie are kept together."""
+        ordered_BA = scores_BA.sort(dim=1, descending=True).values
+        mass_BA = torch.softmax(ordered_BA, dim=1).cumsum(dim=1)
+        count_B1 = (mass_BA < self.top_p).sum(dim=1, keepdim=True).clamp(max=scores_BA.shape[1] - 1)
+        return scores_BA.masked_fill(scores_BA < ordered_BA.gather(1, count_B1), -math.inf)
+
+
+def draw(scores_BA: Tensor, uniform_B: Tensor) -> Tensor:
+    """Inverse transform: the first place whose cumulative probability exceeds uniform * total, so a masked place is
+    never drawn.
+    """
+    weights_BA = torch.softmax(scores_BA.double(), dim=-1).cumsum(dim=-1)
+    threshold_B1 = uniform_B.double()[:, None] * weights_BA[:, -1:]
+    return torch.searchsorted(weights_BA, threshold_B1, right=True).squeeze(1).clamp(max=scores_BA.shape[1] - 1)
+
+
+STOPS = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\nassert ", '\n"""', "\n@")
+"""What begins something new at the margin: Chen et al. 2021, section 3.2; also decorators, assertions, docstrings."""
+
+
+@torch.no_grad()
+def complete(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    *,
+    samples: int,
+    temperature: float,
+    max_tokens: int,
+    seed: int,
+) -> list[str]:
+    """K completions of a prompt, of at most `max_tokens` tokens each. The prompt's last tokens are read where all of
+    it has no room.
+    """
+    device: Any = model.device
+    room: int | None = getattr(model.config, "max_position_embeddings", None)
+    ids = tokenizer(prompt, add_special_tokens=True)["input_ids"]
+    if room is not None:
+        ids = ids[-max(1, room - max_tokens) :]
+    torch.manual_seed(seed)
+    generate: Any = model.generate
+    made_KT = generate(
+        torch.tensor([ids], device=device),
+        attention_mask=torch.ones((1, len(ids)), dtype=torch.int64, device=device),
+        do_sample=True,
+        temperature=temperature,
+        num_return_sequences=samples,
+        max_new_tokens=max_tokens,
+        pad_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return [str(tokenizer.decode(row[len(ids) :], skip_special_tokens=True)) for row in made_KT]
+
+
+def cut(completion: str, stops: Sequence[str] = STOPS) -> str:
+    """The completion up to the first line that begins something new; a stop at its very beginning is part of it."""
+    ends = [place for stop in stops if (place := completion.find(stop, 1)) >= 0]
+    return completion[: min(ends)] if ends else completion

@@ -1,0 +1,91 @@
+"""The seam between decoding and grammars: which records an index may become, which tokens may come next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from torch import Tensor
+
+from difflm.records.codes import Restriction, value_code
+from difflm.records.literals import value_literal
+from difflm.records.schema import Record, RecordSchema
+
+Cells: TypeAlias = Mapping[int, str]
+"""By a field's place in the schema, the literal of its given value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordSet:
+    """The records of a schema that satisfy `restriction`, with the cells that `cells` gives for their index.
+
+    A given cell stands as it is, also where the restriction of its column would leave it out; such a record is none of
+    the set, and `fault` says so. Without arguments it is all records of the schema.
+    """
+
+    restriction: Restriction = field(default_factory=dict)
+    cells: Callable[[int], Cells] | None = None
+
+    def fault(self, index: int, record: Record, schema: RecordSchema) -> str | None:
+        """What keeps a record of the schema from being one that this index may become; None where nothing does."""
+        for name, allowed in self.restriction.items():
+            code = value_code(schema.field(name), record[name])
+            if not (allowed.null if code is None else code in allowed.codes):
+                return f"{name!r}: {record[name]!r} is not what was asked for"
+        for place, literal in (self.cells(index) if self.cells is not None else {}).items():
+            given = schema.fields[place]
+            if value_literal(given, record[given.name]) != literal:
+                return f"{given.name!r}: {record[given.name]!r} is not the given {literal[:60]}"
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runs:
+    """Tokens that follow without a choice: row n has `lengths_N[n]` of them, the rest of `tokens_NF` means nothing."""
+
+    tokens_NF: Tensor
+    lengths_N: Tensor
+
+
+class Walks(Protocol):
+    """Where the record of every slot stands in its grammar."""
+
+    def begin(self, slots_N: Tensor, indices: Sequence[int]) -> Runs:
+        """Start the records of these indices in these slots; the tokens that every one of them must begin with (maybe
+        none). The index is given because records of one batch may have grammars of their own.
+        """
+        ...
+
+    def allowed_BA(self) -> Tensor:
+        """Which active tokens may come next in every slot; a slot that is final, or holds no record, has any answer."""
+        ...
+
+    def advance(self, slots_N: Tensor, choice_N: Tensor) -> Runs:
+        """Move on by the chosen places of `tokens_A`, and by all that is forced behind them: the chosen token first."""
+        ...
+
+    def final_N(self, slots_N: Tensor) -> Tensor:
+        """Whether the record of each slot is complete."""
+        ...
+
+    def keep(self, slots_N: Tensor) -> None:
+        """Forget all slots but these, which are numbered 0 to N - 1 from now on."""
+        ...
+
+    def grow(self, slots: int) -> None:
+        """Have so many slots more, none of which holds a record, numbered behind those there are."""
+        ...
+
+
+class Constraint(Protocol):
+    """A grammar of records."""
+
+    @property
+    def tokens_A(self) -> Tensor:
+        """Ids of the active tokens, without repetition."""
+        ...
+
+    def walks(self, slots: int) -> Walks:
+        """Walks for so many slots, none of which holds a record."""
+        ...

@@ -1,0 +1,319 @@
+"""Dates as automata: the days of the calendar in a strptime format, exactly those of given ranges.
+
+Ranges fall apart into boxes in which the parts of a date are independent (`calendar_boxes`); the sets of boxes that one
+text may still belong to are the automaton's states. Only a written time zone is left out of account: such texts may lie
+up to a day outside the ranges. Draws of those are rejected where records are judged: by the codec outside the training
+range, by `RecordSet.fault` outside a condition. Numbers below ten are written as training writes them, with a leading
+zero or without one; every moment can be written either way.
+"""
+
+from __future__ import annotations
+
+import calendar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
+
+from difflm.records.codes import IntervalSet
+from difflm.records.dates import pieces
+from difflm.records.schema import DatetimeField
+from difflm.synthesis.grammar.automaton import AutomatonBuilder
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LEAST = (1, 1, 1, 0, 0, 0, 0)
+_MOST = (9999, 12, 31, 23, 59, 59, 999_999)
+_SPAN: TypeAlias = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Closed ranges of years, hours, minutes, seconds, microseconds and days, and a set of months."""
+
+    years: _SPAN
+    months: tuple[int, ...]
+    days: _SPAN
+    hours: _SPAN
+    minutes: _SPAN
+    seconds: _SPAN
+    microseconds: _SPAN
+    leap_years_only: bool = False
+
+    def year_list(self) -> list[int]:
+        low, high = self.years
+        return [year for year in range(low, high + 1) if not self.leap_years_only or calendar.isleap(year)]
+
+
+def boxes(first: int, last: int) -> Iterator[Box]:
+    """Disjoint boxes that together hold the moments from `first` to `last`, in microseconds since 1970."""
+    low, high = _parts(first), _parts(last)
+    for ranges in _between(low, high, 0):
+        years, months, days, hours, minutes, seconds, microseconds = ranges
+        times = (hours, minutes, seconds, microseconds)
+        for choice, longest, leap in (
+            ((1, 3, 5, 7, 8, 10, 12), 31, False),
+            ((4, 6, 9, 11), 30, False),
+            ((2,), 28, False),
+            ((2,), 29, True),
+        ):
+            chosen = tuple(month for month in choice if months[0] <= month <= months[1])
+            span = (29, 29) if leap else (1, longest)
+            within = (max(days[0], span[0]), min(days[1], span[1]))
+            box = Box(years, chosen, within, *times, leap_years_only=leap)
+            if chosen and within[0] <= within[1] and (not leap or box.year_list()):
+                yield box
+
+
+def _parts(code: int) -> tuple[int, ...]:
+    moment = _EPOCH + timedelta(microseconds=code)
+    return (
+        moment.year,
+        moment.month,
+        moment.day,
+        moment.hour,
+        moment.minute,
+        moment.second,
+        moment.microsecond,
+    )
+
+
+def _between(low: tuple[int, ...], high: tuple[int, ...], place: int) -> Iterator[tuple[_SPAN, ...]]:
+    """All tuples from `low` to `high` in order, from `place` on, as products of ranges."""
+    if place == len(low):
+        yield ()
+    elif low[place:] == _LEAST[place:] and high[place:] == _MOST[place:]:
+        yield tuple(zip(_LEAST[place:], _MOST[place:], strict=True))
+    elif low[place] == high[place]:
+        yield from _prefixed(low[place], _between(low, high, place + 1))
+    else:
+        top, bottom = low[: place + 1] + _MOST[place + 1 :], high[: place + 1] + _LEAST[place + 1 :]
+        inner = (low[place] + 1, high[place] - 1)
+        if low[place + 1 :] == _LEAST[place + 1 :]:
+            inner = (low[place], inner[1])
+        else:
+            yield from _prefixed(low[place], _between(low, top, place + 1))
+        if high[place + 1 :] == _MOST[place + 1 :]:
+            inner = (inner[0], high[place])
+        else:
+            yield from _prefixed(high[place], _between(bottom, high, place + 1))
+        if inner[0] <= inner[1]:
+            yield (inner, *zip(_LEAST[place + 1 :], _MOST[place + 1 :], strict=True))
+
+
+def _prefixed(value: int, rest: Iterator[tuple[_SPAN, ...]]) -> Iterator[tuple[_SPAN, ...]]:
+    for ranges in rest:
+        yield ((value, value), *ranges)
+
+
+_ZONES = ["Z"] + [
+    f"{sign}{hour:02d}{colon}{minute:02d}"
+    for sign in "+-"
+    for hour in range(15)
+    for colon in ("", ":")
+    for minute in (0, 15, 30, 45)
+]
+_ANY = "*"
+_ZONE_RESERVE = 15 * 3600 * 10**6
+_LONGEST = {"Y": 4, "f": 6, "p": 2, "b": 3, "B": 9, "a": 3, "z": 6}  # of the others, two
+
+
+@dataclass(frozen=True, slots=True)
+class _Fraction:
+    """One to six digits after the point of seconds, which make `low` to `high` microseconds."""
+
+    low: int
+    high: int
+
+    def following(self, prefix: str) -> Iterable[str]:
+        return "0123456789" if len(prefix) < 6 else ()
+
+    def holds(self, prefix: str) -> bool:
+        return bool(prefix) and (prefix[0] == _ANY or self.low <= int(prefix.ljust(6, "0")) <= self.high)
+
+    def canonical(self, prefix: str) -> str | None:
+        """Digits that anything may follow only count; None where nothing in range begins with these."""
+        if prefix[0] == _ANY:
+            return _ANY * len(prefix)
+        least, most = int(prefix.ljust(6, "0")), int(prefix.ljust(6, "9"))
+        if most < self.low or least > self.high:
+            return None
+        return _ANY * len(prefix) if self.low <= least and most <= self.high else prefix
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """One of several texts."""
+
+    texts: frozenset[str]
+
+    def following(self, prefix: str) -> Iterable[str]:
+        size = len(prefix)
+        return {text[size] for text in self.texts if len(text) > size and text.startswith(prefix)}
+
+    def holds(self, prefix: str) -> bool:
+        return prefix in self.texts
+
+    def canonical(self, prefix: str) -> str | None:
+        return prefix
+
+
+_Part: TypeAlias = _Words | _Fraction
+
+
+def longest_date(field: DatetimeField) -> int:
+    """Characters of the longest date in the field's format."""
+    return sum(_LONGEST.get(piece[1], 2) if piece[0] == "%" else 1 for piece in pieces(field.format))
+
+
+def add_date(
+    builder: AutomatonBuilder,
+    start: int,
+    field: DatetimeField,
+    codes: IntervalSet,
+    characters: Callable[[str], Sequence[int]],
+) -> set[int]:
+    """Add the quoted dates of a field whose codes are in `codes`; `characters` gives a text's tokens one by one.
+
+    Returns where a date ends: nowhere if no date of the format is in `codes`.
+    """
+    known: dict[_Part, int] = {}
+    chains = {tuple(known.setdefault(part, len(known)) for part in parts) for parts in _dates(field, codes)}
+    if not chains:
+        return set()
+    opened = builder.chain(start, characters('"'))
+    ends = _Dates(builder, list(known), lambda character: characters(character)[0]).add(opened, chains)
+    return {builder.join(ends, characters('"')[0])}
+
+
+def any_date(field: DatetimeField, codes: IntervalSet) -> bool:
+    """Whether a date of the field's format is in `codes`: of whole days, none is between two midnights."""
+    return any(True for _ in _dates(field, codes))
+
+
+def _dates(field: DatetimeField, codes: IntervalSet) -> Iterator[Sequence[_Part]]:
+    format_pieces = pieces(field.format)
+    reserve = _ZONE_RESERVE if "%z" in format_pieces else 0
+    for first, last in codes.spans:
+        for box in boxes(first - reserve, last + reserve):
+            yield from _written(box, format_pieces, field)
+
+
+class _Dates:
+    """Subset construction over (parts still to come, what is written of the first of them)."""
+
+    def __init__(self, builder: AutomatonBuilder, parts: Sequence[_Part], token: Callable[[str], int]) -> None:
+        self.builder, self.parts, self.token = builder, parts, token
+        self.moves: dict[tuple[int, str], dict[str, str]] = {}
+
+    def add(self, start: int, chains: set[tuple[int, ...]]) -> set[int]:
+        first = self._closed({(chain, "") for chain in chains})
+        known, ends, todo = {first: start}, set[int](), [first]
+        while todo:
+            items = todo.pop()
+            if any(not rest for rest, _ in items):
+                ends.add(known[items])
+            following: dict[str, set[tuple[tuple[int, ...], str]]] = {}
+            for rest, prefix in items:
+                if rest:
+                    for character, after in self._moves(rest[0], prefix).items():
+                        following.setdefault(character, set()).add((rest, after))
+            for character, reached in following.items():
+                closed = self._closed(reached)
+                if closed not in known:
+                    known[closed] = self.builder.state()
+                    todo.append(closed)
+                self.builder.transitions[known[items]][self.token(character)] = known[closed]
+        return ends
+
+    def _moves(self, part: int, prefix: str) -> dict[str, str]:
+        """By next character, what is then written of the part."""
+        key = (part, prefix)
+        if key not in self.moves:
+            options = ((c, self.parts[part].canonical(prefix + c)) for c in self.parts[part].following(prefix))
+            self.moves[key] = {character: after for character, after in options if after is not None}
+        return self.moves[key]
+
+    def _closed(self, items: set[tuple[tuple[int, ...], str]]) -> frozenset[tuple[tuple[int, ...], str]]:
+        """A part that is complete leads on to the next; one that cannot go on itself is forgotten."""
+        closed = set[tuple[tuple[int, ...], str]]()
+        for rest, prefix in items:
+            if rest and self.parts[rest[0]].holds(prefix):
+                closed.add((rest[1:], ""))
+            if not rest or self._moves(rest[0], prefix):
+                closed.add((rest, prefix))
+        return frozenset(closed)
+
+
+def _written(box: Box, format_pieces: Sequence[str], field: DatetimeField) -> Iterable[list[_Part]]:
+    """The parts of every text that a box has in a format; nothing where what the format leaves out is not in the box.
+
+    What strptime does not read is 1 January 1900, midnight.
+    """
+    named = {piece[1] for piece in format_pieces if piece[0] == "%"}
+    left_out = (
+        ("Yy", 1900 in box.year_list()),
+        ("mbB", 1 in box.months),
+        ("d", box.days[0] == 1),
+        ("HI", box.hours[0] == 0),
+        ("M", box.minutes[0] == 0),
+        ("S", box.seconds[0] == 0),
+        ("f", box.microseconds[0] == 0),
+    )
+    if not all(inside or named & set(directives) for directives, inside in left_out):
+        return
+    if "I" not in named:
+        yield [_part(piece, box, box.hours, field) for piece in format_pieces]
+        return
+    for first, last in ((0, 11), (12, 23)):
+        hours = (max(first, box.hours[0]), min(last, box.hours[1]))
+        if hours[0] <= hours[1]:
+            yield [_part(piece, box, hours, field) for piece in format_pieces]
+
+
+def _part(piece: str, box: Box, hours: tuple[int, int], field: DatetimeField) -> _Part:
+    if piece == "%f":
+        return _Fraction(*box.microseconds)
+    return _Words(frozenset(_texts(piece, box, hours, field)))
+
+
+def _texts(piece: str, box: Box, hours: tuple[int, int], field: DatetimeField) -> list[str]:
+    match piece:
+        case "%Y":
+            return [f"{year:04d}" for year in box.year_list()]
+        case "%y":  # strptime reads 69 to 99 as 1969 to 1999
+            return [f"{year % 100:02d}" for year in box.year_list() if 1969 <= year <= 2068]
+        case "%m":
+            return _numbers(box.months, piece[1], field)
+        case "%b":
+            return _names([calendar.month_abbr[month] for month in box.months])
+        case "%B":
+            return _names([calendar.month_name[month] for month in box.months])
+        case "%a":
+            return _names(list(calendar.day_abbr))
+        case "%d":
+            return _numbers(range(box.days[0], box.days[1] + 1), piece[1], field)
+        case "%H":
+            return _numbers(range(hours[0], hours[1] + 1), piece[1], field)
+        case "%I":
+            return _numbers([hour % 12 or 12 for hour in range(hours[0], hours[1] + 1)], piece[1], field)
+        case "%p":
+            return _names(["AM" if hours[0] < 12 else "PM"])
+        case "%M":
+            return _numbers(range(box.minutes[0], box.minutes[1] + 1), piece[1], field)
+        case "%S":
+            return _numbers(range(box.seconds[0], box.seconds[1] + 1), piece[1], field)
+        case "%z":
+            return _ZONES
+        case character:
+            return [character]
+
+
+def _numbers(values: Iterable[int], letter: str, field: DatetimeField) -> list[str]:
+    """Two digits, or one where that is enough; both where training shows neither, because both can be read."""
+    zeros = [zero for zero, others in ((True, field.bare), (False, field.padded)) if letter not in others]
+    return [f"{value:02d}" if zero else str(value) for value in values for zero in zeros]
+
+
+def _names(names: Sequence[str]) -> list[str]:
+    """Names as the calendar spells them, in capitals and in small letters."""
+    return [text for name in names for text in (name, name.upper(), name.lower())]

@@ -1,0 +1,147 @@
+"""A table's records as a Lark grammar over characters: the language of `grammar.table_grammar`, for llguidance.
+
+Numbers and dates are built by the same code as the automaton's, over characters instead of tokens; each of their states
+becomes a terminal, so states that are reached in many ways are written once. The one difference is what bounds free
+text: characters here, tokens there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from difflm.records.codes import Allowed, Restriction, whole_domain
+from difflm.records.json_codec import JsonRecordCodec
+from difflm.records.literals import NULL, value_literal
+from difflm.records.schema import (
+    BooleanField,
+    CategoricalField,
+    ConstantField,
+    DatetimeField,
+    DecimalField,
+    Field,
+    IntegerField,
+    JsonField,
+    RecordSchema,
+    TextField,
+)
+from difflm.synthesis.grammar.automaton import AutomatonBuilder
+from difflm.synthesis.grammar.constraint import RecordSet
+from difflm.synthesis.grammar.dates import add_date
+from difflm.synthesis.grammar.json_schema import GrammarText, json_schema_grammar
+from difflm.synthesis.grammar.numbers import add_number
+
+_CODES = {character: ord(character) for character in "0123456789-.e"}
+_IN_CLASS, _ESCAPED = re.compile(r"[^0-9A-Za-z ]"), r"\\\g<0>"
+# What `text_grammar` allows, in any text and in one without control characters.
+_TEXT = r'/"([^"\\\x00-\x1f]|\\["\\\/bfnrt]|\\u00[01][0-9a-f]){%d,%d}"/'
+_ONE_LINE = r'/"([^"\\\x00-\x1f]|\\["\\\/]){%d,%d}"/'
+
+
+def table_lark(schema: RecordSchema, *, restriction: Restriction | None = None) -> GrammarText:
+    """The grammar of a schema's records, or of those that satisfy a restriction.
+
+    Raises ValueError for a restriction that leaves a column nothing.
+    """
+    return _joined(JsonRecordCodec(schema).fixed_texts(), _names(schema), _rules(schema, restriction or {}))
+
+
+def table_larks(schema: RecordSchema, records: RecordSet) -> Callable[[int], GrammarText]:
+    """The grammar of the records that an index may become; a given cell is a text like any other.
+
+    Raises ValueError for a restriction that leaves a column nothing.
+    """
+    fixed, rules, cells = JsonRecordCodec(schema).fixed_texts(), _rules(schema, records.restriction), records.cells
+    names = _names(schema)
+    shared = _joined(fixed, names, rules)
+    if cells is None:
+        return lambda index: shared
+
+    def of_index(index: int) -> GrammarText:
+        given = {
+            place: [f"{names[place]}: {json.dumps(text, ensure_ascii=False)}"] for place, text in cells(index).items()
+        }
+        return _joined(fixed, names, [given.get(place, lines) for place, lines in enumerate(rules)])
+
+    return of_index
+
+
+def _names(schema: RecordSchema) -> list[str]:
+    """What each field's value is called: a terminal, or a rule where it has a structure (in Lark, the case decides)."""
+    return [f"{'v' if isinstance(field, JsonField) else 'V'}{place}" for place, field in enumerate(schema.fields)]
+
+
+def _rules(schema: RecordSchema, restriction: Restriction) -> list[list[str]]:
+    """By field, the lines that say what its value may be."""
+    rules = []
+    for name, field in zip(_names(schema), schema.fields, strict=True):
+        allowed = restriction.get(field.name, whole_domain(field))
+        lines = list[str]()
+        options = _options(name, field, allowed, lines) if allowed.codes else []
+        if allowed.null:
+            options.append(json.dumps(NULL))
+        if not options:
+            raise ValueError(f"column {field.name!r}: the restriction leaves no value")
+        rules.append([*lines, f"{name}: {' | '.join(options)}"])
+    return rules
+
+
+def _joined(fixed: Sequence[str], names: Sequence[str], rules: Sequence[Sequence[str]]) -> GrammarText:
+    texts = [json.dumps(text, ensure_ascii=False) for text in fixed]
+    parts = [part for place, name in enumerate(names) for part in (texts[place], name)]
+    lines = [line for rule in rules for line in rule]
+    return GrammarText(kind="lark", text="\n".join([f"start: {' '.join(parts)} {texts[-1]}", *lines]) + "\n")
+
+
+def _options(name: str, field: Field, allowed: Allowed, lines: list[str]) -> list[str]:
+    """The alternatives of a value; terminals that they refer to are added to `lines`."""
+    match field:
+        case TextField(max_characters=most):
+            return [(_ONE_LINE if field.one_line else _TEXT) % (field.not_empty, most)]
+        case JsonField(json_schema=json_schema):
+            return [f"%json {json_schema_grammar(json_schema).text}"]
+        case CategoricalField(values=values):
+            return _literals(field, (values[code] for code in allowed.codes))
+        case BooleanField():
+            return _literals(field, (bool(code) for code in allowed.codes))
+        case ConstantField(value=value):
+            return _literals(field, [value])
+        case IntegerField() | DecimalField() | DatetimeField():
+            builder = AutomatonBuilder()
+            start = builder.state()
+            ends = _add(builder, start, field, allowed)
+            lines += _terminals(name, builder.transitions, ends)
+            return [f"{name}S{start}"] if ends else []
+
+
+def _add(
+    builder: AutomatonBuilder, start: int, field: IntegerField | DecimalField | DatetimeField, allowed: Allowed
+) -> set[int]:
+    if isinstance(field, DatetimeField):
+        return add_date(builder, start, field, allowed.codes, lambda text: tuple(map(ord, text)))
+    decimals, exponent = (field.decimals, field.exponent) if isinstance(field, DecimalField) else (0, 0)
+    suffix = f"e{exponent}" if exponent else ""
+    return add_number(builder, start, ranges=allowed.codes, decimals=decimals, suffix=suffix, token=_CODES)
+
+
+def _literals(field: Field, values: Iterable[str | int | float | bool]) -> list[str]:
+    return [json.dumps(value_literal(field, value), ensure_ascii=False) for value in values]
+
+
+def _terminals(name: str, transitions: Sequence[dict[int, int]], ends: set[int]) -> list[str]:
+    """One terminal per state of an automaton without circles: what may be written from there to the end."""
+    lines = []
+    for state, row in enumerate(transitions):
+        characters: dict[int, list[str]] = {}
+        for code, target in row.items():
+            characters.setdefault(target, []).append(chr(code))
+        ways = []
+        for target, choice in characters.items():
+            first = json.dumps(choice[0]) if len(choice) == 1 else f"/[{_IN_CLASS.sub(_ESCAPED, ''.join(choice))}]/"
+            ways.append(f"{first} {name}S{target}" if transitions[target] else first)
+            if transitions[target] and target in ends:
+                ways.append(first)
+        if ways:
+            lines.append(f"{name}S{state}: {' | '.join(ways)}")
+    return lines

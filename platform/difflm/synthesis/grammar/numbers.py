@@ -1,0 +1,114 @@
+"""Numbers as automata: exactly the digits, decimal places and ranges of a column.
+
+A number is worked on as its magnitude scaled to a whole number (12.50 with two places is 1250). For every range and
+every length that a magnitude in it can have, a walk over its digits is tight to the lower bound, to the upper bound, to
+both or to neither; the sets of walks that one text may belong to are the automaton's states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from difflm.records.codes import IntervalSet
+from difflm.synthesis.grammar.automaton import AutomatonBuilder
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """A magnitude of `length` digits between two bounds, `done` digits of it written."""
+
+    low: str
+    high: str
+    done: int
+    tight_low: bool
+    tight_high: bool
+
+    @property
+    def length(self) -> int:
+        return len(self.high)
+
+    def step(self, digit: str) -> _Walk | None:
+        low, high = self.low[self.done], self.high[self.done]
+        if (self.tight_low and digit < low) or (self.tight_high and digit > high):
+            return None
+        return _Walk(
+            self.low, self.high, self.done + 1, self.tight_low and digit == low, self.tight_high and digit == high
+        )
+
+    def key(self) -> tuple[object, ...]:
+        """What tells two walks apart from here on: bounds matter only while tight."""
+        return (
+            self.length,
+            self.done,
+            self.low[self.done :] if self.tight_low else None,
+            self.high[self.done :] if self.tight_high else None,
+        )
+
+
+def add_number(
+    builder: AutomatonBuilder, start: int, *, ranges: IntervalSet, decimals: int, suffix: str, token: Mapping[str, int]
+) -> set[int]:
+    """Add all numbers whose scaled value is in `ranges`; returns the states in which a number may end.
+
+    `suffix` is a fixed end such as `e300`; `token` maps each of `0123456789-.e` to its token id.
+    """
+    ends: set[int] = set()
+    positive = [(max(low, 0), high) for low, high in ranges.spans if high >= 0]
+    negative = [(max(-high, 1), -low) for low, high in ranges.spans if low < 0]
+    if positive:
+        ends |= _add_magnitudes(builder, start, positive, decimals, token)
+    if negative:
+        ends |= _add_magnitudes(builder, builder.follow(start, token["-"]), negative, decimals, token)
+    if not suffix:
+        return ends
+    first = builder.join(ends, token[suffix[0]])
+    return {builder.chain(first, (token[c] for c in suffix[1:]))}
+
+
+def _add_magnitudes(
+    builder: AutomatonBuilder, start: int, ranges: Sequence[tuple[int, int]], decimals: int, token: Mapping[str, int]
+) -> set[int]:
+    walks = []
+    for low, high in ranges:
+        for length in range(decimals + 1, max(len(str(high)), decimals + 1) + 1):
+            first = max(low, 10 ** (length - 1) if length > decimals + 1 else 0)
+            last = min(high, 10**length - 1)
+            if first <= last:
+                walks.append(_Walk(str(first).zfill(length), str(last).zfill(length), 0, True, True))
+    return _Digits(builder, decimals, token).add(start, frozenset(walks))
+
+
+class _Digits:
+    """Subset construction over walks."""
+
+    def __init__(self, builder: AutomatonBuilder, decimals: int, token: Mapping[str, int]) -> None:
+        self.builder, self.decimals, self.token = builder, decimals, token
+        self.known: dict[object, int] = {}
+        self.ends: set[int] = set()
+
+    def add(self, start: int, walks: frozenset[_Walk]) -> set[int]:
+        todo = [(start, walks, self.decimals == 0)]
+        while todo:
+            state, walks, fraction = todo.pop()
+            if any(walk.done == walk.length for walk in walks):
+                self.ends.add(state)
+            for character, after, in_fraction in self._moves(walks, fraction):
+                key = (in_fraction, frozenset(walk.key() for walk in after))
+                if key not in self.known:
+                    self.known[key] = self.builder.state()
+                    todo.append((self.known[key], after, in_fraction))
+                self.builder.transitions[state][self.token[character]] = self.known[key]
+        return self.ends
+
+    def _moves(self, walks: frozenset[_Walk], fraction: bool) -> list[tuple[str, frozenset[_Walk], bool]]:
+        moves = []
+        whole = frozenset(walk for walk in walks if walk.done == walk.length - self.decimals)
+        if not fraction and whole:
+            moves.append((".", whole, True))
+        open_walks = [walk for walk in walks if walk.done < walk.length - (0 if fraction else self.decimals)]
+        for digit in "0123456789":
+            after = frozenset(stepped for walk in open_walks if (stepped := walk.step(digit)) is not None)
+            if after:
+                moves.append((digit, after, fraction))
+        return moves

@@ -1,0 +1,187 @@
+"""The grammar of a table's records, as one automaton over the decoder's tokens.
+
+Fixed text between values is forced, categories are a trie over token ids, numbers have the digits and the range of
+training, dates the calendar's days in its format and range, free text is escaped and bounded. What a walk through it
+spells is a record of the schema, and of a restriction of its columns where one is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from difflm.errors import ConfigError
+from difflm.records.codes import Allowed, Restriction, whole_domain
+from difflm.records.json_codec import JsonRecordCodec
+from difflm.records.literals import NULL, value_literal
+from difflm.records.schema import (
+    BooleanField,
+    CategoricalField,
+    ConstantField,
+    DatetimeField,
+    DecimalField,
+    Field,
+    IntegerField,
+    JsonField,
+    RecordSchema,
+    TextField,
+)
+from difflm.records.tokenization import RecordTokenizer
+from difflm.synthesis.grammar.automaton import Automaton, AutomatonBuilder
+from difflm.synthesis.grammar.dates import add_date, longest_date
+from difflm.synthesis.grammar.numbers import add_number
+from difflm.synthesis.grammar.texts import CLOSING_TOKENS, add_text
+
+_NUMBER_CHARACTERS = "0123456789-.e"
+_LONGEST_CHARACTER = 6  # bytes of an escape such as \u001f
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordGrammar:
+    """An automaton of records, the state in which each field's value begins, and the one behind the first token that
+    follows it: every walk passes all of them.
+    """
+
+    automaton: Automaton
+    value_states: tuple[int, ...]
+    behind_states: tuple[int, ...]
+
+
+def table_grammar(
+    schema: RecordSchema, tokenizer: RecordTokenizer, *, text_tokens: int, restriction: Restriction | None = None
+) -> Automaton:
+    """The automaton of a schema's records; free text takes at most `text_tokens` tokens a value."""
+    return record_grammar(schema, tokenizer, text_tokens=text_tokens, restriction=restriction).automaton
+
+
+def record_grammar(
+    schema: RecordSchema,
+    tokenizer: RecordTokenizer,
+    *,
+    text_tokens: int,
+    restriction: Restriction | None = None,
+    device: torch.device | str = "cpu",
+) -> RecordGrammar:
+    """The automaton of those records of a schema that satisfy a restriction, and where their values begin.
+
+    Raises ValueError for a restriction that leaves a column nothing.
+    """
+    builder = AutomatonBuilder()
+    start = builder.state()
+    value = builder.chain(start, tokenizer.fixed_ids[0])
+    value_states, behind_states = list[int](), list[int]()
+    for index, field in enumerate(schema.fields):
+        allowed = (restriction or {}).get(field.name, whole_domain(field))
+        ends = _add_value(builder, value, index, field, allowed, tokenizer, text_tokens) if allowed.codes else set()
+        if allowed.null:
+            ends.add(builder.chain(value, tokenizer.literal_ids(index, NULL)))
+        if not ends:
+            raise ValueError(f"column {field.name!r}: the restriction leaves no value")
+        first, *others = tokenizer.fixed_ids[index + 1]
+        value_states.append(value)
+        behind_states.append(builder.join(ends, first))
+        value = builder.chain(behind_states[-1], others)
+    return RecordGrammar(
+        automaton=builder.build(start=start, final=value).to(torch.device(device)),
+        value_states=tuple(value_states),
+        behind_states=tuple(behind_states),
+    )
+
+
+def _add_value(
+    builder: AutomatonBuilder,
+    start: int,
+    index: int,
+    field: Field,
+    allowed: Allowed,
+    tokenizer: RecordTokenizer,
+    text_tokens: int,
+) -> set[int]:
+    def literals(*values: str | int | float | bool) -> set[int]:
+        return {builder.chain(start, tokenizer.literal_ids(index, value_literal(field, value))) for value in values}
+
+    match field:
+        case IntegerField():
+            return add_number(
+                builder, start, ranges=allowed.codes, decimals=0, suffix="", token=_number_tokens(tokenizer)
+            )
+        case DecimalField(decimals=decimals, exponent=exponent):
+            suffix, token = f"e{exponent}" if exponent else "", _number_tokens(tokenizer)
+            return add_number(builder, start, ranges=allowed.codes, decimals=decimals, suffix=suffix, token=token)
+        case CategoricalField(values=values):
+            return literals(*(values[code] for code in allowed.codes))
+        case BooleanField():
+            return literals(*(bool(code) for code in allowed.codes))
+        case DatetimeField():
+            return add_date(builder, start, field, allowed.codes, tokenizer.pieces.characters)
+        case TextField(max_characters=most):
+            (quote,) = tokenizer.pieces.characters('"')
+            return add_text(
+                builder,
+                start,
+                bytes_V=tokenizer.pieces.bytes_V,
+                quote=quote,
+                max_tokens=min(most, text_tokens),
+                not_empty=field.not_empty,
+                one_line=field.one_line,
+            )
+        case JsonField():
+            raise ConfigError(
+                f"column {field.name!r} holds JSON, whose schema only llguidance knows; "
+                "set sampling.engine.constraint=llguidance"
+            )
+        case ConstantField(value=value):
+            return literals(value)
+
+
+def _number_tokens(tokenizer: RecordTokenizer) -> dict[str, int]:
+    return {character: tokenizer.pieces.characters(character)[0] for character in _NUMBER_CHARACTERS}
+
+
+def longest_record(schema: RecordSchema, tokenizer: RecordTokenizer, *, text_tokens: int) -> int:
+    """Tokens of the longest walk through `table_grammar` of the same arguments: that many steps end every record.
+
+    It can be far more than the longest training record has, whose values need not all be the longest of their fields.
+    A restriction only makes walks shorter.
+    """
+    sizes = _Sizes(literal=lambda place, text: len(tokenizer.literal_ids(place, text)), text_tokens=text_tokens)
+    return sum(map(len, tokenizer.fixed_ids)) + sum(map(sizes.longest, range(len(schema.fields)), schema.fields))
+
+
+def longest_spelling(schema: RecordSchema, *, text_tokens: int) -> int:
+    """Tokens of the longest record however it is cut into tokens, the worst being bytes.
+
+    Only free text may need more: a value of more than `text_tokens` tokens then leaves its record unfinished.
+    """
+    sizes = _Sizes(literal=lambda _, text: len(text.encode()), text_tokens=text_tokens, character=_LONGEST_CHARACTER)
+    fixed = sum(len(text.encode()) for text in JsonRecordCodec(schema).fixed_texts())
+    return fixed + sum(map(sizes.longest, range(len(schema.fields)), schema.fields))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sizes:
+    """Most tokens of a field's value; `literal` gives those of a literal, `character` is the most of a text's."""
+
+    literal: Callable[[int, str], int]
+    text_tokens: int
+    character: int = 1
+
+    def longest(self, place: int, field: Field) -> int:
+        return max(self._value(place, field), self.literal(place, NULL) if field.nullable else 0)
+
+    def _value(self, place: int, field: Field) -> int:
+        match field:
+            case IntegerField() | DecimalField():
+                return max(len(value_literal(field, value)) for value in (field.minimum, field.maximum))
+            case CategoricalField(values=values):
+                return max(self.literal(place, value_literal(field, value)) for value in values)
+            case BooleanField():
+                return max(self.literal(place, literal) for literal in ("true", "false"))
+            case DatetimeField():
+                return 2 + longest_date(field)
+            case TextField(max_characters=most) | JsonField(max_characters=most):
+                return 1 + min(most * self.character, self.text_tokens) + CLOSING_TOKENS
+            case ConstantField(value=value):
+                return self.literal(place, value_literal(field, value))

@@ -1,0 +1,133 @@
+"""Values in conditions: the codes of a column for which a comparison with a literal is true."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
+from typing import TypeAlias
+
+from difflm.errors import ConfigError
+from difflm.records.codes import IntervalSet, microseconds, whole_domain
+from difflm.records.dates import parse_datetime
+from difflm.records.schema import (
+    BooleanField,
+    CategoricalField,
+    ConstantField,
+    DatetimeField,
+    DecimalField,
+    Field,
+    IntegerField,
+    JsonField,
+    TextField,
+)
+
+Literal: TypeAlias = str | int | float | bool | None
+_SHOWN = 8
+
+
+def codes_where(field: Field, operator: str, value: Literal) -> IntervalSet:
+    """Codes c of the field's domain with `c operator value`. Raises ConfigError naming the column and the remedy."""
+    if value is None:
+        raise ConfigError(f"{field.name!r} cannot be compared with null; write 'is null' or 'is not null'")
+    whole = whole_domain(field).codes
+    match field:
+        case IntegerField() | DecimalField():
+            return _compared(field, whole, operator, _number(field, value))
+        case DatetimeField():
+            return _compared(field, whole, operator, Fraction(_moment(field, value)))
+        case TextField() | JsonField():
+            raise ConfigError(f"{field.name!r} is free text, which conditions can only ask to be null or not")
+        case CategoricalField() | BooleanField() | ConstantField():
+            if operator not in ("==", "!="):
+                raise ConfigError(
+                    f"{field.name!r} ({field.kind}) has no order for {operator!r}; use ==, !=, in, not in"
+                )
+            chosen = IntervalSet.points([_place(field, value)]) & whole
+            return chosen if operator == "==" else whole - chosen
+
+
+def known_values(field: Field) -> str:
+    """What training has seen of a column, in a few words."""
+    missing = ", or missing" if field.nullable else ""
+    match field:
+        case IntegerField(minimum=low, maximum=high) | DatetimeField(minimum=low, maximum=high):
+            return f"training has {low} to {high}{missing}"
+        case DecimalField(minimum=least, maximum=most):
+            return f"training has {least:.{field.decimals}f} to {most:.{field.decimals}f}{missing}"
+        case CategoricalField(values=values):
+            more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
+            return f"training has {', '.join(map(repr, values[:_SHOWN]))}{more}{missing}"
+        case BooleanField(counts=counts):
+            seen = [word for word, count in zip(("true", "false"), counts, strict=True) if count]
+            return f"training has {' and '.join(seen)}{missing}"
+        case ConstantField(value=value):
+            return f"it is always {value!r}"
+        case TextField() | JsonField():
+            return f"it is free text{missing}"
+
+
+def _compared(field: Field, whole: IntervalSet, operator: str, bound: Fraction) -> IntervalSet:
+    low, high = whole.spans[0][0], whole.spans[-1][1]
+    below, above = math.ceil(bound) - 1, math.floor(bound) + 1
+    exact = bound.denominator == 1
+    match operator:
+        case "==" if not exact and isinstance(field, DecimalField):
+            raise ConfigError(
+                f"{field.name!r} is written with {field.decimals} decimals; no value of it equals this one"
+            )
+        case "==":
+            return IntervalSet.of([(int(bound), int(bound))] if exact else []) & whole
+        case "!=":
+            return IntervalSet.of([(low, min(below, high)), (max(above, low), high)])
+        case "<":
+            return IntervalSet.of([(low, min(below, high))])
+        case "<=":
+            return IntervalSet.of([(low, min(math.floor(bound), high))])
+        case ">":
+            return IntervalSet.of([(max(above, low), high)])
+        case _:
+            return IntervalSet.of([(max(math.ceil(bound), low), high)])
+
+
+def _number(field: IntegerField | DecimalField, value: Literal) -> Fraction:
+    """The literal in the unit of the field's codes, exactly as it was written."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigError(f"{field.name!r} holds numbers, not {value!r}; {known_values(field)}")
+    exact = Fraction(Decimal(repr(value)))
+    return exact * Fraction(10) ** (field.decimals - field.exponent) if isinstance(field, DecimalField) else exact
+
+
+def _moment(field: DatetimeField, value: Literal) -> int:
+    if not isinstance(value, str):
+        raise ConfigError(f"{field.name!r} holds dates; write them in quotes, such as {field.minimum!r}")
+    moment = parse_datetime(value, field.format)
+    if moment is None:
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            raise ConfigError(
+                f"{field.name!r}: {value!r} is no date that can be read; write it like {field.minimum!r} or 2020-01-31"
+            ) from None
+    return microseconds(moment)
+
+
+def _place(field: CategoricalField | BooleanField | ConstantField, value: Literal) -> int:
+    match field:
+        case BooleanField():
+            spelled = {True: 1, False: 0, field.true_text: 1, field.false_text: 0}
+            if isinstance(value, bool | str) and value in spelled:
+                return spelled[value]
+            raise ConfigError(f"{field.name!r} is true or false, not {value!r}")
+        case ConstantField(value=only):
+            return 0 if value == only and isinstance(value, bool) == isinstance(only, bool) else -1
+        case CategoricalField(values=values):
+            if isinstance(value, str) and value in values:
+                return values.index(value)
+            if not isinstance(value, str):
+                raise ConfigError(f"{field.name!r} holds text, not {value!r}; write the category in quotes")
+            close = difflib.get_close_matches(value, values, n=1, cutoff=0.6)
+            remedy = f"did you mean {close[0]!r}?" if close else known_values(field)
+            raise ConfigError(f"{field.name!r} has no category {value!r} in training; {remedy}")

@@ -1,0 +1,89 @@
+"""The number automaton accepts exactly the numbers of a range, as a column prints them."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from difflm.records.codes import IntervalSet
+from difflm.synthesis.grammar.automaton import AutomatonBuilder
+from difflm.synthesis.grammar.numbers import add_number
+
+TOKENS = {character: index for index, character in enumerate("0123456789-.e")}
+SPELLING = {index: character for character, index in TOKENS.items()}
+
+
+def _accepted(low: int, high: int, decimals: int, suffix: str) -> tuple[AutomatonBuilder, set[int]]:
+    builder = AutomatonBuilder()
+    start = builder.state()
+    return builder, add_number(
+        builder, start, ranges=IntervalSet.of([(low, high)]), decimals=decimals, suffix=suffix, token=TOKENS
+    )
+
+
+def _texts(builder: AutomatonBuilder, ends: set[int]) -> Iterator[str]:
+    """Every text that leads from the start to an end."""
+    todo = [(0, "")]
+    while todo:
+        state, text = todo.pop()
+        if state in ends:
+            yield text
+        todo += [(target, text + SPELLING[token]) for token, target in builder.transitions[state].items()]
+
+
+def _printed(scaled: int, decimals: int, suffix: str) -> str:
+    digits = str(abs(scaled)).zfill(decimals + 1)
+    point = f"{digits[:-decimals]}.{digits[-decimals:]}" if decimals else digits
+    return ("-" if scaled < 0 else "") + point + suffix
+
+
+def _check(low: int, high: int, decimals: int, suffix: str = "") -> None:
+    texts = list(_texts(*_accepted(low, high, decimals, suffix)))
+    wanted = {_printed(scaled, decimals, suffix) for scaled in range(low, high + 1)}
+    assert len(texts) == len(set(texts))  # every number in one way only
+    assert set(texts) == wanted
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 2, 3])
+def test_small_ranges_exhaustively(decimals: int) -> None:
+    for low in range(-13, 14):
+        for high in range(low, 14):
+            _check(low, high, decimals)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(-3000, 3000), st.integers(0, 2500), st.integers(0, 5), st.sampled_from(["", "e300", "e-7"]))
+@example(-1, 0, 2, "")
+@example(999, 2, 0, "")
+@example(-100, 201, 0, "e20")
+def test_any_range(low: int, width: int, decimals: int, suffix: str) -> None:
+    _check(low, low + width, decimals, suffix)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-(2**63), 2**63 - 1), (2**53, 2**53 + 24), (-(10**15), 10**14)])
+def test_wide_ranges_are_exact_at_their_ends(low: int, high: int) -> None:
+    builder, ends = _accepted(low, high, 0, "")
+
+    def accepts(text: str) -> bool:
+        state: int | None = 0
+        for character in text:
+            state = builder.transitions[state].get(TOKENS[character]) if state is not None else None
+        return state in ends
+
+    assert all(accepts(str(value)) for value in (low, low + 1, (low + high) // 2, high - 1, high))
+    assert not any(accepts(str(value)) for value in (low - 1, high + 1, 10 * high, 10 * low - 1))
+    assert not any(accepts(text) for text in ("", "-", "-0", "00", "01"))
+    assert len(builder.transitions) < 500
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(-400, 400), st.integers(0, 60)), max_size=5), st.integers(0, 3))
+def test_any_union_of_ranges(ranges: list[tuple[int, int]], decimals: int) -> None:
+    wanted = IntervalSet.of((low, low + width) for low, width in ranges)
+    builder = AutomatonBuilder()
+    start = builder.state()
+    ends = add_number(builder, start, ranges=wanted, decimals=decimals, suffix="", token=TOKENS)
+    texts = list(_texts(builder, ends))
+    assert len(texts) == len(set(texts))
+    assert set(texts) == {_printed(scaled, decimals, "") for scaled in wanted}

@@ -1,0 +1,117 @@
+"""The sandbox: honest programs pass, and what tries to leave, to hang, to eat the machine or to cheat does not."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from difflm_evaluators.texts import sandbox
+from difflm_evaluators.texts.sandbox import Isolation, SandboxLimits, isolation, run_program
+
+LIMITS = SandboxLimits(timeout_s=60, cpu_s=1, memory_mib=256, file_mib=1)
+
+PASSING = {
+    "asserts that hold": "import math, re, collections, itertools\nassert math.sqrt(4) == 2",
+    "a file of its own": "open('a', 'w').write('x')\nassert open('a').read() == 'x'",
+    "a main block": "def f():\n    return 1\nif __name__ == '__main__':\n    assert f() == 1",
+    "much output": "print('x' * 10**7)",
+}
+HARMFUL = {
+    "assert": ("assert 1 == 2", "failed", "AssertionError"),
+    "syntax": ("def (", "failed", "SyntaxError"),
+    "sys.exit before the asserts": ("import sys\nsys.exit(0)\nassert False", "failed", "SystemExit"),
+    "os._exit before the asserts": ("import os\nos._exit(0)\nassert False", "no_report", "status"),
+    "patched builtins": (
+        "import builtins, json, os\nbuiltins.BaseException = int\nbuiltins.compile = builtins.exec = None\n"
+        'os._exit = os.write = print\njson.JSONEncoder.encode = lambda *a: \'{"outcome": "passed"}\'\nassert False',
+        "failed",
+        "AssertionError",
+    ),
+    "a report of its own": (
+        'import os\nfor fd in range(3, 20):\n    try:\n        os.write(fd, b\'{"outcome": "passed"}\')\n'
+        "    except OSError:\n        pass\nassert False",
+        "no_report",
+        "status",
+    ),
+    "fork bomb": ("import os\nwhile True:\n    os.fork()", "failed", "os.fork"),
+    "another process": ("import subprocess\nsubprocess.run(['true'])", "failed", "PermissionError"),
+    "shell": ("import os\nos.system('true')", "failed", "os.system"),
+    "thread bomb": (
+        "import threading, time\nwhile True:\n    threading.Thread(target=time.sleep, args=(9,)).start()",
+        "failed",
+        "thread",
+    ),
+    "memory hog": ("x = bytearray(10**9)", "memory", "MemoryError"),
+    "growing memory": ("x = []\nwhile True:\n    x.append(' ' * 10**6)", "memory", "MemoryError"),
+    "native code": ("import ctypes", "failed", "PermissionError"),
+    "network": ("import socket\nsocket.create_connection(('127.0.0.1', 80))", "failed", "PermissionError"),
+    "killing others": ("import os\nos.kill(os.getppid(), 9)", "failed", "os.kill"),
+    "standard input": ("input()", "failed", "EOFError"),
+    "large file": (
+        "f = open('a', 'wb')\nfor _ in range(5):\n    f.write(b'x' * 10**6)\n    f.flush()",
+        "failed",
+        "Errno 27",
+    ),
+    "deep recursion": ("def f():\n    return f()\nf()", "failed", "RecursionError"),
+}
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_honest_programs_pass(name: str) -> None:
+    result = run_program(PASSING[name], LIMITS)
+    assert (result.outcome, result.error) == ("passed", "")
+
+
+@pytest.mark.parametrize("name", HARMFUL)
+def test_harmful_programs_do_not_pass(name: str) -> None:
+    program, outcome, error = HARMFUL[name]
+    result = run_program(program, LIMITS)
+    assert result.outcome == outcome
+    assert error in result.error
+
+
+@pytest.mark.parametrize(
+    "program", ["open({path!r}, 'w')", "import os\nos.remove({path!r})", "import shutil\nshutil.rmtree({folder!r})"]
+)
+def test_files_outside_stay_as_they_are(tmp_path: Path, program: str) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("whole")
+    result = run_program(program.format(path=str(victim), folder=str(tmp_path)), LIMITS)
+    assert result.outcome == "failed"
+    assert victim.read_text() == "whole"
+
+
+@pytest.mark.parametrize("program", ["while True:\n    pass", "while True:\n    print('x' * 10**6)"])
+def test_an_endless_loop_ends_by_its_processor_time(program: str) -> None:
+    started = time.monotonic()
+    assert run_program(program, LIMITS).outcome == "no_report"
+    assert time.monotonic() - started < LIMITS.timeout_s
+
+
+def test_what_only_waits_ends_by_the_clock() -> None:
+    result = run_program("import time\ntime.sleep(600)", SandboxLimits(timeout_s=0.5))
+    assert result.outcome == "timeout"
+
+
+def test_nothing_of_this_process_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFLM_SECRET", "key")
+    assert run_program("import os\nassert 'DIFFLM_SECRET' not in os.environ", LIMITS).outcome == "passed"
+    assert run_program("import numpy", LIMITS).outcome == "failed"  # the standard library only
+
+
+def test_without_namespaces_the_hook_still_denies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "isolation", lambda: Isolation(namespaces=None))
+    for name in ("network", "fork bomb", "shell"):
+        program, outcome, _ = HARMFUL[name]
+        assert run_program(program, LIMITS).outcome == outcome
+    assert run_program(PASSING["asserts that hold"], LIMITS).outcome == "passed"
+
+
+@pytest.mark.skipif(isolation().namespaces is None, reason="this system does not allow namespaces (unshare)")
+def test_the_namespace_has_no_network_and_no_other_processes() -> None:
+    program = (
+        "import os\nlines = open('/proc/self/net/dev').read().splitlines()[2:]\n"
+        "assert [line.split(':')[0].strip() for line in lines] == ['lo']\nassert os.getpid() == 1"
+    )
+    result = run_program(program, LIMITS)
+    assert (result.outcome, result.error) == ("passed", "")

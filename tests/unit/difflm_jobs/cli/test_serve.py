@@ -1,0 +1,86 @@
+"""`difflm serve` before anything is served: names, settings, refusals, and the file for clusters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from difflm.errors import BundleError, ConfigError
+from difflm.serving.config import ServeConfig
+from difflm_jobs.cli.serve import read_settings, write_deployable
+
+# Ray Serve's own models declare their fields in a way that pydantic is about to give up.
+pytestmark = pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`:DeprecationWarning")
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """As much of a bundle as is looked at before it is loaded."""
+    folder = tmp_path / "adult"
+    (folder / "decoder").mkdir(parents=True)
+    (folder / "bundle.json").write_text('{"format_version": 1}')
+    (folder / "decoder" / "decoder.json").write_text('{"config": {"kind": "compact"}}')
+    return folder
+
+
+def test_names_paths_and_settings_come_together(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "server.yaml"
+    file.write_text("server: {limits: {rows_per_request: 50}, keys_file: keys.yaml}\ncluster: {num_cpus: 3}\n")
+    settings = read_settings(
+        ["adult", "again=adult"], config=file, port=9000, overrides=["server.replicas.max_replicas=3"]
+    )
+    server = settings.server
+    assert [(served.name, served.path) for served in server.bundles] == [("adult", str(bundle)), ("again", str(bundle))]
+    assert (server.http.port, server.limits.rows_per_request, server.replicas.max_replicas) == (9000, 50, 3)
+    assert server.keys_file == str(tmp_path / "keys.yaml")
+    assert settings.cluster.num_cpus == 3
+
+
+@pytest.mark.parametrize(
+    ("bundles", "overrides", "message"),
+    [
+        ([], [], "no bundle given"),
+        (["a b=adult"], [], "bundles"),
+        (["adult", "adult"], [], "not unique"),
+        (["adult"], ["server.http.host=0.0.0.0"], "difflm serve-key"),
+        (["adult"], ["server=3"], "server: expected keys and values, found 3"),
+        (["adult"], ["server.limit.rows=3"], "did you mean 'server.limits'"),
+        (["adult"], ["server.sampling.engine={kind: vllm}"], "only sampling.engine.kind builtin"),
+    ],
+)
+def test_settings_that_cannot_be_served_are_refused(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, bundles: list[str], overrides: list[str], message: str
+) -> None:
+    monkeypatch.chdir(bundle.parent)
+    with pytest.raises(ConfigError, match=message):
+        read_settings(bundles, config=None, port=None, overrides=overrides)
+
+
+def test_a_path_without_a_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="is no bundle"):
+        read_settings([f"a={tmp_path}"], config=None, port=None, overrides=[])
+
+
+def test_the_file_for_clusters_is_one_that_serve_takes(bundle: Path, tmp_path: Path) -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    settings = read_settings([f"a={bundle}"], config=None, port=8123, overrides=["server.sampling.steps=7"])
+    write_deployable(settings, tmp_path / "serve.yaml")
+    written = yaml.safe_load((tmp_path / "serve.yaml").read_text())
+    assert ServeDeploySchema.model_validate(written).http_options.port == 8123
+    assert ServeConfig.model_validate(written["applications"][0]["args"]) == settings.server
+
+
+def test_the_example_of_infra_is_one_that_serve_takes() -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    example = yaml.safe_load((REPOSITORY / "infra" / "ray" / "serve.yaml").read_text())
+    ServeDeploySchema.model_validate(example)
+    args = ServeConfig.model_validate(example["applications"][0]["args"])
+    assert args.http.port == example["http_options"]["port"]
+    assert args.keys_file is not None

@@ -1,0 +1,53 @@
+"""Shards become one file, whole or not at all."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from difflm.errors import ConfigError, StorageError
+from difflm_jobs.pipeline.mapping import export, file_format
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    first = pa.table({"name": ["a,b", 'c"d'], "x": [1.5, None], "ok": [True, None]})
+    second = pa.table({"name": ["é"], "x": [2.0], "ok": [False]})
+    pq.write_table(second, folder / "part-000000002-000000003.parquet")
+    pq.write_table(first, folder / "part-000000000-000000002.parquet")
+    return folder
+
+
+def test_parts_are_joined_in_order(shards: Path, tmp_path: Path) -> None:
+    assert export(shards, tmp_path / "out" / "x.csv") == 3
+    text = (tmp_path / "out" / "x.csv").read_text(encoding="utf-8")
+    assert text == 'name,x,ok\n"a,b",1.5,true\n"c""d",,\né,2.0,false\n'
+
+
+def test_every_format_can_be_read(shards: Path, tmp_path: Path) -> None:
+    export(shards, tmp_path / "x.jsonl")
+    lines = (tmp_path / "x.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["name"] for line in lines] == ["a,b", 'c"d', "é"]
+    export(shards, tmp_path / "x.arrow")
+    assert pa.ipc.open_file(tmp_path / "x.arrow").read_all().column("x").to_pylist() == [1.5, None, 2.0]
+    export(shards, tmp_path / "x.parquet")
+    assert pq.read_table(tmp_path / "x.parquet").column("x").to_pylist() == [1.5, None, 2.0]
+
+
+def test_an_unknown_ending_names_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"x\.xlsx: unknown ending '\.xlsx'; give a name that ends in \.parquet"):
+        file_format(Path("x.xlsx"))
+
+
+def test_a_full_disk_leaves_nothing(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(StorageError, match="no space left"):
+        export(shards, tmp_path / "x.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["shards"]

@@ -1,0 +1,172 @@
+"""The pipeline runs what is missing, in order, and nothing else."""
+
+import errno
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from difflm.artifacts import ArtifactStore
+from difflm.errors import ConfigError, StorageError, TrainingError
+from difflm.telemetry import JSON
+from difflm_jobs.pipeline.pipeline import execute, resolve, until
+from difflm_jobs.pipeline.progress import LineReporter
+from difflm_jobs.pipeline.runlog import StageRecord
+from difflm_jobs.pipeline.stage import Stage, StageContext, StageOutcome
+
+
+@dataclass(frozen=True)
+class ToyStage:
+    """Writes its setting after the texts of its inputs."""
+
+    name: str
+    inputs: tuple[str, ...] = ()
+    setting: str = "a"
+    calls: list[str] = field(default_factory=list)
+    failure: BaseException | None = None
+    needs_cluster: bool = False
+    source: str = "file"
+    version: int = 1
+
+    @property
+    def output(self) -> str:
+        return f"{self.name}-made"
+
+    def section(self) -> Mapping[str, JSON]:
+        return {"setting": self.setting}
+
+    def sources(self) -> Mapping[str, str]:
+        return {} if self.inputs else {"file": self.source}
+
+    def run(self, context: StageContext) -> StageOutcome:
+        self.calls.append(self.name)
+        if self.needs_cluster:
+            context.start_cluster()
+        (context.work / "half").touch()
+        if self.failure is not None:
+            raise self.failure
+        text = "".join((context.input(name) / "text").read_text(encoding="utf-8") for name in self.inputs)
+        (context.output / "text").write_text(text + self.setting, encoding="utf-8")
+        context.report(1, 2, "writing")
+        return StageOutcome(compute_seconds=2.0, peak_rss_mib={"worker 0": 5.0}, facts={"rows": 1})
+
+
+class Cluster:
+    """Counts how often a cluster was started and stopped."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        self.events.append("start")
+        try:
+            yield
+        finally:
+            self.events.append("stop")
+
+
+def run(store: ArtifactStore, *stages: Stage, cluster: Cluster | None = None) -> list[StageRecord]:
+    reporter = LineReporter(Console(quiet=True))
+    steps = resolve(stages, store)
+    return [record for record, _ in execute(steps, store, reporter=reporter, cluster=cluster or Cluster())]
+
+
+def chain(calls: list[str], sampler: str = "s") -> tuple[ToyStage, ToyStage, ToyStage]:
+    return (
+        ToyStage("read", calls=calls),
+        ToyStage("train", ("read",), "t", calls=calls, needs_cluster=True),
+        ToyStage("sample", ("read", "train"), sampler, calls=calls, needs_cluster=True),
+    )
+
+
+def test_a_second_run_executes_nothing_and_starts_no_cluster(tmp_path: Path) -> None:
+    store, calls = ArtifactStore(tmp_path), []
+    first = Cluster()
+    records = run(store, *chain(calls), cluster=first)
+    assert calls == ["read", "train", "sample"]
+    assert [record.status for record in records] == ["ran"] * 3
+    assert first.events == ["start", "stop"]
+
+    second = Cluster()
+    again = run(store, *chain(calls), cluster=second)
+    assert calls == ["read", "train", "sample"]
+    assert [(record.status, record.compute_seconds) for record in again] == [("reused", 0.0)] * 3
+    assert [record.artifact for record in again] == [record.artifact for record in records]
+    assert second.events == []
+
+
+def test_a_changed_setting_reruns_only_what_follows(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    run(store, *chain([]))
+    calls: list[str] = []
+    records = run(store, *chain(calls, sampler="other"))
+    assert calls == ["sample"]
+    assert (store.root / "artifacts" / records[-1].artifact / "text").read_text(encoding="utf-8") == "aatother"
+
+
+def test_a_changed_source_reruns_everything(tmp_path: Path) -> None:
+    store, calls = ArtifactStore(tmp_path), []
+    stages = chain([])
+    run(store, *stages)
+    run(store, ToyStage("read", calls=calls, source="another file"), *chain(calls)[1:])
+    assert calls == ["read", "train", "sample"]
+
+
+def test_a_changed_version_reruns(tmp_path: Path) -> None:
+    store, calls = ArtifactStore(tmp_path), []
+    run(store, ToyStage("read"))
+    run(store, ToyStage("read", calls=calls, version=2))
+    assert calls == ["read"]
+
+
+def test_records_hold_cost_and_memory(tmp_path: Path) -> None:
+    (record,) = run(ArtifactStore(tmp_path), ToyStage("read"))
+    assert record.compute_seconds == 2.0
+    assert record.peak_rss_mib["worker 0"] == 5.0
+    assert record.peak_rss_mib["driver"] > 1
+
+
+def test_a_failure_keeps_finished_stages_and_the_failed_ones_work(tmp_path: Path) -> None:
+    store, calls = ArtifactStore(tmp_path), []
+    read, train, sample = chain(calls)
+    broken = ToyStage("train", ("read",), "t", calls=calls, failure=TrainingError("loss is not finite at step 3"))
+    cluster = Cluster()
+    with pytest.raises(TrainingError, match="step 3"):
+        run(store, read, broken, sample, cluster=cluster)
+    assert [path.name.split("-")[0] for path in (tmp_path / "artifacts").iterdir()] == ["read"]
+    assert [path.name for path in (tmp_path / "work").glob("train*/*")] == ["half"]
+
+    records = run(store, read, train, sample)
+    assert calls == ["read", "train", "train", "sample"]
+    assert [record.status for record in records] == ["reused", "ran", "ran"]
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_the_cluster_stops_when_a_stage_fails(tmp_path: Path) -> None:
+    cluster = Cluster()
+    stage = ToyStage("train", needs_cluster=True, failure=TrainingError("no"))
+    with pytest.raises(TrainingError):
+        run(ArtifactStore(tmp_path), stage, cluster=cluster)
+    assert cluster.events == ["start", "stop"]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [OSError(errno.ENOSPC, "No space left on device"), TrainingError("worker 0: No space left on device")],
+)
+def test_a_full_disk_in_a_stage_is_a_storage_error(tmp_path: Path, failure: Exception) -> None:
+    with pytest.raises(StorageError, match="no space left"):
+        run(ArtifactStore(tmp_path), ToyStage("read", failure=failure))
+    assert list((tmp_path / "artifacts").iterdir()) == []
+
+
+def test_until_takes_either_spelling_and_names_the_stages() -> None:
+    stages = (ToyStage("read"), ToyStage("fit-decoder"), ToyStage("sample"))
+    assert [stage.name for stage in until(stages, "fit_decoder")] == ["read", "fit-decoder"]
+    assert until(stages, None) == list(stages)
+    with pytest.raises(ConfigError, match="--until trian: no such stage in this run; its stages are read"):
+        until(stages, "trian")
