@@ -8,11 +8,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from difflm_evaluators.evaluation import EvaluationReport
-from difflm_evaluators.report.layout import JudgeEntry
+from difflm_evaluators.report.layout import JudgeEntry, PublishedScore, ReportContext
 from difflm_evaluators.report.pictures import Picture
 from difflm_evaluators.report.plots import GROUPS
 from difflm_evaluators.report.privacy import NOT_PROVEN, SHOWN_ROWS, privacy_findings
-from difflm_evaluators.report.report import PublishedScore, ReportContext
 from difflm_evaluators.report.rows import (
     DIRECTIONS,
     baseline_text,

@@ -4,14 +4,15 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, JsonValue, NonNegativeInt, ValidationError, model_validator
 
 from difflm.errors import DataError
-from difflm_evaluators.base import Direction
+from difflm_evaluators.base import JSON, Direction
 
 REPORT_SCHEMA_VERSION = 2
 SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
@@ -162,3 +163,31 @@ def report_schema() -> str:
     """The JSON schema of report.json (draft 2020-12) as text; `report.schema.json` in this package holds the same."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **ReportFile.model_json_schema()}
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedScore:
+    """A figure printed by somebody else, for the score called `score`; `source` says where, and is always shown."""
+
+    method: str
+    score: str
+    value: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportContext:
+    """What the report shows beside the scores.
+
+    `loss_curves` maps a stage to its events: each has "step" and "loss" and may have "kind" ("train" or "validation");
+    `timings` maps a stage to seconds; `settings` is whatever made the data, nested as it comes, and `environment` the
+    versions and the machine that did.
+    """
+
+    title: str
+    settings: Mapping[str, JSON] = field(default_factory=dict)
+    environment: Mapping[str, JSON] = field(default_factory=dict)
+    loss_curves: Mapping[str, Sequence[Mapping[str, JSON]]] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict)
+    published: Sequence[PublishedScore] = ()
+    judge: JudgeEntry | None = None

@@ -4,14 +4,14 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 from difflm.errors import EvaluationError, StorageError
 from difflm_evaluators.base import JSON
 from difflm_evaluators.evaluation import EvaluationReport
 from difflm_evaluators.report.html import judge_rows, judge_text, judge_warnings, render_html
-from difflm_evaluators.report.layout import JudgeEntry, ReportFile
+from difflm_evaluators.report.layout import JudgeEntry, ReportContext, ReportFile
 from difflm_evaluators.report.pictures import Picture, draw_pictures
 from difflm_evaluators.report.rows import baseline_text, interval_text, percent, value_text, worst_columns, worst_pairs
 
@@ -38,37 +38,6 @@ def write_files(directory: Path, files: Mapping[str, str]) -> None:
 def markdown_cell(text: str) -> str:
     """Text as a cell of a Markdown table, without markup of its own."""
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishedScore:
-    """A figure printed by somebody else, for the score called `score`; `source` says where, and is always shown."""
-
-    method: str
-    score: str
-    value: float
-    source: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportContext:
-    """What the report shows beside the scores.
-
-    `loss_curves` maps a stage to its events: each has "step" and "loss" and may have "kind" ("train" or "validation");
-    `timings` maps a stage to seconds; `settings` is whatever made the data, nested as it comes, and `environment` the
-    versions and the machine that did.
-    """
-
-    title: str
-    settings: Mapping[str, JSON] = field(default_factory=dict)
-    environment: Mapping[str, JSON] = field(default_factory=dict)
-    loss_curves: Mapping[str, Sequence[Mapping[str, JSON]]] = field(default_factory=dict)
-    timings: Mapping[str, float] = field(default_factory=dict)
-    published: Sequence[PublishedScore] = ()
-    judge: JudgeEntry | None = None
-
-
-__all__ = ["PublishedScore", "ReportContext", "json_text", "render_markdown", "write_report"]
 
 
 def write_report(report: EvaluationReport, directory: Path, *, context: ReportContext) -> None:

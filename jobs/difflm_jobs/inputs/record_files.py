@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING
 
 from difflm.artifacts.dataset import DATASET_MANIFEST, JOB_NAME, Dataset
 from difflm.artifacts.storage import open_store
-from difflm.errors import DataError
+from difflm.errors import ConfigError, DataError
 from difflm.records.notices import Notice, Reporter
+from difflm.records.reading import ReadConfig, read_table
 from difflm_jobs.inputs.record_kinds import Kind, read_text_records
-from difflm_jobs.stages.prepare import read_source
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from difflm.records.reading import ReadConfig
 
 _ATTRIBUTE = re.compile(r"@attribute\s+(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|(\S+))\s+\S", re.IGNORECASE)
 _VALUE = re.compile(r"\s*(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|([^,]*?))\s*(,|$)")
@@ -93,6 +92,21 @@ def _values(text: str) -> Iterator[str]:
 def _text(found: re.Match[str]) -> str:
     quoted = found.group(1) if found.group(1) is not None else found.group(2)
     return found.group(3) if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+
+
+def read_source(path: Path, config: ReadConfig, work: Path, notices: list[Notice]) -> pa.Table:
+    """The table in a file of any kind that can be read; ARFF goes through a CSV in ``work``."""
+    if not is_arff(path):
+        return read_table(path, config, report=notices.append)
+    work.mkdir(parents=True, exist_ok=True)
+    converted = work / "from-arff.csv"
+    try:
+        arff_to_csv(path, converted)
+        return read_table(converted, config, report=notices.append)
+    except (DataError, ConfigError) as error:  # the person knows the file by its own name only
+        raise type(error)(str(error).replace(str(converted), str(path))) from None
+    finally:
+        converted.unlink(missing_ok=True)
 
 
 def read_records(path: Path, kind: Kind, read: ReadConfig, report: Reporter) -> pa.Table:

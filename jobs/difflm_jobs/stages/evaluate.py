@@ -118,7 +118,8 @@ class Evaluate:
     def run(self, context: StageContext) -> StageOutcome:
         from difflm.records.columns import conform_table
         from difflm_evaluators.evaluation import RealSplits, evaluate_table
-        from difflm_evaluators.report.report import PublishedScore, ReportContext, write_report
+        from difflm_evaluators.report.layout import PublishedScore, ReportContext
+        from difflm_evaluators.report.report import write_report
 
         context.report(0, None, "reading tables")
         prepared = context.input("prepare") if self.against is None else self.against.path
@@ -180,7 +181,8 @@ def evaluate_files(
         ConfigError: an override is no key of the settings, or records other than tables are given a target.
     """
     from difflm_evaluators.judge.report import read_judgement
-    from difflm_evaluators.report.report import ReportContext, write_report
+    from difflm_evaluators.report.layout import ReportContext
+    from difflm_evaluators.report.report import write_report
     from difflm_jobs.config import EvaluationSettings
 
     settings = validate(EvaluationSettings, apply_overrides({}, overrides), "--set", overrides)

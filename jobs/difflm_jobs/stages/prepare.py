@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from difflm.artifacts import write_bytes_atomic, write_json_atomic
-from difflm.errors import ConfigError, DataError
+from difflm.errors import DataError
 from difflm.records.inference import SchemaConfig, infer_schema
 from difflm.records.notices import Notice
-from difflm.records.reading import ReadConfig, read_table
 from difflm.records.schema import RecordSchema
 from difflm.records.splits import GivenSplit, HashSplit, Splits, split_table
 from difflm.telemetry import JSON
 from difflm_jobs.cli.summary import NOTICES
-from difflm_jobs.inputs.record_files import arff_to_csv, is_arff
+from difflm_jobs.inputs.record_files import read_source
 from difflm_jobs.inputs.record_kinds import hash_source, read_text_records, schema_config, usable
 from difflm_jobs.inputs.sources import DataConfig, FileSource, PackagedSource, locate
 from difflm_jobs.pipeline.stage import StageContext, StageOutcome
@@ -105,21 +104,6 @@ class Prepare:
         except DataError as error:
             remedy = "; give another name with --set data.target=COLUMN" if "target column" in str(error) else ""
             raise DataError(f"{describe(data.train)}: {error}{remedy}") from None
-
-
-def read_source(path: Path, config: ReadConfig, work: Path, notices: list[Notice]) -> pa.Table:
-    """The table in a file of any kind that can be read; ARFF goes through a CSV in ``work``."""
-    if not is_arff(path):
-        return read_table(path, config, report=notices.append)
-    work.mkdir(parents=True, exist_ok=True)
-    converted = work / "from-arff.csv"
-    try:
-        arff_to_csv(path, converted)
-        return read_table(converted, config, report=notices.append)
-    except (DataError, ConfigError) as error:  # the person knows the file by its own name only
-        raise type(error)(str(error).replace(str(converted), str(path))) from None
-    finally:
-        converted.unlink(missing_ok=True)
 
 
 def _held_out_that_fit(splits: Splits, schema: RecordSchema, notices: list[Notice]) -> Splits:

@@ -16,8 +16,8 @@ from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_
 from difflm_evaluators.privacy.privacy import PrivacyConfig
 from difflm_evaluators.report.comparison import NO_DETAILS, OTHER_ROWS, OTHER_SETTINGS, Comparison, compare_reports
 from difflm_evaluators.report.comparison_report import write_comparison
-from difflm_evaluators.report.layout import ReportFile
-from difflm_evaluators.report.report import ReportContext, json_text
+from difflm_evaluators.report.layout import ReportContext, ReportFile
+from difflm_evaluators.report.report import json_text
 from difflm_evaluators.scores.utility import UtilityConfig
 
 CONFIG = EvaluationConfig(

@@ -16,8 +16,8 @@ from difflm.records.schema import RecordSchema
 from difflm_evaluators.columns.columns import read_columns
 from difflm_evaluators.columns.row_keys import table_digest
 from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table
-from difflm_evaluators.report.layout import SCHEMA_FILE, read_report, report_schema
-from difflm_evaluators.report.report import ReportContext, write_report
+from difflm_evaluators.report.layout import SCHEMA_FILE, ReportContext, read_report, report_schema
+from difflm_evaluators.report.report import write_report
 
 LIGHT = EvaluationConfig(detection=None, fidelity=None, utility=None, privacy=None, membership=None, projection=None)
 

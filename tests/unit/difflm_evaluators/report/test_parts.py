@@ -20,8 +20,9 @@ from difflm_evaluators.judge.report import read_judgement
 from difflm_evaluators.privacy.membership import curve_points
 from difflm_evaluators.privacy.privacy import PrivacyConfig
 from difflm_evaluators.report.html import published_table
+from difflm_evaluators.report.layout import PublishedScore, ReportContext
 from difflm_evaluators.report.privacy import privacy_findings
-from difflm_evaluators.report.report import PublishedScore, ReportContext, write_report
+from difflm_evaluators.report.report import write_report
 from difflm_evaluators.scores.breakdown import cramers_v, evaluate_associations
 from difflm_evaluators.scores.projection import Latents, ProjectionConfig, evaluate_projection, project
 

@@ -21,9 +21,9 @@ from difflm_evaluators.privacy.membership import MembershipConfig
 from difflm_evaluators.privacy.privacy import PrivacyConfig
 from difflm_evaluators.report import pictures as report_pictures
 from difflm_evaluators.report.html import judge_rows
-from difflm_evaluators.report.layout import JudgeEntry, ScoreEntry
+from difflm_evaluators.report.layout import JudgeEntry, PublishedScore, ReportContext, ScoreEntry
 from difflm_evaluators.report.plots import bars, curves
-from difflm_evaluators.report.report import PublishedScore, ReportContext, write_report
+from difflm_evaluators.report.report import write_report
 from difflm_evaluators.report.rows import baseline_text, interval_text, value_text, worst_columns, worst_pairs
 from difflm_evaluators.scores.detection import DetectionConfig
 from difflm_evaluators.scores.fidelity import FidelityConfig

@@ -11,8 +11,8 @@ import pytest
 from difflm.errors import ArtifactError, ConfigError
 from difflm.records.inference import infer_schema
 from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table
-from difflm_evaluators.report.layout import report_schema
-from difflm_evaluators.report.report import ReportContext, write_report
+from difflm_evaluators.report.layout import ReportContext, report_schema
+from difflm_evaluators.report.report import write_report
 from difflm_jobs.cli.compare import distinct_labels, find_report
 from difflm_jobs.cli.main import main
 from difflm_jobs.pipeline.runlog import RunRecord, StageRecord

@@ -14,7 +14,7 @@ from difflm_jobs.cli.serve import read_settings, write_deployable
 # Ray Serve's own models declare their fields in a way that pydantic is about to give up.
 pytestmark = pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`:DeprecationWarning")
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+REPOSITORY = Path(__file__).resolve().parents[4]
 
 
 @pytest.fixture
