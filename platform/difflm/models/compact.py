@@ -127,11 +127,12 @@ class CompactDecoderFit(nn.Module):
         self, ids_BT: Tensor, lengths_B: Tensor, grid_BG: Tensor, keep_BS: Tensor, noise_B: Tensor
     ) -> dict[str, Tensor]:
         """Loss and nats per record; `keep_BS` says which slots the prefix shows, `noise_B` how much noise it bears (in
-        embedding scales).
+        embedding scales; it does not make the vectors longer).
         """
         prompt_BSD = torch.where(keep_BS[..., None], self.embedder(grid_BG), self.absent)
         prompt_BSD = self.scale(prompt_BSD)
-        prompt_BSD = prompt_BSD + torch.randn_like(prompt_BSD) * (noise_B[:, None, None] * self.scale.scale)
+        noise_BSD = torch.randn_like(prompt_BSD) * (noise_B[:, None, None] * self.scale.scale)
+        prompt_BSD = (prompt_BSD + noise_BSD) / (1.0 + noise_B.square()).sqrt()[:, None, None]
         nats_BT = causal_nll(self.model, Prompt(embeds_BKD=prompt_BSD), ids_BT, lengths_B, bos_id=self.bos_id)
         return {"loss": nats_BT.sum() / lengths_B.sum(), "nats": nats_BT.sum(dim=1).mean()}
 

@@ -179,6 +179,21 @@ class SlotInjector(nn.Module):
         """K, with the learned prefix."""
         return self.slots + int(self.prefix.shape[0])
 
+    @torch.no_grad()
+    def begin_as(self, vectors_SW: Tensor) -> None:
+        """Let the untrained injector write these vectors where z = 0, and little else elsewhere: the decoder's empty
+        prompt, say, so that training begins at what the decoder does by itself.
+
+        The last matrix is the smallest that does so (least squares where there are more slots than hidden numbers).
+        """
+        hidden_SH = self.mlp[:-1](self.slot_embedding)
+        last = self.mlp[-1]
+        assert isinstance(last, nn.Linear), "the MLP ends in a matrix"
+        wanted_SW = nn.functional.layer_norm(vectors_SW.flatten(1), last.bias.shape)
+        last.bias.copy_(wanted_SW.mean(dim=0))
+        solution_HW = torch.linalg.lstsq(hidden_SH.double(), (wanted_SW - last.bias).double(), driver="gelsd").solution
+        last.weight.copy_(solution_HW.T)
+
     def prompt(self, latents_BZ: Tensor) -> Prompt:
         """What the decoder reads of z."""
         return self.form.prompt(self(latents_BZ))

@@ -1,13 +1,29 @@
-"""Schedules of the weight beta of the KL term: the paper's backtracking rule, and two for its ablation."""
+"""What the KL term is worth: a capacity of some nats, or a weight beta by the paper's rule, cyclical or constant.
+
+All are one term, beta * |KL - C|, in nats: a capacity sets C, the schedules of beta leave it at 0.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from difflm.config import Config
+
+
+class CapacityKl(Config):
+    """KL is drawn towards a capacity, which rises linearly from 0 to `nats` (Burgess et al. 2018, arXiv 1804.03599).
+
+    So z carries that many nats of a record, and the decoder writes the rest by itself.
+    """
+
+    kind: Literal["capacity"] = "capacity"
+    nats: float = Field(default=4.0, ge=0, description="what z carries of a record; 0: nothing, the decoder is alone")
+    weight: float = Field(default=2.0, gt=1, description="of the distance from the capacity; a nat of z saves up to 1")
+    rise_steps: int = Field(default=300, ge=1, description="optimizer steps until the capacity is at `nats`")
 
 
 class AdaptiveBeta(Config):
@@ -47,27 +63,71 @@ class ConstantBeta(Config):
     value: float = Field(default=0.01, ge=0)
 
 
-BetaConfig = Annotated[AdaptiveBeta | CyclicalBeta | ConstantBeta, Field(discriminator="kind")]
+class AutoKl(Config):
+    """A capacity for a compact decoder, which can write the table by itself; for a pretrained one, which cannot,
+    a beta that falls until z carries the whole record.
+    """
+
+    kind: Literal["auto"] = "auto"
+
+    def chosen(self, decoder_kind: str) -> ChosenKl:
+        """What is meant for a decoder of this kind."""
+        if decoder_kind == "compact":
+            return CapacityKl()
+        return AdaptiveBeta(start=0.01, minimum=0.001, minimum_improvement=0.01)
 
 
-class BetaSchedule:
-    """The current beta, as a function of the step and of the validation losses seen so far."""
+ChosenKl = CapacityKl | AdaptiveBeta | CyclicalBeta | ConstantBeta
+KlConfig = Annotated[
+    AutoKl | CapacityKl | AdaptiveBeta | CyclicalBeta | ConstantBeta,
+    Field(discriminator="kind"),
+]
 
-    def __init__(self, config: AdaptiveBeta | CyclicalBeta | ConstantBeta) -> None:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KlTerm:
+    """The term beta * |KL - capacity|."""
+
+    beta: float
+    capacity_nats: float = 0.0
+
+    def __str__(self) -> str:
+        return f"capacity {self.capacity_nats:.4g} nats" if self.capacity_nats else f"beta {self.beta:.4g}"
+
+
+class KlSchedule:
+    """The current term, as a function of the step and of the validation losses seen so far."""
+
+    def __init__(self, config: ChosenKl) -> None:
         self.config = config
         self._beta = config.start if isinstance(config, AdaptiveBeta) else 0.0
         self._best_nats = math.inf
         self._stale = 0
 
-    def beta(self, step: int) -> float:
-        """Beta at an optimizer step (counted from 0)."""
+    def term(self, step: int) -> KlTerm:
+        """The term at an optimizer step (counted from 0)."""
         match self.config:
+            case CapacityKl(nats=nats, weight=weight, rise_steps=rise):
+                return KlTerm(beta=weight, capacity_nats=nats * min(1.0, step / rise))
             case AdaptiveBeta():
-                return self._beta
+                return KlTerm(beta=self._beta)
             case CyclicalBeta(maximum=maximum, cycle_steps=cycle):
-                return maximum * min(1.0, 2.0 * (step % cycle) / cycle)
+                return KlTerm(beta=maximum * min(1.0, 2.0 * (step % cycle) / cycle))
             case ConstantBeta(value=value):
-                return value
+                return KlTerm(beta=value)
+
+    def objective(self, reconstruction_nats: float, kl_nats: float) -> float:
+        """What "best" means: reconstruction and, with a capacity, the distance of KL from where it has to end.
+
+        Without a capacity it is reconstruction alone, as in the paper, for beta moves.
+        """
+        if isinstance(self.config, CapacityKl):
+            return reconstruction_nats + self.config.weight * abs(kl_nats - self.config.nats)
+        return reconstruction_nats
+
+    def settled(self, step: int) -> bool:
+        """Whether the capacity has risen, so that no improvement may mean that there is none left."""
+        return not isinstance(self.config, CapacityKl) or step >= self.config.rise_steps
 
     def observe(self, reconstruction_nats: float) -> bool:
         """Take one validation reconstruction loss; True when beta moved."""

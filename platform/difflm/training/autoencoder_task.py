@@ -1,4 +1,6 @@
-"""Training encoder and injector around the frozen decoder (DiffLM, Eq. 2-4), with the paper's adaptive beta.
+"""Training encoder and injector around the frozen decoder (DiffLM, Eq. 2-4).
+
+What z carries is a capacity of some nats, or what a beta leaves, by the paper's rule or another (`kl_schedule`).
 
 Shape legend: B batch.
 """
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 
 from difflm.config import Config
 from difflm.models.autoencoder import Autoencoder, AutoencoderShape, build_autoencoder
-from difflm.models.decoder_store import DecoderParts
+from difflm.models.decoder_store import DecoderParts, read_tensors
 from difflm.models.encoder import (
     CompactEncoderConfig,
     EncoderConfig,
@@ -26,8 +28,8 @@ from difflm.models.encoder import (
     encoder_inputs,
     load_encoder,
 )
-from difflm.models.injector import InjectorConfig, SoftPromptConfig
-from difflm.models.kl_schedule import AdaptiveBeta, BetaConfig, BetaSchedule
+from difflm.models.injector import InjectorConfig, SlotInjector, SoftPromptConfig, SoftTokens
+from difflm.models.kl_schedule import AutoKl, CapacityKl, ChosenKl, KlConfig, KlSchedule, KlTerm
 from difflm.models.pretrained import hash_weights, pinned, use_flash_attention
 from difflm.records.schema import read_schema
 from difflm.telemetry import JSON
@@ -44,7 +46,7 @@ class AutoencoderConfig(Config):
 
     encoder: EncoderConfig = CompactEncoderConfig()
     injector: InjectorConfig = SoftPromptConfig()
-    beta: BetaConfig = AdaptiveBeta(start=0.01, minimum=0.001, minimum_improvement=0.01)
+    kl: KlConfig = AutoKl()
     steps: int = Field(default=1200, ge=1, description="most optimizer steps")
     epochs: float = Field(default=60.0, gt=0, description="most passes over the rows (but 300 steps)")
     batch_size: int = Field(default=128, ge=1)
@@ -99,6 +101,7 @@ class AutoencoderTask:
         train: tuple[TokenBatches, EncoderInputs],
         validation: tuple[TokenBatches, EncoderInputs],
         *,
+        kl: ChosenKl,
         seed: int,
     ) -> None:
         self.config, self._module, self.seed = config, module, seed
@@ -107,8 +110,8 @@ class AutoencoderTask:
         self.order = self.train.order(
             most=config.batch_size, tokens=config.tokens_per_batch, group_by_length=config.group_by_length, seed=seed
         )
-        self.schedule = BetaSchedule(config.beta)
-        self.best_nats, self.stale, self.last = math.inf, 0, dict[str, float]()
+        self.schedule = KlSchedule(kl)
+        self.best_objective, self.stale, self.last = math.inf, 0, dict[str, float]()
 
     @property
     def module(self) -> nn.Module:
@@ -119,33 +122,40 @@ class AutoencoderTask:
 
     def batch(self, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
         rows_B = self.order.rows(step, micro, rank, world_size)
-        return self._batch(self.train, self.train_inputs, rows_B, self.schedule.beta(step))
+        return self._batch(self.train, self.train_inputs, rows_B, self.schedule.term(step))
 
-    def _batch(self, batches: TokenBatches, inputs: EncoderInputs, rows_B: Tensor, beta: float) -> dict[str, Tensor]:
+    def _batch(self, batches: TokenBatches, inputs: EncoderInputs, rows_B: Tensor, term: KlTerm) -> dict[str, Tensor]:
         batch = batches.at(rows_B)
         grid_BG = batch.pop("grid_BG")
-        return batch | inputs(rows_B, grid_BG) | {"beta": torch.tensor(beta, device=grid_BG.device)}
+        terms = {"beta": term.beta, "capacity": term.capacity_nats}
+        tensors = {name: torch.tensor(value, device=grid_BG.device) for name, value in terms.items()}
+        return batch | inputs(rows_B, grid_BG) | tensors
 
     def validation_batches(self, rank: int, world_size: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
         rows = torch.arange(rank, min(len(self.validation), self.config.validation_records), world_size)
         for part in rows.split(self.order.batch_size):  # type: ignore[no-untyped-call]
             if len(part):
-                yield len(part), self._batch(self.validation, self.validation_inputs, part, 1.0)
+                yield len(part), self._batch(self.validation, self.validation_inputs, part, KlTerm(beta=1.0))
 
     def observe(self, step: int, metrics: Mapping[str, float]) -> Verdict:
-        """The paper's rule: no improvement for a while lowers beta, none for longer ends the training."""
-        nats = metrics["reconstruction_nats"]
-        before = self.schedule.beta(step)
+        """The paper's rule: no improvement for a while lowers beta, none for longer ends the training.
+
+        A capacity has no beta to lower, and is waited for until it has risen.
+        """
+        nats, kl_nats = metrics["reconstruction_nats"], metrics["kl_nats"]
+        before = self.schedule.term(step)
         moved = self.schedule.observe(nats)
-        if nats < self.best_nats:
-            self.best_nats, self.stale = nats, 0
-        else:
+        objective = self.schedule.objective(nats, kl_nats)
+        if objective < self.best_objective:
+            self.best_objective, self.stale = objective, 0
+        elif self.schedule.settled(step):
             self.stale += 1
-        self.last = {**metrics, "beta": self.schedule.beta(step - 1)}
-        note = f"reconstruction {nats:.2f} nats, KL {metrics['kl_nats']:.1f}, beta {before:.4g}"
+        last = self.schedule.term(step - 1)
+        self.last = {**metrics, "beta": last.beta, "capacity_nats": last.capacity_nats}
+        note = f"reconstruction {nats:.2f} nats, KL {kl_nats:.1f}, {before}"
         if moved:
-            note += f" -> {self.schedule.beta(step):.4g}"
-        return Verdict(objective=nats, stop=self.stale >= self.config.early_stopping_interval, note=note)
+            note += f" -> {self.schedule.term(step).beta:.4g}"
+        return Verdict(objective=objective, stop=self.stale >= self.config.early_stopping_interval, note=note)
 
     def after_step(self, step: int) -> None:
         """Nothing follows a step."""
@@ -153,14 +163,14 @@ class AutoencoderTask:
     def state_dict(self) -> dict[str, Any]:
         return {
             "schedule": self.schedule.state_dict(),
-            "best_nats": self.best_nats,
+            "best_objective": self.best_objective,
             "stale": self.stale,
             "last": self.last,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.schedule.load_state_dict(state["schedule"])
-        self.best_nats, self.stale, self.last = state["best_nats"], state["stale"], state["last"]
+        self.best_objective, self.stale, self.last = state["best_objective"], state["stale"], state["last"]
 
     def artifact_tensors(self) -> dict[str, Tensor]:
         return {name: value for name, value in self._module.named_parameters() if value.requires_grad}
@@ -169,7 +179,7 @@ class AutoencoderTask:
         trainable = sum(value.numel() for value in self._module.parameters() if value.requires_grad)
         return {
             "trainable_parameters": trainable,
-            "best_reconstruction_nats": self.best_nats,
+            "best_objective": self.best_objective,
             **self.last,
         }
 
@@ -203,12 +213,23 @@ def build_autoencoder_task(spec: TaskSpec, device: torch.device | str) -> Autoen
     if config.gradient_checkpointing:
         module.decoder.recompute_layers()
     _use_flash_attention(module, config, parts)
+    kl = config.kl.chosen(parts.facts["config"]["kind"]) if isinstance(config.kl, AutoKl) else config.kl
+    if isinstance(kl, CapacityKl):
+        module.head.begin(log_variance=0.0)
+        _begin_empty(module, directory)
     splits = []
     for split in ("train", "validation"):
         table = read_split(prepared, split, schema)
         tokens = TokenBatches.of(tokenize(table, schema, parts.tokenizer, parts.slots), device)
         splits.append((tokens, encoder_inputs(config.encoder, table, schema, device)))
-    return AutoencoderTask(config, module.to(device), splits[0], splits[1], seed=spec.seed)
+    return AutoencoderTask(config, module.to(device), splits[0], splits[1], kl=kl, seed=spec.seed)
+
+
+def _begin_empty(module: Autoencoder, directory: Path) -> None:
+    """Let soft tokens aligned with slots begin as the prompt that the compact decoder was fitted to take as empty."""
+    injector, fitted = module.injector, directory / "best.safetensors"
+    if isinstance(injector, SlotInjector) and isinstance(injector.form, SoftTokens) and fitted.is_file():
+        injector.begin_as(read_tensors(fitted)["absent"])
 
 
 def _use_flash_attention(module: Autoencoder, config: AutoencoderConfig, parts: DecoderParts) -> None:

@@ -86,7 +86,10 @@ def test_a_name_is_a_folder_name(name: str) -> None:
         ("decoder.key_heads=3", "decoder: heads 4 must be a multiple of key_heads (3)"),
         ("decoder.heads=3", "decoder: hidden_size 128 must be a multiple of twice the heads (3)"),
         ("autoencoder.encoder.heads=3", "autoencoder.encoder: hidden_size 128 must be a multiple of the heads (3)"),
-        ("autoencoder.beta.start=0.0005", "autoencoder.beta: minimum 0.001 must not be above start 0.0005"),
+        (
+            "autoencoder.kl={kind: adaptive, start: 0.0005}",
+            "autoencoder.kl: minimum 0.001 must not be above start 0.0005",
+        ),
         ("sampling.sigma_min=90", "sampling: sigma_min 90.0 must be below sigma_max 80.0"),
     ],
 )

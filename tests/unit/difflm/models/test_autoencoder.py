@@ -45,7 +45,7 @@ def _batch(
     tokens = parts.tokenizer.encode(JsonRecordCodec(schema).value_literals(table), parts.slots.grid)
     inputs = encoder_inputs(shape.encoder, table, schema, "cpu")(torch.arange(8), torch.from_numpy(tokens.grid_NG))
     ids, lengths = torch.from_numpy(tokens.ids_NT), torch.from_numpy(tokens.lengths_N)
-    return {"ids_BT": ids, "lengths_B": lengths, "beta": torch.tensor(0.1), **inputs}
+    return {"ids_BT": ids, "lengths_B": lengths, "beta": torch.tensor(0.1), "capacity": torch.tensor(0.0), **inputs}
 
 
 def _digest(module: nn.Module) -> str:
@@ -105,6 +105,9 @@ def test_forward_adds_beta_times_the_divergence_per_token(tiny_stages: StageFold
     tokens = float(batch["lengths_B"].float().mean())
     wanted = (found["reconstruction_nats"] + 0.1 * found["kl_nats"]) / tokens
     assert found["loss"] == pytest.approx(wanted, rel=1e-5)
+    torch.manual_seed(0)
+    above = float(module(**batch | {"capacity": torch.tensor(1000.0)})["loss"])
+    assert above == pytest.approx((found["reconstruction_nats"] + 0.1 * (1000 - found["kl_nats"])) / tokens, rel=1e-5)
     posterior = module.encode({"grid_BG": batch["grid_BG"]})
     assert posterior.mean_BZ.shape == (8, latent_size(TINY_SHAPE.encoder, parts.slots))
 

@@ -1,16 +1,16 @@
-"""Schedules of beta, step by step."""
+"""Schedules of beta and of a capacity, step by step."""
 
 import pytest
 
-from difflm.models.kl_schedule import AdaptiveBeta, BetaSchedule, ConstantBeta, CyclicalBeta
+from difflm.models.kl_schedule import AdaptiveBeta, AutoKl, CapacityKl, ConstantBeta, CyclicalBeta, KlSchedule, KlTerm
 
 
 def test_the_backtracking_rule_move_by_move() -> None:
-    schedule = BetaSchedule(AdaptiveBeta(start=0.1, minimum=0.03, factor=0.5, backtracking_interval=2))
+    schedule = KlSchedule(AdaptiveBeta(start=0.1, minimum=0.03, factor=0.5, backtracking_interval=2))
     seen = []
     for nats in (10.0, 9.0, 9.5, 9.4, 9.3, 8.0, 8.0, 8.0, 8.1, 8.2, 8.3):
         moved = schedule.observe(nats)
-        seen.append((moved, round(schedule.beta(0), 6)))
+        seen.append((moved, round(schedule.term(0).beta, 6)))
     assert seen == [
         (False, 0.1),  # the first is always the best
         (False, 0.1),  # better
@@ -27,29 +27,60 @@ def test_the_backtracking_rule_move_by_move() -> None:
 
 
 def test_a_minimum_improvement_is_relative() -> None:
-    schedule = BetaSchedule(AdaptiveBeta(start=0.1, backtracking_interval=1, minimum_improvement=0.1))
+    schedule = KlSchedule(AdaptiveBeta(start=0.1, backtracking_interval=1, minimum_improvement=0.1))
     assert [schedule.observe(nats) for nats in (10.0, 9.5, 8.9)] == [False, True, False]
 
 
 def test_cycles_rise_and_stay() -> None:
-    schedule = BetaSchedule(CyclicalBeta(maximum=0.2, cycle_steps=8))
-    assert [schedule.beta(step) for step in range(10)] == pytest.approx(
+    schedule = KlSchedule(CyclicalBeta(maximum=0.2, cycle_steps=8))
+    assert [schedule.term(step).beta for step in range(10)] == pytest.approx(
         [0.0, 0.05, 0.1, 0.15, 0.2, 0.2, 0.2, 0.2, 0.0, 0.05]
     )
     assert not schedule.observe(1.0)
 
 
 def test_a_constant_is_constant() -> None:
-    schedule = BetaSchedule(ConstantBeta(value=0.3))
+    schedule = KlSchedule(ConstantBeta(value=0.3))
     assert not any(schedule.observe(nats) for nats in (1.0, 2.0, 3.0, 4.0))
-    assert {schedule.beta(step) for step in range(5)} == {0.3}
+    assert {schedule.term(step).beta for step in range(5)} == {0.3}
 
 
 def test_the_state_round_trips() -> None:
     config = AdaptiveBeta(backtracking_interval=2)
-    first, second = BetaSchedule(config), BetaSchedule(config)
+    first, second = KlSchedule(config), KlSchedule(config)
     for nats in (5.0, 6.0, 6.0, 6.0):
         first.observe(nats)
     second.load_state_dict(first.state_dict())
     assert second.state_dict() == first.state_dict()
-    assert [first.observe(6.0), first.beta(0)] == [second.observe(6.0), second.beta(0)] == [True, 0.1 * 0.7 * 0.7]
+    assert (
+        [first.observe(6.0), first.term(0).beta]
+        == [second.observe(6.0), second.term(0).beta]
+        == [True, 0.1 * 0.7 * 0.7]
+    )
+
+
+def test_a_capacity_rises_and_stays() -> None:
+    schedule = KlSchedule(CapacityKl(nats=4.0, weight=2.0, rise_steps=8))
+    assert [schedule.term(step).capacity_nats for step in (0, 2, 8, 100)] == pytest.approx([0.0, 1.0, 4.0, 4.0])
+    assert {schedule.term(step).beta for step in range(10)} == {2.0}
+    assert [schedule.settled(step) for step in (7, 8)] == [False, True]
+    assert not schedule.observe(1.0)
+    assert str(schedule.term(2)) == "capacity 1 nats"
+
+
+def test_with_a_capacity_the_best_state_is_near_it_and_reconstructs() -> None:
+    schedule = KlSchedule(CapacityKl(nats=4.0, weight=2.0))
+    silent, steered, verbose = (
+        schedule.objective(28.0, 0.0),
+        schedule.objective(24.5, 4.0),
+        schedule.objective(8.0, 40.0),
+    )
+    assert steered < silent < verbose
+    assert KlSchedule(ConstantBeta(value=0.1)).objective(8.0, 40.0) == 8.0
+
+
+def test_without_a_choice_it_depends_on_the_decoder() -> None:
+    assert isinstance(AutoKl().chosen("compact"), CapacityKl)
+    adaptive = AutoKl().chosen("pretrained")
+    assert KlSchedule(adaptive).term(0) == KlTerm(beta=0.01)
+    assert KlSchedule(adaptive).settled(0)

@@ -1,5 +1,6 @@
 """The three stages' tasks: pure batches, schedules, states, and a decoder that did not learn to copy."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from pydantic import ValidationError
+from safetensors.torch import save_file
 
 from difflm.diffusion.priors import DiffusionPrior, HeunSettings, load_prior
 from difflm.errors import TrainingError
-from difflm.models.kl_schedule import AdaptiveBeta, CyclicalBeta
+from difflm.models.autoencoder import Autoencoder
+from difflm.models.compact import CompactDecoderFit
+from difflm.models.kl_schedule import AdaptiveBeta, CapacityKl, CyclicalBeta
 from difflm.telemetry import JSON
 from difflm.testing.bundles import TINY_SHAPE, StageFolders
 from difflm.training.autoencoder_task import AutoencoderConfig, AutoencoderTask
@@ -33,11 +37,11 @@ from difflm.training.loop import Event, LoopConfig, run_loop
 from difflm.training.task import TaskSpec, TrainingTask, build_task
 
 LOOP = LoopConfig(warmup_steps=1, evaluate_every=2, checkpoint_every=100)
-DECODER = DecoderFitConfig(steps=2, batch_size=8, loop=LOOP)
+DECODER = DecoderFitConfig(steps=2, batch_size=8, must_copy=True, loop=LOOP)
 AUTOENCODER = AutoencoderConfig(
     encoder=TINY_SHAPE.encoder,
     injector=TINY_SHAPE.injector,
-    beta=AdaptiveBeta(start=0.1, factor=0.5, backtracking_interval=1),
+    kl=AdaptiveBeta(start=0.1, factor=0.5, backtracking_interval=1),
     steps=4,
     batch_size=8,
     early_stopping_interval=2,
@@ -162,24 +166,47 @@ def test_a_decoder_that_did_not_learn_to_copy_is_an_error(spec: Callable[[str], 
         _run(task, 2)
 
 
+def test_a_language_model_of_the_table_need_not_copy(spec: Callable[[str], TaskSpec]) -> None:
+    given = spec("decoder")
+    task = build_task(replace(given, config={**given.config, "must_copy": False}), "cpu")
+    _run(task, 2)
+    metrics = {"loss": 1.0, "nats_noisy": 39.0, "nats_none": 40.0, "nats_full": 38.0}
+    assert task.observe(2, metrics).objective == 1.0
+
+
 def test_the_decoders_curriculum_waits_for_copying(spec: Callable[[str], TaskSpec]) -> None:
     built = build_task(spec("decoder"), "cpu")
     assert isinstance(built, DecoderTask)
-    assert bool(built.batch(1, 0, 0, 1)["keep_BS"].all())
+    clean = [built.batch(step, 0, 0, 1) for step in range(1, 30)]
+    assert all(bool((batch["keep_BS"].all(1) | ~batch["keep_BS"].any(1)).all()) for batch in clean)
+    assert not any(bool(batch["noise_B"].any()) for batch in clean)
     metrics = {"loss": 1.0, "nats_noisy": 5.0, "nats_none": 40.0}
     late = built.observe(1, metrics | {"nats_full": 30.0})
     assert late.objective > 1e3 - 1
     there = built.observe(1, metrics | {"nats_full": 2.0})
     assert there.objective == 1.0
     assert "copying is there" in (there.note or "")
-    mixed = [built.batch(step, 0, 0, 1) for step in range(1, 30)]
-    assert any(not bool(batch["keep_BS"].all()) for batch in mixed)
+    mixed = [built.batch(step, 0, 0, 1) for step in range(1, 60)]
+    keep = torch.cat([batch["keep_BS"] for batch in mixed])
+    assert bool(keep.all(1).any())
+    assert bool((keep.any(1) & ~keep.all(1)).any())
     noise = torch.cat([batch["noise_B"] for batch in mixed])
-    assert noise.unique().tolist() == pytest.approx([0.0, 0.2, 0.5])
+    assert noise.unique().tolist() == pytest.approx([0.0, 0.25, 0.5, 1.0, 2.0])
     other = build_task(spec("decoder"), "cpu")
     other.load_state_dict(built.state_dict())
     torch.testing.assert_close(other.batch(9, 0, 0, 1), built.batch(9, 0, 0, 1))
     assert other.summary() == built.summary()
+
+
+def test_most_rows_of_the_decoders_batches_have_the_empty_prompt_without_noise(spec: Callable[[str], TaskSpec]) -> None:
+    built = build_task(spec("decoder"), "cpu")
+    assert isinstance(built, DecoderTask)
+    for copied_at in (None, 0):
+        built.copied_at = copied_at
+        batches = [built.batch(step, 0, 0, 1) for step in range(200)]
+        keep, noise = (torch.cat([batch[name] for batch in batches]) for name in ("keep_BS", "noise_B"))
+        assert 0.75 < float((~keep.any(1)).float().mean()) < 0.9
+        assert float((noise > 0).float().mean()) < 0.25
 
 
 def test_the_decoders_artifact_holds_each_weight_once(spec: Callable[[str], TaskSpec]) -> None:
@@ -201,10 +228,44 @@ def test_beta_falls_and_training_stops_when_reconstruction_does_not_improve(spec
     assert verdicts[3].objective == 19.0
 
 
+def _with_capacity(given: TaskSpec, capacity: CapacityKl) -> TaskSpec:
+    return replace(given, config=AUTOENCODER.model_copy(update={"kl": capacity}).model_dump(mode="json"))
+
+
+def test_a_capacity_has_to_rise_before_training_may_stop(spec: Callable[[str], TaskSpec]) -> None:
+    task = build_task(_with_capacity(spec("autoencoder"), CapacityKl(nats=4.0, rise_steps=4)), "cpu")
+    assert [float(task.batch(step, 0, 0, 1)["capacity"]) for step in (0, 1, 4)] == [0.0, 1.0, 4.0]
+    verdicts = []
+    for step in range(1, 7):
+        verdicts.append(task.observe(step, {"reconstruction_nats": 30.0, "kl_nats": 4.0, "loss": 1.0}))
+    assert [verdict.stop for verdict in verdicts] == [False, False, False, False, True, True]
+    assert "capacity 2 nats" in (verdicts[1].note or "")
+    assert task.summary()["capacity_nats"] == 4.0
+
+
+def test_with_a_capacity_training_begins_at_the_decoders_empty_prompt(
+    spec: Callable[[str], TaskSpec], tmp_path: Path
+) -> None:
+    given = spec("autoencoder")
+    decoder = shutil.copytree(given.inputs["fit-decoder"], tmp_path / "decoder")
+    fit = build_task(spec("decoder"), "cpu").module.fit
+    assert isinstance(fit, CompactDecoderFit)
+    absent = torch.randn(fit.absent.shape)
+    save_file({"absent": absent}, decoder / "best.safetensors")
+    given = replace(_with_capacity(given, CapacityKl()), inputs={**given.inputs, "fit-decoder": str(decoder)})
+    module = build_task(given, "cpu").module
+    assert isinstance(module, Autoencoder)
+    grid = build_task(given, "cpu").batch(0, 0, 0, 1)["grid_BG"]
+    posterior = module.encode({"grid_BG": grid})
+    prompt = module.inject(torch.zeros_like(posterior.mean_BZ)).embeds_BKD
+    torch.testing.assert_close(prompt, fit.scale(absent).expand_as(prompt), atol=1e-3, rtol=0)
+    assert float(posterior.log_variance_BZ.detach().mean()) == pytest.approx(0.0, abs=0.5)
+
+
 def test_the_summary_says_the_last_beta_of_every_schedule(spec: Callable[[str], TaskSpec]) -> None:
     given = spec("autoencoder")
     beta = CyclicalBeta(maximum=0.2, cycle_steps=4)
-    config = AUTOENCODER.model_copy(update={"beta": beta}).model_dump(mode="json")
+    config = AUTOENCODER.model_copy(update={"kl": beta}).model_dump(mode="json")
     task = build_task(replace(given, config=config), "cpu")
     task.observe(2, {"reconstruction_nats": 30.0, "kl_nats": 1.0, "loss": 1.0})
     assert task.summary()["beta"] == pytest.approx(0.1)  # of the second step: half way up
