@@ -77,12 +77,8 @@ class PosteriorHead(nn.Module):
     def __init__(self, hidden_size: int, latent_per_slot: int) -> None:
         super().__init__()
         self.linear = nn.Linear(hidden_size, 2 * latent_per_slot)
-        self.begin(log_variance=-4.0)  # narrow posteriors, so that the decoder hears z over the noise
-
-    @torch.no_grad()
-    def begin(self, *, log_variance: float) -> None:
-        """Let the untrained posteriors have this variance: 0 is that of the prior N(0, I)."""
-        self.linear.bias[len(self.linear.bias) // 2 :] = log_variance
+        with torch.no_grad():  # narrow posteriors at first, so that the decoder hears z over the noise
+            self.linear.bias[latent_per_slot:] = -4.0
 
     def forward(self, hidden_BSH: Tensor) -> Tensor:
         """Mean and, behind it, log variance of every slot."""
@@ -132,8 +128,8 @@ class Autoencoder(nn.Module):
     ) -> dict[str, Tensor]:
         """The negative ELBO with beta (Eq. 4), per token so that its scale does not depend on the record's length.
 
-        With a capacity C the KL term is beta * |KL - C| over the batch's mean KL (Burgess et al. 2018, Eq. 8); 0 is
-        Eq. 4. The parts are in nats per record.
+        With a capacity C the KL term is beta * max(0, KL - C) of the batch's mean KL; 0 is Eq. 4. The parts are in nats
+        per record.
         """
         posterior = self.encode(inputs)
         latents_BZ = posterior.sample(torch.randn_like(posterior.mean_BZ))
@@ -141,7 +137,7 @@ class Autoencoder(nn.Module):
         kl_nats = posterior.kl_nats().mean()
         tokens = lengths_B.float().mean()
         return {
-            "loss": (nats + beta * (kl_nats - capacity).abs()) / tokens,
+            "loss": (nats + beta * (kl_nats - capacity).clamp(min=0)) / tokens,
             "reconstruction_nats": nats,
             "kl_nats": kl_nats,
         }

@@ -140,7 +140,7 @@ class AutoencoderTask:
     def observe(self, step: int, metrics: Mapping[str, float]) -> Verdict:
         """The paper's rule: no improvement for a while lowers beta, none for longer ends the training.
 
-        A capacity has no beta to lower, and is waited for until it has risen.
+        A capacity has no beta to lower, and is waited for until it has fallen.
         """
         nats, kl_nats = metrics["reconstruction_nats"], metrics["kl_nats"]
         before = self.schedule.term(step)
@@ -151,7 +151,7 @@ class AutoencoderTask:
         elif self.schedule.settled(step):
             self.stale += 1
         last = self.schedule.term(step - 1)
-        self.last = {**metrics, "beta": last.beta, "capacity_nats": last.capacity_nats}
+        self.last = {**metrics, "beta": last.beta}
         note = f"reconstruction {nats:.2f} nats, KL {kl_nats:.1f}, {before}"
         if moved:
             note += f" -> {self.schedule.term(step).beta:.4g}"
@@ -215,7 +215,6 @@ def build_autoencoder_task(spec: TaskSpec, device: torch.device | str) -> Autoen
     _use_flash_attention(module, config, parts)
     kl = config.kl.chosen(parts.facts["config"]["kind"]) if isinstance(config.kl, AutoKl) else config.kl
     if isinstance(kl, CapacityKl):
-        module.head.begin(log_variance=0.0)
         _begin_empty(module, directory)
     splits = []
     for split in ("train", "validation"):

@@ -31,6 +31,8 @@ from difflm.training.record_data import TokenBatches, read_split, tokenize
 from difflm.training.task import TaskSpec, Verdict
 
 NOISE_LEVELS = (0.0, 0.25, 0.5, 1.0, 2.0)
+COPYING_NOISE_LEVELS = (0.0, 0.2, 0.5)
+"""Where prompts carry whole records: more would teach the decoder to doubt them."""
 VALIDATED_NOISE = 0.5
 DEAF = 0.9
 """A decoder whose nats fall by less than this factor when it is shown the whole record hears nothing."""
@@ -126,8 +128,9 @@ class DecoderTask:
         else:
             share_B1 = (2 * torch.rand(count, 1, generator=generator)).clamp(max=1)  # of half the rows it is all
             keep_BS = shown_B1 & (torch.rand(count, slots, generator=generator) < share_B1)
-            levels_B = torch.randint(0, len(NOISE_LEVELS), (count,), generator=generator)
-            noise_B = torch.tensor(NOISE_LEVELS)[levels_B] * shown_B1[:, 0]
+            levels = COPYING_NOISE_LEVELS if self.config.must_copy else NOISE_LEVELS
+            drawn_B = torch.randint(0, len(levels), (count,), generator=generator)
+            noise_B = torch.tensor(levels)[drawn_B] * shown_B1[:, 0]
         return {"keep_BS": keep_BS.to(device), "noise_B": noise_B.to(device)}
 
     def validation_batches(self, rank: int, world_size: int) -> Iterator[tuple[int, dict[str, Tensor]]]:

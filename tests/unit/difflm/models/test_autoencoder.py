@@ -1,6 +1,7 @@
 """The autoencoder: shapes, what is trained, and that the frozen decoder is never changed."""
 
 import hashlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def test_every_injection_steers_the_compact_decoder(injector: InjectorConfig, ti
     assert module.inject(latents).positions == module.injector.positions
 
 
-def test_forward_adds_beta_times_the_divergence_per_token(tiny_stages: StageFolders) -> None:
+def test_forward_adds_beta_times_the_divergence_above_the_capacity_per_token(tiny_stages: StageFolders) -> None:
     schema = _schema(tiny_stages)
     module, parts = build_autoencoder(TINY_SHAPE, tiny_stages.decoder, schema)
     batch = _batch(TINY_SHAPE, schema, parts, tiny_stages)
@@ -105,9 +106,10 @@ def test_forward_adds_beta_times_the_divergence_per_token(tiny_stages: StageFold
     tokens = float(batch["lengths_B"].float().mean())
     wanted = (found["reconstruction_nats"] + 0.1 * found["kl_nats"]) / tokens
     assert found["loss"] == pytest.approx(wanted, rel=1e-5)
-    torch.manual_seed(0)
-    above = float(module(**batch | {"capacity": torch.tensor(1000.0)})["loss"])
-    assert above == pytest.approx((found["reconstruction_nats"] + 0.1 * (1000 - found["kl_nats"])) / tokens, rel=1e-5)
+    for capacity, charged in ((found["kl_nats"] - 1.0, 1.0), (found["kl_nats"] + 1.0, 0.0), (math.inf, 0.0)):
+        torch.manual_seed(0)
+        loss = float(module(**batch | {"capacity": torch.tensor(capacity)})["loss"].detach())
+        assert loss == pytest.approx((found["reconstruction_nats"] + 0.1 * charged) / tokens, rel=1e-5)
     posterior = module.encode({"grid_BG": batch["grid_BG"]})
     assert posterior.mean_BZ.shape == (8, latent_size(TINY_SHAPE.encoder, parts.slots))
 

@@ -1,5 +1,7 @@
 """Schedules of beta and of a capacity, step by step."""
 
+import math
+
 import pytest
 
 from difflm.models.kl_schedule import AdaptiveBeta, AutoKl, CapacityKl, ConstantBeta, CyclicalBeta, KlSchedule, KlTerm
@@ -59,22 +61,26 @@ def test_the_state_round_trips() -> None:
     )
 
 
-def test_a_capacity_rises_and_stays() -> None:
-    schedule = KlSchedule(CapacityKl(nats=4.0, weight=2.0, rise_steps=8))
-    assert [schedule.term(step).capacity_nats for step in (0, 2, 8, 100)] == pytest.approx([0.0, 1.0, 4.0, 4.0])
+def test_kl_is_free_at_first_then_a_capacity_falls_and_stays() -> None:
+    schedule = KlSchedule(CapacityKl(nats=4.0, start=44.0, weight=2.0, fall_steps=8, free_share=0.25))
+    found = [schedule.term(step).capacity_nats for step in (0, 1, 2, 5, 8, 100)]
+    assert found == pytest.approx([math.inf, math.inf, 44.0, 14.0, 4.0, 4.0])
     assert {schedule.term(step).beta for step in range(10)} == {2.0}
     assert [schedule.settled(step) for step in (7, 8)] == [False, True]
     assert not schedule.observe(1.0)
-    assert str(schedule.term(2)) == "capacity 1 nats"
+    assert [str(schedule.term(step)) for step in (1, 5)] == ["KL is free", "capacity 14 nats"]
 
 
-def test_with_a_capacity_the_best_state_is_near_it_and_reconstructs() -> None:
+def test_a_capacity_of_nothing_is_reached_and_one_above_the_start_is_kept() -> None:
+    nothing = KlSchedule(CapacityKl(nats=0.0, fall_steps=4))
+    assert nothing.term(4).capacity_nats == 0.0
+    wide = KlSchedule(CapacityKl(nats=100.0, start=64.0, fall_steps=4))
+    assert [wide.term(step).capacity_nats for step in (1, 2, 9)] == pytest.approx([100.0] * 3)
+
+
+def test_with_a_capacity_the_best_state_keeps_to_it_and_reconstructs() -> None:
     schedule = KlSchedule(CapacityKl(nats=4.0, weight=2.0))
-    silent, steered, verbose = (
-        schedule.objective(28.0, 0.0),
-        schedule.objective(24.5, 4.0),
-        schedule.objective(8.0, 40.0),
-    )
+    silent, steered, verbose = (schedule.objective(*nats) for nats in ((28.0, 0.0), (24.5, 4.0), (8.0, 40.0)))
     assert steered < silent < verbose
     assert KlSchedule(ConstantBeta(value=0.1)).objective(8.0, 40.0) == 8.0
 

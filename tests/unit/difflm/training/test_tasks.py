@@ -1,5 +1,6 @@
 """The three stages' tasks: pure batches, schedules, states, and a decoder that did not learn to copy."""
 
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -191,7 +192,7 @@ def test_the_decoders_curriculum_waits_for_copying(spec: Callable[[str], TaskSpe
     assert bool(keep.all(1).any())
     assert bool((keep.any(1) & ~keep.all(1)).any())
     noise = torch.cat([batch["noise_B"] for batch in mixed])
-    assert noise.unique().tolist() == pytest.approx([0.0, 0.25, 0.5, 1.0, 2.0])
+    assert noise.unique().tolist() == pytest.approx([0.0, 0.2, 0.5])
     other = build_task(spec("decoder"), "cpu")
     other.load_state_dict(built.state_dict())
     torch.testing.assert_close(other.batch(9, 0, 0, 1), built.batch(9, 0, 0, 1))
@@ -207,6 +208,9 @@ def test_most_rows_of_the_decoders_batches_have_the_empty_prompt_without_noise(s
         keep, noise = (torch.cat([batch[name] for batch in batches]) for name in ("keep_BS", "noise_B"))
         assert 0.75 < float((~keep.any(1)).float().mean()) < 0.9
         assert float((noise > 0).float().mean()) < 0.25
+    built.config = DecoderFitConfig(steps=2, batch_size=8, loop=LOOP)
+    noise = torch.cat([built.batch(step, 0, 0, 1)["noise_B"] for step in range(100)])
+    assert noise.unique().tolist() == pytest.approx([0.0, 0.25, 0.5, 1.0, 2.0])
 
 
 def test_the_decoders_artifact_holds_each_weight_once(spec: Callable[[str], TaskSpec]) -> None:
@@ -232,15 +236,13 @@ def _with_capacity(given: TaskSpec, capacity: CapacityKl) -> TaskSpec:
     return replace(given, config=AUTOENCODER.model_copy(update={"kl": capacity}).model_dump(mode="json"))
 
 
-def test_a_capacity_has_to_rise_before_training_may_stop(spec: Callable[[str], TaskSpec]) -> None:
-    task = build_task(_with_capacity(spec("autoencoder"), CapacityKl(nats=4.0, rise_steps=4)), "cpu")
-    assert [float(task.batch(step, 0, 0, 1)["capacity"]) for step in (0, 1, 4)] == [0.0, 1.0, 4.0]
-    verdicts = []
-    for step in range(1, 7):
-        verdicts.append(task.observe(step, {"reconstruction_nats": 30.0, "kl_nats": 4.0, "loss": 1.0}))
+def test_a_capacity_has_to_fall_before_training_may_stop(spec: Callable[[str], TaskSpec]) -> None:
+    capacity = CapacityKl(nats=4.0, start=44.0, fall_steps=4, free_share=0.5)
+    task = build_task(_with_capacity(spec("autoencoder"), capacity), "cpu")
+    assert [float(task.batch(step, 0, 0, 1)["capacity"]) for step in (0, 3, 4)] == pytest.approx([math.inf, 14.0, 4.0])
+    verdicts = [task.observe(step, {"reconstruction_nats": 30.0, "kl_nats": 4.0, "loss": 1.0}) for step in range(1, 7)]
     assert [verdict.stop for verdict in verdicts] == [False, False, False, False, True, True]
-    assert "capacity 2 nats" in (verdicts[1].note or "")
-    assert task.summary()["capacity_nats"] == 4.0
+    assert "capacity 14 nats" in (verdicts[2].note or "")
 
 
 def test_with_a_capacity_training_begins_at_the_decoders_empty_prompt(
@@ -259,7 +261,6 @@ def test_with_a_capacity_training_begins_at_the_decoders_empty_prompt(
     posterior = module.encode({"grid_BG": grid})
     prompt = module.inject(torch.zeros_like(posterior.mean_BZ)).embeds_BKD
     torch.testing.assert_close(prompt, fit.scale(absent).expand_as(prompt), atol=1e-3, rtol=0)
-    assert float(posterior.log_variance_BZ.detach().mean()) == pytest.approx(0.0, abs=0.5)
 
 
 def test_the_summary_says_the_last_beta_of_every_schedule(spec: Callable[[str], TaskSpec]) -> None:
