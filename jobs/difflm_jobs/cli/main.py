@@ -149,7 +149,9 @@ def synthesize(
     ] = None,
     balance: Annotated[str | None, typer.Option(help="A column whose values all come up equally often.")] = None,
     like: Annotated[Path | None, typer.Option(help="A table whose records are varied, by turns.")] = None,
-    strength: Annotated[float, typer.Option(help="How far --like goes: 0 the records themselves, 1 any record.")] = 0.3,
+    strength: Annotated[
+        float, typer.Option(help="How far --like goes: 0 only what z does not say, 1 any record.")
+    ] = 0.3,
     between: Annotated[
         Path | None, typer.Option(help="A table of two records; the rows lead from one to the other.")
     ] = None,

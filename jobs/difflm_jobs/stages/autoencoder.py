@@ -15,6 +15,7 @@ from difflm_jobs.pipeline.stage import StageContext, StageOutcome
 from difflm_jobs.pipeline.training import run_training
 
 if TYPE_CHECKING:
+    from difflm.training.autoencoder_task import AutoencoderConfig
     from difflm_jobs.config import ExperimentConfig
 
 
@@ -28,8 +29,14 @@ class TrainAutoencoder:
     version: int = 2
     output: str = "autoencoder"
 
+    @property
+    def settings(self) -> AutoencoderConfig:
+        """The configuration of the training, with what `kl: {kind: auto}` means in this experiment."""
+        decoder, conditions = self.config.decoder.kind, self.config.conditions.enabled
+        return self.config.autoencoder.with_chosen_kl(decoder_kind=decoder, conditions=conditions)
+
     def section(self) -> Mapping[str, JSON]:
-        return {"autoencoder": self.config.autoencoder.model_dump(mode="json"), "seed": self.config.seed}
+        return {"autoencoder": self.settings.model_dump(mode="json"), "seed": self.config.seed}
 
     def sources(self) -> Mapping[str, str]:
         encoder = self.config.autoencoder.encoder
@@ -41,7 +48,7 @@ class TrainAutoencoder:
 
         spec = TaskSpec(
             factory="autoencoder",
-            config=self.config.autoencoder.model_dump(mode="json"),
+            config=self.settings.model_dump(mode="json"),
             inputs={name: str(context.input(name)) for name in self.inputs},
             seed=derive_seed(self.config.seed, self.name),
         )

@@ -37,7 +37,8 @@ class CapacityKl(Config):
         if done < 0.0:
             return math.inf
         share = min(1.0, done)
-        return (1.0 + max(self.start, self.nats)) ** (1.0 - share) * (1.0 + self.nats) ** share - 1.0
+        ends = math.log1p(max(self.start, self.nats)), math.log1p(self.nats)
+        return math.expm1((1.0 - share) * ends[0] + share * ends[1])
 
 
 class AdaptiveBeta(Config):
@@ -78,15 +79,17 @@ class ConstantBeta(Config):
 
 
 class AutoKl(Config):
-    """A capacity for a compact decoder, which can write the table by itself; for a pretrained one, which cannot,
-    a beta that falls until z carries the whole record.
+    """A capacity for a compact decoder, which can write the table by itself.
+
+    For a pretrained one, which cannot, and where conditions are to be asked for, which are met in z, a beta that falls
+    until z carries most of the record.
     """
 
     kind: Literal["auto"] = "auto"
 
-    def chosen(self, decoder_kind: str) -> ChosenKl:
-        """What is meant for a decoder of this kind."""
-        if decoder_kind == "compact":
+    def chosen(self, *, decoder_kind: str, conditions: bool) -> ChosenKl:
+        """What is meant for a decoder of this kind, with or without a conditional prior."""
+        if decoder_kind == "compact" and not conditions:
             return CapacityKl()
         return AdaptiveBeta(start=0.01, minimum=0.001, minimum_improvement=0.01)
 

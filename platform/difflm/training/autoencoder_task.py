@@ -29,7 +29,7 @@ from difflm.models.encoder import (
     load_encoder,
 )
 from difflm.models.injector import InjectorConfig, SlotInjector, SoftPromptConfig, SoftTokens
-from difflm.models.kl_schedule import AutoKl, CapacityKl, ChosenKl, KlConfig, KlSchedule, KlTerm
+from difflm.models.kl_schedule import AutoKl, CapacityKl, KlConfig, KlSchedule, KlTerm
 from difflm.models.pretrained import hash_weights, pinned, use_flash_attention
 from difflm.records.schema import read_schema
 from difflm.telemetry import JSON
@@ -85,6 +85,12 @@ class AutoencoderConfig(Config):
             raise ValueError("encoder.attention flash_attention_2 needs loop.precision bfloat16")
         return self
 
+    def with_chosen_kl(self, *, decoder_kind: str, conditions: bool) -> AutoencoderConfig:
+        """The same with what `kl` means, where that was left to the decoder and to the wish for conditions."""
+        if not isinstance(self.kl, AutoKl):
+            return self
+        return self.model_copy(update={"kl": self.kl.chosen(decoder_kind=decoder_kind, conditions=conditions)})
+
     @property
     def shape(self) -> AutoencoderShape:
         """What inference needs of this."""
@@ -101,7 +107,6 @@ class AutoencoderTask:
         train: tuple[TokenBatches, EncoderInputs],
         validation: tuple[TokenBatches, EncoderInputs],
         *,
-        kl: ChosenKl,
         seed: int,
     ) -> None:
         self.config, self._module, self.seed = config, module, seed
@@ -110,7 +115,9 @@ class AutoencoderTask:
         self.order = self.train.order(
             most=config.batch_size, tokens=config.tokens_per_batch, group_by_length=config.group_by_length, seed=seed
         )
-        self.schedule = KlSchedule(kl)
+        if isinstance(config.kl, AutoKl):
+            raise TypeError("the task needs a chosen kl: give config.with_chosen_kl(...)")
+        self.schedule = KlSchedule(config.kl)
         self.best_objective, self.stale, self.last = math.inf, 0, dict[str, float]()
 
     @property
@@ -213,15 +220,15 @@ def build_autoencoder_task(spec: TaskSpec, device: torch.device | str) -> Autoen
     if config.gradient_checkpointing:
         module.decoder.recompute_layers()
     _use_flash_attention(module, config, parts)
-    kl = config.kl.chosen(parts.facts["config"]["kind"]) if isinstance(config.kl, AutoKl) else config.kl
-    if isinstance(kl, CapacityKl):
+    config = config.with_chosen_kl(decoder_kind=parts.facts["config"]["kind"], conditions=False)
+    if isinstance(config.kl, CapacityKl):
         _begin_empty(module, directory)
     splits = []
     for split in ("train", "validation"):
         table = read_split(prepared, split, schema)
         tokens = TokenBatches.of(tokenize(table, schema, parts.tokenizer, parts.slots), device)
         splits.append((tokens, encoder_inputs(config.encoder, table, schema, device)))
-    return AutoencoderTask(config, module.to(device), splits[0], splits[1], kl=kl, seed=spec.seed)
+    return AutoencoderTask(config, module.to(device), splits[0], splits[1], seed=spec.seed)
 
 
 def _begin_empty(module: Autoencoder, directory: Path) -> None:

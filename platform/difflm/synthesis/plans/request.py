@@ -29,7 +29,7 @@ class Vary(Config):
     """Variations of each record by turns: noise is added to its latent up to a level, and taken away again."""
 
     kind: Literal["vary"] = "vary"
-    strength: float = Field(ge=0, le=1, allow_inf_nan=False, description="0 is the record, 1 any record")
+    strength: float = Field(ge=0, le=1, allow_inf_nan=False, description="0 is a record with the same z, 1 any record")
 
 
 class Between(Config):

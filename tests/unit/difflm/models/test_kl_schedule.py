@@ -85,8 +85,12 @@ def test_with_a_capacity_the_best_state_keeps_to_it_and_reconstructs() -> None:
     assert KlSchedule(ConstantBeta(value=0.1)).objective(8.0, 40.0) == 8.0
 
 
-def test_without_a_choice_it_depends_on_the_decoder() -> None:
-    assert isinstance(AutoKl().chosen("compact"), CapacityKl)
-    adaptive = AutoKl().chosen("pretrained")
-    assert KlSchedule(adaptive).term(0) == KlTerm(beta=0.01)
-    assert KlSchedule(adaptive).settled(0)
+@pytest.mark.parametrize(("decoder", "conditions"), [("pretrained", False), ("compact", True)])
+def test_a_latent_that_has_to_carry_records_gets_the_papers_beta(decoder: str, conditions: bool) -> None:
+    adaptive = KlSchedule(AutoKl().chosen(decoder_kind=decoder, conditions=conditions))
+    assert adaptive.term(0) == KlTerm(beta=0.01)
+    assert adaptive.settled(0)
+
+
+def test_a_compact_decoder_gets_a_capacity() -> None:
+    assert isinstance(AutoKl().chosen(decoder_kind="compact", conditions=False), CapacityKl)
