@@ -47,7 +47,7 @@ class AutoencoderConfig(Config):
     encoder: EncoderConfig = CompactEncoderConfig()
     injector: InjectorConfig = SoftPromptConfig()
     kl: KlConfig = AutoKl()
-    steps: int = Field(default=1200, ge=1, description="most optimizer steps")
+    steps: int = Field(default=800, ge=1, description="most optimizer steps")
     epochs: float = Field(default=60.0, gt=0, description="most passes over the rows (but 300 steps)")
     batch_size: int = Field(default=128, ge=1)
     tokens_per_batch: int = Field(default=16384, ge=1, description="most tokens of a micro-batch: long records")
