@@ -30,7 +30,8 @@ from difflm.training.loop import LoopConfig
 from difflm.training.record_data import TokenBatches, read_split, tokenize
 from difflm.training.task import TaskSpec, Verdict
 
-NOISE_LEVELS = (0.0, 0.25, 0.5, 1.0, 2.0)
+NOISE_LEVELS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+"""Up to where next to nothing is left of a slot: a prompt of few nats must not be taken for a certain one."""
 COPYING_NOISE_LEVELS = (0.0, 0.2, 0.5)
 """Where prompts carry whole records: more would teach the decoder to doubt them."""
 VALIDATED_NOISE = 0.5
