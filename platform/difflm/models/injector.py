@@ -179,6 +179,11 @@ class SlotInjector(nn.Module):
         """K, with the learned prefix."""
         return self.slots + int(self.prefix.shape[0])
 
+    @property
+    def latent_size(self) -> int:
+        """Z."""
+        return self.slots * self.latent_per_slot
+
     @torch.no_grad()
     def begin_as(self, vectors_SW: Tensor) -> None:
         """Let the untrained injector write these vectors where z = 0, and little else elsewhere: the decoder's empty

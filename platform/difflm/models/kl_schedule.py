@@ -29,6 +29,7 @@ class CapacityKl(Config):
     start: float = Field(default=64.0, ge=0, description="nats from which the capacity falls")
     weight: float = Field(default=2.0, gt=1, description="of nats above the capacity; a nat of z saves up to 1")
     fall_steps: int = Field(default=400, ge=1, description="optimizer steps until the capacity is at `nats`")
+    equal_fields: bool = Field(default=True, description="fields count alike, however many nats they take")
     free_share: float = Field(default=0.25, ge=0, lt=1, description="of these steps, at first, in which KL is free")
 
     def at(self, step: int) -> float:
@@ -135,14 +136,14 @@ class KlSchedule:
             case ConstantBeta(value=value):
                 return KlTerm(beta=value)
 
-    def objective(self, reconstruction_nats: float, kl_nats: float) -> float:
-        """What "best" means: reconstruction and, with a capacity, what KL has above where that ends.
+    def objective(self, worth_nats: float, kl_nats: float) -> float:
+        """What "best" means: reconstruction, at what its nats are worth, and what KL has above where a capacity ends.
 
         Without a capacity it is reconstruction alone, as in the paper, for beta moves.
         """
         if isinstance(self.config, CapacityKl):
-            return reconstruction_nats + self.config.weight * max(0.0, kl_nats - self.config.nats)
-        return reconstruction_nats
+            return worth_nats + self.config.weight * max(0.0, kl_nats - self.config.nats)
+        return worth_nats
 
     def settled(self, step: int) -> bool:
         """Whether the capacity has fallen, so that no improvement may mean that there is none left."""

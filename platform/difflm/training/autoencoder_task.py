@@ -2,13 +2,14 @@
 
 What z carries is a capacity of some nats, or what a beta leaves, by the paper's rule or another (`kl_schedule`).
 
-Shape legend: B batch.
+Shape legend: B batch, T tokens, F fields, Z latent size.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from difflm.config import Config
 from difflm.models.autoencoder import Autoencoder, AutoencoderShape, build_autoencoder
+from difflm.models.decoder import FrozenDecoder
 from difflm.models.decoder_store import DecoderParts, read_tensors
 from difflm.models.encoder import (
     CompactEncoderConfig,
@@ -118,6 +120,7 @@ class AutoencoderTask:
         if isinstance(config.kl, AutoKl):
             raise TypeError("the task needs a chosen kl: give config.with_chosen_kl(...)")
         self.schedule = KlSchedule(config.kl)
+        self.worth: FieldWorth | None = None
         self.best_objective, self.stale, self.last = math.inf, 0, dict[str, float]()
 
     @property
@@ -136,6 +139,8 @@ class AutoencoderTask:
         grid_BG = batch.pop("grid_BG")
         terms = {"beta": term.beta, "capacity": term.capacity_nats}
         tensors = {name: torch.tensor(value, device=grid_BG.device) for name, value in terms.items()}
+        if self.worth is not None:
+            tensors["worth_BT"] = self.worth(batch["ids_BT"])
         return batch | inputs(rows_B, grid_BG) | tensors
 
     def validation_batches(self, rank: int, world_size: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
@@ -152,7 +157,7 @@ class AutoencoderTask:
         nats, kl_nats = metrics["reconstruction_nats"], metrics["kl_nats"]
         before = self.schedule.term(step)
         moved = self.schedule.observe(nats)
-        objective = self.schedule.objective(nats, kl_nats)
+        objective = self.schedule.objective(metrics["worth_nats"], kl_nats)
         if objective < self.best_objective:
             self.best_objective, self.stale = objective, 0
         elif self.schedule.settled(step):
@@ -228,7 +233,61 @@ def build_autoencoder_task(spec: TaskSpec, device: torch.device | str) -> Autoen
         table = read_split(prepared, split, schema)
         tokens = TokenBatches.of(tokenize(table, schema, parts.tokenizer, parts.slots), device)
         splits.append((tokens, encoder_inputs(config.encoder, table, schema, device)))
-    return AutoencoderTask(config, module.to(device), splits[0], splits[1], seed=spec.seed)
+    task = AutoencoderTask(config, module.to(device), splits[0], splits[1], seed=spec.seed)
+    injector = module.injector
+    if isinstance(config.kl, CapacityKl) and config.kl.equal_fields and isinstance(injector, SlotInjector):
+        rows = task.order.batch_size
+        task.worth = FieldWorth.of(injector, module.decoder, parts, task.validation, batch_size=rows)
+    return task
+
+
+LEAST_NATS = 0.25
+"""A field that takes the decoder fewer counts no more than with so many: what is certain anyway needs no steering."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldWorth:
+    """What a nat of each field counts, for tokenizers that have one token for the text in front of every value."""
+
+    opening_F: Tensor
+    worth_F: Tensor
+
+    def __call__(self, ids_BT: Tensor) -> Tensor:
+        """The worth of every token's field, shape (B, T)."""
+        return self.worth_F[self.field(ids_BT)]
+
+    def field(self, ids_BT: Tensor) -> Tensor:
+        """The field of every token, shape (B, T)."""
+        return (torch.isin(ids_BT, self.opening_F).long().cumsum(dim=1) - 1).clamp(0, len(self.opening_F) - 1)
+
+    @classmethod
+    @torch.no_grad()
+    def of(
+        cls,
+        injector: SlotInjector,
+        decoder: FrozenDecoder,
+        parts: DecoderParts,
+        batches: TokenBatches,
+        *,
+        batch_size: int,
+        most: int = 512,
+    ) -> FieldWorth | None:
+        """LEAST_NATS over the nats that each field takes the decoder behind the prompt of z = 0, and at most 1.
+
+        None where texts in front of values are no single tokens of their own.
+        """
+        opening = [ids[0] for ids in parts.tokenizer.fixed_ids[:-1]]
+        if len(set(opening)) < len(opening) or any(len(ids) != 1 for ids in parts.tokenizer.fixed_ids[:-1]):
+            return None
+        device = batches.lengths_N.device
+        worth = cls(opening_F=torch.tensor(opening, device=device), worth_F=torch.ones(len(opening), device=device))
+        nats_F, rows = torch.zeros(len(opening), device=device), 0
+        for count, batch in batches.share(0, 1, batch_size=batch_size, most=most):
+            latents_BZ = torch.zeros(count, injector.latent_size, device=device)
+            nats_BT = decoder.nll(injector.prompt(latents_BZ), batch["ids_BT"], batch["lengths_B"])
+            nats_F.index_add_(0, worth.field(batch["ids_BT"]).flatten(), nats_BT.flatten().float())
+            rows += count
+        return replace(worth, worth_F=LEAST_NATS / (nats_F / rows).clamp(min=LEAST_NATS))
 
 
 def _begin_empty(module: Autoencoder, directory: Path) -> None:

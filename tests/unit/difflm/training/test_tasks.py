@@ -224,7 +224,9 @@ def test_beta_falls_and_training_stops_when_reconstruction_does_not_improve(spec
     task = build_task(spec("autoencoder"), "cpu")
     verdicts, betas = [], []
     for step, nats in enumerate((30.0, 20.0, 21.0, 19.0, 19.5, 19.6), start=1):
-        verdicts.append(task.observe(step, {"reconstruction_nats": nats, "kl_nats": 1.0, "loss": 1.0}))
+        verdicts.append(
+            task.observe(step, {"reconstruction_nats": nats, "worth_nats": nats, "kl_nats": 1.0, "loss": 1.0})
+        )
         betas.append(float(task.batch(step, 0, 0, 1)["beta"]))
     assert betas == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.025, 0.0125])
     assert [verdict.stop for verdict in verdicts] == [False, False, False, False, False, True]
@@ -240,7 +242,10 @@ def test_a_capacity_has_to_fall_before_training_may_stop(spec: Callable[[str], T
     capacity = CapacityKl(nats=4.0, start=44.0, fall_steps=4, free_share=0.5)
     task = build_task(_with_capacity(spec("autoencoder"), capacity), "cpu")
     assert [float(task.batch(step, 0, 0, 1)["capacity"]) for step in (0, 3, 4)] == pytest.approx([math.inf, 14.0, 4.0])
-    verdicts = [task.observe(step, {"reconstruction_nats": 30.0, "kl_nats": 4.0, "loss": 1.0}) for step in range(1, 7)]
+    verdicts = [
+        task.observe(step, {"reconstruction_nats": 30.0, "worth_nats": 9.0, "kl_nats": 4.0, "loss": 1.0})
+        for step in range(1, 7)
+    ]
     assert [verdict.stop for verdict in verdicts] == [False, False, False, False, True, True]
     assert "capacity 14 nats" in (verdicts[2].note or "")
 
@@ -263,12 +268,27 @@ def test_with_a_capacity_training_begins_at_the_decoders_empty_prompt(
     torch.testing.assert_close(prompt, fit.scale(absent).expand_as(prompt), atol=1e-3, rtol=0)
 
 
+def test_fields_count_alike_however_many_nats_they_take(spec: Callable[[str], TaskSpec]) -> None:
+    task = build_task(_with_capacity(spec("autoencoder"), CapacityKl()), "cpu")
+    assert isinstance(task, AutoencoderTask)
+    assert task.worth is not None
+    batch = task.batch(0, 0, 0, 1)
+    fields = task.worth.field(batch["ids_BT"])
+    inside = torch.arange(fields.shape[1]) < batch["lengths_B"][:, None]
+    assert [set(row[kept].tolist()) for row, kept in zip(fields, inside, strict=True)] == [set(range(8))] * 8
+    assert bool((fields.diff(dim=1) >= 0).all())
+    assert float(task.worth.worth_F.max()) <= 1.0
+    torch.testing.assert_close(batch["worth_BT"], task.worth.worth_F[fields])
+    alike = build_task(_with_capacity(spec("autoencoder"), CapacityKl(equal_fields=False)), "cpu")
+    assert "worth_BT" not in alike.batch(0, 0, 0, 1)
+
+
 def test_the_summary_says_the_last_beta_of_every_schedule(spec: Callable[[str], TaskSpec]) -> None:
     given = spec("autoencoder")
     beta = CyclicalBeta(maximum=0.2, cycle_steps=4)
     config = AUTOENCODER.model_copy(update={"kl": beta}).model_dump(mode="json")
     task = build_task(replace(given, config=config), "cpu")
-    task.observe(2, {"reconstruction_nats": 30.0, "kl_nats": 1.0, "loss": 1.0})
+    task.observe(2, {"reconstruction_nats": 30.0, "worth_nats": 30.0, "kl_nats": 1.0, "loss": 1.0})
     assert task.summary()["beta"] == pytest.approx(0.1)  # of the second step: half way up
 
 
