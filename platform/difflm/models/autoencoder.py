@@ -128,14 +128,12 @@ class Autoencoder(nn.Module):
         ids_BT: Tensor,
         lengths_B: Tensor,
         beta: Tensor,
-        capacity: Tensor,
         worth_BT: Tensor | None = None,
         **inputs: Tensor,
     ) -> dict[str, Tensor]:
         """The negative ELBO with beta (Eq. 4), per token so that its scale does not depend on the record's length.
 
-        With a capacity C the KL term is beta * max(0, KL - C) of the batch's mean KL; 0 is Eq. 4. `worth_BT` is what a
-        nat of each token counts, 1 without it. The parts are in nats per record.
+        `worth_BT` is what a nat of each token counts, 1 without it. The parts are in nats per record.
         """
         posterior = self.encode(inputs)
         latents_BZ = posterior.sample(torch.randn_like(posterior.mean_BZ))
@@ -144,7 +142,7 @@ class Autoencoder(nn.Module):
         kl_nats = posterior.kl_nats().mean()
         tokens = lengths_B.float().mean()
         return {
-            "loss": (worth_nats + beta * (kl_nats - capacity).clamp(min=0)) / tokens,
+            "loss": (worth_nats + beta * kl_nats) / tokens,
             "reconstruction_nats": nats_BT.sum(dim=1).mean(),
             "worth_nats": worth_nats,
             "kl_nats": kl_nats,

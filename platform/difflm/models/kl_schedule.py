@@ -1,12 +1,10 @@
-"""What the KL term is worth: a capacity of some nats, or a weight beta by the paper's rule, cyclical or constant.
-
-All are one term, beta * max(0, KL - C), in nats: a capacity sets C, the schedules of beta leave it at 0.
+"""Schedules of the weight beta of the KL term: one that leaves z a capacity of some nats, the paper's backtracking
+rule, and two for its ablation.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -15,31 +13,21 @@ from difflm.config import Config
 
 
 class CapacityKl(Config):
-    """KL costs nothing up to a capacity, which falls to `nats`: z carries that much of a record, and the decoder writes
-    the rest by itself.
+    """Beta moves until KL is at a capacity: z carries that much of a record, the decoder writes the rest by itself.
 
-    As in Burgess et al. 2018 (arXiv 1804.03599) the rate is what is chosen, but from above and from one side. A
-    capacity that rises from 0, and |KL - C|, are met by posteriors that say nothing of the record: a decoder that
-    writes the table well by itself has little to ask for, and a shift of all means costs as many nats as news. So z
-    learns to carry records first (`free_share` of the steps of the fall), and then drops what saves the decoder least.
+    As in Burgess et al. 2018 (arXiv 1804.03599) the rate is what is chosen, but it is come to from above, by control of
+    beta (Shao et al. 2020, arXiv 2004.05988), and not by |KL - C| with a C that rises from 0: that is met by posteriors
+    that say nothing of the record, for a shift of all means costs as many nats as news.
+
+    With `equal_fields`, a nat of a field counts the less the more nats the field takes the decoder by itself. Otherwise
+    z says what a Gaussian says most cheaply, and that is the digits of the field with the most of them, which say
+    nothing of the others.
     """
 
     kind: Literal["capacity"] = "capacity"
     nats: float = Field(default=4.0, ge=0, description="what z carries of a record; 0: nothing, the decoder is alone")
-    start: float = Field(default=64.0, ge=0, description="nats from which the capacity falls")
-    weight: float = Field(default=2.0, gt=1, description="of nats above the capacity; a nat of z saves up to 1")
-    fall_steps: int = Field(default=400, ge=1, description="optimizer steps until the capacity is at `nats`")
+    start: float = Field(default=0.003, gt=0, description="beta at first; at every evaluation it at most doubles")
     equal_fields: bool = Field(default=True, description="fields count alike, however many nats they take")
-    free_share: float = Field(default=0.25, ge=0, lt=1, description="of these steps, at first, in which KL is free")
-
-    def at(self, step: int) -> float:
-        """The capacity at an optimizer step: geometric in nats + 1."""
-        done = (step / self.fall_steps - self.free_share) / (1.0 - self.free_share)
-        if done < 0.0:
-            return math.inf
-        share = min(1.0, done)
-        ends = math.log1p(max(self.start, self.nats)), math.log1p(self.nats)
-        return math.expm1((1.0 - share) * ends[0] + share * ends[1])
 
 
 class AdaptiveBeta(Config):
@@ -102,68 +90,80 @@ KlConfig = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KlTerm:
-    """The term beta * max(0, KL - capacity); an infinite capacity takes it away."""
-
-    beta: float
-    capacity_nats: float = 0.0
-
-    def __str__(self) -> str:
-        if math.isinf(self.capacity_nats):
-            return "KL is free"
-        return f"capacity {self.capacity_nats:.4g} nats" if self.capacity_nats else f"beta {self.beta:.4g}"
+TOLERANCE = 1.1
+"""KL of so many times the capacity still keeps to it."""
+MOST_BETA = 10.0
 
 
 class KlSchedule:
-    """The current term, as a function of the step and of the validation losses seen so far."""
+    """The current beta, as a function of the step and of the evaluations seen so far."""
 
     def __init__(self, config: ChosenKl) -> None:
         self.config = config
-        self._beta = config.start if isinstance(config, AdaptiveBeta) else 0.0
+        self._beta = config.start if isinstance(config, AdaptiveBeta | CapacityKl) else 0.0
         self._best_nats = math.inf
         self._stale = 0
+        self._settled = not isinstance(config, CapacityKl)
 
-    def term(self, step: int) -> KlTerm:
-        """The term at an optimizer step (counted from 0)."""
+    @property
+    def settled(self) -> bool:
+        """Whether KL has come to its capacity, so that no improvement may mean that there is none left."""
+        return self._settled
+
+    def beta(self, step: int) -> float:
+        """Beta at an optimizer step (counted from 0)."""
         match self.config:
-            case CapacityKl(weight=weight):
-                return KlTerm(beta=weight, capacity_nats=self.config.at(step))
-            case AdaptiveBeta():
-                return KlTerm(beta=self._beta)
+            case CapacityKl() | AdaptiveBeta():
+                return self._beta
             case CyclicalBeta(maximum=maximum, cycle_steps=cycle):
-                return KlTerm(beta=maximum * min(1.0, 2.0 * (step % cycle) / cycle))
+                return maximum * min(1.0, 2.0 * (step % cycle) / cycle)
             case ConstantBeta(value=value):
-                return KlTerm(beta=value)
+                return value
 
     def objective(self, worth_nats: float, kl_nats: float) -> float:
-        """What "best" means: reconstruction, at what its nats are worth, and what KL has above where a capacity ends.
+        """What "best" means: reconstruction, at what its nats are worth, and with a capacity what KL has above it.
 
-        Without a capacity it is reconstruction alone, as in the paper, for beta moves.
+        Without one it is reconstruction alone, as in the paper, for beta moves.
         """
         if isinstance(self.config, CapacityKl):
-            return worth_nats + self.config.weight * max(0.0, kl_nats - self.config.nats)
+            return worth_nats + max(0.0, kl_nats - TOLERANCE * self.config.nats)
         return worth_nats
 
-    def settled(self, step: int) -> bool:
-        """Whether the capacity has fallen, so that no improvement may mean that there is none left."""
-        return not isinstance(self.config, CapacityKl) or step >= self.config.fall_steps
+    def observe(self, reconstruction_nats: float, kl_nats: float) -> bool:
+        """Take one evaluation; True when beta moved."""
+        match self.config:
+            case CapacityKl(nats=nats):
+                return self._control(kl_nats, nats)
+            case AdaptiveBeta():
+                return self._backtrack(self.config, reconstruction_nats)
+            case _:
+                return False
 
-    def observe(self, reconstruction_nats: float) -> bool:
-        """Take one validation reconstruction loss; True when beta moved."""
-        if not isinstance(self.config, AdaptiveBeta):
-            return False
-        if reconstruction_nats < self._best_nats * (1.0 - self.config.minimum_improvement):
+    def _control(self, kl_nats: float, nats: float) -> bool:
+        """Twice or less the beta for too much KL, at least half of it for too little: the root of what is off."""
+        before, self._settled = self._beta, self._settled or kl_nats <= TOLERANCE * nats
+        factor = math.sqrt(kl_nats / nats) if nats > 0 else 2.0
+        self._beta = min(MOST_BETA, self._beta * min(2.0, max(0.5, factor)))
+        return self._beta != before
+
+    def _backtrack(self, config: AdaptiveBeta, reconstruction_nats: float) -> bool:
+        if reconstruction_nats < self._best_nats * (1.0 - config.minimum_improvement):
             self._best_nats, self._stale = reconstruction_nats, 0
             return False
         self._stale += 1
-        if self._stale < self.config.backtracking_interval or self._beta <= self.config.minimum:
+        if self._stale < config.backtracking_interval or self._beta <= config.minimum:
             return False
-        self._beta, self._stale = max(self._beta * self.config.factor, self.config.minimum), 0
+        self._beta, self._stale = max(self._beta * config.factor, config.minimum), 0
         return True
 
     def state_dict(self) -> dict[str, float]:
-        return {"beta": self._beta, "best_nats": self._best_nats, "stale": float(self._stale)}
+        return {
+            "beta": self._beta,
+            "best_nats": self._best_nats,
+            "stale": float(self._stale),
+            "settled": float(self._settled),
+        }
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         self._beta, self._best_nats, self._stale = state["beta"], state["best_nats"], int(state["stale"])
+        self._settled = bool(state["settled"])

@@ -31,7 +31,7 @@ from difflm.models.encoder import (
     load_encoder,
 )
 from difflm.models.injector import InjectorConfig, SlotInjector, SoftPromptConfig, SoftTokens
-from difflm.models.kl_schedule import AutoKl, CapacityKl, KlConfig, KlSchedule, KlTerm
+from difflm.models.kl_schedule import AutoKl, CapacityKl, KlConfig, KlSchedule
 from difflm.models.pretrained import hash_weights, pinned, use_flash_attention
 from difflm.records.schema import read_schema
 from difflm.telemetry import JSON
@@ -132,13 +132,12 @@ class AutoencoderTask:
 
     def batch(self, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
         rows_B = self.order.rows(step, micro, rank, world_size)
-        return self._batch(self.train, self.train_inputs, rows_B, self.schedule.term(step))
+        return self._batch(self.train, self.train_inputs, rows_B, self.schedule.beta(step))
 
-    def _batch(self, batches: TokenBatches, inputs: EncoderInputs, rows_B: Tensor, term: KlTerm) -> dict[str, Tensor]:
+    def _batch(self, batches: TokenBatches, inputs: EncoderInputs, rows_B: Tensor, beta: float) -> dict[str, Tensor]:
         batch = batches.at(rows_B)
         grid_BG = batch.pop("grid_BG")
-        terms = {"beta": term.beta, "capacity": term.capacity_nats}
-        tensors = {name: torch.tensor(value, device=grid_BG.device) for name, value in terms.items()}
+        tensors = {"beta": torch.tensor(beta, device=grid_BG.device)}
         if self.worth is not None:
             tensors["worth_BT"] = self.worth(batch["ids_BT"])
         return batch | inputs(rows_B, grid_BG) | tensors
@@ -147,26 +146,25 @@ class AutoencoderTask:
         rows = torch.arange(rank, min(len(self.validation), self.config.validation_records), world_size)
         for part in rows.split(self.order.batch_size):  # type: ignore[no-untyped-call]
             if len(part):
-                yield len(part), self._batch(self.validation, self.validation_inputs, part, KlTerm(beta=1.0))
+                yield len(part), self._batch(self.validation, self.validation_inputs, part, 1.0)
 
     def observe(self, step: int, metrics: Mapping[str, float]) -> Verdict:
         """The paper's rule: no improvement for a while lowers beta, none for longer ends the training.
 
-        A capacity has no beta to lower, and is waited for until it has fallen.
+        With a capacity, beta moves until KL is there, and training does not end before.
         """
         nats, kl_nats = metrics["reconstruction_nats"], metrics["kl_nats"]
-        before = self.schedule.term(step)
-        moved = self.schedule.observe(nats)
+        before = self.schedule.beta(step)
+        moved = self.schedule.observe(nats, kl_nats)
         objective = self.schedule.objective(metrics["worth_nats"], kl_nats)
         if objective < self.best_objective:
             self.best_objective, self.stale = objective, 0
-        elif self.schedule.settled(step):
+        elif self.schedule.settled:
             self.stale += 1
-        last = self.schedule.term(step - 1)
-        self.last = {**metrics, "beta": last.beta}
-        note = f"reconstruction {nats:.2f} nats, KL {kl_nats:.1f}, {before}"
+        self.last = {**metrics, "beta": self.schedule.beta(step - 1)}
+        note = f"reconstruction {nats:.2f} nats, KL {kl_nats:.1f}, beta {before:.4g}"
         if moved:
-            note += f" -> {self.schedule.term(step).beta:.4g}"
+            note += f" -> {self.schedule.beta(step):.4g}"
         return Verdict(objective=objective, stop=self.stale >= self.config.early_stopping_interval, note=note)
 
     def after_step(self, step: int) -> None:

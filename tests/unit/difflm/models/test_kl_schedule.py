@@ -1,18 +1,16 @@
 """Schedules of beta and of a capacity, step by step."""
 
-import math
-
 import pytest
 
-from difflm.models.kl_schedule import AdaptiveBeta, AutoKl, CapacityKl, ConstantBeta, CyclicalBeta, KlSchedule, KlTerm
+from difflm.models.kl_schedule import AdaptiveBeta, AutoKl, CapacityKl, ConstantBeta, CyclicalBeta, KlSchedule
 
 
 def test_the_backtracking_rule_move_by_move() -> None:
     schedule = KlSchedule(AdaptiveBeta(start=0.1, minimum=0.03, factor=0.5, backtracking_interval=2))
     seen = []
     for nats in (10.0, 9.0, 9.5, 9.4, 9.3, 8.0, 8.0, 8.0, 8.1, 8.2, 8.3):
-        moved = schedule.observe(nats)
-        seen.append((moved, round(schedule.term(0).beta, 6)))
+        moved = schedule.observe(nats, 50.0)
+        seen.append((moved, round(schedule.beta(0), 6)))
     assert seen == [
         (False, 0.1),  # the first is always the best
         (False, 0.1),  # better
@@ -30,56 +28,66 @@ def test_the_backtracking_rule_move_by_move() -> None:
 
 def test_a_minimum_improvement_is_relative() -> None:
     schedule = KlSchedule(AdaptiveBeta(start=0.1, backtracking_interval=1, minimum_improvement=0.1))
-    assert [schedule.observe(nats) for nats in (10.0, 9.5, 8.9)] == [False, True, False]
+    assert [schedule.observe(nats, 50.0) for nats in (10.0, 9.5, 8.9)] == [False, True, False]
 
 
 def test_cycles_rise_and_stay() -> None:
     schedule = KlSchedule(CyclicalBeta(maximum=0.2, cycle_steps=8))
-    assert [schedule.term(step).beta for step in range(10)] == pytest.approx(
+    assert [schedule.beta(step) for step in range(10)] == pytest.approx(
         [0.0, 0.05, 0.1, 0.15, 0.2, 0.2, 0.2, 0.2, 0.0, 0.05]
     )
-    assert not schedule.observe(1.0)
+    assert not schedule.observe(1.0, 50.0)
 
 
 def test_a_constant_is_constant() -> None:
     schedule = KlSchedule(ConstantBeta(value=0.3))
-    assert not any(schedule.observe(nats) for nats in (1.0, 2.0, 3.0, 4.0))
-    assert {schedule.term(step).beta for step in range(5)} == {0.3}
+    assert not any(schedule.observe(nats, 50.0) for nats in (1.0, 2.0, 3.0, 4.0))
+    assert {schedule.beta(step) for step in range(5)} == {0.3}
 
 
 def test_the_state_round_trips() -> None:
     config = AdaptiveBeta(backtracking_interval=2)
     first, second = KlSchedule(config), KlSchedule(config)
     for nats in (5.0, 6.0, 6.0, 6.0):
-        first.observe(nats)
+        first.observe(nats, 50.0)
     second.load_state_dict(first.state_dict())
     assert second.state_dict() == first.state_dict()
     assert (
-        [first.observe(6.0), first.term(0).beta]
-        == [second.observe(6.0), second.term(0).beta]
+        [first.observe(6.0, 50.0), first.beta(0)]
+        == [second.observe(6.0, 50.0), second.beta(0)]
         == [True, 0.1 * 0.7 * 0.7]
     )
 
 
-def test_kl_is_free_at_first_then_a_capacity_falls_and_stays() -> None:
-    schedule = KlSchedule(CapacityKl(nats=4.0, start=44.0, weight=2.0, fall_steps=8, free_share=0.25))
-    found = [schedule.term(step).capacity_nats for step in (0, 1, 2, 5, 8, 100)]
-    assert found == pytest.approx([math.inf, math.inf, 44.0, 14.0, 4.0, 4.0])
-    assert {schedule.term(step).beta for step in range(10)} == {2.0}
-    assert [schedule.settled(step) for step in (7, 8)] == [False, True]
-    assert not schedule.observe(1.0)
-    assert [str(schedule.term(step)) for step in (1, 5)] == ["KL is free", "capacity 14 nats"]
+def test_beta_moves_until_kl_is_at_the_capacity() -> None:
+    schedule = KlSchedule(CapacityKl(nats=4.0, start=0.01))
+    seen = []
+    for kl in (100.0, 9.0, 4.4, 1.0, 0.01, 4.0):
+        moved = schedule.observe(10.0, kl)
+        seen.append((moved, round(schedule.beta(0) / 0.01, 3), schedule.settled))
+    assert seen == [
+        (True, 2.0, False),  # at most twice
+        (True, 3.0, False),
+        (True, 3.146, True),  # near enough
+        (True, 1.573, True),
+        (True, 0.787, True),  # at least half
+        (False, 0.787, True),
+    ]
+    other = KlSchedule(CapacityKl(nats=4.0))
+    other.load_state_dict(schedule.state_dict())
+    assert other.settled
+    assert other.beta(0) == schedule.beta(0)
 
 
-def test_a_capacity_of_nothing_is_reached_and_one_above_the_start_is_kept() -> None:
-    nothing = KlSchedule(CapacityKl(nats=0.0, fall_steps=4))
-    assert nothing.term(4).capacity_nats == 0.0
-    wide = KlSchedule(CapacityKl(nats=100.0, start=64.0, fall_steps=4))
-    assert [wide.term(step).capacity_nats for step in (1, 2, 9)] == pytest.approx([100.0] * 3)
+def test_a_capacity_of_nothing_raises_beta_to_its_bound() -> None:
+    schedule = KlSchedule(CapacityKl(nats=0.0))
+    assert any(schedule.observe(10.0, 0.5) for _ in range(20))
+    assert schedule.beta(0) == 10.0
+    assert not schedule.observe(10.0, 0.0)
 
 
 def test_with_a_capacity_the_best_state_keeps_to_it_and_reconstructs() -> None:
-    schedule = KlSchedule(CapacityKl(nats=4.0, weight=2.0))
+    schedule = KlSchedule(CapacityKl(nats=4.0))
     silent, steered, verbose = (schedule.objective(*nats) for nats in ((28.0, 0.0), (24.5, 4.0), (8.0, 40.0)))
     assert steered < silent < verbose
     assert KlSchedule(ConstantBeta(value=0.1)).objective(8.0, 40.0) == 8.0
@@ -88,8 +96,8 @@ def test_with_a_capacity_the_best_state_keeps_to_it_and_reconstructs() -> None:
 @pytest.mark.parametrize(("decoder", "conditions"), [("pretrained", False), ("compact", True)])
 def test_a_latent_that_has_to_carry_records_gets_the_papers_beta(decoder: str, conditions: bool) -> None:
     adaptive = KlSchedule(AutoKl().chosen(decoder_kind=decoder, conditions=conditions))
-    assert adaptive.term(0) == KlTerm(beta=0.01)
-    assert adaptive.settled(0)
+    assert adaptive.beta(0) == 0.01
+    assert adaptive.settled
 
 
 def test_a_compact_decoder_gets_a_capacity() -> None:

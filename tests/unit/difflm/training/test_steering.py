@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 import torch
-from pydantic import BaseModel
 from safetensors.torch import save_file
 from sklearn.linear_model import LogisticRegression
 
@@ -35,9 +34,8 @@ NATS = 2.0
 LOOP = LoopConfig(learning_rate=5e-3, warmup_steps=5, evaluate_every=50, checkpoint_every=10_000)
 SIZE = AutoencoderConfig().encoder.model_copy(update={"hidden_size": 32, "layers": 1, "heads": 2})
 FIT = DecoderFitConfig(steps=300, batch_size=64, loop=LOOP)
-STEERING = AutoencoderConfig(
-    encoder=SIZE, kl=CapacityKl(nats=NATS, fall_steps=160), steps=240, batch_size=64, loop=LOOP
-)
+STEERING_LOOP = LOOP.model_copy(update={"evaluate_every": 20})
+STEERING = AutoencoderConfig(encoder=SIZE, kl=CapacityKl(nats=NATS), steps=300, batch_size=64, loop=STEERING_LOOP)
 PRIOR = DiffusionPriorConfig(width=32, blocks=1, steps=300, batch_size=128, ema_decay=0.98, loop=LOOP)
 
 
@@ -87,7 +85,7 @@ def _trained(
 ) -> tuple[LoopResult, dict[str, JSON]]:
     paths = {name: str(path) for name, path in inputs.items()}
     task = build_task(TaskSpec(factory=factory, config=config.model_dump(mode="json"), inputs=paths, seed=1), "cpu")
-    result = run_loop(task, PlainEngine(task.module, gradient_clip=1.0), LOOP, SilentIO(), seed=0)
+    result = run_loop(task, PlainEngine(task.module, gradient_clip=1.0), config.loop, SilentIO(), seed=0)
     save_file(result.best_tensors, best)
     return result, task.summary()
 

@@ -1,6 +1,5 @@
 """The three stages' tasks: pure batches, schedules, states, and a decoder that did not learn to copy."""
 
-import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -238,16 +237,16 @@ def _with_capacity(given: TaskSpec, capacity: CapacityKl) -> TaskSpec:
     return replace(given, config=AUTOENCODER.model_copy(update={"kl": capacity}).model_dump(mode="json"))
 
 
-def test_a_capacity_has_to_fall_before_training_may_stop(spec: Callable[[str], TaskSpec]) -> None:
-    capacity = CapacityKl(nats=4.0, start=44.0, fall_steps=4, free_share=0.5)
-    task = build_task(_with_capacity(spec("autoencoder"), capacity), "cpu")
-    assert [float(task.batch(step, 0, 0, 1)["capacity"]) for step in (0, 3, 4)] == pytest.approx([math.inf, 14.0, 4.0])
-    verdicts = [
-        task.observe(step, {"reconstruction_nats": 30.0, "worth_nats": 9.0, "kl_nats": 4.0, "loss": 1.0})
-        for step in range(1, 7)
-    ]
-    assert [verdict.stop for verdict in verdicts] == [False, False, False, False, True, True]
-    assert "capacity 14 nats" in (verdicts[2].note or "")
+def test_training_does_not_stop_before_kl_is_at_the_capacity(spec: Callable[[str], TaskSpec]) -> None:
+    task = build_task(_with_capacity(spec("autoencoder"), CapacityKl(nats=4.0, start=0.01)), "cpu")
+    verdicts, betas = [], []
+    for step, kl in enumerate((100.0, 110.0, 120.0, 4.0, 4.0, 4.0), start=1):
+        verdicts.append(task.observe(step, {"reconstruction_nats": 9.0, "worth_nats": 3.0, "kl_nats": kl, "loss": 1.0}))
+        betas.append(float(task.batch(step, 0, 0, 1)["beta"]))
+    assert betas == pytest.approx([0.02, 0.04, 0.08, 0.08, 0.08, 0.08])
+    assert [verdict.stop for verdict in verdicts] == [False, False, False, False, False, True]
+    assert "beta 0.01 -> 0.02" in (verdicts[0].note or "")
+    assert verdicts[-1].objective == 3.0
 
 
 def test_with_a_capacity_training_begins_at_the_decoders_empty_prompt(
