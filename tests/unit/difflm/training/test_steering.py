@@ -81,7 +81,10 @@ def _kinds(rows: int = 600) -> pa.Table:
 
 
 def _trained(
-    factory: str, config: BaseModel, inputs: dict[str, Path], best: Path
+    factory: str,
+    config: DecoderFitConfig | AutoencoderConfig | DiffusionPriorConfig,
+    inputs: dict[str, Path],
+    best: Path,
 ) -> tuple[LoopResult, dict[str, JSON]]:
     paths = {name: str(path) for name, path in inputs.items()}
     task = build_task(TaskSpec(factory=factory, config=config.model_dump(mode="json"), inputs=paths, seed=1), "cpu")
