@@ -239,8 +239,10 @@ def build_autoencoder_task(spec: TaskSpec, device: torch.device | str) -> Autoen
     return task
 
 
-LEAST_NATS = 0.25
-"""A field that takes the decoder fewer counts no more than with so many: what is certain anyway needs no steering."""
+LEAST_NATS, MOST_NATS = 0.25, 1.0
+"""A field that takes the decoder fewer nats counts as with so many: what is certain anyway needs no steering. One that
+takes more does, too: where a nat of a column of digits counted next to nothing, prompts bent its distribution.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,7 +272,7 @@ class FieldWorth:
         batch_size: int,
         most: int = 512,
     ) -> FieldWorth | None:
-        """LEAST_NATS over the nats that each field takes the decoder behind the prompt of z = 0, and at most 1.
+        """LEAST_NATS over the nats that each field takes the decoder behind the prompt of z = 0, between these bounds.
 
         None where texts in front of values are no single tokens of their own.
         """
@@ -285,7 +287,7 @@ class FieldWorth:
             nats_BT = decoder.nll(injector.prompt(latents_BZ), batch["ids_BT"], batch["lengths_B"])
             nats_F.index_add_(0, worth.field(batch["ids_BT"]).flatten(), nats_BT.flatten().float())
             rows += count
-        return replace(worth, worth_F=LEAST_NATS / (nats_F / rows).clamp(min=LEAST_NATS))
+        return replace(worth, worth_F=LEAST_NATS / (nats_F / rows).clamp(LEAST_NATS, MOST_NATS))
 
 
 def _begin_empty(module: Autoencoder, directory: Path) -> None:
