@@ -25,7 +25,7 @@ class CapacityKl(Config):
     """
 
     kind: Literal["capacity"] = "capacity"
-    nats: float = Field(default=1.0, ge=0, description="what z carries of a record; 0: nothing, the decoder is alone")
+    nats: float = Field(default=0.5, ge=0, description="what z carries of a record; 0: nothing, the decoder is alone")
     start: float = Field(default=0.003, gt=0, description="beta at first; at every evaluation it at most doubles")
     equal_fields: bool = Field(default=True, description="fields count more alike than their nats do")
 
