@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from difflm.artifacts import Artifact, ArtifactStore
 from difflm.errors import ConfigError
@@ -13,7 +14,11 @@ from difflm_jobs.pipeline.progress import Reporter
 from difflm_jobs.pipeline.runlog import StageRecord
 from difflm_jobs.pipeline.stage import Stage, StageContext
 
-ClusterFactory = Callable[[], AbstractContextManager[object]]
+if TYPE_CHECKING:
+    from difflm.runtime.compute import Compute
+
+ClusterFactory = Callable[[], AbstractContextManager["Compute"]]
+"""Gives what computes, for as long as the context is open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,16 +32,16 @@ class Step:
 
 @dataclass(slots=True)
 class _LazyCluster:
-    """The cluster of a run: started when the first stage asks for it, and kept for all that follow."""
+    """What computes in a run: opened when the first stage asks for it, and kept for all that follow."""
 
     factory: ClusterFactory
     stack: ExitStack
-    started: bool = field(default=False)
+    compute: Compute | None = field(default=None)
 
-    def start(self) -> None:
-        if not self.started:
-            self.stack.enter_context(self.factory())
-            self.started = True
+    def start(self) -> Compute:
+        if self.compute is None:
+            self.compute = self.stack.enter_context(self.factory())
+        return self.compute
 
 
 def until(stages: Sequence[Stage], name: str | None) -> list[Stage]:

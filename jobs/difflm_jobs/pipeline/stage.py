@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from difflm.artifacts import Artifact
 from difflm.telemetry import JSON
+
+if TYPE_CHECKING:
+    from difflm.runtime.compute import Compute
 
 Report = Callable[[float, float | None, str], None]
 """Progress: how much is done, of how much (None: not known), and what is being done, in a few words."""
@@ -20,14 +23,14 @@ class StageContext:
 
     ``inputs`` maps the name of each input stage to its artifact. ``output`` is the folder that becomes the stage's own
     artifact. ``work`` survives a killed run: checkpoints, events and finished shards belong there. ``start_cluster``
-    starts or joins the Ray cluster on its first call in a run and does nothing afterwards.
+    gives what computes: this process, or a Ray cluster that is started or joined on the first call of a run.
     """
 
     inputs: Mapping[str, Artifact]
     output: Path
     work: Path
     report: Report
-    start_cluster: Callable[[], object]
+    start_cluster: Callable[[], Compute]
 
     def input(self, name: str) -> Path:
         """The folder of an input's artifact."""

@@ -37,6 +37,7 @@ from difflm_jobs.stages.stages import cluster_of
 from difflm_jobs.stages.synthesize import refuse_nothing
 
 if TYPE_CHECKING:
+    from difflm.runtime.compute import Compute
     from difflm_evaluators.live.gates import Gate
     from difflm_jobs.config import SynthesisSettings
 
@@ -180,12 +181,14 @@ def _draw(dataset: Dataset, job: _Job, beside: Store, prefix: str = "") -> dict[
     live = _live(dataset, job, beside, prefix)
     with Stopwatch() as watch, ExitStack() as stack, reporting(job.console) as reporter:
 
-        def start() -> PrometheusMetrics:
-            stack.enter_context(cluster_of(job.settings.runtime)())
+        def start() -> Compute:
+            return stack.enter_context(cluster_of(job.settings.runtime)())
+
+        def metrics() -> PrometheusMetrics:
             return PrometheusMetrics(identity.fingerprint[:SHORT])
 
         with reporter.stage("synthesize") as report:
-            mapped = run_map(_mapping(dataset, job), job.settings.runtime.synthesis, report, start, live)
+            mapped = run_map(_mapping(dataset, job), job.settings.runtime.synthesis, report, start, live, metrics)
     account = account_of(mapped.entries, job.rows)
     if live is not None:
         account["evaluation"] = live.summary

@@ -17,6 +17,7 @@ from difflm_jobs.stages.prior import TrainConditional, TrainDiffusion
 from difflm_jobs.stages.synthesize import Assemble, Synthesize
 
 if TYPE_CHECKING:
+    from difflm.runtime.compute import Compute
     from difflm_jobs.config import ExperimentConfig, RuntimeConfig
 
 
@@ -39,12 +40,13 @@ def cluster_of(runtime: RuntimeConfig) -> ClusterFactory:
     """A context that starts or joins the configured cluster, and leaves it at its end."""
 
     @contextmanager
-    def cluster() -> Iterator[object]:
+    def cluster() -> Iterator[Compute]:
         from difflm.runtime.cluster import start_or_connect, stop
+        from difflm.runtime.compute import RayCompute
 
-        context = start_or_connect(runtime.cluster)
+        start_or_connect(runtime.cluster)
         try:
-            yield context
+            yield RayCompute()
         finally:
             stop()
 
@@ -52,13 +54,21 @@ def cluster_of(runtime: RuntimeConfig) -> ClusterFactory:
 
 
 @contextmanager
+def this_process() -> Iterator[Compute]:
+    """Compute in this process, without Ray (a `ClusterFactory`)."""
+    from difflm.runtime.compute import LocalCompute
+
+    yield LocalCompute()
+
+
+@contextmanager
 def kept_cluster(runtime: RuntimeConfig) -> Iterator[ClusterFactory]:
     """One cluster for several runs: started by the first of them that needs it, left when all have ended."""
     with ExitStack() as stack:
-        started: list[object] = []
+        started: list[Compute] = []
 
         @contextmanager
-        def cluster() -> Iterator[object]:
+        def cluster() -> Iterator[Compute]:
             if not started:
                 started.append(stack.enter_context(cluster_of(runtime)()))
             yield started[0]

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from difflm.artifacts import ArtifactStore
 from difflm.errors import ConfigError, StorageError, TrainingError
+from difflm.runtime.compute import LocalCompute
 from difflm.telemetry import JSON
 from difflm_jobs.pipeline.pipeline import execute, resolve, until
 from difflm_jobs.pipeline.progress import LineReporter
@@ -61,10 +62,10 @@ class Cluster:
         self.events: list[str] = []
 
     @contextmanager
-    def __call__(self) -> Iterator[None]:
+    def __call__(self) -> Iterator[LocalCompute]:
         self.events.append("start")
         try:
-            yield
+            yield LocalCompute()
         finally:
             self.events.append("stop")
 
