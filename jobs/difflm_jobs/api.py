@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from difflm.api import Generator
+from difflm.artifacts.atomic import write_bytes_atomic
 from difflm.errors import ConfigError
-from difflm.records.frames import Frame, FrameTemplate, arrow_of, is_path
+from difflm.records.frames import TEMPLATE_NAME, Frame, FrameTemplate, arrow_of, is_path
 
 if TYPE_CHECKING:
     from difflm_evaluators import Report
@@ -72,7 +73,7 @@ def fit(
     run = _Run(experiment=experiment, folder=folder, in_process=cluster is None, progress=progress)
     bundle = run.bundle()
     if template is not None:
-        template.write(folder)
+        write_bytes_atomic(folder / TEMPLATE_NAME, template.dumped())
     return Generator(bundle, template=template, sampling=experiment.sampling, make_report=run.report, kept=kept)
 
 
@@ -108,7 +109,7 @@ def _laid_down(frame: Frame, folder: Path) -> Path:
 
     import pyarrow.parquet as pq
 
-    from difflm.artifacts.atomic import storage_errors, write_bytes_atomic
+    from difflm.artifacts.atomic import storage_errors
 
     sink = io.BytesIO()
     pq.write_table(arrow_of(frame, name="table"), sink)
@@ -192,9 +193,12 @@ class _Run:
         return Report.read(self._artifact(REPORT_KIND, last=None))
 
     def _artifact(self, kind: str, *, last: str | None) -> Path:
+        from functools import partial
+
         from rich.console import Console
 
         from difflm_jobs.experiment import run_experiment
+        from difflm_jobs.pipeline.progress import reporting
         from difflm_jobs.stages.stages import this_process
 
         _, artifacts = run_experiment(
@@ -202,7 +206,7 @@ class _Run:
             self.folder.parent,
             last=last,
             started=time.time(),
-            console=Console(stderr=True, quiet=not self.progress),
+            reporting=partial(reporting, Console(stderr=True, quiet=not self.progress)),
             cluster=this_process if self.in_process else None,
         )
         (found,) = [artifact.path for artifact in artifacts if artifact.kind == kind]

@@ -234,7 +234,7 @@ class Generator:
         with atomic_directory(target) as folder:
             shutil.copytree(self._folder, folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
             if self._template is not None:
-                self._template.write(folder)
+                (folder / TEMPLATE_NAME).write_bytes(self._template.dumped())
         return target
 
     def _opened(self) -> OpenBundle:

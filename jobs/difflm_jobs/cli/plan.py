@@ -66,7 +66,7 @@ def print_plan(config: ExperimentConfig, runs: Path, console: Console) -> None:
             machine, if it would run here, or into what `runtime.memory` says.
     """
     check_engine(config.sampling, config.runtime)
-    check_json(config.sampling, holds_json=config.data.kind == "tools")
+    check_json(config.sampling, holds_json=config.data.record_kind.holds_json)
     made = plan(config, runs, this_machine())
     console.print(f"{config.name} in {runs / config.name}: {_data(config)}", highlight=False, soft_wrap=True)
     console.print(_stages(made.lines))

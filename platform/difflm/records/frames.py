@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from difflm.artifacts.atomic import write_bytes_atomic
 from difflm.errors import BundleError, DataError
 from difflm.records.notices import Reporter, ignore
 from difflm.records.reading import ReadConfig, canonical_table, read_table, unique_names
@@ -129,18 +128,18 @@ class FrameTemplate:
                 _write_stream(sink, frame.slice(0, 0))
         return cls(library=library, empty=sink.getvalue())
 
-    def write(self, folder: Path) -> None:
-        """Write it into a folder as frame.json."""
+    def dumped(self) -> bytes:
+        """Return it as the contents of a file frame.json, which `read` finds in a folder."""
         facts = {
             "format_version": _FORMAT_VERSION,
             "library": self.library,
             "empty": base64.b64encode(self.empty).decode(),
         }
-        write_bytes_atomic(folder / TEMPLATE_NAME, json.dumps(facts).encode())
+        return json.dumps(facts).encode()
 
     @classmethod
     def read(cls, folder: Path) -> FrameTemplate | None:
-        """Read what `write` left in a folder; None where there is none.
+        """Read the frame.json of a folder; None where there is none.
 
         Raises:
             BundleError: the file is damaged or of a newer version.
