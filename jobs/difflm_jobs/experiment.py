@@ -46,7 +46,7 @@ def run_experiment(
     Raises:
         DiffLMError: whatever ended the run; finished stages and checkpoints are kept for the next one.
     """
-    from difflm_jobs.planning.planned import refuse_too_large
+    from difflm_jobs.planning.room import refuse_too_large
 
     store = ArtifactStore(runs / config.name)
     stages = until(build_stages(config, against=against), last)
