@@ -99,6 +99,9 @@ def file_schema() -> dict[str, Any]:
     schema = ExperimentConfig.model_json_schema(by_alias=True)
     del schema["required"]
     names = {"type": "string", "minLength": 1}
+    sources = schema["$defs"]["DataConfig"]["properties"]
+    for key in ("train", "test"):  # a plain text is short for a file's path
+        sources[key] = {"anyOf": [names, sources[key]]}
     schema["properties"]["extends"] = {
         "anyOf": [names, {"type": "array", "items": names}],
         "description": "presets, and YAML files beside this one, whose keys this one adds to and changes",

@@ -164,9 +164,8 @@ def test_a_section_of_another_kind_replaces_the_one_below(tmp_path: Path) -> Non
 def test_a_circle_of_files_is_refused_with_its_chain(tmp_path: Path) -> None:
     path = written(tmp_path, a="extends: x/b.yaml\n", **{"x/b": "extends: ../c.yaml\n", "c": "extends: x/../a.yaml\n"})
     chain = " -> ".join(str(tmp_path / name) for name in ("a.yaml", "x/b.yaml", "c.yaml", "a.yaml"))
-    with pytest.raises(
-        ConfigError, match=re.escape(f"{tmp_path / 'c.yaml'}: extends: files extend each other in a circle: {chain};")
-    ):
+    said = f"{tmp_path / 'c.yaml'}: extends: files extend each other in a circle: {chain};"
+    with pytest.raises(ConfigError, match=re.escape(said)):
         load_experiment(str(path))
     with pytest.raises(ConfigError, match="in a circle"):
         load_experiment(str(written(tmp_path, own="extends: own.yaml\n")))
@@ -209,11 +208,11 @@ def test_what_cannot_be_extended_is_named(extends: str, message: str, tmp_path: 
         ("seed: 1", "rows: -3", "top.yaml: rows: "),
         ("data: {train: a.csv, taget: b}", "data: {target: c}", "base.yaml: data.taget: unknown key"),
         ("data: {train: a.csv, target: b}", "data: {taget: c}", "top.yaml: data.taget: unknown key"),
-        ("gates: [a, b]", "rows: 3", "base.yaml: "),
+        ("gates: [a, b]", "rows: 3", "base.yaml: gates: gate 'a': cannot be read"),
         ("data: {target: b}", "rows: 3", "base.yaml: data.train: required and missing"),
         ("decoder: {heads: 3}", "prior: {steps: 2}", "base.yaml: decoder: hidden_size 128"),
         ("prior: {kind: gmm, width: 3}", "seed: 4", "base.yaml: prior.width: unknown key"),
-        ("seed: [", "seed: 4", "base.yaml, line 2: "),
+        ("seed: [", "seed: 4", "base.yaml, line 3: "),
         ("conditions: {enabled: true}\nprior: {kind: gmm}", "seed: 4", "base.yaml: conditions.enabled needs"),
     ],
 )
