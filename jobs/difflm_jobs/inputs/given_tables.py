@@ -118,7 +118,7 @@ class GivenFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaidDown:
-    """The folder with the checked table, how many records it has, and what the job is told of it."""
+    """The folder with the checked table, how many records it has, and the job's request for them."""
 
     folder: Path
     count: int
