@@ -96,7 +96,7 @@ def refuse_missing(given: str, overrides: Sequence[str] = ()) -> None:
     path = Path(given).expanduser()
     keys = [override.partition("=")[0].strip() for override in overrides]
     replaced = any(key == "data" or f"{key}.".startswith("data.train.") for key in keys)
-    if _suffix(path) in TABLE_SUFFIXES and "$" not in given and not replaced and not path.exists():
+    if suffix_of(path) in TABLE_SUFFIXES and "$" not in given and not replaced and not path.exists():
         raise DataError(
             f"data.train: {path}: no such file; check the path or give another one with --set data.train=PATH"
         )
@@ -122,15 +122,15 @@ def file_schema() -> dict[str, Any]:
 
 def _read(given: str) -> _Layers:
     path = Path(given)
-    suffix = _suffix(path)
+    suffix = suffix_of(path)
     if given in preset_names() and not suffix:
         return _layers(given)
     if suffix in YAML_SUFFIXES:
         layers = _layers(path)
         _, own = layers.own[-1]  # the name of what it extends is that of another experiment, in another folder
-        return _Layers(merged={**layers.merged, "name": own.get("name", _as_name(path))}, own=layers.own)
+        return _Layers(merged={**layers.merged, "name": own.get("name", name_of(path))}, own=layers.own)
     if suffix in TABLE_SUFFIXES:
-        data = {"name": _as_name(path), "data": {"train": given}}
+        data = {"name": name_of(path), "data": {"train": given}}
         return _Layers(merged=data, own=((given, data),))
     raise ConfigError(_unknown(given))
 
@@ -212,11 +212,13 @@ def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _suffix(path: Path) -> str:
+def suffix_of(path: Path) -> str:
+    """Return the ending of a file's name in small letters, without `.gz`."""
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
-def _as_name(path: Path) -> str:
+def name_of(path: Path) -> str:
+    """Derive an experiment's name from that of its file."""
     stem = Path(path.name.removesuffix(".gz")).stem
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "experiment"
 

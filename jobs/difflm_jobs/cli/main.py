@@ -94,12 +94,12 @@ def _run(
 
     started = psutil.Process().create_time()
     refuse_missing(given, changes or ())
+    experiment = load_experiment(given, overrides=changes or (), target=target, name=name)
     from difflm_jobs.cli.summary import print_summary
     from difflm_jobs.experiment import refuse_failed_run, run_experiment
     from difflm_jobs.inputs.gates import table_gates
     from difflm_jobs.pipeline.progress import reporting
 
-    experiment = load_experiment(given, overrides=changes or (), target=target, name=name)
     shown = partial(reporting, progress_output())
     record, artifacts = run_experiment(experiment, runs, last=until, started=started, reporting=shown)
     out = output()
@@ -134,10 +134,12 @@ for _stage, _summary in (
 @app.command()
 def plan(config: Given, changes: Set = None, target: Target = None, name: Name = None, runs: Runs = RUNS) -> None:
     """Say what would run, how large it is and how much memory it needs; runs nothing."""
-    from difflm_jobs.cli.plan import print_plan
     from difflm_jobs.loading import load_experiment
 
-    print_plan(load_experiment(config, overrides=changes or (), target=target, name=name), runs, output())
+    experiment = load_experiment(config, overrides=changes or (), target=target, name=name)
+    from difflm_jobs.cli.plan import print_plan
+
+    print_plan(experiment, runs, output())
 
 
 @app.command()
