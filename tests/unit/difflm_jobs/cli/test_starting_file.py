@@ -13,7 +13,7 @@ from difflm.config import parse_yaml
 from difflm.errors import ConfigError, UserError
 from difflm_jobs.cli.main import main
 from difflm_jobs.cli.starting_file import write_starting_file
-from difflm_jobs.inputs.record_kinds import Kind
+from difflm_jobs.inputs.record_kinds import record_kind
 from difflm_jobs.loading import load_experiment
 
 
@@ -33,8 +33,8 @@ def uncommented(text: str) -> str:
     return re.sub(r"(?m)^#(?! \S|$)", "", text)
 
 
-def init(path: Path, out: Path, *, target: str | None = None, kind: Kind = "table", force: bool = False) -> str:
-    made = write_starting_file(path, target=target, kind=kind, out=out, force=force)
+def init(path: Path, out: Path, *, target: str | None = None, kind: str = "table", force: bool = False) -> str:
+    made = write_starting_file(path, target=target, kind=record_kind(kind), out=out, force=force)
     return made.path.read_text(encoding="utf-8")
 
 
