@@ -20,8 +20,9 @@ from difflm_jobs.cli.summary import HEADLINES
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from difflm_evaluators.evaluation import EvaluationReport, Splits
+    from difflm_evaluators.evaluation import Splits
     from difflm_evaluators.live.gates import Gate, Verdict
+    from difflm_evaluators.report.report import Report
     from difflm_evaluators.scores.validity import SynthesisAccount
     from difflm_evaluators.texts.text_scores import CopiesConfig
 
@@ -144,7 +145,7 @@ def evaluate_text_records(
     config: CopiesConfig,
     *,
     account: SynthesisAccount | None = None,
-) -> EvaluationReport:
+) -> Report:
     """The scores of code or of tools, as a report like that of a table."""
     from difflm_evaluators.texts.evaluation import evaluate_code_table, evaluate_tool_table
 
