@@ -14,7 +14,8 @@ from difflm_jobs.cli.terminal import RUNS, Runs, output, print_line
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from difflm_evaluators.report.comparison import ComparedScore, Comparison
+    from difflm_evaluators.report.comparison import ComparedScore
+    from difflm_evaluators.report.comparison_report import Comparison
 
 REPORT = "report.json"
 
@@ -33,8 +34,7 @@ def compare(
     """Show the scores of two or more runs of one table side by side, and which differences are more than chance."""
     if len(given) < 2:
         raise ConfigError(f"compare: {len(given)} run given; give two or more")
-    from difflm_evaluators.report.comparison import compare_reports
-    from difflm_evaluators.report.comparison_report import write_comparison
+    from difflm_evaluators.report.comparison_report import compare_reports, write_comparison
     from difflm_evaluators.report.layout import read_report
 
     paths = [find_report(text, runs) for text in given]

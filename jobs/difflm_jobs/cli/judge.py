@@ -18,8 +18,9 @@ from difflm_jobs.cli.terminal import output, print_line, progress_output
 if TYPE_CHECKING:
     from difflm.records.notices import Notice
     from difflm.telemetry import JSON
-    from difflm_evaluators.judge.questions import JudgeProtocol, Record
+    from difflm_evaluators.judge.questions import Record
     from difflm_evaluators.judge.report import Judgement
+    from difflm_evaluators.judge.run import JudgeProtocol
     from difflm_evaluators.judge.settings import JudgeSettings
 
 
@@ -136,7 +137,7 @@ def tools(
     changes: Set = None,
 ) -> None:
     """Score each tool from 0 to 10 by six aspects, as the DiffLM paper does."""
-    from difflm_evaluators.judge.rubric import tool_protocol
+    from difflm_evaluators.judge.grades import tool_protocol
 
     settings = _settings(model, base_url, repeats, max_dollars, changes)
     own, beside = _samples(records, real, max_records, seed)

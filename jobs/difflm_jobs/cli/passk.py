@@ -15,7 +15,7 @@ from difflm.records.notices import ignore
 from difflm.records.reading import ReadConfig
 from difflm.records.tool_codec import KEYS, tools_of, tools_of_table
 from difflm_evaluators.base import Evaluation
-from difflm_evaluators.report.report import markdown_cell
+from difflm_evaluators.report.rendering import markdown_cell
 from difflm_evaluators.texts.pass_at_k import evaluate_pass_at_k, read_completions, read_problems
 from difflm_evaluators.texts.sandbox import SandboxLimits
 from difflm_jobs.cli.terminal import REFERENCE
