@@ -76,8 +76,11 @@ def quality(synthetic: Columns, train: Columns) -> tuple[dict[str, float | None]
     return {name: None if np.isnan(one) else 100 * (1 - float(one)) for name, one in errors.items()}, left_out
 
 
-def detection(synthetic: Columns, train: Columns, *, detector: str, seed: int, threads: int) -> float:
+def detection(synthetic: Columns, train: Columns, *, detector: str, seed: int) -> float:
     """Return the AUC of `detector` ("logistic" or "xgboost") telling `synthetic` from `train`, three folds.
+
+    All on one thread: threads that wait for each other cost more than they bring in fits of this size, on busy cores
+    far more.
 
     Raises:
         UnknownCategoryError: a column of text holds a category that no row of `train` has.
@@ -88,7 +91,7 @@ def detection(synthetic: Columns, train: Columns, *, detector: str, seed: int, t
     metric: Any = logistic if detector == "logistic" else _xgboost_detection(base)
     coded = {name: _codes(column) for name, column in train.items() if column.kind == "category"}
     frames = [_typed_frame(table, train, coded) for table in (train, synthetic)]
-    with _quiet(seed), threadpool_limits(limits=threads):
+    with _quiet(seed), threadpool_limits(limits=1):
         score = metric.compute(*frames, metadata=_metadata(train))
     return 1 - float(score) / 2
 
@@ -98,10 +101,7 @@ class UnknownCategoryError(ValueError):
 
 
 def _xgboost_detection(base: Any) -> Any:
-    """The detector of TabPC: SDMetrics' harness around XGBClassifier with its defaults, on one thread.
-
-    Threads that wait for each other cost more than they bring in fits of this size, on busy cores far more.
-    """
+    """The detector of TabPC: SDMetrics' harness around XGBClassifier with its defaults."""
     from xgboost import XGBClassifier
 
     def classifier() -> Any:

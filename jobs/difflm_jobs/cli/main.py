@@ -16,6 +16,7 @@ from difflm.artifacts.atomic import describe_storage_error
 from difflm.errors import DiffLMError, StorageError
 from difflm_jobs.cli.compare import report_app
 from difflm_jobs.cli.judge import judge_app
+from difflm_jobs.cli.protocol import protocol_app
 from difflm_jobs.cli.scoring_verbs import scoring_app
 from difflm_jobs.cli.study_verbs import study_app
 from difflm_jobs.cli.terminal import RUNS, Gates, Given, Name, Runs, Set, Target, output, progress_output
@@ -32,6 +33,7 @@ INTERRUPTED = 130
 config_app = typer.Typer(help="About configuration files.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(judge_app, name="judge")
+app.add_typer(protocol_app)
 app.add_typer(report_app)
 app.add_typer(scoring_app)
 app.add_typer(study_app)
