@@ -158,7 +158,8 @@ def utility_figures(
         seeds=config.utility_seeds, threads=config.threads, regression_transform=spec.regression_transform
     )
     score = evaluate_utility(tables.synthetic, tables.train, tables.test, schema, settings).scores[0]
-    of = "RMSE of log(clip(y, 1, 20000))" if spec.regression_transform == "log_clip" else score.title
+    of = {"mle_auc": "ROC-AUC", "mle_rmse": "RMSE"}[score.name]
+    of += " of log(clip(y, 1, 20000))" if spec.regression_transform == "log_clip" else ""
     measured_by = f"{OWN}, XGBoost with the papers' grid, {of}, mean over {len(settings.seeds)} seeds"
     return [_figure(score, measured_by)], []
 

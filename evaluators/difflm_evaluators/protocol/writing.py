@@ -21,8 +21,15 @@ def write_protocol(result: ProtocolResult, folder: Path, *, about: Mapping[str, 
 def figure_rows(result: ProtocolResult) -> tuple[list[str], list[list[str]]]:
     """The heads and cells of a table of all figures; printed figures only where the table is one of the protocol's."""
     methods = read_published()["methods"] if result.source is not None else []
-    heads = ["score", "synthetic", "real data", *methods, "measured by"]
-    return heads, [_cells(figure, methods) for figure in result.figures]
+    return ["score", "synthetic", "real data", *methods], [_cells(figure, methods) for figure in result.figures]
+
+
+def measured(result: ProtocolResult) -> list[str]:
+    """What measured each score, a line for all scores of one measure."""
+    by: dict[str, list[str]] = {}
+    for figure in result.figures:
+        by.setdefault(figure.measured_by, []).append(figure.score.title)
+    return [f"{', '.join(titles)}: {measured_by}" for measured_by, titles in by.items()]
 
 
 def notes(result: ProtocolResult) -> list[str]:
@@ -34,6 +41,9 @@ def notes(result: ProtocolResult) -> list[str]:
     labels = dict.fromkeys(f.score.baseline_label for f in result.figures if f.score.baseline_label)
     lines.append(f"real data: {'; '.join(labels)}")
     lines.append("trend: SDMetrics bins numbers by each table's own range, so few rows (those held out) look worse")
+    given, learned = result.rows["synthetic"], result.rows["real training"]
+    if given != learned:
+        lines.append(f"the papers score as many rows as were learned, {learned:,}; here they are {given:,}")
     return [*lines, *result.left_out]
 
 
@@ -47,7 +57,6 @@ def _cells(figure: Figure, methods: list[str]) -> list[str]:
         _number(score.value, digits, score.standard_error),
         _number(score.baseline, digits),
         *(printed.get(method, "-") for method in methods),
-        figure.measured_by,
     ]
 
 
@@ -63,7 +72,7 @@ def _markdown(result: ProtocolResult, about: Mapping[str, JSON]) -> str:
     lines = [f"# The published protocol on {name}", ""]
     lines += [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     lines += [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows]
-    lines += ["", *(f"- {note}" for note in notes(result)), "", "## Tables", ""]
+    lines += ["", *(f"- {note}" for note in (*measured(result), *notes(result))), "", "## Tables", ""]
     lines += [f"- {key}: {value}" for key, value in about.items()]
     lines += [f"- {role}: {rows_:,} rows" for role, rows_ in result.rows.items()]
     for kind in ("numeric", "category"):

@@ -141,16 +141,16 @@ def _score(given: _Given, target: str | None, categorical: tuple[str, ...], nume
 def _print(result: ProtocolResult, real: str) -> None:
     from rich.table import Table
 
-    from difflm_evaluators.protocol.writing import figure_rows, notes
+    from difflm_evaluators.protocol.writing import figure_rows, measured, notes
 
     heads, rows = figure_rows(result)
     table = Table(title=f"Published protocol: {result.spec.name or 'a table'}", title_justify="left")
     for head in heads:
-        table.add_column(head, justify="left" if head in ("score", "measured by") else "right")
+        table.add_column(head, justify="left" if head == "score" else "right")
     for row in rows:
         table.add_row(*row)
     console = output()
     console.print(table)
     print_line(console, f"real tables: {real}")
-    for note in notes(result):
+    for note in (*measured(result), *notes(result)):
         print_line(console, note)

@@ -140,7 +140,8 @@ def prepare_protocol(spec: ProtocolSpec, folder: Path, tell: Tell) -> Path:
     if spec.regression_transform != "none":
         config["evaluation"] = {"utility": {"regression_transform": spec.regression_transform}}
     heading = (
-        f"# {spec.name} under the protocol of TabSyn, TabDiff and TabPC: {real.about}.\n"
+        f"# {spec.name} under the protocol of TabSyn, TabDiff and TabPC. The rows are\n"
+        f"# {real.about}.\n"
         "# A tenth of the training rows is for validation, which those methods do without.\n"
     )
     path = folder / f"{spec.name}.yaml"
