@@ -91,11 +91,7 @@ def test_two_files_are_scored_and_written_down(
 ) -> None:
     random = np.random.default_rng(0)
     for name, rows in (("train", 80), ("test", 40), ("made", 80)):
-        cells = {
-            "x": random.normal(size=rows),
-            "code": random.integers(0, 3, rows),
-            "y": random.choice(["a", "b"], rows),
-        }
+        columns = (random.normal(size=rows), random.integers(0, 3, rows), random.choice(["a", "b"], rows))
         lines = ["x,code,y", *(",".join(map(str, row)) for row in zip(*columns, strict=True))]
         (tmp_path / f"{name}.csv").write_text("\n".join(lines))
     files = ["--train", tmp_path / "train.csv", "--test", tmp_path / "test.csv", "--synthetic", tmp_path / "made.csv"]
@@ -126,3 +122,29 @@ def test_a_runs_own_splits_are_its_training_and_validation_rows_together(
     assert (real.train.num_rows, real.test.num_rows) == (9, 3)
     monkeypatch.undo()
     assert study.run_tables(tmp_path / "a bundle") is None
+
+
+def test_as_many_rows_are_drawn_from_a_run_as_it_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+
+    def table(rows: int) -> pa.Table:
+        return pa.table({"x": random.normal(size=rows), "y": random.choice(["a", "b"], rows).tolist()})
+
+    for name, rows in (("train", 80), ("validation", 10), ("test", 40)):
+        pq.write_table(table(rows), tmp_path / f"{name}.parquet")
+    asked: list[int] = []
+
+    def draw(bundle: Path, rows: int, *, out: Path, **_: object) -> Path:
+        assert bundle == tmp_path
+        asked.append(rows)
+        pq.write_table(table(rows), tmp_path / "made.parquet")
+        return tmp_path / "made.parquet"
+
+    monkeypatch.setattr("difflm_jobs.inputs.given_tables._prepared", lambda _: tmp_path)
+    monkeypatch.setattr("difflm_jobs.experiment.find_experiment", lambda *_: tmp_path)
+    monkeypatch.setattr(study, "sample_rows", draw)
+    assert run(monkeypatch, "--run", "mine", "--target", "y", "--out", tmp_path / "out") == 0
+    assert asked == [90]
+    report = json.loads((tmp_path / "out" / "protocol.json").read_bytes())
+    assert report["rows"] == {"synthetic": 90, "real training": 90, "real test": 40}
+    assert "its training and validation rows" in report["about"]["real tables"]
