@@ -16,6 +16,7 @@ from difflm.errors import DiffLMError, StorageError
 from difflm_jobs.cli.compare import report_app
 from difflm_jobs.cli.configuration import config_app, configuration_app
 from difflm_jobs.cli.judge import judge_app
+from difflm_jobs.cli.protocol import protocol_app
 from difflm_jobs.cli.scoring_verbs import scoring_app
 from difflm_jobs.cli.serve import serve_app
 from difflm_jobs.cli.study_verbs import study_app
@@ -34,6 +35,7 @@ INTERRUPTED = 130
 app.add_typer(config_app, name="config")
 app.add_typer(judge_app, name="judge")
 app.add_typer(configuration_app)
+app.add_typer(protocol_app)
 app.add_typer(report_app)
 app.add_typer(serve_app)
 app.add_typer(scoring_app)
