@@ -21,7 +21,20 @@ from difflm_jobs.cli.scoring_verbs import scoring_app
 from difflm_jobs.cli.serve import serve_app
 from difflm_jobs.cli.study_verbs import study_app
 from difflm_jobs.cli.submit import submit_app
-from difflm_jobs.cli.terminal import RUNS, Gates, Given, Name, Runs, Set, Target, output, print_warning, progress_output
+from difflm_jobs.cli.terminal import (
+    RUNS,
+    Gates,
+    Given,
+    Name,
+    Runs,
+    Set,
+    Target,
+    audience,
+    output,
+    print_line,
+    print_warning,
+    progress_output,
+)
 
 app = typer.Typer(
     name="difflm",
@@ -182,11 +195,12 @@ def synthesize(
 ) -> None:
     """Make rows from a finished bundle; given again after a kill, or with more rows, it goes on."""
     from difflm.synthesis.plans.request import PlanRequest
+    from difflm_jobs.cli.summary import rows_line
     from difflm_jobs.inputs.given_tables import given_file, real_files
-    from difflm_jobs.rows.bundle_rows import RowsWanted, synthesize_bundle
+    from difflm_jobs.rows.bundle_rows import DatasetRequest, write_rows
     from difflm_jobs.rows.resume import resume_mode
 
-    wanted = RowsWanted(
+    wanted = DatasetRequest(
         bundle=bundle,
         rows=rows,
         seed=seed,
@@ -198,8 +212,7 @@ def synthesize(
         real=real_files(bundle, of_run=evaluate_own, train=evaluate_against, holdout=holdout),
         gates=tuple(gate or ()),
     )
-    made = synthesize_bundle(wanted, overrides=changes or (), console=progress_output())
-    output().print(made, highlight=False, soft_wrap=True)
+    print_line(output(), rows_line(write_rows(wanted, overrides=changes or (), audience=audience())))
 
 
 @app.command()
@@ -213,10 +226,11 @@ def impute(
 ) -> None:
     """Fill in the missing cells of a table; the other cells and the order of the rows stay as they are."""
     from difflm.synthesis.plans.request import Impute, PlanRequest
+    from difflm_jobs.cli.summary import rows_line
     from difflm_jobs.inputs.given_tables import GivenFile
-    from difflm_jobs.rows.bundle_rows import RowsWanted, synthesize_bundle
+    from difflm_jobs.rows.bundle_rows import DatasetRequest, write_rows
 
-    wanted = RowsWanted(
+    wanted = DatasetRequest(
         bundle=bundle,
         rows=None,
         seed=seed,
@@ -226,8 +240,7 @@ def impute(
         plan=PlanRequest(),
         given=GivenFile(path=table, use=Impute(columns=tuple(column) if column else None)),
     )
-    made = synthesize_bundle(wanted, overrides=changes or (), console=progress_output())
-    output().print(made, highlight=False, soft_wrap=True)
+    print_line(output(), rows_line(write_rows(wanted, overrides=changes or (), audience=audience())))
 
 
 @app.command()
@@ -246,10 +259,10 @@ def verify(
     runs: Runs = RUNS,
 ) -> None:
     """Compare every file of an experiment's artifacts, or of a dataset, with what was written."""
-    from difflm_jobs.cli.summary import verify_experiment
+    from difflm_jobs.cli.summary import verified_line, verify_experiment
     from difflm_jobs.rows.verify_dataset import is_dataset, verify_dataset
 
     if is_dataset(run):
-        verify_dataset(run, output())
+        print_line(output(), verified_line(verify_dataset(run)))
     else:
         verify_experiment(run, runs, output())

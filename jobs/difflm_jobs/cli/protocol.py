@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from difflm.errors import ConfigError
-from difflm_jobs.cli.terminal import RUNS, Runs, Target, output, print_line, progress_output
+from difflm_jobs.cli.terminal import RUNS, Runs, Target, audience, output, print_line, progress_output
 
 if TYPE_CHECKING:
     from difflm_evaluators.protocol import ProtocolResult, ProtocolSpec
@@ -124,7 +124,7 @@ def _score(given: _Given, target: str | None, categorical: tuple[str, ...], nume
     spec = spec or infer_spec(real.train, target=target, categorical=categorical, numeric=numeric)
     rows = given.synthetic
     if rows is None:
-        rows = sample_rows(given.folder(), real.train.num_rows, seed=given.seed, out=given.out, console=console)
+        rows = sample_rows(given.folder(), real.train.num_rows, seed=given.seed, out=given.out, audience=audience())
     result = evaluate_protocol(
         read_rows(rows),
         real.train,

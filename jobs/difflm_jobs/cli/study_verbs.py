@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from difflm.errors import ConfigError, EvaluationError, RunError
-from difflm_jobs.cli.terminal import RUNS, Gates, Given, Name, Runs, Set, Target, output, print_line, progress_output
+from difflm_jobs.cli.terminal import (
+    RUNS,
+    Gates,
+    Given,
+    Name,
+    Runs,
+    Set,
+    Target,
+    audience,
+    output,
+    print_line,
+    progress_output,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,8 +84,9 @@ def study(
 ) -> None:
     """Score models trained on multiples of synthetic rows, and on real and synthetic rows together."""
     from difflm_jobs.cli.compare import distinct_labels
+    from difflm_jobs.cli.summary import rows_line
     from difflm_jobs.experiment import find_experiment
-    from difflm_jobs.rows.bundle_rows import RowsWanted, synthesize_bundle
+    from difflm_jobs.rows.bundle_rows import DatasetRequest, write_rows
     from difflm_jobs.studies.study import label_folder, quantity_table, study_run
 
     multiples = _numbers(times, "--times")
@@ -81,8 +94,8 @@ def study(
         raise ConfigError(f"--times {times}: expected multiples from 1 on, such as 1,2,4")
     console = progress_output()
 
-    def draw(wanted: RowsWanted, overrides: Sequence[str]) -> None:
-        print_line(console, synthesize_bundle(wanted, overrides=overrides, console=console))
+    def draw(wanted: DatasetRequest, overrides: Sequence[str]) -> None:
+        print_line(console, rows_line(write_rows(wanted, overrides=overrides, audience=audience())))
 
     folders = dict(zip(distinct_labels(given), (find_experiment(run, runs) for run in given), strict=True))
     studies = {

@@ -10,10 +10,13 @@ from rich.table import Table
 
 from difflm.artifacts import Artifact, ArtifactStore, Manifest
 from difflm.errors import ArtifactError
-from difflm_jobs.pipeline.runlog import HEADLINES, NOTICES, RunRecord, StageRecord, read_runs
+from difflm_jobs.pipeline.runlog import HEADLINES, NOTICES, RunRecord, StageRecord, counted, read_runs
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from difflm_jobs.rows.bundle_rows import RowsWritten
+    from difflm_jobs.rows.verify_dataset import VerifiedDataset
 
 
 def print_summary(console: Console, run: RunRecord, artifacts: Sequence[Artifact]) -> None:
@@ -144,3 +147,29 @@ def _number(value: float | None) -> str:
 def _better(score: Mapping[str, Any]) -> str:
     ideal = score.get("ideal")
     return str(score.get("direction")) if ideal is None else f"{score.get('direction')} ({_number(ideal)} is ideal)"
+
+
+def rows_line(written: RowsWritten) -> str:
+    """Say in one line where rows were written and what became of all draws."""
+    from difflm_jobs.rows.live_evaluation import SHOWN
+
+    account = written.account
+    line = f"{written.where}: {account['rows_emitted']:,} rows from {account['attempts']:,} draws"
+    line += f", rejected: {counted(account['rejections'])}"
+    if account["given_up_count"]:
+        reasons = sorted({run["reason"] for run in account["given_up"]})
+        shown_reasons = "; ".join(reasons[:3]) + ("; ..." if len(reasons) > 3 else "")
+        line += f"; {account['given_up_count']:,} indices are left out ({shown_reasons})"
+        if any("was valid" in reason for reason in reasons):
+            line += f"; sampling.attempts is {written.attempts}"
+    if scores := account.get("evaluation", {}).get("scores"):
+        line += "; " + ", ".join(f"{name} {scores[name]:.3g}" for name in SHOWN if name in scores)
+    return line
+
+
+def verified_line(dataset: VerifiedDataset) -> str:
+    """Say in one line what of a dataset was compared with what was written."""
+    return (
+        f"{dataset.where}: {dataset.parts:,} parts, all as written; indices 0 to {dataset.indices - 1:,}: "
+        f"{dataset.rows:,} rows, {dataset.given_up:,} given up"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,8 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from difflm_jobs.rows.bundle_rows import Audience
 
 Given = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, a preset's name, or just a table.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one key; may be repeated.")]
@@ -51,3 +54,14 @@ def print_line(console: Console, text: str, *, style: str | None = None) -> None
 def print_warning(console: Console, text: str) -> None:
     """Print what nobody may miss, as it is."""
     print_line(console, f"warning: {text}", style="bold red")
+
+
+def audience() -> Audience:
+    """Show a job's progress, notices and warnings on standard error."""
+    from difflm_jobs.pipeline.progress import reporting
+    from difflm_jobs.rows.bundle_rows import Audience
+
+    console = progress_output()
+    return Audience(
+        reporting=partial(reporting, console), tell=partial(print_line, console), warn=partial(print_warning, console)
+    )

@@ -17,9 +17,9 @@ from difflm_jobs.inputs.record_files import read_records
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from rich.console import Console
 
     from difflm_evaluators.protocol import ProtocolSpec
+    from difflm_jobs.rows.bundle_rows import Audience
 
 Tell = Callable[[str], None]
 
@@ -96,13 +96,13 @@ def read_rows(path: Path) -> pa.Table:
     return read_records(path, "table", ReadConfig(), ignore)
 
 
-def sample_rows(bundle: Path, rows: int, *, seed: int, out: Path, console: Console) -> Path:
+def sample_rows(bundle: Path, rows: int, *, seed: int, out: Path, audience: Audience) -> Path:
     """Draw `rows` rows from a bundle, or from a run that has one, into a file under `out`."""
     from difflm.synthesis.plans.request import PlanRequest
-    from difflm_jobs.rows.bundle_rows import RowsWanted, synthesize_bundle
+    from difflm_jobs.rows.bundle_rows import DatasetRequest, write_rows
 
     file = out / "synthetic.parquet"
-    wanted = RowsWanted(
+    wanted = DatasetRequest(
         bundle=bundle,
         rows=rows,
         seed=seed,
@@ -112,7 +112,7 @@ def sample_rows(bundle: Path, rows: int, *, seed: int, out: Path, console: Conso
         plan=PlanRequest(),
     )
     out.mkdir(parents=True, exist_ok=True)
-    synthesize_bundle(wanted, overrides=(), console=console)
+    write_rows(wanted, overrides=(), audience=audience)
     return file
 
 

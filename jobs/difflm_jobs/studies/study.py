@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from difflm_evaluators.scores.utility import UtilityConfig
-    from difflm_jobs.rows.bundle_rows import RowsWanted
+    from difflm_jobs.rows.bundle_rows import DatasetRequest
 
 REAL = "real"
 PRINTED = {"adult": 0.925, "default": 0.802, "shoppers": 0.932, "magic": 0.936, "beijing": 0.494}
@@ -109,7 +109,7 @@ def study_run(
     times: Sequence[int],
     overrides: Sequence[str],
     out: Path,
-    draw: Callable[[RowsWanted, Sequence[str]], object],
+    draw: Callable[[DatasetRequest, Sequence[str]], object],
     say: Callable[[str], None],
 ) -> list[Mixture]:
     """Study a finished run; its synthetic rows are kept in ``out``, and not made again.
@@ -128,7 +128,7 @@ def study_run(
     from difflm_jobs.inputs.given_tables import real_files
     from difflm_jobs.inputs.models import find_bundle
     from difflm_jobs.loading import load_experiment
-    from difflm_jobs.rows.bundle_rows import RowsWanted
+    from difflm_jobs.rows.bundle_rows import DatasetRequest
 
     experiment = load_experiment(str(folder / "config.yaml"))
     if not experiment.data.record_kind.tabular or experiment.data.target is None:
@@ -138,7 +138,7 @@ def study_run(
     assert files.holdout is not None
     train, test = (conform_table(pq.read_table(path), schema) for path in (files.train, files.holdout))
     own = {name: getattr(experiment, name).model_dump(mode="json") for name in ("sampling", "runtime")}
-    wanted = RowsWanted(
+    wanted = DatasetRequest(
         bundle=folder,
         rows=max(times) * len(train),
         seed=experiment.seed,
