@@ -63,8 +63,8 @@ def fit(
     folder = Path(kept.name) / "fit" if kept is not None else Path(str(out))
     if NAME.fullmatch(folder.name) is None:
         raise ConfigError(f"out: {folder}: its last part names the run; use letters, digits, '.', '_' and '-' only")
-    template = None if is_path(table) else FrameTemplate.of(table)
     given = str(table) if is_path(table) else str(_laid_down(table, folder))
+    template = None if is_path(table) else FrameTemplate.of(table)
     experiment = _experiment(given, target, config, folder.name, kind)
     if cluster is not None:
         runtime = experiment.runtime
