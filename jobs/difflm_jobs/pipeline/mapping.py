@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def file_format(path: Path) -> str:
-    """The format that a file name's ending says.
+    """Return the format of a file name's ending.
 
     Raises:
         ConfigError: names the endings that can be written.
@@ -39,7 +39,7 @@ def file_format(path: Path) -> str:
 
 
 def export(parts: Path, path: Path) -> int:
-    """Write all `part-*.parquet` of a folder, in order, as one file of the format its ending says; returns the rows.
+    """Write all `part-*.parquet` of a folder, in order, as one file of the format of its ending; return the row count.
 
     Raises:
         ConfigError: the ending of ``path`` says no known format.
@@ -110,7 +110,7 @@ class Tally:
             self.seconds[account["pid"]] += float(account["seconds"])
 
     def text(self) -> str:
-        """Such as: 4,096 of 10,000 rows, 310 rows/s, 99.8 % of draws valid."""
+        """Format progress, such as: 4,096 of 10,000 rows, 310 rows/s, 99.8 % of draws valid."""
         said = f"{self.done:,} of {self.total:,} rows"
         if self.done > self.began:
             rate = (self.done - self.began) / max(time.monotonic() - self._since, 1e-9)
@@ -141,19 +141,19 @@ class Follower(Protocol):
     """Goes along with a map, on the driver, without holding it up; what it raises ends the map."""
 
     def begin(self, finished: Sequence[ShardEntry]) -> None:
-        """The cluster is there; these parts were committed before."""
+        """Begin when the cluster is there; these parts were committed before."""
         ...
 
     def take(self, account: Mapping[str, Any]) -> None:
-        """The account of a piece came in."""
+        """Take the account of a piece."""
         ...
 
     def text(self) -> str:
-        """What it adds to the line of progress."""
+        """Return what to add to the line of progress."""
         ...
 
     def end(self, entries: Sequence[ShardEntry], report: Callable[[str], None]) -> None:
-        """All parts are there; now it may take its time, and tells ``report`` about that."""
+        """Finish after all parts are there; long work is announced with ``report``."""
         ...
 
 
@@ -165,8 +165,10 @@ def run_map(
     follower: Follower | None = None,
     metrics: Callable[[], PrometheusMetrics] | None = None,
 ) -> Mapped:
-    """Let workers commit what is missing of a dataset. ``start`` gives what computes, and is not called when nothing is
-    missing and nobody follows. ``metrics`` hears of every account.
+    """Let workers commit the missing parts of a dataset.
+
+    ``start`` returns the compute, and is not called when nothing is missing and there is no follower. ``metrics``
+    receives every account.
 
     Afterwards the dataset holds the parts of indices 0 ... rows - 1 and nothing else.
     """
@@ -226,7 +228,7 @@ def run_shards(
     config: MapConfig,
     may_give_up: bool = False,
 ) -> Mapped:
-    """`run_map` into the dataset ``context.work / "shards"`` of a stage, whose work folder is of this job alone."""
+    """Run `run_map` into the dataset ``context.work / "shards"`` of a stage, whose work folder is of this job alone."""
     folder = (context.work / SHARD_FOLDER).resolve()
     dataset = Dataset(store=LocalStore(folder))
     fingerprint = context.work.name
@@ -237,8 +239,9 @@ def run_shards(
 
 
 def account_of(entries: Sequence[ShardEntry], rows: int) -> dict[str, JSON]:
-    """What became of all draws: rows asked and emitted, attempts, rejections by reason, and the indices given up as
-    ranges with their reasons (the first thousand ranges; each part's entry has all of its own).
+    """Account for all draws: rows requested and emitted, attempts, rejections by reason, and the indices given up.
+
+    These are ranges with their reasons (the first thousand ranges; each part's entry has all of its own).
     """
     rejections: Counter[str] = Counter()
     given_up: list[JSON] = []

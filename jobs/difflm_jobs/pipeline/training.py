@@ -63,7 +63,7 @@ def _outcome(result: TrainingResult) -> StageOutcome:
 
 
 def _own_seconds(timings: Mapping[str, float]) -> float:
-    """Building the task and the engine and training: what would be there without Ray, too."""
+    """Sum the seconds of building the task and the engine and of training, which would be spent without Ray, too."""
     return sum(timings.get(part, 0.0) for part in ("task", "engine", "loop"))
 
 

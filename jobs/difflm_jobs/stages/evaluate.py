@@ -211,7 +211,7 @@ class _Files:
     test: Path | None
 
     def read(self, kind: Kind, read: ReadConfig, tell: Callable[[str], None]) -> tuple[pa.Table, RealSplits]:
-        """The records, and the real splits."""
+        """Read the records, and the real splits."""
         from difflm_evaluators.evaluation import RealSplits
 
         def load(path: Path) -> pa.Table:

@@ -118,7 +118,7 @@ class SynthesisWorker:
 
 
 def open_output(args: Mapping[str, Any]) -> Dataset:
-    """The dataset that a driver announced: its `url`, `format` and `fingerprint`.
+    """Open the dataset that a driver announced: its `url`, `format` and `fingerprint`.
 
     Raises:
         StorageError: on this machine the dataset is not there, or it is another one.
