@@ -107,7 +107,7 @@ QUICK = {
     "decoder.heads": 2,
     "decoder.intermediate_size": 64,
     "decoder_fit.steps": 4,
-    "decoder_fit.copied_below": 1.0,
+    "decoder_fit.copied_below": 0.99,
     "autoencoder": {"steps": 4, "encoder": {"hidden_size": 16, "layers": 1, "heads": 2}},
     "prior": {"steps": 4, "width": 16, "blocks": 1},
     "sampling.precision": "float32",
