@@ -27,7 +27,7 @@ from difflm_jobs.planning.model_shapes import (
     prompt_positions,
     vector_numbers,
 )
-from difflm_jobs.planning.sizes import Sizes
+from difflm_jobs.planning.sizes import Sizes, assumed_precision
 
 if TYPE_CHECKING:
     from difflm.training.loop import LoopConfig
@@ -78,7 +78,7 @@ def _decoder(sizes: Sizes) -> StageSize:
     rows, tokens = sizes.batch(fit.batch_size, fit.tokens_per_batch, grouped=fit.group_by_length)
     embedder = embedder_parameters(record, vocabulary=model.vocabulary, size=model.width, numbers=False)
     trained = model.parameters + embedder + record.slots * model.width
-    number_bytes = BYTES[fit.loop.precision]
+    number_bytes = BYTES[sizes.training_precision(fit.loop.precision)]
     length = record.tokens + record.slots + 1
     passes = Passes(
         tokens=tokens + rows * (record.slots + 1),
@@ -102,7 +102,8 @@ def _autoencoder(sizes: Sizes) -> StageSize:
     words = f"at most {section.steps:,} steps of {rows} rows, encoder {section.encoder.kind}{of}"
     if model is None or encoder is None or trained is None:
         return StageSize(words=words)
-    number_bytes, prompt = BYTES[section.loop.precision], prompt_positions(section, sizes.record)
+    number_bytes = BYTES[sizes.training_precision(section.loop.precision)]
+    prompt = prompt_positions(section, sizes.record)
     length = sizes.record.tokens + prompt + 1
     decoding = Passes(
         tokens=tokens + rows * (prompt + 1),
@@ -192,7 +193,8 @@ def _sampling(sizes: Sizes) -> ProcessMemory | None:
     config, model, record = sizes.config, sizes.decoder, sizes.record
     if model is None or sizes.trained is None:
         return None
-    sampling, number_bytes = config.sampling, BYTES[config.sampling.precision]
+    sampling, on_gpus = config.sampling, config.runtime.synthesis.pool.gpus_per_actor > 0
+    number_bytes = BYTES[assumed_precision(sampling.precision, on_gpus=on_gpus)]
     frozen = float(number_bytes * model.parameters)
     if model.parameters <= MAX_PARAMETERS:
         frozen *= 2

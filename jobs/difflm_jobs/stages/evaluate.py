@@ -149,7 +149,8 @@ class Evaluate:
             report = evaluate_text_records(kind, synthetic, splits, self.config.copies, account=account)
         about = ReportContext(
             title=self.config.name,
-            settings=self.config.model_dump(mode="json", by_alias=True, exclude={"published"}),
+            settings=self.config.model_dump(mode="json", by_alias=True, exclude={"published"})
+            | {"chosen_precision": _precisions(context.inputs)},
             environment=describe_environment(),
             loss_curves=_curves(context.inputs),
             timings={name: artifact.manifest.seconds for name, artifact in context.inputs.items()},
@@ -294,6 +295,12 @@ def _curves(inputs: Mapping[str, Artifact]) -> dict[str, list[dict[str, JSON]]]:
     return {
         name: [event for event in curve if event.get("loss") is not None] for name, curve in events.items() if curve
     }
+
+
+def _precisions(inputs: Mapping[str, Artifact]) -> dict[str, JSON]:
+    """What every stage computed in, which a setting of `auto` leaves to the processor."""
+    facts = {name: artifact.manifest.facts for name, artifact in inputs.items()}
+    return {name: some["precision"] for name, some in facts.items() if some.get("precision") is not None}
 
 
 def headlines(report: EvaluationReport) -> list[dict[str, Any]]:

@@ -16,9 +16,9 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -33,11 +33,12 @@ from difflm.artifacts.atomic import (
 )
 from difflm.config import Config
 from difflm.errors import DiffLMError, TrainingError
+from difflm.models.precision import Precision, fast_precision
 from difflm.runtime.deepspeed_engine import DeepSpeedEngine, DeepSpeedEngineConfig
 from difflm.runtime.work_folder import WorkFolder
 from difflm.telemetry import JSON, append_event, truncate_events
 from difflm.training.engine import Engine, PlainEngine
-from difflm.training.loop import Event, LoopConfig, LoopResult, run_loop
+from difflm.training.loop import Event, LoopConfig, LoopResult, checkpoint_precision, run_loop
 from difflm.training.task import TaskSpec, TrainingTask
 
 _STEP_PREFIX = "step-"
@@ -81,9 +82,10 @@ def _work(job: WorkerJob) -> None:
     if rank == 0:
         remove_temporaries(job.work.checkpoints)
     dist.barrier()
-    task = _build_task(job)
+    precision = _agreed_precision(job)
+    task = _build_task(job, precision)
     marks["task"] = time.time()
-    engine = _build_engine(job, task)
+    engine = _build_engine(job, task, precision)
     marks["engine"] = time.time()
     io = SharedFolderIO(job.work, rank=rank)
     result = run_loop(task, engine, job.loop, io, seed=job.spec.seed)
@@ -92,16 +94,35 @@ def _work(job: WorkerJob) -> None:
     workers: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(workers, own)
     if rank == 0:
-        _finish(job, task, result, workers, resumed_from=io.resumed_from, marks=marks)
+        _finish(job, task, result, workers, precision=precision, resumed_from=io.resumed_from, marks=marks)
 
 
-def _build_task(job: WorkerJob) -> TrainingTask:
+def _agreed_precision(job: WorkerJob) -> Precision:
+    """What all workers compute in: under `auto` what the checkpoint they go on from was trained in, or else bfloat16 if
+    every worker's processor is fast in it.
+    """
+    if job.loop.precision != "auto":
+        return job.loop.precision
+    checkpoint = newest_checkpoint(job.work)
+    recorded = None if checkpoint is None else checkpoint_precision(checkpoint)
+    told: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(told, (recorded, fast_precision(_device())))
+    kept: Precision | None = told[0][0]  # as rank 0 sees the shared folder
+    return kept or ("bfloat16" if all(fast == "bfloat16" for _, fast in told) else "float32")
+
+
+def _build_task(job: WorkerJob, precision: Precision) -> TrainingTask:
+    """The task, which reads in its configuration what was agreed on in place of `auto`."""
     from difflm.training.task import build_task
 
-    return build_task(job.spec, _device())
+    spec = job.spec
+    if "loop" in spec.config:
+        loop = {**cast("Mapping[str, JSON]", spec.config["loop"]), "precision": precision}
+        spec = replace(spec, config={**spec.config, "loop": loop})
+    return build_task(spec, _device())
 
 
-def _build_engine(job: WorkerJob, task: TrainingTask) -> Engine:
+def _build_engine(job: WorkerJob, task: TrainingTask, precision: Precision) -> Engine:
     if isinstance(job.engine, DeepSpeedEngineConfig):
         return DeepSpeedEngine(
             task.module,
@@ -110,7 +131,7 @@ def _build_engine(job: WorkerJob, task: TrainingTask) -> Engine:
             weight_decay=job.loop.weight_decay,
             gradient_clip=job.loop.gradient_clip,
             gradient_accumulation=job.loop.gradient_accumulation,
-            precision=job.loop.precision,
+            precision=precision,
         )
     return PlainEngine(
         task.module,
@@ -118,7 +139,7 @@ def _build_engine(job: WorkerJob, task: TrainingTask) -> Engine:
         weight_decay=job.loop.weight_decay,
         gradient_clip=job.loop.gradient_clip,
         gradient_accumulation=job.loop.gradient_accumulation,
-        precision=job.loop.precision,
+        precision=precision,
     )
 
 
@@ -138,6 +159,7 @@ def _finish(
     result: LoopResult,
     workers: list[Any],
     *,
+    precision: Precision,
     resumed_from: int,
     marks: dict[str, float],
 ) -> None:
@@ -147,6 +169,7 @@ def _finish(
         facts: dict[str, JSON] = {
             "steps": result.steps,
             "stopped": result.stopped,
+            "precision": precision,
             "best_step": result.best_step,
             "best_objective": result.best_objective,
             "resumed_from": resumed_from,
@@ -164,6 +187,11 @@ def _record(job: WorkerJob, error: DiffLMError) -> None:
         write_json_atomic(job.work.failure, {"kind": type(error).__name__, "message": str(error)})
 
 
+def newest_checkpoint(work: WorkFolder) -> Path | None:
+    """Where a run goes on; None where there is no checkpoint yet."""
+    return max(work.checkpoints.glob(f"{_STEP_PREFIX}*"), default=None)
+
+
 class SharedFolderIO:
     """The loop's `LoopIO` on the job's work folder, with Ray Train told of every checkpoint."""
 
@@ -173,7 +201,7 @@ class SharedFolderIO:
         self.resumed_from = 0
 
     def resume_from(self) -> Path | None:
-        return max(self._work.checkpoints.glob(f"{_STEP_PREFIX}*"), default=None)
+        return newest_checkpoint(self._work)
 
     def started(self, step: int) -> None:
         self.resumed_from = step

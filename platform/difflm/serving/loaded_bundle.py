@@ -12,8 +12,8 @@ from pathlib import Path
 from threading import Lock
 
 import pyarrow as pa
-import torch
 
+from difflm.models.precision import own_device
 from difflm.serving.backend import BundleRef, RowsWanted, bundle_ref
 from difflm.serving.config import ReplicasConfig, ServeConfig
 from difflm.serving.engine_loop import EngineLoop
@@ -32,9 +32,9 @@ class LoadedBundle:
     """One bundle in memory and the batch of its requests."""
 
     def __init__(self, folder: Path, sampling: SamplingConfig, replicas: ReplicasConfig, *, max_rows: int) -> None:
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._sampling = sampling
-        self._bundle = load_bundle(folder, heun=sampling.heun(), device=self._device, precision=sampling.dtype())
+        self._device = own_device()
+        self._sampling = sampling.resolved(self._device)
+        self._bundle = load_bundle(folder, heun=sampling.heun(), device=self._device, precision=self._sampling.dtype())
         self._plans = DrawPlans(self._bundle, text_tokens=sampling.text_tokens, device=self._device)
         self._plain = self._synthesizer(PlanRequest(), None)
         self._known: OrderedDict[str, Synthesizer] = OrderedDict()
