@@ -16,6 +16,7 @@ import torch
 from filelock import FileLock
 from safetensors.torch import save_file
 
+from difflm.models.precision import Precision, PrecisionSetting, resolve_precision
 from difflm.runtime.batch_actors import MapSummary
 from difflm.runtime.shard_actor import ActorPoolConfig, Shard, ShardWorker
 from difflm.runtime.training import TrainingJob, TrainingResult
@@ -210,7 +211,8 @@ def train_here(job: TrainingJob, *, progress: Callable[[int, int, Mapping[str, f
         def checkpoint(self, step: int, write: Callable[[Path], None]) -> None:
             pass
 
-    engine = PlainEngine(task.module, gradient_clip=job.loop.gradient_clip, precision=job.loop.precision)
+    precision = resolve_precision(job.loop.precision, "cpu")
+    engine = PlainEngine(task.module, gradient_clip=job.loop.gradient_clip, precision=precision)
     result = run_loop(task, engine, job.loop, Output(), seed=job.spec.seed)
     save_file(result.best_tensors, job.output_dir / "best.safetensors")
     (job.output_dir / "summary.json").write_text(json.dumps(task.summary()))
@@ -220,6 +222,7 @@ def train_here(job: TrainingJob, *, progress: Callable[[int, int, Mapping[str, f
         stopped=result.stopped,
         best_step=result.best_step,
         best_objective=result.best_objective,
+        precision=precision,
         resumed_from=0,
         loop_seconds=result.seconds,
         total_seconds=result.seconds,
@@ -250,6 +253,12 @@ def map_here(
     return MapSummary(shards=len(shards), seconds=seconds, first_result_seconds=0.0, peak_rss_mib={})
 
 
+def precision_here(setting: PrecisionSetting, *, cpus: float, gpus: float, timeout_s: float) -> Precision:
+    """`difflm.runtime.worker_precision.worker_precision` of this process."""
+    del cpus, gpus, timeout_s
+    return resolve_precision(setting, "cpu")
+
+
 class NoMetrics:
     """Metrics that nobody reads."""
 
@@ -267,6 +276,7 @@ def in_this_process() -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("difflm.runtime.training.train", train_here)
         patch.setattr("difflm.runtime.batch_actors.map_shards", map_here)
+        patch.setattr("difflm.runtime.worker_precision.worker_precision", precision_here)
         patch.setattr("difflm.runtime.metrics.PrometheusMetrics", NoMetrics)
         patch.setattr("difflm.runtime.cluster.start_or_connect", lambda config: None)
         patch.setattr("difflm.runtime.cluster.stop", lambda: None)

@@ -7,6 +7,7 @@ import pytest
 
 from difflm.errors import ConfigError
 from difflm_jobs.cli.plan import plan
+from difflm_jobs.config import RuntimeConfig
 from difflm_jobs.loading import load_experiment, preset_names
 from difflm_jobs.planning.room import Machine
 
@@ -101,3 +102,18 @@ def test_a_models_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> Non
     config = load_experiment("demo", overrides=changes)
     assert config.decoder.kind == config.autoencoder.encoder.kind == "pretrained"
     assert (config.decoder.model, config.autoencoder.encoder.model) == ("/home/somebody/llama", "/home/somebody/bert")
+
+
+@pytest.mark.parametrize(
+    ("wish", "threads"), [(None, 4), ("3", 3), ("16", 4), ("2,1", 2), ("0", 4), ("many", 4), ("", 4)]
+)
+def test_a_training_takes_the_threads_that_the_environment_asks_for(
+    monkeypatch: pytest.MonkeyPatch, wish: str | None, threads: int
+) -> None:
+    monkeypatch.setattr("difflm_jobs.config.usable_processors", lambda: 4)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if wish is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", wish)
+    assert RuntimeConfig().workers.cpus_per_worker == threads
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")  # then Ray has set it, to 1
+    assert RuntimeConfig().workers.cpus_per_worker == 4

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from difflm.artifacts.dataset import Dataset, GivenUp
 from difflm.artifacts.storage import LocalStore
-from difflm_jobs.pipeline.mapping import SHARD_FOLDER, Mapped, Tally, account_of, deliver_shards
+from difflm.models.precision import Precision, PrecisionSetting
+from difflm.runtime.batch_actors import MapSummary
+from difflm_jobs.config import MapConfig
+from difflm_jobs.pipeline.mapping import SHARD_FOLDER, MapJob, Mapped, Tally, account_of, deliver_shards, run_map
 from difflm_jobs.pipeline.stage import StageContext
 
 
@@ -61,6 +66,57 @@ def test_the_account_holds_every_index(dataset: Dataset) -> None:
             {"start": 4, "stop": 5, "reason": "its process died"},
         ],
     }
+
+
+class Drawer:
+    """A worker whose parts say what precision it was told."""
+
+    def __init__(self, args: dict[str, Any]) -> None:
+        self.args = args
+
+    def run(self, shard: Any) -> dict[str, Any]:
+        dataset = Dataset(store=LocalStore(Path(self.args["output"]["url"])))
+        table = pa.table({"n": list(range(shard.start, shard.stop))})
+        dataset.commit(shard.start, shard.stop, table, account={"precision": self.args["precision"]})
+        return {"rows": len(table)}
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[Precision], None]:
+    """Map in this process, on a machine that is fast in a precision."""
+
+    def here(shards: Any, actor: Any, args: Any, *_: object, **__: object) -> MapSummary:
+        for shard in shards:
+            actor(dict(args)).run(shard)
+        return MapSummary(shards=len(shards), seconds=0.0, first_result_seconds=0.0, peak_rss_mib={})
+
+    monkeypatch.setattr("difflm.runtime.batch_actors.map_shards", here)
+
+    def fast_in(precision: Precision) -> None:
+        def chosen(setting: PrecisionSetting, **_: object) -> Precision:
+            return precision if setting == "auto" else setting
+
+        monkeypatch.setattr("difflm.runtime.worker_precision.worker_precision", chosen)
+
+    return fast_in
+
+
+@pytest.mark.parametrize("first", ["float32", "bfloat16"])
+def test_a_job_goes_on_in_the_precision_of_its_parts(
+    tmp_path: Path, machine: Callable[[Precision], None], first: Precision
+) -> None:
+    dataset = Dataset(store=LocalStore(tmp_path))
+
+    def draw(rows: int) -> Mapped:
+        job = MapJob(dataset=dataset, fingerprint="f", rows=rows, worker=Drawer, args={}, precision="auto")
+        return run_map(job, MapConfig(rows_per_shard=2), lambda done, total, text: None, lambda: None)
+
+    machine(first)
+    assert draw(4).precision == first
+    machine("bfloat16" if first == "float32" else "float32")
+    for rows in (8, 8):  # more are made, then nothing is missing
+        assert draw(rows).precision == first
+    assert {entry.account["precision"] for entry in dataset.entries()} == {first}
 
 
 def test_progress_says_rows_speed_and_valid_share() -> None:
