@@ -21,7 +21,7 @@ def worker_precision(setting: PrecisionSetting, *, cpus: float, gpus: float, tim
     import ray
 
     try:
-        found: Precision = ray.get(ray.remote(num_cpus=cpus, num_gpus=gpus)(_own).remote(), timeout=timeout_s)
+        found: Precision = ray.get(ray.remote(num_cpus=cpus, num_gpus=gpus or None)(_own).remote(), timeout=timeout_s)
     except ray.exceptions.GetTimeoutError as error:
         raise ClusterError(
             f"no worker with {cpus:g} CPUs and {gpus:g} GPUs within {timeout_s:g} s, to see which precision it is fast "
