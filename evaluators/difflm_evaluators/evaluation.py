@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
@@ -41,19 +40,6 @@ class EvaluationConfig(BaseModel):
     privacy: PrivacyConfig | None = PrivacyConfig()
     membership: MembershipConfig | None = MembershipConfig()
     projection: ProjectionConfig | None = ProjectionConfig()
-
-
-class Splits(Protocol):
-    """Any three tables called train, validation and test, for instance `difflm.records.splits.Splits`."""
-
-    @property
-    def train(self) -> pa.Table: ...
-
-    @property
-    def validation(self) -> pa.Table | None: ...
-
-    @property
-    def test(self) -> pa.Table | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +111,7 @@ class EvaluationReport:
 
 def evaluate_table(
     synthetic: pa.Table,
-    splits: Splits,
+    splits: RealSplits,
     schema: RecordSchema,
     config: EvaluationConfig,
     *,

@@ -26,7 +26,7 @@ from difflm.training.diffusion_task import DiffusionPriorConfig, PriorConfig
 from difflm_evaluators.evaluation import EvaluationConfig
 from difflm_evaluators.live.live import LiveConfig
 from difflm_evaluators.texts.text_scores import CopiesConfig
-from difflm_jobs.inputs.record_kinds import table_gates
+from difflm_jobs.inputs.gates import table_gates
 from difflm_jobs.inputs.sources import DataConfig
 
 

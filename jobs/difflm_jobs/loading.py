@@ -54,6 +54,15 @@ def load_experiment(
     return validate(ExperimentConfig, merged, source, [*overrides, *extra])
 
 
+def experiment_settings(given: str) -> tuple[dict[str, Any], str]:
+    """Read the settings behind a YAML file, a preset's name or a table, and say where they come from.
+
+    Raises:
+        ConfigError: nothing is called so, or the file cannot be read.
+    """
+    return _read(given)
+
+
 def _read(given: str) -> tuple[dict[str, Any], str]:
     path = Path(given)
     suffix = _suffix(path)
@@ -73,16 +82,17 @@ def _preset(name: str) -> dict[str, Any]:
     data: dict[str, Any] = parse_yaml(text, f"preset {name}")
     merged: dict[str, Any] = {}
     for part in [*map(_preset, data.pop("extends", ())), data]:
-        merged = _over(merged, part)
+        merged = over(merged, part)
     return merged
 
 
-def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Put settings over others; a section of another kind replaces the one below."""
     merged = dict(below)
     for key, value in above.items():
         found = below.get(key)
         if isinstance(found, dict) and isinstance(value, dict) and value.get("kind") in (None, found.get("kind")):
-            merged[key] = _over(found, value)
+            merged[key] = over(found, value)
         else:
             merged[key] = value
     return merged

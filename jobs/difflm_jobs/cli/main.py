@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ from difflm_jobs.cli.compare import report_app
 from difflm_jobs.cli.judge import judge_app
 from difflm_jobs.cli.scoring_verbs import scoring_app
 from difflm_jobs.cli.study_verbs import study_app
-from difflm_jobs.cli.terminal import RUNS, Gates, Given, Name, Runs, Set, Target, output, progress_output
+from difflm_jobs.cli.terminal import RUNS, Gates, Given, Name, Runs, Set, Target, output, print_warning, progress_output
 
 app = typer.Typer(
     name="difflm",
@@ -84,20 +85,21 @@ def _run(
 ) -> None:
     started = psutil.Process().create_time()
     from difflm_jobs.cli.summary import print_summary
-    from difflm_jobs.experiment import run_experiment
-    from difflm_jobs.inputs.record_kinds import refuse_failed_run, table_gates
+    from difflm_jobs.experiment import refuse_failed_run, run_experiment
+    from difflm_jobs.inputs.gates import table_gates
     from difflm_jobs.loading import load_experiment
+    from difflm_jobs.pipeline.progress import reporting
 
     experiment = load_experiment(given, overrides=changes or (), target=target, name=name)
-    console = progress_output()
-    record, artifacts = run_experiment(experiment, runs, last=until, started=started, console=console)
+    shown = partial(reporting, progress_output())
+    record, artifacts = run_experiment(experiment, runs, last=until, started=started, reporting=shown)
     out = output()
     print_summary(out, record, artifacts)
     for artifact in artifacts:
         report = artifact.path / "report.html"
         if report.exists():
             out.print(f"report: {report}", highlight=False, soft_wrap=True)
-    refuse_failed_run(table_gates(experiment.gates, experiment.data.kind), artifacts, out)
+    refuse_failed_run(table_gates(experiment.gates, experiment.data.kind), artifacts, partial(print_warning, out))
 
 
 def _stage_verb(stage: str, summary: str) -> None:

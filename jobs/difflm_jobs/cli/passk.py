@@ -18,8 +18,8 @@ from difflm_evaluators.base import Evaluation
 from difflm_evaluators.report.report import markdown_cell
 from difflm_evaluators.texts.pass_at_k import evaluate_pass_at_k, read_completions, read_problems
 from difflm_evaluators.texts.sandbox import SandboxLimits
-from difflm_jobs.cli.summary import counted
-from difflm_jobs.inputs.record_kinds import read_text_records
+from difflm_jobs.inputs.record_kinds import TOOLS
+from difflm_jobs.pipeline.runlog import counted
 
 
 def export_tools(records: Path, out: Path) -> tuple[int, int]:
@@ -32,7 +32,7 @@ def export_tools(records: Path, out: Path) -> tuple[int, int]:
         DataError: the file is missing, no table or JSON of tool records, or a value of `parameters` is no JSON.
         StorageError: the disk is full or writing is not permitted.
     """
-    found = tools_of_table(read_text_records(records, "tools", ReadConfig(), ignore), place=str(records))
+    found = tools_of_table(TOOLS.read(records, ReadConfig(), ignore), place=str(records))
     places: dict[tuple[object, ...], int] = {}
     for record in found:
         places.setdefault(tuple(record[key] for key in KEYS[:3]), len(places))

@@ -1,4 +1,4 @@
-"""The summary of a run: a table of its stages, the headline scores, and what Ray cost; counts in words."""
+"""The summary of a run: a table of its stages, the headline scores, and what Ray cost."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from difflm.artifacts import Artifact
-from difflm_jobs.pipeline.runlog import RunRecord, StageRecord
-
-HEADLINES = "headlines"
-NOTICES = "notices"
+from difflm_jobs.pipeline.runlog import HEADLINES, NOTICES, RunRecord, StageRecord
 
 
 def print_summary(console: Console, run: RunRecord, artifacts: Sequence[Artifact]) -> None:
@@ -72,11 +69,6 @@ def overhead_line(run: RunRecord) -> str:
         f"{run.wall_seconds:,.1f} s of wall time for {run.compute_seconds:,.1f} s of the stages' own computing: "
         f"overhead {run.overhead:.2f} (1.00 is none)."
     )
-
-
-def counted(counts: Mapping[str, int]) -> str:
-    """How many of each, as "3 length, 1 syntax", or "none"."""
-    return ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items())) or "none"
 
 
 def _value(score: Mapping[str, Any]) -> str:

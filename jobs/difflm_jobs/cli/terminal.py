@@ -39,3 +39,8 @@ def progress_output() -> Console:
 def print_line(console: Console, text: str, *, style: str | None = None) -> None:
     """A line as it is: nothing in it is markup, no number is coloured, and it is not wrapped."""
     console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_warning(console: Console, text: str) -> None:
+    """Print what nobody may miss, as it is."""
+    print_line(console, f"warning: {text}", style="bold red")

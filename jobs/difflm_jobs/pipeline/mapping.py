@@ -21,7 +21,8 @@ from difflm_jobs.pipeline.stage import Report, StageContext
 
 if TYPE_CHECKING:
     from difflm.models.precision import Precision, PrecisionSetting
-    from difflm.runtime.metrics import MapMetrics
+    from difflm.runtime.compute import Compute
+    from difflm.runtime.metrics import PrometheusMetrics
     from difflm.runtime.shard_actor import ShardWorker
     from difflm_jobs.config import MapConfig
 
@@ -166,15 +167,15 @@ def run_map(
     job: MapJob,
     config: MapConfig,
     report: Report,
-    start: Callable[[], MapMetrics | None],
+    start: Callable[[], Compute],
     follower: Follower | None = None,
+    metrics: Callable[[], PrometheusMetrics] | None = None,
 ) -> Mapped:
-    """Let actors commit what is missing of a dataset. ``start`` starts the cluster, and is not called when nothing is
-    missing and nobody follows.
+    """Let workers commit what is missing of a dataset. ``start`` gives what computes, and is not called when nothing is
+    missing and nobody follows. ``metrics`` hears of every account.
 
     Afterwards the dataset holds the parts of indices 0 ... rows - 1 and nothing else.
     """
-    from difflm.runtime.batch_actors import map_shards
     from difflm.runtime.shard_actor import Shard
 
     finished = job.dataset.entries()
@@ -183,7 +184,8 @@ def run_map(
     missing = [Shard(id=part_name(start, stop), start=start, stop=stop) for start, stop in ranges]
     tally = Tally(total=job.rows, done=job.rows - sum(shard.stop - shard.start for shard in missing))
     report(tally.done, job.rows, "starting actors" if missing else "nothing is missing")
-    metrics = start() if missing or follower is not None else None
+    compute = start() if missing or follower is not None else None
+    counted = metrics() if metrics is not None and compute is not None else None
     if follower is not None:
         follower.begin(finished)
 
@@ -192,8 +194,8 @@ def run_map(
             start, stop, reason = int(account["start"]), int(account["stop"]), str(account["given_up"])
             job.dataset.give_up(start, stop, reason, account={})
         tally.add(account)
-        if metrics is not None:
-            metrics.record(account)
+        if counted is not None:
+            counted.record(account)
         if follower is not None:
             follower.take(account)
         report(tally.done, job.rows, tally.text() + (follower.text() if follower is not None else ""))
@@ -205,10 +207,14 @@ def run_map(
     }
     pool = config.pool if job.may_give_up else config.pool.model_copy(update={"max_given_up": 0})
     precision = _recorded_precision(finished)
-    if missing and job.precision is not None:
-        precision = _agreed_precision(job.precision, precision, config)
+    if missing and compute is not None and job.precision is not None:
+        precision = _agreed_precision(job.precision, precision, compute, config)
     args = {**job.args, OUTPUT: output, **({} if precision is None else {PRECISION: precision})}
-    summary = map_shards(missing, job.worker, args, pool, on_result, config.timeout_s, folders=job.folders)
+    peaks: Mapping[int, float] = {}
+    if compute is not None:
+        peaks = compute.map_shards(
+            missing, job.worker, args, pool, on_result, config.timeout_s, folders=job.folders
+        ).peak_rss_mib
     entries = job.dataset.entries()
     job.dataset.remove_others(entries)
     if follower is not None:
@@ -216,7 +222,7 @@ def run_map(
     return Mapped(
         entries=entries,
         compute_seconds=max(tally.seconds.values(), default=0.0),
-        peak_rss_mib={f"actor {number}": peak for number, peak in enumerate(summary.peak_rss_mib.values())},
+        peak_rss_mib={f"actor {number}": peak for number, peak in enumerate(peaks.values())},
         precision=precision,
     )
 
@@ -226,14 +232,13 @@ def _recorded_precision(entries: Sequence[ShardEntry]) -> Precision | None:
     return next((entry.account[PRECISION] for entry in entries if PRECISION in entry.account), None)
 
 
-def _agreed_precision(setting: PrecisionSetting, recorded: Precision | None, config: MapConfig) -> Precision:
+def _agreed_precision(
+    setting: PrecisionSetting, recorded: Precision | None, compute: Compute, config: MapConfig
+) -> Precision:
     """The setting; where that is `auto`, what the finished parts were drawn in, or else what workers are fast in."""
-    from difflm.runtime.worker_precision import worker_precision
-
-    pool = config.pool
-    if setting == "auto" and recorded is not None:
-        return recorded
-    return worker_precision(setting, cpus=pool.cpus_per_actor, gpus=pool.gpus_per_actor, timeout_s=config.timeout_s)
+    if setting == "auto":
+        return recorded or compute.fast_precision(config.pool, config.timeout_s)
+    return setting
 
 
 def run_shards(
@@ -261,10 +266,7 @@ def run_shards(
         precision=precision,
     )
 
-    def start() -> None:
-        context.start_cluster()
-
-    return run_map(job, config, context.report, start)
+    return run_map(job, config, context.report, context.start_cluster)
 
 
 def account_of(entries: Sequence[ShardEntry], rows: int) -> dict[str, JSON]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -23,13 +24,13 @@ from difflm.errors import ConfigError
 from difflm.records.schema import read_schema
 from difflm.synthesis.plans.request import PlanRequest
 from difflm.telemetry import JSON, Stopwatch, peak_rss_mib
-from difflm_jobs.cli.summary import counted
 from difflm_jobs.cli.terminal import print_line
 from difflm_jobs.inputs.given_tables import GivenFile, RealFiles, laid_down, laid_down_real
 from difflm_jobs.inputs.models import find_bundle
 from difflm_jobs.pipeline.engine_check import check_engine, check_json
 from difflm_jobs.pipeline.mapping import MapJob, Mapped, account_of, export, file_format, run_map
 from difflm_jobs.pipeline.progress import reporting
+from difflm_jobs.pipeline.runlog import counted
 from difflm_jobs.rows.live_evaluation import SHOWN, LiveEvaluation, LiveRequest
 from difflm_jobs.rows.resume import FORMAT_VERSION, KIND, SHORT, JobIdentity, Resume, claim
 from difflm_jobs.rows.row_gates import ScreenedSynthesisWorker, row_gates, screen_facts, screen_of
@@ -37,6 +38,7 @@ from difflm_jobs.stages.stages import cluster_of
 from difflm_jobs.stages.synthesize import refuse_nothing
 
 if TYPE_CHECKING:
+    from difflm.runtime.compute import Compute
     from difflm_evaluators.live.gates import Gate
     from difflm_jobs.config import SynthesisSettings
 
@@ -103,7 +105,8 @@ def synthesize_bundle(wanted: RowsWanted, *, overrides: Sequence[str], console: 
     with ExitStack() as stack:
         plan, rows, folders = wanted.plan, wanted.rows, {"bundle": bundle}
         if wanted.given is not None:
-            given = stack.enter_context(laid_down(wanted.given, read_schema(bundle), settings.data.read, console))
+            tell = partial(print_line, console)
+            given = stack.enter_context(laid_down(wanted.given, read_schema(bundle), settings.data.read, tell))
             plan = PlanRequest(where=plan.where, balance=plan.balance, given=given.request)
             rows, folders["given"] = rows or given.count, given.folder
         assert rows is not None
@@ -180,12 +183,14 @@ def _draw(dataset: Dataset, job: _Job, beside: Store, prefix: str = "") -> dict[
     live = _live(dataset, job, beside, prefix)
     with Stopwatch() as watch, ExitStack() as stack, reporting(job.console) as reporter:
 
-        def start() -> PrometheusMetrics:
-            stack.enter_context(cluster_of(job.settings.runtime)())
+        def start() -> Compute:
+            return stack.enter_context(cluster_of(job.settings.runtime)())
+
+        def metrics() -> PrometheusMetrics:
             return PrometheusMetrics(identity.fingerprint[:SHORT])
 
         with reporter.stage("synthesize") as report:
-            mapped = run_map(_mapping(dataset, job), job.settings.runtime.synthesis, report, start, live)
+            mapped = run_map(_mapping(dataset, job), job.settings.runtime.synthesis, report, start, live, metrics)
     account = account_of(mapped.entries, job.rows)
     if live is not None:
         account["evaluation"] = live.summary

@@ -89,6 +89,9 @@ _DEFAULTS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_worker_niceness": "0",  # 15 by default, so that anything else on the machine would starve a training
+    # Threads of a parallel region wait asleep. By default they spin, and where other work wants the processors, what a
+    # thread waits for is not even running: a training beside it then took ten times as long.
+    "OMP_WAIT_POLICY": "passive",
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # else Ray prints its own lines between ours, also when nothing is wrong
 }
 

@@ -20,8 +20,9 @@ def worker_precision(setting: PrecisionSetting, *, cpus: float, gpus: float, tim
         return _own()
     import ray
 
+    resources = {"num_cpus": cpus} | ({"num_gpus": gpus} if gpus else {})  # as actors are asked for
     try:
-        found: Precision = ray.get(ray.remote(num_cpus=cpus, num_gpus=gpus or None)(_own).remote(), timeout=timeout_s)
+        found: Precision = ray.get(ray.remote(**resources)(_own).remote(), timeout=timeout_s)
     except ray.exceptions.GetTimeoutError as error:
         raise ClusterError(
             f"no worker with {cpus:g} CPUs and {gpus:g} GPUs within {timeout_s:g} s, to see which precision it is fast "

@@ -9,7 +9,7 @@ from difflm.errors import ConfigError
 from difflm_jobs.cli.plan import plan
 from difflm_jobs.config import RuntimeConfig
 from difflm_jobs.loading import load_experiment, preset_names
-from difflm_jobs.planning.room import Machine
+from difflm_jobs.planning.machine import Machine
 
 
 def test_presets_are_found() -> None:

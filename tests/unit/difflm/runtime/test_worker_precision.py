@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +12,30 @@ import torch
 from difflm.models.precision import Precision, PrecisionSetting
 from difflm.runtime import training_worker
 from difflm.runtime.cluster import ClusterContext
-from difflm.runtime.training import PlainEngineConfig
-from difflm.runtime.training_worker import WorkerJob, _agreed_precision, _build_task
+from difflm.runtime.compute import LocalCompute
+from difflm.runtime.training import PlainEngineConfig, TrainingJob, WorkersConfig
+from difflm.runtime.training_worker import Peers, WorkerJob, agreed_precision
 from difflm.runtime.work_folder import WorkFolder
 from difflm.runtime.worker_precision import worker_precision
+from difflm.testing.toys import ToyConfig, ToyTask
 from difflm.training.loop import LoopConfig
-from difflm.training.task import TaskSpec
-
-Others = Callable[..., None]
+from difflm.training.task import TaskSpec, TrainingTask
 
 
-@pytest.fixture
-def ranks(monkeypatch: pytest.MonkeyPatch) -> Others:
-    """Make this process rank 0 of a group whose other ranks are fast in the given precisions."""
+class Group(Peers):
+    """This process as rank 0 of a group whose other ranks are fast in the given precisions."""
 
-    def group(own: Precision, *others: Precision) -> None:
-        def gather(told: list[Any], mine: Any) -> None:
-            told[:] = [mine, *((None, fast) for fast in others)]
+    def __init__(self, *others: Precision) -> None:
+        super().__init__()
+        self.others = others
 
-        monkeypatch.setattr(training_worker.dist, "get_world_size", lambda: 1 + len(others))
-        monkeypatch.setattr(training_worker.dist, "get_backend", lambda: "gloo")
-        monkeypatch.setattr(training_worker.dist, "all_gather_object", gather)
-        monkeypatch.setattr(training_worker, "fast_precision", lambda device: own)
+    def gather(self, own: object) -> list[Any]:
+        return [own, *((None, fast) for fast in self.others)]
 
-    return group
+
+def agreed(job: WorkerJob, monkeypatch: pytest.MonkeyPatch, own: Precision, *others: Precision) -> Precision:
+    monkeypatch.setattr(training_worker, "fast_precision", lambda device: own)
+    return agreed_precision(job, Group(*others), torch.device("cpu"))
 
 
 def job(folder: Path, setting: PrecisionSetting = "auto", **config: Any) -> WorkerJob:
@@ -50,7 +49,7 @@ def job(folder: Path, setting: PrecisionSetting = "auto", **config: Any) -> Work
 
 
 @pytest.mark.parametrize(
-    ("fast", "agreed"),
+    ("fast", "chosen"),
     [
         (("bfloat16",), "bfloat16"),
         (("float32",), "float32"),
@@ -60,35 +59,55 @@ def job(folder: Path, setting: PrecisionSetting = "auto", **config: Any) -> Work
     ],
 )
 def test_all_ranks_train_in_what_every_one_is_fast_in(
-    tmp_path: Path, ranks: Others, fast: tuple[Precision, ...], agreed: Precision
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: tuple[Precision, ...], chosen: Precision
 ) -> None:
-    ranks(*fast)
-    assert _agreed_precision(job(tmp_path)) == agreed
+    assert agreed(job(tmp_path), monkeypatch, *fast) == chosen
 
 
 @pytest.mark.parametrize("recorded", ["float32", "bfloat16"])
 def test_a_resumed_training_keeps_the_precision_of_its_checkpoint(
-    tmp_path: Path, ranks: Others, recorded: Precision
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: Precision
 ) -> None:
     for step, precision in (("00000004", "none of these"), ("00000008", recorded)):
         folder = tmp_path / "checkpoints" / f"step-{step}"
         folder.mkdir(parents=True)
         (folder / "loop.json").write_text(json.dumps({"precision": precision}))
-    ranks("float32" if recorded == "bfloat16" else "bfloat16")
-    assert _agreed_precision(job(tmp_path)) == recorded
+    other: Precision = "float32" if recorded == "bfloat16" else "bfloat16"
+    assert agreed(job(tmp_path), monkeypatch, other) == recorded
 
 
-def test_a_setting_stands_on_any_processor(tmp_path: Path, ranks: Others) -> None:
-    ranks("float32")
-    assert _agreed_precision(job(tmp_path, "bfloat16")) == "bfloat16"
+def test_a_setting_stands_on_any_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert agreed(job(tmp_path, "bfloat16"), monkeypatch, "float32") == "bfloat16"
 
 
-def test_the_task_reads_what_was_agreed(tmp_path: Path, ranks: Others, monkeypatch: pytest.MonkeyPatch) -> None:
-    ranks("float32")
-    seen: list[TaskSpec] = []
-    monkeypatch.setattr("difflm.training.task.build_task", lambda spec, device: seen.append(spec))
-    _build_task(job(tmp_path, loop={"precision": "auto", "log_every": 3}), "float32")
-    assert seen[0].config == {"loop": {"precision": "float32", "log_every": 3}}
+@pytest.mark.parametrize("limit", ["AVX2", "ALL"])
+def test_a_training_says_what_was_chosen_and_its_task_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
+    told: list[TaskSpec] = []
+
+    def build(spec: TaskSpec, device: torch.device) -> TrainingTask:
+        told.append(spec)
+        return ToyTask(ToyConfig(steps=4), seed=1)
+
+    monkeypatch.setattr(training_worker, "build_task", build)
+    training = TrainingJob(
+        name="toy",
+        spec=TaskSpec(factory="toy", config={"loop": {"precision": "auto", "log_every": 3}}, inputs={}, seed=1),
+        loop=LoopConfig(evaluate_every=2),
+        engine=PlainEngineConfig(),
+        workers=WorkersConfig(),
+        work_dir=tmp_path / "work",
+        output_dir=tmp_path / "output",
+    )
+    chosen = "float32" if limit == "AVX2" else "bfloat16"
+    assert LocalCompute().train(training).precision == chosen
+    assert told[0].config == {"loop": {"precision": chosen, "log_every": 3}}
+    summary = json.loads((tmp_path / "output" / "summary.json").read_text())
+    assert summary["training"]["precision"] == chosen
 
 
 def test_on_a_local_cluster_this_machine_decides(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ import pytest
 from difflm.artifacts.dataset import Dataset, GivenUp
 from difflm.artifacts.storage import LocalStore
 from difflm.models.precision import Precision, PrecisionSetting
-from difflm.runtime.batch_actors import MapSummary
-from difflm_jobs.config import MapConfig
+from difflm.runtime.compute import LocalCompute
+from difflm.runtime.shard_actor import ActorPoolConfig
+from difflm_jobs.config import MapConfig, RuntimeConfig
 from difflm_jobs.pipeline.mapping import SHARD_FOLDER, MapJob, Mapped, Tally, account_of, deliver_shards, run_map
 from difflm_jobs.pipeline.stage import StageContext
 
@@ -45,6 +45,7 @@ def test_delivered_parts_stay_finished(
         output=tmp_path / "output",
         work=tmp_path / "work",
         report=lambda done, total, text: None,
+        runtime=RuntimeConfig(),
         start_cluster=lambda: None,
     )
     entries = dataset.entries()
@@ -81,42 +82,30 @@ class Drawer:
         return {"rows": len(table)}
 
 
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[Precision], None]:
-    """Map in this process, on a machine that is fast in a precision."""
+class Machine(LocalCompute):
+    """A machine that is fast in a precision."""
 
-    def here(shards: Any, actor: Any, args: Any, *_: object, **__: object) -> MapSummary:
-        for shard in shards:
-            actor(dict(args)).run(shard)
-        return MapSummary(shards=len(shards), seconds=0.0, first_result_seconds=0.0, peak_rss_mib={})
+    def __init__(self, precision: Precision) -> None:
+        self.precision = precision
 
-    monkeypatch.setattr("difflm.runtime.batch_actors.map_shards", here)
-
-    def fast_in(precision: Precision) -> None:
-        def chosen(setting: PrecisionSetting, **_: object) -> Precision:
-            return precision if setting == "auto" else setting
-
-        monkeypatch.setattr("difflm.runtime.worker_precision.worker_precision", chosen)
-
-    return fast_in
+    def fast_precision(self, pool: ActorPoolConfig, timeout_s: float) -> Precision:
+        return self.precision
 
 
 @pytest.mark.parametrize("first", ["float32", "bfloat16"])
-def test_a_job_goes_on_in_the_precision_of_its_parts(
-    tmp_path: Path, machine: Callable[[Precision], None], first: Precision
-) -> None:
+def test_a_job_goes_on_in_the_precision_of_its_parts(tmp_path: Path, first: Precision) -> None:
     dataset = Dataset(store=LocalStore(tmp_path))
 
-    def draw(rows: int) -> Mapped:
-        job = MapJob(dataset=dataset, fingerprint="f", rows=rows, worker=Drawer, args={}, precision="auto")
-        return run_map(job, MapConfig(rows_per_shard=2), lambda done, total, text: None, lambda: None)
+    def draw(rows: int, machine: Machine, setting: PrecisionSetting = "auto") -> Mapped:
+        job = MapJob(dataset=dataset, fingerprint="f", rows=rows, worker=Drawer, args={}, precision=setting)
+        return run_map(job, MapConfig(rows_per_shard=2), lambda done, total, text: None, lambda: machine)
 
-    machine(first)
-    assert draw(4).precision == first
-    machine("bfloat16" if first == "float32" else "float32")
+    assert draw(4, Machine(first)).precision == first
+    other = Machine("bfloat16" if first == "float32" else "float32")
     for rows in (8, 8):  # more are made, then nothing is missing
-        assert draw(rows).precision == first
+        assert draw(rows, other).precision == first
     assert {entry.account["precision"] for entry in dataset.entries()} == {first}
+    assert draw(10, other, first).precision == first
 
 
 def test_progress_says_rows_speed_and_valid_share() -> None:
