@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict
 
 from difflm.errors import DataError
 from difflm.records.schema import RecordSchema
-from difflm_evaluators.base import JSON, Evaluation, Score
+from difflm_evaluators.base import Evaluation
 from difflm_evaluators.columns.columns import Columns, read_columns
 from difflm_evaluators.columns.row_keys import printed_columns, table_digest
 from difflm_evaluators.privacy.membership import MembershipConfig, evaluate_membership
 from difflm_evaluators.privacy.privacy import PrivacyConfig, evaluate_nearest, evaluate_privacy
-from difflm_evaluators.report.layout import REPORT_SCHEMA_VERSION
+from difflm_evaluators.report.report import Report
 from difflm_evaluators.scores.breakdown import evaluate_associations, evaluate_breakdown
 from difflm_evaluators.scores.detection import DetectionConfig, evaluate_detection
 from difflm_evaluators.scores.diversity import evaluate_diversity
@@ -60,55 +60,6 @@ class _Real:
     validation: Columns | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationReport:
-    """All evaluations of one synthetic table.
-
-    Counts, shares and the names of columns and categories; no rows, unless `privacy.show_nearest` asked for some.
-    """
-
-    evaluations: tuple[Evaluation, ...]
-    rows: Mapping[str, int]
-    real: Mapping[str, str | None]
-    columns: Mapping[str, str]
-    target: str | None
-    task: str | None
-    config: Mapping[str, JSON]
-    seconds: Mapping[str, float]
-
-    @property
-    def scores(self) -> tuple[Score, ...]:
-        """Every score, in the order of the evaluations."""
-        return tuple(score for evaluation in self.evaluations for score in evaluation.scores)
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What no reader of the synthetic table may miss."""
-        return tuple(score.warning for score in self.scores if score.warning is not None)
-
-    def evaluation(self, name: str) -> Evaluation | None:
-        """The evaluation called `name`, None when it was left out."""
-        return next((evaluation for evaluation in self.evaluations if evaluation.name == name), None)
-
-    def score(self, name: str) -> Score | None:
-        """The score called `name`, None when its evaluation was left out."""
-        return next((score for score in self.scores if score.name == name), None)
-
-    def to_json(self) -> dict[str, JSON]:
-        """The report as plain JSON values, with the version of this layout."""
-        return {
-            "schema_version": REPORT_SCHEMA_VERSION,
-            "rows": dict(self.rows),
-            "real": dict(self.real),
-            "columns": dict(self.columns),
-            "target": self.target,
-            "task": self.task,
-            "config": dict(self.config),
-            "evaluations": [evaluation.to_json() for evaluation in self.evaluations],
-            "seconds": dict(self.seconds),
-        }
-
-
 def evaluate_table(
     synthetic: pa.Table,
     splits: RealSplits,
@@ -118,7 +69,7 @@ def evaluate_table(
     account: SynthesisAccount | None = None,
     latents: Latents | None = None,
     progress: Progress | None = None,
-) -> EvaluationReport:
+) -> Report:
     """Score `synthetic` against the real splits.
 
     Decimals are rounded to what their schema field prints in every table alike, so that digits nobody prints tell
@@ -148,7 +99,7 @@ def evaluate_table(
     ]
     evaluations, seconds = _run(parts, progress)
     tables = {"train": splits.train, "validation": splits.validation, "test": splits.test, "synthetic": synthetic}
-    return EvaluationReport(
+    return Report(
         evaluations=tuple(evaluations),
         rows={name: table.num_rows if table is not None else 0 for name, table in tables.items()},
         real={

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,14 +132,15 @@ def _experiment(
     from difflm_jobs.config import ExperimentConfig
     from difflm_jobs.loading import experiment_settings, over, preset_names
 
+    source: str | Callable[[str], str] = "config"
     if isinstance(config, ExperimentConfig):
-        settings, source = config.model_dump(mode="json", by_alias=True, exclude_unset=True), "config"
+        settings = config.model_dump(mode="json", by_alias=True, exclude_unset=True)
     elif isinstance(config, Mapping):
-        settings, source = _nested(config), "config"
+        settings = _nested(config)
     elif config is not None:
         settings, source = experiment_settings(str(config))
     else:
-        settings, source = {}, "fit"
+        settings = {}
     if given in preset_names():
         settings = over(experiment_settings(given)[0], settings)
     data = dict(settings.get("data", {}))

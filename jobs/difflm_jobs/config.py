@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from difflm.config import Config
 from difflm.errors import ConfigError
@@ -104,13 +104,15 @@ class ExperimentConfig(Config):
     published: tuple[PublishedConfig, ...] = ()
     runtime: RuntimeConfig = RuntimeConfig()
 
-    @model_validator(mode="after")
-    def _gates_can_be_read(self) -> Self:
+    @field_validator("gates", mode="after")
+    @classmethod
+    def _gates_can_be_read(cls, gates: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        data: DataConfig | None = info.data.get("data")
         try:
-            table_gates(self.gates, self.data.kind)
+            table_gates(gates, "table" if data is None else data.kind)
         except ConfigError as error:
             raise ValueError(str(error)) from None
-        return self
+        return gates
 
     @model_validator(mode="after")
     def _conditions_have_a_denoiser(self) -> Self:

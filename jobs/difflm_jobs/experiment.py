@@ -71,7 +71,7 @@ def run_experiment(
                     if record.status == "ran" and record.stage == "fit-decoder":  # now the records' lengths are known
                         refuse_too_large(config, stages, store, named)
         except BaseException as caught:
-            with suppress(OSError):  # where the disk is full, that is what is told, not that the log cannot grow either
+            with suppress(OSError):  # where the disk is full, that is reported, not that the log cannot grow either
                 _record(records, started, error=f"{type(caught).__name__}: {caught}").append(store.root)
             raise
         run = _record(records, started, error=None)

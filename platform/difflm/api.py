@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from difflm.artifacts.atomic import atomic_directory
 from difflm.errors import ConfigError, DataError, SynthesisError
-from difflm.records.frames import Frame, FrameTemplate, is_path, pandas_frame, to_table
+from difflm.records.frames import TEMPLATE_NAME, Frame, FrameTemplate, is_path, pandas_frame, to_table
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.synthesis.plans.request import (
     Between,

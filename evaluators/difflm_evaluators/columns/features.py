@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from difflm_evaluators.columns.columns import Column, Columns, FloatArray, Labels, category_codes
-from difflm_evaluators.privacy.mixed_rows import OUTERMOST
+from difflm_evaluators.columns.mixed_rows import OUTERMOST
 
 Float32Array = npt.NDArray[np.float32]
 MAX_ONE_HOT = 64

@@ -9,14 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from difflm.artifacts.atomic import storage_errors
 from difflm.errors import DataError, StorageError
 from difflm.telemetry import append_event, read_events, truncate_events
-
-if TYPE_CHECKING:
-    from difflm_evaluators.judge.questions import Question
+from difflm_evaluators.judge.questions import Question
 
 QuestionId = tuple[str, str, int]
 

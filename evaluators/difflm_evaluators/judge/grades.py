@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from difflm_evaluators.base import JSON, Evaluation, Score
 from difflm_evaluators.judge.answers import Answers
 from difflm_evaluators.judge.questions import SYSTEM, Question, Record
-from difflm_evaluators.judge.rubric import MEAN, Criterion, Rubric, answer_model, rubric_prompt
+from difflm_evaluators.judge.rubric import MEAN, TOOL_RUBRIC, Criterion, Rubric, answer_model, rubric_prompt
 from difflm_evaluators.judge.statistics import Estimate, agreement, mean_estimate
 
 RECORDS, REAL = "records", "real"
@@ -158,3 +158,8 @@ def _lowest(grades: _Grades, headline: _Measure) -> list[JSON]:
         {"row": row, "grade": means[row], "reason": next(str(a["reason"]) for a in grades[row] if a is not None)}
         for row in worst
     ]
+
+
+def tool_protocol(records: Sequence[Record], real: Sequence[Record] = ()) -> RubricProtocol:
+    """The single-tool score for every record."""
+    return RubricProtocol(name="tools", rubric=TOOL_RUBRIC, records=records, real=real)

@@ -6,12 +6,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import BaseModel
 
-from difflm_evaluators.base import JSON, Evaluation
-from difflm_evaluators.judge.answers import Answers
+from difflm_evaluators.base import JSON
 from difflm_evaluators.judge.settings import JudgeSettings
 
 SYSTEM = (
@@ -57,24 +56,6 @@ class Question:
     def messages(self) -> list[dict[str, str]]:
         """The conversation that is sent."""
         return [{"role": "system", "content": self.system}, {"role": "user", "content": self.user}]
-
-
-class JudgeProtocol(Protocol):
-    """What is asked, in which form it is answered, and what the answers say."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def answer_model(self) -> type[BaseModel]: ...
-
-    def questions(self, repeats: int) -> list[Question]:
-        """Every question of every repeat."""
-        ...
-
-    def evaluate(self, answers: Answers, repeats: int) -> Evaluation:
-        """The scores; what has no answer is counted and never scored."""
-        ...
 
 
 def question_key(question: Question, *, base_url: str, settings: JudgeSettings, schema: dict[str, Any]) -> str:

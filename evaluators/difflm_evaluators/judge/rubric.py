@@ -6,13 +6,11 @@ There the aspects only guide one score; here each gets a grade of its own as wel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field, create_model, model_validator
 
 from difflm.config import Config
-from difflm_evaluators.judge.grades import RubricProtocol
 from difflm_evaluators.judge.questions import Record, form, shown
 
 MEAN = "rubric_mean"
@@ -129,8 +127,3 @@ TOOL_RUBRIC = Rubric(
     ),
     headline="score",
 )
-
-
-def tool_protocol(records: Sequence[Record], real: Sequence[Record] = ()) -> RubricProtocol:
-    """The single-tool score for every record."""
-    return RubricProtocol(name="tools", rubric=TOOL_RUBRIC, records=records, real=real)

@@ -18,10 +18,10 @@ import numpy.typing as npt
 
 from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
 from difflm_evaluators.columns.columns import Columns, IntArray
+from difflm_evaluators.columns.mixed_rows import Float32Array, MixedRows, MixedSpace
 from difflm_evaluators.columns.moments import RunningMean
 from difflm_evaluators.columns.streaming import NO_ROWS, fingerprint, require_same
 from difflm_evaluators.columns.value_counts import ValueCounts
-from difflm_evaluators.privacy.mixed_rows import Float32Array, MixedRows, MixedSpace
 from difflm_evaluators.privacy.neighbours import NearestRows
 
 TIE = 1e-5  # float32 sums of equal distances differ by less

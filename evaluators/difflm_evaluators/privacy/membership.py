@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from difflm_evaluators.base import JSON, Evaluation, Score
 from difflm_evaluators.columns.columns import Columns, FloatArray, draw_rows, row_count, take_rows
-from difflm_evaluators.privacy.mixed_rows import MixedRows, mixed_rows
+from difflm_evaluators.columns.mixed_rows import MixedRows, mixed_rows
 from difflm_evaluators.privacy.neighbours import nearest
 
 NORMAL_95 = 1.959963984540054

@@ -15,8 +15,8 @@ are exact up to rounding (float32 embedding); none is approximate. Shapes: N que
 import numpy as np
 
 from difflm_evaluators.columns.columns import FloatArray, IntArray
+from difflm_evaluators.columns.mixed_rows import OUTERMOST, Float32Array, MixedRows
 from difflm_evaluators.columns.row_keys import RowNumbering
-from difflm_evaluators.privacy.mixed_rows import OUTERMOST, Float32Array, MixedRows
 
 BLOCK_FLOATS = 2**24  # 64 MiB for one embedded block of rows
 MAX_TREE_DIMENSIONS = 32

@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 from difflm.records.schema import RecordSchema
 from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
 from difflm_evaluators.columns.columns import Columns, row_count, take_rows
+from difflm_evaluators.columns.mixed_rows import mixed_rows
 from difflm_evaluators.columns.row_keys import KnownRows
 from difflm_evaluators.columns.streaming import NO_ROWS, fingerprint, require_same
 from difflm_evaluators.privacy.distances import TIE, StreamingDistances
-from difflm_evaluators.privacy.mixed_rows import mixed_rows
 from difflm_evaluators.privacy.neighbours import nearest
 
 COPIED = (

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from difflm.records.columns import conform_table
 from difflm.records.schema import RecordSchema, read_schema
 from difflm_evaluators.columns.columns import Columns, column_kind, read_columns
+from difflm_evaluators.columns.mixed_rows import MixedSpace
+from difflm_evaluators.columns.real_tables import read_real
 from difflm_evaluators.columns.row_keys import KnownRows
-from difflm_evaluators.live.live import read_real
-from difflm_evaluators.privacy.mixed_rows import MixedSpace
 from difflm_evaluators.privacy.neighbours import NearestRows
 
 
@@ -32,7 +32,7 @@ class ScreenConfig(BaseModel):
 
 
 class PrivacyScreen:
-    """Fitted to the real tables of a folder (as `live.write_real` left it); called with tables of new records."""
+    """Fitted to the real tables of a folder (as `write_real` left it); called with tables of new records."""
 
     def __init__(self, real: Path, config: ScreenConfig) -> None:
         self._schema = read_schema(real)

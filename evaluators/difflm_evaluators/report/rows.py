@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from difflm_evaluators.base import Score
-from difflm_evaluators.evaluation import EvaluationReport
+from difflm_evaluators.report.layout import AnyScore, ReportFile
 
 LABEL_CHARACTERS = 40
 
@@ -58,7 +57,7 @@ def number_text(number: float, unit: str) -> str:
     return f"{number:,.1f}" if abs(number) < 1e6 else f"{number:.3g}"
 
 
-def value_text(score: Score) -> str:
+def value_text(score: AnyScore) -> str:
     """The value with its standard error, or why there is none."""
     if score.value is None:
         return f"undefined: {score.undefined_because}"
@@ -68,7 +67,7 @@ def value_text(score: Score) -> str:
     return f"{number_text(score.value, '')} ± {score.standard_error:.2g}{unit}"
 
 
-def interval_text(score: Score) -> str:
+def interval_text(score: AnyScore) -> str:
     """The 95 % confidence interval, empty where there is none."""
     if score.interval is None:
         return ""
@@ -76,7 +75,7 @@ def interval_text(score: Score) -> str:
     return f"95 % confidence: {low} to {high}" + (f" {score.unit}" if score.unit else "")
 
 
-def baseline_text(score: Score) -> str:
+def baseline_text(score: AnyScore) -> str:
     """What real data gets, or the ideal; a dash when neither is known."""
     if score.baseline is not None:
         return f"{number_text(score.baseline, score.unit)} ({score.baseline_label})"
@@ -90,36 +89,35 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.2f}"
 
 
-def worst_columns(report: EvaluationReport) -> list[dict[str, Any]]:
+def worst_columns(report: ReportFile) -> list[dict[str, Any]]:
     """Columns by falling shape error, each with a line on what differs most; those without an error are left out."""
     return [
         {**column, "text": difference_text(column["difference"], report.columns[column["name"]])}
-        for column in _details(report, "breakdown", "columns")
+        for column in report.details("breakdown").get("columns", [])
     ]
 
 
-def worst_pairs(report: EvaluationReport) -> list[dict[str, Any]]:
+def worst_pairs(report: ReportFile) -> list[dict[str, Any]]:
     """Pairs by falling trend error, each with a line on what differs most; those without an error are left out."""
     return [
         {
             **pair,
             "text": difference_text(pair["difference"], report.columns[pair["first"]], report.columns[pair["second"]]),
         }
-        for pair in _details(report, "breakdown", "pairs")
+        for pair in report.details("breakdown").get("pairs", [])
     ]
 
 
-def column_rows(report: EvaluationReport) -> list[dict[str, Any]]:
+def column_rows(report: ReportFile) -> list[dict[str, Any]]:
     """Every column in the table's order, with its kind and its values outside the schema."""
-    validity = report.evaluation("validity")
-    faults: Mapping[str, Any] = validity.details["faults"] if validity is not None else {}  # type: ignore[assignment]
+    faults: Mapping[str, Any] = report.details("validity").get("faults", {})
     return [
         {
             **column,
             "kind": report.columns[column["name"]],
             "faults": ", ".join(f"{count:,} {reason}" for reason, count in faults.get(column["name"], {}).items()),
         }
-        for column in _details(report, "marginals", "columns")
+        for column in report.details("marginals").get("columns", [])
     ]
 
 
@@ -133,9 +131,3 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, st
         else:
             rows.append((name, "null" if value is None else str(value)))  # as it is written in a configuration
     return rows
-
-
-def _details(report: EvaluationReport, evaluation: str, key: str) -> list[dict[str, Any]]:
-    found = report.evaluation(evaluation)
-    rows: Any = found.details[key] if found is not None else []
-    return list(rows)

@@ -110,13 +110,14 @@ def flywheel(
     runs: Runs = RUNS,
 ) -> None:
     """Synthesize, evaluate, gate, merge with the real rows, train again, until a gate falls; goes on after a kill."""
-    from difflm_jobs.inputs.gates import table_gates
     from difflm_jobs.loading import load_experiment
+
+    given = load_experiment(config, overrides=changes or (), target=target)
+    from difflm_jobs.inputs.gates import table_gates
     from difflm_jobs.pipeline.progress import reporting
     from difflm_jobs.stages.stages import kept_cluster
     from difflm_jobs.studies.flywheel import flywheel_table, round_run, turn
 
-    given = load_experiment(config, overrides=changes or (), target=target)
     experiment = given.model_copy(update={"name": name or f"{given.name}-flywheel"})
     gates = table_gates([*given.gates, *(gate or ())], given.data.kind)
     console, folder = progress_output(), runs / experiment.name

@@ -76,7 +76,7 @@ def laid_down_real(files: RealFiles, schema: RecordSchema, read: ReadConfig) -> 
     Raises:
         DataError: a file is missing, has no rows, lacks a column, or holds what its column's kind cannot hold.
     """
-    from difflm_evaluators.live.live import write_real
+    from difflm_evaluators.columns.real_tables import write_real
 
     train, holdout = (
         _checked(path, schema, read, own=files.own) if path is not None else None
@@ -118,7 +118,7 @@ class GivenFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaidDown:
-    """The folder with the checked table, how many records it has, and what the job is told of it."""
+    """The folder with the checked table, how many records it has, and the job's request for them."""
 
     folder: Path
     count: int

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from difflm.records.schema import RecordSchema
     from difflm.records.splits import Splits
-    from difflm_evaluators.evaluation import EvaluationConfig, EvaluationReport, Progress, RealSplits
+    from difflm_evaluators.evaluation import EvaluationConfig, Progress, RealSplits
+    from difflm_evaluators.report.report import Report
     from difflm_evaluators.scores.projection import Latents
     from difflm_evaluators.scores.validity import SynthesisAccount
     from difflm_evaluators.texts.text_scores import CopiesConfig
@@ -93,9 +94,7 @@ class RecordKind(Protocol):
         """Return the scores that a gate may be on."""
         ...
 
-    def evaluate(
-        self, synthetic: pa.Table, real: RealSplits, schema: RecordSchema | None, scoring: Scoring
-    ) -> EvaluationReport:
+    def evaluate(self, synthetic: pa.Table, real: RealSplits, schema: RecordSchema | None, scoring: Scoring) -> Report:
         """Score synthetic records against real ones; only tables need a schema."""
         ...
 
@@ -133,9 +132,7 @@ class TableKind:
 
         return TABLE_SCORES
 
-    def evaluate(
-        self, synthetic: pa.Table, real: RealSplits, schema: RecordSchema | None, scoring: Scoring
-    ) -> EvaluationReport:
+    def evaluate(self, synthetic: pa.Table, real: RealSplits, schema: RecordSchema | None, scoring: Scoring) -> Report:
         from difflm_evaluators.evaluation import evaluate_table
 
         assert schema is not None, "a table has a schema"
@@ -161,7 +158,7 @@ class TextKind:
     reader: Callable[[Path, ReadConfig, Reporter], pa.Table]
     chooser: Callable[[pa.Table, int, Reporter], pa.Table]
     scores: Callable[[], tuple[str, ...]]
-    evaluator: Callable[[pa.Table, RealSplits, CopiesConfig, SynthesisAccount | None], EvaluationReport]
+    evaluator: Callable[[pa.Table, RealSplits, CopiesConfig, SynthesisAccount | None], Report]
     tabular: ClassVar[bool] = False
 
     def read(self, path: Path, config: ReadConfig, report: Reporter, work: Path | None = None) -> pa.Table:
@@ -197,9 +194,7 @@ class TextKind:
     def gate_scores(self) -> tuple[str, ...]:
         return self.scores()
 
-    def evaluate(
-        self, synthetic: pa.Table, real: RealSplits, schema: RecordSchema | None, scoring: Scoring
-    ) -> EvaluationReport:
+    def evaluate(self, synthetic: pa.Table, real: RealSplits, schema: RecordSchema | None, scoring: Scoring) -> Report:
         del schema
         return self.evaluator(synthetic, real, scoring.copies, scoring.account)
 
@@ -218,7 +213,7 @@ def _code_scores() -> tuple[str, ...]:
 
 def _evaluate_code(
     synthetic: pa.Table, real: RealSplits, config: CopiesConfig, account: SynthesisAccount | None
-) -> EvaluationReport:
+) -> Report:
     from difflm_evaluators.texts.evaluation import evaluate_code_table
 
     return evaluate_code_table(synthetic, real, config, account=account)
@@ -238,7 +233,7 @@ def _tool_scores() -> tuple[str, ...]:
 
 def _evaluate_tools(
     synthetic: pa.Table, real: RealSplits, config: CopiesConfig, account: SynthesisAccount | None
-) -> EvaluationReport:
+) -> Report:
     from difflm_evaluators.texts.evaluation import evaluate_tool_table
 
     return evaluate_tool_table(synthetic, real, config, account=account)

@@ -26,7 +26,7 @@ SPEED_OVER_S = 900.0  # rich's own 30 s hold no two steps of a large model: no t
 
 
 class Reporter(Protocol):
-    """Tells a person what a run is doing."""
+    """Shows what a run is doing."""
 
     def stage(self, name: str) -> AbstractContextManager[Report]:
         """Accompany a stage that runs; the report it yields takes the stage's progress."""
@@ -38,7 +38,7 @@ class Reporter(Protocol):
 
 
 Reporting = Callable[[], AbstractContextManager[Reporter]]
-"""Starts to tell what a run is doing, and ends it; once for every run."""
+"""Starts to show what a run is doing, and ends it; once for every run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,15 @@ from difflm_jobs.planning.stage_sizes import StageSize, stage_sizes
 if TYPE_CHECKING:
     from difflm_jobs.config import ExperimentConfig, MapConfig
 
-TRAINING = ("fit-decoder", "train-autoencoder", "train-diffusion", "train-conditional")
+SECTIONS = {
+    "fit-decoder": "decoder_fit",
+    "train-autoencoder": "autoencoder",
+    "train-diffusion": "prior",
+    "train-conditional": "conditions",
+}
+"""Of the configuration, for each stage that trains on workers."""
+POOLS = {"encode": "runtime.encoding.pool", "synthesize": "runtime.synthesis.pool"}
+"""Of actors, for each stage that maps rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +72,9 @@ def plan_lines(
 
 def _line(stage: str, state: str, size: StageSize, sizes: Sizes, *, gpus: int) -> PlanLine:
     runtime, processes, each = sizes.config.runtime, 1, 0.0
-    if stage in TRAINING and not (stage == "fit-decoder" and sizes.config.decoder.kind == "pretrained"):
+    if stage in SECTIONS and not (stage == "fit-decoder" and sizes.config.decoder.kind == "pretrained"):
         processes, each = runtime.workers.num_workers, float(runtime.workers.gpus_per_worker)
-    elif stage in ("encode", "synthesize"):
+    elif stage in POOLS:
         pool = runtime.encoding if stage == "encode" else runtime.synthesis
         rows = sizes.rows if stage == "encode" else sizes.config.rows or sizes.rows
         processes, each = _actors(sizes.config, pool, rows, gpus=gpus), pool.pool.gpus_per_actor

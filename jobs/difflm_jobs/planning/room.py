@@ -12,7 +12,7 @@ from difflm.errors import ConfigError
 from difflm.runtime.training import chosen_engine
 from difflm_jobs.pipeline.pipeline import Step
 from difflm_jobs.pipeline.stage import Stage
-from difflm_jobs.planning.lines import PlanLine, plan_lines
+from difflm_jobs.planning.lines import POOLS, SECTIONS, PlanLine, plan_lines
 from difflm_jobs.planning.machine import Machine, runs_here, this_machine
 
 if TYPE_CHECKING:
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
 SHOWN_SHARE = 0.05
 FEWER = 8
 """By how much smaller batches are proposed."""
-SECTIONS = {
-    "fit-decoder": "decoder_fit",
-    "train-autoencoder": "autoencoder",
-    "train-diffusion": "prior",
-    "train-conditional": "conditions",
-}
-POOLS = {"encode": "runtime.encoding.pool", "synthesize": "runtime.synthesis.pool"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -31,7 +30,8 @@ if TYPE_CHECKING:
 
     from difflm.records.reading import ReadConfig
     from difflm_evaluators.columns.features import Float32Array
-    from difflm_evaluators.evaluation import EvaluationConfig, EvaluationReport, RealSplits
+    from difflm_evaluators.evaluation import EvaluationConfig, RealSplits
+    from difflm_evaluators.report.report import Report
     from difflm_evaluators.scores.projection import Latents, ProjectionConfig
     from difflm_evaluators.scores.validity import SynthesisAccount
     from difflm_evaluators.texts.text_scores import CopiesConfig
@@ -174,7 +174,7 @@ def evaluate_files(
     overrides: Sequence[str],
     kind: Kind = "table",
     tell: Callable[[str], None] = lambda _: None,
-) -> EvaluationReport:
+) -> Report:
     """Score records in any readable file; the schema of a table is that of ``train``, and the report goes to ``out``.
 
     ``judge`` is a folder that `difflm judge` wrote, whose scores the report shows as well; ``tell`` gets a line for
@@ -228,17 +228,6 @@ class _Files:
         made, train = load(self.records), load(self.train)
         return made, RealSplits(train=train, test=None if self.test is None else load(self.test))
 
-    @contextmanager
-    def named(self) -> Iterator[None]:
-        """Errors about one of the tables name its file; what names no table is about the training table."""
-        roles = {"synthetic table": self.records, "real test table": self.test}
-        try:
-            yield
-        except DataError as error:
-            path = next((path for role, path in roles.items() if str(error).startswith(role)), self.train)
-            remedy = " (--set schema.drop_all_missing=true)" if "drop_all_missing" in str(error) else ""
-            raise type(error)(f"{path}: {error}{remedy}") from error
-
 
 _TOLD = ("renamed", "not_finite", "unreadable", "mixed", "nested", "delimiter", "no_api")
 """Kinds of notices of reading that change what is scored."""
@@ -246,35 +235,25 @@ _TOLD = ("renamed", "not_finite", "unreadable", "mixed", "nested", "delimiter", 
 
 def _evaluate_table_files(
     files: _Files, target: str | None, settings: EvaluationSettings, tell: Callable[[str], None]
-) -> EvaluationReport:
-    from difflm.records.inference import infer_schema
-    from difflm_evaluators.evaluation import RealSplits, evaluate_table
+) -> Report:
+    from difflm_evaluators.api import NamedTable, evaluate_named
 
     made, real = files.read("table", settings.data.read, tell)
-    if target is not None and target not in real.train.column_names:
-        known = ", ".join(map(repr, real.train.column_names))
-        raise DataError(f"{files.train}: no target column {target!r}; it has {known}; give another name with --target")
-    with files.named():
-        schema = infer_schema(real.train, target=target, config=settings.schema_)
-    synthetic = _with_columns(made, real.train, schema, files.records, tell)
-    test = _with_columns(real.test, real.train, schema, files.test, tell) if real.test is not None else None
-    with files.named():
-        splits = RealSplits(train=real.train.select(list(schema.names)), test=test)
-        return evaluate_table(synthetic, splits, schema, settings.evaluation)
-
-
-def _with_columns(
-    table: pa.Table, train: pa.Table, schema: RecordSchema, path: Path | None, tell: Callable[[str], None]
-) -> pa.Table:
-    """The columns of the schema, in its order, telling of others; DataError naming those that are not there."""
-    absent = [name for name in schema.names if name not in table.column_names]
-    if absent:
-        listed = ", ".join(map(repr, absent))
-        raise DataError(f"{path}: no column {listed}, which the training table has; give a table with its columns")
-    for name in table.column_names:
-        if name not in train.column_names:
-            tell(f"{path}: column {name!r} is not in the training table, and is left out")
-    return table.select(list(schema.names))
+    test = None if real.test is None else NamedTable(name=str(files.test), table=real.test)
+    try:
+        return evaluate_named(
+            NamedTable(name=str(files.records), table=made),
+            NamedTable(name=str(files.train), table=real.train),
+            test,
+            target=target,
+            inference=settings.schema_,
+            config=settings.evaluation,
+            tell=tell,
+        )
+    except DataError as error:
+        options = {"drop_all_missing": "--set schema.drop_all_missing=true", "as the target": "--target"}
+        option = next((option for words, option in options.items() if words in str(error)), None)
+        raise type(error)(f"{error} ({option})" if option else str(error)) from error
 
 
 def _parquet(path: Path) -> pa.Table:
@@ -308,7 +287,7 @@ def _precisions(inputs: Mapping[str, Artifact]) -> dict[str, JSON]:
     return {name: some["precision"] for name, some in facts.items() if some.get("precision") is not None}
 
 
-def headlines(report: EvaluationReport) -> list[dict[str, Any]]:
+def headlines(report: Report) -> list[dict[str, Any]]:
     keys = [
         *("name", "title", "value", "undefined_because", "unit", "direction"),
         *("ideal", "standard_error", "baseline", "warning"),

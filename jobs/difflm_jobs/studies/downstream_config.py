@@ -1,4 +1,4 @@
-"""The configuration of `difflm downstream`: the texts, the model, the training and the exercises."""
+"""The configuration of `difflm downstream`: texts, model, training and exercises."""
 
 from __future__ import annotations
 
@@ -63,6 +63,6 @@ class DownstreamConfig(Config):
         return self
 
     def sources(self) -> dict[str, Source]:
-        """The files of texts by their keys."""
+        """Return the sources of texts by their keys."""
         scratch = {} if self.scratch is None else {"scratch": self.scratch.texts}
         return {"real": self.real, "synthetic": self.synthetic, "held_out": self.held_out, **scratch}

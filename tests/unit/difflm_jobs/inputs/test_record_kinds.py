@@ -12,7 +12,7 @@ from rich.console import Console
 from difflm.artifacts import Artifact
 from difflm.errors import ConfigError, DataError
 from difflm.records.inference import SchemaConfig
-from difflm.records.notices import ignore
+from difflm.records.notices import Notice, ignore
 from difflm.records.reading import ReadConfig
 from difflm.records.schema import read_schema
 from difflm_evaluators.live.gates import CODE_SCORES, TOOL_SCORES
@@ -23,6 +23,8 @@ from difflm_jobs.inputs.sources import DataConfig, FileSource
 from difflm_jobs.pipeline.stage import StageContext, section
 from difflm_jobs.stages.evaluate import evaluate_files
 from difflm_jobs.stages.prepare import Prepare
+
+NO_API = Notice(column=None, code="no_api", count=1, message="no API")
 
 
 def tool(number: int, *, description: str = "It finds things.") -> dict[str, Any]:
@@ -99,6 +101,21 @@ def test_the_identity_of_records_knows_their_kind_and_length_and_no_path() -> No
     assert hashed("code", 9) != hashed("code", 10)
     assert hashed("code", 9) != hashed("tools", 9)
     assert hashed("table", 9) == hashed("table", 9, train="b.csv")
+
+
+def test_each_kind_knows_what_is_special_to_it() -> None:
+    kinds = [record_kind(name) for name in ("table", "tools", "code")]
+    assert [(kind.name, kind.tabular, kind.folders, kind.holds_json) for kind in kinds] == [
+        ("table", True, False, False),
+        ("tools", False, False, True),
+        ("code", False, True, False),
+    ]
+    given = SchemaConfig(text_max_characters=10)
+    table, tools, _ = (kind.schema_config(given, longest=50) for kind in kinds)
+    assert table == given
+    assert (tools.kinds["parameters"], tools.text_max_characters) == ("tool_parameters", 50)
+    odd = [Notice(column="a", code="identifier", count=2, message="differs"), NO_API]
+    assert [kind.shown(odd) for kind in kinds] == [[], ["no API"], ["no API"]]
 
 
 def test_any_tools_and_code_can_be_evaluated(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from difflm.records.schema import read_schema
 from difflm.synthesis.synthesizer import SamplingConfig
 from difflm.testing.bundles import untrained_stages
 from difflm.testing.tables import mixed_table
-from difflm_evaluators.live.live import write_real
+from difflm_evaluators.columns.real_tables import write_real
 from difflm_evaluators.privacy.screen import PrivacyScreen, ScreenConfig
 from difflm_jobs.experiment import refuse_failed_run
 from difflm_jobs.inputs.gates import table_gates
