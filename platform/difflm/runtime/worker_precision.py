@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from difflm.errors import ClusterError
 from difflm.models.precision import Precision, PrecisionSetting, fast_precision, own_device
 from difflm.runtime.cluster import current_context
@@ -20,9 +22,10 @@ def worker_precision(setting: PrecisionSetting, *, cpus: float, gpus: float, tim
         return _own()
     import ray
 
-    resources = {"num_cpus": cpus} | ({"num_gpus": gpus} if gpus else {})  # as actors are asked for
+    look: Any = ray.remote(_own)
+    asked = look.options(num_cpus=cpus, num_gpus=gpus or None).remote()
     try:
-        found: Precision = ray.get(ray.remote(**resources)(_own).remote(), timeout=timeout_s)
+        found: Precision = ray.get(asked, timeout=timeout_s)
     except ray.exceptions.GetTimeoutError as error:
         raise ClusterError(
             f"no worker with {cpus:g} CPUs and {gpus:g} GPUs within {timeout_s:g} s, to see which precision it is fast "

@@ -67,10 +67,10 @@ def test_workers_compete_for_processors_unless_the_environment_says_otherwise(
     monkeypatch: pytest.MonkeyPatch, own: str | None, niceness: str
 ) -> None:
     def init(**options: Any) -> NoReturn:
-        seen.append((os.environ[NICENESS], options["num_cpus"]))
+        seen.append((os.environ[NICENESS], os.environ["OMP_WAIT_POLICY"], options["num_cpus"]))
         raise ValueError("no room")
 
-    seen: list[tuple[str, int]] = []
+    seen: list[tuple[str, str, int]] = []
     for name in cluster._DEFAULTS:  # whatever is set is put back afterwards
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
@@ -81,7 +81,7 @@ def test_workers_compete_for_processors_unless_the_environment_says_otherwise(
     monkeypatch.setattr(cluster, "usable_processors", lambda: 5)
     with pytest.raises(ClusterError):
         start_or_connect(ClusterConfig(address="local"))
-    assert seen == [(niceness, 5)]
+    assert seen == [(niceness, "passive", 5)]
 
 
 def write_group(root: Path, quotas: dict[str, str], own: str = "0::/a/b\n") -> Path:
