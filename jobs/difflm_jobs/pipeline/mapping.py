@@ -20,6 +20,7 @@ from difflm.telemetry import JSON
 from difflm_jobs.pipeline.stage import Report, StageContext
 
 if TYPE_CHECKING:
+    from difflm.models.precision import Precision, PrecisionSetting
     from difflm.runtime.compute import Compute
     from difflm.runtime.metrics import PrometheusMetrics
     from difflm.runtime.shard_actor import ShardWorker
@@ -70,6 +71,7 @@ def export(parts: Path, path: Path) -> int:
 
 
 OUTPUT = "output"
+PRECISION = "precision"
 SHARD_FOLDER = "shards"
 _MAX_NAMED = 1000
 
@@ -78,12 +80,14 @@ _MAX_NAMED = 1000
 class Mapped:
     """The entries of all parts, also of those an earlier run committed, and what this call cost.
 
-    ``compute_seconds`` is that of the busiest actor: with one actor, the time its shards took.
+    ``compute_seconds`` is that of the busiest actor: with one actor, the time its shards took. ``precision`` is what
+    all parts were drawn in, None where nothing was drawn.
     """
 
     entries: Sequence[ShardEntry]
     compute_seconds: float
     peak_rss_mib: Mapping[str, float]
+    precision: Precision | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -125,7 +129,8 @@ class MapJob:
     """What is to be mapped: a worker class with its arguments over the indices 0 ... rows - 1 into a dataset.
 
     ``folders`` are arguments too: folders that are brought to the nodes. ``fingerprint`` is what the dataset's job
-    says; workers look for it. ``may_give_up`` says whether an index may end without a row.
+    says; workers look for it. ``may_give_up`` says whether an index may end without a row. ``precision`` is the setting
+    of jobs that draw; what `auto` comes to is decided once for all workers, and kept when the job goes on elsewhere.
     """
 
     dataset: Dataset
@@ -135,6 +140,7 @@ class MapJob:
     args: Mapping[str, JSON]
     folders: Mapping[str, Path] = field(default_factory=dict)
     may_give_up: bool = False
+    precision: PrecisionSetting | None = None
 
 
 class Follower(Protocol):
@@ -202,7 +208,10 @@ def run_map(
         "fingerprint": job.fingerprint,
     }
     pool = config.pool if job.may_give_up else config.pool.model_copy(update={"max_given_up": 0})
-    args = {**job.args, OUTPUT: output}
+    precision = _recorded_precision(finished)
+    if missing and compute is not None and job.precision is not None:
+        precision = _agreed_precision(job.precision, precision, compute, config)
+    args = {**job.args, OUTPUT: output, **({} if precision is None else {PRECISION: precision})}
     peaks: Mapping[int, float] = {}
     if compute is not None:
         peaks = compute.map_shards(
@@ -216,7 +225,22 @@ def run_map(
         entries=entries,
         compute_seconds=max(tally.seconds.values(), default=0.0),
         peak_rss_mib={f"actor {number}": peak for number, peak in enumerate(peaks.values())},
+        precision=precision,
     )
+
+
+def _recorded_precision(entries: Sequence[ShardEntry]) -> Precision | None:
+    """What parts that are there were drawn in."""
+    return next((entry.account[PRECISION] for entry in entries if PRECISION in entry.account), None)
+
+
+def _agreed_precision(
+    setting: PrecisionSetting, recorded: Precision | None, compute: Compute, config: MapConfig
+) -> Precision:
+    """The setting; where that is `auto`, what the finished parts were drawn in, or else what workers are fast in."""
+    if setting == "auto":
+        return recorded or compute.fast_precision(config.pool, config.timeout_s)
+    return setting
 
 
 def run_shards(
@@ -227,13 +251,22 @@ def run_shards(
     args: Mapping[str, JSON],
     config: MapConfig,
     may_give_up: bool = False,
+    precision: PrecisionSetting | None = None,
 ) -> Mapped:
     """Run `run_map` into the dataset ``context.work / "shards"`` of a stage, whose work folder is of this job alone."""
     folder = (context.work / SHARD_FOLDER).resolve()
     dataset = Dataset(store=LocalStore(folder))
     fingerprint = context.work.name
     dataset.write_json(JOB_NAME, {"fingerprint": fingerprint})
-    job = MapJob(dataset=dataset, fingerprint=fingerprint, rows=rows, worker=worker, args=args, may_give_up=may_give_up)
+    job = MapJob(
+        dataset=dataset,
+        fingerprint=fingerprint,
+        rows=rows,
+        worker=worker,
+        args=args,
+        may_give_up=may_give_up,
+        precision=precision,
+    )
 
     return run_map(job, config, context.report, context.start_cluster)
 

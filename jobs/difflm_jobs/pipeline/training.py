@@ -56,6 +56,7 @@ def _outcome(result: TrainingResult) -> StageOutcome:
             "stopped": result.stopped,
             "best_step": result.best_step,
             "best_objective": result.best_objective,
+            "precision": result.precision,
             "loop_seconds": result.loop_seconds,
             "timings": {part: round(seconds, 3) for part, seconds in result.timings.items()},
         },

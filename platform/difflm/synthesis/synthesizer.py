@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from difflm.config import Config
 from difflm.diffusion.priors import HeunSettings
+from difflm.models.precision import DESCRIPTION, PrecisionSetting, own_device, resolve_precision
 from difflm.records.codec import Accepted
 from difflm.records.schema import Record
 from difflm.seeding import derive_seed
@@ -41,7 +42,7 @@ class SamplingConfig(Config):
     batch_size: int = Field(default=512, ge=1, description="records under way at a time")
     attempts: int = Field(default=4, ge=1, description="draws of one index before it is given up and reported")
     text_tokens: int = Field(default=256, ge=1, description="most tokens of one free-text value")
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    precision: PrecisionSetting = Field(default="auto", description=DESCRIPTION)
     steps: int = Field(default=16, ge=2, description="Heun steps of the diffusion prior (the paper: 50)")
     sigma_min: float = Field(default=0.002, gt=0, allow_inf_nan=False)
     sigma_max: float = Field(default=80.0, gt=0, allow_inf_nan=False)
@@ -69,8 +70,13 @@ class SamplingConfig(Config):
     def truncation(self) -> Truncation:
         return Truncation(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k)
 
-    def dtype(self) -> torch.dtype:
-        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+    def resolved(self, device: torch.device | str) -> Self:
+        """The same with a precision of `auto` replaced by the one that the device is fast in."""
+        return self.model_copy(update={"precision": resolve_precision(self.precision, device)})
+
+    def dtype(self, device: torch.device | str = "cpu") -> torch.dtype:
+        """What a bundle is loaded in to be drawn from on a device."""
+        return torch.bfloat16 if resolve_precision(self.precision, device) == "bfloat16" else torch.float32
 
 
 class Screen(Protocol):
@@ -101,7 +107,8 @@ class Synthesizer:
             ModelError: the longest record has no room in the decoder, or the engine cannot read its tokenizer.
             ConfigError: the engine is vLLM, and that or a GPU is missing.
         """
-        self.bundle, self.config, self.device = bundle, config, torch.device(device)
+        self.bundle, self.device = bundle, torch.device(device)
+        self.config = config.resolved(self.device)
         self.screen = screen
         self.steps = max_tokens(config.engine, bundle, text_tokens=config.text_tokens)
         bundle.autoencoder.check_room(self.steps, remedy="lower sampling.text_tokens")
@@ -235,8 +242,8 @@ class OpenBundle:
         Raises:
             BundleError: a file is missing, damaged, or of another version.
         """
-        self.config = config
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = own_device()
+        self.config = config = config.resolved(self.device)
         self.bundle = load_bundle(folder, heun=config.heun(), device=self.device, precision=config.dtype())
         self._plans = DrawPlans(self.bundle, text_tokens=config.text_tokens, device=self.device)
 
