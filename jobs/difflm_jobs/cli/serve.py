@@ -42,7 +42,7 @@ def read_settings(
         raise ConfigError("no bundle given; for example: difflm serve runs/adult")
     settings = validate(ServeSettings, data, str(config) if config is not None else "--set", overrides)
     for bundle in settings.server.bundles:
-        find_bundle(Path(bundle.path))
+        find_bundle(Path(bundle.path), allow_local_base=settings.server.sampling.allow_local_base)
     return settings.model_copy(update={"server": _absolute(settings.server)})
 
 

@@ -171,7 +171,7 @@ def run_map(
     from difflm.runtime.batch_actors import map_shards
     from difflm.runtime.shard_actor import Shard
 
-    finished = job.dataset.entries()
+    finished = job.dataset.sound_entries()
     job.dataset.remove_others(finished)
     ranges = missing_ranges([(entry.start, entry.stop) for entry in finished], job.rows, config.rows_per_shard)
     missing = [Shard(id=part_name(start, stop), start=start, stop=stop) for start, stop in ranges]

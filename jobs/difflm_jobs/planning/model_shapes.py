@@ -127,10 +127,10 @@ def adapters_shape(model: str, revision: str | None, lora: LoraConfig) -> Adapte
 
 
 def _configuration(model: str, revision: str | None) -> Any:
-    from transformers import AutoConfig
+    from difflm.models.loading import load_configuration
 
     try:
-        return AutoConfig.from_pretrained(model, revision=revision)
+        return load_configuration(model, revision=revision)
     except (OSError, ValueError, KeyError):
         return None
 
@@ -153,9 +153,11 @@ def _without_weights(config: Any, *, causal: bool) -> Any:
     import torch
     from transformers import AutoModel, AutoModelForCausalLM
 
+    from difflm.models.loading import model_of
+
     factory: Any = AutoModelForCausalLM if causal else encoder_class(config.model_type)
     with torch.device("meta"):
-        return factory.from_config(config) if factory in (AutoModel, AutoModelForCausalLM) else factory(config)
+        return model_of(factory, config) if factory in (AutoModel, AutoModelForCausalLM) else factory(config)
 
 
 def transformer_shape(model: Any) -> Transformer:

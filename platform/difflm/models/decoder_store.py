@@ -12,9 +12,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -29,7 +30,7 @@ from difflm.models.compact import (
     fit_compact_tokenizer,
     save_model,
 )
-from difflm.models.decoder import FrozenDecoder, PretrainedDecoderConfig, load_causal_lm
+from difflm.models.decoder import DecoderConfig, FrozenDecoder, PretrainedDecoderConfig, load_causal_lm
 from difflm.models.field_slots import (
     SLOTS_PER_VALUE,
     NumberFeatures,
@@ -38,6 +39,7 @@ from difflm.models.field_slots import (
     number_tokens,
     spelled_values,
 )
+from difflm.models.loading import load_tokenizer, load_weights
 from difflm.models.pretrained import check_weights, hash_weights, pinned
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import BooleanField, CategoricalField, ConstantField, JsonField, RecordSchema, TextField
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FORMAT_VERSION = 1
+_MAX_CELLS = 1 << 20
 SPARE_TOKENS = 16  # room for values a little longer than training's longest
 
 
@@ -135,18 +138,45 @@ def _fit(
 
 def read_parts(directory: Path, schema: RecordSchema) -> DecoderParts:
     """Tokenizer and layout of a decoder's directory. Raises ModelError naming the file."""
-    from transformers import AutoTokenizer
-
     path = directory / "decoder.json"
     facts = read_facts(path, version=FORMAT_VERSION, what="decoder", remedy="fit the decoder again")
+    _check_facts(path, facts, len(schema.fields))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(directory / "tokenizer")
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        tokenizer = load_tokenizer(directory / "tokenizer")
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{directory / 'tokenizer'}: no tokenizer ({reason}); fit the decoder again") from error
     kinds = [field.kind for field in schema.fields]
     records = RecordTokenizer(tokenizer, kinds=kinds, fixed_texts=JsonRecordCodec(schema).fixed_texts())
     return DecoderParts(tokenizer=records, slots=slot_layout(facts), longest=facts["longest"], facts=facts)
+
+
+class _Facts(BaseModel):
+    """What decoder.json holds."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    config: DecoderConfig
+    widths: list[Annotated[int, Field(ge=0, le=_MAX_CELLS)]]
+    knots: list[list[FiniteFloat]]
+    cells_per_slot: int = Field(ge=1, le=_MAX_CELLS)
+    slots_per_value: int = Field(default=SLOTS_PER_VALUE, ge=1, le=_MAX_CELLS)
+    longest: int = Field(ge=1, le=_MAX_CELLS)
+    weights_sha256: str | None = None
+
+
+def _check_facts(path: Path, facts: Mapping[str, Any], fields: int) -> None:
+    """Refuse numbers and names that no version writes: nothing else looks at them before models are built by them."""
+    try:
+        found = _Facts.model_validate_json(json.dumps(facts))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ModelError(f"{path}: {place}: {first['msg']}; fit the decoder again") from error
+    if len(found.widths) != fields or len(found.knots) != fields:
+        raise ModelError(f"{path}: widths and knots are not of the schema's {fields} columns; fit the decoder again")
+    if found.config.kind == "pretrained" and found.weights_sha256 is None:
+        raise ModelError(f"{path}: weights_sha256 is missing; fit the decoder again")
 
 
 def slot_layout(facts: Mapping[str, Any]) -> SlotLayout:
@@ -189,19 +219,27 @@ def load_decoder(
     directory: Path, schema: RecordSchema, *, dtype: torch.dtype | None = None
 ) -> tuple[FrozenDecoder, DecoderParts]:
     """The frozen decoder and its tokenizer. A pretrained one is checked against the hash it was trained with."""
-    from transformers import AutoModelForCausalLM
-
     parts = read_parts(directory, schema)
     if parts.facts["config"]["kind"] == "compact":
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            directory / "model", dtype=dtype or torch.float32, attn_implementation=attention(parts.positions)
-        )
+        model = _compact_model(directory / "model", parts, dtype or torch.float32)
     else:
         config = PretrainedDecoderConfig.model_validate(parts.facts["config"])
         precision = dtype or getattr(torch, config.dtype)
         model, _ = load_causal_lm(config.model, revision=config.revision, dtype=precision, attention=config.attention)
         check_weights(model, parts.facts["weights_sha256"], name=config.model, revision=config.revision)
     return FrozenDecoder(model, bos_id=parts.tokenizer.bos_id, pad_id=parts.tokenizer.pad_id), parts
+
+
+def _compact_model(folder: Path, parts: DecoderParts, dtype: torch.dtype) -> PreTrainedModel:
+    from transformers import LlamaForCausalLM
+
+    try:
+        return load_weights(
+            LlamaForCausalLM, folder, dtype=dtype, attn_implementation=attention(parts.positions), local_files_only=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{folder}: no compact decoder can be loaded ({reason}); fit the decoder again") from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

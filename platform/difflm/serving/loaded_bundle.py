@@ -34,7 +34,13 @@ class LoadedBundle:
     def __init__(self, folder: Path, sampling: SamplingConfig, replicas: ReplicasConfig, *, max_rows: int) -> None:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._sampling = sampling
-        self._bundle = load_bundle(folder, heun=sampling.heun(), device=self._device, precision=sampling.dtype())
+        self._bundle = load_bundle(
+            folder,
+            heun=sampling.heun(),
+            device=self._device,
+            precision=sampling.dtype(),
+            allow_local_base=sampling.allow_local_base,
+        )
         self._plans = DrawPlans(self._bundle, text_tokens=sampling.text_tokens, device=self._device)
         self._plain = self._synthesizer(PlanRequest(), None)
         self._known: OrderedDict[str, Synthesizer] = OrderedDict()

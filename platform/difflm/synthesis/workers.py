@@ -94,7 +94,13 @@ class SynthesisWorker:
         config = SamplingConfig.model_validate(args["sampling"])
         self.output = open_output(args["output"])
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        bundle = load_bundle(Path(args["bundle"]), heun=config.heun(), device=device, precision=config.dtype())
+        bundle = load_bundle(
+            Path(args["bundle"]),
+            heun=config.heun(),
+            device=device,
+            precision=config.dtype(),
+            allow_local_base=True,  # the driver has looked at it, where it lay
+        )
         plans = DrawPlans(bundle, text_tokens=config.text_tokens, device=device)
         given = pq.read_table(Path(args["given"]) / GIVEN_TABLE) if "given" in args else None
         plan = PlanRequest.model_validate(args["plan"]).plan(plans, given)
