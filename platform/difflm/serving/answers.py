@@ -170,7 +170,7 @@ class QualityAnswer(Config):
 
 
 _ERROR = {"model": ErrorAnswer, "description": "No success: a code, what is wrong, and the field that it is about"}
-ERRORS: Responses = dict.fromkeys((400, 401, 404, 405, 408, 409, 413, 422, 429, 503, 504), _ERROR)
+ERRORS: Responses = dict.fromkeys((400, 401, 403, 404, 405, 408, 409, 413, 422, 429, 503, 504), _ERROR)
 _FILES: dict[str, dict[str, Any]] = {media.split(";")[0]: {} for name, media in MEDIA_TYPES.items() if name != "json"}
 ROWS: Responses = {200: {"model": RowsAnswer, "description": "Rows", "content": _FILES}}
 FILE: Responses = {200: {"description": "The rows", "content": _FILES}}

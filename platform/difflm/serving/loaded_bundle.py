@@ -65,6 +65,7 @@ class LoadedBundle:
             seed=wanted.seed,
             temperature=wanted.temperature,
             deadline=began + wanted.deadline_s,
+            owner=wanted.owner,
             deliver=_delivery(asyncio.get_running_loop(), chunks),
         )
         self.queue.submit(request)
@@ -72,6 +73,7 @@ class LoadedBundle:
             while True:
                 chunk = await chunks.get()
                 yield chunk
+                self.queue.handed_out(request, len(chunk.rows) + len(chunk.given_up))
                 if chunk.done or chunk.failure is not None:
                     return
         finally:
