@@ -149,14 +149,27 @@ def test_a_decoder_without_its_weights_draws_no_rows(bundle: Path) -> None:
 def test_a_decoder_with_another_number_of_layers_is_refused(bundle: Path, layers: int) -> None:
     rewrite(bundle / "decoder" / "model" / "config.json", num_hidden_layers=layers)
     write_hashes(bundle)
-    with pytest.raises(BundleError, match=r"model\.safetensors: the files (lack|have, but).*'model\.layers\.\d"):
+    with pytest.raises(BundleError, match=rf"config\.json: num_hidden_layers is {layers}, and decoder\.json .* say 2"):
         load_bundle(bundle)
+    facts = json.loads((bundle / "decoder" / "decoder.json").read_text())
+    rewrite(bundle / "decoder" / "decoder.json", config={**facts["config"], "layers": layers})
+    write_hashes(bundle)
+    with pytest.raises(BundleError, match=r"model\.safetensors: not the tensors that decoder\.json describes"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_a_pretrained_decoder_with_another_number_of_layers_is_refused(tmp_path: Path, layers: int) -> None:
+    folder = save_decoder(tmp_path / "model", "llama")
+    rewrite(folder / "config.json", num_hidden_layers=layers)
+    with pytest.raises(ModelError, match=r"model\.safetensors: the files (lack|have, but).*'model\.layers\.\d"):
+        load_causal_lm(folder)
 
 
 def test_a_decoder_that_lacks_a_tensor_or_has_a_strange_one_is_refused(bundle: Path) -> None:
     weights = bundle / "decoder" / "model" / "model.safetensors"
     tensors = load_file(weights)
-    name = "model.layers.0.mlp.up_proj.weight"
+    name = "model.layers.1.mlp.up_proj.weight"
     for changed, said in (
         ({key: value for key, value in tensors.items() if key != name}, f"lack '{name}'"),
         ({**tensors, "model.extra": torch.zeros(2)}, "no place for, 'model.extra'"),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -39,7 +39,7 @@ from difflm.models.field_slots import (
     number_tokens,
     spelled_values,
 )
-from difflm.models.loading import load_tokenizer, load_weights
+from difflm.models.loading import load_configuration, load_tokenizer, load_weights
 from difflm.models.pretrained import check_weights, hash_weights, pinned
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import BooleanField, CategoricalField, ConstantField, JsonField, RecordSchema, TextField
@@ -234,12 +234,41 @@ def _compact_model(folder: Path, parts: DecoderParts, dtype: torch.dtype) -> Pre
     from transformers import LlamaForCausalLM
 
     try:
+        _check_sizes(folder, parts)
         return load_weights(
             LlamaForCausalLM, folder, dtype=dtype, attn_implementation=attention(parts.positions), local_files_only=True
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{folder}: no compact decoder can be loaded ({reason}); fit the decoder again") from error
+
+
+def _check_sizes(folder: Path, parts: DecoderParts) -> None:
+    """Refuse a compact decoder whose files disagree about its size, before one of any size that they say is built."""
+    config = CompactDecoderConfig.model_validate(parts.facts["config"])
+    vocabulary, found = len(parts.tokenizer.tokenizer), load_configuration(folder)
+    for name, wanted in (
+        ("vocab_size", vocabulary),
+        ("hidden_size", config.hidden_size),
+        ("intermediate_size", config.intermediate_size),
+        ("num_hidden_layers", config.layers),
+        ("num_attention_heads", config.heads),
+        ("num_key_value_heads", config.key_heads),
+    ):
+        if (given := getattr(found, name, None)) != wanted:
+            raise ModelError(
+                f"{folder / 'config.json'}: {name} is {given}, and decoder.json and tokenizer say {wanted}"
+            )
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        names = set(file.keys())
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names & {_EMBEDDINGS, _UP}}
+    layers = {name.split(".")[2] for name in names if name.startswith("model.layers.")}
+    wanted_shapes = {_EMBEDDINGS: (vocabulary, config.hidden_size), _UP: (config.intermediate_size, config.hidden_size)}
+    if shapes != wanted_shapes or len(layers) != config.layers:
+        raise ModelError(f"{folder / 'model.safetensors'}: not the tensors that decoder.json describes; fit it again")
+
+
+_EMBEDDINGS, _UP = "model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight"
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

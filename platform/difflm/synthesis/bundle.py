@@ -149,6 +149,7 @@ def _loaded(
     directory: Path, facts: dict[str, object], heun: HeunSettings, device: torch.device | str, precision: torch.dtype
 ) -> Bundle:
     schema, shape = read_schema(directory), _shape(directory / "bundle.json", facts)
+    _check_sizes(directory, shape)
     try:
         module, parts = build_autoencoder(shape, directory / "decoder", schema, dtype=precision)
     except ModelError as error:
@@ -171,6 +172,17 @@ def _loaded(
         shape=shape,
         conditional=conditional,
     )
+
+
+def _check_sizes(directory: Path, shape: AutoencoderShape) -> None:
+    """Refuse an autoencoder that is much larger than its tensors, before it is built; small differences are found then."""
+    size, encoder = (directory / "autoencoder.safetensors").stat().st_size, shape.encoder
+    numbers = encoder.hidden_size**2 * max(1, encoder.layers) if encoder.kind == "compact" else encoder.latent_size
+    if max(numbers, shape.injector.hidden_size) > size:
+        raise BundleError(
+            f"{directory / 'bundle.json'}: describes an autoencoder that autoencoder.safetensors has too few numbers for; "
+            "assemble the bundle again"
+        )
 
 
 def _shape(path: Path, facts: dict[str, object]) -> AutoencoderShape:
