@@ -37,8 +37,9 @@ def file_format(path: Path) -> str:
     return path.suffix[1:]
 
 
-def export(parts: Path, path: Path) -> int:
+def export(parts: Path, path: Path, *, safe_csv: bool = False) -> int:
     """Write all `part-*.parquet` of a folder, in order, as one file of the format its ending says; returns the rows.
+    `safe_csv` is as of `table_writer`.
 
     Raises:
         ConfigError: the ending of ``path`` says no known format.
@@ -54,7 +55,7 @@ def export(parts: Path, path: Path) -> int:
         found = sorted(parts.glob("part-*.parquet"))
         try:
             with temporary.open("wb") as sink:
-                with table_writer(format_, sink, pq.read_schema(found[0])) as write:
+                with table_writer(format_, sink, pq.read_schema(found[0]), safe_csv=safe_csv) as write:
                     for part in found:
                         table = pq.read_table(part)
                         write(table)

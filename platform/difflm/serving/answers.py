@@ -41,6 +41,7 @@ class RowWriter:
     codec: JsonRecordCodec
     columns: list[str] | None
     format: Format
+    safe_csv: bool = False
 
     def rows(self, records: Sequence[Record]) -> list[Record]:
         """Rows as JSON has them."""
@@ -50,7 +51,8 @@ class RowWriter:
     def file(self, records: Sequence[Record]) -> bytes:
         """A whole csv, parquet or arrow file."""
         table = self.codec.table_of(records)
-        return encode_table(table if self.columns is None else table.select(self.columns), self.format)
+        chosen = table if self.columns is None else table.select(self.columns)
+        return encode_table(chosen, self.format, safe_csv=self.safe_csv)
 
     def lines(self, chunk: Chunk) -> bytes:
         """What a stream says of a chunk."""

@@ -93,6 +93,7 @@ class SampleBody(Config):
     )
     columns: Names | None = Field(default=None, description="only these, in this order")
     format: Format = Field(default="json", description="ndjson and sse (server-sent events) come in chunks")
+    safe_csv: bool = Field(default=False, description="csv whose texts no spreadsheet runs: an apostrophe in front")
     deadline_s: Deadline = None
 
 

@@ -143,8 +143,13 @@ class Service:
 
     def writer(self, accepted: Accepted, body: SampleBody | ImputeBody) -> RowWriter:
         """Who writes the rows of a request."""
-        columns = body.columns if isinstance(body, SampleBody) else None
-        return RowWriter(codec=accepted.bundle.codec, columns=columns, format=body.format)
+        sampled = isinstance(body, SampleBody)
+        return RowWriter(
+            codec=accepted.bundle.codec,
+            columns=body.columns if sampled else None,
+            format=body.format,
+            safe_csv=sampled and body.safe_csv,
+        )
 
     def _refuse_failure(self, chunk: Chunk, wanted: RowsWanted) -> None:
         if chunk.failure == "deadline":
@@ -212,7 +217,12 @@ class Service:
             raise invalid("n", f"{body.n} rows; {limits.rows_per_request} are the most")
         if body.n > limits.rows_per_job:
             raise invalid("n", f"{body.n} rows; {limits.rows_per_job} are the most of a job")
-        left_out = {"like": body.like is not None, "columns": body.columns is not None, "start": body.start != 0}
+        left_out = {
+            "like": body.like is not None,
+            "columns": body.columns is not None,
+            "start": body.start != 0,
+            "safe_csv": body.safe_csv,
+        }
         for field, given in left_out.items():
             if given:
                 raise invalid(field, f"more than {limits.rows_per_request} rows are a job, which takes no {field!r}")

@@ -175,12 +175,12 @@ def _loaded(
 
 
 def _check_sizes(directory: Path, shape: AutoencoderShape) -> None:
-    """Refuse an autoencoder that is much larger than its tensors, before it is built; small differences are found then."""
+    """Refuse an autoencoder that is much larger than its tensors before it is built; the rest is found then."""
     size, encoder = (directory / "autoencoder.safetensors").stat().st_size, shape.encoder
     numbers = encoder.hidden_size**2 * max(1, encoder.layers) if encoder.kind == "compact" else encoder.latent_size
     if max(numbers, shape.injector.hidden_size) > size:
         raise BundleError(
-            f"{directory / 'bundle.json'}: describes an autoencoder that autoencoder.safetensors has too few numbers for; "
+            f"{directory / 'bundle.json'}: describes an autoencoder larger than autoencoder.safetensors; "
             "assemble the bundle again"
         )
 
