@@ -143,13 +143,10 @@ class Service:
 
     def writer(self, accepted: Accepted, body: SampleBody | ImputeBody) -> RowWriter:
         """Who writes the rows of a request."""
-        sampled = isinstance(body, SampleBody)
-        return RowWriter(
-            codec=accepted.bundle.codec,
-            columns=body.columns if sampled else None,
-            format=body.format,
-            safe_csv=sampled and body.safe_csv,
-        )
+        codec = accepted.bundle.codec
+        if isinstance(body, ImputeBody):
+            return RowWriter(codec=codec, columns=None, format=body.format)
+        return RowWriter(codec=codec, columns=body.columns, format=body.format, safe_csv=body.safe_csv)
 
     def _refuse_failure(self, chunk: Chunk, wanted: RowsWanted) -> None:
         if chunk.failure == "deadline":
