@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from difflm.errors import ConfigError
+from difflm.yaml_text import one_line as _one_line
+from difflm.yaml_text import parse_yaml as parse_yaml
 
 
 class Config(BaseModel):
@@ -27,54 +28,6 @@ ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 Origin: TypeAlias = str | Callable[[str], str]
 """What errors name as the source of a value: one file, or for each dotted key the file that it stands in."""
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML with the scalars of YAML 1.2: `no` is text, `1e-3` is a number, `2020-01-01` is text."""
-
-
-_Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("tag:yaml.org,2002:null", r"^(?:~|null|Null|NULL|)$", [*"~nN", ""]),
-    ("tag:yaml.org,2002:bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
-    ("tag:yaml.org,2002:int", r"^[-+]?(?:0|[1-9][0-9]*)$", list("-+0123456789")),
-    (
-        "tag:yaml.org,2002:float",
-        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.inf|\.nan)$",
-        list("-+.0123456789"),
-    ),
-    ("tag:yaml.org,2002:merge", r"^(?:<<)$", ["<"]),
-):
-    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), _first)
-
-
-def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    loader.flatten_mapping(node)
-    seen: set[str] = set()
-    for key, _ in node.value:
-        if key.value in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
-        seen.add(key.value)
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping_without_duplicates)
-
-
-def parse_yaml(text: str, source: str) -> Any:
-    """The value of a YAML document, with the scalars of YAML 1.2.
-
-    Raises:
-        ConfigError: the text is not YAML, or a mapping holds the same key twice; names ``source`` and the line.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{source}, line {mark.line + 1}" if mark is not None else source
-        problem = getattr(error, "problem", None) or "not readable as YAML"
-        message = f"{where}: {_one_line(str(problem))}; expected YAML such as 'sampling: {{steps: 25}}'"
-        raise ConfigError(message) from None
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
@@ -104,7 +57,7 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
     Raises:
         ConfigError: an override has no ``=``, an empty key, or goes through a value that is no mapping.
     """
-    result: dict[str, Any] = json.loads(json.dumps(data))
+    result: dict[str, Any] = _copied(data)
     for override in overrides:
         key, separator, text = override.partition("=")
         path = key.strip().split(".")
@@ -121,6 +74,13 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
             value = {**section[path[-1]], **value}
         section[path[-1]] = value
     return result
+
+
+def _copied(value: Any) -> Any:
+    """A deep copy of mappings and lists, whose keys are texts."""
+    if isinstance(value, Mapping):
+        return {str(key): _copied(part) for key, part in value.items()}
+    return [_copied(part) for part in value] if isinstance(value, list) else value
 
 
 def validate(model: type[ConfigT], data: Mapping[str, Any], source: Origin, overrides: Sequence[str] = ()) -> ConfigT:
@@ -284,7 +244,3 @@ def _members(annotation: Any) -> Iterator[Any]:
 def _short(value: Any) -> str:
     text = _one_line(repr(value))
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

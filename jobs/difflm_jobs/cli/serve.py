@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
+import socket
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -81,7 +84,7 @@ def read_settings(
         raise ConfigError("no bundle given; for example: difflm serve runs/adult")
     settings = validate(ServeSettings, data, str(config) if config is not None else "--set", overrides)
     for bundle in settings.server.bundles:
-        find_bundle(Path(bundle.path))
+        find_bundle(Path(bundle.path), allow_local_base=settings.server.sampling.allow_local_base)
     return settings.model_copy(update={"server": _absolute(settings.server)})
 
 
@@ -118,11 +121,32 @@ def write_deployable(settings: ServeSettings, path: Path) -> None:
         write_bytes_atomic(path, text.encode())
 
 
+def check_port(host: str, port: int) -> None:
+    """Refuse an address that another server listens at.
+
+    Serve's proxies may share a port with whoever allows it, so a second server would answer half of the requests of the
+    first, with other keys or with none. A plain bind shares with nobody.
+
+    Raises:
+        ConfigError: the port is taken, or the host is none of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was closed a moment ago is free
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise ConfigError(f"port {port} of {host} is taken by another server; give --port") from None
+            reason = os.strerror(error.errno).lower() if error.errno else str(error)
+            raise ConfigError(f"server.http: cannot listen at {host}:{port} ({reason}); give another") from None
+
+
 def serve_until_stopped(settings: ServeSettings, console: Console) -> None:
     """Serve until SIGINT or SIGTERM; requests under way are answered before the end.
 
     Raises:
-        ConfigError: the file of keys cannot be read.
+        ConfigError: the file of keys cannot be read, or the port is taken.
         ClusterError: the cluster or the server cannot be started.
     """
     from difflm.runtime import cluster, serving
@@ -130,6 +154,7 @@ def serve_until_stopped(settings: ServeSettings, console: Console) -> None:
 
     if settings.server.keys_file is not None:
         read_keys(Path(settings.server.keys_file))  # before any work; the server's own process reads it again
+    check_port(settings.server.http.host, settings.server.http.port)
     stopped = threading.Event()
     before: dict[int, Any] = {
         number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)

@@ -39,8 +39,10 @@ def file_format(path: Path) -> str:
     return path.suffix[1:]
 
 
-def export(parts: Path, path: Path) -> int:
+def export(parts: Path, path: Path, *, safe_csv: bool = False) -> int:
     """Write all `part-*.parquet` of a folder, in order, as one file of the format of its ending; return the row count.
+
+    `safe_csv` is as of `table_writer`.
 
     Raises:
         ConfigError: the ending of ``path`` says no known format.
@@ -56,7 +58,7 @@ def export(parts: Path, path: Path) -> int:
         found = sorted(parts.glob("part-*.parquet"))
         try:
             with temporary.open("wb") as sink:
-                with table_writer(format_, sink, pq.read_schema(found[0])) as write:
+                with table_writer(format_, sink, pq.read_schema(found[0]), safe_csv=safe_csv) as write:
                     for part in found:
                         table = pq.read_table(part)
                         write(table)
@@ -180,7 +182,7 @@ def run_map(
     """
     from difflm.runtime.shard_actor import Shard
 
-    finished = job.dataset.entries()
+    finished = job.dataset.sound_entries()
     job.dataset.remove_others(finished)
     ranges = missing_ranges([(entry.start, entry.stop) for entry in finished], job.rows, config.rows_per_shard)
     missing = [Shard(id=part_name(start, stop), start=start, stop=stop) for start, stop in ranges]

@@ -88,18 +88,24 @@ def execute(
 ) -> Iterator[tuple[StageRecord, Artifact]]:
     """Run what is missing, in order; yield the record and the artifact of each stage as soon as it is there."""
     artifacts: dict[str, Artifact] = {}
+    reused: set[str] = set()
     with ExitStack() as stack:
         place = _Place(runtime=runtime, cluster=_LazyCluster(cluster, stack))
         for step in steps:
             name, kind = step.stage.name, step.stage.output
             found = store.find(kind, step.identity)
             if found is None:
+                for given in step.stage.inputs:
+                    if given in reused:  # what this run made itself was hashed a moment ago
+                        store.check(artifacts[given])
+                        reused.discard(given)
                 with Stopwatch() as watch:
                     found = _run(step, store, artifacts, reporter, place)
                 record = StageRecord.of(name, "ran", found, seconds=watch.seconds)
             else:
                 record = StageRecord.of(name, "reused", found, seconds=0.0)
                 reporter.reused(name)
+                reused.add(name)
             artifacts[name] = found
             yield record, found
 

@@ -90,16 +90,19 @@ def pretrained_shape(
     Raises:
         ModelError: none of its layers has the name of a target of `lora`.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
+    from difflm.models.loading import load_configuration, model_of
 
     try:
         known = KNOWN.get(model)
-        config: Any = AutoConfig.for_model(**known) if known else AutoConfig.from_pretrained(model, revision=revision)
+        config: Any = AutoConfig.for_model(**known) if known else load_configuration(model, revision=revision)
     except (OSError, ValueError, KeyError):
         return None
     factory: Any = AutoModelForCausalLM if causal else encoder_class(config.model_type)
     with torch.device("meta"):
-        built = getattr(factory, "from_config", factory)(config)  # a class of one family is called itself
+        automatic = factory in (AutoModel, AutoModelForCausalLM)
+        built = model_of(factory, config) if automatic else factory(config)  # a class of one family is called itself
         shape = transformer_shape(built)
         return shape if lora is None else replace(shape, adapters=_adapters(built, lora))
 

@@ -117,7 +117,7 @@ def write_rows(
     settings = validate(SynthesisSettings, apply_overrides({}, overrides), "--set", overrides)
     check_engine(settings.sampling, settings.runtime)
     gates = row_gates(wanted.gates, wanted.real)
-    bundle = find_bundle(wanted.bundle)
+    bundle = find_bundle(wanted.bundle, allow_local_base=settings.sampling.allow_local_base)
     check_json(settings.sampling, holds_json=any(field.kind == "json" for field in read_schema(bundle).fields))
     with ExitStack() as stack:
         plan, rows, folders = wanted.plan, wanted.rows, {"bundle": bundle}

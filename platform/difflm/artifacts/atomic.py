@@ -95,8 +95,9 @@ def describe_storage_error(error: BaseException, path: Path) -> str | None:
     return None
 
 
-def write_bytes_atomic(path: Path, content: bytes) -> None:
+def write_bytes_atomic(path: Path, content: bytes, *, mode: int | None = None) -> None:
     """Write a file so that readers see the old content or the new, never a part; the folder is made when missing.
+    Without a `mode` the file has the one that new files get.
 
     Raises:
         StorageError: the disk is full or writing is not permitted; nothing half-written stays behind.
@@ -106,6 +107,8 @@ def write_bytes_atomic(path: Path, content: bytes) -> None:
         temporary = temporary_sibling(path)
         try:
             with temporary.open("wb") as file:
+                if mode is not None:
+                    os.fchmod(file.fileno(), mode)
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

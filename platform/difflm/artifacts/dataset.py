@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from difflm.artifacts.formats import decode_table, encode_table
+from difflm.artifacts.manifest import parse_json
 from difflm.artifacts.storage import Store
 from difflm.errors import StorageError
 from difflm.telemetry import JSON
@@ -82,6 +83,12 @@ class GivenUp(BaseModel):
     stop: int
     reason: str
 
+    @model_validator(mode="after")
+    def _some_indices(self) -> Self:
+        if self.start >= self.stop:
+            raise ValueError(f"indices {self.start} to {self.stop} are none")
+        return self
+
 
 class ShardEntry(BaseModel):
     """What is known of one part: its range, its file, the indices without a row, and what drawing it took.
@@ -94,14 +101,20 @@ class ShardEntry(BaseModel):
     start: int = Field(ge=0)
     stop: int
     file: str | None
-    sha256: str | None
-    size: int
-    rows: int
+    sha256: str | None = Field(pattern=r"^[0-9a-f]{64}$")
+    size: int = Field(ge=0)
+    rows: int = Field(ge=0)
     given_up: tuple[GivenUp, ...] = ()
     account: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _every_index_once(self) -> Self:
+        if self.start >= self.stop or any(run.start < self.start or run.stop > self.stop for run in self.given_up):
+            raise ValueError(f"not a part of indices {self.start} to {self.stop}")
+        if (self.file is None) != (self.sha256 is None):
+            raise ValueError("a file and its hash go together")
+        if self.file is not None and self.file.rpartition(".")[0] != f"{DATA}/{self.name}":
+            raise ValueError(f"{self.file!r} is not the file of this part")
         if self.rows + self.missing != self.stop - self.start:
             raise ValueError(
                 f"{self.rows} rows and {self.missing} given up are not the {self.stop - self.start} "
@@ -183,6 +196,21 @@ class Dataset:
                 position = entry.stop
         return counted
 
+    def sound_entries(self) -> list[ShardEntry]:
+        """The entries of all parts that count and whose files have the bytes that were committed: what a job goes on
+        from. Reads every part; one that was damaged does not count, and is made again.
+        """
+        entries = self.entries()
+        with ThreadPoolExecutor(_READERS) as pool:
+            sound = [*pool.map(self._is_sound, entries)]
+        return [entry for entry, fine in zip(entries, sound, strict=True) if fine]
+
+    def _is_sound(self, entry: ShardEntry) -> bool:
+        try:
+            return entry.file is None or self._hash(entry.file) == entry.sha256
+        except FileNotFoundError:
+            return False
+
     def _read_entry(self, name: str) -> ShardEntry | None:
         try:
             return ShardEntry.model_validate_json(self.store.read(f"{ENTRIES}/{name}") or b"")
@@ -216,7 +244,7 @@ class Dataset:
     def read_json(self, name: str) -> dict[str, Any] | None:
         """job.json or manifest.json; None where it is missing or not readable as a JSON object."""
         try:
-            value = json.loads(self.store.read(name) or b"null")
+            value = parse_json(self.store.read(name) or b"null")
         except ValueError:
             return None
         return value if isinstance(value, dict) else None

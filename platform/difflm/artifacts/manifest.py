@@ -15,6 +15,14 @@ BUNDLE_KIND = "bundle"
 REPORT_KIND = "report"
 
 
+def parse_json(content: str | bytes) -> Any:
+    """The value of a JSON text. Raises ValueError, and nothing else, for what is none or nested too deep to be read."""
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
 def read_facts(path: Path, *, version: int, what: str, remedy: str) -> dict[str, Any]:
     """The object in a file, whose `format_version` must be ``version``.
 
@@ -23,7 +31,7 @@ def read_facts(path: Path, *, version: int, what: str, remedy: str) -> dict[str,
             (``what``) and ends in ``remedy``.
     """
     try:
-        facts = json.loads(path.read_text())
+        facts = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: no {what} can be read from it ({error}); {remedy}") from error
     found = facts.get("format_version") if isinstance(facts, dict) else None
@@ -82,7 +90,7 @@ class Manifest(BaseModel):
         """
         path = folder / MANIFEST_NAME
         try:
-            data = json.loads(path.read_bytes())
+            data = parse_json(path.read_bytes())
         except FileNotFoundError:
             raise ArtifactError(f"{path}: no such file; the folder holds no finished artifact, run its stage") from None
         except ValueError:

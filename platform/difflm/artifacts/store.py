@@ -153,6 +153,15 @@ class ArtifactStore:
         )
         return problems
 
+    def check(self, artifact: Artifact) -> None:
+        """Refuse to go on from an artifact that is not as it was written.
+
+        Raises:
+            ArtifactError: names the first file that is missing, changed or strange.
+        """
+        if problems := self.verify(artifact):
+            raise ArtifactError(f"{problems[0]}; remove {artifact.path} and run the same command again")
+
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold the experiment for one process, and clear away what killed ones left half-written.

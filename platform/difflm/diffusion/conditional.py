@@ -178,7 +178,7 @@ def load_conditional(
     try:
         bins, tensors = ConditionBins.from_json(facts["bins"]), load_file(weights, device=str(device))
         prior = diffusion_prior(facts, tensors, heun, torch.device(device), precision, conditions=bins.size)
-    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{weights}: not the weights that {path.name} describes ({reason}); train it again") from error
     return ConditionalPrior(prior=prior, bins=bins)

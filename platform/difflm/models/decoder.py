@@ -23,6 +23,7 @@ from difflm.errors import ModelError
 from difflm.models.compact import CompactDecoderConfig
 from difflm.models.field_slots import SLOTS_PER_VALUE, VALUE_TOKENS, SlotsPerValue, ValueTokens
 from difflm.models.injector import MemoryShape
+from difflm.models.loading import load_tokenizer, load_weights
 from difflm.models.precision import PrecisionSetting
 from difflm.models.pretrained import AttentionChoice, AttentionName, loaded_attention, refused_attention
 from difflm.models.prompt import Prompt, causal_nll, freeze
@@ -165,15 +166,19 @@ def load_causal_lm(
     """Model and tokenizer from a hub id or a local directory. Raises ModelError naming the path and what is missing, or
     the attention that the model does not have.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     path = Path(model)
     if path.is_absolute() or str(model).startswith("."):
         _check_directory(path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
-        loaded = AutoModelForCausalLM.from_pretrained(
-            model, revision=revision, dtype=dtype, attn_implementation=loaded_attention(attention)
+        tokenizer = load_tokenizer(model, revision=revision)
+        loaded = load_weights(
+            AutoModelForCausalLM,
+            model,
+            revision=revision,
+            dtype=dtype,
+            attn_implementation=loaded_attention(attention),
         )
     except (OSError, ValueError, KeyError) as error:
         if attention != "auto" and isinstance(error, ValueError):

@@ -12,10 +12,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
-from safetensors import SafetensorError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -30,7 +31,7 @@ from difflm.models.compact import (
     fit_compact_tokenizer,
     save_model,
 )
-from difflm.models.decoder import FrozenDecoder, PretrainedDecoderConfig, load_causal_lm
+from difflm.models.decoder import DecoderConfig, FrozenDecoder, PretrainedDecoderConfig, load_causal_lm
 from difflm.models.field_slots import (
     SLOTS_PER_VALUE,
     NumberFeatures,
@@ -39,6 +40,7 @@ from difflm.models.field_slots import (
     number_tokens,
     spelled_values,
 )
+from difflm.models.loading import load_configuration, load_tokenizer, load_weights
 from difflm.models.precision import PrecisionSetting, own_device, resolve_precision
 from difflm.models.pretrained import check_weights, hash_weights, pinned
 from difflm.records.json_codec import JsonRecordCodec
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FORMAT_VERSION = 1
+_MAX_CELLS = 1 << 20
 SPARE_TOKENS = 16  # room for values a little longer than training's longest
 
 
@@ -138,18 +141,45 @@ def _fit(
 
 def read_parts(directory: Path, schema: RecordSchema) -> DecoderParts:
     """Tokenizer and layout of a decoder's directory. Raises ModelError naming the file."""
-    from transformers import AutoTokenizer
-
     path = directory / "decoder.json"
     facts = read_facts(path, version=FORMAT_VERSION, what="decoder", remedy="fit the decoder again")
+    _check_facts(path, facts, len(schema.fields))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(directory / "tokenizer")
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        tokenizer = load_tokenizer(directory / "tokenizer")
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{directory / 'tokenizer'}: no tokenizer ({reason}); fit the decoder again") from error
     kinds = [field.kind for field in schema.fields]
     records = RecordTokenizer(tokenizer, kinds=kinds, fixed_texts=JsonRecordCodec(schema).fixed_texts())
     return DecoderParts(tokenizer=records, slots=slot_layout(facts), longest=facts["longest"], facts=facts)
+
+
+class _Facts(BaseModel):
+    """What decoder.json holds."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    config: DecoderConfig
+    widths: list[Annotated[int, Field(ge=0, le=_MAX_CELLS)]]
+    knots: list[list[FiniteFloat]]
+    cells_per_slot: int = Field(ge=1, le=_MAX_CELLS)
+    slots_per_value: int = Field(default=SLOTS_PER_VALUE, ge=1, le=_MAX_CELLS)
+    longest: int = Field(ge=1, le=_MAX_CELLS)
+    weights_sha256: str | None = None
+
+
+def _check_facts(path: Path, facts: Mapping[str, Any], fields: int) -> None:
+    """Refuse numbers and names that no version writes: nothing else looks at them before models are built by them."""
+    try:
+        found = _Facts.model_validate_json(json.dumps(facts))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ModelError(f"{path}: {place}: {first['msg']}; fit the decoder again") from error
+    if len(found.widths) != fields or len(found.knots) != fields:
+        raise ModelError(f"{path}: widths and knots are not of the schema's {fields} columns; fit the decoder again")
+    if found.config.kind == "pretrained" and found.weights_sha256 is None:
+        raise ModelError(f"{path}: weights_sha256 is missing; fit the decoder again")
 
 
 def slot_layout(facts: Mapping[str, Any]) -> SlotLayout:
@@ -194,13 +224,9 @@ def load_decoder(
 
     Without a `dtype` a pretrained one has that of its configuration, where `auto` is what is `computed_in`.
     """
-    from transformers import AutoModelForCausalLM
-
     parts = read_parts(directory, schema)
     if parts.facts["config"]["kind"] == "compact":
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            directory / "model", dtype=dtype or torch.float32, attn_implementation=attention(parts.positions)
-        )
+        model = _compact_model(directory / "model", parts, dtype or torch.float32)
     else:
         config = PretrainedDecoderConfig.model_validate(parts.facts["config"])
         setting = computed_in if config.dtype == "auto" else config.dtype
@@ -208,6 +234,47 @@ def load_decoder(
         model, _ = load_causal_lm(config.model, revision=config.revision, dtype=precision, attention=config.attention)
         check_weights(model, parts.facts["weights_sha256"], name=config.model, revision=config.revision)
     return FrozenDecoder(model, bos_id=parts.tokenizer.bos_id, pad_id=parts.tokenizer.pad_id), parts
+
+
+def _compact_model(folder: Path, parts: DecoderParts, dtype: torch.dtype) -> PreTrainedModel:
+    from transformers import LlamaForCausalLM
+
+    try:
+        _check_sizes(folder, parts)
+        return load_weights(
+            LlamaForCausalLM, folder, dtype=dtype, attn_implementation=attention(parts.positions), local_files_only=True
+        )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{folder}: no compact decoder can be loaded ({reason}); fit the decoder again") from error
+
+
+def _check_sizes(folder: Path, parts: DecoderParts) -> None:
+    """Refuse a compact decoder whose files disagree about its size, before one of any size that they say is built."""
+    config = CompactDecoderConfig.model_validate(parts.facts["config"])
+    vocabulary, found = len(parts.tokenizer.tokenizer), load_configuration(folder)
+    for name, wanted in (
+        ("vocab_size", vocabulary),
+        ("hidden_size", config.hidden_size),
+        ("intermediate_size", config.intermediate_size),
+        ("num_hidden_layers", config.layers),
+        ("num_attention_heads", config.heads),
+        ("num_key_value_heads", config.key_heads),
+    ):
+        if (given := getattr(found, name, None)) != wanted:
+            raise ModelError(
+                f"{folder / 'config.json'}: {name} is {given}, and decoder.json and tokenizer say {wanted}"
+            )
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        names = set(file.keys())
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names & {_EMBEDDINGS, _UP}}
+    layers = {name.split(".")[2] for name in names if name.startswith("model.layers.")}
+    wanted_shapes = {_EMBEDDINGS: (vocabulary, config.hidden_size), _UP: (config.intermediate_size, config.hidden_size)}
+    if shapes != wanted_shapes or len(layers) != config.layers:
+        raise ModelError(f"{folder / 'model.safetensors'}: not the tensors that decoder.json describes; fit it again")
+
+
+_EMBEDDINGS, _UP = "model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight"
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

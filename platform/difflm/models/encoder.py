@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from difflm.config import Config
 from difflm.errors import ModelError
 from difflm.models.field_slots import NumberFeatures, SlotEmbedder, SlotLayout
+from difflm.models.loading import load_configuration, load_tokenizer, load_weights
 from difflm.models.pretrained import (
+    UNREAD,
     AttentionChoice,
     AttentionName,
     LoraConfig,
@@ -56,11 +58,9 @@ class _PretrainedInputs:
     """Token ids by the encoder's own tokenizer, padded per batch."""
 
     def __init__(self, config: PretrainedEncoderConfig, texts: Sequence[str], device: torch.device | str) -> None:
-        from transformers import AutoConfig, AutoTokenizer
-
         try:
-            tokenizer = AutoTokenizer.from_pretrained(config.model, revision=config.revision)
-            model: Any = AutoConfig.from_pretrained(config.model, revision=config.revision)
+            tokenizer = load_tokenizer(config.model, revision=config.revision)
+            model = load_configuration(config.model, revision=config.revision)
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ModelError(
@@ -206,16 +206,20 @@ def load_encoder(
     """The encoder half of any Hugging Face model. Raises ModelError naming the path, or the attention that the model
     does not have.
     """
-    from transformers import AutoConfig
-
     if (model.startswith((".", "/"))) and not (Path(model) / "config.json").exists():
         raise ModelError(
             f"the encoder path {model!r} has no config.json; give a hub id or a directory made by save_pretrained"
         )
     try:
-        config = AutoConfig.from_pretrained(model, revision=revision)
-        loaded: PreTrainedModel = encoder_class(config.model_type).from_pretrained(
-            model, revision=revision, dtype=dtype, attn_implementation=loaded_attention(attention)
+        config = load_configuration(model, revision=revision)
+        return load_weights(
+            encoder_class(config.model_type),
+            model,
+            revision=revision,
+            unread=lambda name: name.split(".")[0] == UNREAD,
+            partly=True,
+            dtype=dtype,
+            attn_implementation=loaded_attention(attention),
         )
     except (OSError, ValueError, KeyError) as error:
         if attention != "auto" and isinstance(error, ValueError):
@@ -225,4 +229,3 @@ def load_encoder(
             f"cannot load the encoder {model!r}: {reason}; "
             "give a hub id that is reachable or a directory made by save_pretrained"
         ) from error
-    return loaded

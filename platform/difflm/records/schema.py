@@ -55,7 +55,7 @@ class DecimalField(BaseModel):
     median: FiniteFloat
     distinct: int
     decimals: Annotated[int, Option(ge=0, le=15)]
-    exponent: int = 0
+    exponent: Annotated[int, Option(ge=-400, le=400)] = 0
 
 
 class CategoricalField(BaseModel):
@@ -219,7 +219,7 @@ class RecordSchema(BaseModel):
         """Read what `to_json` wrote; `source` names it in errors. SchemaError for another version or a damaged text."""
         try:
             version = json.loads(text).get("format_version")
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             raise SchemaError(f"{source}: not a schema in JSON ({error}); write it again from training data") from error
         if version != SCHEMA_FORMAT_VERSION:
             raise SchemaError(

@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import math
 import os
+import secrets
 import signal
 import sys
 import sysconfig
@@ -74,6 +75,7 @@ def last_line(error: BaseException, *, limit: int = 300) -> str:
 
 
 _PACKAGES = ("difflm", "difflm_evaluators", "difflm_jobs")
+_METRICS = "RAY_enable_metrics_collection"
 _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 # Read by Ray when it is imported or started. Only defaults: what the environment already says stays.
@@ -86,6 +88,7 @@ _DEFAULTS = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "SERVE_SOCKET_REUSE_PORT_ENABLED": "0",  # else a second server takes half of the first one's connections
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_worker_niceness": "0",  # 15 by default, so that anything else on the machine would starve a training
@@ -106,6 +109,9 @@ class ClusterConfig(Config):
     num_gpus: int | None = Field(default=None, ge=0, description="GPUs of a local cluster; none: all of this machine.")
     object_store_mib: int = Field(default=512, ge=80, description="Shared-memory object store of a local cluster.")
     dashboard: bool = Field(default=False, description="Serve Ray's dashboard on this machine (local cluster only).")
+    metrics: bool = Field(
+        default=False, description="Open Ray's metrics port, which has no password (local cluster only)."
+    )
     verbose: bool = Field(default=False, description="Print what Ray and its workers log.")
 
 
@@ -230,9 +236,11 @@ def require_resources(context: ClusterContext, *, cpus: float, gpus: float, purp
 
 def _start(ray: Any, config: ClusterConfig) -> None:
     """Start Ray here. Its processes inherit PYTHONPATH, so workers need no runtime environment and can be
-    pre-started.
+    pre-started. What lies on the disk of it, its token first of all, is for this user alone.
     """
-    with _python_path():
+    if not os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
+        keep_token_private(Path.home() / ".ray" / "auth_token")
+    with _variable("PYTHONPATH", _python_path()), _variable(_METRICS, str(int(config.metrics))):
         ray.init(
             address="local",
             num_cpus=config.num_cpus or usable_processors(),
@@ -242,6 +250,23 @@ def _start(ray: Any, config: ClusterConfig) -> None:
             log_to_driver=config.verbose,
             logging_level=logging.INFO if config.verbose else logging.ERROR,
         )
+    with suppress(OSError):
+        Path(ray._private.worker._global_node.get_session_dir_path()).chmod(0o700)
+
+
+def keep_token_private(path: Path) -> None:
+    """Make the token of this user's clusters where there is none, as Ray would do for everybody to read, or take the
+    permission to read it from others. Nothing happens where that is impossible: Ray says so itself.
+    """
+    with suppress(OSError):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            path.chmod(0o600)
+        else:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_hex(32))
 
 
 def _connect(ray: Any, address: str, config: ClusterConfig) -> None:
@@ -255,19 +280,24 @@ def _connect(ray: Any, address: str, config: ClusterConfig) -> None:
     )
 
 
+def _python_path() -> str:
+    """PYTHONPATH with the source roots first."""
+    parts = [*source_roots(), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return os.pathsep.join(part for part in parts if part)
+
+
 @contextmanager
-def _python_path() -> Iterator[None]:
-    """PYTHONPATH with the source roots first, for the processes started within."""
-    before = os.environ.get("PYTHONPATH")
-    parts = [*source_roots(), *(before or "").split(os.pathsep)]
-    os.environ["PYTHONPATH"] = os.pathsep.join(part for part in parts if part)
+def _variable(name: str, value: str) -> Iterator[None]:
+    """A variable of the environment for the processes started within."""
+    before = os.environ.get(name)
+    os.environ[name] = value
     try:
         yield
     finally:
         if before is None:
-            del os.environ["PYTHONPATH"]
+            del os.environ[name]
         else:
-            os.environ["PYTHONPATH"] = before
+            os.environ[name] = before
 
 
 def _describe(ray: Any, *, local: bool) -> ClusterContext:

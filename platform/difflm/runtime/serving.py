@@ -130,7 +130,7 @@ class Gateway:
 
     def __init__(self, config: ServeConfig, sampler: Any) -> None:
         ring = None if config.keys_file is None else KeyRing(read_keys(Path(config.keys_file)), time.monotonic)
-        self._service = Service(config, HandleBackend(sampler), ring=ring, jobs=_jobs(config))
+        self._service = Service(config, HandleBackend(sampler), ring=ring, jobs=_jobs(config, ring))
 
     def __serve_build_asgi_app__(self) -> Any:
         return create_app(self._service)
@@ -266,14 +266,19 @@ def _ray_serve() -> Any:
     return serve
 
 
-def _jobs(config: ServeConfig) -> Jobs | None:
+def _jobs(config: ServeConfig, ring: KeyRing | None) -> Jobs | None:
     """Jobs run on the cluster that serves, beside the replicas."""
     if config.jobs_folder is None:
         return None
     import ray
 
     address = ray.get_runtime_context().gcs_address
-    return Jobs(Path(config.jobs_folder), most=config.limits.jobs, settings=[f"runtime.cluster.address={address}"])
+    return Jobs(
+        Path(config.jobs_folder),
+        most=config.limits.jobs,
+        settings=[f"runtime.cluster.address={address}"],
+        owners=() if ring is None else ring.owners,
+    )
 
 
 def _is_lost(error: Exception) -> bool:

@@ -41,6 +41,7 @@ class RowWriter:
     codec: JsonRecordCodec
     columns: list[str] | None
     format: Format
+    safe_csv: bool = False
 
     def rows(self, records: Sequence[Record]) -> list[Record]:
         """Rows as JSON has them."""
@@ -50,7 +51,8 @@ class RowWriter:
     def file(self, records: Sequence[Record]) -> bytes:
         """A whole csv, parquet or arrow file."""
         table = self.codec.table_of(records)
-        return encode_table(table if self.columns is None else table.select(self.columns), self.format)
+        chosen = table if self.columns is None else table.select(self.columns)
+        return encode_table(chosen, self.format, safe_csv=self.safe_csv)
 
     def lines(self, chunk: Chunk) -> bytes:
         """What a stream says of a chunk."""
@@ -170,7 +172,7 @@ class QualityAnswer(Config):
 
 
 _ERROR = {"model": ErrorAnswer, "description": "No success: a code, what is wrong, and the field that it is about"}
-ERRORS: Responses = dict.fromkeys((400, 401, 404, 405, 408, 409, 413, 422, 429, 503, 504), _ERROR)
+ERRORS: Responses = dict.fromkeys((400, 401, 403, 404, 405, 408, 409, 413, 422, 429, 503, 504), _ERROR)
 _FILES: dict[str, dict[str, Any]] = {media.split(";")[0]: {} for name, media in MEDIA_TYPES.items() if name != "json"}
 ROWS: Responses = {200: {"model": RowsAnswer, "description": "Rows", "content": _FILES}}
 FILE: Responses = {200: {"description": "The rows", "content": _FILES}}

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, FastAPI, Query, Request, Response, Security
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
@@ -33,11 +33,12 @@ from difflm.serving.answers import (
     media_type_of,
     streamed,
 )
+from difflm.serving.bodies import body_document, document_bodies, parsed
 from difflm.serving.fair_queue import Chunk
 from difflm.serving.jobs import Jobs, JobView
-from difflm.serving.middleware import Gate
+from difflm.serving.middleware import Gate, SafeHeaders
 from difflm.serving.playground import add_playground
-from difflm.serving.problems import Problem, problem_response, validation_problem
+from difflm.serving.problems import FAULT, Problem, problem_response, validation_problem
 from difflm.serving.requests import BundleName, EncodeBody, ImputeBody, SampleBody
 from difflm.serving.service import Accepted, Service
 
@@ -46,7 +47,6 @@ T = TypeVar("T")
 Name = Annotated[BundleName, Query()]
 
 _KEY = Security(HTTPBearer(auto_error=False))  # says so in the document; it is the gate that looks at keys
-_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _JOB: Responses = {202: {"model": JobView, "description": "A job was begun; ask /v1/jobs/{id} how it is"}}
 
@@ -80,6 +80,7 @@ def create_app(service: Service) -> Any:
         description="Synthetic rows from trained bundles. Keys go into the header: `Authorization: Bearer difflm_...`",
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # they lead to whatever name the request's Host has
         lifespan=lifespan,
     )
     keyed = APIRouter(responses=ERRORS, dependencies=[] if service.ring is None else [_KEY])
@@ -93,9 +94,8 @@ def create_app(service: Service) -> Any:
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_bug)
-    app.add_middleware(
-        Gate, limits=service.config.limits, ring=service.ring, metrics=service.metrics, traffic=service.traffic
-    )
+    document_bodies(app)
+    app.add_middleware(Gate, config=service.config, ring=service.ring, metrics=service.metrics, traffic=service.traffic)
     if service.config.http.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -103,29 +103,34 @@ def create_app(service: Service) -> Any:
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["authorization", "content-type"],
         )
+    app.add_middleware(SafeHeaders)
     return app
 
 
 def _add_rows(router: APIRouter, service: Service) -> None:
-    @router.post("/v1/samples", responses=ROWS | _JOB)
-    async def samples(body: SampleBody, request: Request) -> Response:
+    columns, most = service.registry.columns, service.config.limits.given_rows
+    sample_body = Depends(parsed(SampleBody, columns=columns, max_records=most))
+    impute_body = Depends(parsed(ImputeBody, columns=columns, max_records=most))
+    encode_body = Depends(parsed(EncodeBody, columns=columns, max_records=most))
+
+    @router.post("/v1/samples", responses=ROWS | _JOB, openapi_extra=body_document(SampleBody))
+    async def samples(request: Request, body: SampleBody = sample_body) -> Response:
         """Rows; more of them than one answer holds become a job (202)."""
-        accepted = service.sample(body, request.state.owner)
+        accepted = await service.sample(body, request.state.owner)
         if isinstance(accepted, JobView):
             headers = {"Location": f"/v1/jobs/{accepted.id}", "Retry-After": "5"}
             return JSONResponse(accepted.model_dump(mode="json"), status_code=202, headers=headers)
         return await _answer(service, accepted, service.writer(accepted, body), request)
 
-    @router.post("/v1/impute", responses=ROWS)
-    async def impute(body: ImputeBody, request: Request) -> Response:
+    @router.post("/v1/impute", responses=ROWS, openapi_extra=body_document(ImputeBody))
+    async def impute(request: Request, body: ImputeBody = impute_body) -> Response:
         """The given records, in their order, with their missing cells filled in."""
-        accepted = service.impute(body, request.state.owner)
+        accepted = await service.impute(body, request.state.owner)
         return await _answer(service, accepted, service.writer(accepted, body), request)
 
-    @router.post("/v1/encode")
-    async def encode(body: EncodeBody, request: Request, answer: Response) -> LatentsAnswer:
+    @router.post("/v1/encode", openapi_extra=body_document(EncodeBody))
+    async def encode(request: Request, body: EncodeBody = encode_body) -> LatentsAnswer:
         """The latent mean of every record."""
-        answer.headers.update(_HEADERS)
         return await _until_gone(request, service.encode(body))
 
 
@@ -170,7 +175,7 @@ def _add_jobs(router: APIRouter, service: Service) -> None:
     async def job_data(id: str, request: Request) -> Response:
         """The rows of a finished job."""
         path = _jobs(service).data(id, request.state.owner)
-        return FileResponse(path, filename=path.name, headers=_HEADERS, media_type=media_type_of(path))
+        return FileResponse(path, filename=path.name, media_type=media_type_of(path))
 
 
 def _add_health(app: FastAPI, service: Service) -> None:
@@ -190,8 +195,7 @@ def _add_health(app: FastAPI, service: Service) -> None:
 async def _answer(service: Service, accepted: Accepted, writer: RowWriter, request: Request) -> Response:
     """Rows as a stream, whose status is sent with the first of them, or as a whole."""
     chunks = service.chunks(accepted)
-    headers = {**_HEADERS, "X-Difflm-Seed": str(accepted.wanted.seed), "X-Difflm-Version": accepted.bundle.ref.version}
-    media = MEDIA_TYPES[writer.format]
+    headers = {"X-Difflm-Seed": str(accepted.wanted.seed), "X-Difflm-Version": accepted.bundle.ref.version}
     if writer.format in ("ndjson", "sse"):
         try:
             first = await _until_gone(request, anext(chunks))
@@ -199,13 +203,19 @@ async def _answer(service: Service, accepted: Accepted, writer: RowWriter, reque
             await chunks.aclose()
             raise
         body = streamed(writer, _behind(first, chunks), accepted.facts)
-        return ClosedStream(chunks, body, media_type=media, headers=headers)
+        return ClosedStream(chunks, body, media_type=MEDIA_TYPES[writer.format], headers=headers)
     rows, given_up = await _until_gone(request, _collected(chunks))
+    return await asyncio.to_thread(_whole, accepted, writer, rows, given_up, headers)
+
+
+def _whole(
+    accepted: Accepted, writer: RowWriter, rows: list[Any], given_up: list[int], headers: dict[str, str]
+) -> Response:
     if writer.format == "json":
         content = {**accepted.facts, "rows": writer.rows(rows), "given_up": given_up}
         return JSONResponse(content, headers=headers)
-    headers["X-Difflm-Given-Up"] = str(len(given_up))
-    return Response(writer.file(rows), media_type=media, headers=headers)
+    headers = {**headers, "X-Difflm-Given-Up": str(len(given_up))}
+    return Response(writer.file(rows), media_type=MEDIA_TYPES[writer.format], headers=headers)
 
 
 async def _collected(chunks: AsyncGenerator[Chunk, None]) -> tuple[list[Any], list[int]]:
@@ -293,4 +303,4 @@ def _takes(route: BaseRoute, scope: Scope) -> bool:
 
 
 async def _on_bug(_: Request, __: Exception) -> Response:
-    return problem_response(Problem(500, "internal", "the server has a fault; its log says more"))
+    return problem_response(FAULT)

@@ -42,6 +42,7 @@ class RowsWanted:
     temperature: float | None = None
     plan: PlanRequest = field(default_factory=PlanRequest)
     given: pa.Table | None = None
+    owner: str = ""  # the key that asks: keys take turns
 
 
 class RowsBackend(Protocol):

@@ -54,6 +54,7 @@ class LoadedBundle:
             seed=wanted.seed,
             temperature=wanted.temperature,
             deadline=began + wanted.deadline_s,
+            owner=wanted.owner,
             deliver=_delivery(asyncio.get_running_loop(), chunks),
         )
         self.queue.submit(request)
@@ -61,6 +62,7 @@ class LoadedBundle:
             while True:
                 chunk = await chunks.get()
                 yield chunk
+                self.queue.handed_out(request, len(chunk.rows) + len(chunk.given_up))
                 if chunk.done or chunk.failure is not None:
                     return
         finally:

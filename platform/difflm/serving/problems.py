@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 
 UNPROCESSABLE = 422
 RETRY_SOON_S = 1.0
+SAFE_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 408: {"Connection": "close"}}
 
 
@@ -38,7 +39,10 @@ class Problem(Exception):
         still comes of its body would keep it open for ever.
         """
         headers = {} if self.retry_after_s is None else {"Retry-After": str(max(1, math.ceil(self.retry_after_s)))}
-        return headers | _HEADERS.get(self.status, {})
+        return headers | _HEADERS.get(self.status, {}) | SAFE_HEADERS
+
+
+FAULT = Problem(500, "internal", "the server has a fault; its log says more")
 
 
 def invalid(field: str, message: str) -> Problem:

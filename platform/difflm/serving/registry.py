@@ -38,6 +38,11 @@ class ServedBundle:
     codec: JsonRecordCodec
     quality: dict[str, JSON] | None
 
+    @property
+    def columns(self) -> frozenset[str]:
+        """The names of its columns."""
+        return frozenset(self.schema.names)
+
 
 class Registry:
     """The bundles of a server by name."""
@@ -75,6 +80,10 @@ class Registry:
         if wanted in self.names:
             raise loading(f"bundle {wanted!r} is being loaded")
         raise Problem(404, "unknown_bundle", f"bundles are {', '.join(map(repr, self.names))}", field="bundle")
+
+    def columns(self, name: str | None) -> frozenset[str]:
+        """The columns of a bundle; raises as `get` does."""
+        return self.get(name).columns
 
     async def refresh(self) -> None:
         """Look at every path, and serve what is new there once it is loaded."""

@@ -48,6 +48,11 @@ class SamplingConfig(Config):
     sigma_max: float = Field(default=80.0, gt=0, allow_inf_nan=False)
     rho: float = Field(default=7.0, gt=0, allow_inf_nan=False)
     engine: EngineConfig = Field(default=BuiltinEngineConfig(), description="what turns prompts into records")
+    allow_local_base: bool = Field(
+        default=False,
+        exclude_if=lambda allowed: not allowed,  # it changes no row, so that jobs and artifacts keep their names
+        description="let a bundle from elsewhere name a folder of this machine as its base model",
+    )
 
     @model_validator(mode="after")
     def _sigmas_decrease(self) -> Self:
@@ -244,7 +249,13 @@ class OpenBundle:
         """
         self.device = own_device()
         self.config = config = config.resolved(self.device)
-        self.bundle = load_bundle(folder, heun=config.heun(), device=self.device, precision=config.dtype())
+        self.bundle = load_bundle(
+            folder,
+            heun=config.heun(),
+            device=self.device,
+            precision=config.dtype(),
+            allow_local_base=config.allow_local_base,
+        )
         self._plans = DrawPlans(self.bundle, text_tokens=config.text_tokens, device=self.device)
 
     def synthesizer(

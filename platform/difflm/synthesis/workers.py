@@ -94,8 +94,9 @@ class SynthesisWorker:
     def __init__(self, args: dict[str, Any], screen: Screen | None = None) -> None:
         self.output = open_output(args["output"])
         sampling = SamplingConfig.model_validate(args["sampling"])
-        sampling = sampling.model_copy(update={"precision": args.get("precision", sampling.precision)})
-        bundle = OpenBundle(Path(args["bundle"]), sampling)
+        precision = args.get("precision", sampling.precision)
+        chosen = {"precision": precision, "allow_local_base": True}  # the driver has looked at the base, where it lay
+        bundle = OpenBundle(Path(args["bundle"]), sampling.model_copy(update=chosen))
         given = pq.read_table(Path(args["given"]) / GIVEN_TABLE) if "given" in args else None
         self.synthesizer = bundle.synthesizer(PlanRequest.model_validate(args["plan"]), given, screen=screen)
         self.seed = int(args["seed"])

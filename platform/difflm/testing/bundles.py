@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+import yaml
 from safetensors.torch import save_file
 
 from difflm.artifacts.dataset import DATA, ENTRIES, JOB_NAME, Dataset, missing_ranges, part_name
@@ -129,6 +130,8 @@ def untrained_stages(
     _write_untrained_autoencoder(folders.autoencoder, folders.decoder, shape, schema)
     _write_prior(folders.prior, prior, latent_size=latent_size(shape.encoder, parts.slots))
     _write_conditional(folders)
+    named = {"decoder": decoder.model_dump(mode="json"), "autoencoder": shape.model_dump(mode="json")}
+    (root / "config.yaml").write_text(yaml.safe_dump(named))  # as an experiment's, which names the base models
     assemble_bundle(
         folders.bundle,
         prepared=folders.prepared,

@@ -103,6 +103,7 @@ class VllmEngine:
             model=model.model,
             revision=model.revision,
             tokenizer=str(model.tokenizer),
+            trust_remote_code=False,
             dtype=str(model.dtype).removeprefix("torch."),
             max_model_len=positions,
             gpu_memory_utilization=config.gpu_memory_utilization,

@@ -94,9 +94,9 @@ def _compared(field: Field, whole: IntervalSet, operator: str, bound: Fraction) 
 
 def _number(field: IntegerField | DecimalField, value: Literal) -> Fraction:
     """Convert the literal to the unit of the field's codes, exactly as it was written."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or value - value != 0:
         raise ConfigError(f"{field.name!r} holds numbers, not {value!r}; {known_values(field)}")
-    exact = Fraction(Decimal(repr(value)))
+    exact = Fraction(value) if isinstance(value, int) else Fraction(Decimal(repr(value)))
     return exact * Fraction(10) ** (field.decimals - field.exponent) if isinstance(field, DecimalField) else exact
 
 

@@ -19,6 +19,7 @@ from difflm.models.injector import SoftPromptConfig
 from difflm.models.pretrained import LoraConfig, adapted_layers
 from difflm.records.schema import read_schema
 from difflm.synthesis.bundle import encode_table, load_bundle, load_trainable
+from difflm.synthesis.bundle_files import write_hashes
 from difflm.testing.bundles import StageFolders, untrained_stages
 from difflm.testing.models import save_decoder, save_encoder
 from difflm.testing.tables import mixed_table
@@ -146,6 +147,7 @@ def adapted(tmp_path_factory: pytest.TempPathFactory, folders: dict[str, Path]) 
     tensors = {name: torch.randn_like(value) if "lora_B" in name else value for name, value in load_file(path).items()}
     save_file(tensors, path)
     shutil.copyfile(path, stages.bundle / "autoencoder.safetensors")
+    write_hashes(stages.bundle)
     return stages, base
 
 
