@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
@@ -43,19 +42,6 @@ class EvaluationConfig(BaseModel):
     projection: ProjectionConfig | None = ProjectionConfig()
 
 
-class Splits(Protocol):
-    """Any three tables called train, validation and test, for instance `difflm.records.splits.Splits`."""
-
-    @property
-    def train(self) -> pa.Table: ...
-
-    @property
-    def validation(self) -> pa.Table | None: ...
-
-    @property
-    def test(self) -> pa.Table | None: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RealSplits:
     """The real tables. Without a `test` split what needs unseen rows is undefined; `validation` is a reference only."""
@@ -76,7 +62,7 @@ class _Real:
 
 def evaluate_table(
     synthetic: pa.Table,
-    splits: Splits,
+    splits: RealSplits,
     schema: RecordSchema,
     config: EvaluationConfig,
     *,

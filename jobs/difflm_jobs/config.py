@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from difflm.config import Config
 from difflm.errors import ConfigError
@@ -26,7 +26,7 @@ from difflm.training.diffusion_task import DiffusionPriorConfig, PriorConfig
 from difflm_evaluators.evaluation import EvaluationConfig
 from difflm_evaluators.live.live import LiveConfig
 from difflm_evaluators.texts.text_scores import CopiesConfig
-from difflm_jobs.inputs.record_kinds import table_gates
+from difflm_jobs.inputs.gates import table_gates
 from difflm_jobs.inputs.sources import DataConfig
 
 
@@ -98,13 +98,15 @@ class ExperimentConfig(Config):
     published: tuple[PublishedConfig, ...] = ()
     runtime: RuntimeConfig = RuntimeConfig()
 
-    @model_validator(mode="after")
-    def _gates_can_be_read(self) -> Self:
+    @field_validator("gates", mode="after")
+    @classmethod
+    def _gates_can_be_read(cls, gates: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        data: DataConfig | None = info.data.get("data")
         try:
-            table_gates(self.gates, self.data.kind)
+            table_gates(gates, "table" if data is None else data.kind)
         except ConfigError as error:
             raise ValueError(str(error)) from None
-        return self
+        return gates
 
     @model_validator(mode="after")
     def _conditions_have_a_denoiser(self) -> Self:

@@ -6,9 +6,9 @@ import difflib
 import json
 import re
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -24,6 +24,9 @@ class Config(BaseModel):
 
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+Origin: TypeAlias = str | Callable[[str], str]
+"""What errors name as the source of a value: one file, or for each dotted key the file that it stands in."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -120,8 +123,8 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
     return result
 
 
-def validate(model: type[ConfigT], data: Mapping[str, Any], source: str, overrides: Sequence[str] = ()) -> ConfigT:
-    """``data`` as an instance of ``model``; ``source`` and ``overrides`` only say where a value came from.
+def validate(model: type[ConfigT], data: Mapping[str, Any], source: Origin, overrides: Sequence[str] = ()) -> ConfigT:
+    """Read ``data`` as an instance of ``model``; ``source`` and ``overrides`` only say where a value came from.
 
     A section that is given in part keeps the rest of its own default, also where that differs from its class's, and
     its ``kind`` unless another is given.
@@ -182,14 +185,14 @@ def _default_of(
     return None
 
 
-def _describe(model: type[BaseModel], details: ErrorDetails, source: str, overrides: Sequence[str]) -> str:
+def _describe(model: type[BaseModel], details: ErrorDetails, source: Origin, overrides: Sequence[str]) -> str:
     names, candidates, kinds = _resolve(model, details["loc"])
     dotted = ".".join(names)
     # What is wrong with the whole names keys among its words.
     about = [dotted] if dotted else [word for word in details["msg"].split() if "." in word]
     latest = reversed(overrides)
     culprit = next((o for o in latest if any(_covers(o.partition("=")[0].strip(), word) for word in about)), None)
-    where = f"--set {culprit}" if culprit else source
+    where = f"--set {culprit}" if culprit else _origin(source, about, missing=details["type"] == "missing")
     if details["type"] == "extra_forbidden":
         return f"{where}: {dotted}: unknown key{_of_kind(names, overrides)}; {_suggest(names, candidates)}"
     if details["type"] == "missing":
@@ -205,6 +208,14 @@ def _describe(model: type[BaseModel], details: ErrorDetails, source: str, overri
         return _one_line(": ".join(part for part in (where, dotted, message) if part))
     expected = message if details["type"] == "value_error" else f"expected {message[:1].lower()}{message[1:]}"
     return _one_line(f"{where}: {dotted or 'the file'}: {expected}; found {_short(details['input'])}")
+
+
+def _origin(source: Origin, about: Sequence[str], *, missing: bool) -> str:
+    """Name the file that a key stands in; of a missing one that of its section."""
+    if isinstance(source, str):
+        return source
+    key = about[0] if about else ""
+    return source(key.rpartition(".")[0] if missing else key)
 
 
 def _of_kind(names: Sequence[str], overrides: Sequence[str]) -> str:

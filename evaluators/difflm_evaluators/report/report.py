@@ -6,17 +6,18 @@ import difflib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from difflm.errors import ConfigError, EvaluationError
 from difflm_evaluators.base import JSON, Evaluation, Score
-from difflm_evaluators.report.layout import REPORT_SCHEMA_VERSION, ReportContext, ReportFile
+from difflm_evaluators.report.layout import REPORT_SCHEMA_VERSION, ReportContext, ReportFile, read_report
 from difflm_evaluators.report.rows import baseline_text, value_text, worst_columns, worst_pairs
 
 TITLE = "Synthetic table"
 FILES = (".html", ".json", ".md")
+_SCORE = tuple(field.name for field in fields(Score))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -37,6 +38,31 @@ class Report:
     config: Mapping[str, JSON]
     seconds: Mapping[str, float]
     title: str = TITLE
+
+    @classmethod
+    def read(cls, path: Path | str) -> Report:
+        """Read a report.json, or that of a folder.
+
+        Raises:
+            DataError: there is none, it is no report, or it has another layout.
+        """
+        path = Path(path)
+        file = read_report(path / "report.json" if path.is_dir() else path)
+        evaluations = [
+            Evaluation(
+                name=entry.name,
+                scores=tuple(Score(**{name: getattr(score, name) for name in _SCORE}) for score in entry.scores),
+                details=entry.details,
+            )
+            for entry in file.evaluations
+        ]
+        kept = ("columns", "target", "task", "config", "seconds", "title")
+        return cls(
+            evaluations=tuple(evaluations),
+            rows=file.rows.model_dump(),
+            real=file.real.model_dump(),
+            **{name: getattr(file, name) for name in kept},
+        )
 
     @property
     def scores(self) -> tuple[Score, ...]:

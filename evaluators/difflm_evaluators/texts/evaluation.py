@@ -13,7 +13,7 @@ import pyarrow as pa
 from difflm.errors import DataError
 from difflm.records.tool_codec import KEYS
 from difflm_evaluators.base import Evaluation
-from difflm_evaluators.evaluation import Splits
+from difflm_evaluators.evaluation import RealSplits
 from difflm_evaluators.report.report import Report
 from difflm_evaluators.scores.validity import SynthesisAccount, draws_score
 from difflm_evaluators.texts.source_code import evaluate_source_code
@@ -24,14 +24,14 @@ Record = TypeVar("Record")
 
 
 def evaluate_code_table(
-    synthetic: pa.Table, splits: Splits, config: CopiesConfig, *, account: SynthesisAccount | None = None
+    synthetic: pa.Table, splits: RealSplits, config: CopiesConfig, *, account: SynthesisAccount | None = None
 ) -> Report:
     """Score the column `code` of tables; DataError for one without rows."""
     return _evaluated(_texts, evaluate_source_code, synthetic, splits, config, account)
 
 
 def evaluate_tool_table(
-    synthetic: pa.Table, splits: Splits, config: CopiesConfig, *, account: SynthesisAccount | None = None
+    synthetic: pa.Table, splits: RealSplits, config: CopiesConfig, *, account: SynthesisAccount | None = None
 ) -> Report:
     """Score tables of tool records, `parameters` as their text; DataError for one without rows."""
     return _evaluated(_records, evaluate_tools, synthetic, splits, config, account)
@@ -41,7 +41,7 @@ def _evaluated(
     read: Callable[[pa.Table | None], list[Record]],
     score: Callable[[list[Record], list[Record], list[Record] | None, CopiesConfig], Sequence[Evaluation]],
     synthetic: pa.Table,
-    splits: Splits,
+    splits: RealSplits,
     config: CopiesConfig,
     account: SynthesisAccount | None,
 ) -> Report:
@@ -79,7 +79,7 @@ def _digest(table: pa.Table | None) -> str | None:
 def _report(
     evaluations: Sequence[Evaluation],
     synthetic: pa.Table,
-    splits: Splits,
+    splits: RealSplits,
     config: CopiesConfig,
     account: SynthesisAccount | None,
     seconds: float,

@@ -10,7 +10,7 @@ from difflm.errors import BundleError, ModelError
 
 
 def fingerprint(model: str, key: str) -> dict[str, str]:
-    """What identifies a local model folder, by the name of its key; empty for the id of a hub, which names itself.
+    """Hash what identifies a local model folder, by the name of its key; empty for the id of a hub, which names itself.
 
     The fingerprint covers the names and sizes of all files and the content of the small ones (configuration,
     tokenizer), so that a replaced model is noticed without reading gigabytes.
@@ -35,7 +35,7 @@ def fingerprint(model: str, key: str) -> dict[str, str]:
 
 
 def find_bundle(given: Path) -> Path:
-    """The bundle in a folder: the folder itself, or the newest one of an experiment.
+    """Find the bundle in a folder: the folder itself, or the newest one of an experiment.
 
     Raises:
         BundleError: there is none, it is of another version, or its base model is not there.

@@ -20,7 +20,8 @@ from difflm.telemetry import JSON
 from difflm_jobs.pipeline.stage import Report, StageContext
 
 if TYPE_CHECKING:
-    from difflm.runtime.metrics import MapMetrics
+    from difflm.runtime.compute import Compute
+    from difflm.runtime.metrics import PrometheusMetrics
     from difflm.runtime.shard_actor import ShardWorker
     from difflm_jobs.config import MapConfig
 
@@ -160,15 +161,15 @@ def run_map(
     job: MapJob,
     config: MapConfig,
     report: Report,
-    start: Callable[[], MapMetrics | None],
+    start: Callable[[], Compute],
     follower: Follower | None = None,
+    metrics: Callable[[], PrometheusMetrics] | None = None,
 ) -> Mapped:
-    """Let actors commit what is missing of a dataset. ``start`` starts the cluster, and is not called when nothing is
-    missing and nobody follows.
+    """Let workers commit what is missing of a dataset. ``start`` gives what computes, and is not called when nothing is
+    missing and nobody follows. ``metrics`` hears of every account.
 
     Afterwards the dataset holds the parts of indices 0 ... rows - 1 and nothing else.
     """
-    from difflm.runtime.batch_actors import map_shards
     from difflm.runtime.shard_actor import Shard
 
     finished = job.dataset.entries()
@@ -177,7 +178,8 @@ def run_map(
     missing = [Shard(id=part_name(start, stop), start=start, stop=stop) for start, stop in ranges]
     tally = Tally(total=job.rows, done=job.rows - sum(shard.stop - shard.start for shard in missing))
     report(tally.done, job.rows, "starting actors" if missing else "nothing is missing")
-    metrics = start() if missing or follower is not None else None
+    compute = start() if missing or follower is not None else None
+    counted = metrics() if metrics is not None and compute is not None else None
     if follower is not None:
         follower.begin(finished)
 
@@ -186,8 +188,8 @@ def run_map(
             start, stop, reason = int(account["start"]), int(account["stop"]), str(account["given_up"])
             job.dataset.give_up(start, stop, reason, account={})
         tally.add(account)
-        if metrics is not None:
-            metrics.record(account)
+        if counted is not None:
+            counted.record(account)
         if follower is not None:
             follower.take(account)
         report(tally.done, job.rows, tally.text() + (follower.text() if follower is not None else ""))
@@ -199,7 +201,11 @@ def run_map(
     }
     pool = config.pool if job.may_give_up else config.pool.model_copy(update={"max_given_up": 0})
     args = {**job.args, OUTPUT: output}
-    summary = map_shards(missing, job.worker, args, pool, on_result, config.timeout_s, folders=job.folders)
+    peaks: Mapping[int, float] = {}
+    if compute is not None:
+        peaks = compute.map_shards(
+            missing, job.worker, args, pool, on_result, config.timeout_s, folders=job.folders
+        ).peak_rss_mib
     entries = job.dataset.entries()
     job.dataset.remove_others(entries)
     if follower is not None:
@@ -207,7 +213,7 @@ def run_map(
     return Mapped(
         entries=entries,
         compute_seconds=max(tally.seconds.values(), default=0.0),
-        peak_rss_mib={f"actor {number}": peak for number, peak in enumerate(summary.peak_rss_mib.values())},
+        peak_rss_mib={f"actor {number}": peak for number, peak in enumerate(peaks.values())},
     )
 
 
@@ -227,10 +233,7 @@ def run_shards(
     dataset.write_json(JOB_NAME, {"fingerprint": fingerprint})
     job = MapJob(dataset=dataset, fingerprint=fingerprint, rows=rows, worker=worker, args=args, may_give_up=may_give_up)
 
-    def start() -> None:
-        context.start_cluster()
-
-    return run_map(job, config, context.report, start)
+    return run_map(job, config, context.report, context.start_cluster)
 
 
 def account_of(entries: Sequence[ShardEntry], rows: int) -> dict[str, JSON]:

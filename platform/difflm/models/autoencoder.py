@@ -32,6 +32,7 @@ from difflm.models.injector import (
     KvMemoryConfig,
     PooledInjector,
     PromptForm,
+    PromptReader,
     SlotInjector,
     SoftPromptConfig,
     SoftTokens,
@@ -187,7 +188,7 @@ def build_injector(
     config: SoftPromptConfig | KvMemoryConfig | EmbeddingConfig,
     encoder: CompactEncoderConfig | PretrainedEncoderConfig,
     layout: SlotLayout,
-    decoder: FrozenDecoder,
+    decoder: PromptReader,
     *,
     scale: float,
 ) -> SlotInjector | PooledInjector:

@@ -106,16 +106,13 @@ class CompactDecoderFit(nn.Module):
         config: CompactDecoderConfig,
         layout: SlotLayout,
         *,
+        model: LlamaForCausalLM,
         vocabulary_size: int,
         bos_id: int,
         pad_id: int,
-        longest: int,
     ) -> None:
         super().__init__()
-        self.bos_id = bos_id
-        self.model = build_compact_llama(
-            config, vocabulary_size=vocabulary_size, bos_id=bos_id, pad_id=pad_id, longest=longest + layout.count + 1
-        )
+        self.bos_id, self.model = bos_id, model
         size = config.hidden_size
         self.embedder = SlotEmbedder(
             layout, vocabulary_size=vocabulary_size, pad_id=pad_id, embedding_size=48, hidden_size=2 * size, size=size
@@ -164,6 +161,14 @@ def build_compact_llama(
     )
     model.set_attn_implementation(attention(longest))
     return model
+
+
+def llama_parameters(config: CompactDecoderConfig, vocabulary_size: int) -> int:
+    """Count the parameters of `build_compact_llama` without it: to import the class takes more than a second."""
+    size, head_size = config.hidden_size, config.hidden_size // config.heads
+    queries_and_outputs, keys_and_values = 2 * size * size, 2 * size * config.key_heads * head_size
+    layer = queries_and_outputs + keys_and_values + 3 * size * config.intermediate_size + 2 * size
+    return vocabulary_size * size + config.layers * layer + size
 
 
 def attention(positions: int) -> str:

@@ -26,6 +26,7 @@ from difflm.models.compact import (
     CompactDecoderConfig,
     CompactDecoderFit,
     attention,
+    build_compact_llama,
     fit_compact_tokenizer,
     save_model,
 )
@@ -160,14 +161,13 @@ def slot_layout(facts: Mapping[str, Any]) -> SlotLayout:
 
 def unfitted(parts: DecoderParts) -> CompactDecoderFit:
     """The compact decoder of a directory as it is before its fit, with weights drawn from torch's global generator."""
-    tokenizer = parts.tokenizer
+    config, tokenizer = CompactDecoderConfig.model_validate(parts.facts["config"]), parts.tokenizer
+    vocabulary_size, bos_id, pad_id = len(tokenizer.tokenizer), tokenizer.bos_id, tokenizer.pad_id
+    model = build_compact_llama(
+        config, vocabulary_size=vocabulary_size, bos_id=bos_id, pad_id=pad_id, longest=parts.positions
+    )
     return CompactDecoderFit(
-        CompactDecoderConfig.model_validate(parts.facts["config"]),
-        parts.slots,
-        vocabulary_size=len(tokenizer.tokenizer),
-        bos_id=tokenizer.bos_id,
-        pad_id=tokenizer.pad_id,
-        longest=parts.longest,
+        config, parts.slots, model=model, vocabulary_size=vocabulary_size, bos_id=bos_id, pad_id=pad_id
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -159,11 +158,6 @@ def adapted_layers(model: nn.Module, targets: Targets) -> dict[str, tuple[int, i
         culprit = f"no linear layer of {type(model).__name__} is called {missing[0]!r}" if missing else "it is empty"
         raise ModelError(f"{KEY}.targets: {culprit}; its layers are {known}; give some of these, or all-linear")
     return chosen
-
-
-def adapter_parameters(layers: Mapping[str, tuple[int, int]], rank: int) -> int:
-    """Numbers of A and B of all adapters."""
-    return sum(rank * (read + written) for read, written in layers.values())
 
 
 def add_adapters(model: PreTrainedModel, config: LoraConfig) -> None:

@@ -151,7 +151,7 @@ def read_parquet(data: bytes, path: Path, *, report: Reporter) -> pa.Table:
         table = pa.parquet.ParquetFile(pa.BufferReader(data)).read()
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a Parquet file ({error}); is it complete?") from error
-    return _unnested(table, report)
+    return without_nesting(table, report)
 
 
 def read_arrow(data: bytes, path: Path, *, report: Reporter) -> pa.Table:
@@ -160,10 +160,11 @@ def read_arrow(data: bytes, path: Path, *, report: Reporter) -> pa.Table:
         table = pa.ipc.open_file(data).read_all()
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not an Arrow IPC file ({error}); is it complete?") from error
-    return _unnested(table, report)
+    return without_nesting(table, report)
 
 
-def _unnested(table: pa.Table, report: Reporter) -> pa.Table:
+def without_nesting(table: pa.Table, report: Reporter) -> pa.Table:
+    """Keep lists, objects and bytes as their text, and report it."""
     columns = []
     for name, column in zip(table.column_names, table.columns, strict=True):
         if pa.types.is_nested(column.type) or pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):

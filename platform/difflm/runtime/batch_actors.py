@@ -14,25 +14,22 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from difflm.errors import ClusterError, RunError
-from difflm.runtime.cluster import ClusterContext, current_context, error_class, last_line, require_resources
+from difflm.errors import ClusterError
+from difflm.runtime.cluster import ClusterContext, current_context, last_line, require_resources
 from difflm.runtime.ledger import ShardLedger
-from difflm.runtime.shard_actor import ActorCall, ActorPoolConfig, Shard, ShardWorker, reachable
+from difflm.runtime.shard_actor import (
+    ActorCall,
+    ActorPoolConfig,
+    MapSummary,
+    Shard,
+    ShardWorker,
+    raise_failure,
+    reachable,
+)
 from difflm.telemetry import JSON
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MapSummary:
-    """What a map did: shards finished, wall seconds, and the peak resident memory of every actor process by pid."""
-
-    shards: int
-    seconds: float
-    first_result_seconds: float
-    peak_rss_mib: dict[int, float]
 
 
 def map_shards(
@@ -69,7 +66,7 @@ def map_shards(
     with _watched(_rows(shards, actor, args, resources, pool_size), timeout_s, pending) as rows:
         for row in rows:
             if "error" in row:
-                _raise(row)
+                raise_failure(row)
             first = first or time.monotonic() - started
             pending.discard(str(row["shard"]))
             if "peak_rss_mib" in row:
@@ -188,12 +185,6 @@ class _watched:
                     f"{len(self._pending)} shards are missing ({_names(self._pending)}): {last_line(item)}"
                 ) from item
             yield item
-
-
-def _raise(row: Mapping[str, Any]) -> None:
-    kind = error_class(row["error"])
-    text = row["reason"] if kind is not None else f"{row['error']}: {row['reason']}"
-    raise (kind or RunError)(f"shard {row['shard']} failed after {row['attempts']} attempts: {text}")
 
 
 def _quiet(context: Any) -> None:

@@ -6,7 +6,7 @@ import json
 import shutil
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -103,13 +103,18 @@ class TrainingResult:
     summary: dict[str, JSON]
 
 
-def train(job: TrainingJob, *, progress: Progress | None = None) -> TrainingResult:
+Launch = Callable[[TrainingJob, WorkFolder, Progress | None], None]
+"""Runs the workers of a job until they have ended, on Ray or in this process; errors on purpose are raised."""
+
+
+def train(job: TrainingJob, *, progress: Progress | None = None, launch: Launch | None = None) -> TrainingResult:
     """Run the job, or go on where an earlier call with the same work folder was killed; returns when it has ended.
 
     Afterwards `output_dir` holds best.safetensors, summary.json and events.jsonl (the history). Checkpoints are
     removed. A killed call, worker or driver, goes on from the last complete checkpoint, at most `checkpoint_every`
     steps back, and repeats the same loss curve; workers that outlive their driver cannot disturb the next one's.
-    `progress(step, total, metrics)` is called in a thread of the driver.
+    `progress(step, total, metrics)` is called in a thread of the driver. `launch` says where the workers run: on Ray by
+    default.
 
     Checkpoints hold whole tensors, so a call with other workers or another engine goes on from them as well; its
     batches, and so its curve, are then others.
@@ -126,7 +131,9 @@ def train(job: TrainingJob, *, progress: Progress | None = None) -> TrainingResu
         remove_temporaries(work_dir)
         remove_temporaries(own.folder)
     if not own.result.exists():
-        _fit(job, own, progress)
+        remove_tree(own.failure)
+        (launch or launch_on_ray)(job, own, progress)
+        raise_recorded(own)
     own.check()
     if not own.result.exists():
         raise ClusterError(f"{job.name}: the workers ended without a result in {own.finished}; run it again")
@@ -136,20 +143,19 @@ def train(job: TrainingJob, *, progress: Progress | None = None) -> TrainingResu
     return _result(facts, started)
 
 
-def _fit(job: TrainingJob, own: WorkFolder, progress: Progress | None) -> None:
-    """One Ray Train run, with worker failures retried from the last checkpoint."""
+def launch_on_ray(job: TrainingJob, own: WorkFolder, progress: Progress | None) -> None:
+    """Run a job on Ray Train, with worker failures retried from the last checkpoint."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
     workers, gpu = job.workers, job.workers.gpus_per_worker > 0
     cpus = workers.num_workers * workers.cpus_per_worker
     require_resources(current_context(), cpus=cpus, gpus=workers.num_workers * int(gpu), purpose=f"training {job.name}")
-    remove_tree(own.failure)
     # Durable state is this project's own (see training_worker); what Ray remembers of an earlier driver may be torn.
     remove_tree(own.checkpoints / "checkpoint_manager_snapshot.json")
     trainer = TorchTrainer(
         work,
-        train_loop_config={"job": _worker_job(job, own)},
+        train_loop_config={"job": worker_job(job, own)},
         scaling_config=ScalingConfig(
             num_workers=workers.num_workers,
             use_gpu=gpu,
@@ -166,14 +172,14 @@ def _fit(job: TrainingJob, own: WorkFolder, progress: Progress | None) -> None:
         try:
             trainer.fit()
         except TrainingFailedError as error:
-            _raise_recorded(own)
+            raise_recorded(own)
             own.check()
             _raise_deliberate(error)
             raise ClusterError(f"training {job.name} failed: {_one_line(error)}") from error
-    _raise_recorded(own)
 
 
-def _worker_job(job: TrainingJob, own: WorkFolder) -> WorkerJob:
+def worker_job(job: TrainingJob, own: WorkFolder) -> WorkerJob:
+    """Say what each worker of a job is to do."""
     inputs = {name: str(Path(path).resolve()) for name, path in job.spec.inputs.items()}
     spec = TaskSpec(factory=job.spec.factory, config=job.spec.config, inputs=inputs, seed=job.spec.seed)
     return WorkerJob(spec=spec, loop=job.loop, engine=job.engine, threads=job.workers.cpus_per_worker, work=own)
@@ -240,7 +246,7 @@ def _result(facts: Mapping[str, Any], started: float) -> TrainingResult:
     )
 
 
-def _raise_recorded(own: WorkFolder) -> None:
+def raise_recorded(own: WorkFolder) -> None:
     """Raise again, in the driver, the error on purpose that a worker recorded."""
     if not own.failure.exists():
         return

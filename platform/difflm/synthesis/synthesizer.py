@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal, Protocol, Self
 
 import numpy as np
@@ -21,13 +22,14 @@ from difflm.diffusion.priors import HeunSettings
 from difflm.records.codec import Accepted
 from difflm.records.schema import Record
 from difflm.seeding import derive_seed
-from difflm.synthesis.bundle import Bundle
+from difflm.synthesis.bundle import Bundle, encode_table, load_bundle
 from difflm.synthesis.decoding.engines import BuiltinEngineConfig, EngineConfig, load_engine, max_tokens
 from difflm.synthesis.decoding.loop import Address, Decoded, Prompts
 from difflm.synthesis.decoding.sampling import Truncation
 from difflm.synthesis.decoding.vllm import COLDEST, HOTTEST
 from difflm.synthesis.draws import PRIVACY, Draw, DrawAccount, DrawQueue
 from difflm.synthesis.plans.draw_plans import DrawPlan, DrawPlans
+from difflm.synthesis.plans.request import PlanRequest
 
 
 class SamplingConfig(Config):
@@ -218,3 +220,39 @@ class Synthesizer:
 
 def _rejected(address: Address, reason: str, detail: str | None = None) -> Draw:
     return Draw(index=address.index, attempt=address.attempt, record=None, reason=reason, detail=detail)
+
+
+class OpenBundle:
+    """A bundle in memory: the synthesizers of what it is asked for, and its encoder.
+
+    Whoever draws rows goes through it: the Python interface, a shard's worker, and the replica of a server.
+    """
+
+    def __init__(self, folder: Path, config: SamplingConfig) -> None:
+        """Load a bundle onto the GPU, where there is one.
+
+        Raises:
+            BundleError: a file is missing, damaged, or of another version.
+        """
+        self.config = config
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.bundle = load_bundle(folder, heun=config.heun(), device=self.device, precision=config.dtype())
+        self._plans = DrawPlans(self.bundle, text_tokens=config.text_tokens, device=self.device)
+
+    def synthesizer(
+        self, request: PlanRequest | None = None, given: pa.Table | None = None, *, screen: Screen | None = None
+    ) -> Synthesizer:
+        """Make what draws the rows of a request; ``given`` is the table of the records that it is about.
+
+        Raises:
+            ConfigError: the request names what is not there, or no record satisfies it.
+            BundleError: the bundle has no prior for such a request.
+        """
+        plan = (request or PlanRequest()).plan(self._plans, given)
+        return Synthesizer(self.bundle, self.config, device=self.device, plan=plan, screen=screen)
+
+    def encode(self, table: pa.Table) -> npt.NDArray[np.float32]:
+        """Encode a normalised table: posterior means (N, Z)."""
+        bundle = self.bundle
+        parts = encode_table(bundle.autoencoder, bundle.parts, bundle.shape, table, bundle.schema, device=self.device)
+        return np.concatenate([posterior.mean_BZ.float().cpu().numpy() for posterior in parts])

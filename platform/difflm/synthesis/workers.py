@@ -19,11 +19,10 @@ from difflm.errors import StorageError
 from difflm.models.autoencoder import AutoencoderShape, build_autoencoder
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import read_schema
-from difflm.synthesis.bundle import encode_table, load_bundle, load_trainable
+from difflm.synthesis.bundle import encode_table, load_trainable
 from difflm.synthesis.draws import PRIVACY
-from difflm.synthesis.plans.draw_plans import DrawPlans
 from difflm.synthesis.plans.request import PlanRequest
-from difflm.synthesis.synthesizer import SamplingConfig, Screen, Synthesizer
+from difflm.synthesis.synthesizer import OpenBundle, SamplingConfig, Screen
 from difflm.telemetry import JSON
 
 GIVEN_TABLE = "given.parquet"
@@ -91,14 +90,10 @@ class SynthesisWorker:
     """
 
     def __init__(self, args: dict[str, Any], screen: Screen | None = None) -> None:
-        config = SamplingConfig.model_validate(args["sampling"])
         self.output = open_output(args["output"])
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        bundle = load_bundle(Path(args["bundle"]), heun=config.heun(), device=device, precision=config.dtype())
-        plans = DrawPlans(bundle, text_tokens=config.text_tokens, device=device)
+        bundle = OpenBundle(Path(args["bundle"]), SamplingConfig.model_validate(args["sampling"]))
         given = pq.read_table(Path(args["given"]) / GIVEN_TABLE) if "given" in args else None
-        plan = PlanRequest.model_validate(args["plan"]).plan(plans, given)
-        self.synthesizer = Synthesizer(bundle, config, device=device, plan=plan, screen=screen)
+        self.synthesizer = bundle.synthesizer(PlanRequest.model_validate(args["plan"]), given, screen=screen)
         self.seed = int(args["seed"])
 
     def run(self, shard: IndexRange) -> dict[str, JSON]:

@@ -10,6 +10,7 @@ import pytest
 
 from difflm.artifacts.dataset import Dataset, GivenUp
 from difflm.artifacts.storage import LocalStore
+from difflm_jobs.config import RuntimeConfig
 from difflm_jobs.pipeline.mapping import SHARD_FOLDER, Mapped, Tally, account_of, deliver_shards
 from difflm_jobs.pipeline.stage import StageContext
 
@@ -40,6 +41,7 @@ def test_delivered_parts_stay_finished(
         output=tmp_path / "output",
         work=tmp_path / "work",
         report=lambda done, total, text: None,
+        runtime=RuntimeConfig(),
         start_cluster=lambda: None,
     )
     entries = dataset.entries()
