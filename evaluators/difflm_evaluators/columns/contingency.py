@@ -37,7 +37,7 @@ class CellCounts:
         """No rows, in the same cells."""
         return CellCounts(rows_C=np.zeros_like(self.rows_C), kept_C=self.kept_C)
 
-    def count(self, cells_N: IntArray) -> None:
+    def update(self, cells_N: IntArray) -> None:
         """Add rows."""
         size = len(self.rows_C)
         if self.kept_C is None:
@@ -48,7 +48,7 @@ class CellCounts:
         self.rows_C += np.bincount(place_N[known_N], minlength=size)
         self.elsewhere += int(len(cells_N) - known_N.sum())
 
-    def add(self, other: "CellCounts") -> None:
+    def merge(self, other: "CellCounts") -> None:
         """Take over the counts of `other`, which has the same cells."""
         self.rows_C += other.rows_C
         self.elsewhere += other.elsewhere
@@ -80,7 +80,7 @@ class JointCounts:
     pairs: frozenset[Pair]
     _tables: dict[tuple[Couple, ...], IntArray] = field(default_factory=dict)
 
-    def count(self, codes: Mapping[str, IntArray]) -> None:
+    def update(self, codes: Mapping[str, IntArray]) -> None:
         """Add rows; codes are (N,), not negative and below their column's size."""
         if not self._tables:
             self._tables = {group: np.zeros(self._cells(group), dtype=np.int64) for group in self._groups()}

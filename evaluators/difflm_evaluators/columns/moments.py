@@ -23,14 +23,14 @@ class RunningMean:
     mean: float = 0.0
     squares: float = 0.0
 
-    def take(self, values_N: FloatArray) -> None:
+    def update(self, values_N: FloatArray) -> None:
         """Add values."""
         if len(values_N):
             mean = float(values_N.mean())
             squares = float(((values_N - mean) ** 2).sum())
-            self.add(RunningMean(count=len(values_N), mean=mean, squares=squares))
+            self.merge(RunningMean(count=len(values_N), mean=mean, squares=squares))
 
-    def add(self, other: "RunningMean") -> None:
+    def merge(self, other: "RunningMean") -> None:
         """Take over what `other` has seen."""
         if other.count == 0:
             return

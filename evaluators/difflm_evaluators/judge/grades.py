@@ -8,11 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from difflm_evaluators.base import JSON, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import Evaluation, Score
 from difflm_evaluators.judge.answers import Answers
 from difflm_evaluators.judge.questions import SYSTEM, Question, Record
 from difflm_evaluators.judge.rubric import MEAN, TOOL_RUBRIC, Criterion, Rubric, answer_model, rubric_prompt
-from difflm_evaluators.judge.statistics import Estimate, agreement, mean_estimate
+from difflm_evaluators.judge.statistics import SampleMean, agreement, mean_estimate
 
 RECORDS, REAL = "records", "real"
 REAL_LABEL = "real records"
@@ -75,7 +76,7 @@ class RubricProtocol:
         }
         return Evaluation(name=f"judge_{self.name}", scores=tuple(scores), details=details)
 
-    def _score(self, measure: _Measure, own: Estimate | None, baseline: Estimate | None) -> Score:
+    def _score(self, measure: _Measure, own: SampleMean | None, baseline: SampleMean | None) -> Score:
         missing = len(self.records) - (0 if own is None else own.count)
         warning = f"{missing:,} of {len(self.records):,} records have no readable answer and take no part"
         return Score(
@@ -122,7 +123,7 @@ class _Measure:
         values = [value for answer in row if (value := self.value(answer)) is not None]
         return sum(values) / len(values) if values else None
 
-    def estimate(self, grades: _Grades) -> Estimate | None:
+    def estimate(self, grades: _Grades) -> SampleMean | None:
         """Over records, each with the mean of its repeats: repeats of one record are not independent."""
         means = [mean for row in grades.values() if (mean := self.mean(row)) is not None]
         return mean_estimate(means, self.low, self.high) if means else None

@@ -15,10 +15,11 @@ from typing import Literal
 from pydantic import BaseModel
 
 from difflm.errors import DataError
-from difflm_evaluators.base import JSON, Direction, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import Direction, Evaluation, Score
 from difflm_evaluators.judge.answers import Answers
 from difflm_evaluators.judge.questions import SYSTEM, Question, Record, form, shown
-from difflm_evaluators.judge.statistics import Estimate, agreement, mean_estimate, share_estimate
+from difflm_evaluators.judge.statistics import SampleMean, agreement, mean_estimate, share_estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +147,7 @@ class PreferenceProtocol:
         scores = tuple(self._score(meaning, estimates.get(meaning.name), len(verdicts)) for meaning in _MEANINGS)
         return Evaluation(name="judge_preference", scores=scores, details=details)
 
-    def _score(self, meaning: _Meaning, estimate: Estimate | None, answered: int) -> Score:
+    def _score(self, meaning: _Meaning, estimate: SampleMean | None, answered: int) -> Score:
         missing = len(self.pairs) - answered
         warning = f"{missing:,} of {len(self.pairs):,} categories have no readable answer in both orders"
         return Score(
@@ -274,7 +275,7 @@ def _bias(orders: _Votes) -> float:
     return 100 * sum(shares) / len(shares)
 
 
-def _estimates(verdicts: Sequence[Verdict], votes: Sequence[_Votes]) -> dict[str, Estimate]:
+def _estimates(verdicts: Sequence[Verdict], votes: Sequence[_Votes]) -> dict[str, SampleMean]:
     """By the names of scores; empty without a single verdict."""
     count = len(verdicts)
     if not count:

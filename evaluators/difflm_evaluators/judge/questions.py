@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from difflm_evaluators.base import JSON
+from difflm.telemetry import JSON
 from difflm_evaluators.judge.settings import JudgeSettings
 
 SYSTEM = (

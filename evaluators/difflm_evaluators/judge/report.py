@@ -113,7 +113,7 @@ def write_judgement(judgement: Judgement, folder: Path) -> None:
         }
         for answer in judgement.unanswered
     ]
-    evaluation: dict[str, JSON] = judgement.evaluation.to_json()  # type: ignore[assignment]
+    evaluation: dict[str, JSON] = judgement.evaluation.to_json()
     document: dict[str, JSON] = {
         "format_version": FORMAT_VERSION,
         "title": judgement.title,

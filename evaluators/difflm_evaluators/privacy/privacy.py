@@ -11,7 +11,8 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from difflm.records.schema import RecordSchema
-from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
 from difflm_evaluators.columns.columns import Columns, row_count, take_rows
 from difflm_evaluators.columns.mixed_rows import mixed_rows
 from difflm_evaluators.columns.row_keys import KnownRows
@@ -204,7 +205,7 @@ def evaluate_nearest(
     return Evaluation(name="nearest", scores=(), details={"columns": list(names), "pairs": pairs})
 
 
-def _cells(table: pa.Table, row: int, names: list[str]) -> list[str | None]:
+def _cells(table: pa.Table, row: int, names: list[str]) -> list[JSON]:
     """The values of one row as text, None where missing."""
     values = [table.column(name)[row].as_py() for name in names]
     return [None if value is None else str(value) for value in values]

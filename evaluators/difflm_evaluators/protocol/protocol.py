@@ -16,7 +16,7 @@ import pyarrow as pa
 import yaml
 
 from difflm.errors import DataError
-from difflm_evaluators.base import JSON
+from difflm.telemetry import JSON
 from difflm_evaluators.columns.columns import Columns, Labels, read_columns
 from difflm_evaluators.protocol.figures import (
     Figure,

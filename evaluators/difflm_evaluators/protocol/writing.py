@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from difflm.artifacts import write_bytes_atomic, write_json_atomic
-from difflm_evaluators.base import JSON
+from difflm.telemetry import JSON
 from difflm_evaluators.protocol.figures import Figure
 from difflm_evaluators.protocol.protocol import ProtocolResult, read_published
 

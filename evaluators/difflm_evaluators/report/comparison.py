@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from difflm.errors import DataError
-from difflm_evaluators.base import JSON
+from difflm.telemetry import JSON
 from difflm_evaluators.report.layout import ReportFile, ScoreEntry
 from difflm_evaluators.report.significance import evidence, holm, significance_of
 

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from difflm.errors import ConfigError
-from difflm_evaluators.base import JSON
+from difflm.telemetry import JSON
 from difflm_evaluators.report.comparison import LEVEL, ComparedScore, Difference, compared_scores
 from difflm_evaluators.report.layout import ReportFile, ScoreEntry
 from difflm_evaluators.report.plots import inline_svg, standalone_svg

@@ -12,7 +12,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, JsonValue, NonNegativeInt, ValidationError, model_validator
 
 from difflm.errors import DataError
-from difflm_evaluators.base import JSON, Direction, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import Direction, Score
 
 REPORT_SCHEMA_VERSION = 2
 SCHEMA_FILE = Path(__file__).with_name("report.schema.json")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from difflm_evaluators.base import JSON
+from difflm.telemetry import JSON
 from difflm_evaluators.report import plots
 from difflm_evaluators.report.layout import ReportFile
 from difflm_evaluators.report.rows import interval_text

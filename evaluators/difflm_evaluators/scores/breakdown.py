@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from difflm_evaluators.base import JSON, Evaluation
+from difflm.telemetry import JSON
+from difflm_evaluators.base import Evaluation
 from difflm_evaluators.columns.coding import NUMBER_BINS, bin_edges, fit_coder
 from difflm_evaluators.columns.columns import Column, Columns, IntArray, category_codes
 from difflm_evaluators.columns.moments import PairMoments
@@ -37,7 +38,7 @@ def evaluate_associations(synthetic: Columns, train: Columns) -> Evaluation:
     coders = {name: fit_coder(train[name]) for name in names}
     details: dict[str, JSON] = {"columns": list(names)}
     for side, table in (("real", train), ("synthetic", synthetic)):
-        details[side] = _matrix(table, coders)
+        details[side] = [list[JSON](row) for row in _matrix(table, coders)]
     return Evaluation(name="associations", scores=(), details=details)
 
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
 from difflm_evaluators.columns.column_counts import CategoryRuler, ColumnCounts, Ruler, count_column, fit_ruler
 from difflm_evaluators.columns.columns import Columns, Kind
 from difflm_evaluators.columns.streaming import NO_ROWS, fingerprint, require_same
@@ -91,13 +92,13 @@ class StreamingMarginals:
     def update(self, batch: Columns) -> None:
         """Count a batch."""
         for name, column in self._real.items():
-            column.ruler.count(batch[name], self._counts[name])
+            column.ruler.update(batch[name], self._counts[name])
 
     def merge(self, other: "StreamingMarginals") -> None:
         """Take over the counts of `other`."""
         require_same("marginals", self._fitted_to, other._fitted_to)
         for name, counts in self._counts.items():
-            counts.add(other._counts[name])
+            counts.merge(other._counts[name])
 
     def errors(self) -> list[ColumnError]:
         """The error of every column; there are rows."""

@@ -28,7 +28,8 @@ from difflm.records.schema import (
     RecordSchema,
     TextField,
 )
-from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
 from difflm_evaluators.columns.columns import Column, Columns, Labels, constant_label, timestamp
 from difflm_evaluators.columns.streaming import NO_ROWS, fingerprint, require_same
 

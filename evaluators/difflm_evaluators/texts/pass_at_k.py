@@ -17,7 +17,8 @@ import numpy as np
 
 from difflm.errors import DataError
 from difflm.records.readers import read_json_rows
-from difflm_evaluators.base import JSON, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import Evaluation, Score
 from difflm_evaluators.texts.sandbox import SandboxLimits, SandboxResult, isolation, run_program
 
 _HUMANEVAL = ("task_id", "prompt", "entry_point", "canonical_solution", "test")

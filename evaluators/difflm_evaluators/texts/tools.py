@@ -17,7 +17,8 @@ from jsonschema import Draft202012Validator
 
 from difflm.errors import DataError
 from difflm.records.tool_codec import KEYS, ToolRecord, parameters_text, record_schema
-from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
 from difflm_evaluators.texts.text_scores import CopiesConfig, copy_scores, share_score
 
 _MAX_NAMED = 20
