@@ -76,6 +76,6 @@ class Evaluation:
         raise EvaluationError(f"evaluation {self.name!r} has no score {name!r}; it has: {known}")
 
     def to_json(self) -> dict[str, JSON]:
-        """The evaluation as plain JSON values."""
+        """Return the evaluation as plain JSON values."""
         scores: list[JSON] = [{**asdict(score), "bounds": list(score.bounds)} for score in self.scores]
         return {"name": self.name, "scores": scores, "details": dict(self.details)}

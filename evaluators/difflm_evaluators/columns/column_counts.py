@@ -47,7 +47,7 @@ class CategoryRuler:
     coder: CategoryCoder
 
     def empty(self) -> ColumnCounts:
-        """Counts of no rows."""
+        """Start with counts of no rows."""
         return ColumnCounts(cells=np.zeros(self.coder.size, dtype=np.int64), bars=np.zeros(0, dtype=np.int64))
 
     def update(self, column: Column, counts: ColumnCounts) -> None:
@@ -86,7 +86,7 @@ class NumberRuler:
     edges: FloatArray
 
     def empty(self) -> ColumnCounts:
-        """Counts of no rows."""
+        """Start with counts of no rows."""
         bars = np.zeros(len(self.edges) + 1, dtype=np.int64)
         return ColumnCounts(cells=np.zeros(2 * len(self.values_K) + 1, dtype=np.int64), bars=bars)
 
@@ -112,7 +112,7 @@ class NumberRuler:
             counts.bars += np.diff([0, *starts, end, len(sorted_N)])
 
     def distance(self, real: ColumnCounts, other: ColumnCounts) -> float:
-        """The Kolmogorov-Smirnov statistic of the values present; 0 where a side has none."""
+        """Compute the Kolmogorov-Smirnov statistic of the values present; 0 where a side has none."""
         present, other_present = real.rows - real.missing, other.rows - other.missing
         if not present or not other_present:
             return 0.0
@@ -135,7 +135,7 @@ Ruler = CategoryRuler | NumberRuler
 
 
 def fit_ruler(real: Column) -> Ruler:
-    """The ruler of one real column."""
+    """Fit the ruler of one real column."""
     coder = fit_coder(real)
     if isinstance(coder, CategoryCoder):
         return CategoryRuler(coder=coder)
@@ -145,7 +145,7 @@ def fit_ruler(real: Column) -> Ruler:
 
 
 def count_column(ruler: Ruler, column: Column) -> ColumnCounts:
-    """The counts of one whole column."""
+    """Count one whole column."""
     counts = ruler.empty()
     ruler.update(column, counts)
     return counts

@@ -27,7 +27,7 @@ class CellCounts:
 
     @classmethod
     def fit(cls, cells_N: IntArray, *, size: int) -> "CellCounts":
-        """Counts of the real rows, whose cells are numbers below `size`."""
+        """Count the real rows, whose cells are numbers below `size`."""
         if size <= MAX_DENSE_CELLS:
             return cls(rows_C=np.bincount(cells_N, minlength=size), kept_C=None)
         kept_C, rows_C = np.unique(cells_N, return_counts=True)
@@ -95,7 +95,7 @@ class JointCounts:
             table += np.bincount(cells_N, minlength=len(table))
 
     def totals(self) -> Iterator[tuple[Pair, IntArray]]:
-        """The counts of each pair's cells, the second column's code running fastest; none without rows."""
+        """Compute the counts of each pair's cells, the second column's code running fastest; none without rows."""
         given: set[Pair] = set()
         for group, table in self._tables.items():
             names = [name for couple in group for name in couple]
@@ -111,7 +111,7 @@ class JointCounts:
                 yield pair, (summed if pair == (first, second) else summed.T).ravel()
 
     def _groups(self) -> list[tuple[Couple, ...]]:
-        """What is counted together, so that every pair is in one of them."""
+        """Choose what is counted together, so that every pair is in one of them."""
         groups = self._cover(_couples(self.sizes))
         if sum(map(self._cells, groups)) > MAX_CELLS_IN_ALL:
             groups = self._cover([(name,) for name in self.sizes])

@@ -71,7 +71,7 @@ class ValueCounts:
         return 0.0 if self.dropped_bits == 0 else 2.0 ** (1 - (FLOAT32_BITS - self.dropped_bits))
 
     def quantile(self, share: float) -> float:
-        """The `share` quantile, linear between neighbours as numpy's; there are values."""
+        """Compute the `share` quantile, linear between neighbours as numpy's; there are values."""
         place = share * (self.total - 1)
         below, above = (self._ordered(int(np.floor(place))), self._ordered(int(np.ceil(place))))
         return below + (above - below) * float(place - np.floor(place))

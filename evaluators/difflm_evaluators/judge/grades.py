@@ -112,14 +112,14 @@ class _Measure:
         return f"judge_{self.name}"
 
     def value(self, answer: Mapping[str, Any] | None) -> float | None:
-        """The grade in an answer."""
+        """Read the grade in an answer."""
         if answer is None:
             return None
         shares: list[float] = [(answer[c.name] - c.lowest) / (c.highest - c.lowest) for c in self.criteria]
         return self.low + (self.high - self.low) * sum(shares) / len(shares)
 
     def mean(self, row: Sequence[Mapping[str, Any] | None]) -> float | None:
-        """The mean grade of a record over its repeats."""
+        """Compute the mean grade of a record over its repeats."""
         values = [value for answer in row if (value := self.value(answer)) is not None]
         return sum(values) / len(values) if values else None
 
@@ -152,7 +152,7 @@ def _grades(records: Sequence[Record], variant: str, answers: Answers, repeats: 
 
 
 def _lowest(grades: _Grades, headline: _Measure) -> list[JSON]:
-    """The records that the judge likes least, with what it said."""
+    """List the records with the lowest grades, with the judge's reasons."""
     means = {row: mean for row, answers in grades.items() if (mean := headline.mean(answers)) is not None}
     worst = sorted(means, key=lambda row: (means[row], row))[:_WORST]
     return [
@@ -162,5 +162,5 @@ def _lowest(grades: _Grades, headline: _Measure) -> list[JSON]:
 
 
 def tool_protocol(records: Sequence[Record], real: Sequence[Record] = ()) -> RubricProtocol:
-    """The single-tool score for every record."""
+    """Make the protocol of the single-tool score."""
     return RubricProtocol(name="tools", rubric=TOOL_RUBRIC, records=records, real=real)

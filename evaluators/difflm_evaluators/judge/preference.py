@@ -56,7 +56,7 @@ def pairs_by_column(
 
 
 def pairs_at_random(a: Sequence[Record], b: Sequence[Record], *, groups: int, most: int, seed: int) -> list[Pair]:
-    """`groups` pairs of at most `most` records each, for records without categories; no record is shown twice.
+    """Draw `groups` pairs of at most `most` records each, for records without categories; no record is shown twice.
 
     Raises:
         DataError: a side has fewer records than groups.
@@ -252,7 +252,7 @@ def _votes(category: str, answers: Answers, repeats: int) -> _Votes:
 
 
 def _majority(votes: Sequence[Verdict | None]) -> Verdict | None:
-    """What most repeats say, `equal` when two are level, None without any."""
+    """Return what most repeats answer, `equal` when two are level, None without any."""
     ranked = Counter(vote for vote in votes if vote is not None).most_common(2)
     if not ranked:
         return None

@@ -56,7 +56,7 @@ class Agreement:
 
 
 def mean_estimate(values_N: Sequence[float], low: float, high: float) -> SampleMean:
-    """The mean of independent observations with Student's t interval, cut to the scale from `low` to `high`; N > 0."""
+    """Estimate the mean of independent observations, Student's interval cut to the scale `low` to `high`; N > 0."""
     values = np.asarray(values_N, dtype=float)
     mean, count = float(values.mean()), len(values)
     if count == 1:
@@ -68,7 +68,7 @@ def mean_estimate(values_N: Sequence[float], low: float, high: float) -> SampleM
 
 
 def share_estimate(hits: int, count: int) -> SampleMean:
-    """A share in percent with Wilson's interval (E. B. Wilson, 1927), which holds near 0 and 100 too; count > 0.
+    """Estimate a share in percent with Wilson's interval (1927), which holds near 0 and 100 too; count > 0.
 
     The usual standard error says 0 where all or none are hits, so there it is left out.
     """

@@ -115,7 +115,7 @@ class StreamingDistances:
         return self._rows
 
     def fresh(self) -> "StreamingDistances":
-        """The same without the rows seen."""
+        """Make the same evaluator without the rows seen."""
         return StreamingDistances(self._real)
 
     def update(self, batch: Columns) -> None:
@@ -202,7 +202,7 @@ class RealDistances:
                 found.update(real.space.rows(batch).take(rows), real)
 
     def _space(self, *, missing: bool) -> RealRows:
-        """The indexes, made when they are first needed."""
+        """Return the indexes, made when they are first needed."""
         if missing not in self._spaces:
             tables = [self._train] if self._test is None else [self._train, self._test]
             space = MixedSpace.fit(self._train, tables, missing=missing)

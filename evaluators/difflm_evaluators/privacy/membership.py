@@ -58,7 +58,7 @@ def area(positive_P: FloatArray, negative_N: FloatArray) -> RocFigure:
 
 
 def curve_points(positive_P: FloatArray, negative_N: FloatArray, points: int = 51) -> list[list[float]]:
-    """[false positive rate, true positive rate] at evenly spaced false positive rates from 0 to 1."""
+    """Compute [false positive rate, true positive rate] at evenly spaced false positive rates from 0 to 1."""
     from sklearn.metrics import roc_curve  # slow to import
 
     is_positive = np.repeat([1, 0], [len(positive_P), len(negative_N)])
@@ -121,7 +121,7 @@ class Attack:
 def evaluate_membership(
     synthetic: Columns, train: Columns, test: Columns | None, validation: Columns | None, config: MembershipConfig
 ) -> Evaluation:
-    """The attack on the synthetic table, beside that on half the test split; undefined without non-members."""
+    """Score the attack on the synthetic table, beside that on half the test split; undefined without non-members."""
     if test is None:
         return _evaluation("there are no non-members: the test split is missing or empty")
     if min(row_count(train), row_count(test)) < FEWEST:

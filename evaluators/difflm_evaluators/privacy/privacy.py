@@ -51,7 +51,7 @@ class StreamingCopies:
         return self._rows
 
     def fresh(self) -> "StreamingCopies":
-        """The same without the rows seen."""
+        """Make the same evaluator without the rows seen."""
         return StreamingCopies(self._train, self._test)
 
     def update(self, batch: Columns) -> None:
@@ -139,7 +139,7 @@ class StreamingPrivacy:
         return self._copies.rows
 
     def fresh(self) -> "StreamingPrivacy":
-        """The same without the rows seen."""
+        """Make the same evaluator without the rows seen."""
         return StreamingPrivacy(self._copies.fresh(), self._distances.fresh())
 
     def update(self, batch: Columns) -> None:
@@ -184,7 +184,7 @@ SHOWN = 5
 def evaluate_nearest(
     tables: tuple[pa.Table, pa.Table], columns: tuple[Columns, Columns], config: PrivacyConfig
 ) -> Evaluation:
-    """The nearest pairs of (synthetic, training) rows that are not at distance 0, the nearest first; no scores."""
+    """Find the nearest pairs of (synthetic, training) rows that are not at distance 0, the nearest first; no scores."""
     synthetic, train = columns
     names = list(train)
     rows_N = np.arange(row_count(synthetic))
@@ -206,6 +206,6 @@ def evaluate_nearest(
 
 
 def _cells(table: pa.Table, row: int, names: list[str]) -> list[JSON]:
-    """The values of one row as text, None where missing."""
+    """Return the values of one row as text, None where missing."""
     values = [table.column(name)[row].as_py() for name in names]
     return [None if value is None else str(value) for value in values]

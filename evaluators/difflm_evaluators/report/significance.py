@@ -73,7 +73,7 @@ class Significance:
 
 
 def evidence(report: ReportFile, score: ScoreEntry) -> Evidence | None:
-    """What `report` holds about the uncertainty of a defined score; None where it is one number only."""
+    """Find what `report` holds about the uncertainty of a defined score; None where it is one number only."""
     if score.value is None:
         return None
     details = {entry.name: dict[str, Any](entry.details) for entry in report.evaluations}
@@ -117,7 +117,7 @@ def _column_trends(pairs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _diversity(report: ReportFile, score: str, columns: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """The figures of the columns that the score is a mean over."""
+    """Return the figures of the columns that the score is a mean over."""
     figure = "entropy_ratio" if score == "entropy_ratio" else "coverage"
     kinds = {"category_coverage": ("category",), "range_coverage": ("numeric",)}.get(score, ("category", "numeric"))
     return {

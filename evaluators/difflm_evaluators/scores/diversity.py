@@ -131,7 +131,7 @@ class ColumnDiversity:
 
 
 def column_diversity(name: str, coder: Coder, real: Spread, other: Spread) -> ColumnDiversity:
-    """What `other` covers of `real`; `other` has rows."""
+    """Compute what `other` covers of `real`; `other` has rows."""
     if isinstance(coder, CategoryCoder):
         real_C, other_C = real.counts[: coder.missing], other.counts[: coder.missing]
         coverage = float((other_C > 0).mean()) if len(real_C) else None
@@ -154,7 +154,7 @@ def _range_coverage(real: Spread, other: Spread) -> float | None:
 
 
 def rarefied(distinct: DistinctRows, *, of: int, rows: int) -> float:
-    """Expected distinct rows in a random sample of `rows` of the `of` rows counted, without replacement."""
+    """Compute the expected distinct rows in a random sample of `rows` of the `of` rows counted, without replacement."""
     from scipy.special import gammaln  # slow to import
 
     sizes, how_many = np.unique(distinct.counts_K, return_counts=True)
@@ -197,7 +197,7 @@ class StreamingDiversity:
         return self._seen.rows
 
     def fresh(self) -> "StreamingDiversity":
-        """The same without the rows seen."""
+        """Make the same evaluator without the rows seen."""
         return StreamingDiversity(self._schema, self._coders, self._real, self._test)
 
     def update(self, batch: Columns) -> None:
@@ -211,7 +211,7 @@ class StreamingDiversity:
         self._seen.merge(other._seen)
 
     def columns(self) -> tuple[ColumnDiversity, ...]:
-        """The figures of every column; there are rows."""
+        """Compute the figures of every column; there are rows."""
         return tuple(
             column_diversity(name, coder, self._real.spreads[name], self._seen.spreads[name])
             for name, coder in self._coders.items()
@@ -256,7 +256,7 @@ class StreamingDiversity:
         )
 
     def _mean(self, name: str, columns: tuple[ColumnDiversity, ...]) -> float | None:
-        """The mean over the columns that the score is defined for."""
+        """Compute the mean over the columns that the score is defined for."""
         if name == "entropy_ratio":
             return _mean_of([column.entropy_ratio for column in columns])
         category = {key for key, coder in self._coders.items() if isinstance(coder, CategoryCoder)}

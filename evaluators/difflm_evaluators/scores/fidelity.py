@@ -117,7 +117,7 @@ def evaluate_fidelity(synthetic: Columns, train: Columns, test: Columns | None, 
 
 
 def _by_part(table: Columns, train: Columns, embedding: Embedding, config: FidelityConfig) -> tuple[Curves, ...]:
-    """The curves of every part; parts have fewer rows where dimensions are so many that points would not fit."""
+    """Compute the curves of every part; parts have fewer rows where dimensions are too many for all points."""
     from threadpoolctl import threadpool_limits
 
     fewest = min(row_count(table), row_count(train))

@@ -44,7 +44,7 @@ class RealColumn:
     test: ColumnError | None
 
     def error(self, other: ColumnCounts) -> ColumnError:
-        """The error as the module defines it; both sides have rows."""
+        """Compute the error as the module defines it; both sides have rows."""
         return _error(self.name, self.kind, self.ruler, self.counts, other)
 
 
@@ -86,7 +86,7 @@ class StreamingMarginals:
         return next(iter(self._counts.values())).rows
 
     def fresh(self) -> "StreamingMarginals":
-        """The same without the rows seen."""
+        """Make the same evaluator without the rows seen."""
         return StreamingMarginals(self._real, self._fitted_to)
 
     def update(self, batch: Columns) -> None:
@@ -101,7 +101,7 @@ class StreamingMarginals:
             counts.merge(other._counts[name])
 
     def errors(self) -> list[ColumnError]:
-        """The error of every column; there are rows."""
+        """Compute the error of every column; there are rows."""
         return [column.error(self._counts[name]) for name, column in self._real.items()]
 
     def result(self) -> Evaluation:

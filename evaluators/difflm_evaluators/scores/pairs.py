@@ -102,7 +102,7 @@ def _numbers(columns: Columns, numeric: Mapping[str, float]) -> FloatArray:
 
 
 def _errors(real: RealPairs, other: Relations) -> tuple[PairError, ...]:
-    """The error of every pair; `other` has rows."""
+    """Compute the error of every pair; `other` has rows."""
     errors = []
     for pair, cells in other.tables().items():
         method, error = "contingency", None
@@ -169,7 +169,7 @@ class StreamingPairs:
         return self._seen.rows
 
     def fresh(self) -> "StreamingPairs":
-        """The same without the rows seen."""
+        """Make the same evaluator without the rows seen."""
         return StreamingPairs(self._real)
 
     def update(self, batch: Columns) -> None:
@@ -182,7 +182,7 @@ class StreamingPairs:
         self._seen.merge(other._seen)
 
     def errors(self) -> tuple[PairError, ...]:
-        """The error of every pair; there are rows."""
+        """Compute the error of every pair; there are rows."""
         return _errors(self._real, self._seen)
 
     def result(self) -> Evaluation:
@@ -222,7 +222,7 @@ class StreamingPairs:
 
 
 def _origin(present: FloatArray) -> float:
-    """The middle value; 0 where there is none, or where numbers are so large that differences could overflow."""
+    """Compute the middle value; 0 where there is none, or where numbers are so large that differences overflow."""
     middle = float(np.sort(present)[len(present) // 2]) if len(present) else 0.0
     return middle if abs(middle) < LARGEST_ORIGIN else 0.0
 

@@ -71,7 +71,7 @@ class StreamingValidity:
         return self._rows
 
     def fresh(self) -> "StreamingValidity":
-        """The same without the rows seen."""
+        """Make the same evaluator without the rows seen."""
         return StreamingValidity(self._schema, self._baseline)
 
     def update(self, batch: Columns) -> None:
@@ -143,7 +143,7 @@ def evaluate_validity(
 
 
 def draws_score(account: SynthesisAccount) -> Score:
-    """The share of draws that were valid; DataError for an account that cannot be."""
+    """Score the share of draws that were valid; DataError for an account that cannot be."""
     counts = (account.rows_asked, account.rows_emitted, account.attempts, *account.rejections.values())
     if min(counts) < 0 or account.rows_emitted > account.attempts:
         raise DataError(

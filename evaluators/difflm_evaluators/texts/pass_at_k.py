@@ -39,12 +39,12 @@ class Problem:
     reference: str
 
     def program(self, completion: str) -> str:
-        """The program that ends without an error if and only if the completion passes the tests."""
+        """Build the program that ends without an error if and only if the completion passes the tests."""
         return f"{self.before}{completion}\n{self.after}\n"
 
 
 def read_problems(path: Path) -> list[Problem]:
-    """The exercises in a file of HumanEval or MBPP (full or sanitized), JSON lines or a JSON list, also gzip.
+    """Read the exercises in a file of HumanEval or MBPP (full or sanitized), JSON lines or a JSON list, also gzip.
 
     Raises DataError naming file, line and key for anything else.
     """
