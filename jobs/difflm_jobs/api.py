@@ -63,8 +63,8 @@ def fit(
     folder = Path(kept.name) / "fit" if kept is not None else Path(str(out))
     if NAME.fullmatch(folder.name) is None:
         raise ConfigError(f"out: {folder}: its last part names the run; use letters, digits, '.', '_' and '-' only")
-    template = None if is_path(table) else FrameTemplate.of(table)
     given = str(table) if is_path(table) else str(_laid_down(table, folder))
+    template = None if is_path(table) else FrameTemplate.of(table)
     experiment = _experiment(given, target, config, folder.name, kind)
     if cluster is not None:
         runtime = experiment.runtime
@@ -187,11 +187,26 @@ class _Run:
         return self._artifact(BUNDLE_KIND, last="assemble")
 
     def report(self) -> Report:
-        """Run what is missing up to the report."""
+        """Read the report of the newest bundle; where it is missing, run what leads to it."""
         from difflm.artifacts.manifest import REPORT_KIND
         from difflm_evaluators import Report
 
-        return Report.read(self._artifact(REPORT_KIND, last=None))
+        return Report.read(self._finished_report() or self._artifact(REPORT_KIND, last=None))
+
+    def _finished_report(self) -> Path | None:
+        """Find a report that is there, for which the table itself is not needed any more."""
+        from difflm.artifacts import ArtifactStore
+        from difflm.artifacts.manifest import BUNDLE_KIND, REPORT_KIND
+
+        finished = ArtifactStore(self.folder).finished()
+        *_, bundle = [artifact.identity for artifact in finished if artifact.kind == BUNDLE_KIND]
+        rows = {artifact.identity for artifact in finished if artifact.manifest.inputs.get("assemble") == bundle}
+        reports = [
+            artifact.path
+            for artifact in finished
+            if artifact.kind == REPORT_KIND and artifact.manifest.inputs.get("synthesize") in rows
+        ]
+        return reports[-1] if reports else None
 
     def _artifact(self, kind: str, *, last: str | None) -> Path:
         from functools import partial

@@ -13,7 +13,7 @@ from difflm.models.compact import CompactDecoderConfig
 from difflm.models.decoder import DecoderConfig
 from difflm.records.inference import SchemaConfig
 from difflm.records.reading import ReadConfig
-from difflm.runtime.cluster import ClusterConfig
+from difflm.runtime.cluster import ClusterConfig, in_ray_job, usable_processors
 from difflm.runtime.shard_actor import ActorPoolConfig
 from difflm.runtime.training import AutoEngineConfig, EngineConfig, WorkersConfig
 from difflm.serving.config import ServeConfig
@@ -30,9 +30,15 @@ from difflm_jobs.inputs.gates import table_gates
 from difflm_jobs.inputs.sources import DataConfig
 
 
-def usable_processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0))
+def default_threads() -> int:
+    """Threads of a training worker: one for every processor that may be used, or fewer where OMP_NUM_THREADS says so.
+
+    A driver that Ray started has that variable from Ray, not from a person.
+    """
+    wished = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if wished.isdecimal() and int(wished) >= 1 and not in_ray_job():
+        return min(usable_processors(), int(wished))
+    return usable_processors()
 
 
 class MapConfig(Config):
@@ -58,7 +64,7 @@ class RuntimeConfig(Config):
     """
 
     cluster: ClusterConfig = ClusterConfig()
-    workers: WorkersConfig = Field(default_factory=lambda: WorkersConfig(cpus_per_worker=usable_processors()))
+    workers: WorkersConfig = Field(default_factory=lambda: WorkersConfig(cpus_per_worker=default_threads()))
     engine: EngineConfig = AutoEngineConfig()
     encoding: MapConfig = MapConfig()
     synthesis: MapConfig = MapConfig()

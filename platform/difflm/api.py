@@ -254,7 +254,7 @@ class Generator:
         strength: float,
         between: Frame | str | Path | None,
     ) -> tuple[PlanRequest, pa.Table | None]:
-        """What is asked for, and the table of the records that it is about."""
+        """Return the request for the plan, and the table of the records that it refers to."""
         if like is not None and between is not None:
             raise ConfigError("like and between: give one of them")
         if not 0.0 <= strength <= 1.0:
@@ -305,7 +305,7 @@ def _no_rows(table: pa.Table, columns: Sequence[str] | None) -> pa.RecordBatch:
 
 
 def _tracked(starts: range, *, progress: bool) -> Iterator[int]:
-    """The starts of batches, with a bar in a terminal or a notebook where it is wanted."""
+    """Yield the starts of batches, with a progress bar in a terminal or a notebook where it is wanted."""
     if not progress:
         yield from starts
         return

@@ -23,6 +23,7 @@ def two_worker_job(work_dir: Path, scratch: Path) -> TrainingJob:
         ),
         loop=LoopConfig(
             learning_rate=0.15,
+            precision="float32",
             schedule="constant",
             warmup_steps=2,
             evaluate_every=3,

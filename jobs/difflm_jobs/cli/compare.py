@@ -56,7 +56,7 @@ def print_report_schema() -> None:
 
 
 def find_report(given: str, runs: Path) -> Path:
-    """Find the report.json that somebody means: a file, one in a folder, or that of a run's last evaluation.
+    """Find the report.json of a path: a file, one in a folder, or that of a run's last evaluation.
 
     Raises:
         ConfigError: there is no such run or file.

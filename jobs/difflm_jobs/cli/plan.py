@@ -91,7 +91,10 @@ def _stages(lines: Sequence[PlanLine]) -> Table:
 
 
 def _memory(lines: Sequence[PlanLine]) -> Table:
-    """Where a process works on a GPU, its parts are there; the last row is all it takes of its machine's own memory."""
+    """Tabulate the memory of each process.
+
+    Where it works on a GPU, its parts are there; the last row is all it takes of its machine's own memory.
+    """
     known = [(line, line.memory) for line in lines if line.memory is not None]
     table = Table(title="Memory of a process, MiB, estimated", title_justify="left")
     table.add_column("", no_wrap=True)

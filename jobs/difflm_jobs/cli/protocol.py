@@ -79,14 +79,14 @@ class _Given:
             raise ConfigError("give a table of the protocol by its name, or --train and --test")
 
     def folder(self) -> Path:
-        """The run's or the bundle's folder."""
+        """Find the run's or the bundle's folder."""
         from difflm_jobs.experiment import find_experiment
 
         assert self.run is not None
         return Path(self.run) if (Path(self.run) / "bundle.json").is_file() else find_experiment(self.run, self.runs)
 
     def real(self, spec: ProtocolSpec | None) -> RealTables:
-        """The real tables: the files that were given, the run's own splits, or the protocol's split."""
+        """Read the real tables: the given files, the run's own splits, or the protocol's split."""
         from difflm_jobs.studies.protocol import data_set_tables, file_tables, run_tables
 
         if self.train is not None and self.test is not None:

@@ -58,7 +58,7 @@ def check_json(sampling: SamplingConfig, *, holds_json: bool) -> None:
 
 
 def draws_rows(stages: Iterable[Stage]) -> bool:
-    """Whether any of the stages needs the engine."""
+    """Return whether any of the stages needs the engine."""
     return any(stage.name == "synthesize" for stage in stages)
 
 

@@ -20,6 +20,7 @@ from difflm.telemetry import JSON
 from difflm_jobs.pipeline.stage import Report, StageContext
 
 if TYPE_CHECKING:
+    from difflm.models.precision import Precision, PrecisionSetting
     from difflm.runtime.compute import Compute
     from difflm.runtime.metrics import PrometheusMetrics
     from difflm.runtime.shard_actor import ShardWorker
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def file_format(path: Path) -> str:
-    """The format that a file name's ending says.
+    """Return the format of a file name's ending.
 
     Raises:
         ConfigError: names the endings that can be written.
@@ -39,7 +40,7 @@ def file_format(path: Path) -> str:
 
 
 def export(parts: Path, path: Path) -> int:
-    """Write all `part-*.parquet` of a folder, in order, as one file of the format its ending says; returns the rows.
+    """Write all `part-*.parquet` of a folder, in order, as one file of the format of its ending; return the row count.
 
     Raises:
         ConfigError: the ending of ``path`` says no known format.
@@ -70,6 +71,7 @@ def export(parts: Path, path: Path) -> int:
 
 
 OUTPUT = "output"
+PRECISION = "precision"
 SHARD_FOLDER = "shards"
 _MAX_NAMED = 1000
 
@@ -78,12 +80,14 @@ _MAX_NAMED = 1000
 class Mapped:
     """The entries of all parts, also of those an earlier run committed, and what this call cost.
 
-    ``compute_seconds`` is that of the busiest actor: with one actor, the time its shards took.
+    ``compute_seconds`` is that of the busiest actor: with one actor, the time its shards took. ``precision`` is what
+    all parts were drawn in, None where nothing was drawn.
     """
 
     entries: Sequence[ShardEntry]
     compute_seconds: float
     peak_rss_mib: Mapping[str, float]
+    precision: Precision | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -110,7 +114,7 @@ class Tally:
             self.seconds[account["pid"]] += float(account["seconds"])
 
     def text(self) -> str:
-        """Such as: 4,096 of 10,000 rows, 310 rows/s, 99.8 % of draws valid."""
+        """Format progress, such as: 4,096 of 10,000 rows, 310 rows/s, 99.8 % of draws valid."""
         said = f"{self.done:,} of {self.total:,} rows"
         if self.done > self.began:
             rate = (self.done - self.began) / max(time.monotonic() - self._since, 1e-9)
@@ -125,7 +129,8 @@ class MapJob:
     """What is to be mapped: a worker class with its arguments over the indices 0 ... rows - 1 into a dataset.
 
     ``folders`` are arguments too: folders that are brought to the nodes. ``fingerprint`` is what the dataset's job
-    says; workers look for it. ``may_give_up`` says whether an index may end without a row.
+    says; workers look for it. ``may_give_up`` says whether an index may end without a row. ``precision`` is the setting
+    of jobs that draw; what `auto` comes to is decided once for all workers, and kept when the job goes on elsewhere.
     """
 
     dataset: Dataset
@@ -135,25 +140,26 @@ class MapJob:
     args: Mapping[str, JSON]
     folders: Mapping[str, Path] = field(default_factory=dict)
     may_give_up: bool = False
+    precision: PrecisionSetting | None = None
 
 
 class Follower(Protocol):
     """Goes along with a map, on the driver, without holding it up; what it raises ends the map."""
 
     def begin(self, finished: Sequence[ShardEntry]) -> None:
-        """The cluster is there; these parts were committed before."""
+        """Begin when the cluster is there; these parts were committed before."""
         ...
 
     def take(self, account: Mapping[str, Any]) -> None:
-        """The account of a piece came in."""
+        """Take the account of a piece."""
         ...
 
     def text(self) -> str:
-        """What it adds to the line of progress."""
+        """Return what to add to the line of progress."""
         ...
 
     def end(self, entries: Sequence[ShardEntry], report: Callable[[str], None]) -> None:
-        """All parts are there; now it may take its time, and tells ``report`` about that."""
+        """Finish after all parts are there; long work is announced with ``report``."""
         ...
 
 
@@ -165,8 +171,10 @@ def run_map(
     follower: Follower | None = None,
     metrics: Callable[[], PrometheusMetrics] | None = None,
 ) -> Mapped:
-    """Let workers commit what is missing of a dataset. ``start`` gives what computes, and is not called when nothing is
-    missing and nobody follows. ``metrics`` hears of every account.
+    """Let workers commit the missing parts of a dataset.
+
+    ``start`` returns the compute, and is not called when nothing is missing and there is no follower. ``metrics``
+    receives every account.
 
     Afterwards the dataset holds the parts of indices 0 ... rows - 1 and nothing else.
     """
@@ -200,7 +208,10 @@ def run_map(
         "fingerprint": job.fingerprint,
     }
     pool = config.pool if job.may_give_up else config.pool.model_copy(update={"max_given_up": 0})
-    args = {**job.args, OUTPUT: output}
+    precision = _recorded_precision(finished)
+    if missing and compute is not None and job.precision is not None:
+        precision = _agreed_precision(job.precision, precision, compute, config)
+    args = {**job.args, OUTPUT: output, **({} if precision is None else {PRECISION: precision})}
     peaks: Mapping[int, float] = {}
     if compute is not None:
         peaks = compute.map_shards(
@@ -214,7 +225,22 @@ def run_map(
         entries=entries,
         compute_seconds=max(tally.seconds.values(), default=0.0),
         peak_rss_mib={f"actor {number}": peak for number, peak in enumerate(peaks.values())},
+        precision=precision,
     )
+
+
+def _recorded_precision(entries: Sequence[ShardEntry]) -> Precision | None:
+    """What parts that are there were drawn in."""
+    return next((entry.account[PRECISION] for entry in entries if PRECISION in entry.account), None)
+
+
+def _agreed_precision(
+    setting: PrecisionSetting, recorded: Precision | None, compute: Compute, config: MapConfig
+) -> Precision:
+    """The setting; where that is `auto`, what the finished parts were drawn in, or else what workers are fast in."""
+    if setting == "auto":
+        return recorded or compute.fast_precision(config.pool, config.timeout_s)
+    return setting
 
 
 def run_shards(
@@ -225,20 +251,30 @@ def run_shards(
     args: Mapping[str, JSON],
     config: MapConfig,
     may_give_up: bool = False,
+    precision: PrecisionSetting | None = None,
 ) -> Mapped:
-    """`run_map` into the dataset ``context.work / "shards"`` of a stage, whose work folder is of this job alone."""
+    """Run `run_map` into the dataset ``context.work / "shards"`` of a stage, whose work folder is of this job alone."""
     folder = (context.work / SHARD_FOLDER).resolve()
     dataset = Dataset(store=LocalStore(folder))
     fingerprint = context.work.name
     dataset.write_json(JOB_NAME, {"fingerprint": fingerprint})
-    job = MapJob(dataset=dataset, fingerprint=fingerprint, rows=rows, worker=worker, args=args, may_give_up=may_give_up)
+    job = MapJob(
+        dataset=dataset,
+        fingerprint=fingerprint,
+        rows=rows,
+        worker=worker,
+        args=args,
+        may_give_up=may_give_up,
+        precision=precision,
+    )
 
     return run_map(job, config, context.report, context.start_cluster)
 
 
 def account_of(entries: Sequence[ShardEntry], rows: int) -> dict[str, JSON]:
-    """What became of all draws: rows asked and emitted, attempts, rejections by reason, and the indices given up as
-    ranges with their reasons (the first thousand ranges; each part's entry has all of its own).
+    """Account for all draws: rows requested and emitted, attempts, rejections by reason, and the indices given up.
+
+    These are ranges with their reasons (the first thousand ranges; each part's entry has all of its own).
     """
     rejections: Counter[str] = Counter()
     given_up: list[JSON] = []

@@ -56,6 +56,7 @@ def _outcome(result: TrainingResult) -> StageOutcome:
             "stopped": result.stopped,
             "best_step": result.best_step,
             "best_objective": result.best_objective,
+            "precision": result.precision,
             "loop_seconds": result.loop_seconds,
             "timings": {part: round(seconds, 3) for part, seconds in result.timings.items()},
         },
@@ -63,7 +64,7 @@ def _outcome(result: TrainingResult) -> StageOutcome:
 
 
 def _own_seconds(timings: Mapping[str, float]) -> float:
-    """Building the task and the engine and training: what would be there without Ray, too."""
+    """Sum the seconds of building the task and the engine and of training, which would be spent without Ray, too."""
     return sum(timings.get(part, 0.0) for part in ("task", "engine", "loop"))
 
 

@@ -24,6 +24,7 @@ from difflm.models.compact import CompactDecoderFit, llama_parameters
 from difflm.models.decoder_store import slot_layout
 from difflm.models.encoder import CompactEncoder, encoder_class
 from difflm.models.field_slots import NumberFeatures, SlotLayout
+from difflm.models.precision import Precision, PrecisionSetting, own_device, resolve_precision
 from difflm.models.pretrained import add_adapters
 from difflm.records.tokenization import GridLayout
 from difflm.runtime.training import chosen_engine
@@ -246,7 +247,14 @@ class Sizes:
     def frozen_bytes(self) -> int:
         """Of a number of the frozen decoder's weights in training."""
         decoder = self.config.decoder
-        return FLOAT32 if decoder.kind == "compact" else BYTES[decoder.dtype]
+        if decoder.kind == "compact":
+            return FLOAT32
+        setting = self.config.autoencoder.loop.precision if decoder.dtype == "auto" else decoder.dtype
+        return BYTES[self.training_precision(setting)]
+
+    def training_precision(self, setting: PrecisionSetting) -> Precision:
+        """What training workers are assumed to compute in: under `auto` what they would on this machine."""
+        return assumed_precision(setting, on_gpus=self.config.runtime.workers.gpus_per_worker > 0)
 
     @property
     def encoder_tokens(self) -> int:
@@ -264,11 +272,19 @@ class Sizes:
 
     def model_states(self, trained: int, frozen: int, loop: LoopConfig, *, frozen_encoder: int = 0) -> ProcessMemory:
         """Count weights, gradients and optimizer state of a training worker, of frozen models beside them, too."""
-        workers, autocast = self.config.runtime.workers.num_workers, loop.precision == "bfloat16"
+        workers = self.config.runtime.workers.num_workers
+        autocast = self.training_precision(loop.precision) == "bfloat16"
         engine = chosen_engine(self.config.runtime.engine, workers)
         states = partial(model_states, autocast=autocast, engine=engine, workers=workers)
         rest = states(trained=trained, frozen=frozen, frozen_bytes=self.frozen_bytes)
         return rest.plus(states(trained=0, frozen=frozen_encoder, frozen_bytes=FLOAT32))
+
+
+def assumed_precision(setting: PrecisionSetting, *, on_gpus: bool) -> Precision:
+    """Resolve a precision on this machine; GPUs that are elsewhere are assumed to be fast in bfloat16."""
+    if on_gpus and setting == "auto" and own_device() == "cpu":
+        return "bfloat16"
+    return resolve_precision(setting, "cuda" if on_gpus else "cpu")
 
 
 def _assumed(config: ExperimentConfig) -> tuple[int, SlotLayout]:

@@ -20,7 +20,7 @@ from difflm_jobs.planning.memory import (
     loss_bytes,
     reading_bytes,
 )
-from difflm_jobs.planning.sizes import Sizes, fitted_parameters
+from difflm_jobs.planning.sizes import Sizes, assumed_precision, fitted_parameters
 
 if TYPE_CHECKING:
     from difflm.training.loop import LoopConfig
@@ -69,7 +69,7 @@ def _decoder(sizes: Sizes) -> StageSize:
     assert model is not None, "a compact decoder's shape is its configuration"
     rows, tokens = sizes.batch(fit.batch_size, fit.tokens_per_batch, grouped=fit.group_by_length)
     trained = fitted_parameters(decoder, sizes.layout, vocabulary=model.vocabulary)
-    number_bytes, prompt = BYTES[fit.loop.precision], sizes.layout.count
+    number_bytes, prompt = BYTES[sizes.training_precision(fit.loop.precision)], sizes.layout.count
     length = sizes.tokens + prompt + 1
     passes = Passes(
         tokens=tokens + rows * (prompt + 1),
@@ -93,7 +93,7 @@ def _autoencoder(sizes: Sizes) -> StageSize:
     words = f"at most {section.steps:,} steps of {rows} rows, encoder {section.encoder.kind}{of}"
     if model is None or size is None:
         return StageSize(words=words)
-    number_bytes, prompt = BYTES[section.loop.precision], size.positions
+    number_bytes, prompt = BYTES[sizes.training_precision(section.loop.precision)], size.positions
     length = sizes.tokens + prompt + 1
     decoding = Passes(
         tokens=tokens + rows * (prompt + 1),
@@ -184,7 +184,8 @@ def _sampling(sizes: Sizes) -> ProcessMemory | None:
     config, model, size = sizes.config, sizes.decoder, sizes.autoencoder
     if model is None or size is None:
         return None
-    sampling, number_bytes = config.sampling, BYTES[config.sampling.precision]
+    sampling, on_gpus = config.sampling, config.runtime.synthesis.pool.gpus_per_actor > 0
+    number_bytes = BYTES[assumed_precision(sampling.precision, on_gpus=on_gpus)]
     frozen = float(number_bytes * model.parameters)
     if model.parameters <= MAX_PARAMETERS:
         frozen *= 2

@@ -235,6 +235,7 @@ def _mapping(dataset: Dataset, job: _Job) -> MapJob:
         args={**args, **screen},
         folders=job.folders,
         may_give_up=True,
+        precision=job.settings.sampling.precision,
     )
 
 
@@ -275,6 +276,7 @@ def _manifest(
         "platform_version": difflm.__version__,
         "format": identity.format,
         "settings": identity.facts(),
+        "precision": mapped.precision,
         "totals": account,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),

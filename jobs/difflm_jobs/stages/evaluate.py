@@ -141,7 +141,11 @@ class Evaluate:
         report = record_kind(self.kind).evaluate(synthetic, splits, schema, scoring)
         about = ReportContext(
             title=self.title,
-            settings={**self.shown, "runtime": context.runtime.model_dump(mode="json")},
+            settings={
+                **self.shown,
+                "runtime": context.runtime.model_dump(mode="json"),
+                "chosen_precision": _precisions(context.inputs),
+            },
             environment=describe_environment(),
             loss_curves=_curves(context.inputs),
             timings={name: artifact.manifest.seconds for name, artifact in context.inputs.items()},
@@ -211,7 +215,7 @@ class _Files:
     test: Path | None
 
     def read(self, kind: Kind, read: ReadConfig, tell: Callable[[str], None]) -> tuple[pa.Table, RealSplits]:
-        """The records, and the real splits."""
+        """Read the records, and the real splits."""
         from difflm_evaluators.evaluation import RealSplits
 
         def load(path: Path) -> pa.Table:
@@ -275,6 +279,12 @@ def _curves(inputs: Mapping[str, Artifact]) -> dict[str, list[dict[str, JSON]]]:
     return {
         name: [event for event in curve if event.get("loss") is not None] for name, curve in events.items() if curve
     }
+
+
+def _precisions(inputs: Mapping[str, Artifact]) -> dict[str, JSON]:
+    """What every stage computed in, which a setting of `auto` leaves to the processor."""
+    facts = {name: artifact.manifest.facts for name, artifact in inputs.items()}
+    return {name: some["precision"] for name, some in facts.items() if some.get("precision") is not None}
 
 
 def headlines(report: Report) -> list[dict[str, Any]]:

@@ -92,7 +92,15 @@ class Synthesize:
             "plan": {},
             "seed": seed,
         }
-        mapped = run_shards(context, rows=rows, worker=SynthesisWorker, args=args, config=config, may_give_up=True)
+        mapped = run_shards(
+            context,
+            rows=rows,
+            worker=SynthesisWorker,
+            args=args,
+            config=config,
+            may_give_up=True,
+            precision=self.sampling.precision,
+        )
         account = account_of(mapped.entries, rows)
         refuse_nothing(account, bundle)
         deliver_shards(context, mapped, SHARDS)
@@ -102,7 +110,8 @@ class Synthesize:
         return StageOutcome(
             compute_seconds=mapped.compute_seconds,
             peak_rss_mib=mapped.peak_rss_mib,
-            facts={key: account[key] for key in ("rows_asked", "rows_emitted", "attempts", "rejections")},
+            facts={key: account[key] for key in ("rows_asked", "rows_emitted", "attempts", "rejections")}
+            | {"precision": mapped.precision},
         )
 
 

@@ -186,7 +186,7 @@ def train_further(
 
 
 def save(model: object, tokenizer: object, folder: Path) -> None:
-    """Both as `save_pretrained` does."""
+    """Save model and tokenizer with `save_pretrained`."""
     for part in (model, tokenizer):
         part.save_pretrained(folder)  # type: ignore[attr-defined]
 

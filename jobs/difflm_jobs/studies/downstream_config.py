@@ -24,7 +24,7 @@ class ScratchConfig(Config):
     texts: Source = Field(description="code that it is trained on first; none of it is held out")
     decoder: CompactDecoderConfig = CompactDecoderConfig(vocabulary_size=2000)
     training: LanguageModelConfig = LanguageModelConfig(
-        epochs=2.0, loop=LoopConfig(learning_rate=2e-3, warmup_steps=50, precision="bfloat16", evaluate_every=200)
+        epochs=2.0, loop=LoopConfig(learning_rate=2e-3, warmup_steps=50, evaluate_every=200)
     )
 
 

@@ -34,7 +34,7 @@ class RealTables:
 
 
 def data_set_tables(spec: ProtocolSpec) -> RealTables:
-    """Read a data set where its preset says, and split it as the protocol does; Adult has a test file of its own.
+    """Read a data set from its preset's location, and split it as the protocol does; Adult has a test file of its own.
 
     Raises:
         ConfigError: DIFFLM_DATA is not set. DataError: a file is missing or cannot be read.
@@ -60,7 +60,7 @@ def data_set_tables(spec: ProtocolSpec) -> RealTables:
 
 
 def run_tables(folder: Path) -> RealTables | None:
-    """The splits that a run's bundle was made from, training and validation rows together; None where there are none.
+    """Return the splits that a run's bundle was made from, training and validation rows together; None without any.
 
     A bundle by itself has no splits.
     """

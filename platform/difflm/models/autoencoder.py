@@ -37,6 +37,7 @@ from difflm.models.injector import (
     SoftPromptConfig,
     SoftTokens,
 )
+from difflm.models.precision import PrecisionSetting
 from difflm.models.prompt import Prompt
 from difflm.records.schema import RecordSchema
 
@@ -154,10 +155,17 @@ class AutoencoderShape(Config):
 
 
 def build_autoencoder(
-    shape: AutoencoderShape, decoder_directory: Path, schema: RecordSchema, *, dtype: torch.dtype | None = None
+    shape: AutoencoderShape,
+    decoder_directory: Path,
+    schema: RecordSchema,
+    *,
+    dtype: torch.dtype | None = None,
+    computed_in: PrecisionSetting = "auto",
 ) -> tuple[Autoencoder, DecoderParts]:
-    """The untrained autoencoder around the decoder of a directory; `dtype` is the frozen decoder's."""
-    decoder, parts = load_decoder(decoder_directory, schema, dtype=dtype)
+    """The untrained autoencoder around the decoder of a directory; the frozen decoder's precision is as of
+    `load_decoder`.
+    """
+    decoder, parts = load_decoder(decoder_directory, schema, dtype=dtype, computed_in=computed_in)
     encoder, head = build_encoder(shape.encoder, parts, weights_sha256=shape.encoder_sha256)
     injector = build_injector(shape.injector, shape.encoder, parts.slots, decoder, scale=parts.prompt_scale(decoder))
     module = Autoencoder(encoder=encoder, head=head, injector=injector, decoder=decoder)

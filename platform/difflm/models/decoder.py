@@ -23,6 +23,7 @@ from difflm.errors import ModelError
 from difflm.models.compact import CompactDecoderConfig
 from difflm.models.field_slots import SLOTS_PER_VALUE, VALUE_TOKENS, SlotsPerValue, ValueTokens
 from difflm.models.injector import MemoryShape
+from difflm.models.precision import PrecisionSetting
 from difflm.models.pretrained import AttentionChoice, AttentionName, loaded_attention, refused_attention
 from difflm.models.prompt import Prompt, causal_nll, freeze
 
@@ -36,7 +37,7 @@ class PretrainedDecoderConfig(Config):
     kind: Literal["pretrained"] = "pretrained"
     model: str = Field(min_length=1, description="hub id or local directory")
     revision: str | None = None
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    dtype: PrecisionSetting = Field(default="auto", description="of its weights; auto: what is computed in")
     attention: AttentionChoice = "auto"
     cells_per_slot: int = Field(
         default=8, ge=1, description="value tokens that share one soft token when the latent is aligned with fields"
@@ -51,8 +52,8 @@ class PretrainedDecoderConfig(Config):
 
     @model_validator(mode="after")
     def _flash_attention_reads_bfloat16(self) -> Self:
-        if self.attention == "flash_attention_2" and self.dtype != "bfloat16":
-            raise ValueError(f"attention flash_attention_2 needs dtype bfloat16, not {self.dtype}")
+        if self.attention == "flash_attention_2" and self.dtype == "float32":
+            raise ValueError(f"attention flash_attention_2 needs dtype bfloat16 or auto, not {self.dtype}")
         return self
 
 

@@ -39,6 +39,7 @@ from difflm.models.field_slots import (
     number_tokens,
     spelled_values,
 )
+from difflm.models.precision import PrecisionSetting, own_device, resolve_precision
 from difflm.models.pretrained import check_weights, hash_weights, pinned
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import BooleanField, CategoricalField, ConstantField, JsonField, RecordSchema, TextField
@@ -91,8 +92,9 @@ def write_tokenizer(
             tokenizer: PreTrainedTokenizerBase = _fit(config, schema, fixed, literals)
         case PretrainedDecoderConfig():
             name, revision = pinned(config.model, config.revision)
-            # In its own precision: the hash does not depend on it, and a large model in float32 would not fit.
-            model, tokenizer = load_causal_lm(name, revision=revision, dtype=getattr(torch, config.dtype))
+            # The hash does not depend on the precision, and a large model in float32 might not fit.
+            dtype = torch.float32 if config.dtype == "float32" else torch.bfloat16
+            model, tokenizer = load_causal_lm(name, revision=revision, dtype=dtype)
             facts["config"] |= {"model": name, "revision": revision}
             facts |= {"weights_sha256": hash_weights(model)}
     records = RecordTokenizer(tokenizer, kinds=kinds, fixed_texts=fixed)
@@ -186,9 +188,12 @@ def write_compact_model(directory: Path, parts: DecoderParts, tensors: dict[str,
 
 
 def load_decoder(
-    directory: Path, schema: RecordSchema, *, dtype: torch.dtype | None = None
+    directory: Path, schema: RecordSchema, *, dtype: torch.dtype | None = None, computed_in: PrecisionSetting = "auto"
 ) -> tuple[FrozenDecoder, DecoderParts]:
-    """The frozen decoder and its tokenizer. A pretrained one is checked against the hash it was trained with."""
+    """The frozen decoder and its tokenizer. A pretrained one is checked against the hash it was trained with.
+
+    Without a `dtype` a pretrained one has that of its configuration, where `auto` is what is `computed_in`.
+    """
     from transformers import AutoModelForCausalLM
 
     parts = read_parts(directory, schema)
@@ -198,7 +203,8 @@ def load_decoder(
         )
     else:
         config = PretrainedDecoderConfig.model_validate(parts.facts["config"])
-        precision = dtype or getattr(torch, config.dtype)
+        setting = computed_in if config.dtype == "auto" else config.dtype
+        precision = dtype or getattr(torch, resolve_precision(setting, own_device()))
         model, _ = load_causal_lm(config.model, revision=config.revision, dtype=precision, attention=config.attention)
         check_weights(model, parts.facts["weights_sha256"], name=config.model, revision=config.revision)
     return FrozenDecoder(model, bos_id=parts.tokenizer.bos_id, pad_id=parts.tokenizer.pad_id), parts

@@ -29,12 +29,12 @@ _FORMAT_VERSION = 1
 
 
 def is_path(given: object) -> bool:
-    """Say whether a table is given by the path of a file."""
+    """Return whether a table is given by the path of a file."""
     return isinstance(given, (str, Path))
 
 
 def library_of(frame: Frame, *, name: str) -> Library:
-    """Name the library of a frame.
+    """Return the name of a frame's library.
 
     Raises:
         DataError: it is none of pandas, polars and Arrow; the message begins with ``name``.
@@ -96,7 +96,7 @@ def _arrow_of_pandas(frame: pd.DataFrame, name: str) -> pa.Table:
 def to_table(
     given: Frame | str | Path, config: ReadConfig | None = None, *, name: str = "table", report: Reporter = ignore
 ) -> pa.Table:
-    """Read any table that people give: a path as `read_table` does, a frame just as a Parquet file of it would be.
+    """Read a table from a path, as `read_table` does, or from a frame, just as a Parquet file of it would be read.
 
     Raises:
         DataError: it is no table, cannot be read, or has no rows; the message begins with the path or with ``name``.
@@ -129,7 +129,7 @@ class FrameTemplate:
         return cls(library=library, empty=sink.getvalue())
 
     def dumped(self) -> bytes:
-        """Return it as the contents of a file frame.json, which `read` finds in a folder."""
+        """Return the contents of a file frame.json, which `read` finds in a folder."""
         facts = {
             "format_version": _FORMAT_VERSION,
             "library": self.library,
@@ -159,7 +159,7 @@ class FrameTemplate:
             raise BundleError(f"{path}: not readable ({error}); remove the file to get pandas frames") from error
 
     def frame(self, table: pa.Table) -> Frame:
-        """Make rows, as a bundle writes them, a frame of this kind; columns that it does not know stay as they are."""
+        """Convert rows, as a bundle writes them, to a frame of this kind; unknown columns stay as they are."""
         match self.library:
             case "arrow":
                 return self._typed(table)
@@ -172,7 +172,7 @@ class FrameTemplate:
         return pa.ipc.open_stream(self.empty).schema
 
     def _typed(self, table: pa.Table) -> pa.Table:
-        """The columns in the types and under the names of the given frame."""
+        """Cast and rename the columns to the types and names of the source frame."""
         schema = self._schema()
         known = dict(zip(unique_names(schema.names), schema, strict=True))
         columns, names = [], []
@@ -202,13 +202,13 @@ class FrameTemplate:
 
 
 def pandas_frame(table: pa.Table) -> pd.DataFrame:
-    """Make rows a pandas frame; what a table that came from a file is given back as."""
+    """Convert rows to a pandas frame, the form in which rows of a table from a file are returned."""
     frame: pd.DataFrame = table.to_pandas()
     return frame
 
 
 def _astype(series: pd.Series[Any], dtype: Any) -> pd.Series[Any]:
-    """The dtype of the given frame, but where made rows have what it cannot hold, such as a missing whole number."""
+    """Cast to the source frame's dtype, unless it cannot hold the synthetic values, such as a missing whole number."""
     try:
         return series.astype(dtype)
     except (TypeError, ValueError, OverflowError):

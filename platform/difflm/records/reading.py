@@ -26,7 +26,7 @@ _BREAKS = re.compile(r"[\s\x00-\x1f\x7f\u2028\u2029\ufeff]+")
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """Names as they are where possible: empty ones become `column_3`, repeated ones `age_2`, white space one blank."""
+    """Keep names where possible: empty ones become `column_3`, repeated ones `age_2`, white space one blank."""
     tidy = [_BREAKS.sub(" ", name).strip() or f"column_{position + 1}" for position, name in enumerate(names)]
     taken = set(tidy)
     used: set[str] = set()
@@ -76,7 +76,7 @@ _Reader = Callable[[bytes, Path, ReadConfig, Reporter], pa.Table]
 
 
 def read_table(path: Path | str, config: ReadConfig | None = None, *, report: Reporter = ignore) -> pa.Table:
-    """The table in a csv, tsv, txt, jsonl, ndjson, json, parquet or arrow file, the text ones also as .gz.
+    """Read the table of a csv, tsv, txt, jsonl, ndjson, json, parquet or arrow file, the text formats also as .gz.
 
     Columns of delimited files are text; those of JSON and Parquet are int64, double, bool or text (dates in ISO form,
     nested values as JSON). Missing values are null. What was renamed, trimmed, dropped or mixed is reported. DataError
@@ -89,7 +89,7 @@ def read_table(path: Path | str, config: ReadConfig | None = None, *, report: Re
 
 
 def canonical_table(table: pa.Table, config: ReadConfig, *, name: str, report: Reporter = ignore) -> pa.Table:
-    """Bring a table that is in memory into the form in which `read_table` gives a Parquet file of it.
+    """Convert a table in memory to the form in which `read_table` returns a Parquet file of it.
 
     Raises:
         DataError: it has no rows; the message begins with ``name``.
@@ -211,7 +211,7 @@ def _select(table: pa.Table, path: str, config: ReadConfig, report: Reporter) ->
 
 
 def _canonical(column: pa.ChunkedArray, name: str, report: Reporter) -> pa.ChunkedArray:
-    """Whole numbers as int64, floats as finite double, booleans as bool, all else as text."""
+    """Cast whole numbers to int64, floats to finite double, booleans to bool, all else to text."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         return _canonical(column.cast(kind.value_type), name, report)

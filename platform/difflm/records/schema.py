@@ -204,14 +204,14 @@ class RecordSchema(BaseModel):
         return tuple(field.name for field in self.fields)
 
     def field(self, name: str) -> Field:
-        """The field called `name`; SchemaError naming the known ones otherwise."""
+        """Return the field called `name`; SchemaError naming the known ones otherwise."""
         for field in self.fields:
             if field.name == name:
                 return field
         raise SchemaError(f"the schema has no column {name!r}; it has {', '.join(map(repr, self.names))}")
 
     def to_json(self) -> str:
-        """JSON text, stable for equal schemas."""
+        """Return the JSON text, stable for equal schemas."""
         return self.model_dump_json(indent=2)
 
     @classmethod
@@ -235,6 +235,6 @@ class RecordSchema(BaseModel):
 
 
 def read_schema(folder: Path) -> RecordSchema:
-    """The schema.json of a folder: prepared data or a bundle. SchemaError for another version or a damaged file."""
+    """Read the schema.json of prepared data or of a bundle. SchemaError for another version or a damaged file."""
     path = folder / "schema.json"
     return RecordSchema.from_json(path.read_bytes(), source=str(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ import sysconfig
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,10 @@ _DEFAULTS = {
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_worker_niceness": "0",  # 15 by default, so that anything else on the machine would starve a training
+    # Threads of a parallel region wait asleep. By default they spin, and where other work wants the processors, what a
+    # thread waits for is not even running: a training beside it then took ten times as long.
+    "OMP_WAIT_POLICY": "passive",
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # else Ray prints its own lines between ours, also when nothing is wrong
 }
 
@@ -97,7 +102,7 @@ class ClusterConfig(Config):
     address: str | None = Field(
         default=None, description="An existing cluster ('auto', host:port); 'local' starts one."
     )
-    num_cpus: int | None = Field(default=None, ge=1, description="CPUs of a local cluster; none: all of this machine.")
+    num_cpus: int | None = Field(default=None, ge=1, description="CPUs of a local cluster; none: all it may use.")
     num_gpus: int | None = Field(default=None, ge=0, description="GPUs of a local cluster; none: all of this machine.")
     object_store_mib: int = Field(default=512, ge=80, description="Shared-memory object store of a local cluster.")
     dashboard: bool = Field(default=False, description="Serve Ray's dashboard on this machine (local cluster only).")
@@ -166,6 +171,31 @@ def stop() -> None:
     _import_ray().shutdown()
 
 
+def usable_processors(root: Path = Path("/")) -> int:
+    """Processors that this process may use: those of its affinity mask, and no more than its control groups' quotas
+    give it time on, rounded up. `root` is where /proc and /sys are.
+    """
+    processors = len(os.sched_getaffinity(0))
+    for quota in _quotas(root):
+        processors = min(processors, max(1, math.ceil(quota)))
+    return processors
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Processors' worth of time of the control group (version 2) of this process and of every one above it."""
+    with suppress(OSError, ValueError):
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+        own = next((line.removeprefix("0::/") for line in groups if line.startswith("0::/")), "")
+        top = root / "sys/fs/cgroup"
+        for folder in (top / own, *(top / own).parents):
+            with suppress(OSError):
+                time_us, _, period_us = (folder / "cpu.max").read_text().partition(" ")
+                if time_us != "max":
+                    yield int(time_us) / int(period_us)
+            if folder == top:
+                return
+
+
 def source_roots() -> list[str]:
     """Folders of this project's packages that lie outside site-packages: what workers need on PYTHONPATH in a clone."""
     installed = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
@@ -177,6 +207,11 @@ def source_roots() -> list[str]:
             if root not in installed and str(root) not in roots:
                 roots.append(str(root))
     return roots
+
+
+def in_ray_job() -> bool:
+    """Whether this process is the driver of `ray job submit`."""
+    return _JOB_VARIABLE in os.environ
 
 
 def require_resources(context: ClusterContext, *, cpus: float, gpus: float, purpose: str) -> None:
@@ -200,7 +235,7 @@ def _start(ray: Any, config: ClusterConfig) -> None:
     with _python_path():
         ray.init(
             address="local",
-            num_cpus=config.num_cpus,
+            num_cpus=config.num_cpus or usable_processors(),
             num_gpus=config.num_gpus,
             object_store_memory=config.object_store_mib * 2**20,
             include_dashboard=config.dashboard,
@@ -211,8 +246,7 @@ def _start(ray: Any, config: ClusterConfig) -> None:
 
 def _connect(ray: Any, address: str, config: ClusterConfig) -> None:
     roots = source_roots()
-    in_job = _JOB_VARIABLE in os.environ
-    environment = None if in_job or not roots else {"env_vars": {"PYTHONPATH": os.pathsep.join(roots)}}
+    environment = None if in_ray_job() or not roots else {"env_vars": {"PYTHONPATH": os.pathsep.join(roots)}}
     ray.init(
         address=address,
         runtime_env=environment,

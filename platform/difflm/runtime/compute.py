@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from difflm.errors import ConfigError
+from difflm.models.precision import Precision, fast_precision, own_device
 from difflm.runtime.ledger import ShardLedger
 from difflm.runtime.shard_actor import (
     KERNEL_CACHES,
@@ -22,6 +23,7 @@ from difflm.runtime.shard_actor import (
 )
 from difflm.runtime.training import TrainingJob, TrainingResult, launch_on_ray, train, worker_job
 from difflm.runtime.work_folder import Progress, WorkFolder, following
+from difflm.runtime.worker_precision import worker_precision
 from difflm.telemetry import JSON, peak_rss_mib
 
 OnResult = Callable[[dict[str, JSON]], None]
@@ -48,6 +50,12 @@ class Compute(Protocol):
         """Run a worker on every shard; see `difflm.runtime.batch_actors.map_shards`."""
         ...
 
+    def fast_precision(self, pool: ActorPoolConfig, timeout_s: float) -> Precision:
+        """The precision that workers of a map are fast in; all of them compute in it where nothing else is asked
+        for.
+        """
+        ...
+
 
 class RayCompute:
     """Computes on the Ray cluster that this process is connected to."""
@@ -71,6 +79,14 @@ class RayCompute:
         from difflm.runtime.batch_actors import map_shards
 
         return map_shards(shards, worker, args, pool, on_result, timeout_s, folders=folders)
+
+    def fast_precision(self, pool: ActorPoolConfig, timeout_s: float) -> Precision:
+        """Look where a worker would run.
+
+        Raises:
+            ClusterError: no node had room for a worker within `timeout_s`.
+        """
+        return worker_precision("auto", cpus=pool.cpus_per_actor, gpus=pool.gpus_per_actor, timeout_s=timeout_s)
 
 
 class LocalCompute:
@@ -119,6 +135,11 @@ class LocalCompute:
         return MapSummary(
             shards=len(shards), seconds=time.monotonic() - started, first_result_seconds=first, peak_rss_mib=peaks
         )
+
+    def fast_precision(self, pool: ActorPoolConfig, timeout_s: float) -> Precision:
+        """Look at this machine."""
+        del pool, timeout_s
+        return fast_precision(own_device())
 
 
 def _launch_here(job: TrainingJob, own: WorkFolder, progress: Progress | None) -> None:

@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from difflm.config import Config
 from difflm.errors import TrainingError
-from difflm.training.engine import Collective, Precision, to_device
+from difflm.models.precision import Precision
+from difflm.training.engine import Collective, to_device
 from difflm.training.optimizer import (
     ADAM_BETAS,
     ADAM_EPS,
@@ -158,6 +159,7 @@ class DeepSpeedEngine:
         self.rank, self.world_size, self.device = self._collective.rank, self._collective.world_size, device
         self._config = config
         self._accumulation = gradient_accumulation
+        self.precision: Precision = precision
         self._micro = 0
         size = sum(parameter.numel() for parameter in parameters)
         self._named = named_trainable_parameters(module)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from difflm.config import validate
 from difflm.errors import ClusterError, DiffLMError
+from difflm.runtime.worker_precision import worker_precision
 from difflm.serving.app import create_app
 from difflm.serving.backend import BundleRef, RowsWanted
 from difflm.serving.config import ServeConfig
@@ -35,6 +36,7 @@ LOSSES = 5  # replicas that may die or break under one request
 _AGAIN_S = 0.2  # before the first repetition; twice as long before every further one
 _HEALTH_S = 0.5  # between two looks at a replica: one that died is replaced at the next, one that broke after three
 _LOOK_BACK_S = 15.0  # what replicas report every ten seconds is averaged over; Serve wants more than one report in it
+_PRECISION_TIMEOUT_S = 600.0  # until a node is there that a replica fits on
 _SLACK = 16  # calls beside those that draw rows
 
 
@@ -186,12 +188,15 @@ def sampler(config: ServeConfig) -> Any:
 def start(config: ServeConfig) -> None:
     """Begin to serve on the cluster that this process is connected to; returns when the processes run.
 
+    All replicas draw in the same precision, so that one can go on with what another began.
+
     Raises:
         ClusterError: they could not be started, for instance because the port is taken.
     """
     from ray.exceptions import RayError
 
     serve = _ray_serve()
+    config = _with_one_precision(config)
     try:
         serve.start(proxy_location="HeadOnly", http_options=http_options(config))
         serve.run(application(config.model_dump(mode="json")), name=APPLICATION, route_prefix="/")
@@ -200,6 +205,14 @@ def start(config: ServeConfig) -> None:
         raise ClusterError(
             f"the server could not be started ({reason}); look into Ray's logs of the session"
         ) from error
+
+
+def _with_one_precision(config: ServeConfig) -> ServeConfig:
+    replicas = config.replicas
+    chosen = worker_precision(
+        config.sampling.precision, cpus=replicas.cpus, gpus=replicas.gpus, timeout_s=_PRECISION_TIMEOUT_S
+    )
+    return config.model_copy(update={"sampling": config.sampling.model_copy(update={"precision": chosen})})
 
 
 def close() -> None:

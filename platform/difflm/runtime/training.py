@@ -22,6 +22,7 @@ from difflm.artifacts.atomic import (
 )
 from difflm.config import Config
 from difflm.errors import ClusterError, DiffLMError, TrainingError
+from difflm.models.precision import Precision
 from difflm.runtime.cluster import current_context, error_class, handler_kept, last_line, require_resources
 from difflm.runtime.deepspeed_engine import DeepSpeedEngineConfig
 from difflm.runtime.training_worker import WorkerJob, work
@@ -95,6 +96,7 @@ class TrainingResult:
     stopped: str
     best_step: int
     best_objective: float
+    precision: Precision
     resumed_from: int
     loop_seconds: float
     total_seconds: float
@@ -216,9 +218,8 @@ def _deliver(own: WorkFolder, output_dir: Path) -> Mapping[str, Any]:
         temporary = temporary_sibling(output_dir / source.name)
         shutil.copyfile(source, temporary)
         temporary.replace(output_dir / source.name)
-    training = {
-        key: facts[key] for key in ("steps", "stopped", "best_step", "best_objective", "loop_seconds", "workers")
-    }
+    named = ("steps", "stopped", "best_step", "best_objective", "precision", "loop_seconds", "workers")
+    training = {key: facts[key] for key in named}
     write_json_atomic(output_dir / "summary.json", {**facts["summary"], "training": training})
     return facts
 
@@ -237,6 +238,7 @@ def _result(facts: Mapping[str, Any], started: float) -> TrainingResult:
         stopped=facts["stopped"],
         best_step=facts["best_step"],
         best_objective=facts["best_objective"],
+        precision=facts["precision"],
         resumed_from=facts["resumed_from"],
         loop_seconds=facts["loop_seconds"],
         total_seconds=ended - started,

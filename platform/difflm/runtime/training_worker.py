@@ -16,9 +16,9 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -33,11 +33,12 @@ from difflm.artifacts.atomic import (
 )
 from difflm.config import Config
 from difflm.errors import DiffLMError, TrainingError
+from difflm.models.precision import Precision, fast_precision
 from difflm.runtime.deepspeed_engine import DeepSpeedEngine, DeepSpeedEngineConfig
 from difflm.runtime.work_folder import WorkFolder
 from difflm.telemetry import JSON, append_event, truncate_events
 from difflm.training.engine import Engine, PlainEngine
-from difflm.training.loop import Event, LoopConfig, LoopResult, run_loop
+from difflm.training.loop import Event, LoopConfig, LoopResult, checkpoint_precision, run_loop
 from difflm.training.task import TaskSpec, TrainingTask, build_task
 
 _STEP_PREFIX = "step-"
@@ -117,19 +118,41 @@ def _work(job: WorkerJob, peers: Peers, device: torch.device, report: Callable[[
     if peers.rank == 0:
         remove_temporaries(job.work.checkpoints)
     peers.barrier()
-    task = build_task(job.spec, device)
+    precision = agreed_precision(job, peers, device)
+    task = build_task(_told(job.spec, precision), device)
     marks["task"] = time.time()
-    engine = _build_engine(job, task, device)
+    engine = _build_engine(job, task, device, precision)
     marks["engine"] = time.time()
     io = SharedFolderIO(job.work, peers, report)
     result = run_loop(task, engine, job.loop, io, seed=job.spec.seed)
     marks["loop"] = time.time()
     workers = peers.gather({"rank": peers.rank, "pid": os.getpid(), "peak_rss_mib": result.peak_rss_mib})
     if peers.rank == 0:
-        _finish(job, task, result, workers, resumed_from=io.resumed_from, marks=marks)
+        _finish(job, task, result, workers, precision=precision, resumed_from=io.resumed_from, marks=marks)
 
 
-def _build_engine(job: WorkerJob, task: TrainingTask, device: torch.device) -> Engine:
+def agreed_precision(job: WorkerJob, peers: Peers, device: torch.device) -> Precision:
+    """What all workers compute in: under `auto` what the checkpoint they go on from was trained in, or else bfloat16 if
+    every worker's processor is fast in it.
+    """
+    if job.loop.precision != "auto":
+        return job.loop.precision
+    checkpoint = newest_checkpoint(job.work)
+    recorded = None if checkpoint is None else checkpoint_precision(checkpoint)
+    told = peers.gather((recorded, fast_precision(device)))
+    kept: Precision | None = told[0][0]  # as rank 0 sees the shared folder
+    return kept or ("bfloat16" if all(fast == "bfloat16" for _, fast in told) else "float32")
+
+
+def _told(spec: TaskSpec, precision: Precision) -> TaskSpec:
+    """The same task, which reads in its configuration what was agreed on in place of `auto`."""
+    if "loop" not in spec.config:
+        return spec
+    loop = {**cast("Mapping[str, JSON]", spec.config["loop"]), "precision": precision}
+    return replace(spec, config={**spec.config, "loop": loop})
+
+
+def _build_engine(job: WorkerJob, task: TrainingTask, device: torch.device, precision: Precision) -> Engine:
     if isinstance(job.engine, DeepSpeedEngineConfig):
         return DeepSpeedEngine(
             task.module,
@@ -138,7 +161,7 @@ def _build_engine(job: WorkerJob, task: TrainingTask, device: torch.device) -> E
             weight_decay=job.loop.weight_decay,
             gradient_clip=job.loop.gradient_clip,
             gradient_accumulation=job.loop.gradient_accumulation,
-            precision=job.loop.precision,
+            precision=precision,
         )
     return PlainEngine(
         task.module,
@@ -146,7 +169,7 @@ def _build_engine(job: WorkerJob, task: TrainingTask, device: torch.device) -> E
         weight_decay=job.loop.weight_decay,
         gradient_clip=job.loop.gradient_clip,
         gradient_accumulation=job.loop.gradient_accumulation,
-        precision=job.loop.precision,
+        precision=precision,
     )
 
 
@@ -166,6 +189,7 @@ def _finish(
     result: LoopResult,
     workers: list[Any],
     *,
+    precision: Precision,
     resumed_from: int,
     marks: dict[str, float],
 ) -> None:
@@ -175,6 +199,7 @@ def _finish(
         facts: dict[str, JSON] = {
             "steps": result.steps,
             "stopped": result.stopped,
+            "precision": precision,
             "best_step": result.best_step,
             "best_objective": result.best_objective,
             "resumed_from": resumed_from,
@@ -192,6 +217,11 @@ def _record(job: WorkerJob, error: DiffLMError) -> None:
         write_json_atomic(job.work.failure, {"kind": type(error).__name__, "message": str(error)})
 
 
+def newest_checkpoint(work: WorkFolder) -> Path | None:
+    """Where a run goes on; None where there is no checkpoint yet."""
+    return max(work.checkpoints.glob(f"{_STEP_PREFIX}*"), default=None)
+
+
 class SharedFolderIO:
     """The loop's `LoopIO` on the job's work folder; `report` hears of every checkpoint, as Ray Train has to."""
 
@@ -202,7 +232,7 @@ class SharedFolderIO:
         self.resumed_from = 0
 
     def resume_from(self) -> Path | None:
-        return max(self._work.checkpoints.glob(f"{_STEP_PREFIX}*"), default=None)
+        return newest_checkpoint(self._work)
 
     def started(self, step: int) -> None:
         self.resumed_from = step

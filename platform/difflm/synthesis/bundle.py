@@ -29,7 +29,7 @@ from difflm.records.schema import RecordSchema, read_schema
 
 
 def bundle_folder(given: Path) -> Path:
-    """The bundle in a folder: the folder itself, or the newest one of an experiment.
+    """Find the bundle in a folder: the folder itself, or the newest one of an experiment.
 
     Raises:
         BundleError: there is none, or it is of another version.

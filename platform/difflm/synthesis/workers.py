@@ -17,6 +17,7 @@ from difflm.artifacts.dataset import JOB_NAME, Dataset, GivenUp, runs_of
 from difflm.artifacts.storage import open_store
 from difflm.errors import StorageError
 from difflm.models.autoencoder import AutoencoderShape, build_autoencoder
+from difflm.models.precision import own_device
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import read_schema
 from difflm.synthesis.bundle import encode_table, load_trainable
@@ -53,7 +54,7 @@ class EncodeWorker:
         self.schema = read_schema(prepared)
         self.table = pq.read_table(prepared / "train.parquet", memory_map=True)
         self.shape = AutoencoderShape.model_validate_json((trained / "autoencoder.json").read_text())
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device(own_device())
         self.module, self.parts = build_autoencoder(self.shape, Path(args["fit-decoder"]), self.schema)
         load_trainable(self.module, trained / "best.safetensors")
         self.module.to(self.device).eval()
@@ -86,12 +87,15 @@ class SynthesisWorker:
 
     Arguments: `bundle` (folder), `sampling` (a SamplingConfig as JSON), `plan` (a PlanRequest as JSON), `seed`,
     `output` (as of `open_output`) and, where the plan is about given records, `given` (the folder of their table).
-    A `screen` holds back valid records.
+    `precision` is what all workers of the job compute in; without it, what the device is fast in where the sampling
+    leaves that open. A `screen` holds back valid records.
     """
 
     def __init__(self, args: dict[str, Any], screen: Screen | None = None) -> None:
         self.output = open_output(args["output"])
-        bundle = OpenBundle(Path(args["bundle"]), SamplingConfig.model_validate(args["sampling"]))
+        sampling = SamplingConfig.model_validate(args["sampling"])
+        sampling = sampling.model_copy(update={"precision": args.get("precision", sampling.precision)})
+        bundle = OpenBundle(Path(args["bundle"]), sampling)
         given = pq.read_table(Path(args["given"]) / GIVEN_TABLE) if "given" in args else None
         self.synthesizer = bundle.synthesizer(PlanRequest.model_validate(args["plan"]), given, screen=screen)
         self.seed = int(args["seed"])
@@ -109,6 +113,7 @@ class SynthesisWorker:
         given_up = [GivenUp(start=start, stop=stop, reason=reason) for start, stop in runs_of(sorted(account.given_up))]
         facts: dict[str, JSON] = {
             "seed": self.seed,
+            "precision": self.synthesizer.config.precision,
             "attempts": account.attempts,
             "rejections": dict(account.rejections),
             "seconds": round(time.perf_counter() - started, 3),
@@ -118,7 +123,7 @@ class SynthesisWorker:
 
 
 def open_output(args: Mapping[str, Any]) -> Dataset:
-    """The dataset that a driver announced: its `url`, `format` and `fingerprint`.
+    """Open the dataset that a driver announced: its `url`, `format` and `fingerprint`.
 
     Raises:
         StorageError: on this machine the dataset is not there, or it is another one.

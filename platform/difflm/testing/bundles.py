@@ -60,12 +60,12 @@ def write_undisturbed(out: Path, bundle: Path, *, rows: int, per_shard: int, sam
 
 
 def part_hashes(out: Path) -> dict[str, str]:
-    """Names and hashes of all parts."""
+    """Return the names and hashes of all parts."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((out / DATA).iterdir())}
 
 
 def committed(out: Path, more_than: int = 0) -> bool:
-    """Whether more than so many parts count."""
+    """Return whether more than `more_than` parts are committed."""
     return len(list((out / ENTRIES).glob("part-*.json"))) > more_than
 
 
@@ -92,7 +92,7 @@ class StageFolders:
 def write_prepared(
     directory: Path, train: pa.Table, validation: pa.Table, *, inference: SchemaConfig | None = None
 ) -> None:
-    """The prepared data of two splits: schema.json, train.parquet and validation.parquet."""
+    """Write the prepared data of two splits: schema.json, train.parquet and validation.parquet."""
     directory.mkdir(parents=True, exist_ok=True)
     schema = infer_schema(train, config=inference)
     (directory / "schema.json").write_text(schema.to_json())
@@ -110,7 +110,7 @@ def untrained_stages(
     seed: int = 0,
     inference: SchemaConfig | None = None,
 ) -> StageFolders:
-    """Every stage's folder under `root`, with the schema and layout of `table` and random weights, and the bundle."""
+    """Write all stages' folders under `root` with the schema and layout of `table` and random weights, and a bundle."""
     folders = StageFolders(
         prepared=root / "prepared",
         decoder=root / "decoder",
@@ -158,7 +158,7 @@ def _write_prior(directory: Path, config: DiffusionPriorConfig, *, latent_size: 
 
 
 def _write_conditional(folders: StageFolders) -> None:
-    """The prior as it begins to be taught, but for matrices that are zero then: conditions change its draws."""
+    """Write the untrained conditional prior, with its zero matrices filled so that conditions change its draws."""
     schema, base = read_schema(folders.prepared), BasePrior.read(folders.prior)
     bins = ConditionBins.fit(schema, table_codes(read_split(folders.prepared, "train", schema), schema))
     denoiser = base.denoiser(bins.size)

@@ -180,6 +180,6 @@ class ToyTask:
 
 
 def build_toy_task(spec: TaskSpec, device: torch.device | str) -> ToyTask:
-    """The toy of a `TaskSpec`: `config` are the keys of `ToyConfig`, `inputs["scratch"]` is where it holds."""
+    """Build the toy of a `TaskSpec`: `config` has the keys of `ToyConfig`, `inputs["scratch"]` is where it holds."""
     scratch = Path(spec.inputs["scratch"]) if "scratch" in spec.inputs else None
     return ToyTask(ToyConfig.model_validate(spec.config), seed=spec.seed, scratch=scratch)

@@ -37,7 +37,7 @@ class StructuredOutputsParams:
             raise ValueError("You must use one kind of structured outputs constraint")
 
     def serialized(self) -> str:
-        """What the guidance backend gives to llguidance."""
+        """Return the grammar that the guidance backend gives to llguidance."""
         if self.grammar is not None:
             return llguidance.grammar_from("grammar", self.grammar)
         assert self.json is not None
@@ -119,7 +119,7 @@ class LLM:
     def generate(
         self, prompts: Sequence[dict[str, Tensor]], sampling_params: Sequence[SamplingParams], *, use_tqdm: bool = True
     ) -> list[RequestOutput]:
-        """Completions in the order of the prompts."""
+        """Return completions in the order of the prompts."""
         if len(prompts) != len(sampling_params):
             raise ValueError("The lengths of prompts and params must be the same.")
         return [
@@ -165,7 +165,7 @@ class LLM:
 
 
 def vllm_double() -> types.ModuleType:
-    """The package, with `sampling_params` in it."""
+    """Build the package, with `sampling_params` in it."""
     package: Any = types.ModuleType("vllm")
     package.__spec__ = importlib.machinery.ModuleSpec("vllm", loader=None)
     package.sampling_params = types.ModuleType("vllm.sampling_params")

@@ -63,9 +63,7 @@ class AutoencoderConfig(Config):
         default=10, ge=1, description="evaluations without improvement that end the training"
     )
     validation_records: int = Field(default=1024, ge=1)
-    loop: LoopConfig = LoopConfig(
-        learning_rate=2e-3, warmup_steps=50, precision="bfloat16", evaluate_every=50, checkpoint_every=100
-    )
+    loop: LoopConfig = LoopConfig(learning_rate=2e-3, warmup_steps=50, evaluate_every=50, checkpoint_every=100)
 
     @model_validator(mode="after")
     def _memory_is_read_once(self) -> AutoencoderConfig:
@@ -79,8 +77,8 @@ class AutoencoderConfig(Config):
     @model_validator(mode="after")
     def _flash_attention_reads_bfloat16(self) -> AutoencoderConfig:
         flash = self.encoder.kind == "pretrained" and self.encoder.attention == "flash_attention_2"
-        if flash and self.loop.precision != "bfloat16":
-            raise ValueError("encoder.attention flash_attention_2 needs loop.precision bfloat16")
+        if flash and self.loop.precision == "float32":
+            raise ValueError("encoder.attention flash_attention_2 needs loop.precision bfloat16 or auto")
         return self
 
     @property
@@ -199,7 +197,7 @@ def build_autoencoder_task(spec: TaskSpec, device: torch.device | str) -> Autoen
     config = AutoencoderConfig.model_validate(spec.config)
     schema = read_schema(prepared)
     torch.manual_seed(spec.seed)
-    module, parts = build_autoencoder(config.shape, directory, schema)
+    module, parts = build_autoencoder(config.shape, directory, schema, computed_in=config.loop.precision)
     if config.gradient_checkpointing:
         module.decoder.recompute_layers()
     _use_flash_attention(module, config, parts)

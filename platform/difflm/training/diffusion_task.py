@@ -56,7 +56,6 @@ class DiffusionPriorConfig(Config):
         learning_rate=1e-3,
         warmup_steps=200,
         weight_decay=1e-4,
-        precision="bfloat16",
         evaluate_every=500,
         checkpoint_every=1000,
         log_every=50,

@@ -8,6 +8,7 @@ import pytest
 from difflm.config import apply_overrides
 from difflm.errors import ConfigError, DataError
 from difflm_jobs.cli.plan import plan
+from difflm_jobs.config import RuntimeConfig
 from difflm_jobs.loading import file_schema, load_experiment, preset_names, refuse_missing
 from difflm_jobs.planning.machine import Machine
 
@@ -244,3 +245,18 @@ def test_a_table_that_is_not_there_is_refused_before_anything_slow(tmp_path: Pat
         refuse_missing(missing, [replaced])
     refuse_missing("${SOMEWHERE}/none.csv")
     refuse_missing("adult")
+
+
+@pytest.mark.parametrize(
+    ("wish", "threads"), [(None, 4), ("3", 3), ("16", 4), ("2,1", 2), ("0", 4), ("many", 4), ("", 4)]
+)
+def test_a_training_takes_the_threads_that_the_environment_asks_for(
+    monkeypatch: pytest.MonkeyPatch, wish: str | None, threads: int
+) -> None:
+    monkeypatch.setattr("difflm_jobs.config.usable_processors", lambda: 4)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if wish is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", wish)
+    assert RuntimeConfig().workers.cpus_per_worker == threads
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")  # then Ray has set it, to 1
+    assert RuntimeConfig().workers.cpus_per_worker == 4

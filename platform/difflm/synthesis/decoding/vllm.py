@@ -68,7 +68,7 @@ class VllmModel:
 
 
 def vllm_model(folder: Path, parts: DecoderParts, *, dtype: torch.dtype) -> VllmModel:
-    """The decoder of a bundle's `decoder/` folder."""
+    """Load the decoder of a bundle's `decoder/` folder."""
     config, tokenizer = parts.facts["config"], folder / "tokenizer"
     if config["kind"] == "compact":
         return VllmModel(model=str(folder / "model"), revision=None, tokenizer=tokenizer, dtype=dtype)
@@ -114,7 +114,7 @@ class VllmEngine:
         )
 
     def decode(self, source: PromptSource) -> Iterator[Decoded]:
-        """See `DecodingEngine`: `config.requests` prompts at a time."""
+        """Decode as `DecodingEngine` documents, `config.requests` prompts at a time."""
         while (prompts := source.take(self.config.requests, idle=True)) is not None:
             sound = prompts.prompt.embeds_BKD.isfinite().flatten(1).all(dim=1).tolist()
             rows = [row for row, fine in enumerate(sound) if fine]
@@ -138,7 +138,7 @@ class VllmEngine:
             yield _decoded(address, output.outputs[0])
 
     def _prompt(self, embeds_KD: Tensor) -> Tensor:
-        """Soft tokens and BOS, (K + 1, D)."""
+        """Append BOS to the soft tokens, (K + 1, D)."""
         return torch.cat([embeds_KD.detach().cpu().to(self.dtype), self.bos_1D.to(self.dtype)])
 
     def _params(self, grammar: GrammarText, uniforms_T: Tensor) -> Any:
@@ -157,7 +157,7 @@ class VllmEngine:
 
 
 def _decoded(address: Address, completion: Any) -> Decoded:
-    """Only `stop` says that the grammar is at its end; `length` and what else may happen leave a record unfinished."""
+    """Convert a completion: `stop` means that the grammar ended; any other reason leaves the record unfinished."""
     failure: Literal["unfinished"] | None = None if completion.finish_reason == "stop" else "unfinished"
     return Decoded(address=address, tokens=list(completion.token_ids), failure=failure)
 
