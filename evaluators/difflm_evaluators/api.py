@@ -162,7 +162,7 @@ def _naming(synthetic: NamedTable, train: NamedTable, test: NamedTable | None) -
 
 
 def _with_columns(given: NamedTable, train: NamedTable, schema: RecordSchema, tell: Tell) -> pa.Table:
-    """The columns of the schema, in its order, telling of others; DataError naming those that are not there."""
+    """Select the columns of the schema, in its order, reporting others; DataError naming those that are not there."""
     absent = [name for name in schema.names if name not in given.table.column_names]
     if absent:
         listed = ", ".join(map(repr, absent))
@@ -175,7 +175,7 @@ def _with_columns(given: NamedTable, train: NamedTable, schema: RecordSchema, te
 
 
 def _named(given: Frame | str | Path | None, argument: str, kind: Kind) -> NamedTable | None:
-    """A table of a kind; a file's errors name the file, a frame's the argument."""
+    """Read a table of a kind; a file's errors name the file, a frame's the argument."""
     if given is None:
         return None
     name = str(given) if is_path(given) else argument

@@ -115,7 +115,7 @@ def evaluate_table(
 
 
 def _parts(synthetic: Columns, real: _Real, schema: RecordSchema, config: EvaluationConfig) -> list[Part]:
-    """What to compute, in the order of the report; each part is given those before it."""
+    """List what to compute, in the order of the report; each part is given those before it."""
     train, test = real.train, real.test
     detection, fidelity, membership = config.detection, config.fidelity, config.membership
     utility, privacy = config.utility, config.privacy
@@ -146,7 +146,7 @@ def _shown_rows(
     config: EvaluationConfig,
     latents: Latents | None,
 ) -> list[Part]:
-    """What shows rows and scores nothing; synthetic rows come first, then training rows."""
+    """List what shows rows and scores nothing; synthetic rows come first, then training rows."""
     privacy, projection = config.privacy, config.projection
     parts: list[Part] = []
     if privacy is not None and privacy.show_nearest:

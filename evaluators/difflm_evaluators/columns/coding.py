@@ -68,7 +68,7 @@ Coder = CategoryCoder | NumberCoder
 
 
 def fit_coder(real: Column) -> Coder:
-    """The coder of one real column; free text is coded by its length."""
+    """Fit the coder of one real column; free text is coded by its length."""
     if real.kind == "category":
         labels = Labels.of(real.labels_N)
         codes_C, first_C = np.unique(labels.codes_N[labels.codes_N >= 0], return_index=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from difflm_evaluators.base import JSON
+from difflm.telemetry import JSON
 from difflm_evaluators.columns.coding import CategoryCoder, bin_edges, fit_coder
 from difflm_evaluators.columns.columns import Column, FloatArray, IntArray
 
@@ -27,7 +27,7 @@ class ColumnCounts:
     rows: int = 0
     missing: int = 0
 
-    def add(self, other: "ColumnCounts") -> None:
+    def merge(self, other: "ColumnCounts") -> None:
         """Take over the counts of `other`."""
         self.cells += other.cells
         self.bars += other.bars
@@ -47,10 +47,10 @@ class CategoryRuler:
     coder: CategoryCoder
 
     def empty(self) -> ColumnCounts:
-        """Counts of no rows."""
+        """Start with counts of no rows."""
         return ColumnCounts(cells=np.zeros(self.coder.size, dtype=np.int64), bars=np.zeros(0, dtype=np.int64))
 
-    def count(self, column: Column, counts: ColumnCounts) -> None:
+    def update(self, column: Column, counts: ColumnCounts) -> None:
         """Add the rows of `column`."""
         cells = np.bincount(self.coder.code(column), minlength=self.coder.size)
         counts.cells += cells
@@ -86,11 +86,11 @@ class NumberRuler:
     edges: FloatArray
 
     def empty(self) -> ColumnCounts:
-        """Counts of no rows."""
+        """Start with counts of no rows."""
         bars = np.zeros(len(self.edges) + 1, dtype=np.int64)
         return ColumnCounts(cells=np.zeros(2 * len(self.values_K) + 1, dtype=np.int64), bars=bars)
 
-    def count(self, column: Column, counts: ColumnCounts) -> None:
+    def update(self, column: Column, counts: ColumnCounts) -> None:
         """Add the rows of `column`."""
         sorted_N = np.sort(column.present)
         counts.rows += len(column)
@@ -112,7 +112,7 @@ class NumberRuler:
             counts.bars += np.diff([0, *starts, end, len(sorted_N)])
 
     def distance(self, real: ColumnCounts, other: ColumnCounts) -> float:
-        """The Kolmogorov-Smirnov statistic of the values present; 0 where a side has none."""
+        """Compute the Kolmogorov-Smirnov statistic of the values present; 0 where a side has none."""
         present, other_present = real.rows - real.missing, other.rows - other.missing
         if not present or not other_present:
             return 0.0
@@ -135,7 +135,7 @@ Ruler = CategoryRuler | NumberRuler
 
 
 def fit_ruler(real: Column) -> Ruler:
-    """The ruler of one real column."""
+    """Fit the ruler of one real column."""
     coder = fit_coder(real)
     if isinstance(coder, CategoryCoder):
         return CategoryRuler(coder=coder)
@@ -145,9 +145,9 @@ def fit_ruler(real: Column) -> Ruler:
 
 
 def count_column(ruler: Ruler, column: Column) -> ColumnCounts:
-    """The counts of one whole column."""
+    """Count one whole column."""
     counts = ruler.empty()
-    ruler.count(column, counts)
+    ruler.update(column, counts)
     return counts
 
 

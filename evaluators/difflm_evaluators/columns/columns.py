@@ -46,7 +46,7 @@ class Labels(Sequence[str | None]):
 
     @classmethod
     def read(cls, texts: pa.ChunkedArray) -> "Labels":
-        """An Arrow column of type string, or of a dictionary of strings, which is kept as it is."""
+        """Wrap an Arrow column of type string, or of a dictionary of strings, which is kept as it is."""
         whole = texts.unify_dictionaries().combine_chunks()
         encoded = whole if pa.types.is_dictionary(whole.type) else whole.dictionary_encode()
         if encoded.dictionary.null_count:  # missing in the dictionary and not among the rows
@@ -55,7 +55,7 @@ class Labels(Sequence[str | None]):
         return cls(values=tuple(encoded.dictionary.to_pylist()), codes_N=codes_N)
 
     def spelled(self, spell: Callable[[str], str]) -> "Labels":
-        """The same labels with every value spelled another way."""
+        """Spell every value another way."""
         return Labels(values=tuple(spell(value) for value in self.values), codes_N=self.codes_N)
 
     @property
@@ -69,7 +69,7 @@ class Labels(Sequence[str | None]):
         return table[self.codes_N]
 
     def take(self, rows: IntArray) -> "Labels":
-        """The labels at these positions."""
+        """Select the labels at these positions."""
         return Labels(values=self.values, codes_N=self.codes_N[rows])
 
     def __len__(self) -> int:
@@ -138,7 +138,7 @@ Columns = Mapping[str, Column]
 
 
 def take_rows(columns: Columns, rows: IntArray) -> dict[str, Column]:
-    """The rows at these positions."""
+    """Select the rows at these positions."""
     return {
         name: Column(
             name=name,
@@ -290,7 +290,7 @@ def _one_line(error: Exception) -> str:
 
 
 def category_codes(*columns: Column) -> tuple[list[str | None], list[IntArray]]:
-    """Number the categories of all the columns by first appearance (missing is one of them); codes per column."""
+    """Give every category of the columns (missing is one of them) a number by first appearance; codes per column."""
     labels = [Labels.of(column.labels_N) for column in columns]
     numbering: dict[str | None, int] = {}
     for part in labels:

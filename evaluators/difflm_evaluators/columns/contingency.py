@@ -27,7 +27,7 @@ class CellCounts:
 
     @classmethod
     def fit(cls, cells_N: IntArray, *, size: int) -> "CellCounts":
-        """Counts of the real rows, whose cells are numbers below `size`."""
+        """Count the real rows, whose cells are numbers below `size`."""
         if size <= MAX_DENSE_CELLS:
             return cls(rows_C=np.bincount(cells_N, minlength=size), kept_C=None)
         kept_C, rows_C = np.unique(cells_N, return_counts=True)
@@ -37,7 +37,7 @@ class CellCounts:
         """No rows, in the same cells."""
         return CellCounts(rows_C=np.zeros_like(self.rows_C), kept_C=self.kept_C)
 
-    def count(self, cells_N: IntArray) -> None:
+    def update(self, cells_N: IntArray) -> None:
         """Add rows."""
         size = len(self.rows_C)
         if self.kept_C is None:
@@ -48,7 +48,7 @@ class CellCounts:
         self.rows_C += np.bincount(place_N[known_N], minlength=size)
         self.elsewhere += int(len(cells_N) - known_N.sum())
 
-    def add(self, other: "CellCounts") -> None:
+    def merge(self, other: "CellCounts") -> None:
         """Take over the counts of `other`, which has the same cells."""
         self.rows_C += other.rows_C
         self.elsewhere += other.elsewhere
@@ -80,7 +80,7 @@ class JointCounts:
     pairs: frozenset[Pair]
     _tables: dict[tuple[Couple, ...], IntArray] = field(default_factory=dict)
 
-    def count(self, codes: Mapping[str, IntArray]) -> None:
+    def update(self, codes: Mapping[str, IntArray]) -> None:
         """Add rows; codes are (N,), not negative and below their column's size."""
         if not self._tables:
             self._tables = {group: np.zeros(self._cells(group), dtype=np.int64) for group in self._groups()}
@@ -95,7 +95,7 @@ class JointCounts:
             table += np.bincount(cells_N, minlength=len(table))
 
     def totals(self) -> Iterator[tuple[Pair, IntArray]]:
-        """The counts of each pair's cells, the second column's code running fastest; none without rows."""
+        """Compute the counts of each pair's cells, the second column's code running fastest; none without rows."""
         given: set[Pair] = set()
         for group, table in self._tables.items():
             names = [name for couple in group for name in couple]
@@ -111,7 +111,7 @@ class JointCounts:
                 yield pair, (summed if pair == (first, second) else summed.T).ravel()
 
     def _groups(self) -> list[tuple[Couple, ...]]:
-        """What is counted together, so that every pair is in one of them."""
+        """Choose what is counted together, so that every pair is in one of them."""
         groups = self._cover(_couples(self.sizes))
         if sum(map(self._cells, groups)) > MAX_CELLS_IN_ALL:
             groups = self._cover([(name,) for name in self.sizes])

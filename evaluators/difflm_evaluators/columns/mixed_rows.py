@@ -40,7 +40,7 @@ class MixedRows:
         return int(self.numbers.shape[1]) + sum((size + 1) // 2 for size in self.sizes)
 
     def take(self, rows: IntArray) -> "MixedRows":
-        """The rows at these positions."""
+        """Select the rows at these positions."""
         return MixedRows(numbers=self.numbers[rows], codes_NC=self.codes_NC[rows], sizes=self.sizes)
 
     def embed(self, start: int, stop: int) -> Float32Array:
@@ -106,7 +106,7 @@ class MixedSpace:
         )
 
     def rows(self, table: Columns) -> MixedRows:
-        """The rows of `table`; where a column of it lacks numbers, its scale must have a place for that."""
+        """Scale the rows of `table`; where a column of it lacks numbers, its scale must have a place for that."""
         count = len(next(iter(table.values())))
         numbers = [scale.embedded(table[name]) for name, scale in self.scales.items()]
         codes = [

@@ -23,14 +23,14 @@ class RunningMean:
     mean: float = 0.0
     squares: float = 0.0
 
-    def take(self, values_N: FloatArray) -> None:
+    def update(self, values_N: FloatArray) -> None:
         """Add values."""
         if len(values_N):
             mean = float(values_N.mean())
             squares = float(((values_N - mean) ** 2).sum())
-            self.add(RunningMean(count=len(values_N), mean=mean, squares=squares))
+            self.merge(RunningMean(count=len(values_N), mean=mean, squares=squares))
 
-    def add(self, other: "RunningMean") -> None:
+    def merge(self, other: "RunningMean") -> None:
         """Take over what `other` has seen."""
         if other.count == 0:
             return
@@ -102,7 +102,7 @@ class PairMoments:
 
     @classmethod
     def _of_whole(cls, values_NM: FloatArray) -> "PairMoments":
-        """The same without a missing value: a column's figures are those of all rows, whatever the other column."""
+        """Compute the same where no value is missing: figures are those of all rows, whatever the other column."""
         moments = cls.empty(values_NM.shape[1])
         moments.exponent_M = _exponents(values_NM)
         scaled_NM = _scaled(values_NM, moments.exponent_M)
@@ -134,7 +134,7 @@ class PairMoments:
         self.count_MM = count_MM
 
     def copy(self) -> "PairMoments":
-        """The same moments in arrays of their own."""
+        """Copy the moments into arrays of their own."""
         return PairMoments(
             exponent_M=self.exponent_M.copy(),
             count_MM=self.count_MM.copy(),

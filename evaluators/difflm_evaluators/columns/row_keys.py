@@ -74,7 +74,7 @@ def printed_numbers(column: Column, schema: RecordSchema) -> FloatArray:
 
 
 def printed_columns(table: Columns, schema: RecordSchema) -> dict[str, Column]:
-    """The columns with their decimals as their fields print them."""
+    """Round the decimals of columns to what their fields print."""
     return {
         name: replace(column, numbers_N=printed_numbers(column, schema))
         if isinstance(schema.field(name), DecimalField)
@@ -147,14 +147,14 @@ def row_hashes(table: Columns, schema: RecordSchema) -> HashArray:
 
 
 def table_digest(table: Columns, schema: RecordSchema) -> str:
-    """A digest of the rows of a table, the same in whatever order they come."""
+    """Digest the rows of a table, the same in whatever order they come."""
     hashes_N = row_hashes(table, schema)
     total = int(_mixed(hashes_N).sum(dtype=np.uint64))
     return blake2b(f"{schema.names} {len(hashes_N)} {total}".encode(), digest_size=16).hexdigest()
 
 
 def _mixed(values_N: HashArray) -> HashArray:
-    """The finalizer of SplitMix64 (Steele, Lea and Flood 2014): a bijection that mixes all bits."""
+    """Apply the finalizer of SplitMix64 (Steele, Lea and Flood 2014): a bijection that mixes all bits."""
     mixed_N = values_N + np.uint64(0x9E3779B97F4A7C15)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed_N = (mixed_N ^ (mixed_N >> np.uint64(shift))) * np.uint64(factor)

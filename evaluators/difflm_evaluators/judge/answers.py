@@ -1,4 +1,4 @@
-"""The cache of answers: readable replies by the hash of their question, shared by all runs of one person."""
+"""The cache of answers: readable replies by the hash of their question, shared by all runs of one user."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Answers:
     by_question: Mapping[QuestionId, Answer] = field(default_factory=dict)
 
     def values(self, item: str, variant: str, repeat: int) -> Mapping[str, Any] | None:
-        """What was answered, or None."""
+        """Look up what was answered; None where nothing was."""
         answer = self.by_question.get((item, variant, repeat))
         return None if answer is None else answer.values
 
@@ -129,7 +129,7 @@ class DiskCache:
                 connection.execute(_TABLE)
 
     def get(self, key: str) -> Mapping[str, Any] | None:
-        """The answer to a question, or None."""
+        """Look up the answer to a question; None where there is none."""
         with self._errors(), self._connection() as connection:
             row = connection.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
         values: Mapping[str, Any] | None = None if row is None else json.loads(row[0])
@@ -157,7 +157,7 @@ class DiskCache:
 
 
 def default_cache_path(environment: Mapping[str, str] = os.environ) -> Path:
-    """`difflm/judge.sqlite` in the person's folder for caches."""
+    """`difflm/judge.sqlite` in the user's folder for caches."""
     given = environment.get("XDG_CACHE_HOME", "")
     folder = Path(given) if given else Path.home() / ".cache"
     return folder / "difflm" / "judge.sqlite"

@@ -44,7 +44,7 @@ class Pacer:
 
 
 def pacer_of(limits: LimitSettings) -> Pacer:
-    """The pacer of the settings; call it inside the event loop that uses it."""
+    """Make the pacer of the settings; call it inside the event loop that uses it."""
     requests = tokens = None
     burst = math.inf
     if limits.requests_per_minute is not None:

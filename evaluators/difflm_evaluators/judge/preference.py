@@ -15,10 +15,11 @@ from typing import Literal
 from pydantic import BaseModel
 
 from difflm.errors import DataError
-from difflm_evaluators.base import JSON, Direction, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import Direction, Evaluation, Score
 from difflm_evaluators.judge.answers import Answers
 from difflm_evaluators.judge.questions import SYSTEM, Question, Record, form, shown
-from difflm_evaluators.judge.statistics import Estimate, agreement, mean_estimate, share_estimate
+from difflm_evaluators.judge.statistics import SampleMean, agreement, mean_estimate, share_estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ def pairs_by_column(
 
 
 def pairs_at_random(a: Sequence[Record], b: Sequence[Record], *, groups: int, most: int, seed: int) -> list[Pair]:
-    """`groups` pairs of at most `most` records each, for records without categories; no record is shown twice.
+    """Draw `groups` pairs of at most `most` records each, for records without categories; no record is shown twice.
 
     Raises:
         DataError: a side has fewer records than groups.
@@ -146,7 +147,7 @@ class PreferenceProtocol:
         scores = tuple(self._score(meaning, estimates.get(meaning.name), len(verdicts)) for meaning in _MEANINGS)
         return Evaluation(name="judge_preference", scores=scores, details=details)
 
-    def _score(self, meaning: _Meaning, estimate: Estimate | None, answered: int) -> Score:
+    def _score(self, meaning: _Meaning, estimate: SampleMean | None, answered: int) -> Score:
         missing = len(self.pairs) - answered
         warning = f"{missing:,} of {len(self.pairs):,} categories have no readable answer in both orders"
         return Score(
@@ -251,7 +252,7 @@ def _votes(category: str, answers: Answers, repeats: int) -> _Votes:
 
 
 def _majority(votes: Sequence[Verdict | None]) -> Verdict | None:
-    """What most repeats say, `equal` when two are level, None without any."""
+    """Return what most repeats answer, `equal` when two are level, None without any."""
     ranked = Counter(vote for vote in votes if vote is not None).most_common(2)
     if not ranked:
         return None
@@ -274,7 +275,7 @@ def _bias(orders: _Votes) -> float:
     return 100 * sum(shares) / len(shares)
 
 
-def _estimates(verdicts: Sequence[Verdict], votes: Sequence[_Votes]) -> dict[str, Estimate]:
+def _estimates(verdicts: Sequence[Verdict], votes: Sequence[_Votes]) -> dict[str, SampleMean]:
     """By the names of scores; empty without a single verdict."""
     count = len(verdicts)
     if not count:

@@ -1,4 +1,4 @@
-"""Questions to a judge: messages, the form of the answer, and a hash that tells whether it was asked before."""
+"""Questions to a judge: messages, the form of the answer, and a hash by which repeated questions are found."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from difflm_evaluators.base import JSON
+from difflm.telemetry import JSON
 from difflm_evaluators.judge.settings import JudgeSettings
 
 SYSTEM = (
@@ -29,7 +29,7 @@ class Record:
 
 
 def shown(tag: str, value: JSON) -> str:
-    """A value as JSON between tags; text in it cannot close the tag."""
+    """Write a value as JSON between tags; text in it cannot close the tag."""
     text = json.dumps(value, ensure_ascii=False, indent=1, default=str).replace("</", "<\\/")
     return f"<{tag}>\n{text}\n</{tag}>"
 
@@ -54,7 +54,7 @@ class Question:
     user: str
 
     def messages(self) -> list[dict[str, str]]:
-        """The conversation that is sent."""
+        """Return the conversation that is sent."""
         return [{"role": "system", "content": self.system}, {"role": "user", "content": self.user}]
 
 
@@ -72,7 +72,7 @@ def question_key(question: Question, *, base_url: str, settings: JudgeSettings, 
 
 
 def strict_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema of an answer as servers of structured output want it: closed, every key required, no titles."""
+    """Build the JSON schema of an answer as structured output needs it: closed, every key required, no titles."""
     schema = model.model_json_schema()
     properties = {
         name: {key: value for key, value in rule.items() if key != "title"}

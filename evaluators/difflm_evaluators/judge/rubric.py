@@ -54,14 +54,14 @@ class Rubric(Config):
 
 
 def answer_model(rubric: Rubric) -> type[BaseModel]:
-    """The form of a reply: a reason, and one whole number for every criterion."""
+    """Build the form of a reply: a reason, and one whole number for every criterion."""
     fields: dict[str, Any] = {criterion.name: (_grade(criterion), ...) for criterion in rubric.criteria}
     model: type[BaseModel] = create_model("Answer", reason=(str, ...), **fields)
     return model
 
 
 def rubric_prompt(rubric: Rubric, record: Record) -> str:
-    """The question about one record."""
+    """Write the question about one record."""
     criteria = [f"- {c.name} ({c.lowest} to {c.highest}): {' '.join(c.description.split())}" for c in rubric.criteria]
     keys = [("reason", "what speaks for and against the record, in at most three sentences")]
     keys += [(c.name, f"a whole number from {c.lowest} (worst) to {c.highest} (best)") for c in rubric.criteria]

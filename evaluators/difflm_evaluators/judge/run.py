@@ -40,7 +40,7 @@ class JudgeProtocol(Protocol):
         ...
 
     def evaluate(self, answers: Answers, repeats: int) -> Evaluation:
-        """The scores; what has no answer is counted and never scored."""
+        """Compute the scores; what has no answer is counted and never scored."""
         ...
 
 
@@ -81,7 +81,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """All that answers questions: what was said before, and who is asked otherwise."""
+    """All that answers questions: earlier answers, and whom to ask otherwise."""
 
     asker: Asker
     log: AnswerLog

@@ -69,11 +69,11 @@ class PartScorer:
         return self._all.rows
 
     def seen(self) -> Suites:
-        """What was counted so far, for another scorer of the same real tables."""
+        """Return what was counted so far, for another scorer of the same real tables."""
         return self._all, self._sampled
 
     def score(self, *others: Suites) -> Scored:
-        """The scores of all rows seen here and by others."""
+        """Score all rows seen here and by others."""
         merged, sampled = (suite.fresh() for suite in self.seen())
         for rows, sample in (self.seen(), *others):
             merged.merge(rows)

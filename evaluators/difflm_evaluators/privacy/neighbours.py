@@ -85,7 +85,7 @@ def nearest(queries: MixedRows, reference: MixedRows, neighbours: int, *, thread
 
 
 def _brute_force(queries: MixedRows, reference: MixedRows, neighbours: int, *, threads: int) -> Float32Array:
-    """The same by comparing all with all; both sides are embedded in blocks of at most 64 MiB."""
+    """Search by comparing all with all; both sides are embedded in blocks of at most 64 MiB."""
     import faiss  # slow to import
 
     faiss.omp_set_num_threads(threads)

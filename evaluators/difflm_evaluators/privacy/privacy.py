@@ -11,7 +11,8 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from difflm.records.schema import RecordSchema
-from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
 from difflm_evaluators.columns.columns import Columns, row_count, take_rows
 from difflm_evaluators.columns.mixed_rows import mixed_rows
 from difflm_evaluators.columns.row_keys import KnownRows
@@ -50,7 +51,7 @@ class StreamingCopies:
         return self._rows
 
     def fresh(self) -> "StreamingCopies":
-        """The same without the rows seen."""
+        """Make the same evaluator without the rows seen."""
         return StreamingCopies(self._train, self._test)
 
     def update(self, batch: Columns) -> None:
@@ -138,7 +139,7 @@ class StreamingPrivacy:
         return self._copies.rows
 
     def fresh(self) -> "StreamingPrivacy":
-        """The same without the rows seen."""
+        """Make the same evaluator without the rows seen."""
         return StreamingPrivacy(self._copies.fresh(), self._distances.fresh())
 
     def update(self, batch: Columns) -> None:
@@ -183,7 +184,7 @@ SHOWN = 5
 def evaluate_nearest(
     tables: tuple[pa.Table, pa.Table], columns: tuple[Columns, Columns], config: PrivacyConfig
 ) -> Evaluation:
-    """The nearest pairs of (synthetic, training) rows that are not at distance 0, the nearest first; no scores."""
+    """Find the nearest pairs of (synthetic, training) rows that are not at distance 0, the nearest first; no scores."""
     synthetic, train = columns
     names = list(train)
     rows_N = np.arange(row_count(synthetic))
@@ -204,7 +205,7 @@ def evaluate_nearest(
     return Evaluation(name="nearest", scores=(), details={"columns": list(names), "pairs": pairs})
 
 
-def _cells(table: pa.Table, row: int, names: list[str]) -> list[str | None]:
-    """The values of one row as text, None where missing."""
+def _cells(table: pa.Table, row: int, names: list[str]) -> list[JSON]:
+    """Return the values of one row as text, None where missing."""
     values = [table.column(name)[row].as_py() for name in names]
     return [None if value is None else str(value) for value in values]

@@ -2,7 +2,7 @@
 
 A record is held back when it equals a training record (`copies`), or when it is nearer to one than the `quantile` of
 the distances that the real holdout has to the training records: nearer than nearly all fresh real rows are. Each record
-is judged by itself, so that the answer does not depend on what else is drawn. Shapes: N records.
+is screened by itself, so that the answer does not depend on what else is drawn. Shapes: N records.
 """
 
 from pathlib import Path

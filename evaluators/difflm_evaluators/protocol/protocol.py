@@ -16,7 +16,7 @@ import pyarrow as pa
 import yaml
 
 from difflm.errors import DataError
-from difflm_evaluators.base import JSON
+from difflm.telemetry import JSON
 from difflm_evaluators.columns.columns import Columns, Labels, read_columns
 from difflm_evaluators.protocol.figures import (
     Figure,
@@ -54,8 +54,8 @@ class ProtocolResult:
         return {figure.score.name: figure for figure in self.figures}[name]
 
     def to_json(self) -> dict[str, JSON]:
-        """The result as plain JSON values."""
-        told: dict[str, Any] = {
+        """Return the result as plain JSON values."""
+        facts: dict[str, Any] = {
             "table": self.spec.name,
             "target": self.spec.target,
             "task": self.spec.task,
@@ -67,7 +67,7 @@ class ProtocolResult:
             "versions": dict(self.versions),
             "config": self.config.model_dump(mode="json"),
         }
-        return told
+        return facts
 
 
 def evaluate_protocol(
@@ -132,14 +132,14 @@ def evaluate_protocol(
 
 
 def read_published() -> dict[str, Any]:
-    """The published figures: their `source`, `methods`, and `figures` by table, score and method."""
+    """Read the published figures: their `source`, `methods`, and `figures` by table, score and method."""
     text = (importlib.resources.files(__package__) / "published.yaml").read_text(encoding="utf-8")
     published: dict[str, Any] = yaml.safe_load(text)
     return published
 
 
 def _beside(figure: Figure, published: Mapping[str, Any], table: str | None) -> Figure:
-    """The figure with what is printed of the same measure on the same table."""
+    """Complete the figure with what is printed of the same measure on the same table."""
     if figure.unprinted is not None:
         return figure
     rows = published["figures"].get(table, {}).get(figure.score.name)
@@ -149,7 +149,7 @@ def _beside(figure: Figure, published: Mapping[str, Any], table: str | None) -> 
 
 
 def _plain_codes(tables: Sequence[Columns]) -> list[Columns]:
-    """The tables with 1.0 spelled as 1 in categories whose training values are all whole numbers."""
+    """Return the tables with 1.0 spelled as 1 in categories whose training values are all whole numbers."""
     _, train, _ = tables
     whole = {
         name

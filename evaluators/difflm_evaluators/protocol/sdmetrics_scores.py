@@ -101,7 +101,7 @@ class UnknownCategoryError(ValueError):
 
 
 def _xgboost_detection(base: Any) -> Any:
-    """The detector of TabPC: SDMetrics' harness around XGBClassifier with its defaults."""
+    """Build the detector of TabPC: SDMetrics' harness around XGBClassifier with its defaults."""
     from xgboost import XGBClassifier
 
     def classifier() -> Any:
@@ -146,7 +146,7 @@ def _as_numbers(texts: Sequence[str]) -> list[float] | None:
 
 
 def _typed_frame(table: Columns, train: Columns, coded: Mapping[str, bool]) -> "pd.DataFrame":
-    """The frame that pandas would make of the table's file."""
+    """Make the frame that pandas would make of the table's file."""
     import pandas as pd
 
     cells: dict[str, Any] = {}

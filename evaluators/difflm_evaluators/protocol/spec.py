@@ -44,7 +44,7 @@ class ProtocolSpec:
         return (*self.numeric, *self.categorical)
 
     def schema(self, train: pa.Table) -> RecordSchema:
-        """The schema of the training table with these kinds.
+        """Infer the schema of the training table with these kinds.
 
         Raises:
             DataError: a column is missing, or one that should be numeric is not.
@@ -64,7 +64,7 @@ class ProtocolSpec:
         return schema
 
     def coded(self, train: pa.Table) -> tuple[str, ...]:
-        """The categories that would be read as numbers, dates or text without being told."""
+        """List the categories that would be read as numbers, dates or text if the kinds did not say otherwise."""
         schema = infer_schema(train, target=None)
         plain = ("categorical", "boolean", "constant")
         return tuple(f.name for f in schema.fields if f.name in self.categorical and f.kind not in plain)

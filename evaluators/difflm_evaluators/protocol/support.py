@@ -31,7 +31,7 @@ def _ranges(train: Columns) -> dict[str, tuple[float, float]]:
 
 
 def _categories(train: Columns) -> dict[str, list[str]]:
-    """The categories of the training rows in the order of their texts; a missing one is the text nan."""
+    """List the categories of the training rows in the order of their texts; a missing one is the text nan."""
     named = {name: Labels.of(column.labels_N) for name, column in train.items() if column.kind == "category"}
     return {
         name: sorted({"nan" if code < 0 else labels.values[code] for code in np.unique(labels.codes_N).tolist()})

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from difflm.artifacts import write_bytes_atomic, write_json_atomic
-from difflm_evaluators.base import JSON
+from difflm.telemetry import JSON
 from difflm_evaluators.protocol.figures import Figure
 from difflm_evaluators.protocol.protocol import ProtocolResult, read_published
 
@@ -13,19 +13,19 @@ from difflm_evaluators.protocol.protocol import ProtocolResult, read_published
 def write_protocol(result: ProtocolResult, folder: Path, *, about: Mapping[str, JSON]) -> None:
     """Write both files into `folder`, which is made; `about` says where the tables come from, by the name of each."""
     folder.mkdir(parents=True, exist_ok=True)
-    told: dict[str, Any] = {"about": dict(about), **result.to_json()}
-    write_json_atomic(folder / "protocol.json", told)
+    document: dict[str, Any] = {"about": dict(about), **result.to_json()}
+    write_json_atomic(folder / "protocol.json", document)
     write_bytes_atomic(folder / "protocol.md", _markdown(result, about).encode())
 
 
 def figure_rows(result: ProtocolResult) -> tuple[list[str], list[list[str]]]:
-    """The heads and cells of a table of all figures; printed figures only where the table is one of the protocol's."""
+    """Lay out the heads and cells of a table of all figures; printed ones only where the table is of the protocol."""
     methods = read_published()["methods"] if result.source is not None else []
     return ["score", "synthetic", "real data", *methods], [_cells(figure, methods) for figure in result.figures]
 
 
 def measured(result: ProtocolResult) -> list[str]:
-    """What measured each score, a line for all scores of one measure."""
+    """Name what measured each score, a line for all scores of one measure."""
     by: dict[str, list[str]] = {}
     for figure in result.figures:
         by.setdefault(figure.measured_by, []).append(figure.score.title)
@@ -33,7 +33,7 @@ def measured(result: ProtocolResult) -> list[str]:
 
 
 def notes(result: ProtocolResult) -> list[str]:
-    """What has to be said below the table, a line each."""
+    """List what belongs below the table, a line each."""
     lines = [f"{f.score.title}: {f.score.undefined_because}" for f in result.figures if f.score.undefined_because]
     if result.source is not None:
         lines.append(f"printed figures (mean ± standard deviation over models): {result.source}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from difflm.errors import DataError
-from difflm_evaluators.base import JSON
+from difflm.telemetry import JSON
 from difflm_evaluators.report.layout import ReportFile, ScoreEntry
 from difflm_evaluators.report.significance import evidence, holm, significance_of
 
@@ -126,7 +126,7 @@ def _best(entries: Sequence[ScoreEntry | None]) -> tuple[int, ...]:
 
 
 def _difference(name: str, first: ReportFile, report: ReportFile) -> Difference:
-    """The test of one score, not yet corrected for the others."""
+    """Test one score, not yet corrected for the others."""
     mine, theirs = first.scores.get(name), report.scores.get(name)
     if not _same_rows(first, report):
         return _untested(OTHER_ROWS)

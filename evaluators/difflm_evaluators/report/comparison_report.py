@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from difflm.errors import ConfigError
-from difflm_evaluators.base import JSON
+from difflm.telemetry import JSON
 from difflm_evaluators.report.comparison import LEVEL, ComparedScore, Difference, compared_scores
 from difflm_evaluators.report.layout import ReportFile, ScoreEntry
 from difflm_evaluators.report.plots import inline_svg, standalone_svg
@@ -45,7 +45,7 @@ class Comparison:
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, JSON]:
-        """The comparison as plain JSON values, without the details of the reports."""
+        """Return the comparison as plain JSON values, without the details of the reports."""
         runs: list[JSON] = [
             {"label": label, "title": report.title, "rows": report.rows.model_dump(), "real": report.real.model_dump()}
             for label, report in zip(self.labels, self.reports, strict=True)
@@ -133,7 +133,7 @@ def write_comparison(comparison: Comparison, directory: Path) -> None:
 
 
 def value_line(entry: ScoreEntry | None) -> str:
-    """A value with its standard error, or why there is none."""
+    """Write a value with its standard error, or why there is none."""
     if entry is None:
         return "not evaluated"
     if entry.value is None:
@@ -143,19 +143,19 @@ def value_line(entry: ScoreEntry | None) -> str:
 
 
 def verdict_line(difference: Difference) -> str:
-    """The verdict with its corrected p-value, or why there is no test."""
+    """Write the verdict with its corrected p-value, or why there is no test."""
     if difference.p_holm is None:
         return difference.method
     return f"{difference.verdict} (p {p_text(difference.p_holm)})"
 
 
 def p_text(p_value: float) -> str:
-    """A p-value with two significant digits."""
+    """Write a p-value with two significant digits."""
     return "< 0.001" if p_value < 0.001 else f"= {p_value:.2g}"
 
 
 def goal_text(score: ComparedScore) -> str:
-    """What is good: a direction, or the number to be near."""
+    """Say what is good: a direction, or the number to be near."""
     if score.direction != "target":
         return f"{score.direction} is better"
     return "nearer to real data is better" if score.ideal is None else f"near {number_text(score.ideal, score.unit)}"
@@ -191,7 +191,7 @@ def comparison_html(comparison: Comparison) -> str:
 
 
 def _shown(comparison: Comparison) -> dict[str, Any]:
-    """What page and Markdown show alike."""
+    """Collect what page and Markdown show alike."""
     scores = [
         {
             "title": score.title,
@@ -224,7 +224,7 @@ def _marked(score: ComparedScore, place: int) -> str:
 
 
 def _piece(score: ComparedScore, place: int) -> dict[str, str]:
-    """A cell of the notebook's table: the value, and below it what the difference from the first report amounts to."""
+    """Lay out a cell of the notebook's table: the value, and below it the verdict on its difference."""
     if not place:
         return {"text": _marked(score, place), "note": "", "note_class": ""}
     difference = score.differences[place - 1]
@@ -255,14 +255,14 @@ class ResultTable:
 
 
 def mean_text(mean: float | None, error: float | None, *, digits: int = 4) -> str:
-    """A mean and, where there is one, its standard error; a dash for nothing."""
+    """Write a mean and, where there is one, its standard error; a dash for nothing."""
     if mean is None:
         return "–"
     return f"{mean:.{digits}g}" + ("" if error is None else f" ± {error:.2g}")
 
 
 def result_markdown(table: ResultTable) -> str:
-    """The table and its notes as Markdown."""
+    """Render the table and its notes as Markdown."""
     return markdown_templates().get_template("results.md.j2").render(table=table)
 
 

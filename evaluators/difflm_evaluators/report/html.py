@@ -26,7 +26,7 @@ from difflm_evaluators.report.rows import (
 
 
 def judge_rows(judge: JudgeEntry | None) -> list[dict[str, Any]]:
-    """A judge's scores as rows of text, and whether each is defined."""
+    """Lay out a judge's scores as rows of text, and whether each is defined."""
     rows: list[dict[str, Any]] = []
     for score in judge.scores if judge is not None else ():
         value = f"undefined: {score.undefined_because}" if score.value is None else number_text(score.value, score.unit)
@@ -43,7 +43,7 @@ def judge_rows(judge: JudgeEntry | None) -> list[dict[str, Any]]:
 
 
 def judge_warnings(judge: JudgeEntry | None) -> list[str]:
-    """What a judge's scores warn of, each once."""
+    """List what a judge's scores warn of, each once."""
     scores = judge.scores if judge is not None else ()
     return list(dict.fromkeys(score.warning for score in scores if score.warning is not None))
 
@@ -68,7 +68,7 @@ class PublishedTable:
 
 
 def published_table(report: ReportFile, published: Sequence[PublishedEntry]) -> PublishedTable | None:
-    """The table, None where nobody published anything; cells without a figure hold a dash."""
+    """Lay out the table; None where nobody published anything; cells without a figure hold a dash."""
     if not published:
         return None
     names = tuple(dict.fromkeys(row.score for row in published))
@@ -93,7 +93,7 @@ SECTIONS = ("columns", "associations", "pairs", "fidelity", "map", "privacy", "w
 
 
 def render_html(report: ReportFile, pictures: Sequence[Picture]) -> str:
-    """The whole page. Names and values from the data are escaped; only SVGs drawn by `plots` are taken as markup."""
+    """Render the whole page. Names and values from the data are escaped; only SVGs drawn by `plots` are markup."""
     sections: dict[str, list[tuple[Picture, Markup]]] = {name: [] for name in SECTIONS}
     for picture in pictures:
         sections[picture.section].append((picture, Markup(picture.inline)))
@@ -172,7 +172,7 @@ def _undefined_pairs(report: ReportFile) -> int:
 
 
 def _nearest(report: ReportFile) -> list[dict[str, Any]]:
-    """The nearest pairs of rows, when they were asked for: each a distance and its (column, synthetic, training)."""
+    """Lay out the nearest pairs of rows, if any: each a distance and its (column, synthetic, training)."""
     details = report.details("nearest")
     return [
         {
@@ -184,7 +184,7 @@ def _nearest(report: ReportFile) -> list[dict[str, Any]]:
 
 
 def _map(report: ReportFile) -> dict[str, Any]:
-    """What the map is of, and the colours of its groups."""
+    """Say what the map is of, and the colours of its groups."""
     details = report.details("projection")
     return {
         "space": details.get("space"),

@@ -12,7 +12,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, JsonValue, NonNegativeInt, ValidationError, model_validator
 
 from difflm.errors import DataError
-from difflm_evaluators.base import JSON, Direction, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import Direction, Score
 
 REPORT_SCHEMA_VERSION = 2
 SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
@@ -139,7 +140,7 @@ class ReportFile(_Entry):
         return tuple(score.warning for score in self.scores.values() if score.warning is not None)
 
     def details(self, evaluation: str) -> Mapping[str, Any]:
-        """The details of an evaluation, empty when it was left out."""
+        """Return the details of an evaluation, empty when it was left out."""
         return next((entry.details for entry in self.evaluations if entry.name == evaluation), {})
 
 
@@ -169,7 +170,7 @@ def read_report(path: Path) -> ReportFile:
 
 
 def report_schema() -> str:
-    """The JSON schema of report.json (draft 2020-12) as text; `report.schema.json` in this package holds the same."""
+    """Build the JSON schema of report.json (draft 2020-12) as text; `report.schema.json` here holds the same."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **ReportFile.model_json_schema()}
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from difflm_evaluators.base import JSON
+from difflm.telemetry import JSON
 from difflm_evaluators.report import plots
 from difflm_evaluators.report.layout import ReportFile
 from difflm_evaluators.report.rows import interval_text
@@ -46,7 +46,7 @@ def draw_pictures(report: ReportFile, loss_curves: Mapping[str, Sequence[Mapping
 
 
 def _columns(report: ReportFile) -> Iterable[Picture]:
-    """The columns with the largest errors, when there are more than fit, in the table's order."""
+    """Draw the columns with the largest errors, when there are more than fit, in the table's order."""
     columns: list[dict[str, Any]] = report.details("marginals").get("columns", [])
     by_error = sorted(range(len(columns)), key=lambda index: -columns[index]["error"])
     for index in sorted(by_error[:MAX_COLUMN_PICTURES]):
@@ -130,7 +130,7 @@ def _associations(report: ReportFile) -> Iterable[Picture]:
 
 
 def _map(report: ReportFile) -> Iterable[Picture]:
-    """The map of rows, real and synthetic ones beside each other in one frame."""
+    """Draw the map of rows, real and synthetic ones beside each other in one frame."""
     details = report.details("projection")
     if not details:
         return

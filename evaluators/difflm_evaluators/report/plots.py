@@ -73,7 +73,7 @@ def _svg(axes: Axes) -> str:
 
 
 def inline_svg(svg: str, prefix: str) -> str:
-    """An SVG for use inside a page, which gives the colours and the size; ids are made unique by `prefix`."""
+    """Adapt an SVG for use inside a page, which gives the colours and the size; ids are made unique by `prefix`."""
     svg = re.sub(r'\bid="([^"]*)"', rf'id="{prefix}-\1"', svg)
     svg = re.sub(r'href="#([^"]*)"', rf'href="#{prefix}-\1"', svg)
     svg = re.sub(r"url\(#([^)]*)\)", rf"url(#{prefix}-\1)", svg)
@@ -86,7 +86,7 @@ def inline_svg(svg: str, prefix: str) -> str:
 
 
 def standalone_svg(svg: str) -> str:
-    """The same drawing as a file of its own, on a light card."""
+    """Adapt a drawing as a file of its own, on a light card."""
     opening = svg.index(">") + 1
     header = '<?xml version="1.0" encoding="utf-8"?>\n'
     return f'{header}{svg[:opening]}<rect width="100%" height="100%" fill="#ffffff"/>{svg[opening:]}'
@@ -184,7 +184,7 @@ def levels(ideal: Sequence[float], real: Sequence[float], other: Sequence[float]
 
 
 def roc(real: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> str:
-    """[false positive rate, true positive rate] as two lines, the diagonal dotted."""
+    """Draw [false positive rate, true positive rate] as two lines, the diagonal dotted."""
     with _axes(5.2, 3.2) as axes:
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
         for points, colour in ((real, REAL), (other, SYNTHETIC)):
@@ -232,7 +232,7 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, label: str, l
 
 
 def levels_by(series: Mapping[str, Sequence[tuple[int, float]]], real: float | None, *, across: str, label: str) -> str:
-    """A score of one or two things by a whole number, and what real data get in its place as a dashed line."""
+    """Draw a score of one or two things by a whole number, and what real data get in its place as a dashed line."""
     with _axes(5.2, 2.8) as axes:
         if real is not None:
             axes.axhline(real, color=REAL, linewidth=1.2, linestyle="--", label="real data")

@@ -34,7 +34,7 @@ class Finding:
 
 
 def privacy_findings(report: ReportFile) -> list[Finding]:
-    """The findings of `privacy` and `membership`, empty where both were left out."""
+    """List the findings of `privacy` and `membership`, empty where both were left out."""
     return [
         *_read(report, "exact_copy_share", "Exact copies", _copies),
         *_near_copies(report),

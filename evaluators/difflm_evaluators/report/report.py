@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from difflm.errors import ConfigError, EvaluationError
-from difflm_evaluators.base import JSON, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import Evaluation, Score
 from difflm_evaluators.report.layout import REPORT_SCHEMA_VERSION, ReportContext, ReportFile, read_report
 from difflm_evaluators.report.rows import baseline_text, value_text, worst_columns, worst_pairs
 

@@ -25,7 +25,7 @@ def difference_text(difference: Mapping[str, Any], *kinds: str) -> str:
 
 
 def level_text(level: Mapping[str, Any], kind: str) -> str:
-    """A category, "missing", or a range of numbers or dates."""
+    """Write a category, "missing", or a range of numbers or dates."""
     if level.get("missing"):
         return "missing"
     if "label" in level:
@@ -38,7 +38,7 @@ def level_text(level: Mapping[str, Any], kind: str) -> str:
 
 
 def _number(value: float, kind: str) -> str:
-    """A number with six significant digits, or the date of seconds since 1970."""
+    """Write a number with six significant digits, or the date of seconds since 1970."""
     if kind != "datetime":
         return f"{value:,.6g}" if abs(value) < 1e6 else f"{value:.6g}"
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=value)
@@ -49,7 +49,7 @@ DIRECTIONS: Mapping[str, str] = {"lower": "lower is better", "higher": "higher i
 
 
 def number_text(number: float, unit: str) -> str:
-    """A number with as many places as are worth reading: two for percentages, three significant ones otherwise."""
+    """Write a number with the places that are worth reading: two for percentages, three significant ones otherwise."""
     if unit == "%":
         return f"{number:.2f} %"
     if abs(number) < 10:
@@ -58,7 +58,7 @@ def number_text(number: float, unit: str) -> str:
 
 
 def value_text(score: AnyScore) -> str:
-    """The value with its standard error, or why there is none."""
+    """Write the value with its standard error, or why there is none."""
     if score.value is None:
         return f"undefined: {score.undefined_because}"
     if score.standard_error is None:
@@ -68,7 +68,7 @@ def value_text(score: AnyScore) -> str:
 
 
 def interval_text(score: AnyScore) -> str:
-    """The 95 % confidence interval, empty where there is none."""
+    """Write the 95 % confidence interval, empty where there is none."""
     if score.interval is None:
         return ""
     low, high = (number_text(end, "") for end in score.interval)
@@ -76,7 +76,7 @@ def interval_text(score: AnyScore) -> str:
 
 
 def baseline_text(score: AnyScore) -> str:
-    """What real data gets, or the ideal; a dash when neither is known."""
+    """Write what real data gets, or the ideal; a dash when neither is known."""
     if score.baseline is not None:
         return f"{number_text(score.baseline, score.unit)} ({score.baseline_label})"
     if score.ideal is not None:
@@ -85,7 +85,7 @@ def baseline_text(score: AnyScore) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share in [0, 1] as a percentage with two places, a dash for None."""
+    """Write a share in [0, 1] as a percentage with two places, a dash for None."""
     return "–" if share is None else f"{100 * share:.2f}"
 
 

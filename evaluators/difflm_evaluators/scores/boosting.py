@@ -37,7 +37,7 @@ class Samples:
     target_N: FloatArray
 
     def take(self, rows: npt.NDArray[np.int64]) -> "Samples":
-        """The rows at these positions."""
+        """Select the rows at these positions."""
         return Samples(features_ND=self.features_ND[rows], target_N=self.target_N[rows])
 
 
@@ -62,7 +62,7 @@ class Setup:
         return {**objective, **shape, "tree_method": "hist", "nthread": 1, "seed": seed, "verbosity": 0}
 
     def data_options(self) -> dict[str, Any]:
-        """What XGBoost has to know of a matrix of features."""
+        """Collect what XGBoost has to know of a matrix of features."""
         types = list(self.feature_types)
         return {"feature_types": types, "enable_categorical": "c" in types, "nthread": 1}
 

@@ -9,7 +9,7 @@ rows that have it:
 - a pair of numbers: both correlations
 - another pair: the cell of the contingency table (numbers in the bins of `pairs`) whose shares differ most
 
-Each column also has its share of the gain by which the trees of `detection` told the tables apart: a column of small
+Each column also has its share of the gain by which the trees of `detection` separated the tables: a column of small
 error can be what gives the rows away, by what it means for the others.
 """
 
@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from difflm_evaluators.base import JSON, Evaluation
+from difflm.telemetry import JSON
+from difflm_evaluators.base import Evaluation
 from difflm_evaluators.columns.coding import NUMBER_BINS, bin_edges, fit_coder
 from difflm_evaluators.columns.columns import Column, Columns, IntArray, category_codes
 from difflm_evaluators.columns.moments import PairMoments
@@ -37,7 +38,7 @@ def evaluate_associations(synthetic: Columns, train: Columns) -> Evaluation:
     coders = {name: fit_coder(train[name]) for name in names}
     details: dict[str, JSON] = {"columns": list(names)}
     for side, table in (("real", train), ("synthetic", synthetic)):
-        details[side] = _matrix(table, coders)
+        details[side] = [list[JSON](row) for row in _matrix(table, coders)]
     return Evaluation(name="associations", scores=(), details=details)
 
 
@@ -80,7 +81,7 @@ WORST = 10
 def evaluate_breakdown(
     synthetic: Columns, train: Columns, marginals: Evaluation, pairs: Evaluation, detection: Evaluation | None
 ) -> Evaluation:
-    """The worst columns and pairs, worst first; no scores of its own."""
+    """Find the worst columns and pairs, worst first; no scores of its own."""
     gains: Any = detection.details.get("gain_shares", {}) if detection is not None else {}
     columns: list[JSON] = [
         {
@@ -101,13 +102,13 @@ def evaluate_breakdown(
 
 
 def _worst(rows: Any) -> list[Any]:
-    """The ten rows with the largest errors above 0, in falling order."""
+    """Select the ten rows with the largest errors above 0, in falling order."""
     erring = [row for row in rows if row["error"]]
     return sorted(erring, key=lambda row: -row["error"])[:WORST]
 
 
 def column_difference(real: Column, other: Column) -> dict[str, JSON]:
-    """What differs most between two columns of one kind, as the module says; both have at least one row."""
+    """Find what differs most between two columns of one kind, as the module says; both have at least one row."""
     if real.kind == "category":
         labels, (real_codes_N, other_codes_N) = category_codes(real, other)
         real_K, other_K = (
@@ -124,7 +125,7 @@ def column_difference(real: Column, other: Column) -> dict[str, JSON]:
 
 
 def _largest_step(real: Column, other: Column) -> tuple[float, float | None, tuple[float, float]]:
-    """The Kolmogorov-Smirnov statistic of the numbers present, where it is taken, and both distribution functions."""
+    """Compute the Kolmogorov-Smirnov statistic of the numbers present, its place, and both distribution functions."""
     if len(real.present) == 0 or len(other.present) == 0:
         return 0.0, None, (0.0, 0.0)
     points = np.unique(np.concatenate([real.present, other.present]))
@@ -137,7 +138,7 @@ def _largest_step(real: Column, other: Column) -> tuple[float, float | None, tup
 
 
 def pair_difference(pair: Mapping[str, Any], synthetic: Columns, train: Columns) -> dict[str, JSON]:
-    """What differs most between a pair's relations in both tables, as the module says."""
+    """Find what differs most between a pair's relations in both tables, as the module says."""
     names = pair["first"], pair["second"]
     if pair["method"] == "correlation":
         real, other = (

@@ -23,7 +23,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
-from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
 from difflm_evaluators.columns.columns import MAX_CELLS, Columns, IntArray, draw_rows, row_count
 from difflm_evaluators.columns.features import FeatureEncoder
 from difflm_evaluators.scores.boosting import FloatArray, Samples, Setup, binary_auc
@@ -95,7 +96,7 @@ def evaluate_detection(synthetic: Columns, train: Columns, test: Columns | None,
         "rows_each": found.rows,
         "rows_each_baseline": baseline.rows if baseline is not None else 0,
         "features": len(encoder.feature_types),
-        "gain_shares": shares,
+        "gain_shares": dict[str, JSON](shares),
         "synthetic_runs": _runs(found),
         "real_runs": _runs(baseline),
     }

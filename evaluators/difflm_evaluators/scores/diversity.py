@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from difflm.records.schema import RecordSchema
-from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
 from difflm_evaluators.columns.coding import CategoryCoder, Coder, fit_coder
 from difflm_evaluators.columns.columns import Column, Columns, IntArray
 from difflm_evaluators.columns.row_keys import row_hashes
@@ -73,14 +74,14 @@ class Spread:
     low: float = np.inf
     high: float = -np.inf
 
-    def count(self, column: Column, coder: Coder) -> None:
+    def update(self, column: Column, coder: Coder) -> None:
         """Add rows."""
         self.counts += np.bincount(coder.code(column), minlength=coder.size)
         if column.kind == "numeric":
             self.low = min(self.low, float(np.min(column.present, initial=np.inf)))
             self.high = max(self.high, float(np.max(column.present, initial=-np.inf)))
 
-    def add(self, other: "Spread") -> None:
+    def merge(self, other: "Spread") -> None:
         """Take over the counts of `other`."""
         self.counts += other.counts
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
@@ -105,18 +106,18 @@ class Variety:
         spreads = {name: Spread(counts=np.zeros(coder.size, dtype=np.int64)) for name, coder in coders.items()}
         return cls(spreads=spreads)
 
-    def count(self, table: Columns, coders: Mapping[str, Coder], schema: RecordSchema) -> None:
+    def update(self, table: Columns, coders: Mapping[str, Coder], schema: RecordSchema) -> None:
         """Add rows."""
         for name, spread in self.spreads.items():
-            spread.count(table[name], coders[name])
-        self.distinct.count(row_hashes(table, schema))
+            spread.update(table[name], coders[name])
+        self.distinct.update(row_hashes(table, schema))
         self.rows += len(next(iter(table.values())))
 
-    def add(self, other: "Variety") -> None:
+    def merge(self, other: "Variety") -> None:
         """Take over what `other` has seen."""
         for name, spread in self.spreads.items():
-            spread.add(other.spreads[name])
-        self.distinct.add(other.distinct)
+            spread.merge(other.spreads[name])
+        self.distinct.merge(other.distinct)
         self.rows += other.rows
 
 
@@ -130,7 +131,7 @@ class ColumnDiversity:
 
 
 def column_diversity(name: str, coder: Coder, real: Spread, other: Spread) -> ColumnDiversity:
-    """What `other` covers of `real`; `other` has rows."""
+    """Compute what `other` covers of `real`; `other` has rows."""
     if isinstance(coder, CategoryCoder):
         real_C, other_C = real.counts[: coder.missing], other.counts[: coder.missing]
         coverage = float((other_C > 0).mean()) if len(real_C) else None
@@ -153,7 +154,7 @@ def _range_coverage(real: Spread, other: Spread) -> float | None:
 
 
 def rarefied(distinct: DistinctRows, *, of: int, rows: int) -> float:
-    """Expected distinct rows in a random sample of `rows` of the `of` rows counted, without replacement."""
+    """Compute the expected distinct rows in a random sample of `rows` of the `of` rows counted, without replacement."""
     from scipy.special import gammaln  # slow to import
 
     sizes, how_many = np.unique(distinct.counts_K, return_counts=True)
@@ -183,7 +184,7 @@ class StreamingDiversity:
         """Count the real tables; both have rows."""
         coders = {name: fit_coder(column) for name, column in train.items() if column.kind != "text"}
         real = Variety.empty(coders)
-        real.count(train, coders, schema)
+        real.update(train, coders, schema)
         bare = cls(schema, coders, real, None)
         if test is None:
             return bare
@@ -196,21 +197,21 @@ class StreamingDiversity:
         return self._seen.rows
 
     def fresh(self) -> "StreamingDiversity":
-        """The same without the rows seen."""
+        """Make the same evaluator without the rows seen."""
         return StreamingDiversity(self._schema, self._coders, self._real, self._test)
 
     def update(self, batch: Columns) -> None:
         """Count a batch."""
-        self._seen.count(batch, self._coders, self._schema)
+        self._seen.update(batch, self._coders, self._schema)
 
     def merge(self, other: "StreamingDiversity") -> None:
         """Take over what `other` has counted."""
         real = [one._real.distinct for one in (self, other)]
         require_same("diversity", *(fingerprint(one.hashes_K, one.counts_K) for one in real))
-        self._seen.add(other._seen)
+        self._seen.merge(other._seen)
 
     def columns(self) -> tuple[ColumnDiversity, ...]:
-        """The figures of every column; there are rows."""
+        """Compute the figures of every column; there are rows."""
         return tuple(
             column_diversity(name, coder, self._real.spreads[name], self._seen.spreads[name])
             for name, coder in self._coders.items()
@@ -255,7 +256,7 @@ class StreamingDiversity:
         )
 
     def _mean(self, name: str, columns: tuple[ColumnDiversity, ...]) -> float | None:
-        """The mean over the columns that the score is defined for."""
+        """Compute the mean over the columns that the score is defined for."""
         if name == "entropy_ratio":
             return _mean_of([column.entropy_ratio for column in columns])
         category = {key for key, coder in self._coders.items() if isinstance(coder, CategoryCoder)}

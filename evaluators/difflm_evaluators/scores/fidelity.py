@@ -27,7 +27,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
-from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
 from difflm_evaluators.columns.columns import MAX_CELLS, Columns, FloatArray, IntArray, row_count, take_rows
 from difflm_evaluators.columns.features import Embedding
 
@@ -116,7 +117,7 @@ def evaluate_fidelity(synthetic: Columns, train: Columns, test: Columns | None, 
 
 
 def _by_part(table: Columns, train: Columns, embedding: Embedding, config: FidelityConfig) -> tuple[Curves, ...]:
-    """The curves of every part; parts have fewer rows where dimensions are so many that points would not fit."""
+    """Compute the curves of every part; parts have fewer rows where dimensions are too many for all points."""
     from threadpoolctl import threadpool_limits
 
     fewest = min(row_count(table), row_count(train))

@@ -13,7 +13,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
-from difflm_evaluators.base import JSON, Evaluation
+from difflm.telemetry import JSON
+from difflm_evaluators.base import Evaluation
 from difflm_evaluators.columns.columns import MAX_CELLS, Column, Columns, FloatArray, IntArray, row_count, take_rows
 from difflm_evaluators.columns.features import Embedding, Float32Array, target_labels
 

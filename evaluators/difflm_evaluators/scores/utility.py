@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from difflm.errors import DataError
 from difflm.records.schema import RecordSchema
-from difflm_evaluators.base import JSON, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import Evaluation, Score
 from difflm_evaluators.columns.columns import Column, Columns
 from difflm_evaluators.columns.features import FeatureEncoder, target_labels
 from difflm_evaluators.scores.boosting import Fitted, FloatArray, Samples, Setup, Task, choose_and_score

@@ -28,7 +28,8 @@ from difflm.records.schema import (
     RecordSchema,
     TextField,
 )
-from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
 from difflm_evaluators.columns.columns import Column, Columns, Labels, constant_label, timestamp
 from difflm_evaluators.columns.streaming import NO_ROWS, fingerprint, require_same
 
@@ -70,7 +71,7 @@ class StreamingValidity:
         return self._rows
 
     def fresh(self) -> "StreamingValidity":
-        """The same without the rows seen."""
+        """Make the same evaluator without the rows seen."""
         return StreamingValidity(self._schema, self._baseline)
 
     def update(self, batch: Columns) -> None:
@@ -142,7 +143,7 @@ def evaluate_validity(
 
 
 def draws_score(account: SynthesisAccount) -> Score:
-    """The share of draws that were valid; DataError for an account that cannot be."""
+    """Score the share of draws that were valid; DataError for an account that cannot be."""
     counts = (account.rows_asked, account.rows_emitted, account.attempts, *account.rejections.values())
     if min(counts) < 0 or account.rows_emitted > account.attempts:
         raise DataError(

@@ -69,7 +69,7 @@ def _need_rows(synthetic: int, train: int) -> None:
 
 
 def _digest(table: pa.Table | None) -> str | None:
-    """A name of the records, whatever their order."""
+    """Digest the records, whatever their order."""
     if table is None:
         return None
     records = sorted(json.dumps(row, sort_keys=True, default=str) for row in table.to_pylist())

@@ -17,7 +17,8 @@ import numpy as np
 
 from difflm.errors import DataError
 from difflm.records.readers import read_json_rows
-from difflm_evaluators.base import JSON, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import Evaluation, Score
 from difflm_evaluators.texts.sandbox import SandboxLimits, SandboxResult, isolation, run_program
 
 _HUMANEVAL = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
@@ -38,12 +39,12 @@ class Problem:
     reference: str
 
     def program(self, completion: str) -> str:
-        """The program that ends without an error if and only if the completion passes the tests."""
+        """Build the program that ends without an error if and only if the completion passes the tests."""
         return f"{self.before}{completion}\n{self.after}\n"
 
 
 def read_problems(path: Path) -> list[Problem]:
-    """The exercises in a file of HumanEval or MBPP (full or sanitized), JSON lines or a JSON list, also gzip.
+    """Read the exercises in a file of HumanEval or MBPP (full or sanitized), JSON lines or a JSON list, also gzip.
 
     Raises DataError naming file, line and key for anything else.
     """

@@ -13,7 +13,8 @@ from importlib.util import find_spec
 
 from pyflakes.checker import Checker
 
-from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
 from difflm_evaluators.texts.text_scores import CopiesConfig, copy_scores, percentage, share_score
 
 _LICENCE = re.compile(

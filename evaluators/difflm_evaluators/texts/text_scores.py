@@ -45,7 +45,7 @@ class NearDuplicates:
 
     @classmethod
     def of(cls, texts: Sequence[str], threshold: float = 0.8) -> Self:
-        """The index of these texts."""
+        """Build the index of these texts."""
         index = cls(threshold)
         for shingled, hashed in zip(*_hashed(texts), strict=True):
             index._add(shingled, hashed)
@@ -109,7 +109,7 @@ def share_score(
     undefined: str = "there is nothing to count",
     warning: str | None = None,
 ) -> Score:
-    """The percentage of true flags, with that of the real test split beside it; undefined without any."""
+    """Score the percentage of true flags, with that of the real test split beside it; undefined without any."""
     return Score(
         name=name,
         title=title,

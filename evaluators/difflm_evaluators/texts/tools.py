@@ -17,7 +17,8 @@ from jsonschema import Draft202012Validator
 
 from difflm.errors import DataError
 from difflm.records.tool_codec import KEYS, ToolRecord, parameters_text, record_schema
-from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
 from difflm_evaluators.texts.text_scores import CopiesConfig, copy_scores, share_score
 
 _MAX_NAMED = 20
@@ -89,7 +90,7 @@ def _types(records: Records) -> set[str]:
 
 
 def _fault(validator: Draft202012Validator, record: Mapping[str, Any]) -> str | None:
-    """The first fault as its place and the rule that is broken; no values, which would never repeat."""
+    """Name the first fault as its place and the rule that is broken; no values, which would never repeat."""
     error = next(iter(validator.iter_errors(record)), None)
     if error is None:
         return None
@@ -104,7 +105,7 @@ def _is_consistent(record: Mapping[str, Any]) -> bool:
 
 
 def _text(record: Mapping[str, Any]) -> str:
-    """What is compared: all but the category, so that a copy in another category is a copy."""
+    """Return what is compared: all but the category, so that a copy in another category is a copy."""
     parts = [str(record[key] or "") for key in KEYS[1:-1]]
     return "\n".join([*parts, parameters_text(record["parameters"])])
 
@@ -220,7 +221,7 @@ def _pairs(words: list[str]) -> list[tuple[str, str]]:
 
 
 def read_record(row: Mapping[str, Any], place: str) -> ToolRecord:
-    """A record whose `parameters` may be JSON text, as a table holds them. DataError naming the place."""
+    """Read a record whose `parameters` may be JSON text, as a table holds them. DataError naming the place."""
     record = dict(row)
     if isinstance(record.get("parameters"), str):
         try:

@@ -144,11 +144,11 @@ class LiveEvaluation:
 
     def _judge(self, scored: Scored | None, *, final: bool) -> None:
         """Check the gates; in between an undefined score decides nothing yet."""
-        from difflm_evaluators.live.gates import judge
+        from difflm_evaluators.live.gates import check_gates
 
         rows = scored.rows if scored is not None else self.rows
         try:
-            for verdict in judge(self.request.gates, scored.scores if scored is not None else (), rows):
+            for verdict in check_gates(self.request.gates, scored.scores if scored is not None else (), rows):
                 if final or verdict.value is not None:
                     self._decide(verdict, final=final)
         except EvaluationError:
