@@ -211,14 +211,14 @@ def test_two_servers_on_one_folder_run_a_job_once(
 
 
 def test_keys_made_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
-    path, start = tmp_path / "keys.yaml", threading.Barrier(20)
+    path, start = tmp_path / "keys.yaml", threading.Barrier(12)
 
     def make(number: int) -> str:
         start.wait()
         return add_key(path, f"k{number}", requests_per_minute=None, rows_per_minute=None)
 
-    with ThreadPoolExecutor(20) as pool:
-        made = [*pool.map(make, range(20))]
+    with ThreadPoolExecutor(12) as pool:
+        made = [*pool.map(make, range(12))]
     assert {key.sha256 for key in read_keys(path)} == set(map(hash_key, made))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import stat
 from pathlib import Path
@@ -48,19 +47,3 @@ def test_only_its_user_reads_the_token_of_a_cluster(tmp_path: Path) -> None:
 def test_nothing_is_exported_to_the_network_unless_asked_for() -> None:
     assert ClusterConfig().metrics is False
     assert ClusterConfig().dashboard is False
-
-
-@pytest.mark.distributed
-def test_a_local_cluster_is_its_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import ray
-
-    from difflm.runtime import cluster
-
-    monkeypatch.setenv("RAY_ADDRESS", "local")
-    cluster.start_or_connect(ClusterConfig(num_cpus=1, object_store_mib=80))
-    try:
-        session = Path(ray._private.worker._global_node.get_session_dir_path())
-        assert stat.S_IMODE(session.stat().st_mode) == 0o700
-        assert "RAY_enable_metrics_collection" not in os.environ
-    finally:
-        cluster.stop()

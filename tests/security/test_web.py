@@ -41,16 +41,19 @@ class Full:
 Ask = Callable[..., httpx2.Response]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ask(stages: StageFolders) -> Ask:
-    """`ask(method, path, http={...}, **more)` of a fresh server without keys on this machine."""
+    """`ask(method, path, http={...}, **more)` of a server without keys on this machine."""
+    apps: dict[str, Any] = {}
 
     def call(method: str, path: str, *, http: dict[str, Any] | None = None, **more: Any) -> httpx2.Response:
         async def asked() -> httpx2.Response:
-            served = [ServedConfig(name="tiny", path=str(stages.bundle))]
-            service = Service(ServeConfig(bundles=served, http=HttpConfig(**(http or {}))), Full())
-            await service.registry.refresh()
-            transport = httpx2.ASGITransport(app=create_app(service), raise_app_exceptions=False)
+            if str(http) not in apps:
+                served = [ServedConfig(name="tiny", path=str(stages.bundle))]
+                service = Service(ServeConfig(bundles=served, http=HttpConfig(**(http or {}))), Full())
+                await service.registry.refresh()
+                apps[str(http)] = create_app(service)
+            transport = httpx2.ASGITransport(app=apps[str(http)], raise_app_exceptions=False)
             async with httpx2.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
                 return await client.request(method, path, **more)
 
