@@ -3,6 +3,8 @@
 Categories keep a code each; missing has one, and all categories that the real column lacks share one. That loses
 nothing: their real share is 0, so distances between distributions depend on their sum alone. Numbers are cut into 10
 equal-width bins of the real range, the outer ones open, and missing has a code of its own.
+
+Labels: a column's texts held as numbers into its distinct values, so that work is done per value and not per row.
 """
 
 from collections.abc import Mapping

@@ -8,6 +8,8 @@
 | text                              | text, None where missing; compared by its length in characters        |
 
 A column whose values cannot be read as its schema kind is an error naming the column, never a guess.
+
+Seeded samples of the rows of a table, for evaluators whose cost grows faster than the rows.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,4 +1,9 @@
-"""Counting the contingency tables of many pairs of columns out of a few tables over four columns each.
+"""Counts of contingency cells against those of the real table, without allocating the product of the categories.
+
+Few cells (up to 4,096) are counted densely. Of many, only those are kept that the real table has; all others share one
+count. That is exact for the total variation distance: where the real share is 0, only the sum matters.
+
+Counting the contingency tables of many pairs of columns out of a few tables over four columns each.
 
 Counting rows costs by the table, whatever its cells, as long as a cache holds them. So columns are taken two by two,
 and one table over two such couples has the tables of its six pairs as sums over its other axes, which are taken once,

@@ -1,4 +1,23 @@
-"""Tables as matrices: features and targets for boosted trees, and rows as points of a Euclidean space."""
+"""Tables as matrices: features and targets for boosted trees, and rows as points of a Euclidean space.
+
+Features and targets for the boosted trees: tables as float32 matrices, encoded by what the real training split
+holds.
+
+Numbers stay as they are, missing ones NaN (which XGBoost handles). Categories with up to 64 values in the real
+training split become one-hot columns, missing being a category when it occurs there; larger ones become one column of
+codes that XGBoost treats as categorical. A category unknown to the real training split is all zeros, or NaN. Free
+text takes no part.
+
+Rows as points of a Euclidean space, for scores that ask what lies within a ball.
+
+- A number is scaled by the training range to [0, 1], cut far outside of it; a missing one is put at the training mean,
+  and where any table has missing numbers a further dimension is 1 for them and 0 for the others.
+- A category is a one-hot vector, missing being a category: two different ones are at distance sqrt(2). The 63 most
+  frequent categories of the training split have a dimension of their own, all others share one.
+- Free text takes no part.
+
+Shapes: N rows, D dimensions.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -5,6 +5,8 @@ means, and the ranges. Merging is the pairwise update of Chan, Golub and LeVeque
 squares lose where the mean is large beside the spread. Each column is scaled by a power of two that no value exceeds,
 which is exact, so that neither 1e300 nor 1e-300 overflows or vanishes. Shapes: N rows, M columns; entry [i, j] of an
 (M, M) array is column i's figure over the rows where j is present too.
+
+Mean and standard error of values that come in batches, mergeable (Chan, Golub and LeVeque 1983).
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,8 @@
 """Row keys: rows as they would be printed, as numbers that are equal exactly where the rows are.
 
 Numbers are rounded to what their field prints; missing equals missing; free text counts. Shapes: N rows.
+
+Row numbering: equal rows of small numbers get one number, exactly and without hashing. Shapes: N rows, C columns.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,13 @@
-"""How many distinct rows there were, from the smallest hashes: exact up to a million, then with a stated error.
+"""How often each distance occurred: exact up to 131,072 different ones, then rounded, in bounded memory.
+
+When there are too many different values, all are rounded down to fewer significant bits, one bit less at a time, until
+they fit. The grids are nested, so the level that is reached depends on the values alone: any split and any merging give
+the same counts, which sketches with internal randomness (KLL, t-digest) do not promise. Rounding to B significant bits
+moves a value, and so every quantile, down by less than 2 ** (1 - B) of itself (uniform collapse as in UDDSketch,
+Epicoco et al. 2020, but on the floats' own grid). With 131,072 places and distances over a thousandfold range that is
+about 1e-4. Shapes: K different values.
+
+How many distinct rows there were, from the smallest hashes: exact up to a million, then with a stated error.
 
 The k smallest hashes seen are kept with their counts (Bar-Yossef et al. 2002, "Counting distinct elements in a data
 stream"). Up to k distinct hashes all is exact, but for two rows that share a 64-bit hash (chance 3e-8 for a million).

@@ -1,4 +1,7 @@
-"""The cache of answers: readable replies by the hash of their question, shared by all runs of one user."""
+"""Answers: what became of each question, kept in a log that only grows, so that a killed run asks nothing twice.
+
+The cache of answers: readable replies by the hash of their question, shared by all runs of one person.
+"""
 
 from __future__ import annotations
 

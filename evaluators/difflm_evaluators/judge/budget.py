@@ -1,4 +1,7 @@
-"""The budget of a judge: before a request its largest possible cost is set aside, afterwards the real one counts."""
+"""The budget of a judge: before a request its largest possible cost is set aside, afterwards the real one counts.
+
+Pacing: at most so many requests and tokens in any minute, by two leaky buckets.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Source: Zhou et al. (arXiv 2411.03250), evaluation of tool generation. The paper's code asks each category once, in an
 order drawn at random; here both orders are asked, and a side has a category only when it wins in both.
+
+Pairs for a preference judge: records of two data sets side by side, by a category or drawn at random.
 """
 
 from __future__ import annotations

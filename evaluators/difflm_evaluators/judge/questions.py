@@ -1,4 +1,9 @@
-"""Questions to a judge: messages, the form of the answer, and a hash by which repeated questions are found."""
+"""Questions to a judge: messages, the form of the answer, and a hash by which repeated questions are found.
+
+What every question to a judge has in common: its manner, and records shown as data that give no orders.
+
+Questions to a judge: messages, the form of the answer, and a hash that tells whether it was asked before.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A judge's scores as a report shows them, read from the judge.json that `difflm judge` left."""
+"""What a judge leaves behind: judge.json for programs and judge.md for people, with the account of every question.
+
+A judge's scores as a report shows them, read from the judge.json that `difflm judge` left.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The single-tool score of the DiffLM paper: one tool, six aspects, one score from 0 to 10.
+"""Rubrics: what one record is and what makes a good one, as a YAML file defines them, and the question they make.
+
+The single-tool score of the DiffLM paper: one tool, six aspects, one score from 0 to 10.
 
 Source: Zhou et al. (arXiv 2411.03250), evaluation of tool generation. The aspects are the paper's, the words are not.
 There the aspects only guide one score; here each gets a grade of its own as well, so that a low score can be traced.

@@ -13,6 +13,12 @@ members found while one non-member in a hundred is falsely called one (Carlini e
 average over all records is not enough). Beside them stands the same attack on a random half of the test split in the
 place of the synthetic table, with the other half as non-members: rows that know nothing of the members, but of which
 there are fewer.
+
+Areas and points of a ROC curve with their uncertainty, for attacks that rank records.
+
+The standard error of an area is DeLong's (DeLong, DeLong and Clarke-Pearson 1988, Biometrics 44:837-845): with the
+share v_i of the negatives that positive i outranks (ties one half) and the share w_j of the positives that outrank
+negative j, it is sqrt(var(v) / positives + var(w) / negatives). Shapes: P positives, N negatives.
 """
 
 from dataclasses import dataclass

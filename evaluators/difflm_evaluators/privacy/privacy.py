@@ -1,4 +1,8 @@
-"""The synthetic rows nearest to training rows, side by side with them.
+"""Privacy: exact copies of training rows (`copies`) and how near the other rows are to them (`distances`).
+
+Exact copies: synthetic rows that equal a training row in every column, free text included, numbers as printed.
+
+The synthetic rows nearest to training rows, side by side with them.
 
 This puts training rows into the report, so it happens on request only (`privacy.show_nearest`). Rows at distance 0 are
 counted as copies already and come last: what differs in near ones shows more.

@@ -1,4 +1,7 @@
-"""Tables of results over several runs: in a notebook, as Markdown, JSON and one page of HTML."""
+"""A comparison on disk: compare.json for programs, compare.md for terminals, compare.html for people.
+
+A table of results over several runs: on the console, as Markdown, JSON and one page of HTML.
+"""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

@@ -11,6 +11,14 @@ rows that have it:
 
 Each column also has its share of the gain by which the trees of `detection` separated the tables: a column of small
 error can be what gives the rows away, by what it means for the others.
+
+How strongly every two columns go together, in the real and in the synthetic table, for the report's heat maps.
+
+Two numbers: Pearson's r, in [-1, 1]. Any other pair: Cramér's V of the contingency table (Cramér 1946; without bias
+correction), in [0, 1], with numbers cut as in `pairs`. Undefined where a column does not vary. Free text takes no part.
+These are pictures, not scores: the trend error in `pairs` says more of two categories than the difference of their V.
+
+Shapes: C columns, K and L codes of a pair.
 """
 
 import math

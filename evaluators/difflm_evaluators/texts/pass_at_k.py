@@ -1,6 +1,8 @@
 """pass@k: the probability that at least one of k completions of an exercise passes its tests (Chen et al. 2021).
 
 Unbiased from n >= k completions of which c pass (arXiv 2107.03374, section 2.1): 1 - C(n - c, k) / C(n, k).
+
+Programming exercises with tests: readers of HumanEval (Chen et al. 2021) and MBPP (Austin et al. 2021) files.
 """
 
 from __future__ import annotations

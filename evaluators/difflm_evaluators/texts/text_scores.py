@@ -1,4 +1,12 @@
-"""What scores of texts have in common: shares in percent, and copies and near-copies within and against training."""
+"""What scores of texts have in common: shares in percent, and copies and near-copies within and against training.
+
+Near-duplicate texts: MinHash finds candidates (Broder 1997, library datasketch), the exact Jaccard index decides.
+
+Two texts are near-duplicates when their sets of `SHINGLE` successive words and signs have a Jaccard index of at least
+the threshold. Candidates come from locality-sensitive hashing with 32 bands of 4 hashes, which misses a pair of Jaccard
+index s with probability (1 - s^4)^32: 5e-8 at 0.8, 1 % at 0.6, 13 % at 0.5. What it finds is checked, so nothing is
+called a near-duplicate that is none.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The verbs of the judge: `difflm judge tools`, `preference` and `rubric`."""
+"""The verbs of the judge: `difflm judge tools`, `preference` and `rubric`.
+
+Records for a judge: the rows of any readable table, with nested values as they were in the file.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`difflm passk`: runs completions of programming exercises in the sandbox, and writes what came of it."""
+"""`difflm passk`: runs completions of programming exercises in the sandbox, and writes what came of it.
+
+`difflm export-tools`: tool records back to raw tools as ToolBench has them, one JSON object a line.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Map stages: shards of an index range worked on by a pool of actors, those already committed left out."""
+"""Map stages: shards of an index range worked on by a pool of actors, those already committed left out.
+
+Exporting: the parts of a synthesis as one file, a part in memory at a time.
+"""
 
 from __future__ import annotations
 

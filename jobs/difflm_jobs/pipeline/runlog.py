@@ -1,4 +1,7 @@
-"""What is remembered of a run: one line per run in ``runs.jsonl``, with what each stage did and cost."""
+"""What is remembered of a run: one line per run in ``runs.jsonl``, with what each stage did and cost.
+
+The environment of a run: versions, processors and memory that its figures depend on.
+"""
 
 from __future__ import annotations
 

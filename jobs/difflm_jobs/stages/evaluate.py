@@ -1,4 +1,9 @@
-"""Stage `evaluate`: score the synthetic table against the real splits, and write the report; also for any two files."""
+"""Stage `evaluate`: score the synthetic table against the real splits, and write the report; also for any two files.
+
+Latents for the report's map: those of training rows from the artifact of `encode`, those of synthetic rows anew.
+
+Only for compact models, whose encoder takes seconds on any machine; a report is not worth loading a large decoder for.
+"""
 
 from __future__ import annotations
 

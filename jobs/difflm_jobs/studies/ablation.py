@@ -1,4 +1,7 @@
-"""The table of an ablation: a row per cell, with printed figures beside those of this run."""
+"""An ablation: a grid of changes to one experiment, each run with several seeds, and the scores of every cell.
+
+The table of an ablation: a row per cell, with printed figures beside those of this run.
+"""
 
 from __future__ import annotations
 

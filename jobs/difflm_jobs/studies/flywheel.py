@@ -1,4 +1,11 @@
-"""What a flywheel's rounds scored: a table, and shape error and usefulness by round as pictures."""
+"""The data flywheel: synthesize, evaluate, gate, merge with the real rows, train again; each round from the one before.
+
+Every round is scored against the real splits of the first, whatever it was trained on. Round 0 is trained on real rows
+alone; each later one on the real training and validation rows and as many synthetic rows of the round before as that
+made, not on all rounds' rows.
+
+What a flywheel's rounds scored: a table, and shape error and usefulness by round as pictures.
+"""
 
 from __future__ import annotations
 

@@ -8,6 +8,8 @@ evaluation.json        where the parts are evaluated: the scores of all rows; ev
 
 The parts lie in a folder of their own, so that Parquet readers can be given that folder. What is on disk is the truth:
 no process remembers what is done. The same range always holds the same rows, so parts may be written twice.
+
+Shards: an index range cut at fixed borders, and the gaps that a set of finished ranges leaves in it.
 """
 
 from __future__ import annotations

@@ -4,6 +4,14 @@ Shape legend: B batch, Z latent size, N noise size, K mixture components.
 
 A prior is a directory: prior.json (kind and sizes) and prior.safetensors (weights and scaler); no latent of a training
 row is in it.
+
+Latent scaler: standardises every latent dimension, and is stored with the prior (no latent of a training row is).
+
+Shape legend: N records, B batch, Z latent size.
+
+Fitting a Gaussian mixture to the latents (the prior its reviewers asked to compare with).
+
+Shape legend: N records, Z latent size, K components.
 """
 
 from __future__ import annotations

@@ -1,6 +1,10 @@
 """The variational autoencoder around the frozen decoder: encoder, posterior, injector, decoder (DiffLM, Eq. 1-4).
 
 Shape legend: B records, Z latent size, S slots, T text tokens.
+
+The Gaussian posterior q(z|x) and its divergence from N(0, I) (DiffLM, Eq. 1 and 4).
+
+Shape legend: B records, Z latent size.
 """
 
 from __future__ import annotations

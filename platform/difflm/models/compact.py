@@ -1,4 +1,21 @@
-"""The compact decoder: a small Llama and its tokenizer, both fitted to the training split."""
+"""The compact decoder: a small Llama and its tokenizer, both fitted to the training split.
+
+The compact decoder's tokenizer: byte-level BPE fitted to the training split.
+
+Fixed texts, category literals and the JSON words are single tokens, every digit is its own token, and what is left
+(free text) is byte-level BPE of about `vocabulary_size` entries. Nothing is downloaded, and every byte string can be
+written.
+
+The compact decoder: a small Llama fitted to the training split to copy a record from a prefix, then frozen.
+
+Shape legend: B records, S slots, T text tokens, D embedding width.
+
+A small LM cannot be steered by a soft prompt unless it has learned to read one. So it is fitted with prefixes made from
+the record itself: every slot (a field's value tokens) becomes one vector, a random subset of them is kept, noise is
+added, and the loss is on the record only. Complete and clean prefixes come first (copying appears suddenly or not at
+all); later, some or all slots are withheld, which teaches the joint distribution of the fields. Unlike text prefixes,
+one vector per slot is what the injector will write later, so the frozen decoder already speaks the injector's language.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,10 @@
 """The trainable encoder: a small built-in transformer over slots, or any Hugging Face encoder over the record's text.
 
 Shape legend: B records, G grid cells, S slots, T tokens, H hidden size.
+
+What an encoder reads of a table: the value grid (compact), or its own tokens of the records' text (pretrained).
+
+Shape legend: B batch, T encoder tokens, G grid cells.
 """
 
 from __future__ import annotations

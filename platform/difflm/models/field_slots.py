@@ -1,4 +1,21 @@
-"""Field slots: the units of a record that latents and soft tokens are for, and where their numbers stand."""
+"""Field slots: the units of a record that latents and soft tokens are for, and where their numbers stand.
+
+Slots: how the fields of a record are cut into the units that latents and soft tokens are aligned with.
+
+Shape legend: B records, G grid cells, S slots, C cells per slot, E embedding size, D output size.
+
+A field whose values take up to C tokens has one slot, a longer one (free text) has several, up to `most_per_field`.
+Slot s of the latent is encoded from the tokens of that slot and steers one soft token: nothing has to learn which soft
+token carries which column.
+
+Number features: where the value that a field's digits spell stands among the training values.
+
+Shape legend: B records, G grid cells, F fields, S slots, K bins, V vocabulary.
+
+Tokens alone give the encoder no reason to put 39 and 40 next to each other, and a latent space in which neighbours are
+not neighbours is hard for a prior to learn. So each slot of a number (or date) also gets the piecewise linear encoding
+of its value over quantile bins of the training split (Gorishniy et al. 2022, arXiv 2203.05556, section 3.2.1).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,16 @@
-"""Pretrained models: which one was loaded and its hash, its attention, and low-rank adapters (arXiv 2106.09685)."""
+"""Pretrained models: which one was loaded and its hash, its attention, and low-rank adapters (arXiv 2106.09685).
+
+How a pretrained model computes its attention: as it prefers, by a fused kernel, by single operations, or by
+FlashAttention 2 (Dao 2023, arXiv 2307.08691).
+
+Pinning a pretrained model: the folder or the commit that was loaded, and a hash of its weights, whatever is called
+so later.
+
+Low-rank adapters (LoRA, Hu et al. 2021, arXiv 2106.09685) on a pretrained encoder, whose own weights stay.
+
+Beside a linear layer's frozen W stands (alpha / rank) B A with `rank` rows in A and columns in B, which alone are
+trained; B is zero at first, so the encoder begins as it was.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,11 @@
-"""Codes: the values of a column as whole numbers, so that every set of values is a union of closed intervals."""
+"""Codes: the values of a column as whole numbers, so that every set of values is a union of closed intervals.
+
+Codes: the values of a column as whole numbers, so that every set of values is a union of intervals.
+
+A category's code is its place in the schema, false is 0 and true is 1, an integer is its own code, a decimal counts its
+last decimal place (12.50 is 1250), a date or time counts microseconds (since 1970 in UTC where it states a zone, as if
+in UTC where it does not). A constant is code 0. Free text has no codes.
+"""
 
 from __future__ import annotations
 

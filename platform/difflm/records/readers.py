@@ -1,4 +1,7 @@
-"""Readers: bytes of one kind of file each, to a table with the file's own column names, repeated ones included."""
+"""Readers: bytes of one kind of file each, to a table with the file's own column names, repeated ones included.
+
+JSON objects of a file: one per line, or one list of them, also gzip; text in UTF-8, whatever the file says.
+"""
 
 from __future__ import annotations
 

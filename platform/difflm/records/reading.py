@@ -1,4 +1,7 @@
-"""Reading: a table from a file, every value kept as the file spells it until a schema says what it is."""
+"""Reading: a table from a file, every value kept as the file spells it until a schema says what it is.
+
+Column names: every column gets one of its own, without line breaks or blanks around it.
+"""
 
 import re
 from collections.abc import Callable, Sequence

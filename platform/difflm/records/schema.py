@@ -1,4 +1,10 @@
-"""The schema of a table: its fields in column order as fitted on the training split, its target, its file format."""
+"""The schema of a table: its fields in column order as fitted on the training split, its target, its file format.
+
+Fields: what one column of a table holds, as fitted on the training split.
+
+Every field has `name`, `nullable` (missing values were seen) and `missing_share` (the share of training rows
+without a value). The classes share these by repetition, not by inheritance: each is complete as `schema.json` has it.
+"""
 
 import json
 from pathlib import Path

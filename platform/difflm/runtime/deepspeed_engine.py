@@ -1,4 +1,10 @@
-"""DeepSpeed engine: the `Engine` contract with optimizer state, gradients or weights sharded over ranks (ZeRO 0-3)."""
+"""DeepSpeed engine: the `Engine` contract with optimizer state, gradients or weights sharded over ranks (ZeRO 0-3).
+
+DeepSpeed's shards of weights and moments put together and cut again, for checkpoints that any engine can read.
+
+DeepSpeed's own checkpoints are one file per rank, which only as many ranks can read. Its functions for single
+parameters (`deepspeed.utils.safe_get_full_*`, `safe_set_*`) see through the sharding of every stage.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,12 @@
 """The shard actor: a process that keeps a worker between shards, and does what the ledger orders.
 
 Errors leave it as rows: an exception would end the whole map in a long traceback.
+
+Shipping: a folder of the driver's machine brought to every node once, through Ray's object store.
+
+The nodes of a cluster need not share a disk with the driver. The folder is packed once, lies once in the object store
+of each node that asks for it, and is unpacked there by the first process; its name is the hash of its contents, so that
+later jobs find it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,17 @@
-"""Progress: the driver follows a job's event log while the workers write it."""
+"""The work folder of a training job: who may write in it. The last driver that takes it over, and its workers only.
+
+job.json         what the work is of
+life-<number>/   all that workers write; one driver's own
+    events.jsonl, checkpoints/, failure.json
+    finished/    the outcome, renamed into place
+
+A driver that dies leaves workers behind that live on for a while. So the next driver does not share a folder with
+them: it renames theirs, at one stroke, to the next number. What they left is its own from then on, and whoever still
+has the old name finds no folder under it: a worker then ends, and no checkpoint, event or outcome of it counts.
+(Network file systems may know the old name for as long as they cache names, usually some seconds.)
+
+Progress: the driver follows a job's event log while the workers write it.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 A draw is the one that the offline job makes of the same seed, index and attempt: its noise and its uniform numbers are
 its own, and `decoding` says how far its neighbours in the batch can matter (in float32 on a CPU: not at all).
+
+Turns of prompting and decoding: when the few draws that wait get their latents, and when they wait for others.
 """
 
 from __future__ import annotations

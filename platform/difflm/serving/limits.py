@@ -1,4 +1,9 @@
-"""Limits: who may ask, how many requests are under way, and how many rows a server has accepted and not handed out."""
+"""Limits: who may ask, how many requests are under way, and how many rows a server has accepted and not handed out.
+
+API keys: made at random, kept as hashes, each with limits of its own.
+
+A key has 256 random bits, so one round of SHA-256 is all that its hash needs: there is nothing to guess.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,15 @@
-"""Encoding: the posteriors of a table's records, by the encoder of a bundle.
+"""The bundle: all that generation needs, and nothing of the training rows.
+
+bundle.json              format version, platform version, autoencoder configuration
+schema.json              the fitted schema
+decoder/                 tokenizer and frozen decoder (a pretrained one: its id, revision and hash)
+autoencoder.safetensors  encoder, posterior head and injector
+prior/                   prior.json, prior.safetensors with the latent scaler
+conditional/             the same of the conditional prior, where one was trained
+
+Where a bundle is: the folder that was given, or the newest bundle of an experiment.
+
+Encoding: the posteriors of a table's records, by the encoder of a bundle.
 
 Shape legend: N records, Z latent size.
 """

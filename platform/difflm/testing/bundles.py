@@ -1,4 +1,7 @@
-"""Bundles of untrained models, written by the same functions as trained ones."""
+"""Bundles of untrained models, written by the same functions as trained ones.
+
+Datasets: what a synthesis would write, made in this process without a cluster, and what one holds.
+"""
 
 from __future__ import annotations
 

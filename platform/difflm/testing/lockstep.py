@@ -1,6 +1,8 @@
 """The reference of the decoding loop: all records in step, every token drawn, forced ones too, and no cache.
 
 Shape legend: B records, T most tokens of a record, A active tokens.
+
+Walks through a grammar without a model: any constraint, driven as the decoding loop drives it, by chance.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ A step is a pure function of (seed, step, micro-batch, rank, world size) and of 
 addressed by those numbers, the learning rate is a function of the step, and torch's global generator is seeded from
 them before every forward pass. So a run that was killed and resumed from a checkpoint repeats the uninterrupted run,
 bit for bit on a CPU.
+
+Evaluation: a task's validation metrics, averaged over records and ranks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Tasks: what a `TaskSpec.factory` builds; modules are imported when they are asked for."""
+"""Training task: everything the training loop asks of a model, its data and its schedules.
+
+Tasks: what a `TaskSpec.factory` builds; modules are imported when they are asked for.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,25 @@
-"""The decoding loop: slots that each hold one record under way, how each is filled, moves on, ends, and is refilled."""
+"""The decoding loop: slots that each hold one record under way, how each is filled, moves on, ends, and is refilled.
+
+The slots of the decoding loop: what each holds, how it is filled, moves on and ends.
+
+Shape legend: B slots, N of them or of the prompts, A active tokens, F tokens of the longest run, T most tokens of a
+record.
+
+The decoding loop: slots that each hold one record under way, refilled as records end.
+
+In every round each slot reads the run that it is sure of (a token that was drawn, and all that the grammar forces
+behind it), scores what may come next, and draws. A record that ends leaves its slot to the next prompt at once; when
+none waits, empty slots are dropped. Prompts are read ahead, as many as there are slots, so memory does not depend on
+how many follow.
+
+The token at place t of a record is drawn by inverse transform from the record's own number `uniforms_NT[n, t]`, from
+scores that are computed of this record alone. So what a record becomes depends on its prompt and its numbers, not on
+the other slots, their number or their order: exactly so in exact arithmetic. Matrix products of another shape may add
+in another order, which changes a draw whose number lies within rounding of the border between two tokens. In float32
+on a CPU such a draw is rare, about one token in a million, and a different number of slots gives the same records. In
+bfloat16, and on a GPU, rounding is coarser, records may differ here and there, and only the same slots, indices and
+machine repeat them. The distribution of a record is the same everywhere.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,13 @@
-"""Drawing a token from masked scores by inverse transform, and completions of prompts drawn with it."""
+"""Drawing a token from masked scores by inverse transform, and completions of prompts drawn with it.
+
+Drawing a token from masked scores by inverse transform: temperature, top-k, top-p.
+
+Shape legend: B rows, A active tokens.
+
+Completions of prompts by a causal language model: sampled, and cut where the exercise's own function ends.
+
+Shape legend: K completions of one prompt, T tokens.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,18 @@
-"""The seam between the decoding loop and a causal LM, and any causal LM of Hugging Face behind it, slot by slot."""
+"""The seam between the decoding loop and a causal LM, and any causal LM of Hugging Face behind it, slot by slot.
+
+The seam between the decoding loop and a causal LM: prompts are read ahead, then every slot reads its own run.
+
+Shape legend: B slots, N prompts, K positions of the prompt, D embedding width, L layers, X keys and values, H key
+heads, E head size, A active tokens, F tokens of the longest run.
+
+Any causal LM of Hugging Face, slot by slot: its own forward pass with an explicit mask and explicit positions.
+
+Shape legend: B slots, N prompts, K positions of the prompt, L layers, X keys and values, F tokens of the longest
+run, T positions seen, D width, H key heads, E head size, A active tokens.
+
+Runs are padded on the left, so that every slot's last token stands in the last column and only that one is scored.
+Padding reads position 0 alone and writes to the cache's last position, which no record has reached yet.
+"""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ Every record is one request whose prompt is its soft tokens and BOS as embedding
 vLLM enforces with the library that `guidance_constraint` uses. It draws its tokens from a generator of its own, seeded
 by the record's uniform numbers, and so by (seed, index, attempt): what a record becomes does not depend on which are
 decoded together. The draws are other ones than those of the engine in this process, with the same distribution. vLLM's
-kernels may add in another order when a batch has another shape, so they repeat only as far as `decoding` says of GPUs.
+kernels may add in another order when a batch has another shape, so they repeat only as far as `loop` says of GPUs.
 
 Read in the source of vLLM 0.33.0: names and bounds of all parameters used here. Not run, because the machine that this
 was written on has no GPU: vLLM itself, and with it speed, the kernels' support of a compact decoder's narrow heads,

@@ -1,4 +1,12 @@
-"""The seam between decoding and grammars: which records an index may become, which tokens may come next."""
+"""The seam between decoding and grammars: which records an index may become, which tokens may come next.
+
+The seam between the decoding loop and a grammar: which tokens a slot may take, and which it must.
+
+Shape legend: B slots, N of them, A active tokens (those that some record has), F tokens of the longest run.
+
+A slot holds one record under way. The loop knows nothing of a grammar but what is here, so an automaton over tokens and
+a matcher that keeps a parser per slot serve it alike.
+"""
 
 from __future__ import annotations
 

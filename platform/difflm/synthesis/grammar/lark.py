@@ -1,8 +1,10 @@
-"""A table's records as a Lark grammar over characters: the language of `grammar.table_grammar`, for llguidance.
+"""A table's records as a Lark grammar over characters: the language of `tables.table_grammar`, for llguidance.
 
 Numbers and dates are built by the same code as the automaton's, over characters instead of tokens; each of their states
 becomes a terminal, so states that are reached in many ways are written once. The one difference is what bounds free
 text: characters here, tokens there.
+
+A grammar as text, which llguidance reads: in this process, and inside of vLLM with its guidance backend.
 """
 
 from __future__ import annotations
