@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from difflm.artifacts.atomic import atomic_directory
+from difflm.artifacts.manifest import MANIFEST_NAME
 from difflm.errors import ConfigError, DataError, SynthesisError
 from difflm.records.frames import TEMPLATE_NAME, Frame, FrameTemplate, is_path, pandas_frame, to_table
 from difflm.records.schema import RecordSchema, read_schema
+from difflm.synthesis.bundle_files import check_files, write_hashes
 from difflm.synthesis.plans.request import (
     Between,
     GivenRecords,
@@ -232,9 +234,12 @@ class Generator:
         if target.exists():
             raise ConfigError(f"{target}: is there already; give a path where nothing is")
         with atomic_directory(target) as folder:
-            shutil.copytree(self._folder, folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
+            check_files(self._folder)
+            others = shutil.ignore_patterns(MANIFEST_NAME)  # of the artifact that the run keeps
+            shutil.copytree(self._folder, folder, dirs_exist_ok=True, copy_function=shutil.copyfile, ignore=others)
             if self._template is not None:
                 (folder / TEMPLATE_NAME).write_bytes(self._template.dumped())
+            write_hashes(folder)
         return target
 
     def _opened(self) -> OpenBundle:

@@ -27,6 +27,7 @@ from difflm_jobs.cli.terminal import (
     Given,
     Name,
     Runs,
+    SafeCsv,
     Set,
     Target,
     audience,
@@ -191,6 +192,7 @@ def synthesize(
         Path | None, typer.Option(help="Real rows that were not trained on, for --evaluate-against.")
     ] = None,
     gate: Gates = None,
+    safe_csv: SafeCsv = False,
     changes: Set = None,
 ) -> None:
     """Make rows from a finished bundle; given again after a kill, or with more rows, it goes on."""
@@ -211,6 +213,7 @@ def synthesize(
         given=given_file(like, between, strength, rows),
         real=real_files(bundle, of_run=evaluate_own, train=evaluate_against, holdout=holdout),
         gates=tuple(gate or ()),
+        safe_csv=safe_csv,
     )
     print_line(output(), rows_line(write_rows(wanted, overrides=changes or (), audience=audience())))
 
@@ -222,6 +225,7 @@ def impute(
     out: Annotated[str, typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow), or a folder or URL.")],
     column: Annotated[list[str] | None, typer.Option(help="Only this column; may be given several times.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other values: multiple imputation.")] = 0,
+    safe_csv: SafeCsv = False,
     changes: Set = None,
 ) -> None:
     """Fill in the missing cells of a table; the other cells and the order of the rows stay as they are."""
@@ -239,6 +243,7 @@ def impute(
         resume="if-possible",
         plan=PlanRequest(),
         given=GivenFile(path=table, use=Impute(columns=tuple(column) if column else None)),
+        safe_csv=safe_csv,
     )
     print_line(output(), rows_line(write_rows(wanted, overrides=changes or (), audience=audience())))
 

@@ -24,6 +24,9 @@ Gates = Annotated[
     ),
 ]
 Runs = Annotated[Path, typer.Option(envvar="DIFFLM_RUNS", help="Folder that holds the experiments.")]
+SafeCsv = Annotated[
+    bool, typer.Option("--safe-csv", help="Put an apostrophe before CSV texts that a spreadsheet would run.")
+]
 RUNS = Path("runs")
 REFERENCE = "reference"
 """In place of a file of completions: the exercises' own solutions."""

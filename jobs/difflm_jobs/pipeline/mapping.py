@@ -210,6 +210,7 @@ def run_map(
     output: dict[str, JSON] = {
         "url": job.dataset.store.url,
         "format": job.dataset.format,
+        "safe_csv": job.dataset.safe_csv,
         "fingerprint": job.fingerprint,
     }
     pool = config.pool if job.may_give_up else config.pool.model_copy(update={"max_given_up": 0})

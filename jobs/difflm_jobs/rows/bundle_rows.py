@@ -55,6 +55,7 @@ class DatasetRequest:
     given: GivenFile | None = None
     real: RealFiles | None = None
     gates: tuple[str, ...] = ()
+    safe_csv: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +113,13 @@ def write_rows(
         raise ConfigError(f"--rows {wanted.rows}: give a number from 1 to {MAX_ROWS:,}")
     file = _single_file(wanted.out, wanted.format)
     format_ = "parquet" if file is not None else wanted.format or "parquet"
+    named = file.suffix[1:] if file is not None else format_
     if format_ not in FORMATS:
         raise ConfigError(f"--format {format_}: unknown; give one of {', '.join(FORMATS)}")
+    if wanted.safe_csv and named != "csv":
+        raise ConfigError(
+            f"--safe-csv: {wanted.out} is written as {named}, which spreadsheets do not run; leave it out"
+        )
     settings = validate(SynthesisSettings, apply_overrides({}, overrides), "--set", overrides)
     check_engine(settings.sampling, settings.runtime)
     gates = row_gates(wanted.gates, wanted.real)
@@ -140,6 +146,7 @@ def write_rows(
             rows_per_shard=settings.runtime.synthesis.rows_per_shard,
             format=format_,
             screen=screen,
+            safe_csv=wanted.safe_csv and named == "csv",
         )
         job = _Job(
             rows=rows,
@@ -154,7 +161,7 @@ def write_rows(
         )
         if file is not None:
             return _one_file(file, job)
-        dataset = Dataset(store=open_store(wanted.out), format=format_)
+        dataset = Dataset(store=open_store(wanted.out), format=format_, safe_csv=identity.safe_csv)
         claim(dataset, identity, rows=rows, resume=wanted.resume)
         account = _draw(dataset, job, dataset.store)
         return RowsWritten(where=dataset.store.shown, account=account, attempts=settings.sampling.attempts)
@@ -188,7 +195,7 @@ def _one_file(file: Path, job: _Job) -> RowsWritten:
         claim(dataset, job.identity, rows=job.rows, resume=job.resume)
         beside = LocalStore(file.absolute().parent)
         account = _draw(dataset, job, beside, prefix=f"{file.stem}.")
-        export(work / DATA, file)
+        export(work / DATA, file, safe_csv=job.identity.safe_csv)
         remove_tree(work)
     return RowsWritten(where=str(file), account=account, attempts=job.settings.sampling.attempts)
 

@@ -32,6 +32,7 @@ class JobIdentity:
     rows_per_shard: int
     format: str
     screen: Mapping[str, JSON] | None = None
+    safe_csv: bool = False
 
     def facts(self) -> dict[str, JSON]:
         """The identity as JSON."""
@@ -44,6 +45,7 @@ class JobIdentity:
             "format": self.format,
             "screen": None if self.screen is None else dict(self.screen),
             "drawing_version": DRAWING_VERSION,
+            **({"safe_csv": True} if self.safe_csv else {}),  # jobs of before have none
         }
 
     @property

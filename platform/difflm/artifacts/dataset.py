@@ -137,10 +137,11 @@ class ShardEntry(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """The files of a dataset in a store. Any process on any node may commit parts."""
+    """The files of a dataset in a store; any process on any node may commit parts. `safe_csv`: see `table_writer`."""
 
     store: Store
     format: str = "parquet"
+    safe_csv: bool = False
 
     def commit(
         self, start: int, stop: int, table: pa.Table, *, given_up: Iterable[GivenUp] = (), account: dict[str, Any]
@@ -151,7 +152,7 @@ class Dataset:
             StorageError: the disk is full or writing is not permitted; the part then does not count.
             ValueError: rows and indices given up are not as many as the range has.
         """
-        content = encode_table(table, self.format)
+        content = encode_table(table, self.format, safe_csv=self.safe_csv)
         entry = ShardEntry(
             start=start,
             stop=stop,

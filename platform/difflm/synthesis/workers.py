@@ -124,12 +124,12 @@ class SynthesisWorker:
 
 
 def open_output(args: Mapping[str, Any]) -> Dataset:
-    """Open the dataset that a driver announced: its `url`, `format` and `fingerprint`.
+    """Open the dataset that a driver announced: its `url`, `format`, `safe_csv` and `fingerprint`.
 
     Raises:
         StorageError: on this machine the dataset is not there, or it is another one.
     """
-    dataset = Dataset(store=open_store(args["url"]), format=args["format"])
+    dataset = Dataset(store=open_store(args["url"]), format=args["format"], safe_csv=bool(args.get("safe_csv")))
     job = dataset.read_json(JOB_NAME)
     if job is None or job.get("fingerprint") != args["fingerprint"]:
         raise StorageError(
