@@ -22,6 +22,8 @@ from difflm.testing.processes import wait_until
 from difflm.training.task import TaskSpec, Verdict
 
 HOLD_DEADLINE_S = 120.0
+TOY = "difflm.testing.toys:build_toy_task"
+"""The factory of the toy task."""
 
 
 class ToyShardWorker:

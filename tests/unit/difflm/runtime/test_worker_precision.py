@@ -17,7 +17,7 @@ from difflm.runtime.training import PlainEngineConfig, TrainingJob, WorkersConfi
 from difflm.runtime.training_worker import Peers, WorkerJob, agreed_precision
 from difflm.runtime.work_folder import WorkFolder
 from difflm.runtime.worker_precision import worker_precision
-from difflm.testing.toys import ToyConfig, ToyTask
+from difflm.testing.toys import TOY, ToyConfig, ToyTask
 from difflm.training.loop import LoopConfig
 from difflm.training.task import TaskSpec, TrainingTask
 
@@ -40,7 +40,7 @@ def agreed(job: WorkerJob, monkeypatch: pytest.MonkeyPatch, own: Precision, *oth
 
 def job(folder: Path, setting: PrecisionSetting = "auto", **config: Any) -> WorkerJob:
     return WorkerJob(
-        spec=TaskSpec(factory="toy", config=config, inputs={}, seed=1),
+        spec=TaskSpec(factory=TOY, config=config, inputs={}, seed=1),
         loop=LoopConfig(precision=setting),
         engine=PlainEngineConfig(),
         threads=1,
@@ -96,7 +96,7 @@ def test_a_training_says_what_was_chosen_and_its_task_is_told(
     monkeypatch.setattr(training_worker, "build_task", build)
     training = TrainingJob(
         name="toy",
-        spec=TaskSpec(factory="toy", config={"loop": {"precision": "auto", "log_every": 3}}, inputs={}, seed=1),
+        spec=TaskSpec(factory=TOY, config={"loop": {"precision": "auto", "log_every": 3}}, inputs={}, seed=1),
         loop=LoopConfig(evaluate_every=2),
         engine=PlainEngineConfig(),
         workers=WorkersConfig(),
