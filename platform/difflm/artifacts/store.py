@@ -81,7 +81,7 @@ class ArtifactStore:
         return self.root / "artifacts" / f"{kind}-{identity[:SHORT]}"
 
     def work(self, kind: str, identity: str) -> Path:
-        """Tell where the stage keeps checkpoints and events until the artifact is finished; that survives a killed run."""
+        """Tell where the stage keeps checkpoints and events until the artifact is finished, even over a killed run."""
         return self.root / "work" / f"{kind}-{identity[:SHORT]}"
 
     def find(self, kind: str, identity: str) -> Artifact | None:
@@ -139,7 +139,7 @@ class ArtifactStore:
 
     @staticmethod
     def verify(artifact: Artifact) -> list[str]:
-        """List what differs between an artifact's files and its manifest, a line each; nothing when all is as written."""
+        """List where an artifact's files differ from its manifest, one line each; nothing when all is as written."""
         problems: list[str] = []
         present = _names(artifact.path)
         for name, entry in artifact.manifest.files.items():
