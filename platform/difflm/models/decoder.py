@@ -136,7 +136,7 @@ class FrozenDecoder(nn.Module):
 
     @torch.no_grad()
     def memory_scales(self) -> Tensor:
-        """Return the root mean square of the keys and of the values that its layers make of its first tokens, shape (L, 2, 1)."""
+        """Measure the root mean square of keys and values that its layers make of its first tokens, shape (L, 2, 1)."""
         count = min(SCALE_TOKENS, len(self.embeddings_VD))
         tokens_1T = torch.arange(count, device=self.embeddings_VD.device)[None]
         layers: list[Any] = self.model(input_ids=tokens_1T, use_cache=True).past_key_values.layers

@@ -223,11 +223,7 @@ def in_ray_job() -> bool:
 
 
 def require_resources(context: ClusterContext, *, cpus: float, gpus: float, purpose: str) -> None:
-    """Refuse what a local cluster can never hold; other clusters may grow, so Ray waits there.
-
-    Raises:
-        ClusterError: the cluster is local and too small.
-    """
+    """Raise ClusterError for what a local cluster can never hold; other ones may grow, so Ray waits there."""
     if not context.local:
         return
     for name, wanted, present in (("CPUs", cpus, context.num_cpus), ("GPUs", gpus, context.num_gpus)):
