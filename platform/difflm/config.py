@@ -31,7 +31,7 @@ Origin: TypeAlias = str | Callable[[str], str]
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    """The top-level mapping of a YAML file.
+    """Read the top-level mapping of a YAML file.
 
     Raises:
         ConfigError: the file is missing, unreadable, not YAML, or no mapping.
@@ -52,7 +52,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 
 def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """A copy of ``data`` with every ``a.b=value`` applied in order; values are read as YAML.
+    """Return a copy of ``data`` with every ``a.b=value`` applied in order; values are read as YAML.
 
     Raises:
         ConfigError: an override has no ``=``, an empty key, or goes through a value that is no mapping.
@@ -77,7 +77,7 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
 
 
 def _copied(value: Any) -> Any:
-    """A deep copy of mappings and lists, whose keys are texts."""
+    """Return a deep copy of mappings and lists, whose keys are texts."""
     if isinstance(value, Mapping):
         return {str(key): _copied(part) for key, part in value.items()}
     return [_copied(part) for part in value] if isinstance(value, list) else value
@@ -102,13 +102,13 @@ def validate(model: type[ConfigT], data: Mapping[str, Any], source: Origin, over
 
 
 def dump_yaml(config: BaseModel) -> str:
-    """The configuration with every default written out, as YAML that loads back to an equal object."""
+    """Write the configuration with every default written out, as YAML that loads back to an equal object."""
     text: str = yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
     return text
 
 
 def dump_changed(config: BaseModel, names: Iterable[str]) -> dict[str, Any]:
-    """Those of the named keys that are not at their default, whole.
+    """Return those of the named keys that are not at their default, whole.
 
     For keys that came later than what is on disk: what is described without them has their defaults.
     """
@@ -119,7 +119,7 @@ def dump_changed(config: BaseModel, names: Iterable[str]) -> dict[str, Any]:
 
 
 def _filled(defaults: BaseModel | type[BaseModel], data: Mapping[str, Any]) -> dict[str, Any]:
-    """``data`` over the values of an instance; over nothing for a class, whose defaults pydantic fills in itself."""
+    """Lay ``data`` over the values of an instance; over nothing for a class, whose defaults pydantic fills in."""
     model = defaults if isinstance(defaults, type) else type(defaults)
     result = {} if isinstance(defaults, type) else defaults.model_dump(mode="json", by_alias=True)
     for key, value in data.items():
@@ -131,7 +131,7 @@ def _filled(defaults: BaseModel | type[BaseModel], data: Mapping[str, Any]) -> d
 def _default_of(
     defaults: BaseModel | type[BaseModel], model: type[BaseModel], key: str, value: Mapping[str, Any]
 ) -> BaseModel | type[BaseModel] | None:
-    """What a section given in part is filled up from: its default if of the same kind, else its class, if known."""
+    """Find what a section given in part is filled up from: its default if of its kind, else its class, if known."""
     for name, field in model.model_fields.items():
         if key != (field.alias or name):
             continue
@@ -179,7 +179,7 @@ def _origin(source: Origin, about: Sequence[str], *, missing: bool) -> str:
 
 
 def _of_kind(names: Sequence[str], overrides: Sequence[str]) -> str:
-    """How to change the kind of an unknown key's section without the keys that another kind was given."""
+    """Tell how to change the kind of an unknown key's section without the keys that another kind was given."""
     section = ".".join(names[:-1])
     given = {key.strip(): value for key, _, value in (override.partition("=") for override in overrides)}
     kind = given.get(f"{section}.kind", "").strip(" \"'")
@@ -200,7 +200,7 @@ def _covers(key: str, dotted: str) -> bool:
 
 
 def _resolve(model: type[BaseModel], loc: Sequence[int | str]) -> tuple[list[str], list[str], list[Any]]:
-    """An error's key without the tags of unions, the keys known beside it, and the kinds of the union it names."""
+    """Return an error's key without tags of unions, the keys known beside it, and the kinds of the union it names."""
     names: list[str] = []
     annotation: Any = model
     candidates: list[str] = []
@@ -230,7 +230,7 @@ def _tags(member: Any) -> tuple[Any, ...]:
 
 
 def _members(annotation: Any) -> Iterator[Any]:
-    """The plain types behind Annotated, unions, tuples and lists."""
+    """List the plain types behind Annotated, unions, tuples and lists."""
     origin = get_origin(annotation)
     if origin is Annotated:
         yield from _members(get_args(annotation)[0])

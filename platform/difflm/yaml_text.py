@@ -45,7 +45,7 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _mapping_without_duplicates)
 
 
 def parse_yaml(text: str, source: str) -> Any:
-    """The value of a YAML document, with the scalars of YAML 1.2.
+    """Read the value of a YAML document, with the scalars of YAML 1.2.
 
     Raises:
         ConfigError: the text is not YAML, or a mapping holds the same key twice; names ``source`` and the line.
@@ -98,5 +98,5 @@ def _check_size(root: yaml.Node) -> None:
 
 
 def one_line(text: str) -> str:
-    """The text with every run of white space as one space."""
+    """Return the text with every run of white space as one space."""
     return " ".join(text.split())

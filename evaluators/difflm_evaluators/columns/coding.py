@@ -39,7 +39,7 @@ class CategoryCoder:
         return tuple(self.codes)
 
     def code(self, column: Column) -> IntArray:
-        """(N,) codes."""
+        """Return the codes, (N,)."""
         unknown = self.missing + 1
         labels = Labels.of(column.labels_N)
         return labels.lookup(lambda text: self.missing if text is None else self.codes.get(text, unknown))
@@ -62,7 +62,7 @@ class NumberCoder:
         return len(self.edges)
 
     def code(self, column: Column) -> IntArray:
-        """(N,) codes."""
+        """Return the codes, (N,)."""
         return np.digitize(column.numbers_N, bins=self.edges).astype(np.int64)
 
 
@@ -83,7 +83,7 @@ def fit_coder(real: Column) -> Coder:
 
 
 def bin_edges(values: FloatArray, bins: int) -> FloatArray:
-    """Edges of equal-width bins over the range of `values` (numpy's, so also SDMetrics'); a constant gets width 1.
+    """Return edges of equal-width bins over the range of `values` (as numpy, so SDMetrics); a constant gets width 1.
 
     Where a float64 is too coarse for that, as beside 2**62, bins are two units in the last place wide.
     """

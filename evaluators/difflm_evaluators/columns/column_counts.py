@@ -58,11 +58,11 @@ class CategoryRuler:
         counts.missing += int(cells[self.coder.missing])
 
     def distance(self, real: ColumnCounts, other: ColumnCounts) -> float:
-        """Total variation distance, missing and unknown being categories; both sides have rows."""
+        """Compute the total variation distance, missing and unknown being categories; both sides have rows."""
         return float(np.abs(real.cells / real.rows - other.cells / other.rows).sum() / 2)
 
     def picture(self, real: ColumnCounts, other: ColumnCounts) -> dict[str, JSON]:
-        """Shares of the commonest real categories, of the rest, of the missing, and of what the real table lacks."""
+        """Return shares of the commonest real categories, the rest, the missing, and what the real table lacks."""
         shares = [real.cells / real.rows, other.cells / other.rows]
         order = np.argsort(-shares[0][: self.coder.missing], kind="stable").tolist()
         shown, rest = order[:SHOWN_CATEGORIES], order[SHOWN_CATEGORIES:]
@@ -119,7 +119,7 @@ class NumberRuler:
         return float(np.abs(np.cumsum(real.cells) / present - np.cumsum(other.cells) / other_present).max())
 
     def picture(self, real: ColumnCounts, other: ColumnCounts) -> dict[str, JSON]:
-        """Shares of all rows per bar of the real range; what lies outside is counted apart."""
+        """Return the shares of all rows per bar of the real range; what lies outside is counted apart."""
         if not len(self.edges):
             return {"kind": "histogram", "edges": [], "real": [], "synthetic": [], "outside": 0.0}
         return {
@@ -152,7 +152,7 @@ def count_column(ruler: Ruler, column: Column) -> ColumnCounts:
 
 
 def _picture_edges(values: FloatArray) -> FloatArray:
-    """At most 30 equal bins; those of whole numbers are whole numbers wide, so that each covers equally many values."""
+    """Cut the range into at most 30 equal bins; those of whole numbers are whole numbers wide: each covers as many."""
     low, high = float(values.min()), float(values.max())
     if max(high - low, abs(low), abs(high)) > 2**52 or np.any(values != np.round(values)):
         return bin_edges(values, HISTOGRAM_BINS)

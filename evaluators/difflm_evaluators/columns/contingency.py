@@ -39,7 +39,7 @@ class CellCounts:
         return cls(rows_C=rows_C, kept_C=kept_C)
 
     def empty(self) -> "CellCounts":
-        """No rows, in the same cells."""
+        """Start with no rows, in the same cells."""
         return CellCounts(rows_C=np.zeros_like(self.rows_C), kept_C=self.kept_C)
 
     def update(self, cells_N: IntArray) -> None:
@@ -64,7 +64,7 @@ class CellCounts:
         return int(self.rows_C.sum()) + self.elsewhere
 
     def distance(self, other: "CellCounts") -> float:
-        """Total variation distance of the joint distributions; both have rows."""
+        """Compute the total variation distance of the joint distributions; both have rows."""
         apart = np.abs(self.rows_C / self.rows - other.rows_C / other.rows).sum()
         return float(apart + other.elsewhere / other.rows) / 2
 
@@ -144,7 +144,7 @@ class JointCounts:
 
 
 def _couples(sizes: Mapping[str, int]) -> list[Couple]:
-    """Columns two by two, large ones with small ones; those that are too large for any other stay alone."""
+    """Pair columns two by two, large ones with small ones; those that are too large for any other stay alone."""
     waiting = sorted(sizes, key=lambda name: (sizes[name], name))
     couples: list[Couple] = []
     while waiting:

@@ -177,7 +177,7 @@ def _exponents(filled_NM: FloatArray) -> IntArray:
 
 
 def _scaled(values_NM: FloatArray, exponent_M: IntArray) -> FloatArray:
-    """Values over 2 ** exponent; by multiplication, which is faster than ldexp, where the factor is a normal number."""
+    """Divide values by 2 ** exponent, by multiplication where the factor is normal, which is faster than ldexp."""
     if np.abs(exponent_M).max(initial=0) < LARGEST_FACTOR:
         return values_NM * np.ldexp(1.0, -exponent_M)
     return np.ldexp(values_NM, -exponent_M)

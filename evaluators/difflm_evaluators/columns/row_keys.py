@@ -42,7 +42,7 @@ class RowNumbering:
         return len(self.keys_K)
 
     def number(self, codes_NC: IntArray) -> IntArray:
-        """(N,) the number of the reference rows that equal each row; -1 where there is none, or a code is negative."""
+        """Number each row, (N,), as the reference rows that equal it; -1 where there is none, or a code is negative."""
         key_N = np.zeros(len(codes_NC), dtype=np.int64)
         known_N = (codes_NC >= 0).all(axis=1)
         for column, size in enumerate(self._sizes):
@@ -54,7 +54,7 @@ class RowNumbering:
 
 
 def places(sorted_K: npt.NDArray[np.generic], values_N: npt.NDArray[np.generic]) -> IntArray:
-    """(N,) places in the distinct ascending `sorted_K`, -1 where a value is not there."""
+    """Return (N,) places in the distinct ascending `sorted_K`, -1 where a value is not there."""
     if len(sorted_K) == 0:
         return np.full(len(values_N), -1, dtype=np.int64)
     place_N = np.minimum(np.searchsorted(sorted_K, values_N), len(sorted_K) - 1).astype(np.int64)
@@ -66,7 +66,7 @@ HashArray = npt.NDArray[np.uint64]
 
 
 def printed_numbers(column: Column, schema: RecordSchema) -> FloatArray:
-    """(N,) the numbers of a column as its field prints them; NaN where missing."""
+    """Return, (N,), the numbers of a column as its field prints them; NaN where missing."""
     field, numbers_N = schema.field(column.name), column.numbers_N
     if not isinstance(field, DecimalField):
         return numbers_N + 0.0  # -0 is 0
@@ -94,7 +94,7 @@ class KnownColumn:
     size: int
 
     def code(self, column: Column, schema: RecordSchema) -> IntArray:
-        """(N,) numbers below `size` (missing has one), -1 for a value that the training column lacks."""
+        """Return (N,) numbers below `size` (missing has one), -1 for a value that the training column lacks."""
         missing = self.size - 1
         if column.kind != "numeric":
             labels = Labels.of(column.labels_N)
@@ -115,7 +115,7 @@ class KnownRows:
         self.numbering = RowNumbering(self._codes_NC(train), sizes)
 
     def holds(self, table: Columns) -> npt.NDArray[np.bool_]:
-        """(N,) True for each row of `table` that equals a training row in every column."""
+        """Mark, (N,), each row of `table` that equals a training row in every column."""
         return self.numbering.number(self._codes_NC(table)) >= 0
 
     def _codes_NC(self, table: Columns) -> IntArray:
@@ -132,7 +132,7 @@ def _known(column: Column, schema: RecordSchema) -> KnownColumn:
 
 
 def row_hashes(table: Columns, schema: RecordSchema) -> HashArray:
-    """(N,) 64-bit hashes, equal for equal rows, spread evenly otherwise; the same in every process."""
+    """Return (N,) 64-bit hashes, equal for equal rows, spread evenly otherwise; the same in every process."""
     row_N = np.zeros(len(next(iter(table.values()))), dtype=np.uint64)
     for name in schema.names:
         column = table[name]

@@ -77,7 +77,7 @@ class StreamingSuite:
             mine.merge(theirs)
 
     def results(self) -> tuple[Evaluation, ...]:
-        """One evaluation per evaluator, in their order."""
+        """Return one evaluation per evaluator, in their order."""
         return tuple(evaluator.result() for evaluator in self.evaluators)
 
     def fresh(self) -> "StreamingSuite":

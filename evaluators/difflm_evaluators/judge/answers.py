@@ -55,7 +55,7 @@ class AnswerLog:
     path: Path
 
     def open(self) -> list[Answer]:
-        """All lines so far, oldest first, after mending a last one that was cut short.
+        """Read all lines so far, oldest first, after mending a last one that was cut short.
 
         Raises:
             DataError: a line is no answer.

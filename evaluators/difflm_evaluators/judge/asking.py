@@ -168,7 +168,7 @@ class Asker:
         return self._backoff(state) if asked is None else asked
 
     async def _send(self, request: Request, account: _Account) -> Reply:
-        """One attempt: paced, within the budget, and accounted for whatever comes of it."""
+        """Make one attempt: paced, within the budget, and accounted for whatever comes of it."""
         texts = [message["content"] for message in request.messages]
         texts += [json.dumps(request.schema)] if request.mode == "json_schema" else []
         most = max_tokens(texts, request.max_output_tokens)

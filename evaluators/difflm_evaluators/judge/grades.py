@@ -38,7 +38,7 @@ class RubricProtocol:
         return answer_model(self.rubric)
 
     def questions(self, repeats: int) -> list[Question]:
-        """One per record and repeat; the first of all, then the second of all, so that a run that stops saw many."""
+        """Ask one per record and repeat; the first of all, then the second of all: a run that stops saw many."""
         return [
             Question(
                 item=_item(record),
@@ -53,7 +53,7 @@ class RubricProtocol:
         ]
 
     def evaluate(self, answers: Answers, repeats: int) -> Evaluation:
-        """One score per measure, over the records that have at least one readable answer."""
+        """Return one score per measure, over the records that have at least one readable answer."""
         graded = _grades(self.records, RECORDS, answers, repeats)
         real = _grades(self.real, REAL, answers, repeats)
         measures = _measures(self.rubric)
@@ -130,7 +130,7 @@ class _Measure:
 
 
 def _measures(rubric: Rubric) -> list[_Measure]:
-    """Every criterion, the headline first; without a headline, the mean of all comes first."""
+    """List every criterion, the headline first; without a headline, the mean of all comes first."""
     single = [
         _Measure(name=c.name, meaning=c.description, criteria=(c,), low=c.lowest, high=c.highest)
         for c in sorted(rubric.criteria, key=lambda c: c.name != rubric.headline)

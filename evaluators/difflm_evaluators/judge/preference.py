@@ -117,7 +117,7 @@ class PreferenceProtocol:
         return Preferred
 
     def questions(self, repeats: int) -> list[Question]:
-        """Two per pair and repeat."""
+        """Ask two per pair and repeat."""
         return [
             Question(
                 item=pair.category,
@@ -132,7 +132,7 @@ class PreferenceProtocol:
         ]
 
     def evaluate(self, answers: Answers, repeats: int) -> Evaluation:
-        """Shares of the categories that were answered in both orders, and what the order did."""
+        """Score the shares of the categories that were answered in both orders, and what the order did."""
         votes = {pair.category: _votes(pair.category, answers, repeats) for pair in self.pairs}
         verdicts = {category: verdict for category, both in votes.items() if (verdict := _verdict(both)) is not None}
         estimates = _estimates(list(verdicts.values()), [votes[category] for category in verdicts])

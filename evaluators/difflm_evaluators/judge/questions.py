@@ -40,7 +40,7 @@ def shown(tag: str, value: JSON) -> str:
 
 
 def form(keys: Iterable[tuple[str, str]]) -> str:
-    """How the reply looks, for servers without structured output."""
+    """Tell how the reply looks, for servers without structured output."""
     lines = [f'- "{key}": {meaning}' for key, meaning in keys]
     return "\n".join(["Reply with a JSON object of exactly these keys, in this order:", *lines])
 

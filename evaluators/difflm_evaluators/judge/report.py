@@ -46,7 +46,7 @@ class Account:
     modes: Mapping[str, int]
 
     def to_json(self) -> dict[str, JSON]:
-        """As plain values."""
+        """Return it as plain values."""
         return {
             "questions": self.questions,
             "answered": self.answered,

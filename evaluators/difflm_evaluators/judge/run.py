@@ -36,7 +36,7 @@ class JudgeProtocol(Protocol):
     def answer_model(self) -> type[BaseModel]: ...
 
     def questions(self, repeats: int) -> list[Question]:
-        """Every question of every repeat."""
+        """List every question of every repeat."""
         ...
 
     def evaluate(self, answers: Answers, repeats: int) -> Evaluation:

@@ -26,7 +26,7 @@ class SampleMean:
     count: int
 
     def to_json(self) -> dict[str, JSON]:
-        """As plain values."""
+        """Return it as plain values."""
         interval: JSON = None if self.interval is None else list(self.interval)
         return {
             "value": self.value,
@@ -46,7 +46,7 @@ class Agreement:
     units: int
 
     def to_json(self) -> dict[str, JSON]:
-        """As plain values."""
+        """Return it as plain values."""
         return {
             "krippendorff_alpha": self.alpha,
             "undefined_because": self.undefined_because,

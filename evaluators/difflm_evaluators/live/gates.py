@@ -72,7 +72,7 @@ class Gate:
     bound: float
 
     def holds(self, value: float) -> bool:
-        """Whether a value of the score passes."""
+        """Tell whether a value of the score passes."""
         return _OPERATORS[self.comparison](value, self.bound)
 
 
@@ -96,7 +96,7 @@ class Verdict:
         return f"gate {self.gate.text!r}: {self.gate.score} {found} after {self.rows:,} rows"
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return it as plain JSON values."""
         facts: dict[str, Any] = {
             "gate": self.gate.text,
             "action": self.gate.action,

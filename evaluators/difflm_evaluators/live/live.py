@@ -48,7 +48,7 @@ class Scored:
         return {score.name: score.value for score in self.scores if score.value is not None}
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return it as plain JSON values."""
         return {"rows": self.rows, "evaluations": [evaluation.to_json() for evaluation in self.evaluations]}
 
 

@@ -131,7 +131,7 @@ class StreamingDistances:
         self._rows += other._rows
 
     def result(self) -> Evaluation:
-        """Distances of the rows seen, beside the real test split's own."""
+        """Score the distances of the rows seen, beside the real test split's own."""
         reason = NO_ROWS if self._rows == 0 else ONLY_TEXT
         if self._rows == 0 or not self._real.has_distance:
             return Evaluation(name="distances", scores=tuple(_undefined(name, reason) for name in ABOUT))
@@ -217,7 +217,7 @@ class RealDistances:
 
 
 def _positions(rows: int, most: int, random: np.random.Generator) -> IntArray:
-    """All positions below `rows`, or `most` of them drawn without replacement; ascending."""
+    """Take all positions below `rows`, or draw `most` of them without replacement; ascending."""
     return np.arange(rows) if rows <= most else np.sort(random.choice(rows, size=most, replace=False))
 
 

@@ -52,7 +52,7 @@ class RocFigure:
 
 
 def area(positive_P: FloatArray, negative_N: FloatArray) -> RocFigure:
-    """Area under the ROC curve, ties counting one half, with DeLong's standard error; at least two of each side."""
+    """Compute the area under the ROC curve, ties counting half, with DeLong's standard error; 2 or more a side."""
     from scipy.stats import rankdata  # slow to import
 
     positives, negatives = len(positive_P), len(negative_N)
@@ -174,7 +174,7 @@ def attack(
 
 
 def _distances(queries: MixedRows, released: MixedRows, threads: int) -> FloatArray:
-    """Distances to the nearest released row (N,)."""
+    """Return the distances to the nearest released row (N,)."""
     return nearest(queries, released, 1, threads=threads)[:, 0].astype(np.float64)
 
 

@@ -99,7 +99,7 @@ class StreamingCopies:
         return self._copies / self._rows
 
     def _significantly_more_than(self, test: "StreamingCopies") -> bool:
-        """Whether the share is above the test split's by more than three standard errors of their difference."""
+        """Tell whether the share is above the test split's by more than three standard errors of their difference."""
         pooled = (self._copies + test._copies) / (self._rows + test._rows)
         error = math.sqrt(pooled * (1 - pooled) * (1 / self._rows + 1 / test._rows))
         return self._share() - test._share() > 3 * error

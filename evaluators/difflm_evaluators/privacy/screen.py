@@ -51,7 +51,7 @@ class PrivacyScreen:
         return self._near.least if self._near is not None else None
 
     def __call__(self, table: pa.Table) -> npt.NDArray[np.bool_]:
-        """(N,) True for the records that may be given out."""
+        """Mark, (N,), the records that may be given out."""
         columns = read_columns(conform_table(table, self._schema), self._schema, "synthetic")
         passed_N: npt.NDArray[np.bool_] = np.ones(table.num_rows, dtype=np.bool_)
         if self._known is not None:
@@ -72,5 +72,5 @@ class _Near:
         self.least = float(np.quantile(distances_N, quantile, method="higher"))  # one that a real row has
 
     def distances_N(self, columns: Columns) -> npt.NDArray[Any]:
-        """(N,) to the nearest training record."""
+        """Measure the distances (N,) to the nearest training record."""
         return self._index.search(self._space.rows(columns), 1)[:, 0]

@@ -116,7 +116,7 @@ def _metadata(train: Columns) -> dict[str, Any]:
 
 
 def _frame(table: Columns) -> "pd.DataFrame":
-    """Numbers as numbers, categories as text, both NaN where missing."""
+    """Give numbers as numbers, categories as text, both NaN where missing."""
     import pandas as pd
 
     return pd.DataFrame({name: _texts(column) if column.kind == "category" else column.numbers_N
@@ -129,7 +129,7 @@ def _texts(column: Column) -> Any:
 
 
 def _codes(train: Column) -> bool:
-    """Whether pandas would read the texts of a column as numbers or as true and false."""
+    """Tell whether pandas would read the texts of a column as numbers or as true and false."""
     labels = Labels.of(train.labels_N)
     used = [labels.values[code] for code in np.unique(labels.codes_N).tolist() if code >= 0]
     return _as_numbers(used) is not None

@@ -40,7 +40,7 @@ def _categories(train: Columns) -> dict[str, list[str]]:
 
 
 def _points(table: Columns, ranges: dict[str, tuple[float, float]], categories: dict[str, list[str]]) -> FloatArray:
-    """(N, D) points; a missing number lies in the middle, a category that training lacks has no dimension."""
+    """Return (N, D) points; a missing number lies in the middle, a category that training lacks has no dimension."""
     parts: list[FloatArray] = []
     for name, (low, high) in ranges.items():
         scaled_N = (table[name].numbers_N - low) / (high - low or 1.0)

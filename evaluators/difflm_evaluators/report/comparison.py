@@ -107,7 +107,7 @@ def _compared(name: str, reports: Sequence[ReportFile]) -> ComparedScore:
 
 
 def distance_from_best(entry: ScoreEntry) -> float | None:
-    """How far a score is from as good as possible, in its own unit; None where it or its ideal is undefined."""
+    """Tell how far a score is from its best, in its own unit; None where it or its ideal is undefined."""
     if entry.value is None:
         return None
     if entry.direction == "target":

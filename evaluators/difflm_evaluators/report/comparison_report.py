@@ -165,7 +165,7 @@ def goal_text(score: ComparedScore) -> str:
 
 
 def column_errors(comparison: Comparison) -> list[tuple[str, list[str]]]:
-    """Shape error in percent of every column in every run, the largest first; a dash where it was not evaluated."""
+    """List every column's shape error in percent in every run, the largest first; a dash where it was not evaluated."""
     by_run: list[dict[str, float]] = [
         {row["name"]: row["error"] for row in report.details("marginals").get("columns", [])}
         for report in comparison.reports
@@ -270,7 +270,7 @@ def result_markdown(table: ResultTable) -> str:
 
 
 def result_html(table: ResultTable) -> str:
-    """One page in the look of the report, with nothing from outside."""
+    """Render one page in the look of the report, with nothing from outside."""
     pictures = [Markup(inline_svg(svg, name)) for name, svg in table.pictures.items()]
     return html_templates().get_template("results.html.j2").render(table=table, pictures=pictures)
 

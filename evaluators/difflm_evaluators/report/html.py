@@ -49,7 +49,7 @@ def judge_warnings(judge: JudgeEntry | None) -> list[str]:
 
 
 def judge_text(judge: JudgeEntry) -> str:
-    """Who judged what, and how far it came."""
+    """Tell who judged what, and how far it came."""
     stopped = "" if judge.complete else " Stopped before the end."
     counted = f"{judge.answered:,} of {judge.questions:,} questions answered."
     return f"{judge.model}, protocol {judge.protocol}: {counted}{stopped} {judge.title}"

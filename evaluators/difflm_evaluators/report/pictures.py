@@ -38,7 +38,7 @@ def _picture(name: str, section: Any, title: str, note: str, svg: str) -> Pictur
 
 
 def draw_pictures(report: ReportFile, loss_curves: Mapping[str, Sequence[Mapping[str, JSON]]]) -> list[Picture]:
-    """Every picture of the report, in the order they are shown."""
+    """Draw every picture of the report, in the order they are shown."""
     return [
         *(*_columns(report), *_associations(report), *_pairs(report), *_fidelity(report), *_map(report)),
         *(*_distances(report), *_roc(report), *_worst(report), *_curves(loss_curves)),
@@ -100,7 +100,7 @@ def _pairs(report: ReportFile) -> Iterable[Picture]:
 
 
 def _associations(report: ReportFile) -> Iterable[Picture]:
-    """How columns go together in the real and in the synthetic table, and how far these are apart."""
+    """Draw how columns go together in the real and in the synthetic table, and how far these are apart."""
     details = report.details("associations")
     names: list[str] = details.get("columns", [])
     sides: dict[str, dict[tuple[str, str], float]] = {
@@ -168,7 +168,7 @@ def _distances(report: ReportFile) -> Iterable[Picture]:
 
 
 def _fidelity(report: ReportFile) -> Iterable[Picture]:
-    """Means over the parts of the curves behind alpha-precision and beta-recall."""
+    """Draw means over the parts of the curves behind alpha-precision and beta-recall."""
     details = report.details("fidelity")
     if not details:
         return
@@ -207,7 +207,7 @@ def _curves(loss_curves: Mapping[str, Sequence[Mapping[str, JSON]]]) -> Iterable
 
 
 def _series(events: Sequence[Mapping[str, JSON]], kind: str) -> list[tuple[float, float]]:
-    """(step, loss) of the events of one kind; events without a kind are training ones, other kinds are passed over."""
+    """List (step, loss) of the events of one kind; those without a kind are training ones, other kinds are left out."""
     points = []
     for event in events:
         step, loss = event.get("step"), event.get("loss")

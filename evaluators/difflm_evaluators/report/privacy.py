@@ -48,7 +48,7 @@ def privacy_findings(report: ReportFile) -> list[Finding]:
 def _read(
     report: ReportFile, name: str, title: str, reading: Callable[[ScoreEntry, float], tuple[Status, str]]
 ) -> Iterator[Finding]:
-    """How a score and its value read; a finding that it is undefined; nothing where it was left out."""
+    """Tell how a score and its value read; a finding that it is undefined; nothing where it was left out."""
     score = report.scores.get(name)
     if score is None:
         return

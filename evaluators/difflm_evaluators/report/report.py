@@ -189,7 +189,7 @@ def write_report(report: Report, directory: Path, *, context: ReportContext) -> 
 
 
 def _text(report: Report, context: ReportContext, ending: str) -> str:
-    """One of the files alone; the Markdown then links to no pictures."""
+    """Render one of the files alone; the Markdown then links to no pictures."""
     from difflm_evaluators.report.html import render_html, render_markdown
     from difflm_evaluators.report.pictures import draw_pictures
 

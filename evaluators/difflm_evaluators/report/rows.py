@@ -10,7 +10,7 @@ LABEL_CHARACTERS = 40
 
 
 def difference_text(difference: Mapping[str, Any], *kinds: str) -> str:
-    """One line for a difference of `breakdown`; `kinds` are the schema kinds of its column, or of both columns."""
+    """Say a difference of `breakdown` in one line; `kinds` are the schema kinds of its column, or of both columns."""
     if difference["what"] == "correlation":
         return f"r {difference['real']:.3f} real, {difference['synthetic']:.3f} synthetic"
     if difference["what"] == "cell":
@@ -90,7 +90,7 @@ def percent(share: float | None) -> str:
 
 
 def worst_columns(report: ReportFile) -> list[dict[str, Any]]:
-    """Columns by falling shape error, each with a line on what differs most; those without an error are left out."""
+    """List columns by falling shape error, each with a line on what differs most; those without error are left out."""
     return [
         {**column, "text": difference_text(column["difference"], report.columns[column["name"]])}
         for column in report.details("breakdown").get("columns", [])
@@ -98,7 +98,7 @@ def worst_columns(report: ReportFile) -> list[dict[str, Any]]:
 
 
 def worst_pairs(report: ReportFile) -> list[dict[str, Any]]:
-    """Pairs by falling trend error, each with a line on what differs most; those without an error are left out."""
+    """List pairs by falling trend error, each with a line on what differs most; those without error are left out."""
     return [
         {
             **pair,
@@ -109,7 +109,7 @@ def worst_pairs(report: ReportFile) -> list[dict[str, Any]]:
 
 
 def column_rows(report: ReportFile) -> list[dict[str, Any]]:
-    """Every column in the table's order, with its kind and its values outside the schema."""
+    """List every column in the table's order, with its kind and its values outside the schema."""
     faults: Mapping[str, Any] = report.details("validity").get("faults", {})
     return [
         {
@@ -122,7 +122,7 @@ def column_rows(report: ReportFile) -> list[dict[str, Any]]:
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as (dotted key, value) rows; lists stay on one line."""
+    """Flatten nested settings into (dotted key, value) rows; lists stay on one line."""
     rows: list[tuple[str, str]] = []
     for key, value in settings.items():
         name = f"{prefix}{key}"

@@ -107,7 +107,7 @@ def evidence(report: ReportFile, score: ScoreEntry) -> Evidence | None:
 
 
 def _column_trends(pairs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Per column the mean error of its defined pairs."""
+    """Return, per column, the mean error of its defined pairs."""
     errors: dict[str, list[float]] = {}
     for pair in pairs:
         if pair["error"] is not None:
@@ -146,7 +146,7 @@ def _undefined(reason: str) -> Significance:
 
 
 def _paired(first: Mapping[str, float], other: Mapping[str, float]) -> Significance:
-    """Sign flips of the differences of the columns that both reports have a figure of."""
+    """Flip signs of the differences of the columns that both reports have a figure of."""
     names = [name for name in first if name in other]
     difference_C = np.array([other[name] - first[name] for name in names])
     differing = int(np.count_nonzero(difference_C))
@@ -158,7 +158,7 @@ def _paired(first: Mapping[str, float], other: Mapping[str, float]) -> Significa
 
 
 def _sign_flips(difference_C: FloatArray) -> float:
-    """Two-sided p-value of the mean difference being 0, exact for up to 13 columns."""
+    """Compute the two-sided p-value of the mean difference being 0, exact for up to 13 columns."""
     from scipy.stats import permutation_test  # slow to import
 
     found = permutation_test(
@@ -214,7 +214,7 @@ def _counts(first: Counts, other: Counts) -> Significance:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """p-values made larger for their number (Holm 1979): each is compared as if in its place of the ascending order."""
+    """Make p-values larger for their number (Holm 1979), each by its place in the ascending order."""
     known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
     highest = 0.0

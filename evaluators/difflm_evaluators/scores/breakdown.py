@@ -41,7 +41,7 @@ MAX_COLUMNS = 100  # of a picture that can still be read, and of what a report i
 
 
 def evaluate_associations(synthetic: Columns, train: Columns) -> Evaluation:
-    """Both matrices (C, C) for the first columns that are no free text; no scores."""
+    """Compute both matrices (C, C) for the first columns that are no free text; no scores."""
     names = [name for name, column in train.items() if column.kind != "text"][:MAX_COLUMNS]
     coders = {name: fit_coder(train[name]) for name in names}
     details: dict[str, JSON] = {"columns": list(names)}
@@ -51,7 +51,7 @@ def evaluate_associations(synthetic: Columns, train: Columns) -> Evaluation:
 
 
 def _matrix(table: Columns, coders: "Mapping[str, Coder]") -> list[list[float | None]]:
-    """(C, C) figures, None on the diagonal and where undefined."""
+    """Return (C, C) figures, None on the diagonal and where undefined."""
     names = list(coders)
     codes = {name: coder.code(table[name]) for name, coder in coders.items()}
     numeric = [name for name in names if table[name].kind == "numeric"]
@@ -67,7 +67,7 @@ def _matrix(table: Columns, coders: "Mapping[str, Coder]") -> list[list[float | 
 
 
 def cramers_v(first_N: IntArray, second_N: IntArray) -> float | None:
-    """sqrt(chi^2 / (N (min(K, L) - 1))) of the codes that occur; None where one of the columns does not vary.
+    """Compute sqrt(chi^2 / (N (min(K, L) - 1))) of the codes that occur; None where one of the columns does not vary.
 
     chi^2 / N = sum over the cells that occur of p_kl^2 / (p_k p_l), less 1.
     """
@@ -175,7 +175,7 @@ def pair_difference(pair: Mapping[str, Any], synthetic: Columns, train: Columns)
 
 
 def _levels(real: Column, other: Column) -> tuple[list[dict[str, JSON]], IntArray, IntArray]:
-    """Categories, or bins of the real range with open ends and one for missing numbers; then the rows' codes."""
+    """Return categories, or bins of the real range with open ends and one for missing; then the rows' codes."""
     if real.kind == "category":
         labels, (real_codes_N, other_codes_N) = category_codes(real, other)
         return [_category(label) for label in labels], real_codes_N, other_codes_N

@@ -87,7 +87,7 @@ class Spread:
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
 
     def entropy(self) -> float:
-        """Shannon entropy in nats."""
+        """Compute the Shannon entropy in nats."""
         shares = self.counts[self.counts > 0] / self.counts.sum()
         return float(-(shares * np.log(shares)).sum())
 
@@ -102,7 +102,7 @@ class Variety:
 
     @classmethod
     def empty(cls, coders: Mapping[str, Coder]) -> "Variety":
-        """Nothing seen."""
+        """Start with nothing seen."""
         spreads = {name: Spread(counts=np.zeros(coder.size, dtype=np.int64)) for name, coder in coders.items()}
         return cls(spreads=spreads)
 
@@ -218,7 +218,7 @@ class StreamingDiversity:
         )
 
     def result(self) -> Evaluation:
-        """Coverage, entropy and distinct rows of what was seen."""
+        """Score coverage, entropy and distinct rows of what was seen."""
         columns = self.columns() if self.rows else ()
         scores = (
             self._score("category_coverage", columns),
@@ -265,7 +265,7 @@ class StreamingDiversity:
         return None if share is None else 100 * share
 
     def _distinct_score(self) -> Score:
-        """Distinct rows, beside what a random sample of as many training rows has in expectation."""
+        """Score distinct rows, beside what a random sample of as many training rows has in expectation."""
         seen, real = self._seen, self._real
         as_many = min(self.rows or real.rows, real.rows)
         baseline = min(100.0, 100 * rarefied(real.distinct, of=real.rows, rows=as_many) / as_many)
@@ -293,7 +293,7 @@ def _mean_of(figures: list[float | None]) -> float | None:
 
 
 def evaluate_diversity(synthetic: Columns, train: Columns, test: Columns | None, schema: RecordSchema) -> Evaluation:
-    """Coverage, entropy and distinct rows of the synthetic table, beside real ones."""
+    """Score coverage, entropy and distinct rows of the synthetic table, beside real ones."""
     streaming = StreamingDiversity.fit(train, test, schema)
     streaming.update(synthetic)
     return streaming.result()

@@ -105,7 +105,7 @@ class StreamingMarginals:
         return [column.error(self._counts[name]) for name, column in self._real.items()]
 
     def result(self) -> Evaluation:
-        """Shape error of the rows seen, beside the real test split's own."""
+        """Score the shape error of the rows seen, beside the real test split's own."""
         errors = self.errors() if self.rows else []
         test = [column.test.error for column in self._real.values() if column.test is not None]
         score = Score(
@@ -152,7 +152,7 @@ def _fingerprint(columns: Mapping[str, RealColumn]) -> str:
 
 
 def shape_error(real: Columns, other: Columns) -> tuple[float, list[ColumnError]]:
-    """rho in percent and the error of every column, of whole tables with rows."""
+    """Compute rho in percent and the error of every column, of whole tables with rows."""
     streaming = StreamingMarginals.fit(real, None)
     streaming.update(other)
     errors = streaming.errors()
@@ -160,7 +160,7 @@ def shape_error(real: Columns, other: Columns) -> tuple[float, list[ColumnError]
 
 
 def evaluate_marginals(synthetic: Columns, train: Columns, test: Columns | None) -> Evaluation:
-    """Shape error of the synthetic table against the training split, beside the real test split's own."""
+    """Score the shape error of the synthetic table against the training split, beside the real test split's own."""
     streaming = StreamingMarginals.fit(train, test)
     streaming.update(synthetic)
     return streaming.result()

@@ -88,7 +88,7 @@ class Relations:
         self.rows += other.rows
 
     def tables(self) -> dict[Pair, CellCounts]:
-        """All rows by pair."""
+        """Count all rows by pair."""
         joint = dict(self.joint.totals())
         return {
             pair: replace(cells, rows_C=cells.rows_C + joint[pair]) if pair in joint else cells
@@ -186,7 +186,7 @@ class StreamingPairs:
         return _errors(self._real, self._seen)
 
     def result(self) -> Evaluation:
-        """Trend error of the rows seen, beside the real test split's own."""
+        """Score the trend error of the rows seen, beside the real test split's own."""
         errors, test = self.errors() if self.rows else (), self._real.test
         value = mean_error(errors)
         reason = "no pair of columns has a defined relation in the real table" if self.rows else NO_ROWS
@@ -228,7 +228,7 @@ def _origin(present: FloatArray) -> float:
 
 
 def mean_error(errors: tuple[PairError, ...]) -> float | None:
-    """Trend error in percent, None without a defined pair."""
+    """Return the trend error in percent, None without a defined pair."""
     defined = [pair.error for pair in errors if pair.error is not None]
     return 100 * float(np.mean(defined)) if defined else None
 
@@ -251,7 +251,7 @@ def _fingerprint(coders: Mapping[str, Coder], cells: Mapping[Pair, CellCounts], 
 
 
 def evaluate_pairs(synthetic: Columns, train: Columns, test: Columns | None) -> Evaluation:
-    """Trend error of the synthetic table against the training split, beside the real test split's own."""
+    """Score the trend error of the synthetic table against the training split, beside the real test split's own."""
     streaming = StreamingPairs.fit(train, test)
     streaming.update(synthetic)
     return streaming.result()

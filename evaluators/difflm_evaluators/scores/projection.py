@@ -47,7 +47,7 @@ class Latents:
 def evaluate_projection(
     synthetic: Columns, train: Columns, target: str | None, latents: Latents | None, config: ProjectionConfig
 ) -> Evaluation:
-    """Both tables' points in the plane and the group of each; without details where there are too few."""
+    """Place both tables' points in the plane and the group of each; without details where there are too few."""
     random = np.random.default_rng(config.seed)
     rows = [np.arange(row_count(table)) for table in (train, synthetic)]
     if latents is not None:
@@ -79,7 +79,7 @@ def evaluate_projection(
 
 
 def project(points_ND: FloatArray, config: ProjectionConfig) -> FloatArray:
-    """(N, 2) by t-SNE: the same points and seed give the same map on one machine."""
+    """Compute (N, 2) by t-SNE: the same points and seed give the same map on one machine."""
     from sklearn.decomposition import PCA  # slow to import
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
@@ -99,13 +99,13 @@ def project(points_ND: FloatArray, config: ProjectionConfig) -> FloatArray:
 
 
 def _points(plane_N2: FloatArray, group_N: IntArray) -> list[JSON]:
-    """[x, y, group] of each point."""
+    """Return [x, y, group] of each point."""
     places = np.round(plane_N2, DECIMALS).tolist()
     return [[x, y, group] for (x, y), group in zip(places, group_N.tolist(), strict=True)]
 
 
 def _groups(columns: list[Column] | None, rows: int) -> tuple[list[str], IntArray]:
-    """Names of at most six groups and the group of each row, real rows first: classes, or thirds of real numbers."""
+    """Name at most six groups and the group of each row, real rows first: classes, or thirds of real numbers."""
     if columns is None:
         return ["rows"], np.zeros(rows, dtype=np.int64)
     if columns[0].kind == "numeric" and len(np.unique(columns[0].present)) > MAX_GROUPS:

@@ -57,7 +57,7 @@ def read_problems(path: Path) -> list[Problem]:
 
 
 def read_completions(path: Path) -> dict[str, list[str]]:
-    """Completions by exercise from JSON lines with `task_id` and `completion`, in the order of the file.
+    """Read completions by exercise from JSON lines with `task_id` and `completion`, in the order of the file.
 
     Raises DataError naming file and line.
     """

@@ -26,7 +26,7 @@ Records = Sequence[Mapping[str, Any]]
 
 
 def evaluate_tools(synthetic: Records, train: Records, test: Records | None, config: CopiesConfig) -> list[Evaluation]:
-    """Three evaluations: `tools`, `copies` and `tool_texts`.
+    """Make three evaluations: `tools`, `copies` and `tool_texts`.
 
     DataError when a real record does not fit the schema: all others would be measured by it.
     """
@@ -83,7 +83,7 @@ def _check_real(records: Records, schema: Mapping[str, Any], role: str) -> None:
 
 
 def _types(records: Records) -> set[str]:
-    """Every type of a parameter; one that no schema allows where there are none, for an enumeration is never empty."""
+    """List every type of a parameter; one that no schema allows where there are none: no enumeration is empty."""
     lists = (record.get("parameters") for record in records)
     found = {one.get("type") for some in lists if isinstance(some, list) for one in some if isinstance(one, Mapping)}
     return {kind for kind in found if isinstance(kind, str)} or {""}
@@ -128,7 +128,7 @@ def _category_counts(valid: Sequence[ToolRecord], train: Records) -> dict[str, J
 
 
 def _texts(valid: Sequence[ToolRecord], train: Records, real: Records | None) -> Evaluation:
-    """How much a record says, as Kolmogorov-Smirnov distances to training; shares of different words and word pairs."""
+    """Score how much a record says (Kolmogorov-Smirnov distances to training) and how many words and pairs differ."""
     measures: tuple[tuple[str, str, Callable[[Mapping[str, Any]], int]], ...] = (
         (
             "description_length_error",
@@ -169,7 +169,7 @@ def _distance(
 
 
 def _distinct_pairs(valid: Sequence[ToolRecord], train: Records, real: Records | None) -> Score:
-    """Of as many records of each side: a larger text has fewer new pairs."""
+    """Score different pairs among as many records of each side: a larger text has fewer new pairs."""
     fewest = min(len(some) for some in (valid, train, real or train) if some)
 
     def distinct(some: Records) -> float:

@@ -168,7 +168,11 @@ def write_rows(
 
 
 def _single_file(out: str, format_: str | None) -> Path | None:
-    """The path when ``out`` asks for one file; ConfigError for an ending that is neither a format nor a folder's."""
+    """Return the path when ``out`` asks for one file, else None.
+
+    Raises:
+        ConfigError: its ending is neither that of a format nor a folder's.
+    """
     parts = urlsplit(out)
     remote = "://" in out and parts.scheme != "file"
     path = Path(unquote(parts.path) if parts.scheme == "file" else out)
@@ -188,7 +192,7 @@ def _single_file(out: str, format_: str | None) -> Path | None:
 
 
 def _one_file(file: Path, job: _Job) -> RowsWritten:
-    """A hidden dataset beside the file, exported and removed at the end."""
+    """Draw into a hidden dataset beside the file, which is exported and removed at the end."""
     work = file.absolute().with_name(f".{file.name}.work-{job.rows}-{job.identity.fingerprint[:SHORT]}")
     dataset = Dataset(store=LocalStore(work))
     with storage_errors(file), _removed_if_empty(work, dataset):
@@ -247,7 +251,7 @@ def _mapping(dataset: Dataset, job: _Job) -> MapJob:
 
 
 def _live(dataset: Dataset, job: _Job, beside: Store, prefix: str) -> LiveEvaluation | None:
-    """What goes along with the map where an evaluation is asked for."""
+    """Prepare the evaluation that goes along with the map; None where none is asked for."""
     if job.real is None:
         return None
 
@@ -266,7 +270,7 @@ def _live(dataset: Dataset, job: _Job, beside: Store, prefix: str) -> LiveEvalua
 def _manifest(
     mapped: Mapped, identity: JobIdentity, account: dict[str, JSON], seconds: float, bundle: Path
 ) -> dict[str, JSON]:
-    """manifest.json: what was asked, what came of it, and every part. ``seconds`` is this run's wall time."""
+    """Build manifest.json: what was asked, what came of it, and every part. ``seconds`` is this run's wall time."""
     peaks = {name: round(peak, 1) for name, peak in mapped.peak_rss_mib.items()}
     shards: list[JSON] = [
         {
@@ -295,7 +299,7 @@ def _manifest(
 
 @contextmanager
 def _removed_if_empty(work: Path, dataset: Dataset) -> Iterator[None]:
-    """The work folder, removed again after a failure that left no finished part in it."""
+    """Remove the work folder again after a failure that left no finished part in it."""
     try:
         yield
     except BaseException:

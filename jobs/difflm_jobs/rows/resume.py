@@ -35,7 +35,7 @@ class JobIdentity:
     safe_csv: bool = False
 
     def facts(self) -> dict[str, JSON]:
-        """The identity as JSON."""
+        """Return the identity as JSON."""
         return {
             "bundle_sha256": self.bundle_sha256,
             "sampling": dict(self.sampling),
@@ -55,7 +55,7 @@ class JobIdentity:
 
 
 def resume_mode(text: str) -> Resume:
-    """A value of --resume.
+    """Read a value of --resume.
 
     Raises:
         ConfigError: there is no such mode.

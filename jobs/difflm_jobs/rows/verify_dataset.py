@@ -15,7 +15,7 @@ _MAX_COUNTED = 1000
 
 
 def is_dataset(location: str) -> bool:
-    """Whether a URL, or a folder with a dataset's job.json, is meant rather than an experiment."""
+    """Tell whether a URL, or a folder with a dataset's job.json, is meant rather than an experiment."""
     return "://" in location or (Path(location) / JOB_NAME).is_file()
 
 

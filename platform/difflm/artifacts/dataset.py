@@ -37,12 +37,12 @@ Range = tuple[int, int]
 
 
 def part_name(start: int, stop: int) -> str:
-    """The name of the part that holds a range; names of less than 10**9 rows sort like ranges."""
+    """Return the name of the part that holds a range; names of less than 10**9 rows sort like ranges."""
     return f"part-{start:09d}-{stop:09d}"
 
 
 def missing_ranges(finished: Iterable[Range], total: int, per_shard: int) -> Iterator[Range]:
-    """What is missing of 0 ... total - 1, in order, cut at the multiples of ``per_shard``.
+    """List what is missing of 0 ... total - 1, in order, cut at the multiples of ``per_shard``.
 
     With nothing finished these are the shards of a fresh job. ``finished`` is in order and without overlaps.
     """
@@ -56,7 +56,7 @@ def missing_ranges(finished: Iterable[Range], total: int, per_shard: int) -> Ite
 
 
 def runs_of(indices: Iterable[int]) -> Iterator[Range]:
-    """Ascending indices as the fewest ranges."""
+    """Join ascending indices into the fewest ranges."""
     first = last = None
     for index in indices:
         if first is None or last is None:
@@ -180,7 +180,7 @@ class Dataset:
         self.store.write(f"{ENTRIES}/{entry.name}.json", entry.model_dump_json(indent=2).encode())
 
     def entries(self) -> list[ShardEntry]:
-        """The entries of all parts that count, in order and without overlaps.
+        """List the entries of all parts that count, in order and without overlaps.
 
         A part counts when its entry can be read and its file is there in full length. Of two parts that overlap (a
         process that was given up for dead may finish its range while others have begun on halves of it) the one that
@@ -200,8 +200,9 @@ class Dataset:
         return counted
 
     def sound_entries(self) -> list[ShardEntry]:
-        """The entries of all parts that count and whose files have the bytes that were committed: what a job goes on
-        from. Reads every part; one that was damaged does not count, and is made again.
+        """List the entries of all parts that count and whose files have the bytes that were committed.
+
+        These are what a job goes on from. All parts are read; one that was damaged does not count, and is made again.
         """
         entries = self.entries()
         with ThreadPoolExecutor(_READERS) as pool:
@@ -231,7 +232,7 @@ class Dataset:
             self.store.clear_temporaries(folder)
 
     def read_part(self, start: int, stop: int, schema: pa.Schema) -> pa.Table:
-        """The rows of a part that counts; `schema` is that of the tables which were committed.
+        """Read the rows of a part that counts; `schema` is that of the tables which were committed.
 
         Raises:
             StorageError: it is not there, or cannot be reached.
@@ -245,7 +246,7 @@ class Dataset:
         return decode_table(content, self.format, schema)
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """job.json or manifest.json; None where it is missing or not readable as a JSON object."""
+        """Read job.json or manifest.json; None where it is missing or not readable as a JSON object."""
         try:
             value = parse_json(self.store.read(name) or b"null")
         except ValueError:
@@ -257,7 +258,7 @@ class Dataset:
         self.store.write(name, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
     def problems(self, entries: Sequence[ShardEntry], rows: int) -> Iterator[str]:
-        """What differs between these entries and a whole dataset of indices 0 ... rows - 1: hashes, gaps, strangers."""
+        """Name what differs between these entries and a dataset of indices 0 ... rows - 1: hashes, gaps, strangers."""
         position = 0
         for entry in entries:
             if entry.start != position:

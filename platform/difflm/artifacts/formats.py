@@ -19,7 +19,7 @@ _BOOLEANS = {True: "true", False: "false"}
 
 
 def encode_table(table: pa.Table, format_: str, *, safe_csv: bool = False) -> bytes:
-    """A whole table as the bytes of one file of a format in FORMATS; `safe_csv` as of `table_writer`."""
+    """Write a whole table as the bytes of one file of a format in FORMATS; `safe_csv` as of `table_writer`."""
     sink = io.BytesIO()
     with table_writer(format_, sink, table.schema, safe_csv=safe_csv) as write:
         write(table)
@@ -27,7 +27,7 @@ def encode_table(table: pa.Table, format_: str, *, safe_csv: bool = False) -> by
 
 
 def decode_table(content: bytes, format_: str, schema: pa.Schema) -> pa.Table:
-    """The table of a whole file that `encode_table` made of a table of this schema."""
+    """Read the table of a whole file that `encode_table` made of a table of this schema."""
     import pyarrow as pa
 
     match format_:
@@ -60,7 +60,7 @@ def decode_table(content: bytes, format_: str, schema: pa.Schema) -> pa.Table:
 def table_writer(
     format_: str, sink: IO[bytes], schema: pa.Schema, *, safe_csv: bool = False
 ) -> Iterator[Callable[[pa.Table], None]]:
-    """A function that appends tables of one schema to ``sink``; what a format has at its end is written on leaving.
+    """Give a function that appends tables of one schema to ``sink``; a format's ending is written on leaving.
 
     CSV has one line of column names, nothing for a missing value, and true and false for booleans. JSON lines keep
     missing values as null. The sink stays open.
@@ -135,6 +135,6 @@ _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
 
 def harmless(text: str) -> str:
-    """A text that no spreadsheet runs as a formula (OWASP, CSV injection); what is a number stays one."""
+    """Return a text that no spreadsheet runs as a formula (OWASP, CSV injection); what is a number stays one."""
     begins = text.lstrip(" \u00a0\ufeff")
     return f"'{text}" if begins.startswith(_RUN) and not _NUMBER.fullmatch(text) else text

@@ -16,7 +16,11 @@ REPORT_KIND = "report"
 
 
 def parse_json(content: str | bytes) -> Any:
-    """The value of a JSON text. Raises ValueError, and nothing else, for what is none or nested too deep to be read."""
+    """Read the value of a JSON text.
+
+    Raises:
+        ValueError: the text is no JSON or nested too deep to be read; nothing else is raised.
+    """
     try:
         return json.loads(content)
     except RecursionError:
@@ -24,7 +28,7 @@ def parse_json(content: str | bytes) -> Any:
 
 
 def read_facts(path: Path, *, version: int, what: str, remedy: str) -> dict[str, Any]:
-    """The object in a file, whose `format_version` must be ``version``.
+    """Read the object in a file, whose `format_version` must be ``version``.
 
     Raises:
         ModelError: the file is missing, no JSON object, or of another version; says what should have been read
@@ -83,7 +87,7 @@ class Manifest(BaseModel):
 
     @staticmethod
     def read(folder: Path) -> Manifest:
-        """The manifest of the artifact in ``folder``.
+        """Read the manifest of the artifact in ``folder``.
 
         Raises:
             ArtifactError: it is missing, cut short, or of another format version.

@@ -136,7 +136,7 @@ class FrozenDecoder(nn.Module):
 
     @torch.no_grad()
     def memory_scales(self) -> Tensor:
-        """Root mean square of the keys and of the values that its layers make of its first tokens, shape (L, 2, 1)."""
+        """Measure the root mean square of keys and values that its layers make of its first tokens, shape (L, 2, 1)."""
         count = min(SCALE_TOKENS, len(self.embeddings_VD))
         tokens_1T = torch.arange(count, device=self.embeddings_VD.device)[None]
         layers: list[Any] = self.model(input_ids=tokens_1T, use_cache=True).past_key_values.layers
@@ -145,11 +145,14 @@ class FrozenDecoder(nn.Module):
         return torch.tensor(rows)[..., None]
 
     def nll(self, prompt: Prompt, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
-        """Negative log likelihood of every token given the prompt, in nats, shape (B, T); 0 behind a record's end."""
+        """Return the negative log likelihood of every token given the prompt.
+
+        It is in nats, of shape (B, T), and 0 behind a record's end.
+        """
         return causal_nll(self.model, prompt, ids_BT, lengths_B, bos_id=self.bos_id)
 
     def train(self, mode: bool = True) -> FrozenDecoder:
-        """Stays in evaluation mode: a frozen model has no dropout."""
+        """Stay in evaluation mode: a frozen model has no dropout."""
         super().train(False)
         for layer in self._recomputed:
             layer.training = True  # of itself alone: it is what Hugging Face's layers ask before they recompute
@@ -163,8 +166,10 @@ def load_causal_lm(
     dtype: torch.dtype = torch.float32,
     attention: AttentionName = "auto",
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model and tokenizer from a hub id or a local directory. Raises ModelError naming the path and what is missing, or
-    the attention that the model does not have.
+    """Load model and tokenizer from a hub id or a local directory.
+
+    Raises:
+        ModelError: they cannot be loaded; names the path and what is missing, or the attention that the model lacks.
     """
     from transformers import AutoModelForCausalLM
 

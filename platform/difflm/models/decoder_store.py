@@ -70,11 +70,11 @@ class DecoderParts:
         return self.longest + self.slots.count + 1
 
     def prompt_scale(self, decoder: FrozenDecoder) -> float:
-        """The scale of soft tokens: what a compact decoder was fitted to read, else that of the token embeddings."""
+        """Return the scale of soft tokens: what a compact decoder was fitted to read, else the token embeddings'."""
         return EMBEDDING_STD if self.facts["config"]["kind"] == "compact" else decoder.embedding_scale
 
     def number_features(self) -> NumberFeatures:
-        """The encoding of numbers over the bins of the training split."""
+        """Return the encoding of numbers over the bins of the training split."""
         knots = tuple(tuple(edges) for edges in self.facts["knots"])
         digit_V, minus_id = number_tokens(self.tokenizer)
         return NumberFeatures(knots, self.slots.grid, self.slots.field_S, digit_V=digit_V, minus_id=minus_id)
@@ -140,7 +140,7 @@ def _fit(
 
 
 def read_parts(directory: Path, schema: RecordSchema) -> DecoderParts:
-    """Tokenizer and layout of a decoder's directory. Raises ModelError naming the file."""
+    """Read tokenizer and layout of a decoder's directory; raise ModelError naming the file."""
     path = directory / "decoder.json"
     facts = read_facts(path, version=FORMAT_VERSION, what="decoder", remedy="fit the decoder again")
     _check_facts(path, facts, len(schema.fields))
@@ -183,7 +183,7 @@ def _check_facts(path: Path, facts: Mapping[str, Any], fields: int) -> None:
 
 
 def slot_layout(facts: Mapping[str, Any]) -> SlotLayout:
-    """The slots that decoder.json describes."""
+    """Read the slots that decoder.json describes."""
     return SlotLayout(
         grid=GridLayout(widths=tuple(facts["widths"])),
         cells_per_slot=facts["cells_per_slot"],
@@ -192,7 +192,7 @@ def slot_layout(facts: Mapping[str, Any]) -> SlotLayout:
 
 
 def unfitted(parts: DecoderParts) -> CompactDecoderFit:
-    """The compact decoder of a directory as it is before its fit, with weights drawn from torch's global generator."""
+    """Build a directory's compact decoder as it is before its fit, with weights of torch's global generator."""
     config, tokenizer = CompactDecoderConfig.model_validate(parts.facts["config"]), parts.tokenizer
     vocabulary_size, bos_id, pad_id = len(tokenizer.tokenizer), tokenizer.bos_id, tokenizer.pad_id
     model = build_compact_llama(
@@ -220,7 +220,7 @@ def write_compact_model(directory: Path, parts: DecoderParts, tensors: dict[str,
 def load_decoder(
     directory: Path, schema: RecordSchema, *, dtype: torch.dtype | None = None, computed_in: PrecisionSetting = "auto"
 ) -> tuple[FrozenDecoder, DecoderParts]:
-    """The frozen decoder and its tokenizer. A pretrained one is checked against the hash it was trained with.
+    """Load the frozen decoder and its tokenizer. A pretrained one is checked against the hash it was trained with.
 
     Without a `dtype` a pretrained one has that of its configuration, where `auto` is what is `computed_in`.
     """
@@ -278,7 +278,7 @@ _EMBEDDINGS, _UP = "model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weig
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file. Raises ModelError naming it."""
+    """Read the tensors of a safetensors file; raise ModelError naming it."""
     if not path.is_file():
         raise ModelError(f"{path}: no such file; run the stage that writes it again")
     try:

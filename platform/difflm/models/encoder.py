@@ -49,7 +49,11 @@ def encoder_inputs(
     schema: RecordSchema,
     device: torch.device | str,
 ) -> EncoderInputs:
-    """Inputs for the rows of `table`. ModelError names the first record that is longer than the encoder reads."""
+    """Make the inputs for the rows of `table`.
+
+    Raises:
+        ModelError: a record is longer than the encoder reads; names the first one.
+    """
     match config:
         case CompactEncoderConfig():
             return lambda rows_B, grid_BG: {"grid_BG": grid_BG}
@@ -165,7 +169,7 @@ class CompactEncoder(nn.Module):
         self.blocks = nn.TransformerEncoder(layer, config.layers, norm=nn.LayerNorm(size), enable_nested_tensor=False)
 
     def forward(self, grid_BG: Tensor) -> Tensor:
-        """Hidden vectors of shape (B, S, H)."""
+        """Return hidden vectors of shape (B, S, H)."""
         out: Tensor = self.blocks(self.embedder(grid_BG))
         return out
 
@@ -186,7 +190,7 @@ class PretrainedEncoder(nn.Module):
             add_adapters(self.model, config.lora)
 
     def forward(self, encoder_ids_BT: Tensor, encoder_mask_BT: Tensor) -> Tensor:
-        """One hidden vector per record, shape (B, 1, H)."""
+        """Return one hidden vector per record, shape (B, 1, H)."""
         hidden_BTH = self.model(input_ids=encoder_ids_BT, attention_mask=encoder_mask_BT).last_hidden_state
         weight_BT1 = encoder_mask_BT[..., None].to(hidden_BTH.dtype)
         pooled_BH: Tensor = (hidden_BTH * weight_BT1).sum(dim=1) / weight_BT1.sum(dim=1).clamp(min=1)
@@ -194,7 +198,7 @@ class PretrainedEncoder(nn.Module):
 
 
 def encoder_class(model_type: str) -> Any:
-    """The class whose models of a type are the encoder alone."""
+    """Return the class whose models of a type are the encoder alone."""
     from transformers import AutoModel, T5EncoderModel
 
     return T5EncoderModel if model_type in {"t5", "mt5"} else AutoModel
@@ -207,8 +211,10 @@ def load_encoder(
     dtype: torch.dtype = torch.float32,
     attention: AttentionName = "auto",
 ) -> PreTrainedModel:
-    """The encoder half of any Hugging Face model. Raises ModelError naming the path, or the attention that the model
-    does not have.
+    """Load the encoder half of any Hugging Face model.
+
+    Raises:
+        ModelError: it cannot be loaded; names the path, or the attention that the model does not have.
     """
     if (model.startswith((".", "/"))) and not (Path(model) / "config.json").exists():
         raise ModelError(

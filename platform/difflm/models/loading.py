@@ -21,7 +21,12 @@ _ADAPTER = "adapter_config.json"
 
 
 def load_configuration(model: str | Path, *, revision: str | None = None) -> Any:
-    """A model's configuration. Raises ModelError for one that brings code, else OSError, ValueError or KeyError."""
+    """Read a model's configuration.
+
+    Raises:
+        ModelError: the model brings code.
+        OSError, ValueError, KeyError: it cannot be read.
+    """
     from transformers import AutoConfig
 
     with _refusing_code(model):
@@ -29,7 +34,7 @@ def load_configuration(model: str | Path, *, revision: str | None = None) -> Any
 
 
 def load_tokenizer(model: str | Path, *, revision: str | None = None) -> Any:
-    """The tokenizer of a model; raises as `load_configuration` does."""
+    """Load the tokenizer of a model; raise as `load_configuration` does."""
     from transformers import AutoTokenizer
 
     with _refusing_code(model):
@@ -45,7 +50,7 @@ def load_weights(
     partly: bool = False,
     **options: Any,
 ) -> PreTrainedModel:
-    """A model of a factory such as AutoModelForCausalLM, all of whose tensors came from its files.
+    """Load a model of a factory such as AutoModelForCausalLM, all of whose tensors came from its files.
 
     `unread` says which tensors may be missing because nobody reads them; with `partly` the files may hold more than
     the model, as those of a whole model hold more than its encoder.
@@ -77,7 +82,7 @@ def load_weights(
 
 
 def model_of(factory: Any, configuration: Any) -> Any:
-    """A model with random weights, of an Auto class."""
+    """Build a model with random weights, of an Auto class."""
     return factory.from_config(configuration, trust_remote_code=False)
 
 

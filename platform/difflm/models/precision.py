@@ -21,12 +21,12 @@ _ISAS_WITHOUT_BFLOAT16 = frozenset(
 
 
 def resolve_precision(setting: PrecisionSetting, device: torch.device | str) -> Precision:
-    """The precision of a setting; `auto` is the one that the device is fast in."""
+    """Return the precision of a setting; `auto` is the one that the device is fast in."""
     return fast_precision(device) if setting == "auto" else setting
 
 
 def fast_precision(device: torch.device | str) -> Precision:
-    """bfloat16 where torch computes in it on this device of this machine, float32 where it would emulate it.
+    """Return bfloat16 where torch computes in it on this device of this machine, float32 where it would emulate it.
 
     On CPUs it needs AVX512_BF16 or AMX, and neither ATEN_CPU_CAPABILITY nor ONEDNN_MAX_CPU_ISA may rule them out.
     """
@@ -41,7 +41,7 @@ def fast_precision(device: torch.device | str) -> Precision:
 
 
 def own_device() -> str:
-    """Where a process without further orders computes: the GPU that it sees, else the CPU."""
+    """Return where a process without further orders computes: the GPU that it sees, else the CPU."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

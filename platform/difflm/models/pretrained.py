@@ -40,7 +40,7 @@ AttentionChoice = Annotated[
 
 
 def loaded_attention(attention: AttentionName) -> str | None:
-    """What `from_pretrained` is told; None leaves it to the model.
+    """Return what `from_pretrained` is told; None leaves it to the model.
 
     A model that shall train with FlashAttention is loaded without it. Records are encoded in float32 and decoded with a
     mask for every slot, possibly on a CPU, and FlashAttention does none of these; `use_flash_attention` switches to it.
@@ -49,7 +49,7 @@ def loaded_attention(attention: AttentionName) -> str | None:
 
 
 def refused_attention(attention: AttentionName, model: str, key: str, error: Exception) -> ModelError:
-    """What to say of a model that was told how to attend, by the setting `key`, and raised."""
+    """Describe the failure of a model that was told how to attend, by the setting `key`, and raised."""
     reason = str(error).strip().splitlines()[0]
     return ModelError(f"{key} is {attention}, with which {model!r} cannot be loaded: {reason}; give --set {key}=auto")
 
@@ -80,7 +80,7 @@ def use_flash_attention(model: PreTrainedModel, *, key: str) -> None:
 
 
 def pinned(model: str, revision: str | None) -> tuple[str, str | None]:
-    """A local folder as an absolute path, or a hub id with the commit that its revision (or its main branch) is now.
+    """Return a local folder's absolute path, or a hub id with the commit of its revision (or main branch) now.
 
     Raises:
         ModelError: the hub, or offline its cache, has no such model or revision; names both.
@@ -104,8 +104,9 @@ def pinned(model: str, revision: str | None) -> tuple[str, str | None]:
 
 
 def hash_weights(model: torch.nn.Module) -> str:
-    """A hash of names, shapes and a sample of every tensor in bfloat16: cheap at any size, and independent of the dtype
-    it is loaded in.
+    """Hash names, shapes and a sample of every tensor in bfloat16.
+
+    This is cheap at any size, and independent of the dtype the model is loaded in.
 
     The sample is every n-th number, 4,096 to 8,191 of a tensor (all of a smaller one). So another model, another
     training or another precision on disk is seen, but not a change of a few single weights made to be missed. (All of
@@ -152,7 +153,7 @@ class LoraConfig(Config):
 
 
 def adapted_layers(model: nn.Module, targets: Targets) -> dict[str, tuple[int, int]]:
-    """The layers that get an adapter, by their names in the model: sizes of what each reads and writes.
+    """List the layers that get an adapter, by their names in the model: sizes of what each reads and writes.
 
     A target is the end of a layer's name, in whole parts (`query`, `self.query`). The model may be on the meta device.
 
@@ -209,7 +210,7 @@ def _linear_layers(model: nn.Module) -> dict[str, tuple[int, int]]:
 
 
 def _is_transposed(module: nn.Module) -> bool:
-    """GPT-2's linear layers, whose matrices stand the other way round."""
+    """Tell whether a layer is GPT-2's linear one, whose matrix stands the other way round."""
     from transformers.pytorch_utils import Conv1D
 
     return isinstance(module, Conv1D)

@@ -79,7 +79,7 @@ def map_shards(
 
 
 def _pool_size(context: ClusterContext, resources: ActorPoolConfig, shards: int) -> int:
-    """Most actors: what is asked for, what fits, and no more than there are shards."""
+    """Return the most actors to start: what is asked for, what fits, and no more than there are shards."""
     require_resources(context, cpus=resources.cpus_per_actor, gpus=resources.gpus_per_actor, purpose="an actor")
     fit = context.num_cpus // resources.cpus_per_actor
     if resources.gpus_per_actor:
@@ -94,7 +94,7 @@ def _rows(
     resources: ActorPoolConfig,
     pool_size: int,
 ) -> Generator[dict[str, Any], None, None]:
-    """The stream of rows from Ray Data: one block, and one call, per shard."""
+    """Stream the rows from Ray Data: one block, and one call, per shard."""
     import ray.data
 
     context = ray.data.DataContext.get_current()
@@ -121,7 +121,7 @@ def _rows(
 
 
 def _start_ledger(resources: ActorPoolConfig) -> Any:
-    """The ledger's actor on the driver's own node: it is lost only together with the driver."""
+    """Start the ledger's actor on the driver's own node: it is lost only together with the driver."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -188,7 +188,7 @@ class _watched:
 
 
 def _quiet(context: Any) -> None:
-    """No progress bars and no log lines of Ray Data on the driver's terminal; its log files keep them."""
+    """Keep progress bars and log lines of Ray Data off the driver's terminal; its log files keep them."""
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = -1  # the watchdog here knows how long a shard may take
@@ -196,7 +196,7 @@ def _quiet(context: Any) -> None:
 
 
 def _cluster_now() -> str:
-    """Its size at this moment: nodes may be gone, and actors then wait for others."""
+    """Return the cluster's size at this moment: nodes may be gone, and actors then wait for others."""
     ray: Any = importlib.import_module("ray")  # its functions have no types
     alive = sum(bool(node["Alive"]) for node in ray.nodes())
     total = ray.cluster_resources()

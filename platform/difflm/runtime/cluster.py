@@ -63,13 +63,13 @@ def without_log_level_line() -> Iterator[None]:
 
 
 def error_class(name: str) -> type[DiffLMError] | None:
-    """The class of that name in `difflm.errors`; None for errors that nobody raised on purpose."""
+    """Return the class of that name in `difflm.errors`; None for errors that nobody raised on purpose."""
     found = getattr(errors, name, None)
     return found if isinstance(found, type) and issubclass(found, DiffLMError) else None
 
 
 def last_line(error: BaseException, *, limit: int = 300) -> str:
-    """The last line of a message, which in a remote traceback is the one that says what happened."""
+    """Return the last line of a message, which in a remote traceback is the one that says what happened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:limit] if lines else type(error).__name__
 
@@ -164,7 +164,7 @@ def start_or_connect(config: ClusterConfig) -> ClusterContext:
 
 
 def current_context() -> ClusterContext:
-    """The context of `start_or_connect`; ClusterError when it was not called."""
+    """Return the context of `start_or_connect`; raise ClusterError when it was not called."""
     if _context is None or not _import_ray().is_initialized():
         raise ClusterError("no Ray cluster: call difflm.runtime.cluster.start_or_connect first")
     return _context
@@ -178,8 +178,10 @@ def stop() -> None:
 
 
 def usable_processors(root: Path = Path("/")) -> int:
-    """Processors that this process may use: those of its affinity mask, and no more than its control groups' quotas
-    give it time on, rounded up. `root` is where /proc and /sys are.
+    """Count the processors that this process may use.
+
+    These are those of its affinity mask, and no more than its control groups' quotas give it time on, rounded up.
+    `root` is where /proc and /sys are.
     """
     processors = len(os.sched_getaffinity(0))
     for quota in _quotas(root):
@@ -188,7 +190,7 @@ def usable_processors(root: Path = Path("/")) -> int:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Processors' worth of time of the control group (version 2) of this process and of every one above it."""
+    """List the processors' worth of time of the control group (version 2) of this process and of every one above it."""
     with suppress(OSError, ValueError):
         groups = (root / "proc/self/cgroup").read_text().splitlines()
         own = next((line.removeprefix("0::/") for line in groups if line.startswith("0::/")), "")
@@ -203,7 +205,7 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def source_roots() -> list[str]:
-    """Folders of this project's packages that lie outside site-packages: what workers need on PYTHONPATH in a clone."""
+    """List folders of this project's packages outside site-packages: what workers need on PYTHONPATH in a clone."""
     installed = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
     roots: list[str] = []
     for package in _PACKAGES:
@@ -216,14 +218,12 @@ def source_roots() -> list[str]:
 
 
 def in_ray_job() -> bool:
-    """Whether this process is the driver of `ray job submit`."""
+    """Tell whether this process is the driver of `ray job submit`."""
     return _JOB_VARIABLE in os.environ
 
 
 def require_resources(context: ClusterContext, *, cpus: float, gpus: float, purpose: str) -> None:
-    """ClusterError when a local cluster can never hold what is asked for; other clusters may grow, so Ray waits
-    there.
-    """
+    """Raise ClusterError for what a local cluster can never hold; other ones may grow, so Ray waits there."""
     if not context.local:
         return
     for name, wanted, present in (("CPUs", cpus, context.num_cpus), ("GPUs", gpus, context.num_gpus)):
@@ -281,14 +281,14 @@ def _connect(ray: Any, address: str, config: ClusterConfig) -> None:
 
 
 def _python_path() -> str:
-    """PYTHONPATH with the source roots first."""
+    """Return PYTHONPATH with the source roots first."""
     parts = [*source_roots(), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return os.pathsep.join(part for part in parts if part)
 
 
 @contextmanager
 def _variable(name: str, value: str) -> Iterator[None]:
-    """A variable of the environment for the processes started within."""
+    """Set a variable of the environment for the processes started within."""
     before = os.environ.get(name)
     os.environ[name] = value
     try:
@@ -322,7 +322,7 @@ def _explain(address: str, error: Exception) -> str:
 
 
 def _import_ray() -> Any:
-    """Ray, imported when first needed; a module that is already there is not imported again."""
+    """Import Ray when it is first needed; a module that is already there is not imported again."""
     if "ray" in sys.modules:
         return sys.modules["ray"]
     import ray

@@ -51,8 +51,9 @@ class Compute(Protocol):
         ...
 
     def fast_precision(self, pool: ActorPoolConfig, timeout_s: float) -> Precision:
-        """The precision that workers of a map are fast in; all of them compute in it where nothing else is asked
-        for.
+        """Find the precision that workers of a map are fast in.
+
+        All of them compute in it where nothing else is asked for.
         """
         ...
 

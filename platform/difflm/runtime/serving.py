@@ -68,16 +68,16 @@ class Sampler:
         await self._backend.load(bundle)
 
     def process(self) -> int:
-        """The id of this process."""
+        """Return the id of this process."""
         return os.getpid()
 
     def check_health(self) -> None:
-        """Serve replaces a replica for which this raises."""
+        """Raise where this replica is broken; Serve replaces it then."""
         if not self._backend.alive:
             raise ClusterError("the engine of a bundle broke")
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """What `serving_scaling` decides by."""
+        """Report what `serving_scaling` decides by."""
         return {"queued_rows": float(self._backend.unfinished_rows)}
 
 
@@ -141,7 +141,7 @@ class Gateway:
 
 
 def application(args: Mapping[str, Any]) -> Any:
-    """The Serve application of a ServeConfig given as JSON: what `serve deploy` builds from infra/ray/serve.yaml."""
+    """Build the Serve application of a ServeConfig given as JSON, as `serve deploy` does with infra/ray/serve.yaml."""
     config = validate(ServeConfig, args, "args")
     gateway = (
         _ray_serve()
@@ -157,7 +157,7 @@ def application(args: Mapping[str, Any]) -> Any:
 
 
 def sampler(config: ServeConfig) -> Any:
-    """The replicas of an application."""
+    """Bind the replicas of an application."""
     limits, replicas = config.limits, config.replicas
     deployment = (
         _ray_serve()
@@ -186,7 +186,7 @@ def sampler(config: ServeConfig) -> Any:
 
 
 def start(config: ServeConfig) -> None:
-    """Begin to serve on the cluster that this process is connected to; returns when the processes run.
+    """Begin to serve on the cluster that this process is connected to; return when the processes run.
 
     All replicas draw in the same precision, so that one can go on with what another began.
 
@@ -231,7 +231,7 @@ def stop() -> None:
 
 
 def http_options(config: ServeConfig) -> dict[str, Any]:
-    """Where and how Serve's proxies listen."""
+    """Return where and how Serve's proxies listen."""
     options: dict[str, Any] = {
         "host": config.http.host,
         "port": config.http.port,
@@ -243,7 +243,7 @@ def http_options(config: ServeConfig) -> dict[str, Any]:
 
 
 def deployable(config: ServeConfig) -> dict[str, Any]:
-    """What `serve deploy` reads."""
+    """Write out what `serve deploy` reads."""
     return {
         "proxy_location": "EveryNode",
         "http_options": http_options(config),
@@ -259,7 +259,7 @@ def deployable(config: ServeConfig) -> dict[str, Any]:
 
 
 def _ray_serve() -> Any:
-    """Ray Serve, without what it logs of its own steps into this process's terminal."""
+    """Import Ray Serve, without what it logs of its own steps into this process's terminal."""
     from ray import serve
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -267,7 +267,7 @@ def _ray_serve() -> Any:
 
 
 def _jobs(config: ServeConfig, ring: KeyRing | None) -> Jobs | None:
-    """Jobs run on the cluster that serves, beside the replicas."""
+    """Make the jobs, which run on the cluster that serves, beside the replicas."""
     if config.jobs_folder is None:
         return None
     import ray
@@ -282,7 +282,7 @@ def _jobs(config: ServeConfig, ring: KeyRing | None) -> Jobs | None:
 
 
 def _is_lost(error: Exception) -> bool:
-    """Whether a call failed because its replica is gone, not because of what was asked."""
+    """Tell whether a call failed because its replica is gone, not because of what was asked."""
     from ray.exceptions import RayActorError
     from ray.serve.exceptions import ReplicaUnavailableError
 
@@ -290,7 +290,7 @@ def _is_lost(error: Exception) -> bool:
 
 
 def _told(error: Exception) -> DiffLMError:
-    """The error that was raised on purpose in another process, or one about the cluster."""
+    """Return the error that was raised on purpose in another process, or one about the cluster."""
     cause = getattr(error, "cause", None)
     for known in (error, cause):
         if isinstance(known, DiffLMError) and not hasattr(known, "cause"):

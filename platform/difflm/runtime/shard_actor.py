@@ -53,17 +53,17 @@ def ship(folder: Path) -> ShippedFolder:
 
 
 def reachable(folders: Mapping[str, Path], context: ClusterContext) -> dict[str, str | ShippedFolder]:
-    """Folders as arguments of actors: paths where all actors run on this machine, else what `unpacked` unpacks."""
+    """Give folders as arguments of actors: paths where all actors run on this machine, else what `unpacked` unpacks."""
     return {name: str(path.resolve()) if context.local else ship(path) for name, path in folders.items()}
 
 
 def unpacked(value: Any) -> Any:
-    """An argument as an actor's own code wants it: the path of a shipped folder; anything else as it is."""
+    """Return an argument as an actor's own code wants it: the path of a shipped folder; anything else as it is."""
     return str(unpack(value)) if isinstance(value, ShippedFolder) else value
 
 
 def unpack(shipped: ShippedFolder) -> Path:
-    """The folder on this node; unpacked at most once, and whole or not at all.
+    """Unpack a shipped folder on this node, at most once, and whole or not at all; return its path.
 
     Raises:
         StorageError: the node's temporary folder is full or cannot be written.
@@ -166,7 +166,7 @@ class ShardRunner:
         self._worker: ShardWorker | None = None
 
     def rows(self, shard: Shard) -> list[dict[str, JSON]]:
-        """Work on a shard: an account of each of its pieces, or one row about the error that ends the map."""
+        """Work on a shard, and give an account of each of its pieces, or one row about the error that ends the map."""
         while True:
             stopped = self._load(shard)
             if stopped is None:

@@ -54,7 +54,7 @@ EngineConfig = Annotated[AutoEngineConfig | PlainEngineConfig | DeepSpeedEngineC
 
 
 def chosen_engine(engine: EngineConfig, workers: int) -> PlainEngineConfig | DeepSpeedEngineConfig:
-    """The engine that so many workers train with."""
+    """Choose the engine that so many workers train with."""
     return engine.chosen(workers) if isinstance(engine, AutoEngineConfig) else engine
 
 
@@ -110,7 +110,7 @@ Launch = Callable[[TrainingJob, WorkFolder, Progress | None], None]
 
 
 def train(job: TrainingJob, *, progress: Progress | None = None, launch: Launch | None = None) -> TrainingResult:
-    """Run the job, or go on where an earlier call with the same work folder was killed; returns when it has ended.
+    """Run the job, or go on where an earlier call with the same work folder was killed; return when it has ended.
 
     Afterwards `output_dir` holds best.safetensors, summary.json and events.jsonl (the history). Checkpoints are
     removed. A killed call, worker or driver, goes on from the last complete checkpoint, at most `checkpoint_every`
@@ -266,7 +266,7 @@ def _raise_deliberate(error: Any) -> None:
 
 
 def _one_line(error: Any) -> str:
-    """Rank and last line of every worker's failure, or of the controller's."""
+    """Return the rank and last line of every worker's failure, or of the controller's."""
     failures: Mapping[int, Exception] = getattr(error, "worker_failures", None) or {}
     if not failures:
         return " ".join(str(error).split())[:500]

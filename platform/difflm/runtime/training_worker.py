@@ -132,8 +132,10 @@ def _work(job: WorkerJob, peers: Peers, device: torch.device, report: Callable[[
 
 
 def agreed_precision(job: WorkerJob, peers: Peers, device: torch.device) -> Precision:
-    """What all workers compute in: under `auto` what the checkpoint they go on from was trained in, or else bfloat16 if
-    every worker's processor is fast in it.
+    """Agree on what all workers compute in.
+
+    Under `auto` this is what the checkpoint they go on from was trained in, or else bfloat16 if every worker's
+    processor is fast in it.
     """
     if job.loop.precision != "auto":
         return job.loop.precision
@@ -145,7 +147,7 @@ def agreed_precision(job: WorkerJob, peers: Peers, device: torch.device) -> Prec
 
 
 def _told(spec: TaskSpec, precision: Precision) -> TaskSpec:
-    """The same task, which reads in its configuration what was agreed on in place of `auto`."""
+    """Return the same task, which reads in its configuration what was agreed on in place of `auto`."""
     if "loop" not in spec.config:
         return spec
     loop = {**cast("Mapping[str, JSON]", spec.config["loop"]), "precision": precision}
@@ -174,7 +176,7 @@ def _build_engine(job: WorkerJob, task: TrainingTask, device: torch.device, prec
 
 
 def _device_of_ray() -> torch.device:
-    """The GPU that Ray gave this worker, or the CPU where the group speaks gloo."""
+    """Return the GPU that Ray gave this worker, or the CPU where the group speaks gloo."""
     if dist.get_backend() == "gloo":
         return torch.device("cpu")
     from ray.train.torch import get_device
@@ -218,7 +220,7 @@ def _record(job: WorkerJob, error: DiffLMError) -> None:
 
 
 def newest_checkpoint(work: WorkFolder) -> Path | None:
-    """Where a run goes on; None where there is no checkpoint yet."""
+    """Find where a run goes on; None where there is no checkpoint yet."""
     return max(work.checkpoints.glob(f"{_STEP_PREFIX}*"), default=None)
 
 
@@ -267,7 +269,7 @@ class SharedFolderIO:
         self._report(final, step)
 
     def _agreed_sibling(self, final: Path) -> Path:
-        """A fresh folder, made by rank 0, under a name that all ranks know."""
+        """Agree on a fresh folder, made by rank 0, under a name that all ranks know."""
         name = None
         if self._peers.rank == 0:
             partial = temporary_sibling(final)

@@ -63,7 +63,7 @@ class WorkFolder:
 
     @contextmanager
     def writing(self, path: Path) -> Iterator[None]:
-        """Around everything a worker writes.
+        """Watch over everything that a worker writes, within the block.
 
         Raises:
             TrainingError: another driver has taken the folder over; nothing was written that counts.
@@ -78,7 +78,7 @@ class WorkFolder:
             raise
 
     def check(self) -> None:
-        """Raises TrainingError when another driver has taken the folder over."""
+        """Raise TrainingError when another driver has taken the folder over."""
         if self.lost:
             raise TrainingError(
                 f"{self.folder}: another call went on with this training and this one ends; wait for it"
@@ -86,7 +86,7 @@ class WorkFolder:
 
 
 def take_over(work_dir: Path) -> WorkFolder:
-    """A folder of this driver's own with all that an earlier one left; that one and its workers are locked out.
+    """Make a folder of this driver's own with all that an earlier one left, whose workers are locked out with it.
 
     Raises:
         StorageError: the folder cannot be written.

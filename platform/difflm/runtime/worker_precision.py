@@ -10,8 +10,10 @@ from difflm.runtime.cluster import current_context
 
 
 def worker_precision(setting: PrecisionSetting, *, cpus: float, gpus: float, timeout_s: float) -> Precision:
-    """The precision that a job's workers share. `auto` is what one worker with such resources is fast in: on a local
-    cluster it is this machine, on another one a task looks.
+    """Find the precision that a job's workers share.
+
+    `auto` is what one worker with such resources is fast in: on a local cluster it is this machine, on another one a
+    task looks.
 
     Raises:
         ClusterError: no node had such resources within `timeout_s`.

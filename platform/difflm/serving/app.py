@@ -66,7 +66,7 @@ class ClosedStream(StreamingResponse):
 
 
 def create_app(service: Service) -> Any:
-    """The ASGI application of a service, which starts and stops with it."""
+    """Build the ASGI application of a service, which starts and stops with it."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -115,7 +115,7 @@ def _add_rows(router: APIRouter, service: Service) -> None:
 
     @router.post("/v1/samples", responses=ROWS | _JOB, openapi_extra=body_document(SampleBody))
     async def samples(request: Request, body: SampleBody = sample_body) -> Response:
-        """Rows; more of them than one answer holds become a job (202)."""
+        """Make rows; more of them than one answer holds become a job (202)."""
         accepted = await service.sample(body, request.state.owner)
         if isinstance(accepted, JobView):
             headers = {"Location": f"/v1/jobs/{accepted.id}", "Retry-After": "5"}
@@ -124,31 +124,31 @@ def _add_rows(router: APIRouter, service: Service) -> None:
 
     @router.post("/v1/impute", responses=ROWS, openapi_extra=body_document(ImputeBody))
     async def impute(request: Request, body: ImputeBody = impute_body) -> Response:
-        """The given records, in their order, with their missing cells filled in."""
+        """Return the given records, in their order, with their missing cells filled in."""
         accepted = await service.impute(body, request.state.owner)
         return await _answer(service, accepted, service.writer(accepted, body), request)
 
     @router.post("/v1/encode", openapi_extra=body_document(EncodeBody))
     async def encode(request: Request, body: EncodeBody = encode_body) -> LatentsAnswer:
-        """The latent mean of every record."""
+        """Return the latent mean of every record."""
         return await _until_gone(request, service.encode(body))
 
 
 def _add_facts(router: APIRouter, service: Service) -> None:
     @router.get("/v1/bundles")
     async def bundles() -> BundlesAnswer:
-        """All bundles."""
+        """List all bundles."""
         return BundlesAnswer(bundles=[_described(service, name) for name in service.registry.names])
 
     @router.get("/v1/schema")
     async def schema(bundle: Name = None) -> SchemaAnswer:
-        """The columns of a bundle, with the values and ranges that training had."""
+        """Return the columns of a bundle, with the values and ranges that training had."""
         found = service.registry.get(bundle)
         return SchemaAnswer(bundle=found.ref.name, version=found.ref.version, schema=found.schema)
 
     @router.get("/v1/quality")
     async def quality(bundle: Name = None) -> QualityAnswer:
-        """The evaluation that came with a bundle."""
+        """Return the evaluation that came with a bundle."""
         found = service.registry.get(bundle)
         if found.quality is None:
             raise Problem(404, "no_evaluation", f"bundle {found.ref.name!r} came without one", field="bundle")
@@ -156,14 +156,14 @@ def _add_facts(router: APIRouter, service: Service) -> None:
 
     @router.get("/metrics", response_class=PlainTextResponse, responses=METRICS)
     async def metrics() -> Response:
-        """Counters for Prometheus."""
+        """Write the counters for Prometheus."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _add_jobs(router: APIRouter, service: Service) -> None:
     @router.get("/v1/jobs/{id}")
     async def job(id: str, request: Request) -> JobView:
-        """How a job is."""
+        """Tell how a job is."""
         return _jobs(service).view(id, request.state.owner)
 
     @router.delete("/v1/jobs/{id}", status_code=204)
@@ -173,7 +173,7 @@ def _add_jobs(router: APIRouter, service: Service) -> None:
 
     @router.get("/v1/jobs/{id}/data", response_class=FileResponse, responses=FILE)
     async def job_data(id: str, request: Request) -> Response:
-        """The rows of a finished job."""
+        """Return the rows of a finished job."""
         path = _jobs(service).data(id, request.state.owner)
         return FileResponse(path, filename=path.name, media_type=media_type_of(path))
 
@@ -181,19 +181,19 @@ def _add_jobs(router: APIRouter, service: Service) -> None:
 def _add_health(app: FastAPI, service: Service) -> None:
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
-        """Whether the server runs."""
+        """Tell whether the server runs."""
         return {"status": "ok"}
 
     @app.get("/readyz", responses={503: ERRORS[503]})
     async def readyz() -> dict[str, str]:
-        """Whether all bundles are loaded."""
+        """Tell whether all bundles are loaded."""
         if not service.registry.ready:
             raise Problem(503, "loading", "not all bundles are loaded", retry_after_s=5.0)
         return {"status": "ready"}
 
 
 async def _answer(service: Service, accepted: Accepted, writer: RowWriter, request: Request) -> Response:
-    """Rows as a stream, whose status is sent with the first of them, or as a whole."""
+    """Send rows as a stream, whose status is sent with the first of them, or as a whole."""
     chunks = service.chunks(accepted)
     headers = {"X-Difflm-Seed": str(accepted.wanted.seed), "X-Difflm-Version": accepted.bundle.ref.version}
     if writer.format in ("ndjson", "sse"):
@@ -234,7 +234,7 @@ async def _behind(first: Chunk, chunks: AsyncGenerator[Chunk, None]) -> AsyncIte
 
 
 async def _until_gone(request: Request, work: Awaitable[T]) -> T:
-    """The result of some work, which is given up when the client goes away."""
+    """Wait for the result of some work, which is given up when the client goes away."""
     working, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
     try:
         await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -291,7 +291,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> str:
-    """The methods of all routes of a path (RFC 9110, 15.5.6); what raised the error knows those of one route."""
+    """Name the methods of all routes of a path (RFC 9110, 15.5.6); what raised the error knows those of one."""
     asked = {key: request.scope[key] for key in ("type", "path", "root_path", "headers")}
     routes = request.app.routes
     taken = [name for name in _METHODS if any(_takes(route, {**asked, "method": name}) for route in routes)]

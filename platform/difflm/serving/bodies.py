@@ -31,7 +31,7 @@ Columns = Callable[[str | None], Collection[str]]
 
 
 def parsed(model: type[BodyT], *, columns: Columns, max_records: int) -> Callable[[Request], Awaitable[BodyT]]:
-    """A dependency that reads a request's body."""
+    """Make a dependency that reads a request's body."""
 
     async def parse(request: Request) -> BodyT:
         media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -44,7 +44,7 @@ def parsed(model: type[BodyT], *, columns: Columns, max_records: int) -> Callabl
 
 
 def read_body(model: type[BodyT], content: bytes, *, columns: Columns, max_records: int) -> BodyT:
-    """The request that a body holds. Raises Problem, and nothing else."""
+    """Read the request that a body holds; raise Problem, and nothing else."""
     if not content:
         raise invalid("body", "a body in JSON is needed")
     try:
@@ -85,7 +85,7 @@ def _check_records(data: Mapping[str, Any], field: str, columns: Columns, most: 
 
 
 def body_document(model: type[Config]) -> dict[str, Any]:
-    """What OpenAPI says of an operation whose body is a model's."""
+    """Describe an operation whose body is a model's, for OpenAPI."""
     content = {"application/json": {"schema": {"$ref": _REF.format(model=model.__name__)}}}
     return {"requestBody": {"required": True, "content": content}}
 

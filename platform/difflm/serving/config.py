@@ -118,10 +118,10 @@ class ServeConfig(Config):
         return frozenset({"localhost", "127.0.0.1", "[::1]", http.host.lower()})
 
     def served(self, name: str) -> ServedConfig | None:
-        """The bundle of a name."""
+        """Find the bundle of a name; None where there is none."""
         return next((bundle for bundle in self.bundles if bundle.name == name), None)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a host."""
+    """Tell whether only this machine reaches a host."""
     return host in ("localhost", "::1") or host.startswith("127.")

@@ -84,7 +84,7 @@ class RowRequest:
         return 0 if self.ended else self.stop - self.delivered - len(self.resolved)
 
     def waited(self, now: float) -> bool:
-        """Whether what is finished has waited long enough; the first rows do not wait."""
+        """Tell whether what is finished has waited long enough; the first rows do not wait."""
         if self.first_at is None:
             return True
         wait_s = WAIT_SHARE * (now - self.first_at)
@@ -147,7 +147,7 @@ class FairQueue:
                 self._held[id(request)] -= rows
 
     def take(self, most: int, *, wait: bool) -> list[Ticket]:
-        """The next draws, at most so many, by turns; none once the queue is closed, or when none waits now."""
+        """Take the next draws, at most so many, by turns; none once the queue is closed, or when none waits now."""
         with self._changed:
             if wait:
                 self._changed.wait_for(lambda: self._closed or self._ready() > 0)
@@ -159,7 +159,7 @@ class FairQueue:
             return taken
 
     def ready(self) -> int:
-        """Draws that `take` would give now."""
+        """Count the draws that `take` would give now."""
         with self._changed:
             return self._ready()
 
@@ -170,11 +170,11 @@ class FairQueue:
             return any(not request.begun for request in self._requests())
 
     def ticket(self, number: int) -> Ticket:
-        """The draw under way of this number."""
+        """Return the draw under way of this number."""
         return self._tickets[number]
 
     def gone(self, number: int) -> bool:
-        """Whether nobody waits for a draw any more; it is forgotten then."""
+        """Tell whether nobody waits for a draw any more; it is forgotten then."""
         with self._changed:
             if not self._tickets[number].request.ended:
                 return False
@@ -251,7 +251,7 @@ class FairQueue:
                 del self._lines[request.owner]
 
     def _next(self) -> RowRequest | None:
-        """The request whose turn it is; it goes to the end of its owner's line, and the owner behind the others."""
+        """Pick the request whose turn it is; it goes to the end of its owner's line, the owner behind the others."""
         for owner, line in [*self._lines.items()]:
             for _ in range(len(line)):
                 request = line[0]
@@ -262,7 +262,7 @@ class FairQueue:
         return None
 
     def _chunk(self, request: RowRequest, now: float) -> Chunk | None:
-        """What can be handed out in order; None while it is too little to bother."""
+        """Collect what can be handed out in order; None while it is too little to bother."""
         ready = 0
         while request.delivered + ready in request.resolved:
             ready += 1

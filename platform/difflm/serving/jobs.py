@@ -102,7 +102,7 @@ class Jobs:
                 await self._task
 
     def check_room(self, owner: str) -> None:
-        """Raises Problem (429) where an owner can have no further job now."""
+        """Raise Problem (429) where an owner can have no further job now."""
         if not self._room.fits(owner, 1):
             unfinished, own = self._room.total, self._room.held(owner)
             raise overloaded(f"{unfinished} jobs are unfinished ({own} of this key)", 60.0)
@@ -122,7 +122,7 @@ class Jobs:
         return self.view(name, spec.owner)
 
     def view(self, name: str, owner: str) -> JobView:
-        """A job of an owner.
+        """Describe a job of an owner.
 
         Raises:
             Problem: the owner has no such job (404).
@@ -149,7 +149,7 @@ class Jobs:
         )
 
     def data(self, name: str, owner: str) -> Path:
-        """The file of a finished job.
+        """Return the path of the file of a finished job.
 
         Raises:
             Problem: there is no such job (404), or it has no rows yet (409).
@@ -186,13 +186,13 @@ class Jobs:
         self._some.set()
 
     def _forget(self, name: str) -> None:
-        """A job is finished, or nobody's any more."""
+        """Stop counting a job that is finished, or nobody's any more, among its owner's."""
         owner = self._unfinished.pop(name, None)
         if owner is not None:
             self._room.add(owner, -1)
 
     async def _next(self) -> str:
-        """The job whose turn it is; its owner goes behind the others."""
+        """Wait for the job whose turn it is; its owner goes behind the others."""
         while not self._lines:
             self._some.clear()
             await self._some.wait()
@@ -246,7 +246,7 @@ class Jobs:
             await self._outcome(name, self._run_task)
 
     async def _outcome(self, name: str, task: asyncio.Task[None]) -> None:
-        """What cannot even be begun is a failed job, and those behind it go on."""
+        """Wait for the end of a job; one that cannot even be begun has failed, and those behind it go on."""
         try:
             with suppress(asyncio.CancelledError):
                 await task
@@ -294,7 +294,7 @@ async def _ended(process: asyncio.subprocess.Process) -> None:
 
 
 def job_format(wanted: str) -> Literal["jsonl", "csv", "parquet", "arrow"]:
-    """What a job writes for the format of a request; JSON in one piece becomes lines of it."""
+    """Return what a job writes for the format of a request; JSON in one piece becomes lines of it."""
     match wanted:
         case "csv" | "parquet" | "arrow":
             return wanted

@@ -46,7 +46,7 @@ class KeysConfig(Config):
 
 
 def read_keys(path: Path) -> list[KeyConfig]:
-    """The keys of a file. Raises ConfigError for one that cannot be read."""
+    """Read the keys of a file; raise ConfigError for one that cannot be read."""
     return validate(KeysConfig, load_yaml(path), str(path)).keys
 
 
@@ -77,7 +77,7 @@ def add_key(path: Path, name: str, *, requests_per_minute: int | None, rows_per_
 
 
 def hash_key(key: str) -> str:
-    """The hash that a file of keys holds."""
+    """Return the hash that a file of keys holds for a key."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -94,7 +94,7 @@ class KeyRing:
         }
 
     def owner(self, authorization: str) -> str | None:
-        """The name of the key in an Authorization header, compared in constant time; None for no known key."""
+        """Return the name of the key in an Authorization header, compared in constant time; None for no known key."""
         scheme, _, given = authorization.partition(" ")
         hashed = hash_key(given.strip()) if scheme.lower() == "bearer" else ""
         found = [key.name for key in self._keys if hmac.compare_digest(key.sha256, hashed)]
@@ -163,7 +163,7 @@ class Admission:
 
     @contextmanager
     def hold(self, rows: int, owner: str = "") -> Iterator[Callable[[int], None]]:
-        """Room for so many rows within the block; call what it gives with every number that is handed out.
+        """Hold room for so many rows within the block; call what it gives with every number that is handed out.
 
         Raises:
             Problem: they do not fit (429), with the seconds after which they may.
@@ -196,7 +196,7 @@ class Admission:
         self._told(self._shares.total)
 
     def _measure(self, rows: int) -> None:
-        """An exponential mean of rows per second."""
+        """Update the exponential mean of rows per second."""
         now = self._clock()
         kept = max(0.0, 1.0 - (now - self._rate_at) / WINDOW_S)
         self._rate, self._rate_at = self._rate * kept + rows / WINDOW_S, now
@@ -219,7 +219,11 @@ class Traffic:
 
     @contextmanager
     def one(self, owner: str = "") -> Iterator[None]:
-        """Around one request. Raises Problem where there are too many (429) or the server is about to end (503)."""
+        """Count one request within the block.
+
+        Raises:
+            Problem: there are too many (429), or the server is about to end (503).
+        """
         if self.closing:
             raise Problem(503, "closing", "the server is about to end; try again", retry_after_s=5.0)
         if not self._shares.take(owner, 1):
@@ -230,7 +234,7 @@ class Traffic:
             self._shares.add(owner, -1)
 
     async def close(self, within_s: float) -> int:
-        """Let no more in, and wait until none is left or `within_s` has passed; returns how many are left."""
+        """Let no more in, and wait until none is left or `within_s` has passed; return how many are left."""
         self.closing = True
         ends = time.monotonic() + within_s
         while self.requests and time.monotonic() < ends:

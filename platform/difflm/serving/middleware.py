@@ -128,7 +128,7 @@ class Gate:
 
     @contextmanager
     def _room(self, owner: str) -> Iterator[Callable[[int], None]]:
-        """Room for a body within the block; call what it gives with the bytes that there are, as they grow."""
+        """Hold room for a body within the block; call what it gives with the bytes that there are, as they grow."""
         held = 0
 
         def take(size: int) -> None:
@@ -144,7 +144,7 @@ class Gate:
             self._bodies.add(owner, -held)
 
     async def _read(self, receive: Receive, take: Callable[[int], None]) -> bytes | None:
-        """A whole body; None when the client went away meanwhile. Time and memory go with its bytes alone."""
+        """Read a whole body; None when the client went away meanwhile. Time and memory go with its bytes alone."""
         body = bytearray()
         for count in itertools.count(1):
             message = await receive()
@@ -182,7 +182,7 @@ class SafeHeaders:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """The body in one message, then whatever comes."""
+    """Give the body in one message, then whatever comes."""
     message: Message | None = {"type": "http.request", "body": body, "more_body": False}
 
     async def again() -> Message:

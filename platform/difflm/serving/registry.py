@@ -69,7 +69,7 @@ class Registry:
         return dict(self._faults)
 
     def get(self, name: str | None) -> ServedBundle:
-        """The served version of a bundle, of the first one without a name.
+        """Return the served version of a bundle, of the first one without a name.
 
         Raises:
             Problem: there is no such bundle (404), or it is not loaded yet (503).
@@ -82,7 +82,7 @@ class Registry:
         raise Problem(404, "unknown_bundle", f"bundles are {', '.join(map(repr, self.names))}", field="bundle")
 
     def columns(self, name: str | None) -> frozenset[str]:
-        """The columns of a bundle; raises as `get` does."""
+        """Return the columns of a bundle; raise as `get` does."""
         return self.get(name).columns
 
     async def refresh(self) -> None:
@@ -112,7 +112,7 @@ class Registry:
 
 
 def _quality(path: Path, bundle: Path) -> dict[str, JSON] | None:
-    """The scores of the newest report about a bundle in its experiment, without settings, which name files."""
+    """Read the scores of the newest report about a bundle in its experiment, without settings, which name files."""
     roots = [root for root in (path, bundle.parent.parent) if (root / "artifacts").is_dir()]
     if not roots:
         return None

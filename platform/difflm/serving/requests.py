@@ -120,7 +120,7 @@ class EncodeBody(Config):
 
 
 def as_texts(rows: list[GivenRow]) -> dict[str, list[str | None]]:
-    """Rows as columns of text, which is what files have too; a cell that a row leaves out is missing."""
+    """Turn rows into columns of text, which is what files have too; a cell that a row leaves out is missing."""
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [_as_text(row.get(name)) for row in rows] for name in names}
 
@@ -134,5 +134,5 @@ def _as_text(value: Any) -> str | None:
 
 
 def only(row: Record, columns: list[str] | None) -> Record:
-    """The wanted columns of a row."""
+    """Keep the wanted columns of a row."""
     return row if columns is None else {name: row[name] for name in columns}

@@ -112,7 +112,7 @@ class Service:
         )
 
     async def encode(self, body: EncodeBody) -> LatentsAnswer:
-        """Latent means of records. Raises Problem naming the field."""
+        """Return the latent means of records; raise Problem naming the field."""
         bundle = self.registry.get(body.bundle)
         table = await asyncio.to_thread(self._varied, body.rows, bundle, field="rows")
         try:
@@ -122,7 +122,7 @@ class Service:
         return LatentsAnswer(bundle=bundle.ref.name, version=bundle.ref.version, latents=latents)
 
     async def chunks(self, accepted: Accepted) -> AsyncGenerator[Chunk, None]:
-        """The rows of an accepted request. Raises Problem where they cannot be made, or not all of them."""
+        """Yield the rows of an accepted request; raise Problem where they cannot be made, or not all of them."""
         wanted, name, owner = accepted.wanted, accepted.bundle.ref.name, accepted.owner
         left = wanted.stop - wanted.start
         try:
@@ -142,7 +142,7 @@ class Service:
             raise problem from None
 
     def writer(self, accepted: Accepted, body: SampleBody | ImputeBody) -> RowWriter:
-        """Who writes the rows of a request."""
+        """Return who writes the rows of a request."""
         codec = accepted.bundle.codec
         if isinstance(body, ImputeBody):
             return RowWriter(codec=codec, columns=None, format=body.format)

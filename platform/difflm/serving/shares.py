@@ -19,11 +19,11 @@ class Shares:
         self.total = 0
 
     def held(self, owner: str) -> int:
-        """What an owner holds."""
+        """Return what an owner holds."""
         return self._held[owner]
 
     def fits(self, owner: str, amount: int) -> bool:
-        """Whether an owner may take so much now."""
+        """Tell whether an owner may take so much now."""
         if self.total + amount > self.most:
             return False
         own = self._held[owner]
