@@ -13,7 +13,8 @@ from difflm.models.compact import CompactDecoderConfig
 from difflm.models.decoder import DecoderConfig
 from difflm.records.inference import SchemaConfig
 from difflm.records.reading import ReadConfig
-from difflm.runtime.cluster import ClusterConfig, in_ray_job, usable_processors
+from difflm.runtime.cluster import ClusterConfig, in_ray_job
+from difflm.runtime.process import usable_processors
 from difflm.runtime.shard_actor import ActorPoolConfig
 from difflm.runtime.training import AutoEngineConfig, EngineConfig, WorkersConfig
 from difflm.serving.config import ServeConfig

@@ -15,7 +15,8 @@ from typing import Any
 
 from difflm.artifacts.dataset import Dataset, Range
 from difflm.artifacts.storage import open_store
-from difflm.runtime.cluster import current_context, last_line
+from difflm.runtime.cluster import current_context
+from difflm.runtime.process import last_line
 from difflm.runtime.shard_actor import reachable, unpacked
 from difflm_evaluators.live.live import LiveConfig, Scored
 

@@ -91,7 +91,7 @@ def _line(stage: str, state: str, size: StageSize, sizes: Sizes, *, gpus: int) -
 
 def _actors(config: ExperimentConfig, map_config: MapConfig, rows: int | None, *, gpus: int) -> int:
     """Count actors of a map: as many as are asked for, or fit on this machine, or have a shard; of a cluster 1."""
-    from difflm.runtime.cluster import usable_processors
+    from difflm.runtime.process import usable_processors
 
     pool, cluster = map_config.pool, config.runtime.cluster
     fit = pool.min_actors or 1

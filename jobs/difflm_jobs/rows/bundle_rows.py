@@ -109,17 +109,7 @@ def write_rows(
     """
     from difflm_jobs.config import SynthesisSettings
 
-    if wanted.rows is not None and not 1 <= wanted.rows <= MAX_ROWS:
-        raise ConfigError(f"--rows {wanted.rows}: give a number from 1 to {MAX_ROWS:,}")
-    file = _single_file(wanted.out, wanted.format)
-    format_ = "parquet" if file is not None else wanted.format or "parquet"
-    named = file.suffix[1:] if file is not None else format_
-    if format_ not in FORMATS:
-        raise ConfigError(f"--format {format_}: unknown; give one of {', '.join(FORMATS)}")
-    if wanted.safe_csv and named != "csv":
-        raise ConfigError(
-            f"--safe-csv: {wanted.out} is written as {named}, which spreadsheets do not run; leave it out"
-        )
+    file, format_ = _destination(wanted)
     settings = validate(SynthesisSettings, apply_overrides({}, overrides), "--set", overrides)
     check_engine(settings.sampling, settings.runtime)
     gates = row_gates(wanted.gates, wanted.real)
@@ -146,7 +136,7 @@ def write_rows(
             rows_per_shard=settings.runtime.synthesis.rows_per_shard,
             format=format_,
             screen=screen,
-            safe_csv=wanted.safe_csv and named == "csv",
+            safe_csv=wanted.safe_csv,
         )
         job = _Job(
             rows=rows,
@@ -165,6 +155,26 @@ def write_rows(
         claim(dataset, identity, rows=rows, resume=wanted.resume)
         account = _draw(dataset, job, dataset.store)
         return RowsWritten(where=dataset.store.shown, account=account, attempts=settings.sampling.attempts)
+
+
+def _destination(wanted: DatasetRequest) -> tuple[Path | None, str]:
+    """Return the file that is asked for, if it is one, and the format of the parts.
+
+    Raises:
+        ConfigError: a number, name or format that cannot be used.
+    """
+    if wanted.rows is not None and not 1 <= wanted.rows <= MAX_ROWS:
+        raise ConfigError(f"--rows {wanted.rows}: give a number from 1 to {MAX_ROWS:,}")
+    file = _single_file(wanted.out, wanted.format)
+    format_ = "parquet" if file is not None else wanted.format or "parquet"
+    named = file.suffix[1:] if file is not None else format_
+    if format_ not in FORMATS:
+        raise ConfigError(f"--format {format_}: unknown; give one of {', '.join(FORMATS)}")
+    if wanted.safe_csv and named != "csv":
+        raise ConfigError(
+            f"--safe-csv: {wanted.out} is written as {named}, which spreadsheets do not run; leave it out"
+        )
+    return file, format_
 
 
 def _single_file(out: str, format_: str | None) -> Path | None:

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from difflm.errors import ClusterError
-from difflm.runtime.cluster import ClusterContext, current_context, last_line, require_resources
+from difflm.runtime.cluster import ClusterContext, current_context, require_resources
 from difflm.runtime.ledger import ShardLedger
+from difflm.runtime.process import last_line
 from difflm.runtime.shard_actor import (
     ActorCall,
     ActorPoolConfig,

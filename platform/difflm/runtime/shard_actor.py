@@ -29,8 +29,9 @@ from difflm.artifacts.atomic import remove_tree, storage_errors
 from difflm.artifacts.hashing import hash_folder
 from difflm.config import Config
 from difflm.errors import DiffLMError, RunError, UserError
-from difflm.runtime.cluster import ClusterContext, error_class
+from difflm.runtime.cluster import ClusterContext
 from difflm.runtime.ledger import Order, Piece
+from difflm.runtime.process import error_class
 from difflm.telemetry import JSON, peak_rss_mib
 
 

@@ -23,8 +23,9 @@ from difflm.artifacts.atomic import (
 from difflm.config import Config
 from difflm.errors import ClusterError, DiffLMError, TrainingError
 from difflm.models.precision import Precision
-from difflm.runtime.cluster import current_context, error_class, handler_kept, last_line, require_resources
+from difflm.runtime.cluster import current_context, require_resources
 from difflm.runtime.deepspeed_engine import DeepSpeedEngineConfig
+from difflm.runtime.process import error_class, handler_kept, last_line
 from difflm.runtime.training_worker import WorkerJob, work
 from difflm.runtime.work_folder import Progress, WorkFolder, following, take_over
 from difflm.telemetry import JSON
