@@ -123,3 +123,43 @@ def test_help_takes_no_seconds() -> None:
         assert python("-m", "difflm_jobs", "--help").returncode == 0
         seconds.append(time.perf_counter() - before)
     assert min(seconds) < 5
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_folders_stay_small(package: str) -> None:
+    folder = REPOSITORY / package
+    sizes = {inside: len([*inside.glob("*.py")]) for inside in (folder, *folder.rglob("*")) if inside.is_dir()}
+    assert {str(inside): size for inside, size in sizes.items() if size > 20} == {}
+
+
+def _module(path: Path) -> str:
+    """Name a file as Python imports it."""
+    parts = path.relative_to(REPOSITORY).with_suffix("").parts[1:]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imported(path: Path, known: set[str]) -> set[str]:
+    """List the modules that a file imports, also inside functions, but for what only type checkers read."""
+    import ast
+
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names & known or {node.module} & known
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names} & known
+    return found
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    from graphlib import TopologicalSorter
+
+    files = [path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")]
+    known = {_module(path) for path in files}
+    graph = {_module(path): _imported(path, known) - {_module(path)} for path in files}
+    assert len([*TopologicalSorter(graph).static_order()]) == len(files)  # raises CycleError, which names a circle
