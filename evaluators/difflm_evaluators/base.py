@@ -1,14 +1,13 @@
 """What every evaluator returns: scores that are numbers or say why there is none, and the details behind them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from difflm.errors import EvaluationError
+from difflm.telemetry import JSON
 
-# what json.dumps writes and json.loads reads back unchanged
-JSON = None | bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"]
 Direction = Literal["lower", "higher", "target"]
 
 TEST_LABEL = "real test split"
@@ -77,6 +76,6 @@ class Evaluation:
         raise EvaluationError(f"evaluation {self.name!r} has no score {name!r}; it has: {known}")
 
     def to_json(self) -> dict[str, JSON]:
-        """The evaluation as plain JSON values."""
+        """Return the evaluation as plain JSON values."""
         scores: list[JSON] = [{**asdict(score), "bounds": list(score.bounds)} for score in self.scores]
         return {"name": self.name, "scores": scores, "details": dict(self.details)}

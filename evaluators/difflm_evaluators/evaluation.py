@@ -3,19 +3,18 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from difflm.errors import DataError
 from difflm.records.schema import RecordSchema
-from difflm_evaluators.base import JSON, Evaluation, Score
+from difflm_evaluators.base import Evaluation
 from difflm_evaluators.columns.columns import Columns, read_columns
 from difflm_evaluators.columns.row_keys import printed_columns, table_digest
 from difflm_evaluators.privacy.membership import MembershipConfig, evaluate_membership
 from difflm_evaluators.privacy.privacy import PrivacyConfig, evaluate_nearest, evaluate_privacy
-from difflm_evaluators.report.layout import REPORT_SCHEMA_VERSION
+from difflm_evaluators.report.report import Report
 from difflm_evaluators.scores.breakdown import evaluate_associations, evaluate_breakdown
 from difflm_evaluators.scores.detection import DetectionConfig, evaluate_detection
 from difflm_evaluators.scores.diversity import evaluate_diversity
@@ -43,19 +42,6 @@ class EvaluationConfig(BaseModel):
     projection: ProjectionConfig | None = ProjectionConfig()
 
 
-class Splits(Protocol):
-    """Any three tables called train, validation and test, for instance `difflm.records.splits.Splits`."""
-
-    @property
-    def train(self) -> pa.Table: ...
-
-    @property
-    def validation(self) -> pa.Table | None: ...
-
-    @property
-    def test(self) -> pa.Table | None: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RealSplits:
     """The real tables. Without a `test` split what needs unseen rows is undefined; `validation` is a reference only."""
@@ -74,65 +60,16 @@ class _Real:
     validation: Columns | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationReport:
-    """All evaluations of one synthetic table.
-
-    Counts, shares and the names of columns and categories; no rows, unless `privacy.show_nearest` asked for some.
-    """
-
-    evaluations: tuple[Evaluation, ...]
-    rows: Mapping[str, int]
-    real: Mapping[str, str | None]
-    columns: Mapping[str, str]
-    target: str | None
-    task: str | None
-    config: Mapping[str, JSON]
-    seconds: Mapping[str, float]
-
-    @property
-    def scores(self) -> tuple[Score, ...]:
-        """Every score, in the order of the evaluations."""
-        return tuple(score for evaluation in self.evaluations for score in evaluation.scores)
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What no reader of the synthetic table may miss."""
-        return tuple(score.warning for score in self.scores if score.warning is not None)
-
-    def evaluation(self, name: str) -> Evaluation | None:
-        """The evaluation called `name`, None when it was left out."""
-        return next((evaluation for evaluation in self.evaluations if evaluation.name == name), None)
-
-    def score(self, name: str) -> Score | None:
-        """The score called `name`, None when its evaluation was left out."""
-        return next((score for score in self.scores if score.name == name), None)
-
-    def to_json(self) -> dict[str, JSON]:
-        """The report as plain JSON values, with the version of this layout."""
-        return {
-            "schema_version": REPORT_SCHEMA_VERSION,
-            "rows": dict(self.rows),
-            "real": dict(self.real),
-            "columns": dict(self.columns),
-            "target": self.target,
-            "task": self.task,
-            "config": dict(self.config),
-            "evaluations": [evaluation.to_json() for evaluation in self.evaluations],
-            "seconds": dict(self.seconds),
-        }
-
-
 def evaluate_table(
     synthetic: pa.Table,
-    splits: Splits,
+    splits: RealSplits,
     schema: RecordSchema,
     config: EvaluationConfig,
     *,
     account: SynthesisAccount | None = None,
     latents: Latents | None = None,
     progress: Progress | None = None,
-) -> EvaluationReport:
+) -> Report:
     """Score `synthetic` against the real splits.
 
     Decimals are rounded to what their schema field prints in every table alike, so that digits nobody prints tell
@@ -162,7 +99,7 @@ def evaluate_table(
     ]
     evaluations, seconds = _run(parts, progress)
     tables = {"train": splits.train, "validation": splits.validation, "test": splits.test, "synthetic": synthetic}
-    return EvaluationReport(
+    return Report(
         evaluations=tuple(evaluations),
         rows={name: table.num_rows if table is not None else 0 for name, table in tables.items()},
         real={
@@ -178,7 +115,7 @@ def evaluate_table(
 
 
 def _parts(synthetic: Columns, real: _Real, schema: RecordSchema, config: EvaluationConfig) -> list[Part]:
-    """What to compute, in the order of the report; each part is given those before it."""
+    """List what to compute, in the order of the report; each part is given those before it."""
     train, test = real.train, real.test
     detection, fidelity, membership = config.detection, config.fidelity, config.membership
     utility, privacy = config.utility, config.privacy
@@ -209,7 +146,7 @@ def _shown_rows(
     config: EvaluationConfig,
     latents: Latents | None,
 ) -> list[Part]:
-    """What shows rows and scores nothing; synthetic rows come first, then training rows."""
+    """List what shows rows and scores nothing; synthetic rows come first, then training rows."""
     privacy, projection = config.privacy, config.projection
     parts: list[Part] = []
     if privacy is not None and privacy.show_nearest:

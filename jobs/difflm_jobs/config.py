@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from difflm.config import Config
 from difflm.errors import ConfigError
@@ -13,7 +13,8 @@ from difflm.models.compact import CompactDecoderConfig
 from difflm.models.decoder import DecoderConfig
 from difflm.records.inference import SchemaConfig
 from difflm.records.reading import ReadConfig
-from difflm.runtime.cluster import ClusterConfig
+from difflm.runtime.cluster import ClusterConfig, in_ray_job
+from difflm.runtime.process import usable_processors
 from difflm.runtime.shard_actor import ActorPoolConfig
 from difflm.runtime.training import AutoEngineConfig, EngineConfig, WorkersConfig
 from difflm.serving.config import ServeConfig
@@ -26,13 +27,19 @@ from difflm.training.diffusion_task import DiffusionPriorConfig, PriorConfig
 from difflm_evaluators.evaluation import EvaluationConfig
 from difflm_evaluators.live.live import LiveConfig
 from difflm_evaluators.texts.text_scores import CopiesConfig
-from difflm_jobs.inputs.record_kinds import table_gates
+from difflm_jobs.inputs.gates import table_gates
 from difflm_jobs.inputs.sources import DataConfig
 
 
-def usable_processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0))
+def default_threads() -> int:
+    """Threads of a training worker: one for every processor that may be used, or fewer where OMP_NUM_THREADS says so.
+
+    A driver that Ray started has that variable from Ray, not from a person.
+    """
+    wished = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if wished.isdecimal() and int(wished) >= 1 and not in_ray_job():
+        return min(usable_processors(), int(wished))
+    return usable_processors()
 
 
 class MapConfig(Config):
@@ -58,7 +65,7 @@ class RuntimeConfig(Config):
     """
 
     cluster: ClusterConfig = ClusterConfig()
-    workers: WorkersConfig = Field(default_factory=lambda: WorkersConfig(cpus_per_worker=usable_processors()))
+    workers: WorkersConfig = Field(default_factory=lambda: WorkersConfig(cpus_per_worker=default_threads()))
     engine: EngineConfig = AutoEngineConfig()
     encoding: MapConfig = MapConfig()
     synthesis: MapConfig = MapConfig()
@@ -98,13 +105,15 @@ class ExperimentConfig(Config):
     published: tuple[PublishedConfig, ...] = ()
     runtime: RuntimeConfig = RuntimeConfig()
 
-    @model_validator(mode="after")
-    def _gates_can_be_read(self) -> Self:
+    @field_validator("gates", mode="after")
+    @classmethod
+    def _gates_can_be_read(cls, gates: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        data: DataConfig | None = info.data.get("data")
         try:
-            table_gates(self.gates, self.data.kind)
+            table_gates(gates, "table" if data is None else data.kind)
         except ConfigError as error:
             raise ValueError(str(error)) from None
-        return self
+        return gates
 
     @model_validator(mode="after")
     def _conditions_have_a_denoiser(self) -> Self:

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from difflm.artifacts import Artifact, ArtifactStore, storage_errors, write_bytes_atomic, write_json_atomic
 from difflm.artifacts.manifest import REPORT_KIND
 from difflm.config import dump_yaml
 from difflm.errors import ConfigError
-from difflm_jobs.cli.summary import HEADLINES
+from difflm_jobs.inputs.gates import refuse_failed
 from difflm_jobs.pipeline.engine_check import check_engine, check_json, draws_rows
 from difflm_jobs.pipeline.pipeline import ClusterFactory, execute, resolve, until
-from difflm_jobs.pipeline.progress import reporting
-from difflm_jobs.pipeline.runlog import LOG_NAME, RunRecord, StageRecord, describe_environment
+from difflm_jobs.pipeline.runlog import HEADLINES, LOG_NAME, RunRecord, StageRecord, describe_environment
 from difflm_jobs.stages.stages import build_stages, cluster_of
 
 if TYPE_CHECKING:
+    from difflm_evaluators.live.gates import Gate
     from difflm_evaluators.report.layout import ScoreEntry
     from difflm_jobs.config import ExperimentConfig
-    from difflm_jobs.studies.flywheel import RoundRun
+    from difflm_jobs.pipeline.progress import Reporting
 
 CONFIG_NAME = "config.yaml"
 
@@ -36,7 +34,7 @@ def run_experiment(
     *,
     last: str | None,
     started: float,
-    console: Console,
+    reporting: Reporting,
     cluster: ClusterFactory | None = None,
     against: Artifact | None = None,
 ) -> tuple[RunRecord, list[Artifact]]:
@@ -48,13 +46,13 @@ def run_experiment(
     Raises:
         DiffLMError: whatever ended the run; finished stages and checkpoints are kept for the next one.
     """
-    from difflm_jobs.planning.planned import refuse_too_large
+    from difflm_jobs.planning.room import refuse_too_large
 
     store = ArtifactStore(runs / config.name)
     stages = until(build_stages(config, against=against), last)
     if draws_rows(stages):
         check_engine(config.sampling, config.runtime)
-        check_json(config.sampling, holds_json=config.data.kind == "tools")
+        check_json(config.sampling, holds_json=config.data.record_kind.holds_json)
     steps = resolve(stages, store)
     named = {step.stage.name: step for step in steps}
     refuse_too_large(config, stages, store, named)
@@ -64,15 +62,16 @@ def run_experiment(
         write_bytes_atomic(store.root / CONFIG_NAME, dump_yaml(config).encode())
         write_json_atomic(store.root / "environment.json", describe_environment())
         try:
-            with reporting(console) as reporter:
+            with reporting() as reporter:
                 factory = cluster or cluster_of(config.runtime)
-                for record, artifact in execute(steps, store, reporter=reporter, cluster=factory):
+                ran = execute(steps, store, runtime=config.runtime, reporter=reporter, cluster=factory)
+                for record, artifact in ran:
                     records.append(record)
                     artifacts.append(artifact)
                     if record.status == "ran" and record.stage == "fit-decoder":  # now the records' lengths are known
                         refuse_too_large(config, stages, store, named)
         except BaseException as caught:
-            with suppress(OSError):  # where the disk is full, that is what is told, not that the log cannot grow either
+            with suppress(OSError):  # where the disk is full, that is reported, not that the log cannot grow either
                 _record(records, started, error=f"{type(caught).__name__}: {caught}").append(store.root)
             raise
         run = _record(records, started, error=None)
@@ -82,38 +81,22 @@ def run_experiment(
 
 
 def experiment_scores(
-    config: ExperimentConfig, runs: Path, *, cluster: ClusterFactory, console: Console
+    config: ExperimentConfig, runs: Path, *, cluster: ClusterFactory, reporting: Reporting
 ) -> Mapping[str, ScoreEntry]:
-    """Run what is missing of a whole experiment; the scores of its report by their names."""
+    """Run what is missing of a whole experiment; return the scores of its report by their names."""
     from difflm_evaluators.report.layout import read_report
 
-    _, artifacts = run_experiment(config, runs, last=None, started=time.time(), console=console, cluster=cluster)
+    _, artifacts = run_experiment(config, runs, last=None, started=time.time(), reporting=reporting, cluster=cluster)
     (report,) = [artifact for artifact in artifacts if artifact.kind == REPORT_KIND]
     return read_report(report.path / "report.json").scores
 
 
-def round_run(
-    config: ExperimentConfig,
-    runs: Path,
-    *,
-    against: Artifact | None,
-    cluster: ClusterFactory,
-    console: Console,
-) -> RoundRun:
-    """Run what is missing of one round of a flywheel (a `RoundRunner`)."""
-    from difflm_jobs.studies.flywheel import RoundRun
-
-    _, artifacts = run_experiment(
-        config, runs, last=None, started=time.time(), console=console, cluster=cluster, against=against
-    )
-    made = {artifact.kind: artifact for artifact in artifacts}
-    report = made[REPORT_KIND]
-    return RoundRun(
-        prepared=made["table"],
-        synthetic=made["synthetic"],
-        report=report,
-        headlines=report.manifest.facts[HEADLINES],
-    )
+def refuse_failed_run(gates: Sequence[Gate], artifacts: Sequence[Artifact], warn: Callable[[str], None]) -> None:
+    """Judge the report among the artifacts of a run, if there is one; as `refuse_failed`."""
+    facts = {artifact.kind: artifact.manifest.facts for artifact in artifacts}
+    if HEADLINES in facts.get(REPORT_KIND, {}):
+        rows = int(facts["synthetic"]["rows_emitted"])
+        refuse_failed(gates, facts[REPORT_KIND][HEADLINES], rows, warn)
 
 
 def _record(stages: Sequence[StageRecord], started: float, *, error: str | None) -> RunRecord:
@@ -126,7 +109,7 @@ def _record(stages: Sequence[StageRecord], started: float, *, error: str | None)
 
 
 def find_experiment(run: str, runs: Path) -> Path:
-    """The folder of an experiment given by its name or its path.
+    """Find the folder of an experiment given by its name or its path.
 
     Raises:
         ConfigError: there is none; names the ones there are.

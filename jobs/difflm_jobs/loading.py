@@ -1,17 +1,19 @@
-"""What a person may give as CONFIG: a YAML file, a preset's name, or just a table."""
+"""What a user may give as CONFIG: a YAML file, a preset's name, or just a table; and what a file may extend."""
 
 from __future__ import annotations
 
 import difflib
 import importlib.resources
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from difflm.config import apply_overrides, load_yaml, parse_yaml, validate
-from difflm.errors import ConfigError
+from difflm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from difflm_jobs.config import ExperimentConfig
@@ -25,11 +27,14 @@ TABLE_SUFFIXES = (
 PAPER = "paper"
 """Folder of the presets with the paper's own models and hyper-parameters."""
 
+PARTS = "parts"
+"""Folder of what presets share; no presets of their own, but files may extend them."""
+
 _PRESETS = importlib.resources.files("difflm_jobs") / "presets"
 
 
 def preset_names() -> list[str]:
-    """The presets that ship with the platform."""
+    """List the presets that ship with the platform."""
     return [*_names(_PRESETS), *(f"{PAPER}/{name}" for name in _names(_PRESETS / PAPER))]
 
 
@@ -37,62 +42,183 @@ def _names(folder: Traversable) -> list[str]:
     return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layers:
+    """A configuration over what it extends: the merged keys, and each file's own, the last winning."""
+
+    merged: dict[str, Any]
+    own: tuple[tuple[str, Mapping[str, Any]], ...]
+    """Of each file or preset what errors call it, and its keys without `extends`."""
+
+    def source(self, key: str) -> str:
+        """Name the file in which a dotted key stands, or the nearest section around it; else the whole file."""
+        names = key.split(".") if key else []
+        for depth in range(len(names), 0, -1):
+            for label, data in self.own[::-1]:
+                if _holds(data, names[:depth]):
+                    return label
+        return self.own[-1][0]
+
+
 def load_experiment(
     given: str, *, overrides: Sequence[str] = (), target: str | None = None, name: str | None = None
 ) -> ExperimentConfig:
-    """The configuration behind a YAML file, a preset's name or a table; later arguments win over what it says.
+    """Read the configuration behind a YAML file, a preset's name or a table; later arguments win over what it says.
 
     Raises:
         ConfigError: nothing is called so, or a key or value cannot be used; names the file and the dotted key.
     """
-    from difflm_jobs.config import ExperimentConfig
-
-    data, source = _read(given)
+    layers = _read(given)
     extra = [f"data.target={_quoted(target)}"] if target is not None else []
     extra += [f"name={_quoted(name)}"] if name is not None else []
-    merged = apply_overrides(data, [*overrides, *extra])
-    return validate(ExperimentConfig, merged, source, [*overrides, *extra])
+    merged = apply_overrides(layers.merged, [*overrides, *extra])
+    from difflm_jobs.config import ExperimentConfig  # slow, and the paths are known to be there
+
+    return validate(ExperimentConfig, merged, layers.source, [*overrides, *extra])
 
 
-def _read(given: str) -> tuple[dict[str, Any], str]:
+def experiment_settings(given: str) -> tuple[dict[str, Any], Callable[[str], str]]:
+    """Read the settings behind a YAML file, a preset's name or a table, and say from where each key comes.
+
+    Raises:
+        ConfigError: nothing is called so, or the file cannot be read.
+    """
+    layers = _read(given)
+    return layers.merged, layers.source
+
+
+def refuse_missing(given: str, overrides: Sequence[str] = ()) -> None:
+    """Refuse a table that is not there, before anything slow is imported.
+
+    Raises:
+        DataError: `given` is the path of a table, nothing replaces it, and no such file exists.
+    """
+    path = Path(given).expanduser()
+    keys = [override.partition("=")[0].strip() for override in overrides]
+    replaced = any(key == "data" or f"{key}.".startswith("data.train.") for key in keys)
+    if suffix_of(path) in TABLE_SUFFIXES and "$" not in given and not replaced and not path.exists():
+        raise DataError(
+            f"data.train: {path}: no such file; check the path or give another one with --set data.train=PATH"
+        )
+
+
+def file_schema() -> dict[str, Any]:
+    """Return the JSON schema of a configuration file, where `extends` may stand and a name may be missing."""
+    from difflm_jobs.config import ExperimentConfig
+
+    schema = ExperimentConfig.model_json_schema(by_alias=True)
+    del schema["required"]
+    names = {"type": "string", "minLength": 1}
+    sources = schema["$defs"]["DataConfig"]["properties"]
+    for key in ("train", "test"):  # a plain text is short for a file's path
+        sources[key] = {"anyOf": [names, sources[key]]}
+    schema["properties"]["extends"] = {
+        "anyOf": [names, {"type": "array", "items": names}],
+        "description": "presets, and YAML files beside this one, whose keys this one adds to and changes",
+    }
+    schema["anyOf"] = [{"required": ["data"]}, {"required": ["extends"]}]
+    return schema
+
+
+def _read(given: str) -> _Layers:
     path = Path(given)
-    suffix = _suffix(path)
+    suffix = suffix_of(path)
     if given in preset_names() and not suffix:
-        return _preset(given), f"preset {given}"
+        return _layers(given)
     if suffix in YAML_SUFFIXES:
-        data = load_yaml(path)
-        return {"name": _as_name(path), **data}, given
+        layers = _layers(path)
+        _, own = layers.own[-1]  # the name of what it extends is that of another experiment, in another folder
+        return _Layers(merged={**layers.merged, "name": own.get("name", name_of(path))}, own=layers.own)
     if suffix in TABLE_SUFFIXES:
-        return {"name": _as_name(path), "data": {"train": given}}, given
+        data = {"name": name_of(path), "data": {"train": given}}
+        return _Layers(merged=data, own=((given, data),))
     raise ConfigError(_unknown(given))
 
 
-def _preset(name: str) -> dict[str, Any]:
-    """A preset over those that it extends, in their order; the keys of a section of another kind are not kept."""
-    text = _PRESETS.joinpath(*f"{name}.yaml".split("/")).read_text(encoding="utf-8")
-    data: dict[str, Any] = parse_yaml(text, f"preset {name}")
+def _layers(at: str | Path, above: Sequence[str | Path] = ()) -> _Layers:
+    """Read a preset or a file over those that it extends, in their order; ``above`` are those that extend it."""
+    label = _label(at)
+    if any(_same(at, other) for other in above):
+        chain = " -> ".join(map(_label, [*above, at]))
+        raise ConfigError(f"{_label(above[-1])}: extends: files extend each other in a circle: {chain}; cut it")
+    data = load_yaml(at) if isinstance(at, Path) else _preset(at)
+    given = data.pop("extends", [])
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise ConfigError(
+            f"{label}: extends: expected the name of a preset or the path of a YAML file, or a list of these; "
+            f"found {given!r}"
+        )
     merged: dict[str, Any] = {}
-    for part in [*map(_preset, data.pop("extends", ())), data]:
-        merged = _over(merged, part)
-    return merged
+    own: list[tuple[str, Mapping[str, Any]]] = []
+    for name in names:
+        below = _layers(_extended(name, at), [*above, at])
+        merged = over(merged, below.merged)
+        own += below.own
+    return _Layers(merged=over(merged, data), own=(*own, (label, data)))
 
 
-def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def _extended(name: str, at: str | Path) -> str | Path:
+    """Find the preset, or the file beside ``at``, that an entry of `extends` means."""
+    known = [*preset_names(), *(f"{PARTS}/{part}" for part in _names(_PRESETS / PARTS))]
+    if name in known:
+        return name
+    folder = at.parent if isinstance(at, Path) else Path()
+    path = Path(os.path.normpath(folder / Path(name).expanduser()))
+    is_yaml = path.suffix.lower() in YAML_SUFFIXES
+    if is_yaml and path.is_file():
+        return path
+    what = "no such file" if is_yaml else f"neither a preset nor a YAML file ({', '.join(YAML_SUFFIXES)})"
+    beside = [file.name for file in folder.glob("*") if file.suffix.lower() in YAML_SUFFIXES and not _same(file, at)]
+    raise ConfigError(
+        f"{_label(at)}: extends: {name}: {what}; {_close(name, [*known, *beside])}give the path of a file from "
+        f"{folder} on, or one of the presets {', '.join(preset_names())}"
+    )
+
+
+def _preset(name: str) -> dict[str, Any]:
+    text = _PRESETS.joinpath(*f"{name}.yaml".split("/")).read_text(encoding="utf-8")
+    data: dict[str, Any] = parse_yaml(text, _label(name))
+    return data
+
+
+def _label(at: str | Path) -> str:
+    return str(at) if isinstance(at, Path) else f"preset {at}"
+
+
+def _same(one: str | Path, other: str | Path) -> bool:
+    if isinstance(one, Path) and isinstance(other, Path):
+        return one.resolve() == other.resolve()
+    return one == other
+
+
+def _holds(data: Any, names: Sequence[str]) -> bool:
+    for name in names:
+        if not isinstance(data, Mapping) or name not in data:
+            return False
+        data = data[name]
+    return True
+
+
+def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay the keys of one mapping over another's; those of a section of another kind are not kept."""
     merged = dict(below)
     for key, value in above.items():
         found = below.get(key)
         if isinstance(found, dict) and isinstance(value, dict) and value.get("kind") in (None, found.get("kind")):
-            merged[key] = _over(found, value)
+            merged[key] = over(found, value)
         else:
             merged[key] = value
     return merged
 
 
-def _suffix(path: Path) -> str:
+def suffix_of(path: Path) -> str:
+    """Return the ending of a file's name in small letters, without `.gz`."""
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
-def _as_name(path: Path) -> str:
+def name_of(path: Path) -> str:
+    """Derive an experiment's name from that of its file."""
     stem = Path(path.name.removesuffix(".gz")).stem
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "experiment"
 
@@ -103,9 +229,13 @@ def _quoted(text: str) -> str:
 
 def _unknown(given: str) -> str:
     names = preset_names()
-    close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
     return (
-        f"{given}: neither a preset nor a file of a known kind; {hint}presets are {', '.join(names)}; otherwise give "
-        f"a configuration ({', '.join(YAML_SUFFIXES)}) or a table ({', '.join(TABLE_SUFFIXES)}, also .gz)"
+        f"{given}: neither a preset nor a file of a known kind; {_close(given, names)}presets are "
+        f"{', '.join(names)}; otherwise give a configuration ({', '.join(YAML_SUFFIXES)}) or a table "
+        f"({', '.join(TABLE_SUFFIXES)}, also .gz)"
     )
+
+
+def _close(given: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}? " if close else ""

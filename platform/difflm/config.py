@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from difflm.errors import ConfigError
+from difflm.yaml_text import one_line as _one_line
+from difflm.yaml_text import parse_yaml as parse_yaml
 
 
 class Config(BaseModel):
@@ -25,57 +26,12 @@ class Config(BaseModel):
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
-
-class _Loader(yaml.SafeLoader):
-    """YAML with the scalars of YAML 1.2: `no` is text, `1e-3` is a number, `2020-01-01` is text."""
-
-
-_Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("tag:yaml.org,2002:null", r"^(?:~|null|Null|NULL|)$", [*"~nN", ""]),
-    ("tag:yaml.org,2002:bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
-    ("tag:yaml.org,2002:int", r"^[-+]?(?:0|[1-9][0-9]*)$", list("-+0123456789")),
-    (
-        "tag:yaml.org,2002:float",
-        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.inf|\.nan)$",
-        list("-+.0123456789"),
-    ),
-    ("tag:yaml.org,2002:merge", r"^(?:<<)$", ["<"]),
-):
-    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), _first)
-
-
-def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    loader.flatten_mapping(node)
-    seen: set[str] = set()
-    for key, _ in node.value:
-        if key.value in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
-        seen.add(key.value)
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping_without_duplicates)
-
-
-def parse_yaml(text: str, source: str) -> Any:
-    """The value of a YAML document, with the scalars of YAML 1.2.
-
-    Raises:
-        ConfigError: the text is not YAML, or a mapping holds the same key twice; names ``source`` and the line.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{source}, line {mark.line + 1}" if mark is not None else source
-        problem = getattr(error, "problem", None) or "not readable as YAML"
-        message = f"{where}: {_one_line(str(problem))}; expected YAML such as 'sampling: {{steps: 25}}'"
-        raise ConfigError(message) from None
+Origin: TypeAlias = str | Callable[[str], str]
+"""What errors name as the source of a value: one file, or for each dotted key the file that it stands in."""
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    """The top-level mapping of a YAML file.
+    """Read the top-level mapping of a YAML file.
 
     Raises:
         ConfigError: the file is missing, unreadable, not YAML, or no mapping.
@@ -96,12 +52,12 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 
 def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """A copy of ``data`` with every ``a.b=value`` applied in order; values are read as YAML.
+    """Return a copy of ``data`` with every ``a.b=value`` applied in order; values are read as YAML.
 
     Raises:
         ConfigError: an override has no ``=``, an empty key, or goes through a value that is no mapping.
     """
-    result: dict[str, Any] = json.loads(json.dumps(data))
+    result: dict[str, Any] = _copied(data)
     for override in overrides:
         key, separator, text = override.partition("=")
         path = key.strip().split(".")
@@ -120,8 +76,15 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
     return result
 
 
-def validate(model: type[ConfigT], data: Mapping[str, Any], source: str, overrides: Sequence[str] = ()) -> ConfigT:
-    """``data`` as an instance of ``model``; ``source`` and ``overrides`` only say where a value came from.
+def _copied(value: Any) -> Any:
+    """Return a deep copy of mappings and lists, whose keys are texts."""
+    if isinstance(value, Mapping):
+        return {str(key): _copied(part) for key, part in value.items()}
+    return [_copied(part) for part in value] if isinstance(value, list) else value
+
+
+def validate(model: type[ConfigT], data: Mapping[str, Any], source: Origin, overrides: Sequence[str] = ()) -> ConfigT:
+    """Read ``data`` as an instance of ``model``; ``source`` and ``overrides`` only say where a value came from.
 
     A section that is given in part keeps the rest of its own default, also where that differs from its class's, and
     its ``kind`` unless another is given.
@@ -139,13 +102,13 @@ def validate(model: type[ConfigT], data: Mapping[str, Any], source: str, overrid
 
 
 def dump_yaml(config: BaseModel) -> str:
-    """The configuration with every default written out, as YAML that loads back to an equal object."""
+    """Write the configuration with every default written out, as YAML that loads back to an equal object."""
     text: str = yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
     return text
 
 
 def dump_changed(config: BaseModel, names: Iterable[str]) -> dict[str, Any]:
-    """Those of the named keys that are not at their default, whole.
+    """Return those of the named keys that are not at their default, whole.
 
     For keys that came later than what is on disk: what is described without them has their defaults.
     """
@@ -156,7 +119,7 @@ def dump_changed(config: BaseModel, names: Iterable[str]) -> dict[str, Any]:
 
 
 def _filled(defaults: BaseModel | type[BaseModel], data: Mapping[str, Any]) -> dict[str, Any]:
-    """``data`` over the values of an instance; over nothing for a class, whose defaults pydantic fills in itself."""
+    """Lay ``data`` over the values of an instance; over nothing for a class, whose defaults pydantic fills in."""
     model = defaults if isinstance(defaults, type) else type(defaults)
     result = {} if isinstance(defaults, type) else defaults.model_dump(mode="json", by_alias=True)
     for key, value in data.items():
@@ -168,7 +131,7 @@ def _filled(defaults: BaseModel | type[BaseModel], data: Mapping[str, Any]) -> d
 def _default_of(
     defaults: BaseModel | type[BaseModel], model: type[BaseModel], key: str, value: Mapping[str, Any]
 ) -> BaseModel | type[BaseModel] | None:
-    """What a section given in part is filled up from: its default if of the same kind, else its class, if known."""
+    """Find what a section given in part is filled up from: its default if of its kind, else its class, if known."""
     for name, field in model.model_fields.items():
         if key != (field.alias or name):
             continue
@@ -182,14 +145,14 @@ def _default_of(
     return None
 
 
-def _describe(model: type[BaseModel], details: ErrorDetails, source: str, overrides: Sequence[str]) -> str:
+def _describe(model: type[BaseModel], details: ErrorDetails, source: Origin, overrides: Sequence[str]) -> str:
     names, candidates, kinds = _resolve(model, details["loc"])
     dotted = ".".join(names)
     # What is wrong with the whole names keys among its words.
     about = [dotted] if dotted else [word for word in details["msg"].split() if "." in word]
     latest = reversed(overrides)
     culprit = next((o for o in latest if any(_covers(o.partition("=")[0].strip(), word) for word in about)), None)
-    where = f"--set {culprit}" if culprit else source
+    where = f"--set {culprit}" if culprit else _origin(source, about, missing=details["type"] == "missing")
     if details["type"] == "extra_forbidden":
         return f"{where}: {dotted}: unknown key{_of_kind(names, overrides)}; {_suggest(names, candidates)}"
     if details["type"] == "missing":
@@ -207,8 +170,16 @@ def _describe(model: type[BaseModel], details: ErrorDetails, source: str, overri
     return _one_line(f"{where}: {dotted or 'the file'}: {expected}; found {_short(details['input'])}")
 
 
+def _origin(source: Origin, about: Sequence[str], *, missing: bool) -> str:
+    """Name the file that a key stands in; of a missing one that of its section."""
+    if isinstance(source, str):
+        return source
+    key = about[0] if about else ""
+    return source(key.rpartition(".")[0] if missing else key)
+
+
 def _of_kind(names: Sequence[str], overrides: Sequence[str]) -> str:
-    """How to change the kind of an unknown key's section without the keys that another kind was given."""
+    """Tell how to change the kind of an unknown key's section without the keys that another kind was given."""
     section = ".".join(names[:-1])
     given = {key.strip(): value for key, _, value in (override.partition("=") for override in overrides)}
     kind = given.get(f"{section}.kind", "").strip(" \"'")
@@ -229,7 +200,7 @@ def _covers(key: str, dotted: str) -> bool:
 
 
 def _resolve(model: type[BaseModel], loc: Sequence[int | str]) -> tuple[list[str], list[str], list[Any]]:
-    """An error's key without the tags of unions, the keys known beside it, and the kinds of the union it names."""
+    """Return an error's key without tags of unions, the keys known beside it, and the kinds of the union it names."""
     names: list[str] = []
     annotation: Any = model
     candidates: list[str] = []
@@ -259,7 +230,7 @@ def _tags(member: Any) -> tuple[Any, ...]:
 
 
 def _members(annotation: Any) -> Iterator[Any]:
-    """The plain types behind Annotated, unions, tuples and lists."""
+    """List the plain types behind Annotated, unions, tuples and lists."""
     origin = get_origin(annotation)
     if origin is Annotated:
         yield from _members(get_args(annotation)[0])
@@ -273,7 +244,3 @@ def _members(annotation: Any) -> Iterator[Any]:
 def _short(value: Any) -> str:
     text = _one_line(repr(value))
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def derive_seed(*parts: int | str | bytes) -> int:
-    """A stable 64-bit seed, 0 <= seed < 2**64, that depends on every part and on their order.
+    """Derive a stable 64-bit seed, 0 <= seed < 2**64, that depends on every part and on their order.
 
     Parts are hashed with their type and length, so ``("a", "bc")``, ``("ab", "c")``, ``(1,)`` and ``("1",)`` all
     differ. The value is the same on every machine, in every process and in every Python version (unlike ``hash``).
@@ -30,7 +30,7 @@ def derive_seed(*parts: int | str | bytes) -> int:
 
 
 def torch_generator(*parts: int | str | bytes, device: str = "cpu") -> torch.Generator:
-    """A torch generator on ``device`` seeded with ``derive_seed(*parts)``."""
+    """Return a torch generator on ``device`` seeded with ``derive_seed(*parts)``."""
     import torch
 
     return torch.Generator(device=device).manual_seed(derive_seed(*parts))

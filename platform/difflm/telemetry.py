@@ -17,7 +17,7 @@ JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | Non
 
 
 def peak_rss_mib() -> float:
-    """Largest resident memory of this process in MiB, since it started or since ``reset_peak_rss``.
+    """Return the largest resident memory of this process in MiB, since it started or since ``reset_peak_rss``.
 
     Children are not counted. Read from Linux's own high-water mark, elsewhere from ``getrusage``.
     """
@@ -40,7 +40,7 @@ def reset_peak_rss() -> bool:
 
 
 def host_facts() -> dict[str, JSON]:
-    """What of this machine and interpreter figures depend on; nothing that identifies the person."""
+    """Return the facts on machine and interpreter that figures depend on; nothing that identifies the user."""
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -93,7 +93,7 @@ def append_event(path: Path, event: Mapping[str, JSON]) -> None:
 
 
 def read_events(path: Path) -> list[dict[str, JSON]]:
-    """All complete events of a log, oldest first; a last line cut short by a killed process is left out.
+    """Read all complete events of a log, oldest first; a last line cut short by a killed process is left out.
 
     A log that does not exist has no events.
     """

@@ -38,7 +38,7 @@ from difflm_jobs.config import ExperimentConfig
 from difflm_jobs.loading import load_experiment
 from difflm_jobs.planning.memory import PROCESS_MIB
 from difflm_jobs.planning.sizes import Sizes
-from difflm_jobs.planning.stage_sizes import estimate
+from difflm_jobs.planning.stage_sizes import stage_sizes
 
 RESULT = Path(__file__).parent / "results" / "memory_plan.json"
 ROWS, STEPS = 8000, 3
@@ -167,8 +167,8 @@ def measure(case: str, root: Path) -> list[dict[str, Any]]:
     shape = config.autoencoder.shape
     folders = untrained_stages(root / case, adult(), decoder=decoder, shape=shape, prior=config.prior)  # type: ignore[arg-type]
     sizes = Sizes.of(config, {"train rows": ROWS}, folders.decoder)
-    _latents(case, root, sizes.record.slots)
-    planned, rows = estimate(sizes), []
+    _latents(case, root, sizes.layout.count)
+    planned, rows = stage_sizes(sizes), []
     for stage in STAGES[case]:
         done = subprocess.run(
             [sys.executable, __file__, "--case", case, "--stage", stage, "--root", str(root)],

@@ -20,7 +20,7 @@ from difflm.records.columns import conform_table
 from difflm.records.inference import infer_schema
 from difflm.records.reading import ReadConfig, read_table
 from difflm.records.splits import GivenSplit, HashSplit, Splits, split_table
-from difflm_evaluators.base import JSON
+from difflm.telemetry import JSON
 from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table
 from difflm_evaluators.scores.utility import UtilityConfig
 

@@ -168,7 +168,7 @@ def dcr_case(reference_rows: int, queries: int) -> dict[str, Any]:
     """Two nearest training rows of every query."""
     from difflm.records.inference import infer_schema
     from difflm_evaluators.columns.columns import read_columns
-    from difflm_evaluators.privacy.mixed_rows import mixed_rows
+    from difflm_evaluators.columns.mixed_rows import mixed_rows
     from difflm_evaluators.privacy.neighbours import NearestRows
 
     frame, threads = adult(), len(os.sched_getaffinity(0))

@@ -8,6 +8,7 @@ from pathlib import Path
 from difflm.runtime.cluster import ClusterConfig, start_or_connect
 from difflm.runtime.deepspeed_engine import DeepSpeedEngineConfig
 from difflm.runtime.training import TrainingJob, WorkersConfig, train
+from difflm.testing.toys import TOY
 from difflm.training.loop import LoopConfig
 from difflm.training.task import TaskSpec
 
@@ -19,10 +20,11 @@ def two_worker_job(work_dir: Path, scratch: Path) -> TrainingJob:
     return TrainingJob(
         name="toy",
         spec=TaskSpec(
-            factory="toy", config={"steps": STEPS, "hold_at_step": HOLD}, inputs={"scratch": str(scratch)}, seed=10
+            factory=TOY, config={"steps": STEPS, "hold_at_step": HOLD}, inputs={"scratch": str(scratch)}, seed=10
         ),
         loop=LoopConfig(
             learning_rate=0.15,
+            precision="float32",
             schedule="constant",
             warmup_steps=2,
             evaluate_every=3,

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from difflm.errors import ClusterError, RunError, SynthesisError
-from difflm.runtime.batch_actors import MapSummary, map_shards
+from difflm.runtime.batch_actors import map_shards
 from difflm.runtime.cluster import ClusterContext
 from difflm.runtime.ledger import DIED
-from difflm.runtime.shard_actor import ActorPoolConfig, Shard
+from difflm.runtime.shard_actor import ActorPoolConfig, MapSummary, Shard
 from difflm.testing.processes import kill_pid, wait_until
 from difflm.testing.toys import ToyShardWorker
 

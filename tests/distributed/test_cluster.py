@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import stat
+from pathlib import Path
+
 import pytest
 import ray
 
@@ -34,3 +38,10 @@ def test_what_a_local_cluster_can_never_hold_is_refused(cluster: ClusterContext)
         require_resources(cluster, cpus=3, gpus=0, purpose="a test")
     with pytest.raises(ClusterError, match=r"a test needs 1 GPUs"):
         require_resources(cluster, cpus=1, gpus=1, purpose="a test")
+
+
+@pytest.mark.usefixtures("cluster")
+def test_what_a_local_cluster_has_on_the_disk_is_its_users_own() -> None:
+    session = Path(ray._private.worker._global_node.get_session_dir_path())
+    assert stat.S_IMODE(session.stat().st_mode) == 0o700
+    assert "RAY_enable_metrics_collection" not in os.environ, "it is for the cluster's processes alone"

@@ -13,8 +13,9 @@ from difflm.records.columns import conform_table
 from difflm.records.inference import infer_schema
 from difflm.testing.processes import kill_pid, pids_by_command, wait_until
 from difflm.testing.tables import mixed_table
+from difflm_evaluators.columns.real_tables import write_real
 from difflm_evaluators.live.actors import EvaluatorActors
-from difflm_evaluators.live.live import LiveConfig, Scored, write_real
+from difflm_evaluators.live.live import LiveConfig, Scored
 from difflm_evaluators.live.part_scorer import PartScorer
 
 pytestmark = [pytest.mark.distributed, pytest.mark.usefixtures("cluster")]

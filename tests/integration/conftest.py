@@ -1,12 +1,10 @@
 """The command line in this process and outside it, and an experiment so small that every stage takes seconds."""
 
-import json
 import os
 import random
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +12,8 @@ from typing import Any
 import pytest
 import torch
 from filelock import FileLock
-from safetensors.torch import save_file
 
-from difflm.runtime.batch_actors import MapSummary
-from difflm.runtime.shard_actor import ActorPoolConfig, Shard, ShardWorker
-from difflm.runtime.training import TrainingJob, TrainingResult
-from difflm.telemetry import JSON, append_event
-from difflm.training.engine import PlainEngine
-from difflm.training.loop import Event, run_loop
-from difflm.training.task import build_task
+from difflm.runtime.compute import LocalCompute
 from difflm_jobs.cli.main import main
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -192,64 +183,6 @@ def untouched(tmp_path: Path) -> Experiment:
     return Experiment(tmp_path)
 
 
-def train_here(job: TrainingJob, *, progress: Callable[[int, int, Mapping[str, float]], None]) -> TrainingResult:
-    """What `difflm.runtime.training.train` leaves behind, of a loop in this process."""
-    task = build_task(job.spec, "cpu")
-    job.output_dir.mkdir(parents=True, exist_ok=True)
-
-    class Output:
-        def resume_from(self) -> Path | None:
-            return None
-
-        def started(self, step: int) -> None:
-            pass
-
-        def log(self, event: Event) -> None:
-            append_event(job.output_dir / "events.jsonl", event)
-
-        def checkpoint(self, step: int, write: Callable[[Path], None]) -> None:
-            pass
-
-    engine = PlainEngine(task.module, gradient_clip=job.loop.gradient_clip, precision=job.loop.precision)
-    result = run_loop(task, engine, job.loop, Output(), seed=job.spec.seed)
-    save_file(result.best_tensors, job.output_dir / "best.safetensors")
-    (job.output_dir / "summary.json").write_text(json.dumps(task.summary()))
-    progress(result.steps, result.steps, {"loss": result.best_objective})
-    return TrainingResult(
-        steps=result.steps,
-        stopped=result.stopped,
-        best_step=result.best_step,
-        best_objective=result.best_objective,
-        resumed_from=0,
-        loop_seconds=result.seconds,
-        total_seconds=result.seconds,
-        timings={},
-        workers=[],
-        summary=task.summary(),
-    )
-
-
-def map_here(
-    shards: Sequence[Shard],
-    actor: type[ShardWorker],
-    actor_args: Mapping[str, Any],
-    resources: ActorPoolConfig,
-    on_result: Callable[[dict[str, JSON]], None],
-    timeout_s: float,
-    *,
-    folders: Mapping[str, Path],
-) -> MapSummary:
-    """`difflm.runtime.batch_actors.map_shards` with one worker in this process."""
-    started = time.monotonic()
-    worker = actor({**actor_args, **{name: str(path) for name, path in folders.items()}})
-    for shard in shards:
-        account = dict(worker.run(shard))
-        facts = {"shard": shard.id, "start": shard.start, "stop": shard.stop, "seconds": 0.1, "pid": os.getpid()}
-        on_result({**account, **facts})
-    seconds = time.monotonic() - started
-    return MapSummary(shards=len(shards), seconds=seconds, first_result_seconds=0.0, peak_rss_mib={})
-
-
 class NoMetrics:
     """Metrics that nobody reads."""
 
@@ -265,8 +198,7 @@ def in_this_process() -> Iterator[pytest.MonkeyPatch]:
     """Training and mapping in this process, with one thread."""
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("difflm.runtime.training.train", train_here)
-        patch.setattr("difflm.runtime.batch_actors.map_shards", map_here)
+        patch.setattr("difflm.runtime.compute.RayCompute", LocalCompute)
         patch.setattr("difflm.runtime.metrics.PrometheusMetrics", NoMetrics)
         patch.setattr("difflm.runtime.cluster.start_or_connect", lambda config: None)
         patch.setattr("difflm.runtime.cluster.stop", lambda: None)

@@ -32,7 +32,7 @@ from difflm.testing.models import save_decoder
 from difflm.testing.processes import ChildProcess, assert_no_orphans, kill_pid, marked_pids, pids_by_command, wait_until
 from difflm.testing.servers import new_bucket, s3_environment, s3_server
 from difflm.testing.tables import mixed_table
-from difflm_evaluators.live.live import write_real
+from difflm_evaluators.columns.real_tables import write_real
 from difflm_evaluators.live.part_scorer import PartScorer
 
 pytestmark = pytest.mark.integration

@@ -3,6 +3,8 @@
 Categories keep a code each; missing has one, and all categories that the real column lacks share one. That loses
 nothing: their real share is 0, so distances between distributions depend on their sum alone. Numbers are cut into 10
 equal-width bins of the real range, the outer ones open, and missing has a code of its own.
+
+Labels: a column's texts held as numbers into its distinct values, so that work is done per value and not per row.
 """
 
 from collections.abc import Mapping
@@ -37,7 +39,7 @@ class CategoryCoder:
         return tuple(self.codes)
 
     def code(self, column: Column) -> IntArray:
-        """(N,) codes."""
+        """Return the codes, (N,)."""
         unknown = self.missing + 1
         labels = Labels.of(column.labels_N)
         return labels.lookup(lambda text: self.missing if text is None else self.codes.get(text, unknown))
@@ -60,7 +62,7 @@ class NumberCoder:
         return len(self.edges)
 
     def code(self, column: Column) -> IntArray:
-        """(N,) codes."""
+        """Return the codes, (N,)."""
         return np.digitize(column.numbers_N, bins=self.edges).astype(np.int64)
 
 
@@ -68,7 +70,7 @@ Coder = CategoryCoder | NumberCoder
 
 
 def fit_coder(real: Column) -> Coder:
-    """The coder of one real column; free text is coded by its length."""
+    """Fit the coder of one real column; free text is coded by its length."""
     if real.kind == "category":
         labels = Labels.of(real.labels_N)
         codes_C, first_C = np.unique(labels.codes_N[labels.codes_N >= 0], return_index=True)
@@ -81,7 +83,7 @@ def fit_coder(real: Column) -> Coder:
 
 
 def bin_edges(values: FloatArray, bins: int) -> FloatArray:
-    """Edges of equal-width bins over the range of `values` (numpy's, so also SDMetrics'); a constant gets width 1.
+    """Return edges of equal-width bins over the range of `values` (as numpy, so SDMetrics); a constant gets width 1.
 
     Where a float64 is too coarse for that, as beside 2**62, bins are two units in the last place wide.
     """

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from difflm_evaluators.base import JSON
+from difflm.telemetry import JSON
 from difflm_evaluators.columns.coding import CategoryCoder, bin_edges, fit_coder
 from difflm_evaluators.columns.columns import Column, FloatArray, IntArray
 
@@ -27,7 +27,7 @@ class ColumnCounts:
     rows: int = 0
     missing: int = 0
 
-    def add(self, other: "ColumnCounts") -> None:
+    def merge(self, other: "ColumnCounts") -> None:
         """Take over the counts of `other`."""
         self.cells += other.cells
         self.bars += other.bars
@@ -47,10 +47,10 @@ class CategoryRuler:
     coder: CategoryCoder
 
     def empty(self) -> ColumnCounts:
-        """Counts of no rows."""
+        """Start with counts of no rows."""
         return ColumnCounts(cells=np.zeros(self.coder.size, dtype=np.int64), bars=np.zeros(0, dtype=np.int64))
 
-    def count(self, column: Column, counts: ColumnCounts) -> None:
+    def update(self, column: Column, counts: ColumnCounts) -> None:
         """Add the rows of `column`."""
         cells = np.bincount(self.coder.code(column), minlength=self.coder.size)
         counts.cells += cells
@@ -58,11 +58,11 @@ class CategoryRuler:
         counts.missing += int(cells[self.coder.missing])
 
     def distance(self, real: ColumnCounts, other: ColumnCounts) -> float:
-        """Total variation distance, missing and unknown being categories; both sides have rows."""
+        """Compute the total variation distance, missing and unknown being categories; both sides have rows."""
         return float(np.abs(real.cells / real.rows - other.cells / other.rows).sum() / 2)
 
     def picture(self, real: ColumnCounts, other: ColumnCounts) -> dict[str, JSON]:
-        """Shares of the commonest real categories, of the rest, of the missing, and of what the real table lacks."""
+        """Return shares of the commonest real categories, the rest, the missing, and what the real table lacks."""
         shares = [real.cells / real.rows, other.cells / other.rows]
         order = np.argsort(-shares[0][: self.coder.missing], kind="stable").tolist()
         shown, rest = order[:SHOWN_CATEGORIES], order[SHOWN_CATEGORIES:]
@@ -86,11 +86,11 @@ class NumberRuler:
     edges: FloatArray
 
     def empty(self) -> ColumnCounts:
-        """Counts of no rows."""
+        """Start with counts of no rows."""
         bars = np.zeros(len(self.edges) + 1, dtype=np.int64)
         return ColumnCounts(cells=np.zeros(2 * len(self.values_K) + 1, dtype=np.int64), bars=bars)
 
-    def count(self, column: Column, counts: ColumnCounts) -> None:
+    def update(self, column: Column, counts: ColumnCounts) -> None:
         """Add the rows of `column`."""
         sorted_N = np.sort(column.present)
         counts.rows += len(column)
@@ -112,14 +112,14 @@ class NumberRuler:
             counts.bars += np.diff([0, *starts, end, len(sorted_N)])
 
     def distance(self, real: ColumnCounts, other: ColumnCounts) -> float:
-        """The Kolmogorov-Smirnov statistic of the values present; 0 where a side has none."""
+        """Compute the Kolmogorov-Smirnov statistic of the values present; 0 where a side has none."""
         present, other_present = real.rows - real.missing, other.rows - other.missing
         if not present or not other_present:
             return 0.0
         return float(np.abs(np.cumsum(real.cells) / present - np.cumsum(other.cells) / other_present).max())
 
     def picture(self, real: ColumnCounts, other: ColumnCounts) -> dict[str, JSON]:
-        """Shares of all rows per bar of the real range; what lies outside is counted apart."""
+        """Return the shares of all rows per bar of the real range; what lies outside is counted apart."""
         if not len(self.edges):
             return {"kind": "histogram", "edges": [], "real": [], "synthetic": [], "outside": 0.0}
         return {
@@ -135,7 +135,7 @@ Ruler = CategoryRuler | NumberRuler
 
 
 def fit_ruler(real: Column) -> Ruler:
-    """The ruler of one real column."""
+    """Fit the ruler of one real column."""
     coder = fit_coder(real)
     if isinstance(coder, CategoryCoder):
         return CategoryRuler(coder=coder)
@@ -145,14 +145,14 @@ def fit_ruler(real: Column) -> Ruler:
 
 
 def count_column(ruler: Ruler, column: Column) -> ColumnCounts:
-    """The counts of one whole column."""
+    """Count one whole column."""
     counts = ruler.empty()
-    ruler.count(column, counts)
+    ruler.update(column, counts)
     return counts
 
 
 def _picture_edges(values: FloatArray) -> FloatArray:
-    """At most 30 equal bins; those of whole numbers are whole numbers wide, so that each covers equally many values."""
+    """Cut the range into at most 30 equal bins; those of whole numbers are whole numbers wide: each covers as many."""
     low, high = float(values.min()), float(values.max())
     if max(high - low, abs(low), abs(high)) > 2**52 or np.any(values != np.round(values)):
         return bin_edges(values, HISTOGRAM_BINS)

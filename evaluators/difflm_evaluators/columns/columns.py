@@ -8,6 +8,8 @@
 | text                              | text, None where missing; compared by its length in characters        |
 
 A column whose values cannot be read as its schema kind is an error naming the column, never a guess.
+
+Seeded samples of the rows of a table, for evaluators whose cost grows faster than the rows.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,12 +43,12 @@ class Labels(Sequence[str | None]):
 
     @classmethod
     def of(cls, texts: Sequence[str | None]) -> "Labels":
-        """Any texts as labels; labels as they are."""
+        """Take any texts as labels; labels as they are."""
         return texts if isinstance(texts, Labels) else cls.read(pa.chunked_array([pa.array(texts, pa.string())]))
 
     @classmethod
     def read(cls, texts: pa.ChunkedArray) -> "Labels":
-        """An Arrow column of type string, or of a dictionary of strings, which is kept as it is."""
+        """Wrap an Arrow column of type string, or of a dictionary of strings, which is kept as it is."""
         whole = texts.unify_dictionaries().combine_chunks()
         encoded = whole if pa.types.is_dictionary(whole.type) else whole.dictionary_encode()
         if encoded.dictionary.null_count:  # missing in the dictionary and not among the rows
@@ -55,7 +57,7 @@ class Labels(Sequence[str | None]):
         return cls(values=tuple(encoded.dictionary.to_pylist()), codes_N=codes_N)
 
     def spelled(self, spell: Callable[[str], str]) -> "Labels":
-        """The same labels with every value spelled another way."""
+        """Spell every value another way."""
         return Labels(values=tuple(spell(value) for value in self.values), codes_N=self.codes_N)
 
     @property
@@ -64,12 +66,12 @@ class Labels(Sequence[str | None]):
         return self.codes_N < 0
 
     def lookup(self, number: Callable[[str | None], int]) -> IntArray:
-        """`number(text)` of every row, None being the missing text; called once per distinct value."""
+        """Return `number(text)` of every row, None being the missing text; call it once per distinct value."""
         table = np.array([number(value) for value in (*self.values, None)], dtype=np.int64)
         return table[self.codes_N]
 
     def take(self, rows: IntArray) -> "Labels":
-        """The labels at these positions."""
+        """Select the labels at these positions."""
         return Labels(values=self.values, codes_N=self.codes_N[rows])
 
     def __len__(self) -> int:
@@ -138,7 +140,7 @@ Columns = Mapping[str, Column]
 
 
 def take_rows(columns: Columns, rows: IntArray) -> dict[str, Column]:
-    """The rows at these positions."""
+    """Select the rows at these positions."""
     return {
         name: Column(
             name=name,
@@ -151,12 +153,12 @@ def take_rows(columns: Columns, rows: IntArray) -> dict[str, Column]:
 
 
 def column_kind(schema_field: Field) -> Kind:
-    """How the evaluators treat a schema field."""
+    """Tell how the evaluators treat a schema field."""
     return kind_of(schema_field.kind)
 
 
 def kind_of(schema_kind: str) -> Kind:
-    """How the evaluators treat a kind of the schema, such as "decimal"."""
+    """Tell how the evaluators treat a kind of the schema, such as "decimal"."""
     return _KINDS[schema_kind]
 
 
@@ -194,7 +196,7 @@ def _read_column(array: pa.ChunkedArray, field: Field, role: str) -> Column:
 
 
 def _numbers(array: pa.ChunkedArray, where: str) -> FloatArray:
-    """Numbers as float64; text is accepted where every value is a number."""
+    """Return numbers as float64; text is accepted where every value is a number."""
     if pa.types.is_boolean(array.type) or pa.types.is_temporal(array.type):
         raise DataError(f"{where} has type {array.type} but the schema says numbers; convert it")
     try:
@@ -215,7 +217,7 @@ def _numbers(array: pa.ChunkedArray, where: str) -> FloatArray:
 
 
 def _parsed(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Texts as float64; ArrowInvalid naming the first that is no number, and its place."""
+    """Read texts as float64; ArrowInvalid naming the first that is no number, and its place."""
     texts = pc.cast(texts, pa.string())
     numbers = parse_decimals(texts)
     if numbers.null_count > texts.null_count:
@@ -232,7 +234,7 @@ def _is_text(array: pa.ChunkedArray) -> bool:
 
 
 def constant_label(value: str | int | float | bool) -> str:
-    """How the value of a constant column is spelled as a category: numbers as floats, so that 1 and 1.0 are equal."""
+    """Spell the value of a constant column as a category: numbers as floats, so that 1 and 1.0 are equal."""
     return repr(float(value)) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
@@ -258,7 +260,7 @@ def _labels(array: pa.ChunkedArray, field: Field, where: str) -> Labels:
 
 
 def _seconds(array: pa.ChunkedArray, text_format: str, where: str) -> FloatArray:
-    """Date and time as seconds since 1970-01-01; each distinct value is parsed once."""
+    """Return date and time as seconds since 1970-01-01; each distinct value is parsed once."""
     if not (pa.types.is_temporal(array.type) or _is_text(array) or pa.types.is_null(array.type)):
         raise DataError(f"{where} has type {array.type} but the schema says date or time ({text_format}); convert it")
     values = array.to_pylist()
@@ -276,7 +278,7 @@ def _seconds(array: pa.ChunkedArray, text_format: str, where: str) -> FloatArray
 
 
 def timestamp(moment: object, where: str) -> float:
-    """Seconds since 1970-01-01 of a date or time, taken as UTC where it names no zone; DataError for anything else."""
+    """Return seconds since 1970-01-01 of a date or time, UTC where it names no zone; DataError for anything else."""
     if isinstance(moment, datetime):
         zoned = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
         return (zoned - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
@@ -290,7 +292,7 @@ def _one_line(error: Exception) -> str:
 
 
 def category_codes(*columns: Column) -> tuple[list[str | None], list[IntArray]]:
-    """Number the categories of all the columns by first appearance (missing is one of them); codes per column."""
+    """Give every category of the columns (missing is one of them) a number by first appearance; codes per column."""
     labels = [Labels.of(column.labels_N) for column in columns]
     numbering: dict[str | None, int] = {}
     for part in labels:
@@ -301,13 +303,13 @@ def category_codes(*columns: Column) -> tuple[list[str | None], list[IntArray]]:
 
 
 def row_count(table: Columns) -> int:
-    """Rows of a table; 0 when it has no column."""
+    """Count the rows of a table; 0 when it has no column."""
     column = next(iter(table.values()), None)
     return 0 if column is None else max(len(column.labels_N), len(column.numbers_N))
 
 
 def draw_rows(table: Columns, most: int, random: np.random.Generator) -> dict[str, Column]:
-    """At most `most` rows, drawn without replacement, in the table's order; all of them if there are no more."""
+    """Draw at most `most` rows without replacement, in the table's order; all of them if there are no more."""
     rows = row_count(table)
     if rows <= most:
         return dict(table)

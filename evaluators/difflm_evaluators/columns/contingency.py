@@ -1,4 +1,9 @@
-"""Counting the contingency tables of many pairs of columns out of a few tables over four columns each.
+"""Counts of contingency cells against those of the real table, without allocating the product of the categories.
+
+Few cells (up to 4,096) are counted densely. Of many, only those are kept that the real table has; all others share one
+count. That is exact for the total variation distance: where the real share is 0, only the sum matters.
+
+Counting the contingency tables of many pairs of columns out of a few tables over four columns each.
 
 Counting rows costs by the table, whatever its cells, as long as a cache holds them. So columns are taken two by two,
 and one table over two such couples has the tables of its six pairs as sums over its other axes, which are taken once,
@@ -27,17 +32,17 @@ class CellCounts:
 
     @classmethod
     def fit(cls, cells_N: IntArray, *, size: int) -> "CellCounts":
-        """Counts of the real rows, whose cells are numbers below `size`."""
+        """Count the real rows, whose cells are numbers below `size`."""
         if size <= MAX_DENSE_CELLS:
             return cls(rows_C=np.bincount(cells_N, minlength=size), kept_C=None)
         kept_C, rows_C = np.unique(cells_N, return_counts=True)
         return cls(rows_C=rows_C, kept_C=kept_C)
 
     def empty(self) -> "CellCounts":
-        """No rows, in the same cells."""
+        """Start with no rows, in the same cells."""
         return CellCounts(rows_C=np.zeros_like(self.rows_C), kept_C=self.kept_C)
 
-    def count(self, cells_N: IntArray) -> None:
+    def update(self, cells_N: IntArray) -> None:
         """Add rows."""
         size = len(self.rows_C)
         if self.kept_C is None:
@@ -48,7 +53,7 @@ class CellCounts:
         self.rows_C += np.bincount(place_N[known_N], minlength=size)
         self.elsewhere += int(len(cells_N) - known_N.sum())
 
-    def add(self, other: "CellCounts") -> None:
+    def merge(self, other: "CellCounts") -> None:
         """Take over the counts of `other`, which has the same cells."""
         self.rows_C += other.rows_C
         self.elsewhere += other.elsewhere
@@ -59,7 +64,7 @@ class CellCounts:
         return int(self.rows_C.sum()) + self.elsewhere
 
     def distance(self, other: "CellCounts") -> float:
-        """Total variation distance of the joint distributions; both have rows."""
+        """Compute the total variation distance of the joint distributions; both have rows."""
         apart = np.abs(self.rows_C / self.rows - other.rows_C / other.rows).sum()
         return float(apart + other.elsewhere / other.rows) / 2
 
@@ -80,7 +85,7 @@ class JointCounts:
     pairs: frozenset[Pair]
     _tables: dict[tuple[Couple, ...], IntArray] = field(default_factory=dict)
 
-    def count(self, codes: Mapping[str, IntArray]) -> None:
+    def update(self, codes: Mapping[str, IntArray]) -> None:
         """Add rows; codes are (N,), not negative and below their column's size."""
         if not self._tables:
             self._tables = {group: np.zeros(self._cells(group), dtype=np.int64) for group in self._groups()}
@@ -95,7 +100,7 @@ class JointCounts:
             table += np.bincount(cells_N, minlength=len(table))
 
     def totals(self) -> Iterator[tuple[Pair, IntArray]]:
-        """The counts of each pair's cells, the second column's code running fastest; none without rows."""
+        """Compute the counts of each pair's cells, the second column's code running fastest; none without rows."""
         given: set[Pair] = set()
         for group, table in self._tables.items():
             names = [name for couple in group for name in couple]
@@ -111,7 +116,7 @@ class JointCounts:
                 yield pair, (summed if pair == (first, second) else summed.T).ravel()
 
     def _groups(self) -> list[tuple[Couple, ...]]:
-        """What is counted together, so that every pair is in one of them."""
+        """Choose what is counted together, so that every pair is in one of them."""
         groups = self._cover(_couples(self.sizes))
         if sum(map(self._cells, groups)) > MAX_CELLS_IN_ALL:
             groups = self._cover([(name,) for name in self.sizes])
@@ -139,7 +144,7 @@ class JointCounts:
 
 
 def _couples(sizes: Mapping[str, int]) -> list[Couple]:
-    """Columns two by two, large ones with small ones; those that are too large for any other stay alone."""
+    """Pair columns two by two, large ones with small ones; those that are too large for any other stay alone."""
     waiting = sorted(sizes, key=lambda name: (sizes[name], name))
     couples: list[Couple] = []
     while waiting:

@@ -1,4 +1,23 @@
-"""Tables as matrices: features and targets for boosted trees, and rows as points of a Euclidean space."""
+"""Tables as matrices: features and targets for boosted trees, and rows as points of a Euclidean space.
+
+Features and targets for the boosted trees: tables as float32 matrices, encoded by what the real training split
+holds.
+
+Numbers stay as they are, missing ones NaN (which XGBoost handles). Categories with up to 64 values in the real
+training split become one-hot columns, missing being a category when it occurs there; larger ones become one column of
+codes that XGBoost treats as categorical. A category unknown to the real training split is all zeros, or NaN. Free
+text takes no part.
+
+Rows as points of a Euclidean space, for scores that ask what lies within a ball.
+
+- A number is scaled by the training range to [0, 1], cut far outside of it; a missing one is put at the training mean,
+  and where any table has missing numbers a further dimension is 1 for them and 0 for the others.
+- A category is a one-hot vector, missing being a category: two different ones are at distance sqrt(2). The 63 most
+  frequent categories of the training split have a dimension of their own, all others share one.
+- Free text takes no part.
+
+Shapes: N rows, D dimensions.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from difflm_evaluators.columns.columns import Column, Columns, FloatArray, Labels, category_codes
-from difflm_evaluators.privacy.mixed_rows import OUTERMOST
+from difflm_evaluators.columns.mixed_rows import OUTERMOST
 
 Float32Array = npt.NDArray[np.float32]
 MAX_ONE_HOT = 64
@@ -43,7 +62,7 @@ class FeatureEncoder:
         return cls(numeric=numeric, categories=categories, feature_types=tuple(types), sources=tuple(sources))
 
     def matrix(self, table: Columns) -> Float32Array:
-        """(rows, features) float32."""
+        """Return the features, (rows, features) float32."""
         largest = np.finfo(np.float32).max
         parts = [np.clip(table[name].numbers_N, -largest, largest).astype(np.float32)[:, None] for name in self.numeric]
         parts += [self._encode(table[name], known) for name, known in self.categories.items()]
@@ -62,7 +81,7 @@ class FeatureEncoder:
 
 
 def target_labels(column: Column) -> list[str | None]:
-    """Classes as text, None where missing; a numeric target's classes are its distinct numbers."""
+    """Return the classes as text, None where missing; a numeric target's classes are its distinct numbers."""
     if column.kind == "category":
         return list(column.labels_N)
     return [None if np.isnan(value) else repr(value) for value in column.numbers_N.tolist()]
@@ -88,14 +107,14 @@ class NumberScale:
         return cls(low=unit.low, high=unit.high, centre=float(unit.scaled(present).mean()), has_missing=has_missing)
 
     def scaled(self, numbers_N: FloatArray) -> FloatArray:
-        """Numbers in units of the training range, NaN where missing."""
+        """Return numbers in units of the training range, NaN where missing."""
         shrink = 1.0 if np.isfinite(self.high - self.low) else 0.25  # lest the range overflow
         span = (self.high * shrink - self.low * shrink) or 1.0
         with np.errstate(over="ignore"):  # what overflows is cut at OUTERMOST
             return np.clip((numbers_N * shrink - self.low * shrink) / span, -OUTERMOST, OUTERMOST)
 
     def points(self, numbers_N: FloatArray) -> Float32Array:
-        """(N, 1) float32, or (N, 2) where missing numbers need a place."""
+        """Return points, (N, 1) float32, or (N, 2) where missing numbers need a place."""
         values_N = self.scaled(numbers_N)
         if not self.has_missing:
             return values_N[:, None].astype(np.float32)
@@ -130,7 +149,7 @@ class Embedding:
         return numbers + sum(len(places) + 1 for places in self.categories.values())
 
     def points(self, table: Columns) -> Float32Array:
-        """(N, D) float32; ValueError without a dimension."""
+        """Return points, (N, D) float32; ValueError without a dimension."""
         parts = [scale.points(table[name].numbers_N) for name, scale in self.numbers.items()]
         for name, places in self.categories.items():
             place_N = np.array([places.get(label, len(places)) for label in table[name].labels_N], dtype=np.int64)

@@ -5,6 +5,8 @@ means, and the ranges. Merging is the pairwise update of Chan, Golub and LeVeque
 squares lose where the mean is large beside the spread. Each column is scaled by a power of two that no value exceeds,
 which is exact, so that neither 1e300 nor 1e-300 overflows or vanishes. Shapes: N rows, M columns; entry [i, j] of an
 (M, M) array is column i's figure over the rows where j is present too.
+
+Mean and standard error of values that come in batches, mergeable (Chan, Golub and LeVeque 1983).
 """
 
 from dataclasses import dataclass
@@ -23,14 +25,14 @@ class RunningMean:
     mean: float = 0.0
     squares: float = 0.0
 
-    def take(self, values_N: FloatArray) -> None:
+    def update(self, values_N: FloatArray) -> None:
         """Add values."""
         if len(values_N):
             mean = float(values_N.mean())
             squares = float(((values_N - mean) ** 2).sum())
-            self.add(RunningMean(count=len(values_N), mean=mean, squares=squares))
+            self.merge(RunningMean(count=len(values_N), mean=mean, squares=squares))
 
-    def add(self, other: "RunningMean") -> None:
+    def merge(self, other: "RunningMean") -> None:
         """Take over what `other` has seen."""
         if other.count == 0:
             return
@@ -102,7 +104,7 @@ class PairMoments:
 
     @classmethod
     def _of_whole(cls, values_NM: FloatArray) -> "PairMoments":
-        """The same without a missing value: a column's figures are those of all rows, whatever the other column."""
+        """Compute the same where no value is missing: figures are those of all rows, whatever the other column."""
         moments = cls.empty(values_NM.shape[1])
         moments.exponent_M = _exponents(values_NM)
         scaled_NM = _scaled(values_NM, moments.exponent_M)
@@ -134,7 +136,7 @@ class PairMoments:
         self.count_MM = count_MM
 
     def copy(self) -> "PairMoments":
-        """The same moments in arrays of their own."""
+        """Copy the moments into arrays of their own."""
         return PairMoments(
             exponent_M=self.exponent_M.copy(),
             count_MM=self.count_MM.copy(),
@@ -175,7 +177,7 @@ def _exponents(filled_NM: FloatArray) -> IntArray:
 
 
 def _scaled(values_NM: FloatArray, exponent_M: IntArray) -> FloatArray:
-    """Values over 2 ** exponent; by multiplication, which is faster than ldexp, where the factor is a normal number."""
+    """Divide values by 2 ** exponent, by multiplication where the factor is normal, which is faster than ldexp."""
     if np.abs(exponent_M).max(initial=0) < LARGEST_FACTOR:
         return values_NM * np.ldexp(1.0, -exponent_M)
     return np.ldexp(values_NM, -exponent_M)

@@ -1,6 +1,8 @@
 """Row keys: rows as they would be printed, as numbers that are equal exactly where the rows are.
 
 Numbers are rounded to what their field prints; missing equals missing; free text counts. Shapes: N rows.
+
+Row numbering: equal rows of small numbers get one number, exactly and without hashing. Shapes: N rows, C columns.
 """
 
 from collections.abc import Mapping
@@ -40,7 +42,7 @@ class RowNumbering:
         return len(self.keys_K)
 
     def number(self, codes_NC: IntArray) -> IntArray:
-        """(N,) the number of the reference rows that equal each row; -1 where there is none, or a code is negative."""
+        """Number each row, (N,), as the reference rows that equal it; -1 where there is none, or a code is negative."""
         key_N = np.zeros(len(codes_NC), dtype=np.int64)
         known_N = (codes_NC >= 0).all(axis=1)
         for column, size in enumerate(self._sizes):
@@ -52,7 +54,7 @@ class RowNumbering:
 
 
 def places(sorted_K: npt.NDArray[np.generic], values_N: npt.NDArray[np.generic]) -> IntArray:
-    """(N,) places in the distinct ascending `sorted_K`, -1 where a value is not there."""
+    """Return (N,) places in the distinct ascending `sorted_K`, -1 where a value is not there."""
     if len(sorted_K) == 0:
         return np.full(len(values_N), -1, dtype=np.int64)
     place_N = np.minimum(np.searchsorted(sorted_K, values_N), len(sorted_K) - 1).astype(np.int64)
@@ -64,7 +66,7 @@ HashArray = npt.NDArray[np.uint64]
 
 
 def printed_numbers(column: Column, schema: RecordSchema) -> FloatArray:
-    """(N,) the numbers of a column as its field prints them; NaN where missing."""
+    """Return, (N,), the numbers of a column as its field prints them; NaN where missing."""
     field, numbers_N = schema.field(column.name), column.numbers_N
     if not isinstance(field, DecimalField):
         return numbers_N + 0.0  # -0 is 0
@@ -74,7 +76,7 @@ def printed_numbers(column: Column, schema: RecordSchema) -> FloatArray:
 
 
 def printed_columns(table: Columns, schema: RecordSchema) -> dict[str, Column]:
-    """The columns with their decimals as their fields print them."""
+    """Round the decimals of columns to what their fields print."""
     return {
         name: replace(column, numbers_N=printed_numbers(column, schema))
         if isinstance(schema.field(name), DecimalField)
@@ -92,7 +94,7 @@ class KnownColumn:
     size: int
 
     def code(self, column: Column, schema: RecordSchema) -> IntArray:
-        """(N,) numbers below `size` (missing has one), -1 for a value that the training column lacks."""
+        """Return (N,) numbers below `size` (missing has one), -1 for a value that the training column lacks."""
         missing = self.size - 1
         if column.kind != "numeric":
             labels = Labels.of(column.labels_N)
@@ -113,7 +115,7 @@ class KnownRows:
         self.numbering = RowNumbering(self._codes_NC(train), sizes)
 
     def holds(self, table: Columns) -> npt.NDArray[np.bool_]:
-        """(N,) True for each row of `table` that equals a training row in every column."""
+        """Mark, (N,), each row of `table` that equals a training row in every column."""
         return self.numbering.number(self._codes_NC(table)) >= 0
 
     def _codes_NC(self, table: Columns) -> IntArray:
@@ -130,7 +132,7 @@ def _known(column: Column, schema: RecordSchema) -> KnownColumn:
 
 
 def row_hashes(table: Columns, schema: RecordSchema) -> HashArray:
-    """(N,) 64-bit hashes, equal for equal rows, spread evenly otherwise; the same in every process."""
+    """Return (N,) 64-bit hashes, equal for equal rows, spread evenly otherwise; the same in every process."""
     row_N = np.zeros(len(next(iter(table.values()))), dtype=np.uint64)
     for name in schema.names:
         column = table[name]
@@ -147,14 +149,14 @@ def row_hashes(table: Columns, schema: RecordSchema) -> HashArray:
 
 
 def table_digest(table: Columns, schema: RecordSchema) -> str:
-    """A digest of the rows of a table, the same in whatever order they come."""
+    """Digest the rows of a table, the same in whatever order they come."""
     hashes_N = row_hashes(table, schema)
     total = int(_mixed(hashes_N).sum(dtype=np.uint64))
     return blake2b(f"{schema.names} {len(hashes_N)} {total}".encode(), digest_size=16).hexdigest()
 
 
 def _mixed(values_N: HashArray) -> HashArray:
-    """The finalizer of SplitMix64 (Steele, Lea and Flood 2014): a bijection that mixes all bits."""
+    """Apply the finalizer of SplitMix64 (Steele, Lea and Flood 2014): a bijection that mixes all bits."""
     mixed_N = values_N + np.uint64(0x9E3779B97F4A7C15)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed_N = (mixed_N ^ (mixed_N >> np.uint64(shift))) * np.uint64(factor)

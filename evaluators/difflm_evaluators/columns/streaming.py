@@ -37,11 +37,11 @@ class StreamingEvaluator(Protocol):
         ...
 
     def result(self) -> Evaluation:
-        """The scores of all rows seen so far; undefined with a reason where there are none."""
+        """Score all rows seen so far; undefined with a reason where there are none."""
         ...
 
     def fresh(self) -> Self:
-        """An evaluator that is fitted to the same real tables and has seen no row."""
+        """Make an evaluator that is fitted to the same real tables and has seen no row."""
         ...
 
 
@@ -77,16 +77,16 @@ class StreamingSuite:
             mine.merge(theirs)
 
     def results(self) -> tuple[Evaluation, ...]:
-        """One evaluation per evaluator, in their order."""
+        """Return one evaluation per evaluator, in their order."""
         return tuple(evaluator.result() for evaluator in self.evaluators)
 
     def fresh(self) -> "StreamingSuite":
-        """The same evaluators without what they have seen."""
+        """Make the same evaluators without what they have seen."""
         return StreamingSuite(self.schema, [evaluator.fresh() for evaluator in self.evaluators])
 
 
 def fingerprint(*parts: str | npt.NDArray[Any]) -> str:
-    """A digest of what an evaluator was fitted to."""
+    """Digest what an evaluator was fitted to."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         content = part.encode() if isinstance(part, str) else np.ascontiguousarray(part).tobytes()

@@ -1,4 +1,7 @@
-"""The cache of answers: readable replies by the hash of their question, shared by all runs of one person."""
+"""Answers: what became of each question, kept in a log that only grows, so that a killed run asks nothing twice.
+
+The cache of answers: readable replies by the hash of their question, shared by all runs of one person.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from difflm.artifacts.atomic import storage_errors
 from difflm.errors import DataError, StorageError
 from difflm.telemetry import append_event, read_events, truncate_events
-
-if TYPE_CHECKING:
-    from difflm_evaluators.judge.questions import Question
+from difflm_evaluators.judge.questions import Question
 
 QuestionId = tuple[str, str, int]
 
@@ -54,7 +55,7 @@ class AnswerLog:
     path: Path
 
     def open(self) -> list[Answer]:
-        """All lines so far, oldest first, after mending a last one that was cut short.
+        """Read all lines so far, oldest first, after mending a last one that was cut short.
 
         Raises:
             DataError: a line is no answer.
@@ -84,7 +85,7 @@ class Answers:
     by_question: Mapping[QuestionId, Answer] = field(default_factory=dict)
 
     def values(self, item: str, variant: str, repeat: int) -> Mapping[str, Any] | None:
-        """What was answered, or None."""
+        """Look up what was answered; None where nothing was."""
         answer = self.by_question.get((item, variant, repeat))
         return None if answer is None else answer.values
 
@@ -131,7 +132,7 @@ class DiskCache:
                 connection.execute(_TABLE)
 
     def get(self, key: str) -> Mapping[str, Any] | None:
-        """The answer to a question, or None."""
+        """Look up the answer to a question; None where there is none."""
         with self._errors(), self._connection() as connection:
             row = connection.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
         values: Mapping[str, Any] | None = None if row is None else json.loads(row[0])
@@ -159,7 +160,7 @@ class DiskCache:
 
 
 def default_cache_path(environment: Mapping[str, str] = os.environ) -> Path:
-    """`difflm/judge.sqlite` in the person's folder for caches."""
+    """`difflm/judge.sqlite` in the user's folder for caches."""
     given = environment.get("XDG_CACHE_HOME", "")
     folder = Path(given) if given else Path.home() / ".cache"
     return folder / "difflm" / "judge.sqlite"

@@ -70,7 +70,7 @@ class Asker:
         """Whether the server has taken a request yet."""
 
     async def ask(self, question: Question, key: str) -> Answer:
-        """The answer, or why there is none.
+        """Return the answer, or why there is none.
 
         Raises:
             BudgetReached: not even one request for it fits into the budget.
@@ -120,7 +120,7 @@ class Asker:
         )
 
     async def _reply(self, question: Question, account: _Account) -> Reply:
-        """A reply in the strictest form of output that the server takes."""
+        """Get a reply in the strictest form of output that the server takes."""
         while True:
             request = Request(
                 messages=question.messages(),
@@ -168,7 +168,7 @@ class Asker:
         return self._backoff(state) if asked is None else asked
 
     async def _send(self, request: Request, account: _Account) -> Reply:
-        """One attempt: paced, within the budget, and accounted for whatever comes of it."""
+        """Make one attempt: paced, within the budget, and accounted for whatever comes of it."""
         texts = [message["content"] for message in request.messages]
         texts += [json.dumps(request.schema)] if request.mode == "json_schema" else []
         most = max_tokens(texts, request.max_output_tokens)

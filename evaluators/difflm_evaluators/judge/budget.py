@@ -1,4 +1,7 @@
-"""The budget of a judge: before a request its largest possible cost is set aside, afterwards the real one counts."""
+"""The budget of a judge: before a request its largest possible cost is set aside, afterwards the real one counts.
+
+Pacing: at most so many requests and tokens in any minute, by two leaky buckets.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ class Pacer:
 
 
 def pacer_of(limits: LimitSettings) -> Pacer:
-    """The pacer of the settings; call it inside the event loop that uses it."""
+    """Make the pacer of the settings; call it inside the event loop that uses it."""
     requests = tokens = None
     burst = math.inf
     if limits.requests_per_minute is not None:

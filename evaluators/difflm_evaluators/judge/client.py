@@ -89,7 +89,7 @@ class OpenAIClient:
         await self._client.close()
 
     async def send(self, request: Request) -> Reply:
-        """One attempt.
+        """Make one attempt.
 
         Raises:
             TransientFault: the same request may work later.

@@ -8,11 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from difflm_evaluators.base import JSON, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import Evaluation, Score
 from difflm_evaluators.judge.answers import Answers
 from difflm_evaluators.judge.questions import SYSTEM, Question, Record
-from difflm_evaluators.judge.rubric import MEAN, Criterion, Rubric, answer_model, rubric_prompt
-from difflm_evaluators.judge.statistics import Estimate, agreement, mean_estimate
+from difflm_evaluators.judge.rubric import MEAN, TOOL_RUBRIC, Criterion, Rubric, answer_model, rubric_prompt
+from difflm_evaluators.judge.statistics import SampleMean, agreement, mean_estimate
 
 RECORDS, REAL = "records", "real"
 REAL_LABEL = "real records"
@@ -37,7 +38,7 @@ class RubricProtocol:
         return answer_model(self.rubric)
 
     def questions(self, repeats: int) -> list[Question]:
-        """One per record and repeat; the first of all, then the second of all, so that a run that stops saw many."""
+        """Ask one per record and repeat; the first of all, then the second of all: a run that stops saw many."""
         return [
             Question(
                 item=_item(record),
@@ -52,7 +53,7 @@ class RubricProtocol:
         ]
 
     def evaluate(self, answers: Answers, repeats: int) -> Evaluation:
-        """One score per measure, over the records that have at least one readable answer."""
+        """Return one score per measure, over the records that have at least one readable answer."""
         graded = _grades(self.records, RECORDS, answers, repeats)
         real = _grades(self.real, REAL, answers, repeats)
         measures = _measures(self.rubric)
@@ -75,7 +76,7 @@ class RubricProtocol:
         }
         return Evaluation(name=f"judge_{self.name}", scores=tuple(scores), details=details)
 
-    def _score(self, measure: _Measure, own: Estimate | None, baseline: Estimate | None) -> Score:
+    def _score(self, measure: _Measure, own: SampleMean | None, baseline: SampleMean | None) -> Score:
         missing = len(self.records) - (0 if own is None else own.count)
         warning = f"{missing:,} of {len(self.records):,} records have no readable answer and take no part"
         return Score(
@@ -111,25 +112,25 @@ class _Measure:
         return f"judge_{self.name}"
 
     def value(self, answer: Mapping[str, Any] | None) -> float | None:
-        """The grade in an answer."""
+        """Read the grade in an answer."""
         if answer is None:
             return None
         shares: list[float] = [(answer[c.name] - c.lowest) / (c.highest - c.lowest) for c in self.criteria]
         return self.low + (self.high - self.low) * sum(shares) / len(shares)
 
     def mean(self, row: Sequence[Mapping[str, Any] | None]) -> float | None:
-        """The mean grade of a record over its repeats."""
+        """Compute the mean grade of a record over its repeats."""
         values = [value for answer in row if (value := self.value(answer)) is not None]
         return sum(values) / len(values) if values else None
 
-    def estimate(self, grades: _Grades) -> Estimate | None:
+    def estimate(self, grades: _Grades) -> SampleMean | None:
         """Over records, each with the mean of its repeats: repeats of one record are not independent."""
         means = [mean for row in grades.values() if (mean := self.mean(row)) is not None]
         return mean_estimate(means, self.low, self.high) if means else None
 
 
 def _measures(rubric: Rubric) -> list[_Measure]:
-    """Every criterion, the headline first; without a headline, the mean of all comes first."""
+    """List every criterion, the headline first; without a headline, the mean of all comes first."""
     single = [
         _Measure(name=c.name, meaning=c.description, criteria=(c,), low=c.lowest, high=c.highest)
         for c in sorted(rubric.criteria, key=lambda c: c.name != rubric.headline)
@@ -151,10 +152,15 @@ def _grades(records: Sequence[Record], variant: str, answers: Answers, repeats: 
 
 
 def _lowest(grades: _Grades, headline: _Measure) -> list[JSON]:
-    """The records that the judge likes least, with what it said."""
+    """List the records with the lowest grades, with the judge's reasons."""
     means = {row: mean for row, answers in grades.items() if (mean := headline.mean(answers)) is not None}
     worst = sorted(means, key=lambda row: (means[row], row))[:_WORST]
     return [
         {"row": row, "grade": means[row], "reason": next(str(a["reason"]) for a in grades[row] if a is not None)}
         for row in worst
     ]
+
+
+def tool_protocol(records: Sequence[Record], real: Sequence[Record] = ()) -> RubricProtocol:
+    """Make the protocol of the single-tool score."""
+    return RubricProtocol(name="tools", rubric=TOOL_RUBRIC, records=records, real=real)

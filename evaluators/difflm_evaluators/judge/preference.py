@@ -2,6 +2,8 @@
 
 Source: Zhou et al. (arXiv 2411.03250), evaluation of tool generation. The paper's code asks each category once, in an
 order drawn at random; here both orders are asked, and a side has a category only when it wins in both.
+
+Pairs for a preference judge: records of two data sets side by side, by a category or drawn at random.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ from typing import Literal
 from pydantic import BaseModel
 
 from difflm.errors import DataError
-from difflm_evaluators.base import JSON, Direction, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import Direction, Evaluation, Score
 from difflm_evaluators.judge.answers import Answers
 from difflm_evaluators.judge.questions import SYSTEM, Question, Record, form, shown
-from difflm_evaluators.judge.statistics import Estimate, agreement, mean_estimate, share_estimate
+from difflm_evaluators.judge.statistics import SampleMean, agreement, mean_estimate, share_estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +58,7 @@ def pairs_by_column(
 
 
 def pairs_at_random(a: Sequence[Record], b: Sequence[Record], *, groups: int, most: int, seed: int) -> list[Pair]:
-    """`groups` pairs of at most `most` records each, for records without categories; no record is shown twice.
+    """Draw `groups` pairs of at most `most` records each, for records without categories; no record is shown twice.
 
     Raises:
         DataError: a side has fewer records than groups.
@@ -114,7 +117,7 @@ class PreferenceProtocol:
         return Preferred
 
     def questions(self, repeats: int) -> list[Question]:
-        """Two per pair and repeat."""
+        """Ask two per pair and repeat."""
         return [
             Question(
                 item=pair.category,
@@ -129,7 +132,7 @@ class PreferenceProtocol:
         ]
 
     def evaluate(self, answers: Answers, repeats: int) -> Evaluation:
-        """Shares of the categories that were answered in both orders, and what the order did."""
+        """Score the shares of the categories that were answered in both orders, and what the order did."""
         votes = {pair.category: _votes(pair.category, answers, repeats) for pair in self.pairs}
         verdicts = {category: verdict for category, both in votes.items() if (verdict := _verdict(both)) is not None}
         estimates = _estimates(list(verdicts.values()), [votes[category] for category in verdicts])
@@ -146,7 +149,7 @@ class PreferenceProtocol:
         scores = tuple(self._score(meaning, estimates.get(meaning.name), len(verdicts)) for meaning in _MEANINGS)
         return Evaluation(name="judge_preference", scores=scores, details=details)
 
-    def _score(self, meaning: _Meaning, estimate: Estimate | None, answered: int) -> Score:
+    def _score(self, meaning: _Meaning, estimate: SampleMean | None, answered: int) -> Score:
         missing = len(self.pairs) - answered
         warning = f"{missing:,} of {len(self.pairs):,} categories have no readable answer in both orders"
         return Score(
@@ -251,7 +254,7 @@ def _votes(category: str, answers: Answers, repeats: int) -> _Votes:
 
 
 def _majority(votes: Sequence[Verdict | None]) -> Verdict | None:
-    """What most repeats say, `equal` when two are level, None without any."""
+    """Return what most repeats answer, `equal` when two are level, None without any."""
     ranked = Counter(vote for vote in votes if vote is not None).most_common(2)
     if not ranked:
         return None
@@ -274,7 +277,7 @@ def _bias(orders: _Votes) -> float:
     return 100 * sum(shares) / len(shares)
 
 
-def _estimates(verdicts: Sequence[Verdict], votes: Sequence[_Votes]) -> dict[str, Estimate]:
+def _estimates(verdicts: Sequence[Verdict], votes: Sequence[_Votes]) -> dict[str, SampleMean]:
     """By the names of scores; empty without a single verdict."""
     count = len(verdicts)
     if not count:

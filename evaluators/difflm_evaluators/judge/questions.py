@@ -1,4 +1,9 @@
-"""Questions to a judge: messages, the form of the answer, and a hash that tells whether it was asked before."""
+"""Questions to a judge: messages, the form of the answer, and a hash by which repeated questions are found.
+
+What every question to a judge has in common: its manner, and records shown as data that give no orders.
+
+Questions to a judge: messages, the form of the answer, and a hash that tells whether it was asked before.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +11,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import BaseModel
 
-from difflm_evaluators.base import JSON, Evaluation
-from difflm_evaluators.judge.answers import Answers
+from difflm.telemetry import JSON
 from difflm_evaluators.judge.settings import JudgeSettings
 
 SYSTEM = (
@@ -30,13 +34,13 @@ class Record:
 
 
 def shown(tag: str, value: JSON) -> str:
-    """A value as JSON between tags; text in it cannot close the tag."""
+    """Write a value as JSON between tags; text in it cannot close the tag."""
     text = json.dumps(value, ensure_ascii=False, indent=1, default=str).replace("</", "<\\/")
     return f"<{tag}>\n{text}\n</{tag}>"
 
 
 def form(keys: Iterable[tuple[str, str]]) -> str:
-    """How the reply looks, for servers without structured output."""
+    """Tell how the reply looks, for servers without structured output."""
     lines = [f'- "{key}": {meaning}' for key, meaning in keys]
     return "\n".join(["Reply with a JSON object of exactly these keys, in this order:", *lines])
 
@@ -55,26 +59,8 @@ class Question:
     user: str
 
     def messages(self) -> list[dict[str, str]]:
-        """The conversation that is sent."""
+        """Return the conversation that is sent."""
         return [{"role": "system", "content": self.system}, {"role": "user", "content": self.user}]
-
-
-class JudgeProtocol(Protocol):
-    """What is asked, in which form it is answered, and what the answers say."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def answer_model(self) -> type[BaseModel]: ...
-
-    def questions(self, repeats: int) -> list[Question]:
-        """Every question of every repeat."""
-        ...
-
-    def evaluate(self, answers: Answers, repeats: int) -> Evaluation:
-        """The scores; what has no answer is counted and never scored."""
-        ...
 
 
 def question_key(question: Question, *, base_url: str, settings: JudgeSettings, schema: dict[str, Any]) -> str:
@@ -91,7 +77,7 @@ def question_key(question: Question, *, base_url: str, settings: JudgeSettings, 
 
 
 def strict_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema of an answer as servers of structured output want it: closed, every key required, no titles."""
+    """Build the JSON schema of an answer as structured output needs it: closed, every key required, no titles."""
     schema = model.model_json_schema()
     properties = {
         name: {key: value for key, value in rule.items() if key != "title"}

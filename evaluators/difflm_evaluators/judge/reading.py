@@ -31,7 +31,7 @@ class NotReadable(Exception):
 
 
 def read_reply(reply: Reply, model: type[BaseModel]) -> dict[str, Any]:
-    """The answer as plain JSON values.
+    """Read the answer as plain JSON values.
 
     Where the server has no structured output, the JSON may stand in a fence of code, after the model's thoughts, or in
     a sentence.

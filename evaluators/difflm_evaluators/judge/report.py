@@ -1,4 +1,7 @@
-"""A judge's scores as a report shows them, read from the judge.json that `difflm judge` left."""
+"""What a judge leaves behind: judge.json for programs and judge.md for people, with the account of every question.
+
+A judge's scores as a report shows them, read from the judge.json that `difflm judge` left.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from difflm_evaluators.base import Evaluation, Score
 from difflm_evaluators.judge.answers import Answer
 from difflm_evaluators.judge.settings import JudgeSettings
 from difflm_evaluators.report.layout import JudgeEntry, ScoreEntry
+from difflm_evaluators.report.rendering import markdown_templates
 from difflm_evaluators.report.rows import baseline_text, number_text
 
 FORMAT_VERSION = 1
@@ -42,7 +46,7 @@ class Account:
     modes: Mapping[str, int]
 
     def to_json(self) -> dict[str, JSON]:
-        """As plain values."""
+        """Return it as plain values."""
         return {
             "questions": self.questions,
             "answered": self.answered,
@@ -86,7 +90,7 @@ class Judgement:
 def account_of(
     lines: Sequence[Answer], answers: Mapping[str, Answer], questions: int, sources: Mapping[str, int]
 ) -> Account:
-    """The account from all lines of the log and the answers that count."""
+    """Sum up the account from all lines of the log and the answers that count."""
     dollars = [line.dollars for line in lines if line.requests]
     return Account(
         questions=questions,
@@ -113,7 +117,7 @@ def write_judgement(judgement: Judgement, folder: Path) -> None:
         }
         for answer in judgement.unanswered
     ]
-    evaluation: dict[str, JSON] = judgement.evaluation.to_json()  # type: ignore[assignment]
+    evaluation: dict[str, JSON] = judgement.evaluation.to_json()
     document: dict[str, JSON] = {
         "format_version": FORMAT_VERSION,
         "title": judgement.title,
@@ -130,36 +134,17 @@ def write_judgement(judgement: Judgement, folder: Path) -> None:
 
 
 def render_markdown(judgement: Judgement) -> str:
-    """`judge.md`: scores with their intervals, agreement, and the account."""
-    account = judgement.account
-    lines = [
-        f"# {_cell(judgement.title)}",
-        "",
-        f"Judge: {_cell(judgement.settings.model)} at {_cell(judgement.base_url)}. "
-        f"Repeats of each question: {judgement.settings.repeats}.",
-        "",
-        *(line for text in judgement.warnings for line in (f"**Warning:** {_cell(text)}", "")),
-        "| score | value | 95 % interval | beside it | scale | meaning |",
-        "|---|---|---|---|---|---|",
-        *(_score_line(score, judgement.evaluation) for score in judgement.evaluation.scores),
-        "",
-        "## Agreement between repeats",
-        "",
-        *_agreement_lines(judgement.evaluation),
-        "",
-        "## Account",
-        "",
-        "| | |",
-        "|---|---|",
-        *(f"| {_cell(name)} | {_cell(text)} |" for name, text in _account_rows(account)),
-    ]
-    if judgement.reasons:
-        lines += ["", "## Without an answer", "", "| reason | questions |", "|---|---|"]
-        lines += [f"| {_cell(reason)} | {count:,} |" for reason, count in judgement.reasons.items()]
-    return "\n".join(lines) + "\n"
+    """Render `judge.md`: scores with their intervals, agreement, and the account."""
+    template = markdown_templates().get_template("judge.md.j2")
+    return template.render(
+        judgement=judgement,
+        scores=[_score_cells(score, judgement.evaluation) for score in judgement.evaluation.scores],
+        agreement=_agreement_rows(judgement.evaluation),
+        account=_account_rows(judgement.account),
+    )
 
 
-def _score_line(score: Score, evaluation: Evaluation) -> str:
+def _score_cells(score: Score, evaluation: Evaluation) -> list[str]:
     if score.value is None:
         value = f"undefined: {score.undefined_because}"
     else:
@@ -168,8 +153,7 @@ def _score_line(score: Score, evaluation: Evaluation) -> str:
     interval = _interval(score, evaluation.details)
     between = "–" if interval is None else " to ".join(number_text(end, score.unit) for end in interval)
     low, high = score.bounds
-    cells = (score.title, value, between, baseline_text(score), f"{low:g} to {high:g}", score.meaning)
-    return "| " + " | ".join(map(_cell, cells)) + " |"
+    return [score.title, value, between, baseline_text(score), f"{low:g} to {high:g}", score.meaning]
 
 
 def _interval(score: Score, details: Mapping[str, Any]) -> Sequence[float] | None:
@@ -178,15 +162,15 @@ def _interval(score: Score, details: Mapping[str, Any]) -> Sequence[float] | Non
     return interval
 
 
-def _agreement_lines(evaluation: Evaluation) -> list[str]:
+def _agreement_rows(evaluation: Evaluation) -> list[list[str]]:
     found: Mapping[str, Any] = evaluation.details["agreement"]  # type: ignore[assignment]
-    lines = ["| of | Krippendorff's alpha | equal repeats | questions |", "|---|---|---|---|"]
+    rows = []
     for name, row in found.items():
         alpha = row["krippendorff_alpha"]
         text = f"undefined: {row['undefined_because']}" if alpha is None else f"{alpha:.3f}"
         equal = "–" if row["equal_share"] is None else f"{100 * row['equal_share']:.1f} %"
-        lines.append(f"| {_cell(name)} | {_cell(text)} | {equal} | {row['units_with_repeats']:,} |")
-    return lines
+        rows.append([name, text, equal, f"{row['units_with_repeats']:,}"])
+    return rows
 
 
 def _account_rows(account: Account) -> list[tuple[str, str]]:
@@ -204,15 +188,11 @@ def _account_rows(account: Account) -> list[tuple[str, str]]:
     ]
 
 
-def _cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
-
-
 JUDGE_FILE = "judge.json"
 
 
 def read_judgement(folder: Path) -> JudgeEntry:
-    """The summary of a judge's folder.
+    """Read the summary of a judge's folder.
 
     Raises:
         DataError: there is no judge.json, or it has another layout.

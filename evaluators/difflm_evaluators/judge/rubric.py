@@ -1,4 +1,6 @@
-"""The single-tool score of the DiffLM paper: one tool, six aspects, one score from 0 to 10.
+"""Rubrics: what one record is and what makes a good one, as a YAML file defines them, and the question they make.
+
+The single-tool score of the DiffLM paper: one tool, six aspects, one score from 0 to 10.
 
 Source: Zhou et al. (arXiv 2411.03250), evaluation of tool generation. The aspects are the paper's, the words are not.
 There the aspects only guide one score; here each gets a grade of its own as well, so that a low score can be traced.
@@ -6,13 +8,11 @@ There the aspects only guide one score; here each gets a grade of its own as wel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field, create_model, model_validator
 
 from difflm.config import Config
-from difflm_evaluators.judge.grades import RubricProtocol
 from difflm_evaluators.judge.questions import Record, form, shown
 
 MEAN = "rubric_mean"
@@ -56,14 +56,14 @@ class Rubric(Config):
 
 
 def answer_model(rubric: Rubric) -> type[BaseModel]:
-    """The form of a reply: a reason, and one whole number for every criterion."""
+    """Build the form of a reply: a reason, and one whole number for every criterion."""
     fields: dict[str, Any] = {criterion.name: (_grade(criterion), ...) for criterion in rubric.criteria}
     model: type[BaseModel] = create_model("Answer", reason=(str, ...), **fields)
     return model
 
 
 def rubric_prompt(rubric: Rubric, record: Record) -> str:
-    """The question about one record."""
+    """Write the question about one record."""
     criteria = [f"- {c.name} ({c.lowest} to {c.highest}): {' '.join(c.description.split())}" for c in rubric.criteria]
     keys = [("reason", "what speaks for and against the record, in at most three sentences")]
     keys += [(c.name, f"a whole number from {c.lowest} (worst) to {c.highest} (best)") for c in rubric.criteria]
@@ -129,8 +129,3 @@ TOOL_RUBRIC = Rubric(
     ),
     headline="score",
 )
-
-
-def tool_protocol(records: Sequence[Record], real: Sequence[Record] = ()) -> RubricProtocol:
-    """The single-tool score for every record."""
-    return RubricProtocol(name="tools", rubric=TOOL_RUBRIC, records=records, real=real)

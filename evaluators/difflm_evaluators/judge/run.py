@@ -8,18 +8,41 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
+
+from pydantic import BaseModel
 
 from difflm.errors import DiffLMError
+from difflm_evaluators.base import Evaluation
 from difflm_evaluators.judge.answers import Answer, AnswerLog, Answers, Cache
 from difflm_evaluators.judge.asking import NOT_TAKEN, Asker, Sleep
 from difflm_evaluators.judge.budget import BudgetReached, Ledger, pacer_of
 from difflm_evaluators.judge.client import OpenAIClient
-from difflm_evaluators.judge.questions import JudgeProtocol, Question, question_key, strict_schema
+from difflm_evaluators.judge.questions import Question, question_key, strict_schema
 from difflm_evaluators.judge.reading import CUT_OFF, NO_JSON, REFUSED, WRONG_FORM
 from difflm_evaluators.judge.report import Judgement, account_of, write_judgement
 from difflm_evaluators.judge.settings import Endpoint, JudgeSettings, find_endpoint
 
 Progress = Callable[[float, float | None, str], None]
+
+
+class JudgeProtocol(Protocol):
+    """What is asked, in which form it is answered, and what the answers say."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def answer_model(self) -> type[BaseModel]: ...
+
+    def questions(self, repeats: int) -> list[Question]:
+        """List every question of every repeat."""
+        ...
+
+    def evaluate(self, answers: Answers, repeats: int) -> Evaluation:
+        """Compute the scores; what has no answer is counted and never scored."""
+        ...
+
 
 _REPLIED = (CUT_OFF, NO_JSON, REFUSED, WRONG_FORM)
 """Reasons that show a server at work."""
@@ -58,7 +81,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """All that answers questions: what was said before, and who is asked otherwise."""
+    """All that answers questions: earlier answers, and whom to ask otherwise."""
 
     asker: Asker
     log: AnswerLog

@@ -57,7 +57,7 @@ class PriceSettings(Config):
         return self.input is not None and self.output is not None
 
     def dollars(self, input_tokens: int, output_tokens: int) -> float | None:
-        """What so many tokens cost, or None without prices."""
+        """Compute what so many tokens cost; None without prices."""
         if self.input is None or self.output is None:
             return None
         return (input_tokens * self.input + output_tokens * self.output) / 1e6
@@ -103,7 +103,7 @@ class Endpoint:
 
 
 def find_endpoint(settings: JudgeSettings, environment: Mapping[str, str]) -> Endpoint:
-    """The endpoint of the settings and the environment; a server of one's own needs an address and no key.
+    """Find the endpoint of the settings and the environment; a server of one's own needs an address and no key.
 
     Raises:
         ConfigError: neither an address nor a key is given, so there is nobody to ask.

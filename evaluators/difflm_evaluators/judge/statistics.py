@@ -11,13 +11,13 @@ import krippendorff
 import numpy as np
 from scipy import stats
 
-from difflm_evaluators.base import JSON
+from difflm.telemetry import JSON
 
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
+class SampleMean:
     """A mean or a share with its standard error and 95 % interval; both None for a single observation."""
 
     value: float
@@ -26,7 +26,7 @@ class Estimate:
     count: int
 
     def to_json(self) -> dict[str, JSON]:
-        """As plain values."""
+        """Return it as plain values."""
         interval: JSON = None if self.interval is None else list(self.interval)
         return {
             "value": self.value,
@@ -46,7 +46,7 @@ class Agreement:
     units: int
 
     def to_json(self) -> dict[str, JSON]:
-        """As plain values."""
+        """Return it as plain values."""
         return {
             "krippendorff_alpha": self.alpha,
             "undefined_because": self.undefined_because,
@@ -55,26 +55,26 @@ class Agreement:
         }
 
 
-def mean_estimate(values_N: Sequence[float], low: float, high: float) -> Estimate:
-    """The mean of independent observations with Student's t interval, cut to the scale from `low` to `high`; N > 0."""
+def mean_estimate(values_N: Sequence[float], low: float, high: float) -> SampleMean:
+    """Estimate the mean of independent observations, Student's interval cut to the scale `low` to `high`; N > 0."""
     values = np.asarray(values_N, dtype=float)
     mean, count = float(values.mean()), len(values)
     if count == 1:
-        return Estimate(value=mean, standard_error=None, interval=None, count=1)
+        return SampleMean(value=mean, standard_error=None, interval=None, count=1)
     error = float(values.std(ddof=1)) / math.sqrt(count)
     reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
     interval = (max(low, mean - reach), min(high, mean + reach))
-    return Estimate(value=mean, standard_error=error, interval=interval, count=count)
+    return SampleMean(value=mean, standard_error=error, interval=interval, count=count)
 
 
-def share_estimate(hits: int, count: int) -> Estimate:
-    """A share in percent with Wilson's interval (E. B. Wilson, 1927), which holds near 0 and 100 too; count > 0.
+def share_estimate(hits: int, count: int) -> SampleMean:
+    """Estimate a share in percent with Wilson's interval (1927), which holds near 0 and 100 too; count > 0.
 
     The usual standard error says 0 where all or none are hits, so there it is left out.
     """
     share = hits / count
     found = stats.binomtest(hits, count).proportion_ci(CONFIDENCE, method="wilson")
-    return Estimate(
+    return SampleMean(
         value=100 * share,
         standard_error=100 * math.sqrt(share * (1 - share) / count) if 0 < hits < count else None,
         interval=(100 * float(found.low), 100 * float(found.high)),

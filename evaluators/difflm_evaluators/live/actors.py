@@ -15,7 +15,8 @@ from typing import Any
 
 from difflm.artifacts.dataset import Dataset, Range
 from difflm.artifacts.storage import open_store
-from difflm.runtime.cluster import current_context, last_line
+from difflm.runtime.cluster import current_context
+from difflm.runtime.process import last_line
 from difflm.runtime.shard_actor import reachable, unpacked
 from difflm_evaluators.live.live import LiveConfig, Scored
 
@@ -41,17 +42,17 @@ class EvaluatorActor:
         return self._scorer.take(parts)
 
     def seen(self) -> Any:
-        """What was counted, for another actor's `score`."""
+        """Return what was counted, for another actor's `score`."""
         return self._scorer.seen()
 
     def score(self, *others: Any) -> Scored:
-        """The scores of what was read here and by others."""
+        """Score what was read here and by others."""
         return self._scorer.score(*others)
 
 
 @dataclass(slots=True, kw_only=True)
 class _Seat:
-    """The place of one actor: its parts in order, how many of them it has read, and what it was told last."""
+    """The place of one actor: its parts in order, how many of them it has read, and its last request."""
 
     actor: Any
     parts: list[Range] = field(default_factory=list)
@@ -68,7 +69,7 @@ class EvaluatorActors:
     def __init__(
         self, dataset: Dataset, real: Path, config: LiveConfig, *, rows: int, on_restart: Callable[[str], None]
     ) -> None:
-        """`rows` is how many the dataset is to have; `on_restart` is told why an actor had to be made anew."""
+        """`rows` is how many the dataset is to have; `on_restart` gets the reason why an actor had to be made anew."""
         folders = reachable({"real": real}, current_context())
         self._arguments = {**folders, "url": dataset.store.url, "format": dataset.format}
         self._config, self._on_restart = config, on_restart
@@ -103,7 +104,7 @@ class EvaluatorActors:
         return found
 
     def finish(self, report: Callable[[int], None]) -> Scored | None:
-        """Wait until all parts are read, and score them; None after a failure. `report` is told how many are left."""
+        """Wait until all parts are read, and score them; None after a failure. `report` gets how many are left."""
         last = time.monotonic()
         self._question = None  # an answer about fewer parts is of no use any more
         while self.failure is None:
@@ -196,7 +197,7 @@ class EvaluatorActors:
         return scored
 
     def _replace(self, seat: _Seat, reason: str) -> None:
-        """A new actor that begins with the first part, for what the old one had counted is lost or half-counted."""
+        """Start an actor that begins with the first part, for what the old one had counted is lost or half-counted."""
         seat.deaths += 1
         if seat.deaths > self._config.attempts:
             self._give_up(f"an evaluator died {seat.deaths} times without getting on: {reason}")

@@ -72,13 +72,13 @@ class Gate:
     bound: float
 
     def holds(self, value: float) -> bool:
-        """Whether a value of the score passes."""
+        """Tell whether a value of the score passes."""
         return _OPERATORS[self.comparison](value, self.bound)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What a gate said about so many rows; `value` is None where the score is undefined, which no gate lets pass."""
+    """Whether a gate holds for so many rows; `value` is None where the score is undefined, which no gate lets pass."""
 
     gate: Gate
     rows: int
@@ -96,7 +96,7 @@ class Verdict:
         return f"gate {self.gate.text!r}: {self.gate.score} {found} after {self.rows:,} rows"
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return it as plain JSON values."""
         facts: dict[str, Any] = {
             "gate": self.gate.text,
             "action": self.gate.action,
@@ -109,7 +109,7 @@ class Verdict:
 
 
 def parse_gate(text: str, known: Sequence[str]) -> Gate:
-    """The gate that `text` states: an optional action and a colon, the name of a score, a comparison, a number.
+    """Read the gate that `text` states: an optional action and a colon, the name of a score, a comparison, a number.
 
     Raises:
         ConfigError: it cannot be read, its action is unknown, or its score is none of `known`; names the nearest one.
@@ -132,8 +132,8 @@ def parse_gate(text: str, known: Sequence[str]) -> Gate:
     return gate
 
 
-def judge(gates: Iterable[Gate], scores: Sequence[Score], rows: int) -> list[Verdict]:
-    """What each gate on scores says of the scores of so many rows; a score that is not there counts as undefined."""
+def check_gates(gates: Iterable[Gate], scores: Sequence[Score], rows: int) -> list[Verdict]:
+    """Check each gate on scores against the scores of so many rows; a score that is not there counts as undefined."""
     found = {score.name: score for score in scores}
     return [_verdict(gate, found.get(gate.score), rows) for gate in gates if gate.action != "drop"]
 

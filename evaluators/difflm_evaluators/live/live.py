@@ -1,19 +1,12 @@
-"""Evaluation of a dataset while it grows: its settings, the real tables as a folder, and the parts in their order."""
+"""Evaluation of a dataset while it grows: its settings, its scores so far, and the parts in their order."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from difflm.artifacts.dataset import Range
-from difflm.records.schema import RecordSchema
 from difflm_evaluators.base import Evaluation, Score
-
-TRAIN, HOLDOUT = "train.parquet", "holdout.parquet"
-SCHEMA = "schema.json"
 
 
 class LiveConfig(BaseModel):
@@ -55,22 +48,8 @@ class Scored:
         return {score.name: score.value for score in self.scores if score.value is not None}
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return it as plain JSON values."""
         return {"rows": self.rows, "evaluations": [evaluation.to_json() for evaluation in self.evaluations]}
-
-
-def write_real(folder: Path, train: pa.Table, holdout: pa.Table | None, schema: RecordSchema) -> None:
-    """Lay the real tables down where evaluators find them, on any node; they have the schema's columns and types."""
-    (folder / SCHEMA).write_text(schema.to_json(), encoding="utf-8")
-    pq.write_table(train, folder / TRAIN)
-    if holdout is not None:
-        pq.write_table(holdout, folder / HOLDOUT)
-
-
-def read_real(folder: Path) -> tuple[pa.Table, pa.Table | None]:
-    """The training rows and the holdout, if there is one."""
-    holdout = folder / HOLDOUT
-    return pq.read_table(folder / TRAIN), pq.read_table(holdout) if holdout.exists() else None
 
 
 @dataclass(slots=True, kw_only=True)

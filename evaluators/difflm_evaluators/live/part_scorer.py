@@ -13,8 +13,9 @@ from difflm.artifacts.dataset import Dataset, Range
 from difflm.records.columns import arrow_schema, conform_table
 from difflm.records.schema import read_schema
 from difflm_evaluators.columns.columns import read_columns
+from difflm_evaluators.columns.real_tables import read_real
 from difflm_evaluators.columns.streaming import StreamingSuite
-from difflm_evaluators.live.live import Scored, read_real
+from difflm_evaluators.live.live import Scored
 from difflm_evaluators.privacy.distances import StreamingDistances
 from difflm_evaluators.privacy.privacy import StreamingCopies
 from difflm_evaluators.scores.diversity import StreamingDiversity
@@ -27,7 +28,7 @@ Suites = tuple[StreamingSuite, StreamingSuite]
 
 
 class PartScorer:
-    """Reads parts and scores them beside the real tables in the folder `real` (as `live.write_real` left it).
+    """Reads parts and scores them beside the real tables in the folder `real` (as `write_real` left it).
 
     `share` is that of the rows whose distances are looked up; about so many are drawn of each part, with `seed`.
     """
@@ -68,11 +69,11 @@ class PartScorer:
         return self._all.rows
 
     def seen(self) -> Suites:
-        """What was counted so far, for another scorer of the same real tables."""
+        """Return what was counted so far, for another scorer of the same real tables."""
         return self._all, self._sampled
 
     def score(self, *others: Suites) -> Scored:
-        """The scores of all rows seen here and by others."""
+        """Score all rows seen here and by others."""
         merged, sampled = (suite.fresh() for suite in self.seen())
         for rows, sample in (self.seen(), *others):
             merged.merge(rows)

@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
 from difflm_evaluators.columns.columns import Columns, IntArray
+from difflm_evaluators.columns.mixed_rows import Float32Array, MixedRows, MixedSpace
 from difflm_evaluators.columns.moments import RunningMean
 from difflm_evaluators.columns.streaming import NO_ROWS, fingerprint, require_same
 from difflm_evaluators.columns.value_counts import ValueCounts
-from difflm_evaluators.privacy.mixed_rows import Float32Array, MixedRows, MixedSpace
 from difflm_evaluators.privacy.neighbours import NearestRows
 
 TIE = 1e-5  # float32 sums of equal distances differ by less
@@ -65,24 +66,24 @@ class Found:
     votes: IntArray = field(default_factory=lambda: np.zeros(3, dtype=np.int64))
     """Rows closer to the holdout, equally close, closer to train."""
 
-    def take(self, rows: MixedRows, real: RealRows) -> None:
+    def update(self, rows: MixedRows, real: RealRows) -> None:
         """Look up rows."""
         if len(rows) == 0:
             return
         found_NK = real.train.search(rows, 2)
-        self.nearest.count(found_NK[:, 0])
+        self.nearest.update(found_NK[:, 0])
         if found_NK.shape[1] == 2:
-            self.ratios.take(distance_ratios(found_NK))
+            self.ratios.update(distance_ratios(found_NK))
         if real.equal is not None:
             to_train_N, to_holdout_N = (index.search(rows, 1)[:, 0] for index in real.equal)
             difference_N = to_holdout_N - to_train_N
             vote_N = np.where(np.abs(difference_N) <= TIE, 1, np.where(difference_N > 0, 2, 0))
             self.votes += np.bincount(vote_N, minlength=3)
 
-    def add(self, other: "Found") -> None:
+    def merge(self, other: "Found") -> None:
         """Take over what `other` has found."""
-        self.nearest.add(other.nearest)
-        self.ratios.add(other.ratios)
+        self.nearest.merge(other.nearest)
+        self.ratios.merge(other.ratios)
         self.votes += other.votes
 
 
@@ -114,7 +115,7 @@ class StreamingDistances:
         return self._rows
 
     def fresh(self) -> "StreamingDistances":
-        """The same without the rows seen."""
+        """Make the same evaluator without the rows seen."""
         return StreamingDistances(self._real)
 
     def update(self, batch: Columns) -> None:
@@ -126,11 +127,11 @@ class StreamingDistances:
     def merge(self, other: "StreamingDistances") -> None:
         """Take over what `other` has found."""
         require_same("distances", self._real.fitted_to, other._real.fitted_to)
-        self._found.add(other._found)
+        self._found.merge(other._found)
         self._rows += other._rows
 
     def result(self) -> Evaluation:
-        """Distances of the rows seen, beside the real test split's own."""
+        """Score the distances of the rows seen, beside the real test split's own."""
         reason = NO_ROWS if self._rows == 0 else ONLY_TEXT
         if self._rows == 0 or not self._real.has_distance:
             return Evaluation(name="distances", scores=tuple(_undefined(name, reason) for name in ABOUT))
@@ -190,7 +191,7 @@ class RealDistances:
         self.fitted_to = fingerprint(self.fitted_to, plain.train.reference.numbers, plain.train.reference.codes_NC)
         if test is not None:
             self.test = Found()
-            self.test.take(plain.space.rows(test).take(self._sample), plain)
+            self.test.update(plain.space.rows(test).take(self._sample), plain)
 
     def look_up(self, batch: Columns, found: Found) -> None:
         """Search the rows of a batch; those that lack a number no real row lacks, in a space with a place for it."""
@@ -198,10 +199,10 @@ class RealDistances:
         for missing, rows in ((False, np.flatnonzero(~unforeseen_N)), (True, np.flatnonzero(unforeseen_N))):
             if len(rows):
                 real = self._space(missing=missing)
-                found.take(real.space.rows(batch).take(rows), real)
+                found.update(real.space.rows(batch).take(rows), real)
 
     def _space(self, *, missing: bool) -> RealRows:
-        """The indexes, made when they are first needed."""
+        """Return the indexes, made when they are first needed."""
         if missing not in self._spaces:
             tables = [self._train] if self._test is None else [self._train, self._test]
             space = MixedSpace.fit(self._train, tables, missing=missing)
@@ -216,7 +217,7 @@ class RealDistances:
 
 
 def _positions(rows: int, most: int, random: np.random.Generator) -> IntArray:
-    """All positions below `rows`, or `most` of them drawn without replacement; ascending."""
+    """Take all positions below `rows`, or draw `most` of them without replacement; ascending."""
     return np.arange(rows) if rows <= most else np.sort(random.choice(rows, size=most, replace=False))
 
 
@@ -263,16 +264,16 @@ def _ratio_score(found: Found, test: Found | None) -> Score:
 def _dcr_details(nearest: ValueCounts, test: ValueCounts | None) -> dict[str, JSON]:
     """Quantiles and histograms on common bins, cut at the 99th percentile of both tables."""
     both = ValueCounts.empty()
-    both.add(nearest)
+    both.merge(nearest)
     if test is not None:
-        both.add(test)
+        both.merge(test)
     top = both.quantile(0.99)
     edges = np.linspace(0.0, top if top > 0 else 1.0, HISTOGRAM_BINS + 1)
-    details: dict[str, JSON] = {"edges": edges.tolist(), "synthetic": nearest.shares(edges)}
+    details: dict[str, JSON] = {"edges": edges.tolist(), "synthetic": list[JSON](nearest.shares(edges))}
     details["quantiles_synthetic"] = _quantiles(nearest)
     details["relative_error"] = nearest.relative_error
     if test is not None:
-        details["test"] = test.shares(edges)
+        details["test"] = list[JSON](test.shares(edges))
         details["quantiles_test"] = _quantiles(test)
         limit = test.quantile(NEAR_SHARE)
         shares: dict[str, JSON] = {"synthetic": nearest.share_within(limit), "test": test.share_within(limit)}

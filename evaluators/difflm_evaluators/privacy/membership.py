@@ -13,6 +13,12 @@ members found while one non-member in a hundred is falsely called one (Carlini e
 average over all records is not enough). Beside them stands the same attack on a random half of the test split in the
 place of the synthetic table, with the other half as non-members: rows that know nothing of the members, but of which
 there are fewer.
+
+Areas and points of a ROC curve with their uncertainty, for attacks that rank records.
+
+The standard error of an area is DeLong's (DeLong, DeLong and Clarke-Pearson 1988, Biometrics 44:837-845): with the
+share v_i of the negatives that positive i outranks (ties one half) and the share w_j of the positives that outrank
+negative j, it is sqrt(var(v) / positives + var(w) / negatives). Shapes: P positives, N negatives.
 """
 
 from dataclasses import dataclass
@@ -21,9 +27,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
-from difflm_evaluators.base import JSON, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import Evaluation, Score
 from difflm_evaluators.columns.columns import Columns, FloatArray, draw_rows, row_count, take_rows
-from difflm_evaluators.privacy.mixed_rows import MixedRows, mixed_rows
+from difflm_evaluators.columns.mixed_rows import MixedRows, mixed_rows
 from difflm_evaluators.privacy.neighbours import nearest
 
 NORMAL_95 = 1.959963984540054
@@ -31,7 +38,7 @@ NORMAL_95 = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
+class RocFigure:
     """A number with its standard error."""
 
     value: float
@@ -44,8 +51,8 @@ class Estimate:
         return max(0.0, self.value - half), min(1.0, self.value + half)
 
 
-def area(positive_P: FloatArray, negative_N: FloatArray) -> Estimate:
-    """Area under the ROC curve, ties counting one half, with DeLong's standard error; at least two of each side."""
+def area(positive_P: FloatArray, negative_N: FloatArray) -> RocFigure:
+    """Compute the area under the ROC curve, ties counting half, with DeLong's standard error; 2 or more a side."""
     from scipy.stats import rankdata  # slow to import
 
     positives, negatives = len(positive_P), len(negative_N)
@@ -53,11 +60,11 @@ def area(positive_P: FloatArray, negative_N: FloatArray) -> Estimate:
     above_P = (ranks[:positives] - rankdata(positive_P)) / negatives
     below_N = 1 - (ranks[positives:] - rankdata(negative_N)) / positives
     variance = above_P.var(ddof=1) / positives + below_N.var(ddof=1) / negatives
-    return Estimate(value=float(above_P.mean()), standard_error=float(np.sqrt(variance)))
+    return RocFigure(value=float(above_P.mean()), standard_error=float(np.sqrt(variance)))
 
 
 def curve_points(positive_P: FloatArray, negative_N: FloatArray, points: int = 51) -> list[list[float]]:
-    """[false positive rate, true positive rate] at evenly spaced false positive rates from 0 to 1."""
+    """Compute [false positive rate, true positive rate] at evenly spaced false positive rates from 0 to 1."""
     from sklearn.metrics import roc_curve  # slow to import
 
     is_positive = np.repeat([1, 0], [len(positive_P), len(negative_N)])
@@ -66,7 +73,7 @@ def curve_points(positive_P: FloatArray, negative_N: FloatArray, points: int = 5
     return [[float(x), float(y)] for x, y in zip(at, np.interp(at, false_rates, true_rates), strict=True)]
 
 
-def true_positive_rate(positive_P: FloatArray, negative_N: FloatArray, false_positive_rate: float) -> Estimate:
+def true_positive_rate(positive_P: FloatArray, negative_N: FloatArray, false_positive_rate: float) -> RocFigure:
     """Share of positives ranked above the `false_positive_rate` highest negatives.
 
     Between two points of the curve one threshold is drawn at random, so that a ranking of ties alone gives
@@ -84,7 +91,7 @@ def true_positive_rate(positive_P: FloatArray, negative_N: FloatArray, false_pos
     slope = (after - before) / (around[2] - around[0])
     threshold = false_positive_rate * (1 - false_positive_rate) / len(negative_N)
     variance = value * (1 - value) / len(positive_P) + slope**2 * threshold
-    return Estimate(value=value, standard_error=float(np.sqrt(variance)))
+    return RocFigure(value=value, standard_error=float(np.sqrt(variance)))
 
 
 FALSE_POSITIVE_RATE = 0.01
@@ -110,9 +117,9 @@ class MembershipConfig(BaseModel):
 class Attack:
     """What an attack found; `rate` is None for want of non-members, `calibrated` for want of a reference."""
 
-    plain: Estimate
-    calibrated: Estimate | None
-    rate: Estimate | None
+    plain: RocFigure
+    calibrated: RocFigure | None
+    rate: RocFigure | None
     points: list[list[float]]
     """[false positive rate, true positive rate] of the plain attack."""
 
@@ -120,7 +127,7 @@ class Attack:
 def evaluate_membership(
     synthetic: Columns, train: Columns, test: Columns | None, validation: Columns | None, config: MembershipConfig
 ) -> Evaluation:
-    """The attack on the synthetic table, beside that on half the test split; undefined without non-members."""
+    """Score the attack on the synthetic table, beside that on half the test split; undefined without non-members."""
     if test is None:
         return _evaluation("there are no non-members: the test split is missing or empty")
     if min(row_count(train), row_count(test)) < FEWEST:
@@ -142,7 +149,8 @@ def evaluate_membership(
     found = attack(rows["synthetic"], rows["members"], rows["outsiders"], reference, threads=threads)
     baseline = attack(rows["released"], rows["members"], rows["rest"], reference, threads=threads)
     counts: dict[str, JSON] = {f"rows_{name}": len(part) for name, part in rows.items()}
-    curves: dict[str, JSON] = {"synthetic": list(found.points), "test": list(baseline.points)}
+    sides = {"synthetic": found, "test": baseline}
+    curves: dict[str, JSON] = {side: [list[JSON](point) for point in one.points] for side, one in sides.items()}
     return _evaluation(None, found, baseline, {**counts, "roc": curves})
 
 
@@ -166,7 +174,7 @@ def attack(
 
 
 def _distances(queries: MixedRows, released: MixedRows, threads: int) -> FloatArray:
-    """Distances to the nearest released row (N,)."""
+    """Return the distances to the nearest released row (N,)."""
     return nearest(queries, released, 1, threads=threads)[:, 0].astype(np.float64)
 
 
@@ -214,17 +222,17 @@ def _evaluation(
     return Evaluation(name="membership", scores=scores, details=details or {})
 
 
-def _estimates(found: Attack | None) -> tuple[Estimate | None, ...]:
+def _estimates(found: Attack | None) -> tuple[RocFigure | None, ...]:
     """In the order of `SCORES`."""
     return (found.plain, found.calibrated, found.rate) if found is not None else (None, None, None)
 
 
-def _leaks(found: Estimate | None, real: Estimate | None) -> bool:
+def _leaks(found: RocFigure | None, real: RocFigure | None) -> bool:
     chance = max(0.5, real.value if real is not None else 0.5)
     return found is not None and found.interval[0] > chance + LEAK
 
 
-def _score(name: str, found: Estimate | None, real: Estimate | None, reason: str | None, *, warn: bool) -> Score:
+def _score(name: str, found: RocFigure | None, real: RocFigure | None, reason: str | None, *, warn: bool) -> Score:
     title, meaning = SCORES[name]
     scale, unit, chance = (100.0, "%", 100 * FALSE_POSITIVE_RATE) if name == "mia_tpr" else (1.0, "", 0.5)
     low, high = found.interval if found is not None else (0.0, 0.0)

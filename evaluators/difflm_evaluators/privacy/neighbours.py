@@ -15,8 +15,8 @@ are exact up to rounding (float32 embedding); none is approximate. Shapes: N que
 import numpy as np
 
 from difflm_evaluators.columns.columns import FloatArray, IntArray
+from difflm_evaluators.columns.mixed_rows import OUTERMOST, Float32Array, MixedRows
 from difflm_evaluators.columns.row_keys import RowNumbering
-from difflm_evaluators.privacy.mixed_rows import OUTERMOST, Float32Array, MixedRows
 
 BLOCK_FLOATS = 2**24  # 64 MiB for one embedded block of rows
 MAX_TREE_DIMENSIONS = 32
@@ -43,7 +43,7 @@ class NearestRows:
         self._codes_CR = np.ascontiguousarray(reference.codes_NC.T.astype(np.uint8 if narrow else np.uint32))
 
     def search(self, queries: MixedRows, neighbours: int) -> Float32Array:
-        """Distances of each query to its nearest reference rows, ascending: (N, min(K, R)) float32."""
+        """Return distances of each query to its nearest reference rows, ascending: (N, min(K, R)) float32."""
         wanted = min(neighbours, len(self.reference))
         if len(queries) == 0:
             return np.zeros((0, wanted), dtype=np.float32)
@@ -61,11 +61,11 @@ class NearestRows:
         return best_NK.astype(np.float32)
 
     def _placed(self, numbers_ND: Float32Array, group_N: IntArray) -> FloatArray:
-        """(N, D + 1) numbers with the place of their group."""
+        """Return (N, D + 1) numbers with the place of their group."""
         return np.concatenate([numbers_ND, self._apart * group_N[:, None]], axis=1)
 
     def _among_all(self, numbers_D: Float32Array, codes_C: IntArray, wanted: int) -> FloatArray:
-        """(wanted,) distances of one query, by rising number of categories that differ."""
+        """Return (wanted,) distances of one query, by rising number of categories that differ."""
         differing_R = np.zeros(len(self.reference), dtype=np.uint8 if len(codes_C) < 2**8 else np.uint32)
         for column_R, code in zip(self._codes_CR, codes_C.tolist(), strict=True):
             np.add(differing_R, column_R != code, out=differing_R, casting="unsafe")
@@ -80,12 +80,12 @@ class NearestRows:
 
 
 def nearest(queries: MixedRows, reference: MixedRows, neighbours: int, *, threads: int) -> Float32Array:
-    """Distances of each query to its nearest reference rows, ascending: (N, min(K, R)) float32."""
+    """Return distances of each query to its nearest reference rows, ascending: (N, min(K, R)) float32."""
     return NearestRows(reference, threads=threads).search(queries, neighbours)
 
 
 def _brute_force(queries: MixedRows, reference: MixedRows, neighbours: int, *, threads: int) -> Float32Array:
-    """The same by comparing all with all; both sides are embedded in blocks of at most 64 MiB."""
+    """Search by comparing all with all; both sides are embedded in blocks of at most 64 MiB."""
     import faiss  # slow to import
 
     faiss.omp_set_num_threads(threads)

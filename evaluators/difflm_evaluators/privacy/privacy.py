@@ -1,4 +1,8 @@
-"""The synthetic rows nearest to training rows, side by side with them.
+"""Privacy: exact copies of training rows (`copies`) and how near the other rows are to them (`distances`).
+
+Exact copies: synthetic rows that equal a training row in every column, free text included, numbers as printed.
+
+The synthetic rows nearest to training rows, side by side with them.
 
 This puts training rows into the report, so it happens on request only (`privacy.show_nearest`). Rows at distance 0 are
 counted as copies already and come last: what differs in near ones shows more.
@@ -11,12 +15,13 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from difflm.records.schema import RecordSchema
-from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
 from difflm_evaluators.columns.columns import Columns, row_count, take_rows
+from difflm_evaluators.columns.mixed_rows import mixed_rows
 from difflm_evaluators.columns.row_keys import KnownRows
 from difflm_evaluators.columns.streaming import NO_ROWS, fingerprint, require_same
 from difflm_evaluators.privacy.distances import TIE, StreamingDistances
-from difflm_evaluators.privacy.mixed_rows import mixed_rows
 from difflm_evaluators.privacy.neighbours import nearest
 
 COPIED = (
@@ -50,7 +55,7 @@ class StreamingCopies:
         return self._rows
 
     def fresh(self) -> "StreamingCopies":
-        """The same without the rows seen."""
+        """Make the same evaluator without the rows seen."""
         return StreamingCopies(self._train, self._test)
 
     def update(self, batch: Columns) -> None:
@@ -94,7 +99,7 @@ class StreamingCopies:
         return self._copies / self._rows
 
     def _significantly_more_than(self, test: "StreamingCopies") -> bool:
-        """Whether the share is above the test split's by more than three standard errors of their difference."""
+        """Tell whether the share is above the test split's by more than three standard errors of their difference."""
         pooled = (self._copies + test._copies) / (self._rows + test._rows)
         error = math.sqrt(pooled * (1 - pooled) * (1 / self._rows + 1 / test._rows))
         return self._share() - test._share() > 3 * error
@@ -138,7 +143,7 @@ class StreamingPrivacy:
         return self._copies.rows
 
     def fresh(self) -> "StreamingPrivacy":
-        """The same without the rows seen."""
+        """Make the same evaluator without the rows seen."""
         return StreamingPrivacy(self._copies.fresh(), self._distances.fresh())
 
     def update(self, batch: Columns) -> None:
@@ -183,7 +188,7 @@ SHOWN = 5
 def evaluate_nearest(
     tables: tuple[pa.Table, pa.Table], columns: tuple[Columns, Columns], config: PrivacyConfig
 ) -> Evaluation:
-    """The nearest pairs of (synthetic, training) rows that are not at distance 0, the nearest first; no scores."""
+    """Find the nearest pairs of (synthetic, training) rows that are not at distance 0, the nearest first; no scores."""
     synthetic, train = columns
     names = list(train)
     rows_N = np.arange(row_count(synthetic))
@@ -204,7 +209,7 @@ def evaluate_nearest(
     return Evaluation(name="nearest", scores=(), details={"columns": list(names), "pairs": pairs})
 
 
-def _cells(table: pa.Table, row: int, names: list[str]) -> list[str | None]:
-    """The values of one row as text, None where missing."""
+def _cells(table: pa.Table, row: int, names: list[str]) -> list[JSON]:
+    """Return the values of one row as text, None where missing."""
     values = [table.column(name)[row].as_py() for name in names]
     return [None if value is None else str(value) for value in values]

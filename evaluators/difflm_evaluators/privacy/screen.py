@@ -2,7 +2,7 @@
 
 A record is held back when it equals a training record (`copies`), or when it is nearer to one than the `quantile` of
 the distances that the real holdout has to the training records: nearer than nearly all fresh real rows are. Each record
-is judged by itself, so that the answer does not depend on what else is drawn. Shapes: N records.
+is screened by itself, so that the answer does not depend on what else is drawn. Shapes: N records.
 """
 
 from pathlib import Path
@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from difflm.records.columns import conform_table
 from difflm.records.schema import RecordSchema, read_schema
 from difflm_evaluators.columns.columns import Columns, column_kind, read_columns
+from difflm_evaluators.columns.mixed_rows import MixedSpace
+from difflm_evaluators.columns.real_tables import read_real
 from difflm_evaluators.columns.row_keys import KnownRows
-from difflm_evaluators.live.live import read_real
-from difflm_evaluators.privacy.mixed_rows import MixedSpace
 from difflm_evaluators.privacy.neighbours import NearestRows
 
 
@@ -32,7 +32,7 @@ class ScreenConfig(BaseModel):
 
 
 class PrivacyScreen:
-    """Fitted to the real tables of a folder (as `live.write_real` left it); called with tables of new records."""
+    """Fitted to the real tables of a folder (as `write_real` left it); called with tables of new records."""
 
     def __init__(self, real: Path, config: ScreenConfig) -> None:
         self._schema = read_schema(real)
@@ -51,7 +51,7 @@ class PrivacyScreen:
         return self._near.least if self._near is not None else None
 
     def __call__(self, table: pa.Table) -> npt.NDArray[np.bool_]:
-        """(N,) True for the records that may be given out."""
+        """Mark, (N,), the records that may be given out."""
         columns = read_columns(conform_table(table, self._schema), self._schema, "synthetic")
         passed_N: npt.NDArray[np.bool_] = np.ones(table.num_rows, dtype=np.bool_)
         if self._known is not None:
@@ -72,5 +72,5 @@ class _Near:
         self.least = float(np.quantile(distances_N, quantile, method="higher"))  # one that a real row has
 
     def distances_N(self, columns: Columns) -> npt.NDArray[Any]:
-        """(N,) to the nearest training record."""
+        """Measure the distances (N,) to the nearest training record."""
         return self._index.search(self._space.rows(columns), 1)[:, 0]

@@ -1,15 +1,14 @@
 """Reports side by side: every score of every run, the best, and which differences from the first run are sure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from difflm.errors import DataError
-from difflm_evaluators.base import JSON
+from difflm.telemetry import JSON
 from difflm_evaluators.report.layout import ReportFile, ScoreEntry
 from difflm_evaluators.report.significance import evidence, holm, significance_of
 
-COMPARISON_VERSION = 1
 LEVEL = 0.05
 OTHER_ROWS = "not tested because the real rows are others"
 NO_DETAILS = "not tested because one of the two reports lacks the details behind this score"
@@ -44,47 +43,8 @@ class ComparedScore:
     differences: tuple[Difference, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """Runs by label, their reports, the scores, and what a reader has to know first (`notes`)."""
-
-    labels: tuple[str, ...]
-    reports: tuple[ReportFile, ...]
-    scores: tuple[ComparedScore, ...]
-    notes: tuple[str, ...]
-
-    def to_json(self) -> dict[str, JSON]:
-        """The comparison as plain JSON values, without the details of the reports."""
-        runs: list[JSON] = [
-            {"label": label, "title": report.title, "rows": report.rows.model_dump(), "real": report.real.model_dump()}
-            for label, report in zip(self.labels, self.reports, strict=True)
-        ]
-        return {
-            "comparison_version": COMPARISON_VERSION,
-            "level": LEVEL,
-            "notes": list(self.notes),
-            "runs": runs,
-            "scores": [_score_json(score) for score in self.scores],
-        }
-
-
-def _score_json(score: ComparedScore) -> dict[str, JSON]:
-    entries: list[JSON] = [
-        None
-        if entry is None
-        else entry.model_dump(mode="json", include={"value", "standard_error", "interval", "undefined_because"})
-        for entry in score.entries
-    ]
-    return {
-        **{key: getattr(score, key) for key in ("name", "title", "unit", "direction", "ideal")},
-        "entries": entries,
-        "best": list(score.best),
-        "differences": [asdict(difference) for difference in score.differences],
-    }
-
-
-def compare_reports(reports: Mapping[str, ReportFile]) -> Comparison:
-    """Compare two or more reports, by label; the first is what the others are tested against.
+def compared_scores(reports: Mapping[str, ReportFile]) -> tuple[tuple[ComparedScore, ...], tuple[str, ...]]:
+    """Compare the scores of reports, by label, with those of the first; and say what a reader has to know first.
 
     Raises:
         DataError: fewer than two reports, or reports of tables with other columns, another target or task.
@@ -97,7 +57,7 @@ def compare_reports(reports: Mapping[str, ReportFile]) -> Comparison:
     others = [label for label in labels if not _same_rows(entries[0], reports[label])]
     names = dict.fromkeys(name for report in entries for name in report.scores)
     scores = _with_holm([_compared(name, entries) for name in names])
-    return Comparison(labels=labels, reports=entries, scores=tuple(scores), notes=tuple(_notes(labels[0], others)))
+    return tuple(scores), tuple(_notes(labels[0], others))
 
 
 def _require_same_table(first_label: str, first: ReportFile, label: str, report: ReportFile) -> None:
@@ -147,7 +107,7 @@ def _compared(name: str, reports: Sequence[ReportFile]) -> ComparedScore:
 
 
 def distance_from_best(entry: ScoreEntry) -> float | None:
-    """How far a score is from as good as possible, in its own unit; None where it or its ideal is undefined."""
+    """Tell how far a score is from its best, in its own unit; None where it or its ideal is undefined."""
     if entry.value is None:
         return None
     if entry.direction == "target":
@@ -166,7 +126,7 @@ def _best(entries: Sequence[ScoreEntry | None]) -> tuple[int, ...]:
 
 
 def _difference(name: str, first: ReportFile, report: ReportFile) -> Difference:
-    """The test of one score, not yet corrected for the others."""
+    """Test one score, not yet corrected for the others."""
     mine, theirs = first.scores.get(name), report.scores.get(name)
     if not _same_rows(first, report):
         return _untested(OTHER_ROWS)

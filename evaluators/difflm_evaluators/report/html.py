@@ -1,17 +1,16 @@
-"""`report.html`: one file without scripts, fonts or anything else from outside, from a Jinja template that escapes."""
+"""`report.html`, one file without scripts, fonts or anything else from outside; `report.md`; the notebook's table."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from difflm_evaluators.evaluation import EvaluationReport
-from difflm_evaluators.report.layout import JudgeEntry, PublishedScore, ReportContext
+from difflm_evaluators.report.layout import AnyScore, JudgeEntry, PublishedEntry, ReportFile, ScoreEntry
 from difflm_evaluators.report.pictures import Picture
 from difflm_evaluators.report.plots import GROUPS
 from difflm_evaluators.report.privacy import NOT_PROVEN, SHOWN_ROWS, privacy_findings
+from difflm_evaluators.report.rendering import html_templates, markdown_templates, render_piece
 from difflm_evaluators.report.rows import (
     DIRECTIONS,
     baseline_text,
@@ -27,7 +26,7 @@ from difflm_evaluators.report.rows import (
 
 
 def judge_rows(judge: JudgeEntry | None) -> list[dict[str, Any]]:
-    """A judge's scores as rows of text, and whether each is defined."""
+    """Lay out a judge's scores as rows of text, and whether each is defined."""
     rows: list[dict[str, Any]] = []
     for score in judge.scores if judge is not None else ():
         value = f"undefined: {score.undefined_because}" if score.value is None else number_text(score.value, score.unit)
@@ -44,13 +43,13 @@ def judge_rows(judge: JudgeEntry | None) -> list[dict[str, Any]]:
 
 
 def judge_warnings(judge: JudgeEntry | None) -> list[str]:
-    """What a judge's scores warn of, each once."""
+    """List what a judge's scores warn of, each once."""
     scores = judge.scores if judge is not None else ()
     return list(dict.fromkeys(score.warning for score in scores if score.warning is not None))
 
 
 def judge_text(judge: JudgeEntry) -> str:
-    """Who judged what, and how far it came."""
+    """Tell who judged what, and how far it came."""
     stopped = "" if judge.complete else " Stopped before the end."
     counted = f"{judge.answered:,} of {judge.questions:,} questions answered."
     return f"{judge.model}, protocol {judge.protocol}: {counted}{stopped} {judge.title}"
@@ -68,14 +67,14 @@ class PublishedTable:
     sources: tuple[str, ...]
 
 
-def published_table(report: EvaluationReport, published: Sequence[PublishedScore]) -> PublishedTable | None:
-    """The table, None where nobody published anything; cells without a figure hold a dash."""
+def published_table(report: ReportFile, published: Sequence[PublishedEntry]) -> PublishedTable | None:
+    """Lay out the table; None where nobody published anything; cells without a figure hold a dash."""
     if not published:
         return None
     names = tuple(dict.fromkeys(row.score for row in published))
     methods = tuple(dict.fromkeys(row.method for row in published))
     sources = tuple(dict.fromkeys(row.source for row in published))
-    own = [report.score(name) for name in names]
+    own = [report.scores.get(name) for name in names]
     first = tuple((value_text(score) if score is not None else "–", ()) for score in own)
     rows: list[tuple[str, tuple[tuple[str, tuple[int, ...]], ...]]] = [(OWN, first)]
     for method in methods:
@@ -93,54 +92,69 @@ def published_table(report: EvaluationReport, published: Sequence[PublishedScore
 SECTIONS = ("columns", "associations", "pairs", "fidelity", "map", "privacy", "worst", "training")
 
 
-def template_environment() -> Environment:
-    """Templates of this package; whatever they show is escaped, and an unknown name is an error."""
-    return Environment(
-        loader=PackageLoader("difflm_evaluators.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def render_html(report: EvaluationReport, context: ReportContext, pictures: Sequence[Picture]) -> str:
-    """The whole page. Names and values from the data are escaped; only SVGs drawn by `plots` are taken as markup."""
+def render_html(report: ReportFile, pictures: Sequence[Picture]) -> str:
+    """Render the whole page. Names and values from the data are escaped; only SVGs drawn by `plots` are markup."""
     sections: dict[str, list[tuple[Picture, Markup]]] = {name: [] for name in SECTIONS}
     for picture in pictures:
         sections[picture.section].append((picture, Markup(picture.inline)))
     return (
-        template_environment()
+        html_templates()
         .get_template("report.html.j2")
         .render(
             report=report,
-            context=context,
             pictures=sections,
-            tiles=[_tile(report, position) for position in range(len(report.scores))],
+            tiles=[_tile(score) for score in report.scores.values()],
             columns=column_rows(report),
             hidden_columns=len(report.columns) - len(sections["columns"]),
             worst_columns=worst_columns(report),
             worst_pairs=worst_pairs(report),
             undefined_pairs=_undefined_pairs(report),
-            published=published_table(report, context.published),
+            published=published_table(report, report.published),
             findings=privacy_findings(report),
             not_proven=NOT_PROVEN,
             nearest=_nearest(report),
             shown_rows=SHOWN_ROWS,
             map=_map(report),
-            judge=judge_rows(context.judge),
-            judge_text=judge_text(context.judge) if context.judge is not None else "",
-            judge_warnings=judge_warnings(context.judge),
-            environment=flatten(context.environment),
-            settings=flatten(context.settings),
+            judge=judge_rows(report.judge),
+            judge_text=judge_text(report.judge) if report.judge is not None else "",
+            judge_warnings=judge_warnings(report.judge),
+            environment=flatten(report.environment),
+            settings=flatten(report.settings),
             evaluation_settings=flatten(report.config),
             percent=percent,
         )
     )
 
 
-def _tile(report: EvaluationReport, position: int) -> dict[str, str]:
-    score = report.scores[position]
+def render_markdown(report: ReportFile, pictures: Sequence[Picture] | None) -> str:
+    """`report.md`: scores, worst columns and pairs, published figures, timings, and links to pictures if any."""
+    scores = [
+        {
+            "title": score.title,
+            "value": "; ".join(filter(None, (value_text(score), interval_text(score)))),
+            "baseline": baseline_text(score),
+            "meaning": score.meaning,
+        }
+        for score in report.scores.values()
+    ]
+    return (
+        markdown_templates()
+        .get_template("report.md.j2")
+        .render(
+            report=report,
+            scores=scores,
+            worst_columns=worst_columns(report),
+            worst_pairs=worst_pairs(report),
+            judge=judge_rows(report.judge),
+            judge_text=judge_text(report.judge) if report.judge is not None else "",
+            judge_warnings=judge_warnings(report.judge),
+            pictures=pictures,
+            percent=percent,
+        )
+    )
+
+
+def _tile(score: ScoreEntry) -> dict[str, str]:
     return {
         "title": score.title,
         "value": value_text(score) if score.value is not None else "undefined",
@@ -152,16 +166,14 @@ def _tile(report: EvaluationReport, position: int) -> dict[str, str]:
     }
 
 
-def _undefined_pairs(report: EvaluationReport) -> int:
-    pairs = report.evaluation("pairs")
-    count = pairs.details["undefined_pairs"] if pairs is not None else 0
+def _undefined_pairs(report: ReportFile) -> int:
+    count = report.details("pairs").get("undefined_pairs", 0)
     return count if isinstance(count, int) else 0
 
 
-def _nearest(report: EvaluationReport) -> list[dict[str, Any]]:
-    """The nearest pairs of rows, when they were asked for: each a distance and its (column, synthetic, training)."""
-    evaluation = report.evaluation("nearest")
-    details: Mapping[str, Any] = evaluation.details if evaluation is not None else {}
+def _nearest(report: ReportFile) -> list[dict[str, Any]]:
+    """Lay out the nearest pairs of rows, if any: each a distance and its (column, synthetic, training)."""
+    details = report.details("nearest")
     return [
         {
             "distance": number_text(pair["distance"], ""),
@@ -171,12 +183,29 @@ def _nearest(report: EvaluationReport) -> list[dict[str, Any]]:
     ]
 
 
-def _map(report: EvaluationReport) -> dict[str, Any]:
-    """What the map is of, and the colours of its groups."""
-    evaluation = report.evaluation("projection")
-    details: Mapping[str, Any] = evaluation.details if evaluation is not None else {}
+def _map(report: ReportFile) -> dict[str, Any]:
+    """Say what the map is of, and the colours of its groups."""
+    details = report.details("projection")
     return {
         "space": details.get("space"),
         "dimensions": details.get("dimensions"),
         "groups": list(zip(details.get("groups", []), GROUPS, strict=False)),
     }
+
+
+def score_table(title: str, rows: Mapping[str, int], scores: Sequence[AnyScore], warnings: Sequence[str]) -> str:
+    """Render the scores beside what real data gets as a piece of a notebook, in the notebook's own colours."""
+    counted = [f"{count:,} {name}" for name, count in rows.items() if count]
+    cells = [
+        {
+            "meaning": score.meaning,
+            "cells": [
+                {"text": score.title, "note": score.name, "note_class": "soft"},
+                {"text": value_text(score), "note": interval_text(score), "note_class": "soft"},
+                {"text": baseline_text(score), "note": "", "note_class": ""},
+                {"text": DIRECTIONS[score.direction], "note": "", "note_class": ""},
+            ],
+        }
+        for score in scores
+    ]
+    return render_piece(title, f"rows: {', '.join(counted)}", warnings, ("score", "value", "real data", "good"), cells)

@@ -12,7 +12,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, JsonValue, NonNegativeInt, ValidationError, model_validator
 
 from difflm.errors import DataError
-from difflm_evaluators.base import JSON, Direction
+from difflm.telemetry import JSON
+from difflm_evaluators.base import Direction, Score
 
 REPORT_SCHEMA_VERSION = 2
 SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
@@ -57,6 +58,10 @@ class ScoreEntry(_Entry):
         if (self.value is None) == (self.undefined_because is None):
             raise ValueError("give exactly one of value and undefined_because")
         return self
+
+
+AnyScore = Score | ScoreEntry
+"""A score as it was computed, or as a file holds it: the same fields."""
 
 
 class EvaluationEntry(_Entry):
@@ -129,8 +134,13 @@ class ReportFile(_Entry):
         """Every score by its name, in the order of the evaluations."""
         return {score.name: score for evaluation in self.evaluations for score in evaluation.scores}
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What no reader of the synthetic table may miss."""
+        return tuple(score.warning for score in self.scores.values() if score.warning is not None)
+
     def details(self, evaluation: str) -> Mapping[str, Any]:
-        """The details of an evaluation, empty when it was left out."""
+        """Return the details of an evaluation, empty when it was left out."""
         return next((entry.details for entry in self.evaluations if entry.name == evaluation), {})
 
 
@@ -160,7 +170,7 @@ def read_report(path: Path) -> ReportFile:
 
 
 def report_schema() -> str:
-    """The JSON schema of report.json (draft 2020-12) as text; `report.schema.json` in this package holds the same."""
+    """Build the JSON schema of report.json (draft 2020-12) as text; `report.schema.json` here holds the same."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **ReportFile.model_json_schema()}
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from difflm_evaluators.base import JSON
-from difflm_evaluators.evaluation import EvaluationReport
+from difflm.telemetry import JSON
 from difflm_evaluators.report import plots
+from difflm_evaluators.report.layout import ReportFile
 from difflm_evaluators.report.rows import interval_text
 
 MAX_COLUMN_PICTURES = 60
@@ -37,22 +37,17 @@ def _picture(name: str, section: Any, title: str, note: str, svg: str) -> Pictur
     )
 
 
-def draw_pictures(report: EvaluationReport, loss_curves: Mapping[str, Sequence[Mapping[str, JSON]]]) -> list[Picture]:
-    """Every picture of the report, in the order they are shown."""
+def draw_pictures(report: ReportFile, loss_curves: Mapping[str, Sequence[Mapping[str, JSON]]]) -> list[Picture]:
+    """Draw every picture of the report, in the order they are shown."""
     return [
         *(*_columns(report), *_associations(report), *_pairs(report), *_fidelity(report), *_map(report)),
         *(*_distances(report), *_roc(report), *_worst(report), *_curves(loss_curves)),
     ]
 
 
-def _details(report: EvaluationReport, name: str) -> dict[str, Any]:
-    evaluation = report.evaluation(name)
-    return dict(evaluation.details) if evaluation is not None else {}
-
-
-def _columns(report: EvaluationReport) -> Iterable[Picture]:
-    """The columns with the largest errors, when there are more than fit, in the table's order."""
-    columns: list[dict[str, Any]] = _details(report, "marginals").get("columns", [])
+def _columns(report: ReportFile) -> Iterable[Picture]:
+    """Draw the columns with the largest errors, when there are more than fit, in the table's order."""
+    columns: list[dict[str, Any]] = report.details("marginals").get("columns", [])
     by_error = sorted(range(len(columns)), key=lambda index: -columns[index]["error"])
     for index in sorted(by_error[:MAX_COLUMN_PICTURES]):
         column = columns[index]
@@ -89,8 +84,8 @@ def _missing_note(column: Mapping[str, Any]) -> str:
     return f", missing {100 * column['missing_real']:.1f} % real, {100 * column['missing_synthetic']:.1f} % synthetic"
 
 
-def _pairs(report: EvaluationReport) -> Iterable[Picture]:
-    pairs: list[dict[str, Any]] = _details(report, "pairs").get("pairs", [])
+def _pairs(report: ReportFile) -> Iterable[Picture]:
+    pairs: list[dict[str, Any]] = report.details("pairs").get("pairs", [])
     if not any(pair["error"] is not None for pair in pairs):
         return
     names = list(dict.fromkeys([pair["first"] for pair in pairs] + [pair["second"] for pair in pairs]))
@@ -104,9 +99,9 @@ def _pairs(report: EvaluationReport) -> Iterable[Picture]:
             yield _picture(f"pairs-{side}", "pairs", title, "both maps share one colour scale", svg)
 
 
-def _associations(report: EvaluationReport) -> Iterable[Picture]:
-    """How columns go together in the real and in the synthetic table, and how far these are apart."""
-    details = _details(report, "associations")
+def _associations(report: ReportFile) -> Iterable[Picture]:
+    """Draw how columns go together in the real and in the synthetic table, and how far these are apart."""
+    details = report.details("associations")
     names: list[str] = details.get("columns", [])
     sides: dict[str, dict[tuple[str, str], float]] = {
         side: {
@@ -134,9 +129,9 @@ def _associations(report: EvaluationReport) -> Iterable[Picture]:
         yield _picture("associations-difference", "associations", "Difference", note, svg)
 
 
-def _map(report: EvaluationReport) -> Iterable[Picture]:
-    """The map of rows, real and synthetic ones beside each other in one frame."""
-    details = _details(report, "projection")
+def _map(report: ReportFile) -> Iterable[Picture]:
+    """Draw the map of rows, real and synthetic ones beside each other in one frame."""
+    details = report.details("projection")
     if not details:
         return
     everyone = [*details["real"], *details["synthetic"]]
@@ -152,9 +147,9 @@ def _widened(values: Sequence[float]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _roc(report: EvaluationReport) -> Iterable[Picture]:
-    curves = _details(report, "membership").get("roc")
-    score = report.score("mia_auc")
+def _roc(report: ReportFile) -> Iterable[Picture]:
+    curves = report.details("membership").get("roc")
+    score = report.scores.get("mia_auc")
     if not curves or score is None or score.value is None:
         return
     note = f"ROC-AUC {score.value:.3f}, {interval_text(score)}; the dotted line is guessing"
@@ -162,8 +157,8 @@ def _roc(report: EvaluationReport) -> Iterable[Picture]:
     yield _picture("roc", "privacy", "Membership attack", note, svg)
 
 
-def _distances(report: EvaluationReport) -> Iterable[Picture]:
-    dcr = _details(report, "privacy").get("dcr")
+def _distances(report: ReportFile) -> Iterable[Picture]:
+    dcr = report.details("privacy").get("dcr")
     if not dcr:
         return
     test = dcr.get("test") or [0.0] * len(dcr["synthetic"])
@@ -172,9 +167,9 @@ def _distances(report: EvaluationReport) -> Iterable[Picture]:
     yield _picture("distances", "privacy", "Distance to the closest training row", note, svg)
 
 
-def _fidelity(report: EvaluationReport) -> Iterable[Picture]:
-    """Means over the parts of the curves behind alpha-precision and beta-recall."""
-    details = _details(report, "fidelity")
+def _fidelity(report: ReportFile) -> Iterable[Picture]:
+    """Draw means over the parts of the curves behind alpha-precision and beta-recall."""
+    details = report.details("fidelity")
     if not details:
         return
     ideals = {"precision": "the dotted line is ideal", "recall": "unseen real rows lie near half the dotted line"}
@@ -187,8 +182,8 @@ def _fidelity(report: EvaluationReport) -> Iterable[Picture]:
         yield _picture(f"fidelity-{name}", "fidelity", TITLES[name], note, svg)
 
 
-def _worst(report: EvaluationReport) -> Iterable[Picture]:
-    columns: list[dict[str, Any]] = _details(report, "breakdown").get("columns", [])
+def _worst(report: ReportFile) -> Iterable[Picture]:
+    columns: list[dict[str, Any]] = report.details("breakdown").get("columns", [])
     if columns:
         labels = [column["name"] for column in columns]
         baselines, errors = ([column[side] or 0.0 for column in columns] for side in ("baseline", "error"))
@@ -212,7 +207,7 @@ def _curves(loss_curves: Mapping[str, Sequence[Mapping[str, JSON]]]) -> Iterable
 
 
 def _series(events: Sequence[Mapping[str, JSON]], kind: str) -> list[tuple[float, float]]:
-    """(step, loss) of the events of one kind; events without a kind are training ones, other kinds are passed over."""
+    """List (step, loss) of the events of one kind; those without a kind are training ones, other kinds are left out."""
     points = []
     for event in events:
         step, loss = event.get("step"), event.get("loss")

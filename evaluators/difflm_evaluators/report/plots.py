@@ -50,7 +50,7 @@ _STYLE: Any = {
 
 @contextmanager
 def _axes(width: float, height: float) -> Iterator[Axes]:
-    """Axes of a transparent figure of `width` x `height` inches, in the report's style."""
+    """Make the axes of a transparent figure of `width` x `height` inches, in the report's style."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         figure.patch.set_alpha(0.0)
@@ -73,7 +73,7 @@ def _svg(axes: Axes) -> str:
 
 
 def inline_svg(svg: str, prefix: str) -> str:
-    """An SVG for use inside a page, which gives the colours and the size; ids are made unique by `prefix`."""
+    """Adapt an SVG for use inside a page, which gives the colours and the size; ids are made unique by `prefix`."""
     svg = re.sub(r'\bid="([^"]*)"', rf'id="{prefix}-\1"', svg)
     svg = re.sub(r'href="#([^"]*)"', rf'href="#{prefix}-\1"', svg)
     svg = re.sub(r"url\(#([^)]*)\)", rf"url(#{prefix}-\1)", svg)
@@ -86,7 +86,7 @@ def inline_svg(svg: str, prefix: str) -> str:
 
 
 def standalone_svg(svg: str) -> str:
-    """The same drawing as a file of its own, on a light card."""
+    """Adapt a drawing as a file of its own, on a light card."""
     opening = svg.index(">") + 1
     header = '<?xml version="1.0" encoding="utf-8"?>\n'
     return f'{header}{svg[:opening]}<rect width="100%" height="100%" fill="#ffffff"/>{svg[opening:]}'
@@ -95,7 +95,7 @@ def standalone_svg(svg: str) -> str:
 def histogram(
     edges: Sequence[float], real: Sequence[float], other: Sequence[float], *, label: str = "", wide: bool = False
 ) -> str:
-    """Real shares as a filled area, synthetic ones as a line, on common bins."""
+    """Draw real shares as a filled area, synthetic ones as a line, on common bins."""
     with _axes(*((5.2, 3.2) if wide else (3.4, 2.4))) as axes:
         axes.stairs(real, edges, fill=True, color=REAL, alpha=0.45)
         axes.stairs(other, edges, color=SYNTHETIC, linewidth=1.6)
@@ -112,7 +112,7 @@ def histogram(
 
 
 def bars(labels: Sequence[str], real: Sequence[float], other: Sequence[float], *, wide: bool = False) -> str:
-    """Two horizontal bars per category, the first category on top."""
+    """Draw two horizontal bars per category, the first category on top."""
     with _axes(5.2 if wide else 3.4, 0.5 + 0.2 * max(3, len(labels))) as axes:
         rows = range(len(labels))
         axes.barh([row - 0.2 for row in rows], real, height=0.38, color=REAL, alpha=0.75)
@@ -133,7 +133,7 @@ def heat_map(
     label: str,
     both_signs: bool = False,
 ) -> str:
-    """Values of pairs as a symmetric map, blank where there is none; colours go from 0 or -`highest` to `highest`."""
+    """Draw values of pairs as a symmetric map, blank where there is none; colours span 0 or -`highest` to `highest`."""
     side = len(names)
     high, low = (mpl.colors.to_rgb(colour) for colour in ((REAL, SYNTHETIC) if both_signs else (SYNTHETIC, SYNTHETIC)))
     shades = [(*low, 1.0), (*low, 0.0), (*high, 0.0), (*high, 1.0)] if both_signs else [(*high, 0.0), (*high, 1.0)]
@@ -170,7 +170,7 @@ def heat_map(
 
 
 def levels(ideal: Sequence[float], real: Sequence[float], other: Sequence[float]) -> str:
-    """Shares over levels from 0 to 1, the diagonal dotted; `real` may be empty."""
+    """Draw shares over levels from 0 to 1, the diagonal dotted; `real` may be empty."""
     with _axes(5.2, 3.2) as axes:
         axes.plot(ideal, ideal, color=INK, linewidth=0.8, linestyle=":")
         if real:
@@ -184,7 +184,7 @@ def levels(ideal: Sequence[float], real: Sequence[float], other: Sequence[float]
 
 
 def roc(real: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> str:
-    """[false positive rate, true positive rate] as two lines, the diagonal dotted."""
+    """Draw [false positive rate, true positive rate] as two lines, the diagonal dotted."""
     with _axes(5.2, 3.2) as axes:
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
         for points, colour in ((real, REAL), (other, SYNTHETIC)):
@@ -198,7 +198,7 @@ def roc(real: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> st
 
 
 def cloud(points: Sequence[Sequence[float]], limits: Sequence[float], groups: int) -> str:
-    """[x, y, group] as dots in the colours of the groups, in a frame of `limits` (left, right, bottom, top)."""
+    """Draw [x, y, group] as dots in the colours of the groups, in a frame of `limits` (left, right, bottom, top)."""
     with _axes(4.4, 4.0) as axes:
         for group in range(groups):
             chosen = [point for point in points if point[2] == group]
@@ -214,7 +214,7 @@ def cloud(points: Sequence[Sequence[float]], limits: Sequence[float], groups: in
 
 
 def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, label: str, logarithmic: bool) -> str:
-    """Lines over steps: "training" thin, "validation" strong."""
+    """Draw lines over steps: "training" thin, "validation" strong."""
     with _axes(5.2, 2.8) as axes:
         for name, points in series.items():
             training = name == "training"
@@ -232,7 +232,7 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, label: str, l
 
 
 def levels_by(series: Mapping[str, Sequence[tuple[int, float]]], real: float | None, *, across: str, label: str) -> str:
-    """A score of one or two things by a whole number, and what real data get in its place as a dashed line."""
+    """Draw a score of one or two things by a whole number, and what real data get in its place as a dashed line."""
     with _axes(5.2, 2.8) as axes:
         if real is not None:
             axes.axhline(real, color=REAL, linewidth=1.2, linestyle="--", label="real data")
@@ -247,6 +247,6 @@ def levels_by(series: Mapping[str, Sequence[tuple[int, float]]], real: float | N
 
 
 def shorten(text: str) -> str:
-    """At most 18 characters on one line, with an ellipsis where cut."""
+    """Cut a text to at most 18 characters on one line, with an ellipsis where cut."""
     line = " ".join(text.split())
     return line if len(line) <= LABEL_CHARACTERS else line[: LABEL_CHARACTERS - 1] + "…"

@@ -3,11 +3,10 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from difflm_evaluators.base import Score
-from difflm_evaluators.evaluation import EvaluationReport
 from difflm_evaluators.privacy.membership import NORMAL_95
+from difflm_evaluators.report.layout import ReportFile, ScoreEntry
 
 Status = Literal["fine", "look", "warning", "unknown"]
 SURE = 3  # standard errors that make a difference of two shares sure, as for exact copies
@@ -34,8 +33,8 @@ class Finding:
     text: str
 
 
-def privacy_findings(report: EvaluationReport) -> list[Finding]:
-    """The findings of `privacy` and `membership`, empty where both were left out."""
+def privacy_findings(report: ReportFile) -> list[Finding]:
+    """List the findings of `privacy` and `membership`, empty where both were left out."""
     return [
         *_read(report, "exact_copy_share", "Exact copies", _copies),
         *_near_copies(report),
@@ -47,10 +46,10 @@ def privacy_findings(report: EvaluationReport) -> list[Finding]:
 
 
 def _read(
-    report: EvaluationReport, name: str, title: str, reading: Callable[[Score, float], tuple[Status, str]]
+    report: ReportFile, name: str, title: str, reading: Callable[[ScoreEntry, float], tuple[Status, str]]
 ) -> Iterator[Finding]:
-    """How a score and its value read; a finding that it is undefined; nothing where it was left out."""
-    score = report.score(name)
+    """Tell how a score and its value read; a finding that it is undefined; nothing where it was left out."""
+    score = report.scores.get(name)
     if score is None:
         return
     if score.value is None:
@@ -60,7 +59,7 @@ def _read(
         yield Finding(status=status, title=title, text=text)
 
 
-def _copies(score: Score, value: float) -> tuple[Status, str]:
+def _copies(score: ScoreEntry, value: float) -> tuple[Status, str]:
     beside = "" if score.baseline is None else f"; of the real test rows {score.baseline:.2f} % do by chance"
     text = f"{value:.2f} % of the synthetic rows equal a training row{beside}."
     if score.warning is not None:
@@ -70,12 +69,11 @@ def _copies(score: Score, value: float) -> tuple[Status, str]:
     return "fine", f"{text} That is not more than chance explains."
 
 
-def _near_copies(report: EvaluationReport) -> Iterator[Finding]:
-    evaluation = report.evaluation("privacy")
-    dcr: Any = evaluation.details.get("dcr") if evaluation is not None else None
-    if not dcr or "near" not in dcr or evaluation is None:
+def _near_copies(report: ReportFile) -> Iterator[Finding]:
+    details = report.details("privacy")
+    dcr = details.get("dcr")
+    if not dcr or "near" not in dcr:
         return
-    details: Any = evaluation.details
     near, rows = dcr["near"], [details[f"queried_{side}"] for side in ("synthetic", "test")]
     synthetic, test = near["synthetic"], near["test"]
     pooled = (synthetic * rows[0] + test * rows[1]) / (rows[0] + rows[1])
@@ -89,7 +87,7 @@ def _near_copies(report: EvaluationReport) -> Iterator[Finding]:
         yield Finding(status="fine", title="Near copies", text=f"{text} That is no more than chance explains.")
 
 
-def _share(score: Score, value: float) -> tuple[Status, str]:
+def _share(score: ScoreEntry, value: float) -> tuple[Status, str]:
     low = value - NORMAL_95 * (score.standard_error or 0.0)
     text = f"{100 * value:.1f} % of the synthetic rows are nearer to training rows; 50 % would be no difference."
     status: Status = "warning" if low > MEMORISED else "look" if low > 0.5 else "fine"
@@ -97,7 +95,7 @@ def _share(score: Score, value: float) -> tuple[Status, str]:
     return status, text
 
 
-def _ratio(score: Score, value: float) -> tuple[Status, str]:
+def _ratio(score: ScoreEntry, value: float) -> tuple[Status, str]:
     text = f"The nearest training row is on average {value:.3f} times as far as the second nearest"
     if score.baseline is None:
         return "unknown", f"{text}; there are no real test rows to compare with."
@@ -105,7 +103,7 @@ def _ratio(score: Score, value: float) -> tuple[Status, str]:
     return status, f"{text}; for real test rows {score.baseline:.3f} times."
 
 
-def _attack(score: Score, value: float) -> tuple[Status, str]:
+def _attack(score: ScoreEntry, value: float) -> tuple[Status, str]:
     low, high = score.interval or (0.0, 1.0)
     text = (
         "An attacker with the synthetic rows ranks a training row above an unseen one "

@@ -1,51 +1,211 @@
-"""The report of an evaluation on disk: report.json for programs, report.md for terminals, report.html for people."""
+"""The report of an evaluation: in Python, in a notebook, and as report.json, report.md and report.html on disk."""
 
+from __future__ import annotations
+
+import difflib
 import json
 import math
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from difflm.errors import EvaluationError, StorageError
-from difflm_evaluators.base import JSON
-from difflm_evaluators.evaluation import EvaluationReport
-from difflm_evaluators.report.html import judge_rows, judge_text, judge_warnings, render_html
-from difflm_evaluators.report.layout import JudgeEntry, ReportContext, ReportFile
-from difflm_evaluators.report.pictures import Picture, draw_pictures
-from difflm_evaluators.report.rows import baseline_text, interval_text, percent, value_text, worst_columns, worst_pairs
+from difflm.errors import ConfigError, EvaluationError
+from difflm.telemetry import JSON
+from difflm_evaluators.base import Evaluation, Score
+from difflm_evaluators.report.layout import REPORT_SCHEMA_VERSION, ReportContext, ReportFile, read_report
+from difflm_evaluators.report.rows import baseline_text, value_text, worst_columns, worst_pairs
 
-
-def write_files(directory: Path, files: Mapping[str, str]) -> None:
-    """Write texts by their names relative to `directory`, made when missing; StorageError where that cannot be."""
-    try:
-        for name, text in files.items():
-            path = directory / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = directory / f"{name}.partial"
-            try:
-                temporary.write_text(text, encoding="utf-8")
-                os.replace(temporary, path)
-            except OSError:
-                temporary.unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise StorageError(
-            f"{directory}: cannot write the report ({error}); free space or choose another one"
-        ) from error
+TITLE = "Synthetic table"
+FILES = (".html", ".json", ".md")
+_SCORE = tuple(field.name for field in fields(Score))
 
 
-def markdown_cell(text: str) -> str:
-    """Text as a cell of a Markdown table, without markup of its own."""
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Report:
+    """All scores of one synthetic table, in the order of their evaluators.
+
+    A notebook shows it as a table; `print(report)` gives the same as text.
+
+    Counts, shares and the names of columns and categories; no rows, unless `privacy.show_nearest` asked for some.
+    """
+
+    evaluations: tuple[Evaluation, ...]
+    rows: Mapping[str, int]
+    real: Mapping[str, str | None]
+    columns: Mapping[str, str]
+    target: str | None
+    task: str | None
+    config: Mapping[str, JSON]
+    seconds: Mapping[str, float]
+    title: str = TITLE
+
+    @classmethod
+    def read(cls, path: Path | str) -> Report:
+        """Read a report.json, or that of a folder.
+
+        Raises:
+            DataError: there is none, it is no report, or it has another layout.
+        """
+        path = Path(path)
+        file = read_report(path / "report.json" if path.is_dir() else path)
+        evaluations = [
+            Evaluation(
+                name=entry.name,
+                scores=tuple(Score(**{name: getattr(score, name) for name in _SCORE}) for score in entry.scores),
+                details=entry.details,
+            )
+            for entry in file.evaluations
+        ]
+        kept = ("columns", "target", "task", "config", "seconds", "title")
+        return cls(
+            evaluations=tuple(evaluations),
+            rows=file.rows.model_dump(),
+            real=file.real.model_dump(),
+            **{name: getattr(file, name) for name in kept},
+        )
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """Every score, in the order of the evaluations; `score` finds one by its name."""
+        return tuple(score for evaluation in self.evaluations for score in evaluation.scores)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What no reader of the synthetic table may miss."""
+        return tuple(score.warning for score in self.scores if score.warning is not None)
+
+    @property
+    def worst_columns(self) -> tuple[Mapping[str, Any], ...]:
+        """Up to ten columns by falling error: `name`, `error`, `baseline` (shares), and `text`, what differs most."""
+        return tuple(worst_columns(self.to_file()))
+
+    @property
+    def worst_pairs(self) -> tuple[Mapping[str, Any], ...]:
+        """Up to ten pairs by falling error: `first`, `second`, `error` and `baseline` (shares), and `text`."""
+        return tuple(worst_pairs(self.to_file()))
+
+    def evaluation(self, name: str) -> Evaluation | None:
+        """Return the evaluation called `name`, None when it was left out."""
+        return next((evaluation for evaluation in self.evaluations if evaluation.name == name), None)
+
+    def score(self, name: str) -> Score:
+        """Return the score called `name`; EvaluationError with the nearest name and all there are."""
+        found = next((score for score in self.scores if score.name == name), None)
+        if found is not None:
+            return found
+        known = [score.name for score in self.scores]
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5) or [one for one in known if name in one][:1]
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise EvaluationError(f"the report has no score {name!r}; {hint}it has {', '.join(known)}")
+
+    def save(self, path: Path | str, *, context: ReportContext | None = None) -> Path:
+        """Write the report, and return where: a file for a path in .html, .json or .md, else a folder with all of them.
+
+        `context` is what the files show beside the scores, such as another title.
+
+        Raises:
+            ConfigError: the path has another ending, and no folder of that name is there.
+            EvaluationError: a published figure without a source or a number that JSON cannot hold.
+            StorageError: the place cannot be written.
+        """
+        path, context = Path(path), context or ReportContext(title=self.title)
+        if path.is_dir() or not path.suffix:
+            write_report(self, path, context=context)
+            return path
+        if path.suffix.lower() not in FILES:
+            raise ConfigError(f"{path}: no ending of a report; give one of {', '.join(FILES)}, or a folder")
+        from difflm_evaluators.report.rendering import write_files
+
+        write_files(path.parent, {path.name: _text(self, context, path.suffix.lower())})
+        return path
+
+    def to_json(self) -> dict[str, JSON]:
+        """Return the report as plain JSON values, with the version of this layout."""
+        return {
+            "schema_version": REPORT_SCHEMA_VERSION,
+            "rows": dict(self.rows),
+            "real": dict(self.real),
+            "columns": dict(self.columns),
+            "target": self.target,
+            "task": self.task,
+            "config": dict(self.config),
+            "evaluations": [evaluation.to_json() for evaluation in self.evaluations],
+            "seconds": dict(self.seconds),
+        }
+
+    def to_file(self, context: ReportContext | None = None) -> ReportFile:
+        """Return what report.json holds.
+
+        Raises:
+            EvaluationError: a number of the context that JSON cannot hold.
+        """
+        return ReportFile.model_validate_json(json_text(self, context or ReportContext(title=self.title)))
+
+    def __repr__(self) -> str:
+        """Return the scores as lines of text."""
+        title, synthetic = self.title, self.rows.get("synthetic", 0)
+        width = max((len(score.name) for score in self.scores), default=0)
+        lines = [
+            f"  {score.name:<{width}}  {value_text(score)}" + (f"  [{beside}]" if (beside := _beside(score)) else "")
+            for score in self.scores
+        ]
+        warnings = [f"  Warning: {warning}" for warning in self.warnings]
+        return "\n".join([f"Report: {title}, {synthetic:,} rows", *warnings, *lines])
+
+    def _repr_html_(self) -> str:
+        """Return a table of the scores beside what real data gets, for notebooks."""
+        from difflm_evaluators.report.html import score_table
+
+        return score_table(self.title, self.rows, self.scores, self.warnings)
 
 
-def write_report(report: EvaluationReport, directory: Path, *, context: ReportContext) -> None:
+def _beside(score: Score) -> str:
+    text = baseline_text(score)
+    return "" if text == "–" else text
+
+
+def write_report(report: Report, directory: Path, *, context: ReportContext) -> None:
     """Write report.json, report.md, report.html and pictures/*.svg into `directory`, which is made when missing.
 
     Raises:
         EvaluationError: a published figure without a source or a number that JSON cannot hold.
         StorageError: the directory cannot be written.
+    """
+    from difflm_evaluators.report.html import render_html, render_markdown
+    from difflm_evaluators.report.pictures import draw_pictures
+    from difflm_evaluators.report.rendering import write_files
+
+    text = json_text(report, context)
+    file = ReportFile.model_validate_json(text)
+    pictures = draw_pictures(file, context.loss_curves)
+    files = {
+        "report.json": text,
+        "report.md": render_markdown(file, pictures),
+        "report.html": render_html(file, pictures),
+    }
+    files |= {f"pictures/{picture.name}.svg": picture.standalone for picture in pictures}
+    write_files(directory, files)
+
+
+def _text(report: Report, context: ReportContext, ending: str) -> str:
+    """Render one of the files alone; the Markdown then links to no pictures."""
+    from difflm_evaluators.report.html import render_html, render_markdown
+    from difflm_evaluators.report.pictures import draw_pictures
+
+    if ending == ".json":
+        return json_text(report, context)
+    file = report.to_file(context)
+    return (
+        render_markdown(file, None) if ending == ".md" else render_html(file, draw_pictures(file, context.loss_curves))
+    )
+
+
+def json_text(report: Report, context: ReportContext) -> str:
+    """Return `report.json`: the report, then the context; loss curves stay in the stages' own event files.
+
+    Raises:
+        EvaluationError: a published figure without a source or a number that JSON cannot hold.
     """
     for row in context.published:
         if not row.source.strip() or not math.isfinite(row.value):
@@ -53,19 +213,6 @@ def write_report(report: EvaluationReport, directory: Path, *, context: ReportCo
                 f"published figure of {row.method!r} for {row.score!r}: value {row.value}, source {row.source!r}; "
                 "give a finite number and name its source"
             )
-    text = json_text(report, context)
-    pictures = draw_pictures(report, context.loss_curves)
-    files = {
-        "report.json": text,
-        "report.md": render_markdown(report, context, pictures),
-        "report.html": render_html(report, context, pictures),
-    }
-    files |= {f"pictures/{picture.name}.svg": picture.standalone for picture in pictures}
-    write_files(directory, files)
-
-
-def json_text(report: EvaluationReport, context: ReportContext) -> str:
-    """`report.json`: the report, then the context; loss curves stay in the stages' own event files."""
     extra: dict[str, JSON] = {
         "title": context.title,
         "settings": dict(context.settings),
@@ -80,55 +227,3 @@ def json_text(report: EvaluationReport, context: ReportContext) -> str:
     except (TypeError, ValueError) as error:
         raise EvaluationError(f"the report's settings or timings are not JSON ({error}); give plain values") from error
     return text
-
-
-def _judge_lines(judge: JudgeEntry) -> list[str]:
-    lines = ["", "## A language model's grades", "", markdown_cell(judge_text(judge)), ""]
-    lines += [line for text in judge_warnings(judge) for line in (f"**Warning:** {markdown_cell(text)}", "")]
-    lines += ["| score | value | beside it | meaning |", "|---|---|---|---|"]
-    for row in judge_rows(judge):
-        cells = (markdown_cell(row[key]) for key in ("title", "value", "beside", "meaning"))
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def render_markdown(report: EvaluationReport, context: ReportContext, pictures: Sequence[Picture]) -> str:
-    """`report.md`: scores, worst columns and pairs, published figures, timings, links to the pictures."""
-    rows = report.rows
-    lines = [
-        f"# {markdown_cell(context.title)}",
-        "",
-        f"{rows['synthetic']:,} synthetic rows against {rows['train']:,} training and {rows['test']:,} test rows.",
-        "",
-        *(line for text in report.warnings for line in (f"**Warning:** {markdown_cell(text)}", "")),
-        "| score | value | real data | meaning |",
-        "|---|---|---|---|",
-    ]
-    for score in report.scores:
-        value = "; ".join(filter(None, (value_text(score), interval_text(score))))
-        title, value, baseline = map(markdown_cell, (score.title, value, baseline_text(score)))
-        lines.append(f"| {title} | {value} | {baseline} | {score.meaning} |")
-    lines += _judge_lines(context.judge) if context.judge is not None else []
-    lines += ["", "## Worst columns", ""]
-    lines += ["| column | error % | real test split % | detection % | what differs most |", "|---|---|---|---|---|"]
-    for column in worst_columns(report):
-        figures = " | ".join(percent(column[key]) for key in ("error", "baseline", "gain_share"))
-        lines.append(f"| {markdown_cell(column['name'])} | {figures} | {markdown_cell(column['text'])} |")
-    lines += ["", "## Worst pairs", ""]
-    lines += ["| pair | error % | real test split % | what differs most |", "|---|---|---|---|"]
-    for pair in worst_pairs(report):
-        figures = " | ".join(percent(pair[key]) for key in ("error", "baseline"))
-        names = markdown_cell(f"{pair['first']} × {pair['second']}")
-        lines.append(f"| {names} | {figures} | {markdown_cell(pair['text'])} |")
-    if context.published:
-        lines += ["", "## Published figures", "", "| method | score | value | source |", "|---|---|---|---|"]
-        lines += [
-            f"| {markdown_cell(r.method)} | {r.score} | {r.value:g} | {markdown_cell(r.source)} |"
-            for r in context.published
-        ]
-    if context.timings:
-        lines += ["", "## Timings", "", "| stage | seconds |", "|---|---|"]
-        lines += [f"| {markdown_cell(stage)} | {seconds:,.1f} |" for stage, seconds in context.timings.items()]
-    lines += ["", "## Pictures", ""]
-    lines += [f"- [{markdown_cell(picture.title)}](pictures/{picture.name}.svg)" for picture in pictures]
-    return "\n".join(lines) + "\n"

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from difflm_evaluators.base import Score
-from difflm_evaluators.evaluation import EvaluationReport
+from difflm_evaluators.report.layout import AnyScore, ReportFile
 
 LABEL_CHARACTERS = 40
 
 
 def difference_text(difference: Mapping[str, Any], *kinds: str) -> str:
-    """One line for a difference of `breakdown`; `kinds` are the schema kinds of its column, or of both columns."""
+    """Say a difference of `breakdown` in one line; `kinds` are the schema kinds of its column, or of both columns."""
     if difference["what"] == "correlation":
         return f"r {difference['real']:.3f} real, {difference['synthetic']:.3f} synthetic"
     if difference["what"] == "cell":
@@ -26,7 +25,7 @@ def difference_text(difference: Mapping[str, Any], *kinds: str) -> str:
 
 
 def level_text(level: Mapping[str, Any], kind: str) -> str:
-    """A category, "missing", or a range of numbers or dates."""
+    """Write a category, "missing", or a range of numbers or dates."""
     if level.get("missing"):
         return "missing"
     if "label" in level:
@@ -39,7 +38,7 @@ def level_text(level: Mapping[str, Any], kind: str) -> str:
 
 
 def _number(value: float, kind: str) -> str:
-    """A number with six significant digits, or the date of seconds since 1970."""
+    """Write a number with six significant digits, or the date of seconds since 1970."""
     if kind != "datetime":
         return f"{value:,.6g}" if abs(value) < 1e6 else f"{value:.6g}"
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=value)
@@ -50,7 +49,7 @@ DIRECTIONS: Mapping[str, str] = {"lower": "lower is better", "higher": "higher i
 
 
 def number_text(number: float, unit: str) -> str:
-    """A number with as many places as are worth reading: two for percentages, three significant ones otherwise."""
+    """Write a number with the places that are worth reading: two for percentages, three significant ones otherwise."""
     if unit == "%":
         return f"{number:.2f} %"
     if abs(number) < 10:
@@ -58,8 +57,8 @@ def number_text(number: float, unit: str) -> str:
     return f"{number:,.1f}" if abs(number) < 1e6 else f"{number:.3g}"
 
 
-def value_text(score: Score) -> str:
-    """The value with its standard error, or why there is none."""
+def value_text(score: AnyScore) -> str:
+    """Write the value with its standard error, or why there is none."""
     if score.value is None:
         return f"undefined: {score.undefined_because}"
     if score.standard_error is None:
@@ -68,16 +67,16 @@ def value_text(score: Score) -> str:
     return f"{number_text(score.value, '')} ± {score.standard_error:.2g}{unit}"
 
 
-def interval_text(score: Score) -> str:
-    """The 95 % confidence interval, empty where there is none."""
+def interval_text(score: AnyScore) -> str:
+    """Write the 95 % confidence interval, empty where there is none."""
     if score.interval is None:
         return ""
     low, high = (number_text(end, "") for end in score.interval)
     return f"95 % confidence: {low} to {high}" + (f" {score.unit}" if score.unit else "")
 
 
-def baseline_text(score: Score) -> str:
-    """What real data gets, or the ideal; a dash when neither is known."""
+def baseline_text(score: AnyScore) -> str:
+    """Write what real data gets, or the ideal; a dash when neither is known."""
     if score.baseline is not None:
         return f"{number_text(score.baseline, score.unit)} ({score.baseline_label})"
     if score.ideal is not None:
@@ -86,45 +85,44 @@ def baseline_text(score: Score) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share in [0, 1] as a percentage with two places, a dash for None."""
+    """Write a share in [0, 1] as a percentage with two places, a dash for None."""
     return "–" if share is None else f"{100 * share:.2f}"
 
 
-def worst_columns(report: EvaluationReport) -> list[dict[str, Any]]:
-    """Columns by falling shape error, each with a line on what differs most; those without an error are left out."""
+def worst_columns(report: ReportFile) -> list[dict[str, Any]]:
+    """List columns by falling shape error, each with a line on what differs most; those without error are left out."""
     return [
         {**column, "text": difference_text(column["difference"], report.columns[column["name"]])}
-        for column in _details(report, "breakdown", "columns")
+        for column in report.details("breakdown").get("columns", [])
     ]
 
 
-def worst_pairs(report: EvaluationReport) -> list[dict[str, Any]]:
-    """Pairs by falling trend error, each with a line on what differs most; those without an error are left out."""
+def worst_pairs(report: ReportFile) -> list[dict[str, Any]]:
+    """List pairs by falling trend error, each with a line on what differs most; those without error are left out."""
     return [
         {
             **pair,
             "text": difference_text(pair["difference"], report.columns[pair["first"]], report.columns[pair["second"]]),
         }
-        for pair in _details(report, "breakdown", "pairs")
+        for pair in report.details("breakdown").get("pairs", [])
     ]
 
 
-def column_rows(report: EvaluationReport) -> list[dict[str, Any]]:
-    """Every column in the table's order, with its kind and its values outside the schema."""
-    validity = report.evaluation("validity")
-    faults: Mapping[str, Any] = validity.details["faults"] if validity is not None else {}  # type: ignore[assignment]
+def column_rows(report: ReportFile) -> list[dict[str, Any]]:
+    """List every column in the table's order, with its kind and its values outside the schema."""
+    faults: Mapping[str, Any] = report.details("validity").get("faults", {})
     return [
         {
             **column,
             "kind": report.columns[column["name"]],
             "faults": ", ".join(f"{count:,} {reason}" for reason, count in faults.get(column["name"], {}).items()),
         }
-        for column in _details(report, "marginals", "columns")
+        for column in report.details("marginals").get("columns", [])
     ]
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as (dotted key, value) rows; lists stay on one line."""
+    """Flatten nested settings into (dotted key, value) rows; lists stay on one line."""
     rows: list[tuple[str, str]] = []
     for key, value in settings.items():
         name = f"{prefix}{key}"
@@ -133,9 +131,3 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, st
         else:
             rows.append((name, "null" if value is None else str(value)))  # as it is written in a configuration
     return rows
-
-
-def _details(report: EvaluationReport, evaluation: str, key: str) -> list[dict[str, Any]]:
-    found = report.evaluation(evaluation)
-    rows: Any = found.details[key] if found is not None else []
-    return list(rows)

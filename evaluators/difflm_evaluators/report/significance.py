@@ -45,7 +45,7 @@ class Repeats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
+class ScoreWithError:
     """A value and its standard error, of a mean over `repeats` figures or, where None, of very many rows."""
 
     value: float
@@ -61,7 +61,7 @@ class Counts:
     rows: int
 
 
-Evidence = Paired | Repeats | Estimate | Counts
+Evidence = Paired | Repeats | ScoreWithError | Counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ class Significance:
 
 
 def evidence(report: ReportFile, score: ScoreEntry) -> Evidence | None:
-    """What `report` holds about the uncertainty of a defined score; None where it is one number only."""
+    """Find what `report` holds about the uncertainty of a defined score; None where it is one number only."""
     if score.value is None:
         return None
     details = {entry.name: dict[str, Any](entry.details) for entry in report.evaluations}
@@ -100,14 +100,14 @@ def evidence(report: ReportFile, score: ScoreEntry) -> Evidence | None:
             return Counts(hits=account["rows_emitted"], rows=account["attempts"])
         case "c2st_auc" | "c2st_accuracy" if score.standard_error is not None:
             folds = len(details["detection"]["synthetic_runs"][0]["auc"])
-            return Estimate(value=score.value, standard_error=score.standard_error, repeats=folds)
+            return ScoreWithError(value=score.value, standard_error=score.standard_error, repeats=folds)
     if score.standard_error is None:
         return None
-    return Estimate(value=score.value, standard_error=score.standard_error)
+    return ScoreWithError(value=score.value, standard_error=score.standard_error)
 
 
 def _column_trends(pairs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Per column the mean error of its defined pairs."""
+    """Return, per column, the mean error of its defined pairs."""
     errors: dict[str, list[float]] = {}
     for pair in pairs:
         if pair["error"] is not None:
@@ -117,7 +117,7 @@ def _column_trends(pairs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _diversity(report: ReportFile, score: str, columns: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """The figures of the columns that the score is a mean over."""
+    """Return the figures of the columns that the score is a mean over."""
     figure = "entropy_ratio" if score == "entropy_ratio" else "coverage"
     kinds = {"category_coverage": ("category",), "range_coverage": ("numeric",)}.get(score, ("category", "numeric"))
     return {
@@ -134,7 +134,7 @@ def significance_of(first: Evidence | None, other: Evidence | None) -> Significa
             return _paired(first.figures, other.figures)
         case Repeats(), Repeats():
             return _repeats(first, other)
-        case Estimate(), Estimate():
+        case ScoreWithError(), ScoreWithError():
             return _estimates(first, other)
         case Counts(), Counts():
             return _counts(first, other)
@@ -146,7 +146,7 @@ def _undefined(reason: str) -> Significance:
 
 
 def _paired(first: Mapping[str, float], other: Mapping[str, float]) -> Significance:
-    """Sign flips of the differences of the columns that both reports have a figure of."""
+    """Flip signs of the differences of the columns that both reports have a figure of."""
     names = [name for name in first if name in other]
     difference_C = np.array([other[name] - first[name] for name in names])
     differing = int(np.count_nonzero(difference_C))
@@ -158,7 +158,7 @@ def _paired(first: Mapping[str, float], other: Mapping[str, float]) -> Significa
 
 
 def _sign_flips(difference_C: FloatArray) -> float:
-    """Two-sided p-value of the mean difference being 0, exact for up to 13 columns."""
+    """Compute the two-sided p-value of the mean difference being 0, exact for up to 13 columns."""
     from scipy.stats import permutation_test  # slow to import
 
     found = permutation_test(
@@ -186,7 +186,7 @@ def _repeats(first: Repeats, other: Repeats) -> Significance:
     return Significance(p_value=p_value, method=f"Welch's t-test, {counts[0]} and {counts[1]} {first.unit}s")
 
 
-def _estimates(first: Estimate, other: Estimate) -> Significance:
+def _estimates(first: ScoreWithError, other: ScoreWithError) -> Significance:
     from scipy.stats import norm, ttest_ind_from_stats  # slow to import
 
     errors = np.array([first.standard_error, other.standard_error])
@@ -214,7 +214,7 @@ def _counts(first: Counts, other: Counts) -> Significance:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """p-values made larger for their number (Holm 1979): each is compared as if in its place of the ascending order."""
+    """Make p-values larger for their number (Holm 1979), each by its place in the ascending order."""
     known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
     highest = 0.0

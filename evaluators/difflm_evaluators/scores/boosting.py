@@ -37,7 +37,7 @@ class Samples:
     target_N: FloatArray
 
     def take(self, rows: npt.NDArray[np.int64]) -> "Samples":
-        """The rows at these positions."""
+        """Select the rows at these positions."""
         return Samples(features_ND=self.features_ND[rows], target_N=self.target_N[rows])
 
 
@@ -50,7 +50,7 @@ class Setup:
     feature_types: tuple[str, ...]
 
     def parameters(self, *, depth: int, weight: int, gamma: int, seed: int) -> dict[str, Any]:
-        """XGBoost's parameters for one combination."""
+        """Return XGBoost's parameters for one combination."""
         objective: dict[str, Any] = {"objective": "reg:squarederror"}
         if self.task == "classification":
             objective = (
@@ -62,7 +62,7 @@ class Setup:
         return {**objective, **shape, "tree_method": "hist", "nthread": 1, "seed": seed, "verbosity": 0}
 
     def data_options(self) -> dict[str, Any]:
-        """What XGBoost has to know of a matrix of features."""
+        """Collect what XGBoost has to know of a matrix of features."""
         types = list(self.feature_types)
         return {"feature_types": types, "enable_categorical": "c" in types, "nthread": 1}
 
@@ -77,7 +77,7 @@ class Fitted:
 
 
 def binary_auc(positive_N: npt.NDArray[np.bool_], ranking_N: FloatArray) -> float | None:
-    """Area under the ROC curve, ties counting one half; None unless both classes occur (Mann-Whitney U / product)."""
+    """Compute the area under the ROC curve (Mann-Whitney U / product), ties count half; None without both classes."""
     from scipy.stats import rankdata  # slow to import
 
     positives = int(positive_N.sum())
@@ -89,7 +89,7 @@ def binary_auc(positive_N: npt.NDArray[np.bool_], ranking_N: FloatArray) -> floa
 
 
 def score_predictions(setup: Setup, target_N: FloatArray, predicted: FloatArray) -> float | None:
-    """ROC-AUC (from 3 classes on, macro one-vs-rest over those that occur) or RMSE; None where AUC is undefined."""
+    """Score by ROC-AUC (from 3 classes on, macro one-vs-rest over those that occur) or RMSE; None where undefined."""
     if setup.task == "regression":
         return float(np.sqrt(np.mean((target_N - predicted) ** 2)))
     if setup.classes == 2:
@@ -100,7 +100,7 @@ def score_predictions(setup: Setup, target_N: FloatArray, predicted: FloatArray)
 
 
 def hold_out_ninth(samples: Samples, setup: Setup, seed: int) -> tuple[Samples, Samples]:
-    """Fitting rows and a held-out ninth, drawn with `seed` within each class; a class of one row is fitted on."""
+    """Split off a held-out ninth of the rows, drawn with `seed` within each class; a class of one row is fitted on."""
     random = np.random.default_rng(seed)
     strata = np.unique(samples.target_N) if setup.task == "classification" else [None]
     held_out = np.zeros(len(samples.target_N), dtype=bool)

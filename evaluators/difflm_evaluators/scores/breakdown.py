@@ -9,8 +9,16 @@ rows that have it:
 - a pair of numbers: both correlations
 - another pair: the cell of the contingency table (numbers in the bins of `pairs`) whose shares differ most
 
-Each column also has its share of the gain by which the trees of `detection` told the tables apart: a column of small
+Each column also has its share of the gain by which the trees of `detection` separated the tables: a column of small
 error can be what gives the rows away, by what it means for the others.
+
+How strongly every two columns go together, in the real and in the synthetic table, for the report's heat maps.
+
+Two numbers: Pearson's r, in [-1, 1]. Any other pair: Cramér's V of the contingency table (Cramér 1946; without bias
+correction), in [0, 1], with numbers cut as in `pairs`. Undefined where a column does not vary. Free text takes no part.
+These are pictures, not scores: the trend error in `pairs` says more of two categories than the difference of their V.
+
+Shapes: C columns, K and L codes of a pair.
 """
 
 import math
@@ -20,7 +28,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from difflm_evaluators.base import JSON, Evaluation
+from difflm.telemetry import JSON
+from difflm_evaluators.base import Evaluation
 from difflm_evaluators.columns.coding import NUMBER_BINS, bin_edges, fit_coder
 from difflm_evaluators.columns.columns import Column, Columns, IntArray, category_codes
 from difflm_evaluators.columns.moments import PairMoments
@@ -32,17 +41,17 @@ MAX_COLUMNS = 100  # of a picture that can still be read, and of what a report i
 
 
 def evaluate_associations(synthetic: Columns, train: Columns) -> Evaluation:
-    """Both matrices (C, C) for the first columns that are no free text; no scores."""
+    """Compute both matrices (C, C) for the first columns that are no free text; no scores."""
     names = [name for name, column in train.items() if column.kind != "text"][:MAX_COLUMNS]
     coders = {name: fit_coder(train[name]) for name in names}
     details: dict[str, JSON] = {"columns": list(names)}
     for side, table in (("real", train), ("synthetic", synthetic)):
-        details[side] = _matrix(table, coders)
+        details[side] = [list[JSON](row) for row in _matrix(table, coders)]
     return Evaluation(name="associations", scores=(), details=details)
 
 
 def _matrix(table: Columns, coders: "Mapping[str, Coder]") -> list[list[float | None]]:
-    """(C, C) figures, None on the diagonal and where undefined."""
+    """Return (C, C) figures, None on the diagonal and where undefined."""
     names = list(coders)
     codes = {name: coder.code(table[name]) for name, coder in coders.items()}
     numeric = [name for name in names if table[name].kind == "numeric"]
@@ -58,7 +67,7 @@ def _matrix(table: Columns, coders: "Mapping[str, Coder]") -> list[list[float | 
 
 
 def cramers_v(first_N: IntArray, second_N: IntArray) -> float | None:
-    """sqrt(chi^2 / (N (min(K, L) - 1))) of the codes that occur; None where one of the columns does not vary.
+    """Compute sqrt(chi^2 / (N (min(K, L) - 1))) of the codes that occur; None where one of the columns does not vary.
 
     chi^2 / N = sum over the cells that occur of p_kl^2 / (p_k p_l), less 1.
     """
@@ -80,7 +89,7 @@ WORST = 10
 def evaluate_breakdown(
     synthetic: Columns, train: Columns, marginals: Evaluation, pairs: Evaluation, detection: Evaluation | None
 ) -> Evaluation:
-    """The worst columns and pairs, worst first; no scores of its own."""
+    """Find the worst columns and pairs, worst first; no scores of its own."""
     gains: Any = detection.details.get("gain_shares", {}) if detection is not None else {}
     columns: list[JSON] = [
         {
@@ -101,13 +110,13 @@ def evaluate_breakdown(
 
 
 def _worst(rows: Any) -> list[Any]:
-    """The ten rows with the largest errors above 0, in falling order."""
+    """Select the ten rows with the largest errors above 0, in falling order."""
     erring = [row for row in rows if row["error"]]
     return sorted(erring, key=lambda row: -row["error"])[:WORST]
 
 
 def column_difference(real: Column, other: Column) -> dict[str, JSON]:
-    """What differs most between two columns of one kind, as the module says; both have at least one row."""
+    """Find what differs most between two columns of one kind, as the module says; both have at least one row."""
     if real.kind == "category":
         labels, (real_codes_N, other_codes_N) = category_codes(real, other)
         real_K, other_K = (
@@ -124,7 +133,7 @@ def column_difference(real: Column, other: Column) -> dict[str, JSON]:
 
 
 def _largest_step(real: Column, other: Column) -> tuple[float, float | None, tuple[float, float]]:
-    """The Kolmogorov-Smirnov statistic of the numbers present, where it is taken, and both distribution functions."""
+    """Compute the Kolmogorov-Smirnov statistic of the numbers present, its place, and both distribution functions."""
     if len(real.present) == 0 or len(other.present) == 0:
         return 0.0, None, (0.0, 0.0)
     points = np.unique(np.concatenate([real.present, other.present]))
@@ -137,7 +146,7 @@ def _largest_step(real: Column, other: Column) -> tuple[float, float | None, tup
 
 
 def pair_difference(pair: Mapping[str, Any], synthetic: Columns, train: Columns) -> dict[str, JSON]:
-    """What differs most between a pair's relations in both tables, as the module says."""
+    """Find what differs most between a pair's relations in both tables, as the module says."""
     names = pair["first"], pair["second"]
     if pair["method"] == "correlation":
         real, other = (
@@ -166,7 +175,7 @@ def pair_difference(pair: Mapping[str, Any], synthetic: Columns, train: Columns)
 
 
 def _levels(real: Column, other: Column) -> tuple[list[dict[str, JSON]], IntArray, IntArray]:
-    """Categories, or bins of the real range with open ends and one for missing numbers; then the rows' codes."""
+    """Return categories, or bins of the real range with open ends and one for missing; then the rows' codes."""
     if real.kind == "category":
         labels, (real_codes_N, other_codes_N) = category_codes(real, other)
         return [_category(label) for label in labels], real_codes_N, other_codes_N

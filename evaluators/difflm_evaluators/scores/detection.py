@@ -23,7 +23,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
-from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
 from difflm_evaluators.columns.columns import MAX_CELLS, Columns, IntArray, draw_rows, row_count
 from difflm_evaluators.columns.features import FeatureEncoder
 from difflm_evaluators.scores.boosting import FloatArray, Samples, Setup, binary_auc
@@ -59,13 +60,13 @@ class Detection:
     results: tuple[tuple[FoldResult, ...], ...]
 
     def mean(self, name: str) -> tuple[float, float]:
-        """Mean of "auc" or "accuracy" over seeds and folds, and the standard error of one seed's mean over folds."""
+        """Average "auc" or "accuracy" over seeds and folds, with the standard error of one seed's mean over folds."""
         values_SF = np.array([[getattr(result, name) for result in folds] for folds in self.results])
         variance = float(values_SF.var(axis=1, ddof=1).mean())
         return float(values_SF.mean()), float(np.sqrt(variance / values_SF.shape[1]))
 
     def gain_shares(self, sources: Sequence[str]) -> dict[str, float]:
-        """Each column's share of the gain of all splits, largest first; empty when no split was worth making."""
+        """Return each column's share of the gain of all splits, largest first; empty when no split was worth making."""
         gain_D = np.sum([result.gain_D for folds in self.results for result in folds], axis=0)
         total = float(gain_D.sum())
         if total <= 0:
@@ -77,7 +78,7 @@ class Detection:
 
 
 def evaluate_detection(synthetic: Columns, train: Columns, test: Columns | None, config: DetectionConfig) -> Evaluation:
-    """ROC-AUC and accuracy of telling the synthetic table from the training split, beside the test split's own."""
+    """Score how well the synthetic table is told from training (ROC-AUC, accuracy), beside the test split's own."""
     encoder = FeatureEncoder.fit(train)
     if not encoder.feature_types:
         return _evaluation(None, None, "every column is free text, of which the trees see nothing")
@@ -95,7 +96,7 @@ def evaluate_detection(synthetic: Columns, train: Columns, test: Columns | None,
         "rows_each": found.rows,
         "rows_each_baseline": baseline.rows if baseline is not None else 0,
         "features": len(encoder.feature_types),
-        "gain_shares": shares,
+        "gain_shares": dict[str, JSON](shares),
         "synthetic_runs": _runs(found),
         "real_runs": _runs(baseline),
     }
@@ -103,7 +104,7 @@ def evaluate_detection(synthetic: Columns, train: Columns, test: Columns | None,
 
 
 def _rows(table: Columns, train: Columns, encoder: FeatureEncoder, config: DetectionConfig) -> int:
-    """Rows of each side; fewer than `max_rows` where features are so many that the matrix would be too large."""
+    """Count the rows of each side; fewer than `max_rows` where the features would make the matrix too large."""
     fit = MAX_CELLS // (2 * len(encoder.feature_types))
     return min(row_count(table), row_count(train), config.max_rows, fit)
 
@@ -185,7 +186,7 @@ def _evaluation(
 
 
 def _runs(detection: Detection | None) -> list[JSON]:
-    """Per seed the folds' scores."""
+    """Return, per seed, the folds' scores."""
     if detection is None:
         return []
     return [

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from difflm.records.schema import RecordSchema
-from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
 from difflm_evaluators.columns.coding import CategoryCoder, Coder, fit_coder
 from difflm_evaluators.columns.columns import Column, Columns, IntArray
 from difflm_evaluators.columns.row_keys import row_hashes
@@ -73,20 +74,20 @@ class Spread:
     low: float = np.inf
     high: float = -np.inf
 
-    def count(self, column: Column, coder: Coder) -> None:
+    def update(self, column: Column, coder: Coder) -> None:
         """Add rows."""
         self.counts += np.bincount(coder.code(column), minlength=coder.size)
         if column.kind == "numeric":
             self.low = min(self.low, float(np.min(column.present, initial=np.inf)))
             self.high = max(self.high, float(np.max(column.present, initial=-np.inf)))
 
-    def add(self, other: "Spread") -> None:
+    def merge(self, other: "Spread") -> None:
         """Take over the counts of `other`."""
         self.counts += other.counts
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
 
     def entropy(self) -> float:
-        """Shannon entropy in nats."""
+        """Compute the Shannon entropy in nats."""
         shares = self.counts[self.counts > 0] / self.counts.sum()
         return float(-(shares * np.log(shares)).sum())
 
@@ -101,22 +102,22 @@ class Variety:
 
     @classmethod
     def empty(cls, coders: Mapping[str, Coder]) -> "Variety":
-        """Nothing seen."""
+        """Start with nothing seen."""
         spreads = {name: Spread(counts=np.zeros(coder.size, dtype=np.int64)) for name, coder in coders.items()}
         return cls(spreads=spreads)
 
-    def count(self, table: Columns, coders: Mapping[str, Coder], schema: RecordSchema) -> None:
+    def update(self, table: Columns, coders: Mapping[str, Coder], schema: RecordSchema) -> None:
         """Add rows."""
         for name, spread in self.spreads.items():
-            spread.count(table[name], coders[name])
-        self.distinct.count(row_hashes(table, schema))
+            spread.update(table[name], coders[name])
+        self.distinct.update(row_hashes(table, schema))
         self.rows += len(next(iter(table.values())))
 
-    def add(self, other: "Variety") -> None:
+    def merge(self, other: "Variety") -> None:
         """Take over what `other` has seen."""
         for name, spread in self.spreads.items():
-            spread.add(other.spreads[name])
-        self.distinct.add(other.distinct)
+            spread.merge(other.spreads[name])
+        self.distinct.merge(other.distinct)
         self.rows += other.rows
 
 
@@ -130,7 +131,7 @@ class ColumnDiversity:
 
 
 def column_diversity(name: str, coder: Coder, real: Spread, other: Spread) -> ColumnDiversity:
-    """What `other` covers of `real`; `other` has rows."""
+    """Compute what `other` covers of `real`; `other` has rows."""
     if isinstance(coder, CategoryCoder):
         real_C, other_C = real.counts[: coder.missing], other.counts[: coder.missing]
         coverage = float((other_C > 0).mean()) if len(real_C) else None
@@ -153,7 +154,7 @@ def _range_coverage(real: Spread, other: Spread) -> float | None:
 
 
 def rarefied(distinct: DistinctRows, *, of: int, rows: int) -> float:
-    """Expected distinct rows in a random sample of `rows` of the `of` rows counted, without replacement."""
+    """Compute the expected distinct rows in a random sample of `rows` of the `of` rows counted, without replacement."""
     from scipy.special import gammaln  # slow to import
 
     sizes, how_many = np.unique(distinct.counts_K, return_counts=True)
@@ -183,7 +184,7 @@ class StreamingDiversity:
         """Count the real tables; both have rows."""
         coders = {name: fit_coder(column) for name, column in train.items() if column.kind != "text"}
         real = Variety.empty(coders)
-        real.count(train, coders, schema)
+        real.update(train, coders, schema)
         bare = cls(schema, coders, real, None)
         if test is None:
             return bare
@@ -196,28 +197,28 @@ class StreamingDiversity:
         return self._seen.rows
 
     def fresh(self) -> "StreamingDiversity":
-        """The same without the rows seen."""
+        """Make the same evaluator without the rows seen."""
         return StreamingDiversity(self._schema, self._coders, self._real, self._test)
 
     def update(self, batch: Columns) -> None:
         """Count a batch."""
-        self._seen.count(batch, self._coders, self._schema)
+        self._seen.update(batch, self._coders, self._schema)
 
     def merge(self, other: "StreamingDiversity") -> None:
         """Take over what `other` has counted."""
         real = [one._real.distinct for one in (self, other)]
         require_same("diversity", *(fingerprint(one.hashes_K, one.counts_K) for one in real))
-        self._seen.add(other._seen)
+        self._seen.merge(other._seen)
 
     def columns(self) -> tuple[ColumnDiversity, ...]:
-        """The figures of every column; there are rows."""
+        """Compute the figures of every column; there are rows."""
         return tuple(
             column_diversity(name, coder, self._real.spreads[name], self._seen.spreads[name])
             for name, coder in self._coders.items()
         )
 
     def result(self) -> Evaluation:
-        """Coverage, entropy and distinct rows of what was seen."""
+        """Score coverage, entropy and distinct rows of what was seen."""
         columns = self.columns() if self.rows else ()
         scores = (
             self._score("category_coverage", columns),
@@ -255,7 +256,7 @@ class StreamingDiversity:
         )
 
     def _mean(self, name: str, columns: tuple[ColumnDiversity, ...]) -> float | None:
-        """The mean over the columns that the score is defined for."""
+        """Compute the mean over the columns that the score is defined for."""
         if name == "entropy_ratio":
             return _mean_of([column.entropy_ratio for column in columns])
         category = {key for key, coder in self._coders.items() if isinstance(coder, CategoryCoder)}
@@ -264,7 +265,7 @@ class StreamingDiversity:
         return None if share is None else 100 * share
 
     def _distinct_score(self) -> Score:
-        """Distinct rows, beside what a random sample of as many training rows has in expectation."""
+        """Score distinct rows, beside what a random sample of as many training rows has in expectation."""
         seen, real = self._seen, self._real
         as_many = min(self.rows or real.rows, real.rows)
         baseline = min(100.0, 100 * rarefied(real.distinct, of=real.rows, rows=as_many) / as_many)
@@ -292,7 +293,7 @@ def _mean_of(figures: list[float | None]) -> float | None:
 
 
 def evaluate_diversity(synthetic: Columns, train: Columns, test: Columns | None, schema: RecordSchema) -> Evaluation:
-    """Coverage, entropy and distinct rows of the synthetic table, beside real ones."""
+    """Score coverage, entropy and distinct rows of the synthetic table, beside real ones."""
     streaming = StreamingDiversity.fit(train, test, schema)
     streaming.update(synthetic)
     return streaming.result()

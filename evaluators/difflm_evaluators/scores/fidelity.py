@@ -27,7 +27,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
-from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
 from difflm_evaluators.columns.columns import MAX_CELLS, Columns, FloatArray, IntArray, row_count, take_rows
 from difflm_evaluators.columns.features import Embedding
 
@@ -55,12 +56,12 @@ class Curves:
     recall_K: FloatArray
 
     def to_json(self) -> dict[str, JSON]:
-        """Both curves as lists."""
+        """Return both curves as lists."""
         return {"precision": self.precision_K.tolist(), "recall": self.recall_K.tolist()}
 
 
 def support_curves(real_ND: FloatArray, synthetic_ND: FloatArray) -> Curves:
-    """P and R of equally many real and synthetic points, at least two."""
+    """Compute P and R of equally many real and synthetic points, at least two."""
     centre_D, synthetic_centre_D = real_ND.mean(axis=0), synthetic_ND.mean(axis=0)
     radii_K = np.quantile(_lengths(real_ND - centre_D), LEVELS_K)
     precision_K = _shares_within(_lengths(synthetic_ND - centre_D), radii_K)
@@ -74,7 +75,7 @@ def support_curves(real_ND: FloatArray, synthetic_ND: FloatArray) -> Curves:
 
 
 def closeness(curve_K: FloatArray) -> float:
-    """100 for a curve on the diagonal, 0 for the furthest that a rising one can be."""
+    """Return 100 for a curve on the diagonal, 0 for the furthest that a rising one can be."""
     return 100 * max(0.0, 1 - float(np.abs(LEVELS_K - curve_K).sum() / LEVELS_K.sum()))
 
 
@@ -90,7 +91,7 @@ def _shares_within(values_N: FloatArray, limits_K: FloatArray) -> FloatArray:
 
 
 def _nearest(queries_ND: FloatArray, points_ND: FloatArray | None) -> tuple[FloatArray, IntArray]:
-    """Distance and position of each query's nearest point; without points, of its nearest other query.
+    """Find distance and position of each query's nearest point; without points, of its nearest other query.
 
     Distances are taken anew from the neighbours found: brute force gets them from |x|^2 - 2 x.y + |y|^2, in which
     equal points are not at distance 0.
@@ -104,7 +105,7 @@ def _nearest(queries_ND: FloatArray, points_ND: FloatArray | None) -> tuple[Floa
 
 
 def evaluate_fidelity(synthetic: Columns, train: Columns, test: Columns | None, config: FidelityConfig) -> Evaluation:
-    """alpha-precision and beta-recall against the training split, beside those of the test split."""
+    """Score alpha-precision and beta-recall against the training split, beside those of the test split."""
     embedding = Embedding.fit(train, [synthetic] if test is None else [synthetic, test])
     if embedding.width == 0:
         return _evaluation((), (), "every column is free text, which has no place in space here")
@@ -116,7 +117,7 @@ def evaluate_fidelity(synthetic: Columns, train: Columns, test: Columns | None, 
 
 
 def _by_part(table: Columns, train: Columns, embedding: Embedding, config: FidelityConfig) -> tuple[Curves, ...]:
-    """The curves of every part; parts have fewer rows where dimensions are so many that points would not fit."""
+    """Compute the curves of every part; parts have fewer rows where dimensions are too many for all points."""
     from threadpoolctl import threadpool_limits
 
     fewest = min(row_count(table), row_count(train))
@@ -181,7 +182,7 @@ def _evaluation(found: Sequence[Curves], baseline: Sequence[Curves], reason: str
 
 
 def _mean(parts: Sequence[Curves], name: str) -> tuple[float | None, float | None]:
-    """Mean over parts and its standard error, None for want of a second part."""
+    """Return the mean over parts and its standard error, None for want of a second part."""
     if not parts:
         return None, None
     values_P = [closeness(part.precision_K if name == "alpha_precision" else part.recall_K) for part in parts]

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
 from difflm_evaluators.columns.column_counts import CategoryRuler, ColumnCounts, Ruler, count_column, fit_ruler
 from difflm_evaluators.columns.columns import Columns, Kind
 from difflm_evaluators.columns.streaming import NO_ROWS, fingerprint, require_same
@@ -43,7 +44,7 @@ class RealColumn:
     test: ColumnError | None
 
     def error(self, other: ColumnCounts) -> ColumnError:
-        """The error as the module defines it; both sides have rows."""
+        """Compute the error as the module defines it; both sides have rows."""
         return _error(self.name, self.kind, self.ruler, self.counts, other)
 
 
@@ -85,26 +86,26 @@ class StreamingMarginals:
         return next(iter(self._counts.values())).rows
 
     def fresh(self) -> "StreamingMarginals":
-        """The same without the rows seen."""
+        """Make the same evaluator without the rows seen."""
         return StreamingMarginals(self._real, self._fitted_to)
 
     def update(self, batch: Columns) -> None:
         """Count a batch."""
         for name, column in self._real.items():
-            column.ruler.count(batch[name], self._counts[name])
+            column.ruler.update(batch[name], self._counts[name])
 
     def merge(self, other: "StreamingMarginals") -> None:
         """Take over the counts of `other`."""
         require_same("marginals", self._fitted_to, other._fitted_to)
         for name, counts in self._counts.items():
-            counts.add(other._counts[name])
+            counts.merge(other._counts[name])
 
     def errors(self) -> list[ColumnError]:
-        """The error of every column; there are rows."""
+        """Compute the error of every column; there are rows."""
         return [column.error(self._counts[name]) for name, column in self._real.items()]
 
     def result(self) -> Evaluation:
-        """Shape error of the rows seen, beside the real test split's own."""
+        """Score the shape error of the rows seen, beside the real test split's own."""
         errors = self.errors() if self.rows else []
         test = [column.test.error for column in self._real.values() if column.test is not None]
         score = Score(
@@ -151,7 +152,7 @@ def _fingerprint(columns: Mapping[str, RealColumn]) -> str:
 
 
 def shape_error(real: Columns, other: Columns) -> tuple[float, list[ColumnError]]:
-    """rho in percent and the error of every column, of whole tables with rows."""
+    """Compute rho in percent and the error of every column, of whole tables with rows."""
     streaming = StreamingMarginals.fit(real, None)
     streaming.update(other)
     errors = streaming.errors()
@@ -159,7 +160,7 @@ def shape_error(real: Columns, other: Columns) -> tuple[float, list[ColumnError]
 
 
 def evaluate_marginals(synthetic: Columns, train: Columns, test: Columns | None) -> Evaluation:
-    """Shape error of the synthetic table against the training split, beside the real test split's own."""
+    """Score the shape error of the synthetic table against the training split, beside the real test split's own."""
     streaming = StreamingMarginals.fit(train, test)
     streaming.update(synthetic)
     return streaming.result()

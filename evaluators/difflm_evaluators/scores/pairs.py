@@ -21,7 +21,8 @@ from itertools import combinations
 
 import numpy as np
 
-from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
 from difflm_evaluators.columns.coding import CategoryCoder, Coder, fit_coder
 from difflm_evaluators.columns.columns import Columns, FloatArray, IntArray
 from difflm_evaluators.columns.contingency import CellCounts, JointCounts, Pair
@@ -67,27 +68,27 @@ class Relations:
     moments: PairMoments
     rows: int = 0
 
-    def count(self, columns: Columns, coders: Mapping[str, Coder], numeric: Mapping[str, float]) -> None:
+    def update(self, columns: Columns, coders: Mapping[str, Coder], numeric: Mapping[str, float]) -> None:
         """Add the rows of `columns`."""
         codes: dict[str, IntArray] = {name: coder.code(columns[name]) for name, coder in coders.items()}
-        self.joint.count(codes)
+        self.joint.update(codes)
         for (first, second), cells in self.cells.items():
             if cells.kept_C is not None:
-                cells.count(codes[first] * coders[second].size + codes[second])
+                cells.update(codes[first] * coders[second].size + codes[second])
         self.moments.merge(PairMoments.of(_numbers(columns, numeric)))
         self.rows += len(next(iter(columns.values())))
 
-    def add(self, other: "Relations") -> None:
+    def merge(self, other: "Relations") -> None:
         """Take over the rows of `other`, which may be read-only: it is when it came from another process."""
         for pair, cells in self.cells.items():
-            cells.add(other.cells[pair])
+            cells.merge(other.cells[pair])
         for pair, rows_C in other.joint.totals():
             self.cells[pair].rows_C += rows_C
         self.moments.merge(other.moments)
         self.rows += other.rows
 
     def tables(self) -> dict[Pair, CellCounts]:
-        """All rows by pair."""
+        """Count all rows by pair."""
         joint = dict(self.joint.totals())
         return {
             pair: replace(cells, rows_C=cells.rows_C + joint[pair]) if pair in joint else cells
@@ -101,7 +102,7 @@ def _numbers(columns: Columns, numeric: Mapping[str, float]) -> FloatArray:
 
 
 def _errors(real: RealPairs, other: Relations) -> tuple[PairError, ...]:
-    """The error of every pair; `other` has rows."""
+    """Compute the error of every pair; `other` has rows."""
     errors = []
     for pair, cells in other.tables().items():
         method, error = "contingency", None
@@ -159,7 +160,7 @@ class StreamingPairs:
         if test is None:
             return cls(bare)
         relations = _empty(bare)
-        relations.count(test, coders, numeric)
+        relations.update(test, coders, numeric)
         return cls(replace(bare, test=_errors(bare, relations)))
 
     @property
@@ -168,24 +169,24 @@ class StreamingPairs:
         return self._seen.rows
 
     def fresh(self) -> "StreamingPairs":
-        """The same without the rows seen."""
+        """Make the same evaluator without the rows seen."""
         return StreamingPairs(self._real)
 
     def update(self, batch: Columns) -> None:
         """Count a batch."""
-        self._seen.count(batch, self._real.coders, self._real.numeric)
+        self._seen.update(batch, self._real.coders, self._real.numeric)
 
     def merge(self, other: "StreamingPairs") -> None:
         """Take over what `other` has counted."""
         require_same("pairs", self._real.fitted_to, other._real.fitted_to)
-        self._seen.add(other._seen)
+        self._seen.merge(other._seen)
 
     def errors(self) -> tuple[PairError, ...]:
-        """The error of every pair; there are rows."""
+        """Compute the error of every pair; there are rows."""
         return _errors(self._real, self._seen)
 
     def result(self) -> Evaluation:
-        """Trend error of the rows seen, beside the real test split's own."""
+        """Score the trend error of the rows seen, beside the real test split's own."""
         errors, test = self.errors() if self.rows else (), self._real.test
         value = mean_error(errors)
         reason = "no pair of columns has a defined relation in the real table" if self.rows else NO_ROWS
@@ -221,13 +222,13 @@ class StreamingPairs:
 
 
 def _origin(present: FloatArray) -> float:
-    """The middle value; 0 where there is none, or where numbers are so large that differences could overflow."""
+    """Compute the middle value; 0 where there is none, or where numbers are so large that differences overflow."""
     middle = float(np.sort(present)[len(present) // 2]) if len(present) else 0.0
     return middle if abs(middle) < LARGEST_ORIGIN else 0.0
 
 
 def mean_error(errors: tuple[PairError, ...]) -> float | None:
-    """Trend error in percent, None without a defined pair."""
+    """Return the trend error in percent, None without a defined pair."""
     defined = [pair.error for pair in errors if pair.error is not None]
     return 100 * float(np.mean(defined)) if defined else None
 
@@ -250,7 +251,7 @@ def _fingerprint(coders: Mapping[str, Coder], cells: Mapping[Pair, CellCounts], 
 
 
 def evaluate_pairs(synthetic: Columns, train: Columns, test: Columns | None) -> Evaluation:
-    """Trend error of the synthetic table against the training split, beside the real test split's own."""
+    """Score the trend error of the synthetic table against the training split, beside the real test split's own."""
     streaming = StreamingPairs.fit(train, test)
     streaming.update(synthetic)
     return streaming.result()

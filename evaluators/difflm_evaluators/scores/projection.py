@@ -13,7 +13,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
-from difflm_evaluators.base import JSON, Evaluation
+from difflm.telemetry import JSON
+from difflm_evaluators.base import Evaluation
 from difflm_evaluators.columns.columns import MAX_CELLS, Column, Columns, FloatArray, IntArray, row_count, take_rows
 from difflm_evaluators.columns.features import Embedding, Float32Array, target_labels
 
@@ -46,7 +47,7 @@ class Latents:
 def evaluate_projection(
     synthetic: Columns, train: Columns, target: str | None, latents: Latents | None, config: ProjectionConfig
 ) -> Evaluation:
-    """Both tables' points in the plane and the group of each; without details where there are too few."""
+    """Place both tables' points in the plane and the group of each; without details where there are too few."""
     random = np.random.default_rng(config.seed)
     rows = [np.arange(row_count(table)) for table in (train, synthetic)]
     if latents is not None:
@@ -78,7 +79,7 @@ def evaluate_projection(
 
 
 def project(points_ND: FloatArray, config: ProjectionConfig) -> FloatArray:
-    """(N, 2) by t-SNE: the same points and seed give the same map on one machine."""
+    """Compute (N, 2) by t-SNE: the same points and seed give the same map on one machine."""
     from sklearn.decomposition import PCA  # slow to import
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
@@ -98,13 +99,13 @@ def project(points_ND: FloatArray, config: ProjectionConfig) -> FloatArray:
 
 
 def _points(plane_N2: FloatArray, group_N: IntArray) -> list[JSON]:
-    """[x, y, group] of each point."""
+    """Return [x, y, group] of each point."""
     places = np.round(plane_N2, DECIMALS).tolist()
     return [[x, y, group] for (x, y), group in zip(places, group_N.tolist(), strict=True)]
 
 
 def _groups(columns: list[Column] | None, rows: int) -> tuple[list[str], IntArray]:
-    """Names of at most six groups and the group of each row, real rows first: classes, or thirds of real numbers."""
+    """Name at most six groups and the group of each row, real rows first: classes, or thirds of real numbers."""
     if columns is None:
         return ["rows"], np.zeros(rows, dtype=np.int64)
     if columns[0].kind == "numeric" and len(np.unique(columns[0].present)) > MAX_GROUPS:

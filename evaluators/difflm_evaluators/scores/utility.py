@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from difflm.errors import DataError
 from difflm.records.schema import RecordSchema
-from difflm_evaluators.base import JSON, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import Evaluation, Score
 from difflm_evaluators.columns.columns import Column, Columns
 from difflm_evaluators.columns.features import FeatureEncoder, target_labels
 from difflm_evaluators.scores.boosting import Fitted, FloatArray, Samples, Setup, Task, choose_and_score
@@ -47,7 +48,7 @@ def evaluate_utility(
     *,
     baseline: bool = True,
 ) -> Evaluation:
-    """MLE of the synthetic table; undefined, with the reason, where there is none.
+    """Compute the MLE of the synthetic table; undefined, with the reason, where there is none.
 
     With `baseline`, training on the real table stands beside it, which takes as long again.
     """
@@ -94,7 +95,7 @@ def _classes(column: Column) -> list[str]:
 def _samples(
     table: Columns, encoder: FeatureEncoder, target: str, classes: list[str], config: UtilityConfig
 ) -> Samples:
-    """Rows with a known target: class numbers, or the transformed numbers."""
+    """Select the rows with a known target: class numbers, or the transformed numbers."""
     column = table[target]
     if classes:
         numbering = {label: float(number) for number, label in enumerate(classes)}
@@ -156,7 +157,7 @@ def _evaluation(
 
 
 def _mean(fitted: list[Fitted | None] | None) -> tuple[float | None, float | None]:
-    """Mean and standard error of the mean over seeds; None where any run is undefined, no error for a single seed."""
+    """Return mean and standard error over seeds; None where any run is undefined, no error for a single seed."""
     scores = [run.score for run in fitted or [] if run is not None]
     if not scores or len(scores) < len(fitted or []):
         return None, None

@@ -28,7 +28,8 @@ from difflm.records.schema import (
     RecordSchema,
     TextField,
 )
-from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
 from difflm_evaluators.columns.columns import Column, Columns, Labels, constant_label, timestamp
 from difflm_evaluators.columns.streaming import NO_ROWS, fingerprint, require_same
 
@@ -70,7 +71,7 @@ class StreamingValidity:
         return self._rows
 
     def fresh(self) -> "StreamingValidity":
-        """The same without the rows seen."""
+        """Make the same evaluator without the rows seen."""
         return StreamingValidity(self._schema, self._baseline)
 
     def update(self, batch: Columns) -> None:
@@ -93,7 +94,7 @@ class StreamingValidity:
         self._faults.update(other._faults)
 
     def result(self, account: SynthesisAccount | None = None) -> Evaluation:
-        """Share of rows that fit the schema and, where an account is given, share of draws that were valid."""
+        """Score the share of rows that fit the schema and, given an account, that of draws that were valid."""
         score = Score(
             name="conforming_share",
             title="Rows that fit the schema",
@@ -135,14 +136,14 @@ class StreamingValidity:
 def evaluate_validity(
     synthetic: Columns, test: Columns | None, schema: RecordSchema, account: SynthesisAccount | None
 ) -> Evaluation:
-    """Share of synthetic rows that fit the schema and, where an account is given, share of draws that were valid."""
+    """Score the share of synthetic rows that fit the schema and, given an account, that of draws that were valid."""
     streaming = StreamingValidity.fit(schema, test)
     streaming.update(synthetic)
     return streaming.result(account)
 
 
 def draws_score(account: SynthesisAccount) -> Score:
-    """The share of draws that were valid; DataError for an account that cannot be."""
+    """Score the share of draws that were valid; DataError for an account that cannot be."""
     counts = (account.rows_asked, account.rows_emitted, account.attempts, *account.rejections.values())
     if min(counts) < 0 or account.rows_emitted > account.attempts:
         raise DataError(
@@ -164,7 +165,7 @@ def draws_score(account: SynthesisAccount) -> Score:
 
 
 def column_faults(column: Column, field: Field) -> dict[RejectionReason, BoolArray]:
-    """Per reason that occurs, a mask of the rows at fault."""
+    """Return, per reason that occurs, a mask of the rows at fault."""
     missing_N = column.missing_N
     faults: dict[RejectionReason, BoolArray] = {}
     if not field.nullable:
@@ -194,7 +195,7 @@ def _outside(column: Column, low: float, high: float) -> BoolArray:
 
 
 def _decimal_faults(column: Column, field: DecimalField) -> dict[RejectionReason, BoolArray]:
-    """Range and decimals, both after rounding to what is printed, and with the slack of a float64."""
+    """Check range and decimals, both after rounding to what is printed, and with the slack of a float64."""
     with np.errstate(over="ignore", invalid="ignore"):
         units_N = column.numbers_N / 10.0**field.exponent
         rounded_N = np.round(units_N, field.decimals)

@@ -13,7 +13,8 @@ import pyarrow as pa
 from difflm.errors import DataError
 from difflm.records.tool_codec import KEYS
 from difflm_evaluators.base import Evaluation
-from difflm_evaluators.evaluation import EvaluationReport, Splits
+from difflm_evaluators.evaluation import RealSplits
+from difflm_evaluators.report.report import Report
 from difflm_evaluators.scores.validity import SynthesisAccount, draws_score
 from difflm_evaluators.texts.source_code import evaluate_source_code
 from difflm_evaluators.texts.text_scores import CopiesConfig
@@ -23,15 +24,15 @@ Record = TypeVar("Record")
 
 
 def evaluate_code_table(
-    synthetic: pa.Table, splits: Splits, config: CopiesConfig, *, account: SynthesisAccount | None = None
-) -> EvaluationReport:
+    synthetic: pa.Table, splits: RealSplits, config: CopiesConfig, *, account: SynthesisAccount | None = None
+) -> Report:
     """Score the column `code` of tables; DataError for one without rows."""
     return _evaluated(_texts, evaluate_source_code, synthetic, splits, config, account)
 
 
 def evaluate_tool_table(
-    synthetic: pa.Table, splits: Splits, config: CopiesConfig, *, account: SynthesisAccount | None = None
-) -> EvaluationReport:
+    synthetic: pa.Table, splits: RealSplits, config: CopiesConfig, *, account: SynthesisAccount | None = None
+) -> Report:
     """Score tables of tool records, `parameters` as their text; DataError for one without rows."""
     return _evaluated(_records, evaluate_tools, synthetic, splits, config, account)
 
@@ -40,10 +41,10 @@ def _evaluated(
     read: Callable[[pa.Table | None], list[Record]],
     score: Callable[[list[Record], list[Record], list[Record] | None, CopiesConfig], Sequence[Evaluation]],
     synthetic: pa.Table,
-    splits: Splits,
+    splits: RealSplits,
     config: CopiesConfig,
     account: SynthesisAccount | None,
-) -> EvaluationReport:
+) -> Report:
     started = time.perf_counter()
     records, train, test = (read(table) for table in (synthetic, splits.train, splits.test))
     _need_rows(len(records), len(train))
@@ -68,7 +69,7 @@ def _need_rows(synthetic: int, train: int) -> None:
 
 
 def _digest(table: pa.Table | None) -> str | None:
-    """A name of the records, whatever their order."""
+    """Digest the records, whatever their order."""
     if table is None:
         return None
     records = sorted(json.dumps(row, sort_keys=True, default=str) for row in table.to_pylist())
@@ -78,14 +79,14 @@ def _digest(table: pa.Table | None) -> str | None:
 def _report(
     evaluations: Sequence[Evaluation],
     synthetic: pa.Table,
-    splits: Splits,
+    splits: RealSplits,
     config: CopiesConfig,
     account: SynthesisAccount | None,
     seconds: float,
-) -> EvaluationReport:
+) -> Report:
     tables = {"train": splits.train, "validation": splits.validation, "test": splits.test, "synthetic": synthetic}
     draws = [] if account is None else [Evaluation(name="draws", scores=(draws_score(account),))]
-    return EvaluationReport(
+    return Report(
         evaluations=(*evaluations, *draws),
         rows={name: table.num_rows if table is not None else 0 for name, table in tables.items()},
         real={

@@ -1,6 +1,8 @@
 """pass@k: the probability that at least one of k completions of an exercise passes its tests (Chen et al. 2021).
 
 Unbiased from n >= k completions of which c pass (arXiv 2107.03374, section 2.1): 1 - C(n - c, k) / C(n, k).
+
+Programming exercises with tests: readers of HumanEval (Chen et al. 2021) and MBPP (Austin et al. 2021) files.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ import numpy as np
 
 from difflm.errors import DataError
 from difflm.records.readers import read_json_rows
-from difflm_evaluators.base import JSON, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import Evaluation, Score
 from difflm_evaluators.texts.sandbox import SandboxLimits, SandboxResult, isolation, run_program
 
 _HUMANEVAL = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
@@ -38,12 +41,12 @@ class Problem:
     reference: str
 
     def program(self, completion: str) -> str:
-        """The program that ends without an error if and only if the completion passes the tests."""
+        """Build the program that ends without an error if and only if the completion passes the tests."""
         return f"{self.before}{completion}\n{self.after}\n"
 
 
 def read_problems(path: Path) -> list[Problem]:
-    """The exercises in a file of HumanEval or MBPP (full or sanitized), JSON lines or a JSON list, also gzip.
+    """Read the exercises in a file of HumanEval or MBPP (full or sanitized), JSON lines or a JSON list, also gzip.
 
     Raises DataError naming file, line and key for anything else.
     """
@@ -54,7 +57,7 @@ def read_problems(path: Path) -> list[Problem]:
 
 
 def read_completions(path: Path) -> dict[str, list[str]]:
-    """Completions by exercise from JSON lines with `task_id` and `completion`, in the order of the file.
+    """Read completions by exercise from JSON lines with `task_id` and `completion`, in the order of the file.
 
     Raises DataError naming file and line.
     """

@@ -85,7 +85,7 @@ class SandboxResult:
 
 @cache
 def isolation() -> Isolation:
-    """What this system allows, tried once."""
+    """Find out, once, what this system allows."""
     found = shutil.which("unshare")
     if found is None:
         return Isolation(namespaces=None)
@@ -144,7 +144,7 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def _result(written: bytes, token: str, status: int) -> SandboxResult:
-    """The report of a run; anything but one report with the right token is none."""
+    """Read the report of a run; anything but one report with the right token is none."""
     try:
         report = json.loads(written) if len(written) <= _MAX_REPORT_BYTES else None
     except ValueError:

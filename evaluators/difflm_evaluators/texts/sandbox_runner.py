@@ -2,7 +2,7 @@
 
 `sandbox.run_program` starts it as `python -I -S -B sandbox_runner.py` and writes one JSON object to its standard input.
 It limits itself, denies by an audit hook (PEP 578; a hook cannot be removed) what a solution of an exercise has no use
-for, runs the program, and tells over a pipe of its own how it ended. A report counts only with the token that it was
+for, runs the program, and reports over a pipe of its own how it ended. A report counts only with the token that it was
 given: a program that leaves early, by `os._exit` for instance, ends without one.
 """
 
@@ -46,7 +46,7 @@ def limit_resources(limits: dict[str, Any]) -> None:
 
 
 def guard(folder: str) -> Callable[[str, tuple[Any, ...]], None]:
-    """The audit hook: no network, no other process, no native code, and changes of files below `folder` only."""
+    """Make the audit hook: no network, no other process, no native code, and changes of files below `folder` only."""
     inside, fspath, absolute = folder + os.sep, os.fspath, os.path.realpath
 
     def is_outside(path: Any) -> bool:

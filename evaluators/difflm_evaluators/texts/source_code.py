@@ -13,7 +13,8 @@ from importlib.util import find_spec
 
 from pyflakes.checker import Checker
 
-from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
 from difflm_evaluators.texts.text_scores import CopiesConfig, copy_scores, percentage, share_score
 
 _LICENCE = re.compile(
@@ -68,7 +69,7 @@ def inspect_code(text: str) -> Inspection:
 
 
 def imported_modules(tree: ast.AST) -> set[str]:
-    """Top-level modules that a tree imports by absolute imports."""
+    """List the top-level modules that a tree imports by absolute imports."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -79,7 +80,7 @@ def imported_modules(tree: ast.AST) -> set[str]:
 
 
 def resolves(module: str) -> bool:
-    """Whether a top-level module is in the standard library or installed here; nothing is imported."""
+    """Tell whether a top-level module is in the standard library or installed here; nothing is imported."""
     if module in sys.stdlib_module_names:
         return True
     try:
@@ -91,7 +92,7 @@ def resolves(module: str) -> bool:
 def evaluate_source_code(
     synthetic: Sequence[str], train: Sequence[str], test: Sequence[str] | None, config: CopiesConfig
 ) -> list[Evaluation]:
-    """Two evaluations, `source_code` and `copies`; nothing is run. Imports depend on what is installed here."""
+    """Make two evaluations, `source_code` and `copies`; nothing is run. Imports depend on what is installed here."""
     seen = [inspect_code(text) for text in synthetic]
     trained = [inspect_code(text) for text in train]
     held_out = [inspect_code(text) for text in test] if test else None
@@ -133,7 +134,7 @@ def _share(
 def _import_scores(
     seen: Sequence[Inspection], trained: Sequence[Inspection], real: Sequence[Inspection] | None
 ) -> list[Score]:
-    """Of all imported modules, record by record, those that resolve here, and those that training imports too."""
+    """Score, of all imported modules, record by record, those that resolve here and those that training imports too."""
     known = {module for one in trained for module in one.modules}
 
     def flags(some: Sequence[Inspection] | None, known: set[str] | None) -> list[bool]:
@@ -184,7 +185,7 @@ def _lint_rate(some: Sequence[Inspection]) -> float | None:
 
 
 def _details(seen: Sequence[Inspection], real: Sequence[Inspection] | None) -> dict[str, JSON]:
-    """Why records do not parse, linter's classes, and modules that are nowhere, synthetic beside real."""
+    """List why records do not parse, linter's classes, and modules that are nowhere, synthetic beside real."""
     details: dict[str, JSON] = {}
     for role, some in (("synthetic", seen), ("real_test", real or ())):
         lint = Counter(name for one in some for name in one.lint)

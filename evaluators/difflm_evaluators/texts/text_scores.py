@@ -1,4 +1,12 @@
-"""What scores of texts have in common: shares in percent, and copies and near-copies within and against training."""
+"""What scores of texts have in common: shares in percent, and copies and near-copies within and against training.
+
+Near-duplicate texts: MinHash finds candidates (Broder 1997, library datasketch), the exact Jaccard index decides.
+
+Two texts are near-duplicates when their sets of `SHINGLE` successive words and signs have a Jaccard index of at least
+the threshold. Candidates come from locality-sensitive hashing with 32 bands of 4 hashes, which misses a pair of Jaccard
+index s with probability (1 - s^4)^32: 5e-8 at 0.8, 1 % at 0.6, 13 % at 0.5. What it finds is checked, so nothing is
+called a near-duplicate that is none.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +28,13 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 
 
 def shingles(text: str) -> frozenset[str]:
-    """Every run of `SHINGLE` words and signs; a shorter text is one shingle. White space counts for nothing."""
+    """List every run of `SHINGLE` words and signs; a shorter text is one shingle. White space counts for nothing."""
     words = _WORD.findall(text)
     return frozenset(" ".join(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1)))
 
 
 def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
-    """Size of the intersection over that of the union; 1 for two empty sets."""
+    """Return the size of the intersection over that of the union; 1 for two empty sets."""
     union = len(one | other)
     return len(one & other) / union if union else 1.0
 
@@ -45,14 +53,14 @@ class NearDuplicates:
 
     @classmethod
     def of(cls, texts: Sequence[str], threshold: float = 0.8) -> Self:
-        """The index of these texts."""
+        """Build the index of these texts."""
         index = cls(threshold)
         for shingled, hashed in zip(*_hashed(texts), strict=True):
             index._add(shingled, hashed)
         return index
 
     def near(self, texts: Sequence[str]) -> list[int | None]:
-        """For every text the position of the most similar text of the index, None without a near-duplicate."""
+        """Find, for every text, the position of the most similar text of the index, None without a near-duplicate."""
         return [self._nearest(shingled, hashed) for shingled, hashed in zip(*_hashed(texts), strict=True)]
 
     def _add(self, shingled: frozenset[str], hashed: MinHash) -> None:
@@ -66,7 +74,7 @@ class NearDuplicates:
 
     @classmethod
     def repeats(cls, texts: Sequence[str], threshold: float = 0.8) -> list[int | None]:
-        """For every text the most similar earlier one that is no repeat itself, None for those worth keeping."""
+        """Find, for every text, the most similar earlier one that is no repeat itself, None for those worth keeping."""
         index, kept, out = cls(threshold), list[int](), list[int | None]()
         for position, (shingled, hashed) in enumerate(zip(*_hashed(texts), strict=True)):
             nearest = index._nearest(shingled, hashed)
@@ -109,7 +117,7 @@ def share_score(
     undefined: str = "there is nothing to count",
     warning: str | None = None,
 ) -> Score:
-    """The percentage of true flags, with that of the real test split beside it; undefined without any."""
+    """Score the percentage of true flags, with that of the real test split beside it; undefined without any."""
     return Score(
         name=name,
         title=title,
@@ -127,14 +135,14 @@ def share_score(
 
 
 def percentage(flags: Sequence[bool]) -> float | None:
-    """Percent of true flags, None for none."""
+    """Return the percentage of true flags, None for none."""
     return 100 * sum(flags) / len(flags) if flags else None
 
 
 def copy_scores(
     synthetic: Sequence[str], train: Sequence[str], test: Sequence[str] | None, *, threshold: float
 ) -> tuple[list[Score], dict[int, int]]:
-    """Repeats within, exact and near copies of training, and what is new; with the near copies' training positions."""
+    """Score repeats, exact and near copies of training, and what is new; with the near copies' training positions."""
     within = [place is not None for place in NearDuplicates.repeats(synthetic, threshold)]
     real_within = [place is not None for place in NearDuplicates.repeats(test, threshold)] if test else None
     exact = {_bare(text) for text in train}

@@ -17,7 +17,8 @@ from jsonschema import Draft202012Validator
 
 from difflm.errors import DataError
 from difflm.records.tool_codec import KEYS, ToolRecord, parameters_text, record_schema
-from difflm_evaluators.base import JSON, TEST_LABEL, Evaluation, Score
+from difflm.telemetry import JSON
+from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
 from difflm_evaluators.texts.text_scores import CopiesConfig, copy_scores, share_score
 
 _MAX_NAMED = 20
@@ -25,7 +26,7 @@ Records = Sequence[Mapping[str, Any]]
 
 
 def evaluate_tools(synthetic: Records, train: Records, test: Records | None, config: CopiesConfig) -> list[Evaluation]:
-    """Three evaluations: `tools`, `copies` and `tool_texts`.
+    """Make three evaluations: `tools`, `copies` and `tool_texts`.
 
     DataError when a real record does not fit the schema: all others would be measured by it.
     """
@@ -82,14 +83,14 @@ def _check_real(records: Records, schema: Mapping[str, Any], role: str) -> None:
 
 
 def _types(records: Records) -> set[str]:
-    """Every type of a parameter; one that no schema allows where there are none, for an enumeration is never empty."""
+    """List every type of a parameter; one that no schema allows where there are none: no enumeration is empty."""
     lists = (record.get("parameters") for record in records)
     found = {one.get("type") for some in lists if isinstance(some, list) for one in some if isinstance(one, Mapping)}
     return {kind for kind in found if isinstance(kind, str)} or {""}
 
 
 def _fault(validator: Draft202012Validator, record: Mapping[str, Any]) -> str | None:
-    """The first fault as its place and the rule that is broken; no values, which would never repeat."""
+    """Name the first fault as its place and the rule that is broken; no values, which would never repeat."""
     error = next(iter(validator.iter_errors(record)), None)
     if error is None:
         return None
@@ -104,7 +105,7 @@ def _is_consistent(record: Mapping[str, Any]) -> bool:
 
 
 def _text(record: Mapping[str, Any]) -> str:
-    """What is compared: all but the category, so that a copy in another category is a copy."""
+    """Return what is compared: all but the category, so that a copy in another category is a copy."""
     parts = [str(record[key] or "") for key in KEYS[1:-1]]
     return "\n".join([*parts, parameters_text(record["parameters"])])
 
@@ -127,7 +128,7 @@ def _category_counts(valid: Sequence[ToolRecord], train: Records) -> dict[str, J
 
 
 def _texts(valid: Sequence[ToolRecord], train: Records, real: Records | None) -> Evaluation:
-    """How much a record says, as Kolmogorov-Smirnov distances to training; shares of different words and word pairs."""
+    """Score how much a record says (Kolmogorov-Smirnov distances to training) and how many words and pairs differ."""
     measures: tuple[tuple[str, str, Callable[[Mapping[str, Any]], int]], ...] = (
         (
             "description_length_error",
@@ -168,7 +169,7 @@ def _distance(
 
 
 def _distinct_pairs(valid: Sequence[ToolRecord], train: Records, real: Records | None) -> Score:
-    """Of as many records of each side: a larger text has fewer new pairs."""
+    """Score different pairs among as many records of each side: a larger text has fewer new pairs."""
     fewest = min(len(some) for some in (valid, train, real or train) if some)
 
     def distinct(some: Records) -> float:
@@ -220,7 +221,7 @@ def _pairs(words: list[str]) -> list[tuple[str, str]]:
 
 
 def read_record(row: Mapping[str, Any], place: str) -> ToolRecord:
-    """A record whose `parameters` may be JSON text, as a table holds them. DataError naming the place."""
+    """Read a record whose `parameters` may be JSON text, as a table holds them. DataError naming the place."""
     record = dict(row)
     if isinstance(record.get("parameters"), str):
         try:

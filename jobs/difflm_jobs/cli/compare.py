@@ -7,17 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from difflm.errors import ArtifactError, ConfigError
 from difflm_jobs.cli.terminal import RUNS, Runs, output, print_line
-from difflm_jobs.experiment import find_experiment
-from difflm_jobs.pipeline.runlog import read_runs
 
 if TYPE_CHECKING:
-    from difflm_evaluators.report.comparison import ComparedScore, Comparison
+    from rich.console import Console
+
+    from difflm_evaluators.report.comparison import ComparedScore
+    from difflm_evaluators.report.comparison_report import Comparison
 
 REPORT = "report.json"
 
@@ -36,8 +34,7 @@ def compare(
     """Show the scores of two or more runs of one table side by side, and which differences are more than chance."""
     if len(given) < 2:
         raise ConfigError(f"compare: {len(given)} run given; give two or more")
-    from difflm_evaluators.report.comparison import compare_reports
-    from difflm_evaluators.report.comparison_report import write_comparison
+    from difflm_evaluators.report.comparison_report import compare_reports, write_comparison
     from difflm_evaluators.report.layout import read_report
 
     paths = [find_report(text, runs) for text in given]
@@ -59,12 +56,15 @@ def print_report_schema() -> None:
 
 
 def find_report(given: str, runs: Path) -> Path:
-    """The report.json that somebody means: a file, one in a folder, or that of a run's last evaluation.
+    """Find the report.json of a path: a file, one in a folder, or that of a run's last evaluation.
 
     Raises:
         ConfigError: there is no such run or file.
         ArtifactError: no finished run of the experiment wrote a report.
     """
+    from difflm_jobs.experiment import find_experiment
+    from difflm_jobs.pipeline.runlog import read_runs
+
     path = Path(given)
     if path.is_file():
         return path
@@ -80,7 +80,7 @@ def find_report(given: str, runs: Path) -> Path:
 
 
 def distinct_labels(given: Sequence[str]) -> list[str]:
-    """What the runs are called: the last part of each path, or the whole path where two of these are equal."""
+    """Name the runs: by the last part of each path, or by the whole path where two of these are equal."""
     short = [Path(text).name or text for text in given]
     short = [Path(text).parent.name if name == REPORT else name for text, name in zip(given, short, strict=True)]
     labels = list(short) if len(set(short)) == len(short) and all(short) else list(given)
@@ -91,7 +91,10 @@ def distinct_labels(given: Sequence[str]) -> list[str]:
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """A table of every score in every run, with the verdict on each difference below its value, then the notes."""
+    """Print every score in every run, with the verdict on each difference below its value, then the notes."""
+    from rich.table import Table
+    from rich.text import Text
+
     from difflm_evaluators.report.comparison_report import EXPLANATION, goal_text
 
     table = Table(title="Scores", title_justify="left")

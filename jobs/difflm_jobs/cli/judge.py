@@ -1,4 +1,7 @@
-"""The verbs of the judge: `difflm judge tools`, `preference` and `rubric`."""
+"""The verbs of the judge: `difflm judge tools`, `preference` and `rubric`.
+
+Records for a judge: the rows of any readable table, with nested values as they were in the file.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +16,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from difflm.errors import DataError
-from difflm.records.notices import Notice
-from difflm.records.reading import read_table
-from difflm.telemetry import JSON
-from difflm_evaluators.judge.questions import Record
 from difflm_jobs.cli.terminal import output, print_line, progress_output
 
 if TYPE_CHECKING:
-    from difflm_evaluators.judge.questions import JudgeProtocol
+    from difflm.records.notices import Notice
+    from difflm.telemetry import JSON
+    from difflm_evaluators.judge.questions import Record
     from difflm_evaluators.judge.report import Judgement
+    from difflm_evaluators.judge.run import JudgeProtocol
     from difflm_evaluators.judge.settings import JudgeSettings
 
 
 def read_records(path: Path) -> list[Record]:
-    """All rows. DataError naming file and row for what cannot be read."""
+    """Read all rows. DataError naming file and row for what cannot be read."""
+    from difflm.records.reading import read_table
+    from difflm_evaluators.judge.questions import Record
+
     notices: list[Notice] = []
     table = read_table(path, report=notices.append)
     nested = {notice.column for notice in notices if notice.code == "nested"}
@@ -38,7 +43,7 @@ def read_records(path: Path) -> list[Record]:
 
 
 def read_sample(path: Path, most: int | None, seed: int) -> list[Record]:
-    """All rows in the order of the file, or `most` of them drawn at random."""
+    """Read all rows in the order of the file, or `most` of them drawn at random."""
     records = read_records(path)
     if most is None or most >= len(records):
         return records
@@ -46,13 +51,15 @@ def read_sample(path: Path, most: int | None, seed: int) -> list[Record]:
 
 
 def shared_columns(a: Sequence[Record], b: Sequence[Record]) -> tuple[list[Record], list[Record], list[str]]:
-    """Both sides with the columns that both have, and the names of those that only one has and nobody is shown.
+    """Cut both sides to the columns that both have; return them and the names of those that only one has.
 
     A column that only one side has would tell the judge which side it looks at.
 
     Raises:
         DataError: they have no column in common.
     """
+    from difflm_evaluators.judge.questions import Record
+
     names = [list(side[0].fields) for side in (a, b)]
     shared = [name for name in names[0] if name in names[1]]
     if not shared:
@@ -81,7 +88,7 @@ def with_column(records: Sequence[Record], column: str, path: Path) -> None:
 
 
 def _nested(value: JSON) -> JSON:
-    """A list or object that was read as its JSON text; other text stays."""
+    """Parse a list or object that was read as its JSON text; other text stays."""
     if not isinstance(value, str):
         return value
     try:
@@ -133,7 +140,7 @@ def tools(
     changes: Set = None,
 ) -> None:
     """Score each tool from 0 to 10 by six aspects, as the DiffLM paper does."""
-    from difflm_evaluators.judge.rubric import tool_protocol
+    from difflm_evaluators.judge.grades import tool_protocol
 
     settings = _settings(model, base_url, repeats, max_dollars, changes)
     own, beside = _samples(records, real, max_records, seed)
@@ -206,8 +213,7 @@ def rubric(
 
 
 def _samples(records: Path, real: Path | None, most: int | None, seed: int) -> tuple[list[Record], list[Record]]:
-    """The records to grade and the real ones beside them, if any, with the same columns."""
-
+    """Read the records to grade and the real ones beside them, if any, with the same columns."""
     own = read_sample(records, most, seed)
     if real is None:
         return own, []
@@ -225,7 +231,7 @@ def _say_hidden(columns: Sequence[str]) -> None:
 def _settings(
     model: str, base_url: str | None, repeats: int, max_dollars: float | None, changes: list[str] | None
 ) -> JudgeSettings:
-    """Options over defaults, `--set` over both; ConfigError for what cannot be, and where there is no endpoint."""
+    """Lay options over defaults and `--set` over both; ConfigError for what cannot be, or without an endpoint."""
     from difflm.config import apply_overrides, validate
     from difflm_evaluators.judge.settings import JudgeSettings, find_endpoint
 

@@ -6,19 +6,36 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import psutil
 import typer
 
-from difflm.artifacts.atomic import describe_storage_error
 from difflm.errors import DiffLMError, StorageError
 from difflm_jobs.cli.compare import report_app
+from difflm_jobs.cli.configuration import config_app, configuration_app
 from difflm_jobs.cli.judge import judge_app
+from difflm_jobs.cli.protocol import protocol_app
 from difflm_jobs.cli.scoring_verbs import scoring_app
+from difflm_jobs.cli.serve import serve_app
 from difflm_jobs.cli.study_verbs import study_app
-from difflm_jobs.cli.terminal import RUNS, Gates, Given, Name, Runs, Set, Target, output, progress_output
+from difflm_jobs.cli.submit import submit_app
+from difflm_jobs.cli.terminal import (
+    RUNS,
+    Gates,
+    Given,
+    Name,
+    Runs,
+    SafeCsv,
+    Set,
+    Target,
+    audience,
+    output,
+    print_line,
+    print_warning,
+    progress_output,
+)
 
 app = typer.Typer(
     name="difflm",
@@ -29,12 +46,15 @@ app = typer.Typer(
 )
 INTERRUPTED = 130
 
-config_app = typer.Typer(help="About configuration files.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(judge_app, name="judge")
+app.add_typer(configuration_app)
+app.add_typer(protocol_app)
 app.add_typer(report_app)
+app.add_typer(serve_app)
 app.add_typer(scoring_app)
 app.add_typer(study_app)
+app.add_typer(submit_app)
 
 
 def main() -> None:
@@ -51,6 +71,8 @@ def main() -> None:
             _fail("interrupted; run the same command again to go on", INTERRUPTED)
         raise
     except Exception as error:
+        from difflm.artifacts.atomic import describe_storage_error
+
         message = describe_storage_error(error, Path.cwd())
         if message is None:
             raise
@@ -82,22 +104,27 @@ def run(
 def _run(
     given: str, until: str | None, changes: list[str] | None, target: str | None, name: str | None, runs: Path
 ) -> None:
-    started = psutil.Process().create_time()
-    from difflm_jobs.cli.summary import print_summary
-    from difflm_jobs.experiment import run_experiment
-    from difflm_jobs.inputs.record_kinds import refuse_failed_run, table_gates
-    from difflm_jobs.loading import load_experiment
+    import psutil
 
+    from difflm_jobs.loading import load_experiment, refuse_missing
+
+    started = psutil.Process().create_time()
+    refuse_missing(given, changes or ())
     experiment = load_experiment(given, overrides=changes or (), target=target, name=name)
-    console = progress_output()
-    record, artifacts = run_experiment(experiment, runs, last=until, started=started, console=console)
+    from difflm_jobs.cli.summary import print_summary
+    from difflm_jobs.experiment import refuse_failed_run, run_experiment
+    from difflm_jobs.inputs.gates import table_gates
+    from difflm_jobs.pipeline.progress import reporting
+
+    shown = partial(reporting, progress_output())
+    record, artifacts = run_experiment(experiment, runs, last=until, started=started, reporting=shown)
     out = output()
     print_summary(out, record, artifacts)
     for artifact in artifacts:
         report = artifact.path / "report.html"
         if report.exists():
             out.print(f"report: {report}", highlight=False, soft_wrap=True)
-    refuse_failed_run(table_gates(experiment.gates, experiment.data.kind), artifacts, out)
+    refuse_failed_run(table_gates(experiment.gates, experiment.data.kind), artifacts, partial(print_warning, out))
 
 
 def _stage_verb(stage: str, summary: str) -> None:
@@ -123,10 +150,12 @@ for _stage, _summary in (
 @app.command()
 def plan(config: Given, changes: Set = None, target: Target = None, name: Name = None, runs: Runs = RUNS) -> None:
     """Say what would run, how large it is and how much memory it needs; runs nothing."""
-    from difflm_jobs.cli.plan import print_plan
     from difflm_jobs.loading import load_experiment
 
-    print_plan(load_experiment(config, overrides=changes or (), target=target, name=name), runs, output())
+    experiment = load_experiment(config, overrides=changes or (), target=target, name=name)
+    from difflm_jobs.cli.plan import print_plan
+
+    print_plan(experiment, runs, output())
 
 
 @app.command()
@@ -149,9 +178,7 @@ def synthesize(
     ] = None,
     balance: Annotated[str | None, typer.Option(help="A column whose values all come up equally often.")] = None,
     like: Annotated[Path | None, typer.Option(help="A table whose records are varied, by turns.")] = None,
-    strength: Annotated[
-        float, typer.Option(help="How far --like goes: 0 only what z does not say, 1 any record.")
-    ] = 0.3,
+    strength: Annotated[float, typer.Option(help="How far --like goes: 0 the records themselves, 1 any record.")] = 0.3,
     between: Annotated[
         Path | None, typer.Option(help="A table of two records; the rows lead from one to the other.")
     ] = None,
@@ -165,15 +192,17 @@ def synthesize(
         Path | None, typer.Option(help="Real rows that were not trained on, for --evaluate-against.")
     ] = None,
     gate: Gates = None,
+    safe_csv: SafeCsv = False,
     changes: Set = None,
 ) -> None:
     """Make rows from a finished bundle; given again after a kill, or with more rows, it goes on."""
     from difflm.synthesis.plans.request import PlanRequest
+    from difflm_jobs.cli.summary import rows_line
     from difflm_jobs.inputs.given_tables import given_file, real_files
-    from difflm_jobs.rows.bundle_rows import RowsWanted, synthesize_bundle
+    from difflm_jobs.rows.bundle_rows import DatasetRequest, write_rows
     from difflm_jobs.rows.resume import resume_mode
 
-    wanted = RowsWanted(
+    wanted = DatasetRequest(
         bundle=bundle,
         rows=rows,
         seed=seed,
@@ -184,9 +213,9 @@ def synthesize(
         given=given_file(like, between, strength, rows),
         real=real_files(bundle, of_run=evaluate_own, train=evaluate_against, holdout=holdout),
         gates=tuple(gate or ()),
+        safe_csv=safe_csv,
     )
-    made = synthesize_bundle(wanted, overrides=changes or (), console=progress_output())
-    output().print(made, highlight=False, soft_wrap=True)
+    print_line(output(), rows_line(write_rows(wanted, overrides=changes or (), audience=audience())))
 
 
 @app.command()
@@ -196,14 +225,16 @@ def impute(
     out: Annotated[str, typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow), or a folder or URL.")],
     column: Annotated[list[str] | None, typer.Option(help="Only this column; may be given several times.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other values: multiple imputation.")] = 0,
+    safe_csv: SafeCsv = False,
     changes: Set = None,
 ) -> None:
     """Fill in the missing cells of a table; the other cells and the order of the rows stay as they are."""
     from difflm.synthesis.plans.request import Impute, PlanRequest
+    from difflm_jobs.cli.summary import rows_line
     from difflm_jobs.inputs.given_tables import GivenFile
-    from difflm_jobs.rows.bundle_rows import RowsWanted, synthesize_bundle
+    from difflm_jobs.rows.bundle_rows import DatasetRequest, write_rows
 
-    wanted = RowsWanted(
+    wanted = DatasetRequest(
         bundle=bundle,
         rows=None,
         seed=seed,
@@ -212,58 +243,9 @@ def impute(
         resume="if-possible",
         plan=PlanRequest(),
         given=GivenFile(path=table, use=Impute(columns=tuple(column) if column else None)),
+        safe_csv=safe_csv,
     )
-    made = synthesize_bundle(wanted, overrides=changes or (), console=progress_output())
-    output().print(made, highlight=False, soft_wrap=True)
-
-
-@app.command()
-def serve(
-    bundles: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME=]BUNDLE...", help="Bundles, or runs that have one.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="A YAML file with the keys server and cluster.")] = None,
-    port: Annotated[int | None, typer.Option(help="Where to listen; the host is server.http.host.")] = None,
-    build: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write what `serve deploy` reads instead of serving.")
-    ] = None,
-    changes: Set = None,
-) -> None:
-    """Answer requests for rows over HTTP; see jobs/README.md."""
-    from difflm_jobs.cli.serve import read_settings, serve_until_stopped, write_deployable
-
-    settings = read_settings(bundles or (), config=config, port=port, overrides=changes or ())
-    if build is not None:
-        write_deployable(settings, build)
-    else:
-        serve_until_stopped(settings, progress_output())
-
-
-@app.command("serve-key")
-def serve_key(
-    name: Annotated[str, typer.Argument(help="What metrics call the key.")],
-    keys: Annotated[Path, typer.Option(help="The file of hashes, for server.keys_file.")],
-    requests_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
-    rows_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
-) -> None:
-    """Make a key for `difflm serve`, print it once, and keep its hash."""
-    from difflm.serving.limits import add_key
-
-    print(add_key(keys, name, requests_per_minute=requests_per_minute, rows_per_minute=rows_per_minute))
-
-
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def submit(
-    context: typer.Context,
-    address: Annotated[
-        str | None, typer.Option(envvar="RAY_ADDRESS", help="The cluster, such as http://head:8265.")
-    ] = None,
-    wait: Annotated[bool, typer.Option(help="Show the job's output until it ends.")] = True,
-) -> None:
-    """Run any verb as a job on a Ray cluster that never installed the project: `difflm submit run adult`."""
-    from difflm_jobs.cli.submit import submit_job
-
-    sys.exit(submit_job(context.args, address=address, wait=wait))
+    print_line(output(), rows_line(write_rows(wanted, overrides=changes or (), audience=audience())))
 
 
 @app.command()
@@ -271,7 +253,7 @@ def show(
     run: Annotated[str, typer.Argument(metavar="RUN", help="An experiment's name or folder.")], runs: Runs = RUNS
 ) -> None:
     """Show the stages, scores and overhead of an experiment's last run."""
-    from difflm_jobs.cli.show import print_experiment
+    from difflm_jobs.cli.summary import print_experiment
 
     print_experiment(run, runs, output())
 
@@ -282,29 +264,10 @@ def verify(
     runs: Runs = RUNS,
 ) -> None:
     """Compare every file of an experiment's artifacts, or of a dataset, with what was written."""
-    from difflm_jobs.cli.show import verify_experiment
+    from difflm_jobs.cli.summary import verified_line, verify_experiment
     from difflm_jobs.rows.verify_dataset import is_dataset, verify_dataset
 
     if is_dataset(run):
-        verify_dataset(run, output())
+        print_line(output(), verified_line(verify_dataset(run)))
     else:
         verify_experiment(run, runs, output())
-
-
-@config_app.command("schema")
-def config_schema() -> None:
-    """Print the JSON schema of configuration files, for editors that check YAML."""
-    import json
-
-    from difflm_jobs.config import ExperimentConfig
-
-    print(json.dumps(ExperimentConfig.model_json_schema(by_alias=True), indent=2))
-
-
-@config_app.command("show")
-def config_show(config: Given, changes: Set = None, target: Target = None, name: Name = None) -> None:
-    """Print a configuration with every default written out."""
-    from difflm.config import dump_yaml
-    from difflm_jobs.loading import load_experiment
-
-    print(dump_yaml(load_experiment(config, overrides=changes or (), target=target, name=name)), end="")

@@ -1,4 +1,7 @@
-"""`difflm passk`: runs completions of programming exercises in the sandbox, and writes what came of it."""
+"""`difflm passk`: runs completions of programming exercises in the sandbox, and writes what came of it.
+
+`difflm export-tools`: tool records back to raw tools as ToolBench has them, one JSON object a line.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,12 @@ from difflm.records.notices import ignore
 from difflm.records.reading import ReadConfig
 from difflm.records.tool_codec import KEYS, tools_of, tools_of_table
 from difflm_evaluators.base import Evaluation
-from difflm_evaluators.report.report import markdown_cell
+from difflm_evaluators.report.rendering import markdown_cell
 from difflm_evaluators.texts.pass_at_k import evaluate_pass_at_k, read_completions, read_problems
 from difflm_evaluators.texts.sandbox import SandboxLimits
-from difflm_jobs.cli.summary import counted
-from difflm_jobs.inputs.record_kinds import read_text_records
+from difflm_jobs.cli.terminal import REFERENCE
+from difflm_jobs.inputs.record_kinds import TOOLS
+from difflm_jobs.pipeline.runlog import counted
 
 
 def export_tools(records: Path, out: Path) -> tuple[int, int]:
@@ -32,16 +36,13 @@ def export_tools(records: Path, out: Path) -> tuple[int, int]:
         DataError: the file is missing, no table or JSON of tool records, or a value of `parameters` is no JSON.
         StorageError: the disk is full or writing is not permitted.
     """
-    found = tools_of_table(read_text_records(records, "tools", ReadConfig(), ignore), place=str(records))
+    found = tools_of_table(TOOLS.read(records, ReadConfig(), ignore), place=str(records))
     places: dict[tuple[object, ...], int] = {}
     for record in found:
         places.setdefault(tuple(record[key] for key in KEYS[:3]), len(places))
     tools = tools_of(sorted(found, key=lambda record: places[tuple(record[key] for key in KEYS[:3])]))
     write_bytes_atomic(out, "".join(json.dumps(tool, ensure_ascii=False) + "\n" for tool in tools).encode())
     return len(found), len(tools)
-
-
-REFERENCE = "reference"
 
 
 class PassKSettings(Config):
@@ -89,7 +90,7 @@ def score_completions(
 
 
 def account(evaluation: Evaluation) -> str:
-    """How many programs ran, how they ended, and how many exercises had none, in one line."""
+    """Say in one line how many programs ran, how they ended, and how many exercises had none."""
     details: dict[str, Any] = json.loads(json.dumps(evaluation.details))
     said = f"{details['completions']:,} programs of {details['problems']:,} exercises: {counted(details['outcomes'])}"
     if missing := len(details["without_completions"]):
@@ -98,7 +99,7 @@ def account(evaluation: Evaluation) -> str:
 
 
 def _markdown(evaluation: Evaluation, title: str) -> str:
-    """Scores, how programs ended, and which exercises were not solved, under what limits."""
+    """Render scores, how programs ended, and which exercises were not solved, under what limits."""
     details: dict[str, Any] = json.loads(json.dumps(evaluation.details))
     lines = [f"# pass@k: {title}", "", "| score | value (%) | standard error |", "|---|---|---|"]
     for score in evaluation.scores:

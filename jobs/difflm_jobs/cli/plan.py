@@ -16,9 +16,10 @@ from difflm.runtime.training import chosen_engine
 from difflm_jobs.inputs.sources import locate
 from difflm_jobs.pipeline.engine_check import check_engine, check_json
 from difflm_jobs.pipeline.pipeline import Step, resolve
+from difflm_jobs.planning.lines import PlanLine, plan_lines
+from difflm_jobs.planning.machine import Machine, runs_here, this_machine
 from difflm_jobs.planning.memory import ProcessMemory
-from difflm_jobs.planning.planned import PlanLine, plan_lines
-from difflm_jobs.planning.room import Machine, runs_here, this_machine, too_large
+from difflm_jobs.planning.room import too_large
 from difflm_jobs.stages.prepare import describe
 from difflm_jobs.stages.stages import build_stages
 
@@ -36,7 +37,7 @@ class Plan:
 
 
 def plan(config: ExperimentConfig, runs: Path, machine: Machine) -> Plan:
-    """What would run on `machine`, or on a cluster that need not be there.
+    """Plan what would run on `machine`, or on a cluster that need not be there.
 
     Data that are not there do not stop a plan: sizes that depend on them are assumed. Nor does a machine without GPUs
     where workers want some: it is not the one that they would run on.
@@ -66,7 +67,7 @@ def print_plan(config: ExperimentConfig, runs: Path, console: Console) -> None:
             machine, if it would run here, or into what `runtime.memory` says.
     """
     check_engine(config.sampling, config.runtime)
-    check_json(config.sampling, holds_json=config.data.kind == "tools")
+    check_json(config.sampling, holds_json=config.data.record_kind.holds_json)
     made = plan(config, runs, this_machine())
     console.print(f"{config.name} in {runs / config.name}: {_data(config)}", highlight=False, soft_wrap=True)
     console.print(_stages(made.lines))
@@ -90,7 +91,10 @@ def _stages(lines: Sequence[PlanLine]) -> Table:
 
 
 def _memory(lines: Sequence[PlanLine]) -> Table:
-    """Where a process works on a GPU, its parts are there; the last row is all it takes of its machine's own memory."""
+    """Tabulate the memory of each process.
+
+    Where it works on a GPU, its parts are there; the last row is all it takes of its machine's own memory.
+    """
     known = [(line, line.memory) for line in lines if line.memory is not None]
     table = Table(title="Memory of a process, MiB, estimated", title_justify="left")
     table.add_column("", no_wrap=True)
@@ -106,7 +110,7 @@ def _memory(lines: Sequence[PlanLine]) -> Table:
 
 
 def _needs(lines: Sequence[PlanLine]) -> str:
-    """What it takes to run what is left, at least."""
+    """Say what it takes to run what is left, at least."""
     if all(line.state == "finished" for line in lines):
         return "needs: nothing, every stage is finished"
     left = [line for line in lines if line.memory is not None and line.state != "finished"]

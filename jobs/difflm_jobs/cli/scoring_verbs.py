@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from difflm_jobs.cli.terminal import RUNS, Gates, Runs, Set, Target, output, print_line, progress_output
+from difflm_jobs.cli.terminal import RUNS, Gates, Runs, Set, Target, output, print_line, print_warning, progress_output
 
 scoring_app = typer.Typer()
 
@@ -27,10 +28,11 @@ def evaluate(
 ) -> None:
     """Score any synthetic records against real ones, and write a report."""
     from difflm_jobs.cli.summary import print_scores
-    from difflm_jobs.inputs.record_kinds import record_kind, refuse_failed, table_gates
+    from difflm_jobs.inputs.gates import refuse_failed, table_gates
+    from difflm_jobs.inputs.record_kinds import record_kind
     from difflm_jobs.stages.evaluate import evaluate_files, headlines
 
-    what = record_kind(kind)
+    what = record_kind(kind).name
     gates = table_gates(gate or (), what)
 
     def tell(line: str) -> None:
@@ -50,7 +52,7 @@ def evaluate(
     console = output()
     print_scores(console, headlines(report))
     console.print(f"report: {out / 'report.html'}", highlight=False, soft_wrap=True)
-    refuse_failed(gates, headlines(report), report.rows["synthetic"], console)
+    refuse_failed(gates, headlines(report), report.rows["synthetic"], partial(print_warning, console))
 
 
 @scoring_app.command()
@@ -101,12 +103,14 @@ def downstream(
 ) -> None:
     """Train a language model further on real, on synthetic and on both kinds of code, and compare them."""
     from difflm.config import apply_overrides, load_yaml, validate
-    from difflm_jobs.studies.downstream import DownstreamConfig, run_downstream
+    from difflm_jobs.pipeline.progress import reporting
+    from difflm_jobs.studies.downstream import run_downstream
+    from difflm_jobs.studies.downstream_config import DownstreamConfig
     from difflm_jobs.studies.downstream_scores import REPORT
 
     given = {"name": config.stem, **load_yaml(config)}
     settings = validate(DownstreamConfig, apply_overrides(given, changes or ()), str(config), changes or ())
-    made = run_downstream(settings, runs, progress_output())
+    made = run_downstream(settings, runs, partial(reporting, progress_output()))
     console = output()
     print_line(console, (made.path / REPORT).read_text(encoding="utf-8"))
     console.print(f"details: {made.path}", highlight=False, soft_wrap=True)

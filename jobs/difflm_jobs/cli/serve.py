@@ -2,35 +2,77 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
+import socket
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import yaml
-from rich.console import Console
+import typer
 
-from difflm.artifacts.atomic import storage_errors, write_bytes_atomic
-from difflm.config import apply_overrides, load_yaml, validate
 from difflm.errors import ConfigError
-from difflm.serving.config import ServeConfig
-from difflm.serving.limits import read_keys
-from difflm_jobs.config import ServeSettings
-from difflm_jobs.inputs.models import find_bundle
+from difflm_jobs.cli.terminal import Set, progress_output
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from difflm.serving.config import ServeConfig
+    from difflm_jobs.config import ServeSettings
 
 _FILES = ("keys_file", "jobs_folder")
+
+serve_app = typer.Typer()
+
+
+@serve_app.command()
+def serve(
+    bundles: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME=]BUNDLE...", help="Bundles, or runs that have one.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A YAML file with the keys server and cluster.")] = None,
+    port: Annotated[int | None, typer.Option(help="Where to listen; the host is server.http.host.")] = None,
+    build: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write what `serve deploy` reads instead of serving.")
+    ] = None,
+    changes: Set = None,
+) -> None:
+    """Answer requests for rows over HTTP; see jobs/README.md."""
+    settings = read_settings(bundles or (), config=config, port=port, overrides=changes or ())
+    if build is not None:
+        write_deployable(settings, build)
+    else:
+        serve_until_stopped(settings, progress_output())
+
+
+@serve_app.command("serve-key")
+def serve_key(
+    name: Annotated[str, typer.Argument(help="What metrics call the key.")],
+    keys: Annotated[Path, typer.Option(help="The file of hashes, for server.keys_file.")],
+    requests_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
+    rows_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
+) -> None:
+    """Make a key for `difflm serve`, print it once, and keep its hash."""
+    from difflm.serving.limits import add_key
+
+    print(add_key(keys, name, requests_per_minute=requests_per_minute, rows_per_minute=rows_per_minute))
 
 
 def read_settings(
     bundles: Sequence[str], *, config: Path | None, port: int | None, overrides: Sequence[str]
 ) -> ServeSettings:
-    """The server that a command line asks for, every path absolute, every bundle looked at.
+    """Put together the server that a command line asks for, every path absolute, every bundle looked at.
 
     Raises:
         ConfigError: a setting, or a bundle's name, that cannot be used.
         BundleError: there is no bundle at a path.
     """
+    from difflm.config import apply_overrides, load_yaml, validate
+    from difflm_jobs.config import ServeSettings
+    from difflm_jobs.inputs.models import find_bundle
+
     data: dict[str, Any] = {} if config is None else load_yaml(config)
     data = apply_overrides(data, overrides)
     server = _section(data, "server")
@@ -42,7 +84,7 @@ def read_settings(
         raise ConfigError("no bundle given; for example: difflm serve runs/adult")
     settings = validate(ServeSettings, data, str(config) if config is not None else "--set", overrides)
     for bundle in settings.server.bundles:
-        find_bundle(Path(bundle.path))
+        find_bundle(Path(bundle.path), allow_local_base=settings.server.sampling.allow_local_base)
     return settings.model_copy(update={"server": _absolute(settings.server)})
 
 
@@ -54,7 +96,7 @@ def _section(data: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _served(text: str) -> dict[str, str]:
-    """`NAME=PATH`, or a path, whose last part is the name."""
+    """Read `NAME=PATH`, or a path, whose last part is the name."""
     name, separator, path = text.partition("=")
     return {"name": name, "path": path} if separator else {"name": Path(text).absolute().name, "path": text}
 
@@ -68,6 +110,9 @@ def _absolute(server: ServeConfig) -> ServeConfig:
 
 def write_deployable(settings: ServeSettings, path: Path) -> None:
     """Write what `serve deploy` reads. Raises StorageError."""
+    import yaml
+
+    from difflm.artifacts.atomic import storage_errors, write_bytes_atomic
     from difflm.runtime.serving import deployable
 
     head = "# Written by difflm serve --build; deploy it with: serve deploy " + path.name + "\n"
@@ -76,17 +121,40 @@ def write_deployable(settings: ServeSettings, path: Path) -> None:
         write_bytes_atomic(path, text.encode())
 
 
+def check_port(host: str, port: int) -> None:
+    """Refuse an address that another server listens at.
+
+    Serve's proxies may share a port with whoever allows it, so a second server would answer half of the requests of the
+    first, with other keys or with none. A plain bind shares with nobody.
+
+    Raises:
+        ConfigError: the port is taken, or the host is none of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was closed a moment ago is free
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise ConfigError(f"port {port} of {host} is taken by another server; give --port") from None
+            reason = os.strerror(error.errno).lower() if error.errno else str(error)
+            raise ConfigError(f"server.http: cannot listen at {host}:{port} ({reason}); give another") from None
+
+
 def serve_until_stopped(settings: ServeSettings, console: Console) -> None:
     """Serve until SIGINT or SIGTERM; requests under way are answered before the end.
 
     Raises:
-        ConfigError: the file of keys cannot be read.
+        ConfigError: the file of keys cannot be read, or the port is taken.
         ClusterError: the cluster or the server cannot be started.
     """
     from difflm.runtime import cluster, serving
+    from difflm.serving.limits import read_keys
 
     if settings.server.keys_file is not None:
         read_keys(Path(settings.server.keys_file))  # before any work; the server's own process reads it again
+    check_port(settings.server.http.host, settings.server.http.port)
     stopped = threading.Event()
     before: dict[int, Any] = {
         number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from difflm.errors import ConfigError, EvaluationError, RunError
-from difflm_jobs.cli.terminal import RUNS, Gates, Given, Name, Runs, Set, Target, output, print_line, progress_output
+from difflm_jobs.cli.terminal import (
+    RUNS,
+    Gates,
+    Given,
+    Name,
+    Runs,
+    Set,
+    Target,
+    audience,
+    output,
+    print_line,
+    progress_output,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,6 +50,7 @@ def ablate(
     """Run an experiment in every cell of a grid with every seed, and write one table with standard errors."""
     from difflm_jobs.experiment import experiment_scores
     from difflm_jobs.loading import load_experiment
+    from difflm_jobs.pipeline.progress import reporting
     from difflm_jobs.stages.stages import kept_cluster
     from difflm_jobs.studies.ablation import ablation_table, cell_experiments, load_grid, run_grid
 
@@ -44,12 +58,13 @@ def ablate(
     experiments = cell_experiments(config, cells, overrides=changes or (), target=target, name=name)
     first = next(iter(experiments.values()))
     console = progress_output()
+    shown = partial(reporting, console)
 
     with kept_cluster(first.runtime) as cluster:
         results = run_grid(
             cells,
             experiments,
-            lambda experiment: experiment_scores(experiment, runs, cluster=cluster, console=console),
+            lambda experiment: experiment_scores(experiment, runs, cluster=cluster, reporting=shown),
             say=partial(print_line, console),
         )
     base = load_experiment(config, overrides=changes or (), target=target).name
@@ -69,13 +84,19 @@ def study(
 ) -> None:
     """Score models trained on multiples of synthetic rows, and on real and synthetic rows together."""
     from difflm_jobs.cli.compare import distinct_labels
+    from difflm_jobs.cli.summary import rows_line
     from difflm_jobs.experiment import find_experiment
+    from difflm_jobs.rows.bundle_rows import DatasetRequest, write_rows
     from difflm_jobs.studies.study import label_folder, quantity_table, study_run
 
     multiples = _numbers(times, "--times")
     if not multiples or min(multiples) < 1:
         raise ConfigError(f"--times {times}: expected multiples from 1 on, such as 1,2,4")
     console = progress_output()
+
+    def draw(wanted: DatasetRequest, overrides: Sequence[str]) -> None:
+        print_line(console, rows_line(write_rows(wanted, overrides=overrides, audience=audience())))
+
     folders = dict(zip(distinct_labels(given), (find_experiment(run, runs) for run in given), strict=True))
     studies = {
         label: study_run(
@@ -83,7 +104,7 @@ def study(
             times=multiples,
             overrides=changes or (),
             out=out / "rows" / label_folder(label),
-            console=console,
+            draw=draw,
             say=partial(print_line, console),
         )
         for label, folder in folders.items()
@@ -102,20 +123,22 @@ def flywheel(
     runs: Runs = RUNS,
 ) -> None:
     """Synthesize, evaluate, gate, merge with the real rows, train again, until a gate falls; goes on after a kill."""
-    from difflm_jobs.experiment import round_run
-    from difflm_jobs.inputs.record_kinds import table_gates
     from difflm_jobs.loading import load_experiment
-    from difflm_jobs.stages.stages import kept_cluster
-    from difflm_jobs.studies.flywheel import flywheel_table, turn
 
     given = load_experiment(config, overrides=changes or (), target=target)
+    from difflm_jobs.inputs.gates import table_gates
+    from difflm_jobs.pipeline.progress import reporting
+    from difflm_jobs.stages.stages import kept_cluster
+    from difflm_jobs.studies.flywheel import flywheel_table, round_run, turn
+
     experiment = given.model_copy(update={"name": name or f"{given.name}-flywheel"})
     gates = table_gates([*given.gates, *(gate or ())], given.data.kind)
     console, folder = progress_output(), runs / experiment.name
+    shown = partial(reporting, console)
     with kept_cluster(experiment.runtime) as cluster:
         done = turn(
             experiment,
-            lambda each, against: round_run(each, runs, against=against, cluster=cluster, console=console),
+            lambda each, against: round_run(each, runs, against=against, cluster=cluster, reporting=shown),
             rounds=rounds,
             gates=gates,
             folder=folder / "rounds",

@@ -1,4 +1,4 @@
-"""Submitting: any verb as a job on a Ray cluster that never installed the project."""
+"""`difflm submit`: any verb as a job on a Ray cluster that never installed the project."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
-from difflm.config import apply_overrides, validate
+import typer
+
 from difflm.errors import ClusterError, ConfigError
-from difflm_jobs.cli.passk import REFERENCE
-from difflm_jobs.pipeline.engine_check import check_room, draws_rows
+from difflm_jobs.cli.terminal import REFERENCE
 
 RUNTIME_ENV = Path("infra/ray/runtime-env.yaml")
 _FILES = {
@@ -27,21 +27,39 @@ _FILES = {
 }
 """Verbs that read and write files of any name, and the arguments that say which."""
 
+Verbs: TypeAlias = Mapping[str, Any]
+"""The commands of the command line, by name."""
 
-def submission_command(verb: Sequence[str], *, address: str, wait: bool) -> list[str]:
-    """The `ray job submit` command for a verb, to be run from the root of a checkout.
+submit_app = typer.Typer()
+
+
+@submit_app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def submit(
+    context: typer.Context,
+    address: Annotated[
+        str | None, typer.Option(envvar="RAY_ADDRESS", help="The cluster, such as http://head:8265.")
+    ] = None,
+    wait: Annotated[bool, typer.Option(help="Show the job's output until it ends.")] = True,
+) -> None:
+    """Run any verb as a job on a Ray cluster that never installed the project: `difflm submit run adult`."""
+    verbs: Verbs = context.find_root().command.commands  # type: ignore[attr-defined]
+    sys.exit(submit_job(context.args, verbs, address=address, wait=wait))
+
+
+def submission_command(verb: Sequence[str], verbs: Verbs, *, address: str, wait: bool) -> list[str]:
+    """Compose the `ray job submit` command for a verb, to be run from the root of a checkout.
 
     A relative or missing `--runs` becomes absolute: the job's own folder on the cluster is thrown away when it ends.
     """
     script = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", address]
     script += [] if wait else ["--no-wait"]
     script += ["--working-dir", ".", "--runtime-env", str(RUNTIME_ENV), "--"]
-    return [*script, "python", "-m", "difflm_jobs", *_absolute_runs(verb)]
+    return [*script, "python", "-m", "difflm_jobs", *_absolute_runs(verb, verbs)]
 
 
-def _absolute_runs(verb: Sequence[str]) -> list[str]:
+def _absolute_runs(verb: Sequence[str], verbs: Verbs) -> list[str]:
     arguments = list(verb)
-    if not arguments or not _takes_runs(arguments[0]):
+    if not arguments or not _takes_runs(verbs.get(arguments[0])):
         return arguments
     for position, argument in enumerate(arguments):
         if argument == "--runs" and position + 1 < len(arguments):
@@ -53,12 +71,11 @@ def _absolute_runs(verb: Sequence[str]) -> list[str]:
     return [*arguments, "--runs", str(Path(os.environ.get("DIFFLM_RUNS", "runs")).resolve())]
 
 
-def _takes_runs(name: str) -> bool:
-    command = _verbs().get(name)
+def _takes_runs(command: Any) -> bool:
     return command is not None and any(parameter.name == "runs" for parameter in command.params)
 
 
-def check_files(verb: Sequence[str]) -> None:
+def check_files(verb: Sequence[str], verbs: Verbs) -> None:
     """Refuse files that the job would not find, or would leave in a folder that is thrown away when it ends.
 
     Raises:
@@ -68,7 +85,7 @@ def check_files(verb: Sequence[str]) -> None:
     name = verb[0]
     if name not in _FILES:
         return
-    given = _given(verb)
+    given = _given(verb, verbs)
     for key in _FILES[name]:
         path = str(given[key]) if given.get(key) is not None else None
         if (name, path) == ("passk", REFERENCE):  # a word, no file
@@ -80,9 +97,10 @@ def check_files(verb: Sequence[str]) -> None:
             )
 
 
-def check_settings(verb: Sequence[str]) -> None:
-    """Refuse settings that no cluster can draw rows with. What is installed on its machines the job itself finds out,
-    and ends with the same error before any work.
+def check_settings(verb: Sequence[str], verbs: Verbs) -> None:
+    """Refuse settings that no cluster can draw rows with.
+
+    What is installed on its machines the job itself finds out, and ends with the same error before any work.
 
     Raises:
         ConfigError: names the setting and the remedy.
@@ -90,10 +108,12 @@ def check_settings(verb: Sequence[str]) -> None:
     """
     if verb[0] not in ("run", "plan", "synthesize"):
         return
-    given = _given(verb)
+    given = _given(verb, verbs)
     changes = given["changes"] or ()
+    from difflm.config import apply_overrides, validate
     from difflm_jobs.config import SynthesisSettings
     from difflm_jobs.loading import YAML_SUFFIXES, load_experiment
+    from difflm_jobs.pipeline.engine_check import check_room, draws_rows
     from difflm_jobs.pipeline.pipeline import until
     from difflm_jobs.stages.stages import build_stages
 
@@ -106,24 +126,14 @@ def check_settings(verb: Sequence[str]) -> None:
             check_room(config.sampling, config.runtime)
 
 
-def _given(verb: Sequence[str]) -> dict[str, Any]:
-    """A verb's arguments, by name."""
+def _given(verb: Sequence[str], verbs: Verbs) -> dict[str, Any]:
+    """Read a verb's arguments, by name."""
     name, *arguments = verb
-    params: dict[str, Any] = _verbs()[name].make_context(name, arguments).params
+    params: dict[str, Any] = verbs[name].make_context(name, arguments).params
     return params
 
 
-def _verbs() -> Mapping[str, Any]:
-    """The commands of the command line, by name."""
-    from typer.main import get_command
-
-    from difflm_jobs.cli.main import app
-
-    commands: Mapping[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
-    return commands
-
-
-def submit_job(verb: Sequence[str], *, address: str | None, wait: bool) -> int:
+def submit_job(verb: Sequence[str], verbs: Verbs, *, address: str | None, wait: bool) -> int:
     """Submit a verb from the root of a checkout and return the exit code of `ray job submit`.
 
     Raises:
@@ -135,11 +145,11 @@ def submit_job(verb: Sequence[str], *, address: str | None, wait: bool) -> int:
         raise ConfigError("submit: no verb given; for example: difflm submit run adult --runs /shared/runs")
     if not address:
         raise ConfigError("submit: no cluster given; set RAY_ADDRESS or give --address http://HEAD:8265")
-    check_files(verb)
-    check_settings(verb)
+    check_files(verb, verbs)
+    check_settings(verb, verbs)
     if not RUNTIME_ENV.is_file():
         raise ConfigError(f"submit: {RUNTIME_ENV} is not in {Path.cwd()}; run it from the root of a checkout")
-    return _run(submission_command(verb, address=address, wait=wait), address)
+    return _run(submission_command(verb, verbs, address=address, wait=wait), address)
 
 
 def _run(command: Sequence[str], address: str) -> int:

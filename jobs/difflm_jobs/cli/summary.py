@@ -1,18 +1,22 @@
-"""The summary of a run: a table of its stages, the headline scores, and what Ray cost; counts in words."""
+"""What is shown of a run: its stages, the headline scores, what Ray cost; and whether its files are whole."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
-from difflm.artifacts import Artifact
-from difflm_jobs.pipeline.runlog import RunRecord, StageRecord
+from difflm.artifacts import Artifact, ArtifactStore, Manifest
+from difflm.errors import ArtifactError
+from difflm_jobs.pipeline.runlog import HEADLINES, NOTICES, RunRecord, StageRecord, counted, read_runs
 
-HEADLINES = "headlines"
-NOTICES = "notices"
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from difflm_jobs.rows.bundle_rows import RowsWritten
+    from difflm_jobs.rows.verify_dataset import VerifiedDataset
 
 
 def print_summary(console: Console, run: RunRecord, artifacts: Sequence[Artifact]) -> None:
@@ -29,7 +33,7 @@ def print_summary(console: Console, run: RunRecord, artifacts: Sequence[Artifact
 
 
 def stage_table(stages: Sequence[StageRecord]) -> Table:
-    """One row per stage; memory is that of the largest process."""
+    """Tabulate the stages; memory is that of the largest process."""
     table = Table(title="Stages", title_justify="left")
     table.add_column("stage", no_wrap=True)
     table.add_column("status")
@@ -53,7 +57,7 @@ def print_scores(console: Console, scores: Sequence[Mapping[str, Any]]) -> None:
 
 
 def score_table(scores: Sequence[Mapping[str, Any]]) -> Table:
-    """One row per score, with what real data reach beside it."""
+    """Tabulate the scores, with what real data reach beside it."""
     table = Table(title="Scores", title_justify="left")
     table.add_column("score")
     table.add_column("synthetic", justify="right")
@@ -65,7 +69,7 @@ def score_table(scores: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def overhead_line(run: RunRecord) -> str:
-    """Wall time, computing time, and their ratio."""
+    """Say the wall time, the computing time, and their ratio."""
     if run.overhead is None:
         return f"{run.wall_seconds:,.1f} s, nothing had to run."
     return (
@@ -74,9 +78,59 @@ def overhead_line(run: RunRecord) -> str:
     )
 
 
-def counted(counts: Mapping[str, int]) -> str:
-    """How many of each, as "3 length, 1 syntax", or "none"."""
-    return ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items())) or "none"
+def print_experiment(run: str, runs: Path, console: Console) -> None:
+    """Print what the last run of an experiment that executed something did, and the stages it found finished.
+
+    Raises:
+        ConfigError: there is no such experiment.
+        ArtifactError: it has no finished run, or an artifact of it was removed.
+    """
+    from difflm_jobs.experiment import find_experiment
+
+    folder = find_experiment(run, runs)
+    logged = read_runs(folder)
+    finished = [record for record in logged if record.error is None]
+    if not finished:
+        last = logged[-1].error if logged else "it never began"
+        raise ArtifactError(f"{folder}: no run has finished ({last}); run it again to go on")
+    working = [record for record in finished if record.compute_seconds > 0] or finished
+    shown = working[-1]
+    artifacts = [_artifact(folder, stage) for stage in shown.stages]
+    console.print(f"{folder}: run of {shown.started}, {len(logged)} in all", highlight=False, soft_wrap=True)
+    print_summary(console, _with_costs(shown, artifacts), artifacts)
+
+
+def _artifact(folder: Path, stage: StageRecord) -> Artifact:
+    path = folder / "artifacts" / stage.artifact
+    return Artifact(path=path, manifest=Manifest.read(path))
+
+
+def _with_costs(run: RunRecord, artifacts: list[Artifact]) -> RunRecord:
+    """Return the run with the memory that each artifact took when it was made."""
+    stages = tuple(
+        stage.model_copy(update={"peak_rss_mib": artifact.manifest.peak_rss_mib})
+        for stage, artifact in zip(run.stages, artifacts, strict=True)
+    )
+    return run.model_copy(update={"stages": stages})
+
+
+def verify_experiment(run: str, runs: Path, console: Console) -> None:
+    """Hash every file of every artifact and compare with the manifests.
+
+    Raises:
+        ConfigError: there is no such experiment.
+        ArtifactError: files are missing, changed or added; names the first and how many there are.
+    """
+    from difflm_jobs.experiment import find_experiment
+
+    store = ArtifactStore(find_experiment(run, runs))
+    artifacts = store.finished()
+    problems = [problem for artifact in artifacts for problem in store.verify(artifact)]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise ArtifactError(f"{problems[0]}{more}; remove the artifact's folder and run its stage again")
+    files = sum(len(artifact.manifest.files) for artifact in artifacts)
+    console.print(f"{store.root}: {len(artifacts)} artifacts, {files} files, all as written", highlight=False)
 
 
 def _value(score: Mapping[str, Any]) -> str:
@@ -93,3 +147,29 @@ def _number(value: float | None) -> str:
 def _better(score: Mapping[str, Any]) -> str:
     ideal = score.get("ideal")
     return str(score.get("direction")) if ideal is None else f"{score.get('direction')} ({_number(ideal)} is ideal)"
+
+
+def rows_line(written: RowsWritten) -> str:
+    """Say in one line where rows were written and what became of all draws."""
+    from difflm_jobs.rows.live_evaluation import SHOWN
+
+    account = written.account
+    line = f"{written.where}: {account['rows_emitted']:,} rows from {account['attempts']:,} draws"
+    line += f", rejected: {counted(account['rejections'])}"
+    if account["given_up_count"]:
+        reasons = sorted({run["reason"] for run in account["given_up"]})
+        shown_reasons = "; ".join(reasons[:3]) + ("; ..." if len(reasons) > 3 else "")
+        line += f"; {account['given_up_count']:,} indices are left out ({shown_reasons})"
+        if any("was valid" in reason for reason in reasons):
+            line += f"; sampling.attempts is {written.attempts}"
+    if scores := account.get("evaluation", {}).get("scores"):
+        line += "; " + ", ".join(f"{name} {scores[name]:.3g}" for name in SHOWN if name in scores)
+    return line
+
+
+def verified_line(dataset: VerifiedDataset) -> str:
+    """Say in one line what of a dataset was compared with what was written."""
+    return (
+        f"{dataset.where}: {dataset.parts:,} parts, all as written; indices 0 to {dataset.indices - 1:,}: "
+        f"{dataset.rows:,} rows, {dataset.given_up:,} given up"
+    )

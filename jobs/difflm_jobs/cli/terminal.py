@@ -1,12 +1,17 @@
-"""The two consoles, results go to standard output and progress to standard error; and plain lines on them."""
+"""What the verbs share: their options, and two consoles: results to standard output, progress to standard error."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from difflm_jobs.rows.bundle_rows import Audience
 
 Given = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, a preset's name, or just a table.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one key; may be repeated.")]
@@ -19,23 +24,47 @@ Gates = Annotated[
     ),
 ]
 Runs = Annotated[Path, typer.Option(envvar="DIFFLM_RUNS", help="Folder that holds the experiments.")]
+SafeCsv = Annotated[
+    bool, typer.Option("--safe-csv", help="Put an apostrophe before CSV texts that a spreadsheet would run.")
+]
 RUNS = Path("runs")
-
+REFERENCE = "reference"
+"""In place of a file of completions: the exercises' own solutions."""
 
 PLAIN_WIDTH = 120
 
 
 def output() -> Console:
-    """Where results go; wide enough for tables where there is no terminal."""
+    """Open the console that results go to, wide enough for tables where there is no terminal."""
+    from rich.console import Console
+
     console = Console()
     return console if console.is_terminal else Console(width=PLAIN_WIDTH)
 
 
 def progress_output() -> Console:
-    """Where progress goes, so that results can be piped."""
+    """Open the console that progress goes to, so that results can be piped."""
+    from rich.console import Console
+
     return Console(stderr=True)
 
 
 def print_line(console: Console, text: str, *, style: str | None = None) -> None:
-    """A line as it is: nothing in it is markup, no number is coloured, and it is not wrapped."""
+    """Print a line as it is: nothing in it is markup, no number is coloured, and it is not wrapped."""
     console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_warning(console: Console, text: str) -> None:
+    """Print what nobody may miss, as it is."""
+    print_line(console, f"warning: {text}", style="bold red")
+
+
+def audience() -> Audience:
+    """Show a job's progress, notices and warnings on standard error."""
+    from difflm_jobs.pipeline.progress import reporting
+    from difflm_jobs.rows.bundle_rows import Audience
+
+    console = progress_output()
+    return Audience(
+        reporting=partial(reporting, console), tell=partial(print_line, console), warn=partial(print_warning, console)
+    )

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from rich.console import Console
 
 from difflm.artifacts import Artifact, ArtifactStore
 from difflm.artifacts.hashing import hash_folder
@@ -36,7 +34,7 @@ class RealFiles:
 
 
 def real_files(bundle: Path, *, of_run: bool, train: Path | None, holdout: Path | None) -> RealFiles | None:
-    """What --evaluate, --evaluate-against and --holdout ask for; None where nothing is to be evaluated.
+    """Find what --evaluate, --evaluate-against and --holdout ask for; None where nothing is to be evaluated.
 
     `bundle` is what was given on the command line: a run has the splits that its bundle was made from.
 
@@ -58,7 +56,7 @@ def real_files(bundle: Path, *, of_run: bool, train: Path | None, holdout: Path 
 
 
 def _prepared(given: Path) -> Path:
-    """The folder of splits that the bundle of a run was made from."""
+    """Find the folder of splits that the bundle of a run was made from."""
     finished = ArtifactStore(given).finished() if (given / "artifacts").is_dir() else []
     bundles = [artifact for artifact in finished if artifact.kind == "bundle"]
     tables: dict[str, Artifact] = {artifact.identity: artifact for artifact in finished if artifact.kind == "table"}
@@ -73,12 +71,12 @@ def _prepared(given: Path) -> Path:
 
 @contextmanager
 def laid_down_real(files: RealFiles, schema: RecordSchema, read: ReadConfig) -> Iterator[Path]:
-    """The tables in a temporary folder, in the schema's columns and types (see `write_real`).
+    """Lay the tables down in a temporary folder, in the schema's columns and types (see `write_real`).
 
     Raises:
         DataError: a file is missing, has no rows, lacks a column, or holds what its column's kind cannot hold.
     """
-    from difflm_evaluators.live.live import write_real
+    from difflm_evaluators.columns.real_tables import write_real
 
     train, holdout = (
         _checked(path, schema, read, own=files.own) if path is not None else None
@@ -120,7 +118,7 @@ class GivenFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaidDown:
-    """The folder with the checked table, how many records it has, and what the job is told of it."""
+    """The folder with the checked table, how many records it has, and the job's request for them."""
 
     folder: Path
     count: int
@@ -128,7 +126,7 @@ class LaidDown:
 
 
 def given_file(like: Path | None, between: Path | None, strength: float, rows: int) -> GivenFile | None:
-    """What --like, --between and --strength ask for.
+    """Combine what --like, --between and --strength ask for.
 
     Raises:
         ConfigError: both files are given, or a strength that is no share.
@@ -145,8 +143,10 @@ def given_file(like: Path | None, between: Path | None, strength: float, rows: i
 
 
 @contextmanager
-def laid_down(given: GivenFile, schema: RecordSchema, read: ReadConfig, console: Console) -> Iterator[LaidDown]:
-    """The given records in a temporary folder, in the bundle's types; what had to change is said on the console.
+def laid_down(
+    given: GivenFile, schema: RecordSchema, read: ReadConfig, tell: Callable[[str], None]
+) -> Iterator[LaidDown]:
+    """Lay the given records down in a temporary folder, in the bundle's types; ``tell`` gets what had to change.
 
     Raises:
         DataError: the file is missing, or has not the columns or values of the bundle.
@@ -156,19 +156,21 @@ def laid_down(given: GivenFile, schema: RecordSchema, read: ReadConfig, console:
     from difflm.records.reading import read_table
     from difflm.synthesis.workers import GIVEN_TABLE
 
-    table = _given_rows_checked(given, read_table(given.path, read), schema, console)
+    table = _given_rows_checked(given, read_table(given.path, read), schema, tell)
     with tempfile.TemporaryDirectory(prefix="difflm-given-") as folder:
         pq.write_table(table, Path(folder) / GIVEN_TABLE)
         request = GivenRecords(use=given.use, sha256=hash_folder(Path(folder)))
         yield LaidDown(folder=Path(folder), count=len(table), request=request)
 
 
-def _given_rows_checked(given: GivenFile, table: pa.Table, schema: RecordSchema, console: Console) -> pa.Table:
+def _given_rows_checked(
+    given: GivenFile, table: pa.Table, schema: RecordSchema, tell: Callable[[str], None]
+) -> pa.Table:
     if isinstance(given.use, Between) and len(table) != 2:
         raise DataError(f"{given.path}: a way leads from one record to another; it has {len(table)} rows, give 2")
     if isinstance(given.use, Impute):
         return table_with_gaps(table, schema, name=str(given.path))
     nearest = nearest_table(table, schema, name=str(given.path))
     for notice in nearest.notices:
-        console.print(f"{given.path}: column {notice.column!r}: {notice.message}", highlight=False, soft_wrap=True)
+        tell(f"{given.path}: column {notice.column!r}: {notice.message}")
     return nearest.table

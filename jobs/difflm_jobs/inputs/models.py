@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
+from difflm.artifacts.manifest import parse_json
 from difflm.errors import BundleError, ModelError
 
 
 def fingerprint(model: str, key: str) -> dict[str, str]:
-    """What identifies a local model folder, by the name of its key; empty for the id of a hub, which names itself.
+    """Hash what identifies a local model folder, by the name of its key; empty for the id of a hub, which names itself.
 
     The fingerprint covers the names and sizes of all files and the content of the small ones (configuration,
     tokenizer), so that a replaced model is noticed without reading gigabytes.
@@ -34,15 +34,18 @@ def fingerprint(model: str, key: str) -> dict[str, str]:
     return {key: digest.hexdigest()}
 
 
-def find_bundle(given: Path) -> Path:
-    """The bundle in a folder: the folder itself, or the newest one of an experiment.
+def find_bundle(given: Path, *, allow_local_base: bool = False) -> Path:
+    """Find the bundle in a folder: the folder itself, or the newest one of an experiment.
 
     Raises:
-        BundleError: there is none, it is of another version, or its base model is not there.
+        BundleError: there is none, it is of another version, or its base model is not there or a folder that nobody
+            chose (see `check_base`).
     """
-    from difflm.synthesis.bundle import bundle_folder
+    from difflm.synthesis.bundle import bundle_folder, read_facts
+    from difflm.synthesis.bundle_files import check_base
 
     folder = bundle_folder(given)
+    check_base(folder, read_facts(folder), allow_local=allow_local_base)
     _check_base(folder)
     return folder
 
@@ -51,17 +54,17 @@ def _check_base(bundle: Path) -> None:
     """Look for the pretrained decoder that a bundle names, without loading its weights."""
     path = bundle / "decoder" / "decoder.json"
     try:
-        config = json.loads(path.read_bytes())["config"]
+        config = parse_json(path.read_bytes())["config"]
         kind, model = config["kind"], config.get("model")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{path}: not readable ({error}); assemble the bundle again") from error
     if kind == "compact":
         return
-    from transformers import AutoConfig
+    from difflm.models.loading import load_configuration
 
     try:
-        AutoConfig.from_pretrained(model, revision=config.get("revision"))
-    except (OSError, ValueError) as error:
+        load_configuration(model, revision=config.get("revision"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BundleError(
             f"{bundle}: its base model {model!r} cannot be loaded ({reason}); put it back there, or fetch it into the "

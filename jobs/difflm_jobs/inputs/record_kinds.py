@@ -1,36 +1,250 @@
-"""Gates on the scores of finished records: of `difflm evaluate`, and of a run's report."""
+"""Kinds of records: how each is read, chosen, described, evaluated and gated; one object per kind."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, Protocol, TypeAlias
 
-from rich.console import Console
-
-from difflm.artifacts import Artifact, hash_file
-from difflm.errors import ConfigError, DataError, EvaluationError
+from difflm.errors import ConfigError, DataError
 from difflm.records.column_inference import GivenKind
 from difflm.records.inference import SchemaConfig
 from difflm.records.notices import Notice, Reporter
-from difflm.records.readers import read_json_rows
-from difflm.records.reading import ReadConfig, read_table
-from difflm_jobs.cli.summary import HEADLINES
+from difflm.records.reading import ReadConfig
+from difflm_jobs.inputs.arff import read_source
+from difflm_jobs.inputs.text_files import read_code_records, read_tools
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from difflm_evaluators.evaluation import EvaluationReport, Splits
-    from difflm_evaluators.live.gates import Gate, Verdict
+    from difflm.records.schema import RecordSchema
+    from difflm.records.splits import Splits
+    from difflm_evaluators.evaluation import EvaluationConfig, Progress, RealSplits
+    from difflm_evaluators.report.report import Report
+    from difflm_evaluators.scores.projection import Latents
     from difflm_evaluators.scores.validity import SynthesisAccount
     from difflm_evaluators.texts.text_scores import CopiesConfig
 
 Kind: TypeAlias = Literal["table", "tools", "code"]
-TextKind: TypeAlias = Literal["tools", "code"]
 
-_JSON = (".json", ".jsonl", ".ndjson")
-_COLUMNS: Mapping[TextKind, Mapping[str, GivenKind]] = {
-    "tools": {
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scoring:
+    """What records are evaluated with: the settings of tables and those of texts, and what is known beside the rows.
+
+    ``account`` is that of the synthesis, ``latents`` are the generator's, ``progress`` gets each part's name.
+    """
+
+    evaluation: EvaluationConfig
+    copies: CopiesConfig
+    account: SynthesisAccount | None = None
+    latents: Latents | None = None
+    progress: Progress | None = None
+
+
+class RecordKind(Protocol):
+    """One kind of records.
+
+    ``tabular``: rows whose columns are their own, inferred from them, with a target or without. ``folders``: a folder
+    of files may be given. ``holds_json``: a column holds JSON, which only some engines can keep to its schema.
+    """
+
+    @property
+    def name(self) -> Kind: ...
+
+    @property
+    def tabular(self) -> bool: ...
+
+    @property
+    def folders(self) -> bool: ...
+
+    @property
+    def holds_json(self) -> bool: ...
+
+    def read(self, path: Path, config: ReadConfig, report: Reporter, work: Path | None = None) -> pa.Table:
+        """Read all records of a file, in ``work`` where something has to be converted; nothing is left out silently.
+
+        Raises:
+            DataError: names the file and the place in it.
+        """
+        ...
+
+    def usable(self, table: pa.Table, *, longest: int, report: Reporter) -> pa.Table:
+        """Keep the records that can be learned; the others are counted.
+
+        Raises:
+            DataError: none is left.
+        """
+        ...
+
+    def schema_config(self, given: SchemaConfig, *, longest: int) -> SchemaConfig:
+        """Complete the configuration of the schema's inference by what the kind says of its columns."""
+        ...
+
+    def held_out(self, splits: Splits, schema: RecordSchema, report: Reporter) -> Splits:
+        """Keep the validation and test records that a schema of the training records can describe."""
+        ...
+
+    def shown(self, notices: Sequence[Notice]) -> list[str]:
+        """Choose what the summary of a run says of the notices of reading and splitting."""
+        ...
+
+    def gate_scores(self) -> tuple[str, ...]:
+        """Return the scores that a gate may be on."""
+        ...
+
+    def evaluate(self, synthetic: pa.Table, real: RealSplits, schema: RecordSchema | None, scoring: Scoring) -> Report:
+        """Score synthetic records against real ones; only tables need a schema."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableKind:
+    """Rows of a table, whose values are cut or rounded by column."""
+
+    name: ClassVar[Kind] = "table"
+    tabular: ClassVar[bool] = True
+    folders: ClassVar[bool] = False
+    holds_json: ClassVar[bool] = False
+
+    def read(self, path: Path, config: ReadConfig, report: Reporter, work: Path | None = None) -> pa.Table:
+        return read_source(path, config, report, work)
+
+    def usable(self, table: pa.Table, *, longest: int, report: Reporter) -> pa.Table:
+        del longest, report
+        return table
+
+    def schema_config(self, given: SchemaConfig, *, longest: int) -> SchemaConfig:
+        del longest
+        return given
+
+    def held_out(self, splits: Splits, schema: RecordSchema, report: Reporter) -> Splits:
+        del schema, report
+        return splits
+
+    def shown(self, notices: Sequence[Notice]) -> list[str]:
+        del notices  # the report of the table has them
+        return []
+
+    def gate_scores(self) -> tuple[str, ...]:
+        from difflm_evaluators.live.gates import TABLE_SCORES
+
+        return TABLE_SCORES
+
+    def evaluate(self, synthetic: pa.Table, real: RealSplits, schema: RecordSchema | None, scoring: Scoring) -> Report:
+        from difflm_evaluators.evaluation import evaluate_table
+
+        assert schema is not None, "a table has a schema"
+        return evaluate_table(
+            synthetic,
+            real,
+            schema,
+            scoring.evaluation,
+            account=scoring.account,
+            latents=scoring.latents,
+            progress=scoring.progress,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextKind:
+    """Records that are texts as a whole: known columns, and never cut, but left out where they are too long."""
+
+    name: Kind
+    folders: bool
+    holds_json: bool
+    columns: Mapping[str, GivenKind]
+    reader: Callable[[Path, ReadConfig, Reporter], pa.Table]
+    chooser: Callable[[pa.Table, int, Reporter], pa.Table]
+    scores: Callable[[], tuple[str, ...]]
+    evaluator: Callable[[pa.Table, RealSplits, CopiesConfig, SynthesisAccount | None], Report]
+    tabular: ClassVar[bool] = False
+
+    def read(self, path: Path, config: ReadConfig, report: Reporter, work: Path | None = None) -> pa.Table:
+        del work
+        return self.reader(path, config, report)
+
+    def usable(self, table: pa.Table, *, longest: int, report: Reporter) -> pa.Table:
+        kept = self.chooser(table, longest, report)
+        if kept.num_rows == 0:
+            raise DataError(f"none of {table.num_rows} records can be used; raise data.longest, which is {longest}")
+        return kept
+
+    def schema_config(self, given: SchemaConfig, *, longest: int) -> SchemaConfig:
+        kinds = {**self.columns, **given.kinds}
+        return given.model_copy(update={"kinds": kinds, "text_max_characters": max(longest, given.text_max_characters)})
+
+    def held_out(self, splits: Splits, schema: RecordSchema, report: Reporter) -> Splits:
+        from difflm.records.text_codec import usable_held_out
+
+        validation, test = (
+            usable_held_out(part, schema, name=name, report=report)
+            for name, part in (("validation", splits.validation), ("test", splits.test))
+        )
+        return replace(splits, validation=validation, test=test)
+
+    def shown(self, notices: Sequence[Notice]) -> list[str]:
+        return [
+            notice.message if notice.column is None else f"{notice.column!r}: {notice.message}"
+            for notice in notices
+            if notice.code != "identifier"  # every text of its own is what such records are
+        ]
+
+    def gate_scores(self) -> tuple[str, ...]:
+        return self.scores()
+
+    def evaluate(self, synthetic: pa.Table, real: RealSplits, schema: RecordSchema | None, scoring: Scoring) -> Report:
+        del schema
+        return self.evaluator(synthetic, real, scoring.copies, scoring.account)
+
+
+def _usable_code(table: pa.Table, longest: int, report: Reporter) -> pa.Table:
+    from difflm.records.text_codec import usable_code
+
+    return usable_code(table, longest=longest, report=report)
+
+
+def _code_scores() -> tuple[str, ...]:
+    from difflm_evaluators.live.gates import CODE_SCORES
+
+    return CODE_SCORES
+
+
+def _evaluate_code(
+    synthetic: pa.Table, real: RealSplits, config: CopiesConfig, account: SynthesisAccount | None
+) -> Report:
+    from difflm_evaluators.texts.evaluation import evaluate_code_table
+
+    return evaluate_code_table(synthetic, real, config, account=account)
+
+
+def _usable_tools(table: pa.Table, longest: int, report: Reporter) -> pa.Table:
+    from difflm.records.text_codec import usable_tools
+
+    return usable_tools(table, longest=longest, report=report)
+
+
+def _tool_scores() -> tuple[str, ...]:
+    from difflm_evaluators.live.gates import TOOL_SCORES
+
+    return TOOL_SCORES
+
+
+def _evaluate_tools(
+    synthetic: pa.Table, real: RealSplits, config: CopiesConfig, account: SynthesisAccount | None
+) -> Report:
+    from difflm_evaluators.texts.evaluation import evaluate_tool_table
+
+    return evaluate_tool_table(synthetic, real, config, account=account)
+
+
+TABLE: Final = TableKind()
+TOOLS: Final = TextKind(
+    name="tools",
+    folders=False,
+    holds_json=True,
+    columns={
         "category": "categorical",
         "tool_name": "name",
         "tool_description": "text",
@@ -38,168 +252,30 @@ _COLUMNS: Mapping[TextKind, Mapping[str, GivenKind]] = {
         "api_description": "text",
         "parameters": "tool_parameters",
     },
-    "code": {"code": "python"},
-}
+    reader=read_tools,
+    chooser=_usable_tools,
+    scores=_tool_scores,
+    evaluator=_evaluate_tools,
+)
+CODE: Final = TextKind(
+    name="code",
+    folders=True,
+    holds_json=False,
+    columns={"code": "python"},
+    reader=read_code_records,
+    chooser=_usable_code,
+    scores=_code_scores,
+    evaluator=_evaluate_code,
+)
+_KINDS: Final[Mapping[str, RecordKind]] = {kind.name: kind for kind in (TABLE, TOOLS, CODE)}
 
 
-def record_kind(text: str) -> Kind:
-    """The kind that a person named; ConfigError with the known ones."""
-    for kind in get_args(Kind):
-        if kind == text:
-            known: Kind = kind
-            return known
-    raise ConfigError(f"--kind {text}: unknown; give {', '.join(get_args(Kind))}")
-
-
-def read_text_records(path: Path, kind: TextKind, read: ReadConfig, report: Reporter) -> pa.Table:
-    """All records of a file (or folder of code), as a table with the kind's columns; nothing is left out but tools
-    without an API, which have no record and are counted.
-
-    Raises DataError naming the file and the place in it.
-    """
-    from difflm.records.text_codec import code_of_table, read_code
-    from difflm.records.tool_codec import KEYS, records_of, table_of_tools
-
-    ending = Path(path.name.lower().removesuffix(".gz")).suffix
-    if kind == "code":
-        if ending in (".csv", ".tsv"):
-            return code_of_table(read_table(path, read, report=report), str(path))
-        return read_code(path, encoding=read.encoding)
-    if ending not in _JSON:
-        table = read_table(path, read, report=report)
-        absent = [key for key in KEYS if key not in table.column_names]
-        if absent:
-            raise DataError(f"{path}: no column {absent[0]!r}; a table of tools has {', '.join(KEYS)}")
-        return table.select(list(KEYS))
-    rows = read_json_rows(path, encoding=read.encoding)
-    if rows and "api_list" not in rows[0]:
-        return _table_of_rows(rows, path)
-    records, empty = [], 0
-    for place, row in enumerate(rows, start=1):
-        found = records_of(row, f"{path}: tool {place}")
-        empty += not found
-        records += found
-    if empty:
-        report(Notice(column=None, code="no_api", count=empty, message=f"{empty} tools have no API and give no record"))
-    if not records:
-        raise DataError(f"{path}: no tool with an API; give tools as ToolBench has them")
-    return table_of_tools(records)
-
-
-def _table_of_rows(rows: list[dict[str, Any]], path: Path) -> pa.Table:
-    """Records that are records already, whatever is wrong with them; `parameters` as text."""
-    import json
-
-    import pyarrow as pa
-
-    from difflm.records.tool_codec import KEYS
-
-    for place, row in enumerate(rows, start=1):
-        absent = [key for key in KEYS if key not in row]
-        if absent:
-            raise DataError(f"{path}: record {place} has no key {absent[0]!r}; a tool record has {', '.join(KEYS)}")
-
-    def text(value: object) -> str | None:
-        return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-    return pa.table({key: pa.array([text(row[key]) for row in rows], pa.string()) for key in KEYS})
-
-
-def usable(table: pa.Table, kind: TextKind, *, longest: int, report: Reporter) -> pa.Table:
-    """The records that can be learned; the others are counted, never cut."""
-    from difflm.records.text_codec import usable_code, usable_tools
-
-    choose = usable_code if kind == "code" else usable_tools
-    kept = choose(table, longest=longest, report=report)
-    if kept.num_rows == 0:
-        raise DataError(f"none of {table.num_rows} records can be used; raise data.longest, which is {longest}")
-    return kept
-
-
-def schema_config(given: SchemaConfig, kind: Kind, *, longest: int) -> SchemaConfig:
-    """The configuration of inference: of tools and code the kind says what every column is."""
-    if kind == "table":
-        return given
-    kinds = {**_COLUMNS[kind], **given.kinds}
-    return given.model_copy(update={"kinds": kinds, "text_max_characters": max(longest, given.text_max_characters)})
-
-
-def hash_source(path: Path) -> str:
-    """The hash of a file, or of all code in a folder with its names."""
-    if not path.is_dir():
-        return hash_file(path)
-    import hashlib
-
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*.py")):
-        if file.is_file():
-            digest.update(f"{file.relative_to(path)} {hash_file(file)}\n".encode())
-    return digest.hexdigest()
-
-
-def evaluate_text_records(
-    kind: TextKind,
-    synthetic: pa.Table,
-    splits: Splits,
-    config: CopiesConfig,
-    *,
-    account: SynthesisAccount | None = None,
-) -> EvaluationReport:
-    """The scores of code or of tools, as a report like that of a table."""
-    from difflm_evaluators.texts.evaluation import evaluate_code_table, evaluate_tool_table
-
-    evaluate = evaluate_code_table if kind == "code" else evaluate_tool_table
-    return evaluate(synthetic, splits, config, account=account)
-
-
-def table_gates(texts: Sequence[str], kind: Kind) -> tuple[Gate, ...]:
-    """The gates on finished records of a kind.
+def record_kind(name: str) -> RecordKind:
+    """Look up a kind by its name.
 
     Raises:
-        ConfigError: one cannot be read, is on no score that there is, or drops records, which are there already.
+        ConfigError: there is none of this name; lists them.
     """
-    from difflm_evaluators.live.gates import CODE_SCORES, TABLE_SCORES, TOOL_SCORES, parse_gate
-
-    scores = {"table": TABLE_SCORES, "tools": TOOL_SCORES, "code": CODE_SCORES}[kind]
-    gates = tuple(parse_gate(text, scores) for text in texts)
-    for gate in gates:
-        if gate.action == "drop":
-            raise ConfigError(f"gate {gate.text!r}: no record is dropped from a finished table; give stop or warn")
-    return gates
-
-
-def failed_verdicts(gates: Sequence[Gate], headlines: Sequence[Mapping[str, Any]], rows: int) -> list[Verdict]:
-    """What the gates say that do not hold; ``headlines`` are the scores of so many rows, as `evaluate` gives them."""
-    from difflm_evaluators.live.gates import Verdict
-
-    found = {score["name"]: score for score in headlines}
-    missing = {"value": None, "undefined_because": "it was not computed"}
-    scores = [(gate, found.get(gate.score, missing)) for gate in gates]
-    verdicts = [
-        Verdict(gate=gate, rows=rows, value=score["value"], undefined_because=score["undefined_because"])
-        for gate, score in scores
-    ]
-    return [verdict for verdict in verdicts if not verdict.passed]
-
-
-def refuse_failed(gates: Sequence[Gate], headlines: Sequence[Mapping[str, Any]], rows: int, console: Console) -> None:
-    """Say which gates do not hold of so many rows.
-
-    Raises:
-        EvaluationError: one that stops does not hold, or its score is undefined.
-    """
-    failed = failed_verdicts(gates, headlines, rows)
-    for verdict in failed:
-        if verdict.gate.action == "warn":
-            console.print(f"warning: {verdict.sentence()}", style="bold red", highlight=False, soft_wrap=True)
-    stopped = [verdict.sentence() for verdict in failed if verdict.gate.action == "stop"]
-    if stopped:
-        raise EvaluationError("; ".join(stopped))
-
-
-def refuse_failed_run(gates: Sequence[Gate], artifacts: Sequence[Artifact], console: Console) -> None:
-    """`refuse_failed` for the report among the artifacts of a run, if there is one; gates change no artifact."""
-    facts = {artifact.kind: artifact.manifest.facts for artifact in artifacts}
-    if HEADLINES in facts.get("report", {}):
-        rows = int(facts["synthetic"]["rows_emitted"])
-        refuse_failed(gates, facts["report"][HEADLINES], rows, console)
+    if name not in _KINDS:
+        raise ConfigError(f"--kind {name}: unknown; give {', '.join(_KINDS)}")
+    return _KINDS[name]

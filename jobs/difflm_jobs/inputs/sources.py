@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.resources
 import os
 import re
@@ -11,10 +12,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from difflm.artifacts import hash_file
 from difflm.config import Config
 from difflm.errors import ConfigError, DataError
 from difflm.records.reading import ReadConfig
-from difflm_jobs.inputs.record_kinds import Kind
+from difflm_jobs.inputs.record_kinds import Kind, RecordKind, record_kind
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -49,7 +51,7 @@ def locate(
     *,
     folders: bool = False,
 ) -> Path:
-    """The file of a source, or its folder if ``folders`` allows it; ``key`` is its dotted key, for errors.
+    """Find the file of a source, or its folder if ``folders`` allows it; ``key`` is its dotted key, for errors.
 
     Raises:
         ConfigError: the path names an environment variable that is not set.
@@ -95,6 +97,17 @@ def _locate_resource(source: PackagedSource, key: str) -> Path:
     return path
 
 
+def hash_source(path: Path) -> str:
+    """Hash a file, or all code in a folder with its names."""
+    if not path.is_dir():
+        return hash_file(path)
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*.py")):
+        if file.is_file():
+            digest.update(f"{file.relative_to(path)} {hash_file(file)}\n".encode())
+    return digest.hexdigest()
+
+
 class DataConfig(Config):
     """A table, and optionally a second one to test with.
 
@@ -114,6 +127,11 @@ class DataConfig(Config):
     validation: float = Field(default=0.1, gt=0, lt=1, description="share of rows that early stopping looks at")
     test_share: float = Field(default=0.1, gt=0, lt=1, description="share of rows to test with when no test is given")
     read: ReadConfig = ReadConfig()
+
+    @property
+    def record_kind(self) -> RecordKind:
+        """What is special to this kind of records."""
+        return record_kind(self.kind)
 
     @model_validator(mode="after")
     def _leaves_training_rows(self) -> Self:

@@ -1,4 +1,4 @@
-"""The decoding engine against what it would run on: said before any work, where it can be known."""
+"""The decoding engine compared with what it would run on, before any work and as far as that is known."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check_engine(sampling: SamplingConfig, runtime: RuntimeConfig) -> None:
 
 
 def check_room(sampling: SamplingConfig, runtime: RuntimeConfig) -> None:
-    """The part of `check_engine` that does not look at this machine.
+    """Check what `check_engine` can without looking at this machine.
 
     Raises:
         ConfigError: names the setting and the remedy.
@@ -58,7 +58,7 @@ def check_json(sampling: SamplingConfig, *, holds_json: bool) -> None:
 
 
 def draws_rows(stages: Iterable[Stage]) -> bool:
-    """Whether any of the stages needs the engine."""
+    """Return whether any of the stages needs the engine."""
     return any(stage.name == "synthesize" for stage in stages)
 
 

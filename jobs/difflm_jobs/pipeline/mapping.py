@@ -1,4 +1,7 @@
-"""Map stages: shards of an index range worked on by a pool of actors, those already committed left out."""
+"""Map stages: shards of an index range worked on by a pool of actors, those already committed left out.
+
+Exporting: the parts of a synthesis as one file, a part in memory at a time.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +23,15 @@ from difflm.telemetry import JSON
 from difflm_jobs.pipeline.stage import Report, StageContext
 
 if TYPE_CHECKING:
-    from difflm.runtime.metrics import MapMetrics
+    from difflm.models.precision import Precision, PrecisionSetting
+    from difflm.runtime.compute import Compute
+    from difflm.runtime.metrics import PrometheusMetrics
     from difflm.runtime.shard_actor import ShardWorker
     from difflm_jobs.config import MapConfig
 
 
 def file_format(path: Path) -> str:
-    """The format that a file name's ending says.
+    """Return the format of a file name's ending.
 
     Raises:
         ConfigError: names the endings that can be written.
@@ -37,8 +42,10 @@ def file_format(path: Path) -> str:
     return path.suffix[1:]
 
 
-def export(parts: Path, path: Path) -> int:
-    """Write all `part-*.parquet` of a folder, in order, as one file of the format its ending says; returns the rows.
+def export(parts: Path, path: Path, *, safe_csv: bool = False) -> int:
+    """Write all `part-*.parquet` of a folder, in order, as one file of the format of its ending; return the row count.
+
+    `safe_csv` is as of `table_writer`.
 
     Raises:
         ConfigError: the ending of ``path`` says no known format.
@@ -54,7 +61,7 @@ def export(parts: Path, path: Path) -> int:
         found = sorted(parts.glob("part-*.parquet"))
         try:
             with temporary.open("wb") as sink:
-                with table_writer(format_, sink, pq.read_schema(found[0])) as write:
+                with table_writer(format_, sink, pq.read_schema(found[0]), safe_csv=safe_csv) as write:
                     for part in found:
                         table = pq.read_table(part)
                         write(table)
@@ -69,6 +76,7 @@ def export(parts: Path, path: Path) -> int:
 
 
 OUTPUT = "output"
+PRECISION = "precision"
 SHARD_FOLDER = "shards"
 _MAX_NAMED = 1000
 
@@ -77,12 +85,14 @@ _MAX_NAMED = 1000
 class Mapped:
     """The entries of all parts, also of those an earlier run committed, and what this call cost.
 
-    ``compute_seconds`` is that of the busiest actor: with one actor, the time its shards took.
+    ``compute_seconds`` is that of the busiest actor: with one actor, the time its shards took. ``precision`` is what
+    all parts were drawn in, None where nothing was drawn.
     """
 
     entries: Sequence[ShardEntry]
     compute_seconds: float
     peak_rss_mib: Mapping[str, float]
+    precision: Precision | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,7 +119,7 @@ class Tally:
             self.seconds[account["pid"]] += float(account["seconds"])
 
     def text(self) -> str:
-        """Such as: 4,096 of 10,000 rows, 310 rows/s, 99.8 % of draws valid."""
+        """Format progress, such as: 4,096 of 10,000 rows, 310 rows/s, 99.8 % of draws valid."""
         said = f"{self.done:,} of {self.total:,} rows"
         if self.done > self.began:
             rate = (self.done - self.began) / max(time.monotonic() - self._since, 1e-9)
@@ -124,7 +134,8 @@ class MapJob:
     """What is to be mapped: a worker class with its arguments over the indices 0 ... rows - 1 into a dataset.
 
     ``folders`` are arguments too: folders that are brought to the nodes. ``fingerprint`` is what the dataset's job
-    says; workers look for it. ``may_give_up`` says whether an index may end without a row.
+    says; workers look for it. ``may_give_up`` says whether an index may end without a row. ``precision`` is the setting
+    of jobs that draw; what `auto` comes to is decided once for all workers, and kept when the job goes on elsewhere.
     """
 
     dataset: Dataset
@@ -134,25 +145,26 @@ class MapJob:
     args: Mapping[str, JSON]
     folders: Mapping[str, Path] = field(default_factory=dict)
     may_give_up: bool = False
+    precision: PrecisionSetting | None = None
 
 
 class Follower(Protocol):
     """Goes along with a map, on the driver, without holding it up; what it raises ends the map."""
 
     def begin(self, finished: Sequence[ShardEntry]) -> None:
-        """The cluster is there; these parts were committed before."""
+        """Begin when the cluster is there; these parts were committed before."""
         ...
 
     def take(self, account: Mapping[str, Any]) -> None:
-        """The account of a piece came in."""
+        """Take the account of a piece."""
         ...
 
     def text(self) -> str:
-        """What it adds to the line of progress."""
+        """Return what to add to the line of progress."""
         ...
 
     def end(self, entries: Sequence[ShardEntry], report: Callable[[str], None]) -> None:
-        """All parts are there; now it may take its time, and tells ``report`` about that."""
+        """Finish after all parts are there; long work is announced with ``report``."""
         ...
 
 
@@ -160,24 +172,27 @@ def run_map(
     job: MapJob,
     config: MapConfig,
     report: Report,
-    start: Callable[[], MapMetrics | None],
+    start: Callable[[], Compute],
     follower: Follower | None = None,
+    metrics: Callable[[], PrometheusMetrics] | None = None,
 ) -> Mapped:
-    """Let actors commit what is missing of a dataset. ``start`` starts the cluster, and is not called when nothing is
-    missing and nobody follows.
+    """Let workers commit the missing parts of a dataset.
+
+    ``start`` returns the compute, and is not called when nothing is missing and there is no follower. ``metrics``
+    receives every account.
 
     Afterwards the dataset holds the parts of indices 0 ... rows - 1 and nothing else.
     """
-    from difflm.runtime.batch_actors import map_shards
     from difflm.runtime.shard_actor import Shard
 
-    finished = job.dataset.entries()
+    finished = job.dataset.sound_entries()
     job.dataset.remove_others(finished)
     ranges = missing_ranges([(entry.start, entry.stop) for entry in finished], job.rows, config.rows_per_shard)
     missing = [Shard(id=part_name(start, stop), start=start, stop=stop) for start, stop in ranges]
     tally = Tally(total=job.rows, done=job.rows - sum(shard.stop - shard.start for shard in missing))
     report(tally.done, job.rows, "starting actors" if missing else "nothing is missing")
-    metrics = start() if missing or follower is not None else None
+    compute = start() if missing or follower is not None else None
+    counted = metrics() if metrics is not None and compute is not None else None
     if follower is not None:
         follower.begin(finished)
 
@@ -186,8 +201,8 @@ def run_map(
             start, stop, reason = int(account["start"]), int(account["stop"]), str(account["given_up"])
             job.dataset.give_up(start, stop, reason, account={})
         tally.add(account)
-        if metrics is not None:
-            metrics.record(account)
+        if counted is not None:
+            counted.record(account)
         if follower is not None:
             follower.take(account)
         report(tally.done, job.rows, tally.text() + (follower.text() if follower is not None else ""))
@@ -195,11 +210,19 @@ def run_map(
     output: dict[str, JSON] = {
         "url": job.dataset.store.url,
         "format": job.dataset.format,
+        "safe_csv": job.dataset.safe_csv,
         "fingerprint": job.fingerprint,
     }
     pool = config.pool if job.may_give_up else config.pool.model_copy(update={"max_given_up": 0})
-    args = {**job.args, OUTPUT: output}
-    summary = map_shards(missing, job.worker, args, pool, on_result, config.timeout_s, folders=job.folders)
+    precision = _recorded_precision(finished)
+    if missing and compute is not None and job.precision is not None:
+        precision = _agreed_precision(job.precision, precision, compute, config)
+    args = {**job.args, OUTPUT: output, **({} if precision is None else {PRECISION: precision})}
+    peaks: Mapping[int, float] = {}
+    if compute is not None:
+        peaks = compute.map_shards(
+            missing, job.worker, args, pool, on_result, config.timeout_s, folders=job.folders
+        ).peak_rss_mib
     entries = job.dataset.entries()
     job.dataset.remove_others(entries)
     if follower is not None:
@@ -207,8 +230,23 @@ def run_map(
     return Mapped(
         entries=entries,
         compute_seconds=max(tally.seconds.values(), default=0.0),
-        peak_rss_mib={f"actor {number}": peak for number, peak in enumerate(summary.peak_rss_mib.values())},
+        peak_rss_mib={f"actor {number}": peak for number, peak in enumerate(peaks.values())},
+        precision=precision,
     )
+
+
+def _recorded_precision(entries: Sequence[ShardEntry]) -> Precision | None:
+    """What parts that are there were drawn in."""
+    return next((entry.account[PRECISION] for entry in entries if PRECISION in entry.account), None)
+
+
+def _agreed_precision(
+    setting: PrecisionSetting, recorded: Precision | None, compute: Compute, config: MapConfig
+) -> Precision:
+    """The setting; where that is `auto`, what the finished parts were drawn in, or else what workers are fast in."""
+    if setting == "auto":
+        return recorded or compute.fast_precision(config.pool, config.timeout_s)
+    return setting
 
 
 def run_shards(
@@ -219,23 +257,30 @@ def run_shards(
     args: Mapping[str, JSON],
     config: MapConfig,
     may_give_up: bool = False,
+    precision: PrecisionSetting | None = None,
 ) -> Mapped:
-    """`run_map` into the dataset ``context.work / "shards"`` of a stage, whose work folder is of this job alone."""
+    """Run `run_map` into the dataset ``context.work / "shards"`` of a stage, whose work folder is of this job alone."""
     folder = (context.work / SHARD_FOLDER).resolve()
     dataset = Dataset(store=LocalStore(folder))
     fingerprint = context.work.name
     dataset.write_json(JOB_NAME, {"fingerprint": fingerprint})
-    job = MapJob(dataset=dataset, fingerprint=fingerprint, rows=rows, worker=worker, args=args, may_give_up=may_give_up)
+    job = MapJob(
+        dataset=dataset,
+        fingerprint=fingerprint,
+        rows=rows,
+        worker=worker,
+        args=args,
+        may_give_up=may_give_up,
+        precision=precision,
+    )
 
-    def start() -> None:
-        context.start_cluster()
-
-    return run_map(job, config, context.report, start)
+    return run_map(job, config, context.report, context.start_cluster)
 
 
 def account_of(entries: Sequence[ShardEntry], rows: int) -> dict[str, JSON]:
-    """What became of all draws: rows asked and emitted, attempts, rejections by reason, and the indices given up as
-    ranges with their reasons (the first thousand ranges; each part's entry has all of its own).
+    """Account for all draws: rows requested and emitted, attempts, rejections by reason, and the indices given up.
+
+    These are ranges with their reasons (the first thousand ranges; each part's entry has all of its own).
     """
     rejections: Counter[str] = Counter()
     given_up: list[JSON] = []

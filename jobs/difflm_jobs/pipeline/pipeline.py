@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from difflm.artifacts import Artifact, ArtifactStore
 from difflm.errors import ConfigError
 from difflm.telemetry import Stopwatch, peak_rss_mib, reset_peak_rss
 from difflm_jobs.pipeline.progress import Reporter
 from difflm_jobs.pipeline.runlog import StageRecord
-from difflm_jobs.pipeline.stage import Stage, StageContext
+from difflm_jobs.pipeline.stage import Stage, StageContext, section
 
-ClusterFactory = Callable[[], AbstractContextManager[object]]
+if TYPE_CHECKING:
+    from difflm_jobs.config import RuntimeConfig
+
+if TYPE_CHECKING:
+    from difflm.runtime.compute import Compute
+
+ClusterFactory = Callable[[], AbstractContextManager["Compute"]]
+"""Gives what computes, for as long as the context is open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,20 +35,20 @@ class Step:
 
 @dataclass(slots=True)
 class _LazyCluster:
-    """The cluster of a run: started when the first stage asks for it, and kept for all that follow."""
+    """What computes in a run: opened when the first stage asks for it, and kept for all that follow."""
 
     factory: ClusterFactory
     stack: ExitStack
-    started: bool = field(default=False)
+    compute: Compute | None = field(default=None)
 
-    def start(self) -> None:
-        if not self.started:
-            self.stack.enter_context(self.factory())
-            self.started = True
+    def start(self) -> Compute:
+        if self.compute is None:
+            self.compute = self.stack.enter_context(self.factory())
+        return self.compute
 
 
 def until(stages: Sequence[Stage], name: str | None) -> list[Stage]:
-    """The stages up to and including the one called ``name``; all of them for None.
+    """Return the stages up to and including the one called ``name``; all of them for None.
 
     Raises:
         ConfigError: no stage has this name.
@@ -55,7 +63,7 @@ def until(stages: Sequence[Stage], name: str | None) -> list[Stage]:
 
 
 def resolve(stages: Sequence[Stage], store: ArtifactStore) -> list[Step]:
-    """The identity of every stage's artifact, from the configuration and the files it reads, without running anything.
+    """Work out the identity of every stage's artifact from its configuration and sources, without running anything.
 
     Raises:
         UserError: a file that a stage reads is missing.
@@ -64,38 +72,57 @@ def resolve(stages: Sequence[Stage], store: ArtifactStore) -> list[Step]:
     known: dict[str, str] = {}
     for stage in stages:
         inputs = {name: known[name] for name in stage.inputs} | dict(stage.sources())
-        identity = store.identify(stage.output, stage.version, stage.section(), inputs)
+        identity = store.identify(stage.output, stage.version, section(stage), inputs)
         known[stage.name] = identity
         steps.append(Step(stage=stage, identity=identity, inputs=inputs))
     return steps
 
 
 def execute(
-    steps: Sequence[Step], store: ArtifactStore, *, reporter: Reporter, cluster: ClusterFactory
+    steps: Sequence[Step],
+    store: ArtifactStore,
+    *,
+    runtime: RuntimeConfig,
+    reporter: Reporter,
+    cluster: ClusterFactory,
 ) -> Iterator[tuple[StageRecord, Artifact]]:
-    """Run what is missing, in order; yields the record and the artifact of each stage as soon as it is there."""
+    """Run what is missing, in order; yield the record and the artifact of each stage as soon as it is there."""
     artifacts: dict[str, Artifact] = {}
+    reused: set[str] = set()
     with ExitStack() as stack:
-        lazy = _LazyCluster(cluster, stack)
+        place = _Place(runtime=runtime, cluster=_LazyCluster(cluster, stack))
         for step in steps:
             name, kind = step.stage.name, step.stage.output
             found = store.find(kind, step.identity)
             if found is None:
+                for given in step.stage.inputs:
+                    if given in reused:  # what this run made itself was hashed a moment ago
+                        store.check(artifacts[given])
+                        reused.discard(given)
                 with Stopwatch() as watch:
-                    found = _run(step, store, artifacts, reporter, lazy)
+                    found = _run(step, store, artifacts, reporter, place)
                 record = StageRecord.of(name, "ran", found, seconds=watch.seconds)
             else:
                 record = StageRecord.of(name, "reused", found, seconds=0.0)
                 reporter.reused(name)
+                reused.add(name)
             artifacts[name] = found
             yield record, found
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where the stages run."""
+
+    runtime: RuntimeConfig
+    cluster: _LazyCluster
+
+
 def _run(
-    step: Step, store: ArtifactStore, artifacts: dict[str, Artifact], reporter: Reporter, cluster: _LazyCluster
+    step: Step, store: ArtifactStore, artifacts: dict[str, Artifact], reporter: Reporter, place: _Place
 ) -> Artifact:
     stage = step.stage
-    config = dict(stage.section())
+    config = section(stage)
     reset_peak_rss()
     with (
         reporter.stage(stage.name) as report,
@@ -108,7 +135,8 @@ def _run(
                 output=draft.path,
                 work=store.work(stage.output, step.identity),
                 report=report,
-                start_cluster=cluster.start,
+                runtime=place.runtime,
+                start_cluster=place.cluster.start,
             )
         )
         draft.compute_seconds = outcome.compute_seconds
@@ -121,7 +149,7 @@ def _run(
 
 @contextmanager
 def _work(store: ArtifactStore, step: Step) -> Iterator[None]:
-    """The stage's work folder, removed again after a failure that left nothing in it."""
+    """Make the stage's work folder; remove it again after a failure that left nothing in it."""
     work = store.work(step.stage.output, step.identity)
     work.mkdir(parents=True, exist_ok=True)
     try:

@@ -26,15 +26,19 @@ SPEED_OVER_S = 900.0  # rich's own 30 s hold no two steps of a large model: no t
 
 
 class Reporter(Protocol):
-    """Tells a person what a run is doing."""
+    """Shows what a run is doing."""
 
     def stage(self, name: str) -> AbstractContextManager[Report]:
-        """Around a stage that runs; the report it yields takes the stage's progress."""
+        """Accompany a stage that runs; the report it yields takes the stage's progress."""
         ...
 
     def reused(self, name: str) -> None:
-        """A stage whose artifact exists."""
+        """Mention a stage whose artifact exists."""
         ...
+
+
+Reporting = Callable[[], AbstractContextManager[Reporter]]
+"""Starts to show what a run is doing, and ends it; once for every run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ class LineReporter:
 
 @contextmanager
 def reporting(console: Console, clock: Callable[[], float] = time.monotonic) -> Iterator[Reporter]:
-    """Live bars on a terminal, plain lines elsewhere. `clock` gives the seconds that bars go by."""
+    """Draw live bars on a terminal, print plain lines elsewhere. `clock` gives the seconds that bars go by."""
     if not console.is_terminal:
         yield LineReporter(console)
         return

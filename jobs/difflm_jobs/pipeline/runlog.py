@@ -1,9 +1,13 @@
-"""What is remembered of a run: one line per run in ``runs.jsonl``, with what each stage did and cost."""
+"""What is remembered of a run: one line per run in ``runs.jsonl``, with what each stage did and cost.
+
+The environment of a run: versions, processors and memory that its figures depend on.
+"""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +17,11 @@ from pydantic import BaseModel, ConfigDict
 from difflm.artifacts import Artifact
 from difflm.telemetry import JSON, append_event, host_facts, read_events
 
+HEADLINES = "headlines"
+"""Among the facts of a report's artifact: its scores, as the summary of a run shows them."""
+NOTICES = "notices"
+"""Among the facts of an artifact: what was left out or cut, in sentences that the summary of a run shows."""
+
 DISTRIBUTIONS = (
     *("difflm", "ray", "torch", "transformers", "tokenizers", "deepspeed", "peft"),
     *("pyarrow", "numpy", "scipy", "scikit-learn", "xgboost"),
@@ -20,13 +29,18 @@ DISTRIBUTIONS = (
 
 
 def describe_environment() -> dict[str, JSON]:
-    """Versions of what computes, and the machine's size; no name of a person, a host or a folder."""
+    """Return versions of what computes, and the machine's size; no name of a person, a host or a folder."""
     return {
         **host_facts(),
         "processors_usable": len(os.sched_getaffinity(0)),
         "memory_mib": round(psutil.virtual_memory().total / 2**20),
         "versions": {name: _version(name) for name in DISTRIBUTIONS},
     }
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Write how many of each, as "3 length, 1 syntax", or "none"."""
+    return ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items())) or "none"
 
 
 def _version(name: str) -> str | None:
@@ -59,7 +73,7 @@ class StageRecord(BaseModel):
 
     @staticmethod
     def of(stage: str, status: Status, artifact: Artifact, *, seconds: float) -> StageRecord:
-        """The record of a stage from the artifact it made or found."""
+        """Describe a stage by the artifact it made or found."""
         manifest = artifact.manifest
         return StageRecord(
             stage=stage,
@@ -83,12 +97,12 @@ class RunRecord(BaseModel):
 
     @property
     def compute_seconds(self) -> float:
-        """Sum of the stages' own computing time in this run."""
+        """Sum up the stages' own computing time in this run."""
         return sum(stage.compute_seconds for stage in self.stages)
 
     @property
     def overhead(self) -> float | None:
-        """Wall time over computing time: 1.0 means that nothing was lost to starting processes; None if none ran."""
+        """Divide wall time by computing time: 1.0 means that nothing was lost to starting processes; None: none ran."""
         return self.wall_seconds / self.compute_seconds if self.compute_seconds > 0 else None
 
     def append(self, experiment: Path) -> None:
@@ -97,5 +111,5 @@ class RunRecord(BaseModel):
 
 
 def read_runs(experiment: Path) -> list[RunRecord]:
-    """All runs of an experiment, oldest first."""
+    """Read all runs of an experiment, oldest first."""
     return [RunRecord.model_validate(event) for event in read_events(experiment / LOG_NAME)]

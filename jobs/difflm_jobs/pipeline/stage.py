@@ -1,14 +1,25 @@
-"""A stage: one step of the pipeline that turns artifacts into one artifact."""
+"""A stage: one step of the pipeline that turns artifacts into one artifact.
+
+A stage is a frozen dataclass whose fields are its configuration, and all that it may read of one. What is hashed into
+the identity of its artifact is derived from these fields (`section`), so that no stage can read what it does not hash.
+Where and on how much it runs comes with `StageContext.runtime`, and changes no identity.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+
+from pydantic import BaseModel
 
 from difflm.artifacts import Artifact
 from difflm.telemetry import JSON
+
+if TYPE_CHECKING:
+    from difflm.runtime.compute import Compute
+    from difflm_jobs.config import RuntimeConfig
 
 Report = Callable[[float, float | None, str], None]
 """Progress: how much is done, of how much (None: not known), and what is being done, in a few words."""
@@ -19,18 +30,20 @@ class StageContext:
     """What a stage may use while it runs.
 
     ``inputs`` maps the name of each input stage to its artifact. ``output`` is the folder that becomes the stage's own
-    artifact. ``work`` survives a killed run: checkpoints, events and finished shards belong there. ``start_cluster``
-    starts or joins the Ray cluster on its first call in a run and does nothing afterwards.
+    artifact. ``work`` survives a killed run: checkpoints, events and finished shards belong there. ``runtime`` says
+    where and on how much to run. ``start_cluster`` gives what computes: this process, or a Ray cluster that is started
+    or joined on the first call of a run.
     """
 
     inputs: Mapping[str, Artifact]
     output: Path
     work: Path
     report: Report
-    start_cluster: Callable[[], object]
+    runtime: RuntimeConfig
+    start_cluster: Callable[[], Compute]
 
     def input(self, name: str) -> Path:
-        """The folder of an input's artifact."""
+        """Return the folder of an input's artifact."""
         return self.inputs[name].path
 
 
@@ -49,34 +62,32 @@ class StageOutcome:
 
 
 class Stage(Protocol):
-    """One step of the pipeline, built with its configuration."""
+    """One step of the pipeline: a frozen dataclass that holds its part of the configuration and nothing else."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     @property
     def name(self) -> str:
-        """The verb, such as ``train-diffusion``."""
+        """Return the verb, such as ``train-diffusion``."""
         ...
 
     @property
     def version(self) -> int:
-        """Raised whenever the same configuration and inputs would give another artifact."""
+        """Return a number that rises whenever the same configuration and inputs would give another artifact."""
         ...
 
     @property
     def output(self) -> str:
-        """The kind of its artifact."""
+        """Return the kind of its artifact."""
         ...
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the stages whose artifacts it reads."""
-        ...
-
-    def section(self) -> Mapping[str, JSON]:
-        """The part of the configuration that its artifact depends on, seed included."""
+        """Return the names of the stages whose artifacts it reads."""
         ...
 
     def sources(self) -> Mapping[str, str]:
-        """Hashes of what it reads from outside the experiment, by name.
+        """Return hashes of what it reads from outside the experiment, by name.
 
         Raises:
             UserError: something it reads is missing.
@@ -86,3 +97,32 @@ class Stage(Protocol):
     def run(self, context: StageContext) -> StageOutcome:
         """Do the work and fill ``context.output``; called again after a kill, it goes on from ``context.work``."""
         ...
+
+
+_APART: Final = "apart"
+
+
+def apart(*keys: str) -> dict[str, Any]:
+    """Return the metadata of a stage's field that is not hashed as it stands: whole, or its ``keys`` alone.
+
+    For paths whose content is hashed among the stage's sources instead, and for nothing that changes an artifact.
+    """
+    return {_APART: keys}
+
+
+def section(stage: Stage) -> dict[str, JSON]:
+    """Return what a stage holds, as plain values: the part of the configuration that its artifact depends on."""
+    held = {each.name: each.metadata.get(_APART) for each in fields(stage)}
+    return {name: _plain(getattr(stage, name), keys or ()) for name, keys in held.items() if keys != ()}
+
+
+def _plain(value: object, left_out: Collection[str] = ()) -> JSON:
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, BaseModel):
+        found: dict[str, JSON] = value.model_dump(mode="json", exclude=set(left_out))
+        return found
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items() if key not in left_out}
+    assert isinstance(value, Sequence), f"a stage holds sections of a configuration, not {type(value).__name__}"
+    return [_plain(each) for each in value]

@@ -1,4 +1,4 @@
-"""Training stages: one Ray Train job each, with its progress, its loss curve and its cost brought into the artifact."""
+"""Training stages: one training job each, with its progress, its loss curve and its cost brought into the artifact."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ EVENTS = "events.jsonl"
 def run_training(
     context: StageContext, *, name: str, spec: TaskSpec, loop: LoopConfig, runtime: RuntimeConfig
 ) -> StageOutcome:
-    """Train on the cluster, or go on where a killed run stopped.
+    """Train where the run computes, or go on where a killed run stopped.
 
     ``context.output`` then holds best.safetensors, summary.json and events.jsonl (the loss curve).
     """
-    from difflm.runtime.training import TrainingJob, chosen_engine, train
+    from difflm.runtime.training import TrainingJob, chosen_engine
 
     context.report(0, None, "starting workers")
-    context.start_cluster()
+    compute = context.start_cluster()
     job = TrainingJob(
         name=name,
         spec=spec,
@@ -42,7 +42,7 @@ def run_training(
         context.report(step, total, f"step {step} of at most {total}, loss {metrics['loss']:.4g}")
 
     try:
-        return _outcome(train(job, progress=progress))
+        return _outcome(compute.train(job, progress=progress))
     except SystemExit as ended:  # how Ray Train answers Ctrl-C
         raise KeyboardInterrupt from ended
 
@@ -56,6 +56,7 @@ def _outcome(result: TrainingResult) -> StageOutcome:
             "stopped": result.stopped,
             "best_step": result.best_step,
             "best_objective": result.best_objective,
+            "precision": result.precision,
             "loop_seconds": result.loop_seconds,
             "timings": {part: round(seconds, 3) for part, seconds in result.timings.items()},
         },
@@ -63,7 +64,7 @@ def _outcome(result: TrainingResult) -> StageOutcome:
 
 
 def _own_seconds(timings: Mapping[str, float]) -> float:
-    """Building the task and the engine and training: what would be there without Ray, too."""
+    """Sum the seconds of building the task and the engine and of training, which would be spent without Ray, too."""
     return sum(timings.get(part, 0.0) for part in ("task", "engine", "loop"))
 
 

@@ -20,9 +20,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from difflm.models.injector import MemoryShape
 from difflm.runtime.deepspeed_engine import MAX_BUCKET_NUMBERS
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from difflm.runtime.deepspeed_engine import DeepSpeedEngineConfig
     from difflm.runtime.training import PlainEngineConfig
 
@@ -65,6 +68,17 @@ class Transformer:
     gated: bool = True
     adapters: Adapters | None = None
 
+    @property
+    def memory_shape(self) -> MemoryShape:
+        """The keys and values of its layers."""
+        return MemoryShape(layers=self.layers, heads=self.key_heads, head_size=self.head_size)
+
+    def memory_scales(self) -> Tensor:
+        """Return ones in place of what only weights tell (see `PromptReader`)."""
+        import torch
+
+        return torch.ones(self.layers, 2, 1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passes:
@@ -102,13 +116,13 @@ class ProcessMemory:
     kept: float = 0.0
 
     def plus(self, other: ProcessMemory) -> ProcessMemory:
-        """What both need in one process."""
+        """Return what both need in one process."""
         return ProcessMemory(
             **{part.name: getattr(self, part.name) + getattr(other, part.name) for part in fields(ProcessMemory)}
         )
 
     def parts(self) -> dict[str, float]:
-        """Bytes at the peak of its work, where it computes."""
+        """Return bytes at the peak of its work, where it computes."""
         return {
             "frozen weights": self.frozen,
             "trained weights": self.trained,
@@ -125,11 +139,11 @@ class ProcessMemory:
         return max(self.loading, sum(self.parts().values()))
 
     def gpu_mib(self, *, gpu: bool) -> float:
-        """Memory on a GPU; 0 for a process that has none."""
+        """Return MiB on a GPU; 0 for a process that has none."""
         return GPU_MIB + self.working / 2**20 if gpu else 0.0
 
     def host_mib(self, *, gpu: bool) -> float:
-        """Memory of the machine; weights that go to a GPU are loaded there first."""
+        """Return MiB of the machine; weights that go to a GPU are loaded there first."""
         return PROCESS_MIB + (self.offloaded + self.kept + (self.loading if gpu else self.working)) / 2**20
 
 
@@ -142,7 +156,7 @@ def model_states(
     engine: PlainEngineConfig | DeepSpeedEngineConfig,
     workers: int,
 ) -> ProcessMemory:
-    """Weights, gradients and AdamW's state of `trained` float32 and `frozen` other parameters on one of `workers`.
+    """Count weights, gradients and AdamW's state of `trained` float32 and `frozen` others on one of `workers`.
 
     Buffers are what engines hold beside these: buckets, what is gathered, gradients while AdamW steps, and the bfloat16
     copies of float32 matrices that the backward pass reads under autocast.
@@ -189,7 +203,7 @@ def _casts(trained: int, frozen: int, frozen_bytes: int) -> int:
 
 
 def layer_bytes(model: Transformer, passes: Passes) -> float:
-    """What the backward pass reads of one layer (Korthikanti et al., section 4.1, with norms in float32)."""
+    """Count what the backward pass reads of one layer (Korthikanti et al., section 4.1, with norms in float32)."""
     attention = model.heads * model.head_size
     # Queries, keys, values, what was read; the MLP's inner vectors, of which a GELU made of single operations has more.
     numbers = 4 * attention + (3 if model.gated else 5) * model.intermediate
@@ -204,7 +218,7 @@ def layer_bytes(model: Transformer, passes: Passes) -> float:
 
 
 def activation_bytes(model: Transformer, passes: Passes) -> float:
-    """Of all layers, and the gradients of the layer under way, which are about as much as it keeps itself."""
+    """Count all layers, and the gradients of the layer under way, which are about as much as it keeps itself."""
     layer = layer_bytes(model, passes)
     if passes.checkpointing:
         return model.layers * FLOAT32 * passes.tokens * model.width + 2 * layer
@@ -212,7 +226,7 @@ def activation_bytes(model: Transformer, passes: Passes) -> float:
 
 
 def _adapter_bytes(model: Transformer, passes: Passes) -> float:
-    """What each adapter reads, in a copy of its own, and its narrow vectors."""
+    """Count what each adapter reads, in a copy of its own, and its narrow vectors."""
     if model.adapters is None:
         return 0.0
     mask_bytes = 1 if model.adapters.dropout else 0
@@ -220,18 +234,18 @@ def _adapter_bytes(model: Transformer, passes: Passes) -> float:
 
 
 def loss_bytes(model: Transformer, *, tokens: int, number_bytes: int) -> float:
-    """Scores of every token: as they are made, in float32, their logarithms, and the gradient of these."""
+    """Count the scores of every token: as they are made, in float32, their logarithms, and the gradient of these."""
     return float(tokens * model.vocabulary * (number_bytes + 3 * FLOAT32))
 
 
 def reading_bytes(model: Transformer, *, tokens: int, number_bytes: int) -> float:
-    """One layer's vectors where nothing is kept for a backward pass."""
+    """Count one layer's vectors where nothing is kept for a backward pass."""
     inner = max(3 * model.heads * model.head_size, 3 * model.intermediate)
     return float(tokens * (2 * FLOAT32 * model.width + number_bytes * inner))
 
 
 def cache_bytes(model: Transformer, *, records: int, positions: int, prompt: int, number_bytes: int) -> float:
-    """Keys and values of `records` slots of `positions`, and of as many prompts that were read ahead.
+    """Count keys and values of `records` slots of `positions`, and of as many prompts that were read ahead.
 
     While slots get longer, one of the two is there twice.
     """
@@ -240,5 +254,5 @@ def cache_bytes(model: Transformer, *, records: int, positions: int, prompt: int
 
 
 def draw_bytes(model: Transformer, *, records: int) -> float:
-    """The scores of a round of draws, if any token may come next."""
+    """Count the scores of a round of draws, if any token may come next."""
     return float(records * model.vocabulary * _DRAW_BYTES)

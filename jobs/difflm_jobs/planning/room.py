@@ -2,69 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
+from difflm.artifacts import ArtifactStore
 from difflm.config import apply_overrides, dump_yaml, parse_yaml, validate
+from difflm.errors import ConfigError
 from difflm.runtime.training import chosen_engine
+from difflm_jobs.pipeline.pipeline import Step
+from difflm_jobs.pipeline.stage import Stage
+from difflm_jobs.planning.lines import POOLS, SECTIONS, PlanLine, plan_lines
+from difflm_jobs.planning.machine import Machine, runs_here, this_machine
 
 if TYPE_CHECKING:
     from difflm_jobs.config import ExperimentConfig, RuntimeConfig
-    from difflm_jobs.planning.planned import PlanLine
 
 SHOWN_SHARE = 0.05
 FEWER = 8
 """By how much smaller batches are proposed."""
-SECTIONS = {
-    "fit-decoder": "decoder_fit",
-    "train-autoencoder": "autoencoder",
-    "train-diffusion": "prior",
-    "train-conditional": "conditions",
-}
-POOLS = {"encode": "runtime.encoding.pool", "synthesize": "runtime.synthesis.pool"}
-_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """The memory of one machine and of each of its GPUs, in MiB."""
-
-    memory_mib: float
-    gpus_mib: tuple[float, ...]
-
-
-def this_machine() -> Machine:
-    """This machine, or the container that this process is in; what other programs use is not taken off."""
-    memory = float(psutil.virtual_memory().total)
-    for path in map(Path, _CGROUP_LIMITS):
-        if path.is_file() and (limit := path.read_text().strip()).isdigit():
-            memory = min(memory, float(limit))
-    return Machine(memory_mib=memory / 2**20, gpus_mib=_gpus_mib())
-
-
-def _gpus_mib() -> tuple[float, ...]:
-    """Asked of the driver's own program: torch would keep hundreds of MiB on a GPU as soon as it looked."""
-    import torch
-
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return ()
-    asked = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
-    found = [float(line) for line in done.stdout.split() if line.replace(".", "").isdigit()]
-    return tuple(found[: torch.cuda.device_count()])
-
-
-def runs_here(runtime: RuntimeConfig) -> bool:
-    """Whether the stages run on this machine and no other."""
-    return (runtime.cluster.address or os.environ.get("RAY_ADDRESS") or "local") == "local"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +34,7 @@ class Room:
 
     @classmethod
     def of(cls, runtime: RuntimeConfig, machine: Machine | None) -> Room:
-        """What `runtime.memory` says, and what the machine has that the stages run on, if it is known."""
+        """Take what `runtime.memory` says, and what the machine has that the stages run on, if it is known."""
         given, gpus_mib = runtime.memory, () if machine is None else machine.gpus_mib
         node_mib = None if machine is None else machine.memory_mib
         gpus = None if machine is None else float(runtime.cluster.num_gpus or len(gpus_mib))
@@ -90,11 +46,11 @@ class Room:
         )
 
     def lacks_gpus(self, line: PlanLine) -> bool:
-        """Whether a stage asks for more GPUs than there are, whatever their memory."""
+        """Say whether a stage asks for more GPUs than there are, whatever their memory."""
         return bool(line.gpus) and self.gpus is not None and self.gpus < line.gpus * line.processes
 
     def shortage(self, line: PlanLine) -> str | None:
-        """What is too little for a stage; None where it fits, or nothing is known."""
+        """Say what is too little for a stage; None where it fits, or nothing is known."""
         if line.memory is None or line.state == "finished":
             return None
         if self.lacks_gpus(line):
@@ -124,18 +80,18 @@ def _assumed(line: PlanLine) -> str:
 
 
 def _parts(line: PlanLine) -> str:
-    """The largest of what the memory is for, three at most."""
+    """Name the largest of what the memory is for, three at most."""
     assert line.memory is not None, "only what is known is refused"
     parts = sorted(line.memory.parts().items(), key=lambda part: -part[1])[:3]
     large = [(name, size / 2**30) for name, size in parts if size >= SHOWN_SHARE * line.memory.working]
     return ", ".join(f"{name} {gib:,.1f}" for name, gib in large) or "libraries and loading"
 
 
-Planner = Callable[["ExperimentConfig"], Sequence["PlanLine"]]
+Planner = Callable[["ExperimentConfig"], Sequence[PlanLine]]
 
 
 def too_large(config: ExperimentConfig, planner: Planner, machine: Machine | None) -> str | None:
-    """Which stage cannot fit, why, and the settings with which it needs less; None where all fit or nothing is known.
+    """Say which stage cannot fit, why, and settings with which it needs less; None where all fit or nothing is known.
 
     `planner` gives the lines of a plan of any configuration; `machine` is the one that runs all, if that is known.
     """
@@ -148,8 +104,23 @@ def too_large(config: ExperimentConfig, planner: Planner, machine: Machine | Non
     return None
 
 
+def refuse_too_large(
+    config: ExperimentConfig, stages: Sequence[Stage], store: ArtifactStore, steps: Mapping[str, Step]
+) -> None:
+    """Refuse stages that cannot fit into this machine, if they run here, or into what `runtime.memory` says.
+
+    Raises:
+        ConfigError: names the stage, its need, what is there, and settings with which it needs less.
+    """
+    machine = this_machine() if runs_here(config.runtime) else None
+    gpus = 0 if machine is None else len(machine.gpus_mib)
+    refused = too_large(config, lambda any_: plan_lines(any_, stages, store, steps, gpus=gpus), machine)
+    if refused is not None:
+        raise ConfigError(refused)
+
+
 def _fewer_gpus(line: PlanLine, room: Room) -> str:
-    """What uses the GPUs that there are, or none."""
+    """Name a setting that uses the GPUs that there are, or none."""
     fitting = int((room.gpus or 0.0) // line.gpus)
     if line.stage in POOLS:
         pool = POOLS[line.stage]
@@ -161,7 +132,7 @@ def _fewer_gpus(line: PlanLine, room: Room) -> str:
 
 
 def _remedy(config: ExperimentConfig, line: PlanLine, planner: Planner, machine: Machine | None) -> str:
-    """What may be given with --set, each with what the stage needs then."""
+    """Name what may be given with --set, each with what the stage needs then."""
     said: list[str] = []
     for overrides in _changes(config, line.stage):
         changed = _changed(config, overrides)
@@ -184,7 +155,7 @@ def _largest(line: PlanLine) -> float:
 
 
 def _changes(config: ExperimentConfig, stage: str) -> Iterator[list[str]]:
-    """Settings that may make a stage smaller."""
+    """Yield settings that may make a stage smaller."""
     if stage in POOLS:
         yield [f"{POOLS[stage]}.max_actors=1"]
         if stage == "synthesize":

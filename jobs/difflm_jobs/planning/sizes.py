@@ -1,29 +1,55 @@
-"""Sizes of an experiment's models and records, as far as they are known before anything runs."""
+"""Sizes of an experiment's models and records, as far as they are known before anything runs.
+
+The models are those that the stages train: the platform's own functions build them on torch's meta device, without
+weights, and their parameters, layers and widths are read off. Only the compact decoder is counted by its configuration
+(`llama_parameters` says why). Of a pretrained model nothing but its configuration is read.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import nn
+
+from difflm.diffusion.network import TransformerNetwork, build_network
+from difflm.models.autoencoder import PosteriorHead, build_injector, latent_size
+from difflm.models.compact import CompactDecoderFit, llama_parameters
 from difflm.models.decoder_store import slot_layout
+from difflm.models.encoder import CompactEncoder, encoder_class
+from difflm.models.field_slots import NumberFeatures, SlotLayout
+from difflm.models.precision import Precision, PrecisionSetting, own_device, resolve_precision
+from difflm.models.pretrained import add_adapters
+from difflm.records.tokenization import GridLayout
 from difflm.runtime.training import chosen_engine
-from difflm_jobs.planning.memory import BYTES, FLOAT32, ProcessMemory, Transformer, model_states
-from difflm_jobs.planning.model_shapes import (
-    RecordShape,
-    decoder_shape,
-    denoiser_parameters,
-    encoder_shape,
-    latent_numbers,
-    trained_parameters,
-)
+from difflm_jobs.planning.memory import BYTES, FLOAT32, Adapters, ProcessMemory, Transformer, model_states
 
 if TYPE_CHECKING:
+    from difflm.models.compact import CompactDecoderConfig
+    from difflm.models.decoder import DecoderConfig
+    from difflm.models.encoder import CompactEncoderConfig
+    from difflm.models.pretrained import LoraConfig
+    from difflm.training.autoencoder_task import AutoencoderConfig
     from difflm.training.loop import LoopConfig
     from difflm_jobs.config import ExperimentConfig
+
+KNOWN: dict[str, dict[str, Any]] = {
+    "mistralai/Mistral-7B-Instruct-v0.3": {"model_type": "mistral", "vocab_size": 32768, "sliding_window": None},
+    "meta-llama/Meta-Llama-3-8B-Instruct": {
+        "model_type": "llama",
+        "vocab_size": 128256,
+        "intermediate_size": 14336,
+        "num_key_value_heads": 8,
+    },
+    "bert-base-uncased": {"model_type": "bert"},
+}
+"""What the configurations of the paper's models say beside defaults, so that a plan of its presets needs no hub."""
 
 ASSUMED_TOKENS = 256
 """Of the longest record of a table, before the decoder has counted them."""
@@ -31,85 +57,246 @@ ASSUMED_CHARACTERS_PER_TOKEN = 3
 ASSUMED_TOKENS_PER_SLOT = 4
 
 
+def parameters(module: nn.Module) -> int:
+    """Count the numbers of a module, whether or not they are trained."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def transformer_shape(model: Any) -> Transformer:
+    """Read off a model of Hugging Face, which may be on the meta device."""
+    config: Any = model.config.get_text_config()
+    heads, width = int(config.num_attention_heads), int(config.hidden_size)
+    inner = [getattr(config, name, None) for name in ("intermediate_size", "n_inner", "d_ff")]
+    names = [name for name, _ in model.named_parameters()]
+    return Transformer(
+        parameters=parameters(model),
+        layers=int(config.num_hidden_layers),
+        width=width,
+        heads=heads,
+        key_heads=int(getattr(config, "num_key_value_heads", None) or heads),
+        head_size=int(getattr(config, "head_dim", None) or getattr(config, "d_kv", None) or width // heads),
+        intermediate=int(next((size for size in inner if size), 4 * width)),
+        vocabulary=int(config.vocab_size),
+        gated=any("gate_proj" in name or "wi_1" in name for name in names),
+    )
+
+
+@lru_cache
+def pretrained_shape(
+    model: str, revision: str | None = None, *, causal: bool = True, lora: LoraConfig | None = None
+) -> Transformer | None:
+    """Build a causal LM of Hugging Face, or an encoder, without weights; None where its configuration is out of reach.
+
+    Raises:
+        ModelError: none of its layers has the name of a target of `lora`.
+    """
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
+    from difflm.models.loading import load_configuration, model_of
+
+    try:
+        known = KNOWN.get(model)
+        config: Any = AutoConfig.for_model(**known) if known else load_configuration(model, revision=revision)
+    except (OSError, ValueError, KeyError):
+        return None
+    factory: Any = AutoModelForCausalLM if causal else encoder_class(config.model_type)
+    with torch.device("meta"):
+        automatic = factory in (AutoModel, AutoModelForCausalLM)
+        built = model_of(factory, config) if automatic else factory(config)  # a class of one family is called itself
+        shape = transformer_shape(built)
+        return shape if lora is None else replace(shape, adapters=_adapters(built, lora))
+
+
+def _adapters(model: Any, lora: LoraConfig) -> Adapters:
+    add_adapters(model, lora)
+    narrowing = [module for name, module in model.named_modules() if ".lora_A." in name]
+    return Adapters(
+        parameters=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+        numbers=sum(module.in_features + module.out_features for module in narrowing),
+        dropout=lora.dropout > 0,
+    )
+
+
+def decoder_shape(decoder: DecoderConfig) -> Transformer | None:
+    """Return the shape of the decoder, with a full vocabulary; None where a configuration is out of reach."""
+    if decoder.kind == "pretrained":
+        return pretrained_shape(decoder.model, decoder.revision)
+    return Transformer(
+        parameters=llama_parameters(decoder, decoder.vocabulary_size),
+        layers=decoder.layers,
+        width=decoder.hidden_size,
+        heads=decoder.heads,
+        key_heads=decoder.key_heads,
+        head_size=decoder.hidden_size // decoder.heads,
+        intermediate=decoder.intermediate_size,
+        vocabulary=decoder.vocabulary_size,
+    )
+
+
+def fitted_parameters(decoder: CompactDecoderConfig, layout: SlotLayout, *, vocabulary: int) -> int:
+    """Count what the fit of a compact decoder trains: the decoder, and what makes its prefix."""
+    counted: Any = nn.Identity()
+    with torch.device("meta"):
+        rest = CompactDecoderFit(decoder, layout, model=counted, vocabulary_size=vocabulary, bos_id=0, pad_id=0)
+    return llama_parameters(decoder, vocabulary) + parameters(rest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoencoderSize:
+    """An autoencoder around a frozen decoder: its encoder, its parameters, and the prompt that its injector makes.
+
+    `frozen` are those of an encoder that only its adapters are trained of. `vector_numbers` is the size of one of the
+    `positions` vectors that the decoder reads as its prompt.
+    """
+
+    encoder: Transformer
+    trained: int
+    frozen: int
+    positions: int
+    vector_numbers: int
+
+
+def autoencoder_size(
+    config: AutoencoderConfig, decoder: Transformer | None, layout: SlotLayout
+) -> AutoencoderSize | None:
+    """Build encoder, posterior head and injector without weights; None where a model's configuration is out of reach.
+
+    Raises:
+        ModelError: no layer of the encoder has the name of a target of its adapters.
+    """
+    section = config.encoder
+    found: Transformer | None = None
+    if section.kind == "pretrained":
+        found = pretrained_shape(section.model, section.revision, causal=False, lora=section.lora)
+    elif decoder is not None:
+        found = _compact_encoder(section, layout, decoder.vocabulary)
+    if found is None or decoder is None:
+        return None
+    outputs = section.latent_size if section.kind == "pretrained" else section.latent_per_slot
+    with torch.device("meta"):
+        injector = build_injector(config.injector, section, layout, decoder, scale=1.0)
+        rest = parameters(injector) + parameters(PosteriorHead(found.width, outputs))
+    return AutoencoderSize(
+        encoder=found,
+        trained=rest + (found.parameters if found.adapters is None else found.adapters.parameters),
+        frozen=0 if found.adapters is None else found.parameters,
+        positions=injector.positions,
+        vector_numbers=math.prod(injector.form.vector_shape),
+    )
+
+
+def _compact_encoder(config: CompactEncoderConfig, layout: SlotLayout, vocabulary: int) -> Transformer:
+    fields = len(layout.grid.widths)
+    with torch.device("meta"):
+        numbers = NumberFeatures(((),) * fields, layout.grid, layout.field_S, digit_V=torch.empty(0), minus_id=0)
+        encoder = CompactEncoder(config, layout, vocabulary_size=vocabulary, pad_id=0, numbers=numbers)
+    layers: Any = encoder.blocks.layers
+    return Transformer(
+        parameters=parameters(encoder),
+        layers=len(layers),
+        width=config.hidden_size,
+        heads=config.heads,
+        key_heads=config.heads,
+        head_size=config.hidden_size // config.heads,
+        intermediate=max((layer.linear1.out_features for layer in layers), default=0),
+        vocabulary=vocabulary,
+        gated=False,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """The sizes of an experiment's models and records, as far as they are known."""
+    """The sizes of an experiment's models and records, as far as they are known.
+
+    `tokens` are those of the longest record, and `counted` says whether the decoder's layout was read, or both are
+    assumed. `prior` are the parameters of a diffusion's network, and `prior_tokens` its vectors per latent.
+    """
 
     config: ExperimentConfig
-    record: RecordShape
+    tokens: int
+    layout: SlotLayout
+    counted: bool
     rows: int | None
     decoder: Transformer | None
-    encoder: Transformer | None
+    autoencoder: AutoencoderSize | None
+    latents: int
+    prior: int
+    prior_tokens: int
 
     @classmethod
     def of(cls, config: ExperimentConfig, prepared: Mapping[str, object], decoder: Path | None) -> Sizes:
-        """`prepared` are the facts of the prepared table, empty before it exists; `decoder` the fitted one's folder."""
-        rows, shape = prepared.get("train rows"), decoder_shape(config)
-        vocabulary = 0 if shape is None else shape.vocabulary
+        """Take the facts of the prepared table, empty before it exists, and the folder of the fitted decoder."""
+        rows, shape = prepared.get("train rows"), decoder_shape(config.decoder)
+        tokens, layout = _assumed(config) if decoder is None else _counted(decoder)
+        latents = latent_size(config.autoencoder.encoder, layout)
+        network: nn.Module | None = None
+        if config.prior.kind == "diffusion":
+            with torch.device("meta"):
+                network = build_network(config.prior.network, latent_size=latents)
         return cls(
             config=config,
-            record=_assumed(config) if decoder is None else _counted(decoder),
+            tokens=tokens,
+            layout=layout,
+            counted=decoder is not None,
             rows=rows if isinstance(rows, int) else None,
             decoder=shape,
-            encoder=encoder_shape(config.autoencoder, vocabulary=vocabulary),
+            autoencoder=autoencoder_size(config.autoencoder, shape, layout),
+            latents=latents,
+            prior=0 if network is None else parameters(network),
+            prior_tokens=len(network.places) if isinstance(network, TransformerNetwork) else 1,
         )
 
     @property
     def frozen_bytes(self) -> int:
         """Of a number of the frozen decoder's weights in training."""
         decoder = self.config.decoder
-        return FLOAT32 if decoder.kind == "compact" else BYTES[decoder.dtype]
+        if decoder.kind == "compact":
+            return FLOAT32
+        setting = self.config.autoencoder.loop.precision if decoder.dtype == "auto" else decoder.dtype
+        return BYTES[self.training_precision(setting)]
 
-    @property
-    def trained(self) -> int | None:
-        """Parameters of the autoencoder that are trained."""
-        if self.decoder is None or self.encoder is None:
-            return None
-        return trained_parameters(self.config.autoencoder, self.encoder, self.decoder, self.record)
-
-    @property
-    def frozen_encoder(self) -> int:
-        """Parameters of an encoder that only its adapters are trained of; they are float32."""
-        return 0 if self.encoder is None or self.encoder.adapters is None else self.encoder.parameters
-
-    @property
-    def prior(self) -> int:
-        """Parameters of the prior's network."""
-        prior = self.config.prior
-        latents = latent_numbers(self.config.autoencoder, self.record)
-        return denoiser_parameters(prior, latents) if prior.kind == "diffusion" else 0
+    def training_precision(self, setting: PrecisionSetting) -> Precision:
+        """What training workers are assumed to compute in: under `auto` what they would on this machine."""
+        return assumed_precision(setting, on_gpus=self.config.runtime.workers.gpus_per_worker > 0)
 
     @property
     def encoder_tokens(self) -> int:
         """Of a record as the encoder reads it: its slots, or its text in tokens of the encoder's own."""
         encoder = self.config.autoencoder.encoder
-        if encoder.kind == "compact":
-            return self.record.slots
-        return min(encoder.longest, max(self.record.tokens, ASSUMED_TOKENS))
+        return (
+            self.layout.count if encoder.kind == "compact" else min(encoder.longest, max(self.tokens, ASSUMED_TOKENS))
+        )
 
     def batch(self, most: int, tokens: int, *, grouped: bool) -> tuple[int, int]:
-        """Rows and tokens of a micro-batch; batches of short records have more of the one than of the other."""
+        """Bound rows and tokens of a micro-batch; one of short records has more of the one than of the other."""
         rows = most if self.rows is None else min(most, self.rows)
-        fitting = min(rows, max(1, tokens // self.record.tokens))
-        return (rows, min(rows * self.record.tokens, tokens)) if grouped else (fitting, fitting * self.record.tokens)
+        fitting = min(rows, max(1, tokens // self.tokens))
+        return (rows, min(rows * self.tokens, tokens)) if grouped else (fitting, fitting * self.tokens)
 
     def model_states(self, trained: int, frozen: int, loop: LoopConfig, *, frozen_encoder: int = 0) -> ProcessMemory:
-        """Weights, gradients and optimizer state of a training worker, around a frozen decoder and perhaps encoder."""
-        workers, autocast = self.config.runtime.workers.num_workers, loop.precision == "bfloat16"
+        """Count weights, gradients and optimizer state of a training worker, of frozen models beside them, too."""
+        workers = self.config.runtime.workers.num_workers
+        autocast = self.training_precision(loop.precision) == "bfloat16"
         engine = chosen_engine(self.config.runtime.engine, workers)
         states = partial(model_states, autocast=autocast, engine=engine, workers=workers)
         rest = states(trained=trained, frozen=frozen, frozen_bytes=self.frozen_bytes)
         return rest.plus(states(trained=0, frozen=frozen_encoder, frozen_bytes=FLOAT32))
 
 
-def _assumed(config: ExperimentConfig) -> RecordShape:
+def assumed_precision(setting: PrecisionSetting, *, on_gpus: bool) -> Precision:
+    """Resolve a precision on this machine; GPUs that are elsewhere are assumed to be fast in bfloat16."""
+    if on_gpus and setting == "auto" and own_device() == "cpu":
+        return "bfloat16"
+    return resolve_precision(setting, "cuda" if on_gpus else "cpu")
+
+
+def _assumed(config: ExperimentConfig) -> tuple[int, SlotLayout]:
+    """Return tokens and slots of a record of values that fill one slot each."""
     tokens = ASSUMED_TOKENS if config.data.kind == "table" else config.data.longest // ASSUMED_CHARACTERS_PER_TOKEN
     slots, cells = max(1, tokens // ASSUMED_TOKENS_PER_SLOT), config.decoder.cells_per_slot
-    return RecordShape(tokens=max(1, tokens), slots=slots, cells=cells, known=False)
+    return max(1, tokens), SlotLayout(grid=GridLayout(widths=(cells,) * slots), cells_per_slot=cells)
 
 
-def _counted(decoder: Path) -> RecordShape:
+def _counted(decoder: Path) -> tuple[int, SlotLayout]:
     facts = json.loads((decoder / "decoder.json").read_bytes())
-    layout = slot_layout(facts)
-    cells = layout.cells_SC().shape[1]
-    return RecordShape(tokens=facts["longest"], slots=layout.count, cells=cells, known=True)
+    return facts["longest"], slot_layout(facts)

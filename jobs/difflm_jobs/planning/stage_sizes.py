@@ -20,14 +20,7 @@ from difflm_jobs.planning.memory import (
     loss_bytes,
     reading_bytes,
 )
-from difflm_jobs.planning.model_shapes import (
-    embedder_parameters,
-    latent_numbers,
-    prior_tokens,
-    prompt_positions,
-    vector_numbers,
-)
-from difflm_jobs.planning.sizes import Sizes
+from difflm_jobs.planning.sizes import Sizes, assumed_precision, fitted_parameters
 
 if TYPE_CHECKING:
     from difflm.training.loop import LoopConfig
@@ -47,8 +40,8 @@ class StageSize:
     memory: ProcessMemory | None = None
 
 
-def estimate(sizes: Sizes, *, columns: object = None) -> dict[str, StageSize]:
-    """For each stage its size in words and the memory of one of its processes."""
+def stage_sizes(sizes: Sizes, *, columns: object = None) -> dict[str, StageSize]:
+    """Return for each stage its size in words and the memory of one of its processes."""
     config, rows = sizes.config, sizes.rows
     table = f"{rows:,} training rows, {columns} columns" if rows is not None else "known when prepared"
     emitted = config.rows or rows
@@ -74,14 +67,12 @@ def _decoder(sizes: Sizes) -> StageSize:
             return StageSize(words=words)
         return StageSize(words=words, memory=ProcessMemory(loading=float(model.parameters * sizes.frozen_bytes)))
     assert model is not None, "a compact decoder's shape is its configuration"
-    record = sizes.record
     rows, tokens = sizes.batch(fit.batch_size, fit.tokens_per_batch, grouped=fit.group_by_length)
-    embedder = embedder_parameters(record, vocabulary=model.vocabulary, size=model.width, numbers=False)
-    trained = model.parameters + embedder + record.slots * model.width
-    number_bytes = BYTES[fit.loop.precision]
-    length = record.tokens + record.slots + 1
+    trained = fitted_parameters(decoder, sizes.layout, vocabulary=model.vocabulary)
+    number_bytes, prompt = BYTES[sizes.training_precision(fit.loop.precision)], sizes.layout.count
+    length = sizes.tokens + prompt + 1
     passes = Passes(
-        tokens=tokens + rows * (record.slots + 1),
+        tokens=tokens + rows * (prompt + 1),
         length=length,
         number_bytes=number_bytes,
         trained=True,
@@ -95,15 +86,15 @@ def _decoder(sizes: Sizes) -> StageSize:
 
 
 def _autoencoder(sizes: Sizes) -> StageSize:
-    section, model, encoder, trained = sizes.config.autoencoder, sizes.decoder, sizes.encoder, sizes.trained
+    section, model, size = sizes.config.autoencoder, sizes.decoder, sizes.autoencoder
     rows, tokens = sizes.batch(section.batch_size, section.tokens_per_batch, grouped=section.group_by_length)
     of = f" ({section.encoder.model})" if section.encoder.kind == "pretrained" else ""
-    of += ", its adapters alone" if sizes.frozen_encoder else ""
+    of += ", its adapters alone" if size is not None and size.frozen else ""
     words = f"at most {section.steps:,} steps of {rows} rows, encoder {section.encoder.kind}{of}"
-    if model is None or encoder is None or trained is None:
+    if model is None or size is None:
         return StageSize(words=words)
-    number_bytes, prompt = BYTES[section.loop.precision], prompt_positions(section, sizes.record)
-    length = sizes.record.tokens + prompt + 1
+    number_bytes, prompt = BYTES[sizes.training_precision(section.loop.precision)], size.positions
+    length = sizes.tokens + prompt + 1
     decoding = Passes(
         tokens=tokens + rows * (prompt + 1),
         length=length,
@@ -116,48 +107,50 @@ def _autoencoder(sizes: Sizes) -> StageSize:
         tokens=rows * sizes.encoder_tokens,
         length=sizes.encoder_tokens,
         number_bytes=number_bytes,
-        trained=encoder.adapters is None,
+        trained=size.encoder.adapters is None,
         fused=section.encoder.kind == "compact" or section.encoder.attention != "eager",
         dropout=section.encoder.kind == "pretrained",
     )
-    vectors = rows * max(1, prompt) * vector_numbers(section, model)
+    vectors = rows * max(1, prompt) * size.vector_numbers
     activations = (
         activation_bytes(model, decoding)
         + loss_bytes(model, tokens=tokens, number_bytes=number_bytes)
-        + activation_bytes(encoder, encoding)
+        + activation_bytes(size.encoder, encoding)
         + vectors * 4 * FLOAT32  # as they are made, normed, scaled, and their gradient
     )
-    states = sizes.model_states(trained, model.parameters, section.loop, frozen_encoder=sizes.frozen_encoder)
+    states = sizes.model_states(size.trained, model.parameters, section.loop, frozen_encoder=size.frozen)
     texts = 0 if section.encoder.kind == "compact" or sizes.rows is None else sizes.rows * sizes.encoder_tokens
     kept = states.kept + _token_data(sizes) + OBJECT_BYTES * texts
     return StageSize(
-        words=f"{words}, {trained / 1e6:.1f} M parameters", memory=replace(states, activations=activations, kept=kept)
+        words=f"{words}, {size.trained / 1e6:.1f} M parameters",
+        memory=replace(states, activations=activations, kept=kept),
     )
 
 
 def _keeps_inputs(sizes: Sizes) -> bool:
-    """Under ZeRO-3, DeepSpeed's own matrix product keeps its input for the backward pass, of frozen weights too."""
+    """Say whether matrix products keep inputs of frozen weights: under ZeRO-3, DeepSpeed's own does."""
     engine = sizes.config.runtime.engine
     return engine.kind == "deepspeed" and engine.zero_stage == 3
 
 
 def _attention(sizes: Sizes, length: int) -> str:
-    """Of the decoder."""
+    """Return the decoder's attention."""
     decoder = sizes.config.decoder
     return decoder.attention if decoder.kind == "pretrained" else attention(length)
 
 
 def _token_data(sizes: Sizes) -> float:
-    """Token ids and value grids of the training split, as every worker holds them."""
-    return 0.0 if sizes.rows is None else 2.0 * INTEGER_BYTES * sizes.rows * sizes.record.tokens
+    """Count token ids and value grids of the training split, as every worker holds them."""
+    return 0.0 if sizes.rows is None else 2.0 * INTEGER_BYTES * sizes.rows * sizes.tokens
 
 
 def _encoding(sizes: Sizes) -> ProcessMemory | None:
-    if sizes.decoder is None or sizes.encoder is None or sizes.trained is None:
+    model, size = sizes.decoder, sizes.autoencoder
+    if model is None or size is None:
         return None
-    frozen = float(sizes.decoder.parameters * sizes.frozen_bytes + FLOAT32 * sizes.frozen_encoder)
-    reading = reading_bytes(sizes.encoder, tokens=ENCODE_BATCH * sizes.encoder_tokens, number_bytes=FLOAT32)
-    weights = float(FLOAT32 * sizes.trained)
+    frozen = float(model.parameters * sizes.frozen_bytes + FLOAT32 * size.frozen)
+    reading = reading_bytes(size.encoder, tokens=ENCODE_BATCH * sizes.encoder_tokens, number_bytes=FLOAT32)
+    weights = float(FLOAT32 * size.trained)
     return ProcessMemory(frozen=frozen, trained=weights, activations=reading, loading=frozen + weights)
 
 
@@ -179,28 +172,27 @@ def _denoising(sizes: Sizes, batch_size: int, loop: LoopConfig) -> ProcessMemory
     prior = sizes.config.prior
     if prior.kind != "diffusion":
         return None
-    latents = latent_numbers(sizes.config.autoencoder, sizes.record)
-    vectors = batch_size * prior_tokens(prior, latents) * prior.width
+    vectors = batch_size * sizes.prior_tokens * prior.width
     activations = float((prior.blocks + 1) * BLOCK_NUMBERS[prior.denoiser.kind] * FLOAT32 * vectors)
     states = sizes.model_states(sizes.prior, 0, loop)
-    data = 2 * FLOAT32 * latents * (sizes.rows or 0)
+    data = 2 * FLOAT32 * sizes.latents * (sizes.rows or 0)
     average = FLOAT32 * sizes.prior
     return replace(states, activations=activations, kept=states.kept + average + data)
 
 
 def _sampling(sizes: Sizes) -> ProcessMemory | None:
-    config, model, record = sizes.config, sizes.decoder, sizes.record
-    if model is None or sizes.trained is None:
+    config, model, size = sizes.config, sizes.decoder, sizes.autoencoder
+    if model is None or size is None:
         return None
-    sampling, number_bytes = config.sampling, BYTES[config.sampling.precision]
+    sampling, on_gpus = config.sampling, config.runtime.synthesis.pool.gpus_per_actor > 0
+    number_bytes = BYTES[assumed_precision(sampling.precision, on_gpus=on_gpus)]
     frozen = float(number_bytes * model.parameters)
     if model.parameters <= MAX_PARAMETERS:
         frozen *= 2
-    frozen += FLOAT32 * sizes.frozen_encoder
+    frozen += FLOAT32 * size.frozen
     networks = 2 if config.conditions.enabled else 1
-    trained = float(FLOAT32 * (sizes.trained + networks * sizes.prior))
-    prompt = prompt_positions(config.autoencoder, record)
-    tokens = record.tokens + (0 if config.data.kind == "table" else sampling.text_tokens)
+    trained = float(FLOAT32 * (size.trained + networks * sizes.prior))
+    tokens = sizes.tokens + (0 if config.data.kind == "table" else sampling.text_tokens)
     under_way = max(PREFILL_TOKENS, sampling.batch_size * ASSUMED_RUN_TOKENS)
     return ProcessMemory(
         frozen=frozen,
@@ -210,8 +202,8 @@ def _sampling(sizes: Sizes) -> ProcessMemory | None:
         cache=cache_bytes(
             model,
             records=sampling.batch_size,
-            positions=prompt + 1 + tokens,
-            prompt=prompt,
+            positions=size.positions + 1 + tokens,
+            prompt=size.positions,
             number_bytes=number_bytes,
         ),
         loading=frozen + trained,

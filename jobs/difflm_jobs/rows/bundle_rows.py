@@ -1,16 +1,14 @@
-"""`difflm synthesize` and `difflm impute`: rows from a finished bundle, as a dataset of parts or as one file."""
+"""Rows from a finished bundle, as a dataset of parts or as one file, gone on with after a kill."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
-
-from rich.console import Console
 
 import difflm
 from difflm.artifacts.atomic import remove_tree, storage_errors
@@ -23,29 +21,29 @@ from difflm.errors import ConfigError
 from difflm.records.schema import read_schema
 from difflm.synthesis.plans.request import PlanRequest
 from difflm.telemetry import JSON, Stopwatch, peak_rss_mib
-from difflm_jobs.cli.summary import counted
-from difflm_jobs.cli.terminal import print_line
 from difflm_jobs.inputs.given_tables import GivenFile, RealFiles, laid_down, laid_down_real
 from difflm_jobs.inputs.models import find_bundle
 from difflm_jobs.pipeline.engine_check import check_engine, check_json
 from difflm_jobs.pipeline.mapping import MapJob, Mapped, account_of, export, file_format, run_map
-from difflm_jobs.pipeline.progress import reporting
-from difflm_jobs.rows.live_evaluation import SHOWN, LiveEvaluation, LiveRequest
+from difflm_jobs.rows.live_evaluation import LiveEvaluation, LiveRequest
 from difflm_jobs.rows.resume import FORMAT_VERSION, KIND, SHORT, JobIdentity, Resume, claim
 from difflm_jobs.rows.row_gates import ScreenedSynthesisWorker, row_gates, screen_facts, screen_of
 from difflm_jobs.stages.stages import cluster_of
 from difflm_jobs.stages.synthesize import refuse_nothing
 
 if TYPE_CHECKING:
+    from difflm.runtime.compute import Compute
     from difflm_evaluators.live.gates import Gate
     from difflm_jobs.config import SynthesisSettings
+    from difflm_jobs.pipeline.pipeline import ClusterFactory
+    from difflm_jobs.pipeline.progress import Reporting
 
 MAX_ROWS = 999_999_999  # what names of parts have digits for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowsWanted:
-    """What was asked for on the command line; without ``rows``, as many as there are given records."""
+class DatasetRequest:
+    """Rows of a bundle, to be written to a file or a dataset; without ``rows``, as many as there are given records."""
 
     bundle: Path
     rows: int | None
@@ -57,6 +55,25 @@ class RowsWanted:
     given: GivenFile | None = None
     real: RealFiles | None = None
     gates: tuple[str, ...] = ()
+    safe_csv: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsWritten:
+    """Where rows were written, what became of all draws (see `account_of`), and how many draws an index had at most."""
+
+    where: str
+    account: Mapping[str, Any]
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audience:
+    """Who hears of a job while it runs: its progress, what was not taken as it was given, and warnings."""
+
+    reporting: Reporting
+    tell: Callable[[str], None]
+    warn: Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +85,16 @@ class _Job:
     folders: Mapping[str, Path]
     settings: SynthesisSettings
     resume: Resume
-    console: Console
+    audience: Audience
+    compute: ClusterFactory
     real: Path | None
     gates: tuple[Gate, ...]
 
 
-def synthesize_bundle(wanted: RowsWanted, *, overrides: Sequence[str], console: Console) -> str:
-    """Draw rows 0 ... rows - 1 of a bundle into ``wanted.out`` and return a sentence about them.
+def write_rows(
+    wanted: DatasetRequest, *, overrides: Sequence[str], audience: Audience, compute: ClusterFactory | None = None
+) -> RowsWritten:
+    """Draw rows 0 ... rows - 1 of a bundle into ``wanted.out``.
 
     A name that ends in a format becomes one file, everything else a dataset. Run again after a kill, it goes on from
     the parts that are there; those of a single file are kept beside it until it is complete.
@@ -89,21 +109,16 @@ def synthesize_bundle(wanted: RowsWanted, *, overrides: Sequence[str], console: 
     """
     from difflm_jobs.config import SynthesisSettings
 
-    if wanted.rows is not None and not 1 <= wanted.rows <= MAX_ROWS:
-        raise ConfigError(f"--rows {wanted.rows}: give a number from 1 to {MAX_ROWS:,}")
-    file = _single_file(wanted.out, wanted.format)
-    format_ = "parquet" if file is not None else wanted.format or "parquet"
-    if format_ not in FORMATS:
-        raise ConfigError(f"--format {format_}: unknown; give one of {', '.join(FORMATS)}")
+    file, format_ = _destination(wanted)
     settings = validate(SynthesisSettings, apply_overrides({}, overrides), "--set", overrides)
     check_engine(settings.sampling, settings.runtime)
     gates = row_gates(wanted.gates, wanted.real)
-    bundle = find_bundle(wanted.bundle)
+    bundle = find_bundle(wanted.bundle, allow_local_base=settings.sampling.allow_local_base)
     check_json(settings.sampling, holds_json=any(field.kind == "json" for field in read_schema(bundle).fields))
     with ExitStack() as stack:
         plan, rows, folders = wanted.plan, wanted.rows, {"bundle": bundle}
         if wanted.given is not None:
-            given = stack.enter_context(laid_down(wanted.given, read_schema(bundle), settings.data.read, console))
+            given = stack.enter_context(laid_down(wanted.given, read_schema(bundle), settings.data.read, audience.tell))
             plan = PlanRequest(where=plan.where, balance=plan.balance, given=given.request)
             rows, folders["given"] = rows or given.count, given.folder
         assert rows is not None
@@ -121,6 +136,7 @@ def synthesize_bundle(wanted: RowsWanted, *, overrides: Sequence[str], console: 
             rows_per_shard=settings.runtime.synthesis.rows_per_shard,
             format=format_,
             screen=screen,
+            safe_csv=wanted.safe_csv,
         )
         job = _Job(
             rows=rows,
@@ -128,19 +144,45 @@ def synthesize_bundle(wanted: RowsWanted, *, overrides: Sequence[str], console: 
             folders=folders,
             settings=settings,
             resume=wanted.resume,
-            console=console,
+            audience=audience,
+            compute=compute or cluster_of(settings.runtime),
             real=real,
             gates=gates,
         )
         if file is not None:
             return _one_file(file, job)
-        dataset = Dataset(store=open_store(wanted.out), format=format_)
+        dataset = Dataset(store=open_store(wanted.out), format=format_, safe_csv=identity.safe_csv)
         claim(dataset, identity, rows=rows, resume=wanted.resume)
-        return _sentence(dataset.store.shown, _draw(dataset, job, dataset.store), settings.sampling.attempts)
+        account = _draw(dataset, job, dataset.store)
+        return RowsWritten(where=dataset.store.shown, account=account, attempts=settings.sampling.attempts)
+
+
+def _destination(wanted: DatasetRequest) -> tuple[Path | None, str]:
+    """Return the file that is asked for, if it is one, and the format of the parts.
+
+    Raises:
+        ConfigError: a number, name or format that cannot be used.
+    """
+    if wanted.rows is not None and not 1 <= wanted.rows <= MAX_ROWS:
+        raise ConfigError(f"--rows {wanted.rows}: give a number from 1 to {MAX_ROWS:,}")
+    file = _single_file(wanted.out, wanted.format)
+    format_ = "parquet" if file is not None else wanted.format or "parquet"
+    named = file.suffix[1:] if file is not None else format_
+    if format_ not in FORMATS:
+        raise ConfigError(f"--format {format_}: unknown; give one of {', '.join(FORMATS)}")
+    if wanted.safe_csv and named != "csv":
+        raise ConfigError(
+            f"--safe-csv: {wanted.out} is written as {named}, which spreadsheets do not run; leave it out"
+        )
+    return file, format_
 
 
 def _single_file(out: str, format_: str | None) -> Path | None:
-    """The path when ``out`` asks for one file; ConfigError for an ending that is neither a format nor a folder's."""
+    """Return the path when ``out`` asks for one file, else None.
+
+    Raises:
+        ConfigError: its ending is neither that of a format nor a folder's.
+    """
     parts = urlsplit(out)
     remote = "://" in out and parts.scheme != "file"
     path = Path(unquote(parts.path) if parts.scheme == "file" else out)
@@ -159,17 +201,17 @@ def _single_file(out: str, format_: str | None) -> Path | None:
     return path
 
 
-def _one_file(file: Path, job: _Job) -> str:
-    """A hidden dataset beside the file, exported and removed at the end."""
+def _one_file(file: Path, job: _Job) -> RowsWritten:
+    """Draw into a hidden dataset beside the file, which is exported and removed at the end."""
     work = file.absolute().with_name(f".{file.name}.work-{job.rows}-{job.identity.fingerprint[:SHORT]}")
     dataset = Dataset(store=LocalStore(work))
     with storage_errors(file), _removed_if_empty(work, dataset):
         claim(dataset, job.identity, rows=job.rows, resume=job.resume)
         beside = LocalStore(file.absolute().parent)
         account = _draw(dataset, job, beside, prefix=f"{file.stem}.")
-        export(work / DATA, file)
+        export(work / DATA, file, safe_csv=job.identity.safe_csv)
         remove_tree(work)
-    return _sentence(str(file), account, job.settings.sampling.attempts)
+    return RowsWritten(where=str(file), account=account, attempts=job.settings.sampling.attempts)
 
 
 def _draw(dataset: Dataset, job: _Job, beside: Store, prefix: str = "") -> dict[str, Any]:
@@ -178,14 +220,16 @@ def _draw(dataset: Dataset, job: _Job, beside: Store, prefix: str = "") -> dict[
 
     identity, bundle = job.identity, job.folders["bundle"]
     live = _live(dataset, job, beside, prefix)
-    with Stopwatch() as watch, ExitStack() as stack, reporting(job.console) as reporter:
+    with Stopwatch() as watch, ExitStack() as stack, job.audience.reporting() as reporter:
 
-        def start() -> PrometheusMetrics:
-            stack.enter_context(cluster_of(job.settings.runtime)())
+        def start() -> Compute:
+            return stack.enter_context(job.compute())
+
+        def metrics() -> PrometheusMetrics:
             return PrometheusMetrics(identity.fingerprint[:SHORT])
 
         with reporter.stage("synthesize") as report:
-            mapped = run_map(_mapping(dataset, job), job.settings.runtime.synthesis, report, start, live)
+            mapped = run_map(_mapping(dataset, job), job.settings.runtime.synthesis, report, start, live, metrics)
     account = account_of(mapped.entries, job.rows)
     if live is not None:
         account["evaluation"] = live.summary
@@ -212,16 +256,14 @@ def _mapping(dataset: Dataset, job: _Job) -> MapJob:
         args={**args, **screen},
         folders=job.folders,
         may_give_up=True,
+        precision=job.settings.sampling.precision,
     )
 
 
 def _live(dataset: Dataset, job: _Job, beside: Store, prefix: str) -> LiveEvaluation | None:
-    """What goes along with the map where an evaluation is asked for."""
+    """Prepare the evaluation that goes along with the map; None where none is asked for."""
     if job.real is None:
         return None
-
-    def warn(text: str) -> None:
-        print_line(job.console, f"warning: {text}", style="bold red")
 
     request = LiveRequest(
         real=job.real,
@@ -230,7 +272,7 @@ def _live(dataset: Dataset, job: _Job, beside: Store, prefix: str) -> LiveEvalua
         store=beside,
         result=prefix + EVALUATION_NAME,
         log=prefix + EVENTS,
-        warn=warn,
+        warn=job.audience.warn,
     )
     return LiveEvaluation(request=request, dataset=dataset, rows=job.rows, job=job.identity.fingerprint[:SHORT])
 
@@ -238,7 +280,7 @@ def _live(dataset: Dataset, job: _Job, beside: Store, prefix: str) -> LiveEvalua
 def _manifest(
     mapped: Mapped, identity: JobIdentity, account: dict[str, JSON], seconds: float, bundle: Path
 ) -> dict[str, JSON]:
-    """manifest.json: what was asked, what came of it, and every part. ``seconds`` is this run's wall time."""
+    """Build manifest.json: what was asked, what came of it, and every part. ``seconds`` is this run's wall time."""
     peaks = {name: round(peak, 1) for name, peak in mapped.peak_rss_mib.items()}
     shards: list[JSON] = [
         {
@@ -255,6 +297,7 @@ def _manifest(
         "platform_version": difflm.__version__,
         "format": identity.format,
         "settings": identity.facts(),
+        "precision": mapped.precision,
         "totals": account,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
@@ -264,24 +307,9 @@ def _manifest(
     }
 
 
-def _sentence(shown: str, account: dict[str, Any], attempts: int) -> str:
-    """The final account in one line."""
-    said = f"{shown}: {account['rows_emitted']:,} rows from {account['attempts']:,} draws"
-    said += f", rejected: {counted(account['rejections'])}"
-    if account["given_up_count"]:
-        reasons = sorted({run["reason"] for run in account["given_up"]})
-        shown_reasons = "; ".join(reasons[:3]) + ("; ..." if len(reasons) > 3 else "")
-        said += f"; {account['given_up_count']:,} indices are left out ({shown_reasons})"
-        if any("was valid" in reason for reason in reasons):
-            said += f"; sampling.attempts is {attempts}"
-    if scores := account.get("evaluation", {}).get("scores"):
-        said += "; " + ", ".join(f"{name} {scores[name]:.3g}" for name in SHOWN if name in scores)
-    return said
-
-
 @contextmanager
 def _removed_if_empty(work: Path, dataset: Dataset) -> Iterator[None]:
-    """The work folder, removed again after a failure that left no finished part in it."""
+    """Remove the work folder again after a failure that left no finished part in it."""
     try:
         yield
     except BaseException:

@@ -86,7 +86,7 @@ class LiveEvaluation:
                 self._judge(scored, final=False)
 
     def text(self) -> str:
-        """Such as: ; of 12,288: shape_error 1.21, trend_error 2.3."""
+        """Say how it stands, such as: ; of 12,288: shape_error 1.21, trend_error 2.3."""
         if self._actors.failure is not None:
             return "; not evaluated any more"
         if self._last is None:
@@ -144,11 +144,11 @@ class LiveEvaluation:
 
     def _judge(self, scored: Scored | None, *, final: bool) -> None:
         """Check the gates; in between an undefined score decides nothing yet."""
-        from difflm_evaluators.live.gates import judge
+        from difflm_evaluators.live.gates import check_gates
 
         rows = scored.rows if scored is not None else self.rows
         try:
-            for verdict in judge(self.request.gates, scored.scores if scored is not None else (), rows):
+            for verdict in check_gates(self.request.gates, scored.scores if scored is not None else (), rows):
                 if final or verdict.value is not None:
                     self._decide(verdict, final=final)
         except EvaluationError:
@@ -172,7 +172,7 @@ class LiveEvaluation:
             self.request.warn(verdict.sentence())
 
     def _count_dropped(self, entries: Sequence[ShardEntry]) -> None:
-        """What the gates that drop records have dropped, all of them together: a draw has one reason."""
+        """Note how many the gates that drop records have dropped, all together: a draw has one reason."""
         gates: list[JSON] = [gate.text for gate in self.request.gates if gate.action == "drop"]
         if gates:
             dropped = sum(entry.account.get("rejections", {}).get(PRIVACY, 0) for entry in entries)
@@ -185,7 +185,7 @@ class LiveEvaluation:
         self.request.store.append(self.request.log, {"time": now, "kind": kind, **facts})
 
     def _write(self, scored: Scored | None) -> None:
-        """evaluation.json: the scores with all that explains them, and what the gates decided."""
+        """Write evaluation.json: the scores with all that explains them, and what the gates decided."""
         found: dict[str, JSON] = {"rows": 0, "evaluations": []} if scored is None else dict(scored.to_json())
         value: dict[str, JSON] = {**found, "undefined_because": self._actors.failure, "gates": self._decisions}
         Dataset(store=self.request.store).write_json(self.request.result, value)

@@ -32,9 +32,10 @@ class JobIdentity:
     rows_per_shard: int
     format: str
     screen: Mapping[str, JSON] | None = None
+    safe_csv: bool = False
 
     def facts(self) -> dict[str, JSON]:
-        """The identity as JSON."""
+        """Return the identity as JSON."""
         return {
             "bundle_sha256": self.bundle_sha256,
             "sampling": dict(self.sampling),
@@ -44,6 +45,7 @@ class JobIdentity:
             "format": self.format,
             "screen": None if self.screen is None else dict(self.screen),
             "drawing_version": DRAWING_VERSION,
+            **({"safe_csv": True} if self.safe_csv else {}),  # jobs of before have none
         }
 
     @property
@@ -53,7 +55,7 @@ class JobIdentity:
 
 
 def resume_mode(text: str) -> Resume:
-    """A value of --resume.
+    """Read a value of --resume.
 
     Raises:
         ConfigError: there is no such mode.

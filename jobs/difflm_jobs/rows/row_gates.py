@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def row_gates(texts: Sequence[str], real: RealFiles | None) -> tuple[Gate, ...]:
-    """The gates on rows that are still being made.
+    """Read the gates on rows that are still being made.
 
     Raises:
         ConfigError: one cannot be read, is on no score that there is, or there is nothing real to compare with.
@@ -41,7 +41,7 @@ def row_gates(texts: Sequence[str], real: RealFiles | None) -> tuple[Gate, ...]:
 
 
 def screen_of(gates: Sequence[Gate], schema: RecordSchema) -> ScreenConfig | None:
-    """What the gates that drop records ask for, None where there are none.
+    """Return what the gates that drop records ask for, None where there are none.
 
     Raises:
         ConfigError: records are to be dropped for their distance, and all columns are free text.
@@ -60,7 +60,7 @@ def screen_of(gates: Sequence[Gate], schema: RecordSchema) -> ScreenConfig | Non
 
 
 def screen_facts(screen: ScreenConfig, real: Path) -> Mapping[str, JSON]:
-    """What of a screen the rows depend on."""
+    """Return what of a screen the rows depend on."""
     return {"config": screen.model_dump(mode="json"), "real_sha256": hash_folder(real)}
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-
-from rich.console import Console
 
 from difflm.artifacts.dataset import DATASET_MANIFEST, JOB_NAME, Dataset
 from difflm.artifacts.storage import open_store
@@ -16,11 +15,22 @@ _MAX_COUNTED = 1000
 
 
 def is_dataset(location: str) -> bool:
-    """Whether a URL, or a folder with a dataset's job.json, is meant rather than an experiment."""
+    """Tell whether a URL, or a folder with a dataset's job.json, is meant rather than an experiment."""
     return "://" in location or (Path(location) / JOB_NAME).is_file()
 
 
-def verify_dataset(location: str, console: Console) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedDataset:
+    """A dataset in which everything is as it was written: its parts, the indices it was asked for, and its rows."""
+
+    where: str
+    parts: int
+    indices: int
+    rows: int
+    given_up: int
+
+
+def verify_dataset(location: str) -> VerifiedDataset:
     """Compare a dataset with its manifest, its entries, and the indices it was asked for.
 
     Raises:
@@ -48,9 +58,4 @@ def verify_dataset(location: str, console: Console) -> None:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise ArtifactError(f"{problems[0]}{more}; remove what is damaged and give the same command again")
     rows, missing = sum(entry.rows for entry in entries), sum(entry.missing for entry in entries)
-    console.print(
-        f"{store.shown}: {len(entries):,} parts, all as written; indices 0 to {int(job['rows']) - 1:,}: "
-        f"{rows:,} rows, {missing:,} given up",
-        highlight=False,
-        soft_wrap=True,
-    )
+    return VerifiedDataset(where=store.shown, parts=len(entries), indices=int(job["rows"]), rows=rows, given_up=missing)

@@ -7,41 +7,40 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from difflm.artifacts import atomic_directory
 from difflm.seeding import derive_seed
 from difflm.telemetry import JSON
-from difflm_jobs.cli.summary import NOTICES
 from difflm_jobs.inputs.models import fingerprint
+from difflm_jobs.pipeline.runlog import NOTICES
 from difflm_jobs.pipeline.stage import StageContext, StageOutcome
 from difflm_jobs.pipeline.training import run_training
 
 if TYPE_CHECKING:
-    from difflm_jobs.config import ExperimentConfig
+    from difflm.models.decoder import DecoderConfig
+    from difflm.training.decoder_task import DecoderFitConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitDecoder:
-    """Writes decoder.json, tokenizer/ and, for a compact decoder, model/ with best.safetensors and the loss curve."""
+    """Writes decoder.json, tokenizer/ and, for a compact decoder, model/ with best.safetensors and the loss curve.
 
-    config: ExperimentConfig
-    inputs: tuple[str, ...] = ("prepare",)
-    name: str = "fit-decoder"
-    version: int = 2
-    output: str = "decoder"
+    `fit` is how to fit a compact decoder; None for one that is fitted already. `cells` says whether the encoder or the
+    decoder reads values in cells of so many tokens, so that longer values are worth a notice.
+    """
 
-    @property
-    def compact(self) -> bool:
-        """Whether there is something to fit."""
-        return self.config.decoder.kind == "compact"
-
-    def section(self) -> Mapping[str, JSON]:
-        fit = self.config.decoder_fit.model_dump(mode="json") if self.compact else None
-        return {"decoder": self.config.decoder.model_dump(mode="json"), "fit": fit, "seed": self.config.seed}
+    decoder: DecoderConfig
+    fit: DecoderFitConfig | None
+    seed: int
+    cells: bool
+    inputs: ClassVar[tuple[str, ...]] = ("prepare",)
+    name: ClassVar[str] = "fit-decoder"
+    version: ClassVar[int] = 2
+    output: ClassVar[str] = "decoder"
 
     def sources(self) -> Mapping[str, str]:
-        decoder = self.config.decoder
+        decoder = self.decoder
         return fingerprint(decoder.model, "decoder.model") if decoder.kind == "pretrained" else {}
 
     def run(self, context: StageContext) -> StageOutcome:
@@ -51,28 +50,27 @@ class FitDecoder:
 
         prepared, described = context.input("prepare"), context.work / "described"
         if not described.exists():
-            context.report(0, None, "fitting the tokenizer" if self.compact else "reading the decoder")
+            context.report(0, None, "fitting the tokenizer" if self.fit is not None else "reading the decoder")
             self._describe(prepared, described)
         outcome = StageOutcome()
-        if self.compact:
+        if self.fit is not None:
             spec = TaskSpec(
                 factory="decoder",
-                config=self.config.decoder_fit.model_dump(mode="json"),
+                config=self.fit.model_dump(mode="json"),
                 inputs={"prepare": str(prepared), "tokenizer": str(described)},
-                seed=derive_seed(self.config.seed, self.name),
+                seed=derive_seed(self.seed, self.name),
             )
-            loop = self.config.decoder_fit.loop
-            outcome = run_training(context, name=self.name, spec=spec, loop=loop, runtime=self.config.runtime)
+            outcome = run_training(context, name=self.name, spec=spec, loop=self.fit.loop, runtime=context.runtime)
         outcome = replace(outcome, facts={**outcome.facts, NOTICES: [*_cut(prepared), *self._partly_read(described)]})
         shutil.copytree(described, context.output, dirs_exist_ok=True)
-        if self.compact:
+        if self.fit is not None:
             parts = read_parts(context.output, read_schema(prepared))
             write_compact_model(context.output, parts, read_tensors(context.output / "best.safetensors"))
         return outcome
 
     def _partly_read(self, described: Path) -> list[JSON]:
-        """What to say about training values with more tokens than there are cells; a pooled latent has no cells."""
-        if not self.compact and self.config.autoencoder.encoder.kind != "compact":
+        """Describe training values with more tokens than a cell has; a pooled latent has no cells."""
+        if not self.cells:
             return []
         facts = json.loads((described / "decoder.json").read_bytes())
         return [
@@ -83,7 +81,7 @@ class FitDecoder:
         ]
 
     def _describe(self, prepared: Path, folder: Path) -> None:
-        """The tokenizer and the layout of the training split's values."""
+        """Write the tokenizer and the layout of the training split's values."""
         from difflm.models.decoder_store import write_tokenizer
         from difflm.records.json_codec import JsonRecordCodec
         from difflm.records.schema import read_schema
@@ -92,11 +90,11 @@ class FitDecoder:
         schema = read_schema(prepared)
         literals = JsonRecordCodec(schema).value_literals(read_split(prepared, "train", schema))
         with atomic_directory(folder) as temporary:
-            write_tokenizer(temporary, self.config.decoder, schema, literals)
+            write_tokenizer(temporary, self.decoder, schema, literals)
 
 
 def _cut(prepared: Path) -> list[JSON]:
-    """What to say about validation texts that are longer than any of training: the loss is that of their beginning."""
+    """Describe validation texts that are longer than any of training: the loss is that of their beginning."""
     import pyarrow.parquet as pq
 
     from difflm.records.json_codec import JsonRecordCodec

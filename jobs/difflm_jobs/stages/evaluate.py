@@ -1,13 +1,17 @@
-"""Stage `evaluate`: score the synthetic table against the real splits, and write the report; also for any two files."""
+"""Stage `evaluate`: score the synthetic table against the real splits, and write the report; also for any two files.
+
+Latents for the report's map: those of training rows from the artifact of `encode`, those of synthetic rows anew.
+
+Only for compact models, whose encoder takes seconds on any machine; a report is not worth loading a large decoder for.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -18,11 +22,10 @@ from difflm.errors import ConfigError, DataError
 from difflm.records.notices import Notice
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.telemetry import JSON, read_events
-from difflm_jobs.cli.summary import HEADLINES
 from difflm_jobs.inputs.record_files import read_records
-from difflm_jobs.inputs.record_kinds import Kind, evaluate_text_records
-from difflm_jobs.pipeline.runlog import describe_environment
-from difflm_jobs.pipeline.stage import StageContext, StageOutcome
+from difflm_jobs.inputs.record_kinds import Kind, Scoring, record_kind
+from difflm_jobs.pipeline.runlog import HEADLINES, describe_environment
+from difflm_jobs.pipeline.stage import StageContext, StageOutcome, apart
 from difflm_jobs.pipeline.training import EVENTS
 from difflm_jobs.stages.autoencoder import LATENTS
 from difflm_jobs.stages.prepare import SPLITS
@@ -32,22 +35,21 @@ if TYPE_CHECKING:
 
     from difflm.records.reading import ReadConfig
     from difflm_evaluators.columns.features import Float32Array
-    from difflm_evaluators.evaluation import EvaluationReport, RealSplits
-    from difflm_evaluators.scores.projection import Latents
+    from difflm_evaluators.evaluation import EvaluationConfig, RealSplits
+    from difflm_evaluators.report.report import Report
+    from difflm_evaluators.scores.projection import Latents, ProjectionConfig
     from difflm_evaluators.scores.validity import SynthesisAccount
-    from difflm_jobs.config import EvaluationSettings, ExperimentConfig
+    from difflm_evaluators.texts.text_scores import CopiesConfig
+    from difflm_jobs.config import EvaluationSettings, PublishedConfig
 
 
 def report_latents(
-    config: ExperimentConfig, folders: Mapping[str, Path], synthetic: pa.Table, schema: RecordSchema
-) -> Latents | None:
-    """Posterior means of rows drawn from both tables; None where no map is wanted or the models are not compact.
+    wanted: ProjectionConfig, folders: Mapping[str, Path], synthetic: pa.Table, schema: RecordSchema
+) -> Latents:
+    """Take the posterior means of rows drawn from both tables, as compact models give them.
 
     ``folders`` are those of the stages ``fit-decoder``, ``train-autoencoder`` and ``encode``.
     """
-    wanted = config.evaluation.projection
-    if wanted is None or config.decoder.kind != "compact" or config.autoencoder.encoder.kind != "compact":
-        return None
     import pyarrow.parquet as pq
 
     from difflm_evaluators.scores.projection import Latents
@@ -70,7 +72,7 @@ def _draw(rows: int, most: int, random: np.random.Generator) -> np.ndarray[tuple
 
 
 def _encode(folders: Mapping[str, Path], rows: pa.Table, schema: RecordSchema) -> Float32Array:
-    """(M, Z) posterior means, by the encoder of the autoencoder's artifact."""
+    """Compute (M, Z) posterior means, by the encoder of the autoencoder's artifact."""
     from difflm.models.autoencoder import AutoencoderShape, build_autoencoder
     from difflm.records.json_codec import JsonRecordCodec
     from difflm.synthesis.bundle import encode_table, load_trainable
@@ -93,31 +95,33 @@ SHARDS = "shards"
 class Evaluate:
     """Writes report.json, report.md, report.html and pictures/, with the curves and times of all stages before.
 
-    `against` is another prepared table, whose splits are the real ones: where training rows are partly synthetic.
+    `maps` says whether the models are compact, so that rows have latents to map. `shown` are the settings that the
+    report shows; `runtime`, the environment and the times in it are those of the run that wrote it. `against` is
+    another prepared table, whose splits are the real ones: where training rows are partly synthetic.
     """
 
-    config: ExperimentConfig
-    against: Artifact | None = None
-    inputs: tuple[str, ...] = (
+    title: str
+    kind: Kind
+    evaluation: EvaluationConfig
+    copies: CopiesConfig
+    maps: bool
+    published: tuple[PublishedConfig, ...]
+    shown: Mapping[str, JSON]
+    against: Artifact | None = field(default=None, metadata=apart())
+    inputs: ClassVar[tuple[str, ...]] = (
         *("prepare", "fit-decoder", "train-autoencoder", "encode"),
         *("train-diffusion", "assemble", "synthesize"),
     )
-    name: str = "evaluate"
-    version: int = 6
-    output: str = REPORT_KIND
-
-    def section(self) -> Mapping[str, JSON]:
-        published: list[JSON] = [row.model_dump(mode="json") for row in self.config.published]
-        texts = self.config.data.kind != "table"
-        config = self.config.copies if texts else self.config.evaluation
-        return {"evaluation": config.model_dump(mode="json"), "published": published}
+    name: ClassVar[str] = "evaluate"
+    version: ClassVar[int] = 7
+    output: ClassVar[str] = REPORT_KIND
 
     def sources(self) -> Mapping[str, str]:
         return {} if self.against is None else {"real": self.against.identity}
 
     def run(self, context: StageContext) -> StageOutcome:
         from difflm.records.columns import conform_table
-        from difflm_evaluators.evaluation import RealSplits, evaluate_table
+        from difflm_evaluators.evaluation import RealSplits
         from difflm_evaluators.report.layout import PublishedScore, ReportContext
         from difflm_evaluators.report.report import write_report
 
@@ -131,32 +135,37 @@ class Evaluate:
             context.report(done, total, part)
 
         synthetic = _parquet(context.input("synthesize") / SHARDS)
+        scoring = Scoring(
+            evaluation=self.evaluation,
+            copies=self.copies,
+            account=_account(context.input("synthesize") / ACCOUNT),
+            latents=self._latents(context, synthetic, schema),
+            progress=progress,
+        )
         splits = RealSplits(train=train, validation=validation, test=test)
-        account, kind = _account(context.input("synthesize") / ACCOUNT), self.config.data.kind
-        if kind == "table":
-            folders = {name: artifact.path for name, artifact in context.inputs.items()}
-            own = self.against is None  # latents of training rows are those of the real ones
-            report = evaluate_table(
-                synthetic,
-                splits,
-                schema,
-                self.config.evaluation,
-                account=account,
-                latents=report_latents(self.config, folders, synthetic, schema) if own else None,
-                progress=progress,
-            )
-        else:
-            report = evaluate_text_records(kind, synthetic, splits, self.config.copies, account=account)
+        report = record_kind(self.kind).evaluate(synthetic, splits, schema, scoring)
         about = ReportContext(
-            title=self.config.name,
-            settings=self.config.model_dump(mode="json", by_alias=True, exclude={"published"}),
+            title=self.title,
+            settings={
+                **self.shown,
+                "runtime": context.runtime.model_dump(mode="json"),
+                "chosen_precision": _precisions(context.inputs),
+            },
             environment=describe_environment(),
             loss_curves=_curves(context.inputs),
             timings={name: artifact.manifest.seconds for name, artifact in context.inputs.items()},
-            published=[PublishedScore(**row.model_dump()) for row in self.config.published],
+            published=[PublishedScore(**row.model_dump()) for row in self.published],
         )
         write_report(report, context.output, context=about)
         return StageOutcome(facts={HEADLINES: list[JSON](headlines(report))})
+
+    def _latents(self, context: StageContext, synthetic: pa.Table, schema: RecordSchema) -> Latents | None:
+        """Encode rows of both tables where a map is wanted, and where the real rows are those that were trained on."""
+        wanted = self.evaluation.projection
+        if wanted is None or not self.maps or self.against is not None:
+            return None
+        folders = {name: artifact.path for name, artifact in context.inputs.items()}
+        return report_latents(wanted, folders, synthetic, schema)
 
 
 def evaluate_files(
@@ -170,7 +179,7 @@ def evaluate_files(
     overrides: Sequence[str],
     kind: Kind = "table",
     tell: Callable[[str], None] = lambda _: None,
-) -> EvaluationReport:
+) -> Report:
     """Score records in any readable file; the schema of a table is that of ``train``, and the report goes to ``out``.
 
     ``judge`` is a folder that `difflm judge` wrote, whose scores the report shows as well; ``tell`` gets a line for
@@ -189,13 +198,15 @@ def evaluate_files(
     judged = read_judgement(judge) if judge is not None else None  # before any work
     about = ReportContext(title=f"{records} against {train}", environment=describe_environment(), judge=judged)
     files = _Files(records=records, train=train, test=test)
-    if kind != "table":
+    what = record_kind(kind)
+    if what.tabular:
+        report = _evaluate_table_files(files, target, settings, tell)
+    else:
         if target is not None:
             raise ConfigError(f"--target {target}: records of {kind} have none; leave it out, or give --kind table")
         made, splits = files.read(kind, settings.data.read, tell)
-        report = evaluate_text_records(kind, made, splits, settings.copies)
-    else:
-        report = _evaluate_table_files(files, target, settings, tell)
+        scoring = Scoring(evaluation=settings.evaluation, copies=settings.copies)
+        report = what.evaluate(made, splits, None, scoring)
     write_report(report, out, context=about)
     return report
 
@@ -209,7 +220,7 @@ class _Files:
     test: Path | None
 
     def read(self, kind: Kind, read: ReadConfig, tell: Callable[[str], None]) -> tuple[pa.Table, RealSplits]:
-        """The records, and the real splits."""
+        """Read the records, and the real splits."""
         from difflm_evaluators.evaluation import RealSplits
 
         def load(path: Path) -> pa.Table:
@@ -222,17 +233,6 @@ class _Files:
         made, train = load(self.records), load(self.train)
         return made, RealSplits(train=train, test=None if self.test is None else load(self.test))
 
-    @contextmanager
-    def named(self) -> Iterator[None]:
-        """Errors about one of the tables name its file; what names no table is about the training table."""
-        roles = {"synthetic table": self.records, "real test table": self.test}
-        try:
-            yield
-        except DataError as error:
-            path = next((path for role, path in roles.items() if str(error).startswith(role)), self.train)
-            remedy = " (--set schema.drop_all_missing=true)" if "drop_all_missing" in str(error) else ""
-            raise type(error)(f"{path}: {error}{remedy}") from error
-
 
 _TOLD = ("renamed", "not_finite", "unreadable", "mixed", "nested", "delimiter", "no_api")
 """Kinds of notices of reading that change what is scored."""
@@ -240,35 +240,25 @@ _TOLD = ("renamed", "not_finite", "unreadable", "mixed", "nested", "delimiter", 
 
 def _evaluate_table_files(
     files: _Files, target: str | None, settings: EvaluationSettings, tell: Callable[[str], None]
-) -> EvaluationReport:
-    from difflm.records.inference import infer_schema
-    from difflm_evaluators.evaluation import RealSplits, evaluate_table
+) -> Report:
+    from difflm_evaluators.api import NamedTable, evaluate_named
 
     made, real = files.read("table", settings.data.read, tell)
-    if target is not None and target not in real.train.column_names:
-        known = ", ".join(map(repr, real.train.column_names))
-        raise DataError(f"{files.train}: no target column {target!r}; it has {known}; give another name with --target")
-    with files.named():
-        schema = infer_schema(real.train, target=target, config=settings.schema_)
-    synthetic = _with_columns(made, real.train, schema, files.records, tell)
-    test = _with_columns(real.test, real.train, schema, files.test, tell) if real.test is not None else None
-    with files.named():
-        splits = RealSplits(train=real.train.select(list(schema.names)), test=test)
-        return evaluate_table(synthetic, splits, schema, settings.evaluation)
-
-
-def _with_columns(
-    table: pa.Table, train: pa.Table, schema: RecordSchema, path: Path | None, tell: Callable[[str], None]
-) -> pa.Table:
-    """The columns of the schema, in its order, telling of others; DataError naming those that are not there."""
-    absent = [name for name in schema.names if name not in table.column_names]
-    if absent:
-        listed = ", ".join(map(repr, absent))
-        raise DataError(f"{path}: no column {listed}, which the training table has; give a table with its columns")
-    for name in table.column_names:
-        if name not in train.column_names:
-            tell(f"{path}: column {name!r} is not in the training table, and is left out")
-    return table.select(list(schema.names))
+    test = None if real.test is None else NamedTable(name=str(files.test), table=real.test)
+    try:
+        return evaluate_named(
+            NamedTable(name=str(files.records), table=made),
+            NamedTable(name=str(files.train), table=real.train),
+            test,
+            target=target,
+            inference=settings.schema_,
+            config=settings.evaluation,
+            tell=tell,
+        )
+    except DataError as error:
+        options = {"drop_all_missing": "--set schema.drop_all_missing=true", "as the target": "--target"}
+        option = next((option for words, option in options.items() if words in str(error)), None)
+        raise type(error)(f"{error} ({option})" if option else str(error)) from error
 
 
 def _parquet(path: Path) -> pa.Table:
@@ -296,7 +286,13 @@ def _curves(inputs: Mapping[str, Artifact]) -> dict[str, list[dict[str, JSON]]]:
     }
 
 
-def headlines(report: EvaluationReport) -> list[dict[str, Any]]:
+def _precisions(inputs: Mapping[str, Artifact]) -> dict[str, JSON]:
+    """What every stage computed in, which a setting of `auto` leaves to the processor."""
+    facts = {name: artifact.manifest.facts for name, artifact in inputs.items()}
+    return {name: some["precision"] for name, some in facts.items() if some.get("precision") is not None}
+
+
+def headlines(report: Report) -> list[dict[str, Any]]:
     keys = [
         *("name", "title", "value", "undefined_because", "unit", "direction"),
         *("ideal", "standard_error", "baseline", "warning"),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from difflm.artifacts import write_bytes_atomic, write_json_atomic
 from difflm.errors import DataError
@@ -14,11 +14,9 @@ from difflm.records.notices import Notice
 from difflm.records.schema import RecordSchema
 from difflm.records.splits import GivenSplit, HashSplit, Splits, split_table
 from difflm.telemetry import JSON
-from difflm_jobs.cli.summary import NOTICES
-from difflm_jobs.inputs.record_files import read_source
-from difflm_jobs.inputs.record_kinds import hash_source, read_text_records, schema_config, usable
-from difflm_jobs.inputs.sources import DataConfig, FileSource, PackagedSource, locate
-from difflm_jobs.pipeline.stage import StageContext, StageOutcome
+from difflm_jobs.inputs.sources import DataConfig, FileSource, PackagedSource, hash_source, locate
+from difflm_jobs.pipeline.runlog import NOTICES
+from difflm_jobs.pipeline.stage import StageContext, StageOutcome, apart
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,32 +28,25 @@ SPLITS = ("train", "validation", "test")
 class Prepare:
     """Writes train, validation and test as Parquet, schema.json and report.json (what was found odd)."""
 
-    data: DataConfig
+    data: DataConfig = field(metadata=apart("train", "test"))
     schema: SchemaConfig
     seed: int
-    name: str = "prepare"
-    version: int = 2
-    output: str = "table"
-    inputs: tuple[str, ...] = ()
-
-    def section(self) -> Mapping[str, JSON]:
-        only_texts = {"kind", "longest"} if self.data.kind == "table" else set()
-        data = self.data.model_dump(mode="json", exclude={"train", "test"} | only_texts)
-        return {"data": data, "schema": self.schema.model_dump(mode="json"), "seed": self.seed}
+    name: ClassVar[str] = "prepare"
+    version: ClassVar[int] = 2
+    output: ClassVar[str] = "table"
+    inputs: ClassVar[tuple[str, ...]] = ()
 
     def sources(self) -> Mapping[str, str]:
         paths = {key: self._locate(source, key) for key, source in self._files().items()}
         return {key: f"{_ending(path)} {hash_source(path)}" for key, path in paths.items()}
 
     def _locate(self, source: FileSource | PackagedSource, key: str) -> Path:
-        return locate(source, key, folders=self.data.kind == "code")
+        return locate(source, key, folders=self.data.record_kind.folders)
 
     def _read(self, path: Path, work: Path, notices: list[Notice]) -> pa.Table:
-        data = self.data
-        if data.kind == "table":
-            return read_source(path, data.read, work, notices)
-        records = read_text_records(path, data.kind, data.read, notices.append)
-        return usable(records, data.kind, longest=data.longest, report=notices.append)
+        data, kind = self.data, self.data.record_kind
+        records = kind.read(path, data.read, notices.append, work)
+        return kind.usable(records, longest=data.longest, report=notices.append)
 
     def _files(self) -> dict[str, FileSource | PackagedSource]:
         given = {"data.train": self.data.train, "data.test": self.data.test}
@@ -72,22 +63,17 @@ class Prepare:
         context.report(3, 4, "inferring the schema")
         schema = self._infer(splits.train)
         notices += [*splits.notices, *schema.notices]
-        if self.data.kind != "table":
-            splits = _held_out_that_fit(splits, schema, notices)
+        splits = self.data.record_kind.held_out(splits, schema, notices.append)
         _write(splits, schema, notices, tables["data.train"].num_rows, context.output)
         facts: dict[str, JSON] = {f"{name} rows": getattr(splits, name).num_rows for name in SPLITS}
         facts["columns"] = len(schema.fields)
-        if self.data.kind != "table":
-            facts[NOTICES] = [
-                notice.message if notice.column is None else f"{notice.column!r}: {notice.message}"
-                for notice in notices
-                if notice.code != "identifier"  # every text of its own is what such records are
-            ]
+        if shown := self.data.record_kind.shown(notices):
+            facts[NOTICES] = list[JSON](shown)
         return StageOutcome(facts=facts)
 
     def _infer(self, train: pa.Table) -> RecordSchema:
         try:
-            config = schema_config(self.schema, self.data.kind, longest=self.data.longest)
+            config = self.data.record_kind.schema_config(self.schema, longest=self.data.longest)
             return infer_schema(train, target=self.data.target, config=config)
         except DataError as error:
             remedy = " (--set schema.drop_all_missing=true)" if "drop_all_missing" in str(error) else ""
@@ -106,24 +92,14 @@ class Prepare:
             raise DataError(f"{describe(data.train)}: {error}{remedy}") from None
 
 
-def _held_out_that_fit(splits: Splits, schema: RecordSchema, notices: list[Notice]) -> Splits:
-    """Splits whose validation and test records are no longer than training's; the others are counted, never cut."""
-    from difflm.records.text_codec import usable_held_out
-
-    validation, test = (
-        usable_held_out(getattr(splits, name), schema, name=name, report=notices.append) for name in SPLITS[1:]
-    )
-    return replace(splits, validation=validation, test=test)
-
-
 def _ending(path: Path) -> str:
-    """What the name says about how to read the file: the same bytes are another table under another ending."""
+    """Return what the name says about how to read the file: the same bytes are another table under another ending."""
     name = path.name.lower()
     return Path(name.removesuffix(".gz")).suffix + (".gz" if name.endswith(".gz") else "")
 
 
 def describe(source: FileSource | PackagedSource) -> str:
-    """A source in the words of its configuration."""
+    """Name a source in the words of its configuration."""
     return source.path if isinstance(source, FileSource) else f"{source.package}/{source.resource}"
 
 

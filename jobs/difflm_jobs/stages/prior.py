@@ -4,37 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from difflm.config import dump_changed
 from difflm.seeding import derive_seed
-from difflm.telemetry import JSON
 from difflm_jobs.pipeline.stage import StageContext, StageOutcome
 from difflm_jobs.pipeline.training import run_training
 from difflm_jobs.stages.autoencoder import LATENTS
 
 if TYPE_CHECKING:
-    from difflm_jobs.config import ExperimentConfig
+    from difflm.training.conditional_task import ConditionsConfig
+    from difflm.training.diffusion_task import PriorConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainDiffusion:
     """Writes prior.safetensors and prior.json and, for a diffusion, the loss curve."""
 
-    config: ExperimentConfig
-    inputs: tuple[str, ...] = ("encode",)
-    name: str = "train-diffusion"
-    version: int = 3
-    output: str = "prior"
-
-    def section(self) -> Mapping[str, JSON]:
-        from difflm.diffusion.network import NETWORK_VARIANTS
-
-        prior = self.config.prior
-        named = prior.model_dump(mode="json", exclude=set(NETWORK_VARIANTS))
-        if prior.kind == "diffusion":
-            named |= dump_changed(prior, NETWORK_VARIANTS)
-        return {"prior": named, "seed": self.config.seed}
+    prior: PriorConfig
+    seed: int
+    inputs: ClassVar[tuple[str, ...]] = ("encode",)
+    name: ClassVar[str] = "train-diffusion"
+    version: ClassVar[int] = 3
+    output: ClassVar[str] = "prior"
 
     def sources(self) -> Mapping[str, str]:
         return {}
@@ -43,7 +34,7 @@ class TrainDiffusion:
         from difflm.training.diffusion_task import finish_diffusion, fit_simple_prior
         from difflm.training.task import TaskSpec
 
-        prior, seed = self.config.prior, derive_seed(self.config.seed, self.name)
+        prior, seed = self.prior, derive_seed(self.seed, self.name)
         latents = context.input("encode")
         if prior.kind != "diffusion":
             context.report(0, None, f"fitting a prior of kind {prior.kind}")
@@ -52,7 +43,7 @@ class TrainDiffusion:
         spec = TaskSpec(
             factory="diffusion", config=prior.model_dump(mode="json"), inputs={"encode": str(latents)}, seed=seed
         )
-        outcome = run_training(context, name=self.name, spec=spec, loop=prior.loop, runtime=self.config.runtime)
+        outcome = run_training(context, name=self.name, spec=spec, loop=prior.loop, runtime=context.runtime)
         best = context.output / "best.safetensors"
         finish_diffusion(best, prior, context.output)
         best.unlink()
@@ -66,14 +57,12 @@ STAGE = "train-conditional"
 class TrainConditional:
     """Writes conditional.safetensors, conditional.json and the loss curve."""
 
-    config: ExperimentConfig
-    inputs: tuple[str, ...] = ("prepare", "encode", "train-diffusion")
-    name: str = STAGE
-    version: int = 1
-    output: str = "conditional"
-
-    def section(self) -> Mapping[str, JSON]:
-        return {"conditions": self.config.conditions.model_dump(mode="json"), "seed": self.config.seed}
+    conditions: ConditionsConfig
+    seed: int
+    inputs: ClassVar[tuple[str, ...]] = ("prepare", "encode", "train-diffusion")
+    name: ClassVar[str] = STAGE
+    version: ClassVar[int] = 1
+    output: ClassVar[str] = "conditional"
 
     def sources(self) -> Mapping[str, str]:
         return {}
@@ -82,14 +71,14 @@ class TrainConditional:
         from difflm.training.conditional_task import finish_conditional
         from difflm.training.task import TaskSpec
 
-        config, seed = self.config.conditions, derive_seed(self.config.seed, self.name)
+        config, seed = self.conditions, derive_seed(self.seed, self.name)
         spec = TaskSpec(
             factory="conditional",
             config=config.model_dump(mode="json"),
             inputs={name: str(context.input(name)) for name in self.inputs},
             seed=seed,
         )
-        outcome = run_training(context, name=self.name, spec=spec, loop=config.loop, runtime=self.config.runtime)
+        outcome = run_training(context, name=self.name, spec=spec, loop=config.loop, runtime=context.runtime)
         best = context.output / "best.safetensors"
         finish_conditional(best, context.input("prepare"), context.input("train-diffusion"), context.output)
         best.unlink()

@@ -17,34 +17,52 @@ from difflm_jobs.stages.prior import TrainConditional, TrainDiffusion
 from difflm_jobs.stages.synthesize import Assemble, Synthesize
 
 if TYPE_CHECKING:
+    from difflm.runtime.compute import Compute
     from difflm_jobs.config import ExperimentConfig, RuntimeConfig
 
 
 def build_stages(config: ExperimentConfig, *, against: Artifact | None = None) -> list[Stage]:
-    """Every stage that this configuration asks for, each with its own part of it; `against` is as of `Evaluate`."""
+    """Make every stage that a configuration asks for, each with its own part of it; `against` is as of `Evaluate`."""
+    decoder, autoencoder, seed = config.decoder, config.autoencoder, config.seed
+    compact, cells = decoder.kind == "compact", autoencoder.encoder.kind == "compact"
     return [
-        Prepare(data=config.data, schema=config.schema_, seed=config.seed),
-        FitDecoder(config=config),
-        TrainAutoencoder(config=config),
-        Encode(config=config),
-        TrainDiffusion(config=config),
-        *([TrainConditional(config=config)] if config.conditions.enabled else []),
+        Prepare(data=config.data, schema=config.schema_, seed=seed),
+        FitDecoder(decoder=decoder, fit=config.decoder_fit if compact else None, seed=seed, cells=compact or cells),
+        TrainAutoencoder(autoencoder=autoencoder, seed=seed),
+        Encode(rows_per_shard=config.runtime.encoding.rows_per_shard),
+        TrainDiffusion(prior=config.prior, seed=seed),
+        *([TrainConditional(conditions=config.conditions, seed=seed)] if config.conditions.enabled else []),
         Assemble(conditional=config.conditions.enabled),
-        Synthesize(config=config),
-        Evaluate(config=config, against=against),
+        Synthesize(
+            sampling=config.sampling,
+            rows=config.rows,
+            rows_per_shard=config.runtime.synthesis.rows_per_shard,
+            seed=seed,
+        ),
+        Evaluate(
+            title=config.name,
+            kind=config.data.kind,
+            evaluation=config.evaluation,
+            copies=config.copies,
+            maps=compact and cells and config.data.record_kind.tabular,
+            published=config.published,
+            shown=config.model_dump(mode="json", by_alias=True, exclude={"published", "runtime"}),
+            against=against,
+        ),
     ]
 
 
 def cluster_of(runtime: RuntimeConfig) -> ClusterFactory:
-    """A context that starts or joins the configured cluster, and leaves it at its end."""
+    """Return a context that starts or joins the configured cluster, and leaves it at its end."""
 
     @contextmanager
-    def cluster() -> Iterator[object]:
+    def cluster() -> Iterator[Compute]:
         from difflm.runtime.cluster import start_or_connect, stop
+        from difflm.runtime.compute import RayCompute
 
-        context = start_or_connect(runtime.cluster)
+        start_or_connect(runtime.cluster)
         try:
-            yield context
+            yield RayCompute()
         finally:
             stop()
 
@@ -52,13 +70,21 @@ def cluster_of(runtime: RuntimeConfig) -> ClusterFactory:
 
 
 @contextmanager
+def this_process() -> Iterator[Compute]:
+    """Compute in this process, without Ray (a `ClusterFactory`)."""
+    from difflm.runtime.compute import LocalCompute
+
+    yield LocalCompute()
+
+
+@contextmanager
 def kept_cluster(runtime: RuntimeConfig) -> Iterator[ClusterFactory]:
-    """One cluster for several runs: started by the first of them that needs it, left when all have ended."""
+    """Share one cluster among several runs: started by the first of them that needs it, left when all have ended."""
     with ExitStack() as stack:
-        started: list[object] = []
+        started: list[Compute] = []
 
         @contextmanager
-        def cluster() -> Iterator[object]:
+        def cluster() -> Iterator[Compute]:
             if not started:
                 started.append(stack.enter_context(cluster_of(runtime)()))
             yield started[0]

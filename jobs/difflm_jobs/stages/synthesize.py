@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from difflm.artifacts import write_json_atomic
 from difflm.artifacts.manifest import BUNDLE_KIND
@@ -13,14 +13,14 @@ from difflm.errors import SynthesisError
 from difflm.records.schema import read_schema
 from difflm.seeding import derive_seed
 from difflm.telemetry import JSON
-from difflm_jobs.cli.summary import counted
 from difflm_jobs.pipeline.mapping import account_of, deliver_shards, export, run_shards
+from difflm_jobs.pipeline.runlog import counted
 from difflm_jobs.pipeline.stage import StageContext, StageOutcome
 from difflm_jobs.stages.evaluate import ACCOUNT, SHARDS
 from difflm_jobs.stages.prior import STAGE as CONDITIONAL
 
 if TYPE_CHECKING:
-    from difflm_jobs.config import ExperimentConfig
+    from difflm.synthesis.synthesizer import SamplingConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,17 +28,15 @@ class Assemble:
     """Puts decoder, autoencoder and prior together, and the conditional prior where there is one."""
 
     conditional: bool = False
-    name: str = "assemble"
-    version: int = 1
-    output: str = BUNDLE_KIND
+    name: ClassVar[str] = "assemble"
+    version: ClassVar[int] = 1
+    output: ClassVar[str] = BUNDLE_KIND
 
     @property
     def inputs(self) -> tuple[str, ...]:
+        """Return the stages that a bundle is made of."""
         stages = ("prepare", "fit-decoder", "train-autoencoder", "train-diffusion")
         return (*stages, CONDITIONAL) if self.conditional else stages
-
-    def section(self) -> Mapping[str, JSON]:
-        return {}
 
     def sources(self) -> Mapping[str, str]:
         return {}
@@ -64,21 +62,19 @@ CSV_MAX_ROWS = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Synthesize:
-    """Writes shards/part-*.parquet, account.json and, up to a million rows, synthetic.csv."""
+    """Writes shards/part-*.parquet, account.json and, up to a million rows, synthetic.csv.
 
-    config: ExperimentConfig
-    inputs: tuple[str, ...] = ("assemble",)
-    name: str = "synthesize"
-    version: int = 5
-    output: str = "synthetic"
+    `rows` are those to make, None: as many as were trained on; `rows_per_shard` decides where parts begin.
+    """
 
-    def section(self) -> Mapping[str, JSON]:
-        return {
-            "sampling": self.config.sampling.model_dump(mode="json"),
-            "rows": self.config.rows,
-            "rows_per_shard": self.config.runtime.synthesis.rows_per_shard,
-            "seed": self.config.seed,
-        }
+    sampling: SamplingConfig
+    rows: int | None
+    rows_per_shard: int
+    seed: int
+    inputs: ClassVar[tuple[str, ...]] = ("assemble",)
+    name: ClassVar[str] = "synthesize"
+    version: ClassVar[int] = 5
+    output: ClassVar[str] = "synthetic"
 
     def sources(self) -> Mapping[str, str]:
         return {}
@@ -87,16 +83,24 @@ class Synthesize:
         from difflm.synthesis.workers import SynthesisWorker
 
         bundle = context.input("assemble")
-        rows = self.config.rows or read_schema(bundle).row_count
-        seed = derive_seed(self.config.seed, self.name) >> 1  # below 2**63, like the seeds of `difflm synthesize`
-        pool = self.config.runtime.synthesis
+        rows = self.rows or read_schema(bundle).row_count
+        seed = derive_seed(self.seed, self.name) >> 1  # below 2**63, like the seeds of `difflm synthesize`
+        config = context.runtime.synthesis.model_copy(update={"rows_per_shard": self.rows_per_shard})
         args: dict[str, JSON] = {
             "bundle": str(bundle.resolve()),
-            "sampling": self.config.sampling.model_dump(mode="json"),
+            "sampling": self.sampling.model_dump(mode="json"),
             "plan": {},
             "seed": seed,
         }
-        mapped = run_shards(context, rows=rows, worker=SynthesisWorker, args=args, config=pool, may_give_up=True)
+        mapped = run_shards(
+            context,
+            rows=rows,
+            worker=SynthesisWorker,
+            args=args,
+            config=config,
+            may_give_up=True,
+            precision=self.sampling.precision,
+        )
         account = account_of(mapped.entries, rows)
         refuse_nothing(account, bundle)
         deliver_shards(context, mapped, SHARDS)
@@ -106,7 +110,8 @@ class Synthesize:
         return StageOutcome(
             compute_seconds=mapped.compute_seconds,
             peak_rss_mib=mapped.peak_rss_mib,
-            facts={key: account[key] for key in ("rows_asked", "rows_emitted", "attempts", "rejections")},
+            facts={key: account[key] for key in ("rows_asked", "rows_emitted", "attempts", "rejections")}
+            | {"precision": mapped.precision},
         )
 
 

@@ -1,4 +1,7 @@
-"""The table of an ablation: a row per cell, with printed figures beside those of this run."""
+"""An ablation: a grid of changes to one experiment, each run with several seeds, and the scores of every cell.
+
+The table of an ablation: a row per cell, with printed figures beside those of this run.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,7 @@ class Grid(Config):
         return self
 
     def all_cells(self) -> list[Cell]:
-        """The cells that are named, then the combinations."""
+        """List the cells that are named, then the combinations."""
         found = list(self.cells)
         if self.vary:
             for values in itertools.product(*self.vary.values()):
@@ -110,13 +113,13 @@ class CellResult:
 
 
 def grid_names() -> list[str]:
-    """The grids that ship with the platform."""
+    """List the grids that ship with the platform."""
     folder = importlib.resources.files("difflm_jobs") / "grids"
     return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
 def load_grid(given: str | None, *, vary: Sequence[str] = (), seeds: Sequence[int] = ()) -> Grid:
-    """A grid of a YAML file or a name, with more keys to vary (`A.B=[V, V]`) and other seeds.
+    """Load a grid of a YAML file or a name, with more keys to vary (`A.B=[V, V]`) and other seeds.
 
     Raises:
         ConfigError: nothing is called so, or something in it cannot be used.
@@ -146,7 +149,7 @@ def _axis(text: str) -> tuple[str, list[Any]]:
 def cell_experiments(
     given: str, grid: Grid, *, overrides: Sequence[str], target: str | None, name: str | None
 ) -> dict[tuple[str, int], ExperimentConfig]:
-    """The experiment of every cell and seed; all of them share one folder, so that equal stages run once.
+    """Configure every cell and seed; all of them share one folder, so that equal stages run once.
 
     Raises:
         ConfigError: a change is no key, or its value cannot be used.
@@ -170,7 +173,7 @@ def run_grid(
     *,
     say: Callable[[str], None],
 ) -> list[CellResult]:
-    """Every cell with every seed, cell after cell. A run that fails costs its own place in the table only."""
+    """Run every cell with every seed, cell after cell. A run that fails costs its own place in the table only."""
     results: list[CellResult] = []
     for cell in grid.all_cells():
         found: list[Scores] = []
@@ -208,7 +211,7 @@ EXPLANATION = (
 
 
 def ablation_table(grid: Grid, results: Sequence[CellResult], *, experiment: str) -> ResultTable:
-    """The table of an experiment's grid; printed figures stand in it where they are about that experiment."""
+    """Make the table of an experiment's grid; printed figures stand in it where they are about that experiment."""
     names = [name for name in grid.scores if any(name in result.scores for result in results)]
     printed = [
         name for name in names if grid.published_of == experiment and any(name in r.cell.published for r in results)

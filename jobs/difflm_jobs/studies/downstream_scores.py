@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,9 @@ import numpy.typing as npt
 from difflm.artifacts import write_bytes_atomic, write_json_atomic
 from difflm.seeding import derive_seed
 from difflm.telemetry import JSON
+from difflm_jobs.inputs.sources import hash_source
 from difflm_jobs.pipeline.stage import StageContext, StageOutcome
-from difflm_jobs.studies.downstream import ARMS, MODEL, DownstreamConfig, PassAtKConfig
+from difflm_jobs.studies.downstream_config import ARMS, MODEL, PassAtKConfig
 
 if TYPE_CHECKING:
     from difflm.training.language_model_task import LanguageModel
@@ -39,16 +40,16 @@ class HeldOut:
 
     @property
     def perplexity(self) -> float:
-        """Of a token: exp of all nats over all tokens, the one that ends a text included."""
+        """Return that of a token: exp of all nats over all tokens, the one that ends a text included."""
         return math.exp(self.nats_N.sum() / self.tokens_N.sum())
 
     @property
     def bits_per_character(self) -> float:
-        """The same whatever the tokenizer."""
+        """Return what is the same whatever the tokenizer."""
         return float(self.nats_N.sum() / math.log(2) / self.characters)
 
     def gain(self, base: HeldOut) -> tuple[float, float]:
-        """Nats a token less than under `base`, texts paired, and the standard error of that over texts."""
+        """Compute nats a token less than under `base`, texts paired, and the standard error of that over texts."""
         differences_N = base.nats_N - self.nats_N
         mean_tokens = self.tokens_N.mean()
         error = differences_N.std(ddof=1) / math.sqrt(len(differences_N)) if len(differences_N) > 1 else 0.0
@@ -59,26 +60,19 @@ class HeldOut:
 class CompareModels:
     """Writes downstream.json and downstream.md: the base model and every arm on the same held-out texts."""
 
-    config: DownstreamConfig
-    name: str = "compare-models"
-    version: int = 1
-    output: str = "downstream"
-    inputs: tuple[str, ...] = ("texts", BASE, *(f"train-{arm}" for arm in ARMS))
-
-    def section(self) -> Mapping[str, JSON]:
-        asked = self.config.pass_at_k
-        return {
-            "pass_at_k": None if asked is None else asked.model_dump(mode="json"),
-            "longest_tokens": self.config.training.longest_tokens,
-            "seed": self.config.seed,
-        }
+    model: str | None
+    pass_at_k: PassAtKConfig | None
+    longest_tokens: int
+    seed: int
+    name: ClassVar[str] = "compare-models"
+    version: ClassVar[int] = 1
+    output: ClassVar[str] = "downstream"
+    inputs: ClassVar[tuple[str, ...]] = ("texts", BASE, *(f"train-{arm}" for arm in ARMS))
 
     def sources(self) -> Mapping[str, str]:
-        if self.config.pass_at_k is None:
+        if self.pass_at_k is None:
             return {}
-        from difflm_jobs.inputs.record_kinds import hash_source
-
-        return {"problems": hash_source(Path(self.config.pass_at_k.problems))}
+        return {"problems": hash_source(Path(self.pass_at_k.problems))}
 
     def run(self, context: StageContext) -> StageOutcome:
         import torch
@@ -112,7 +106,7 @@ class CompareModels:
         from difflm.training.language_model_task import nats_of_texts, read_texts, tokenize_texts
 
         texts = read_texts(context.input("texts") / "held_out.parquet")
-        tokens = tokenize_texts(texts, tokenizer, longest=self.config.training.longest_tokens, device=device)
+        tokens = tokenize_texts(texts, tokenizer, longest=self.longest_tokens, device=device)
         return HeldOut(
             nats_N=nats_of_texts(module, tokens).double().numpy(),
             tokens_N=tokens.batches.lengths_N.cpu().numpy(),
@@ -120,7 +114,7 @@ class CompareModels:
         )
 
     def _training(self, context: StageContext, name: str) -> dict[str, JSON]:
-        """What an arm was trained on: texts, steps, and how many texts were too long for it."""
+        """Describe what an arm was trained on: texts, steps, and how many texts were too long for it."""
         if name == BASE:
             return {}
         summary: Mapping[str, Any] = json.loads((context.input(name) / "summary.json").read_bytes())
@@ -128,9 +122,9 @@ class CompareModels:
         return {"steps": steps, **{key: summary[key] for key in ("texts", "too_long", "mean_tokens")}}
 
     def _model(self, context: StageContext) -> str:
-        """Which model it is, said so that nobody takes a small one for a large one."""
-        if self.config.model is not None:
-            return self.config.model
+        """Name the model, so that nobody takes a small one for a large one."""
+        if self.model is not None:
+            return self.model
         count = context.inputs["texts"].manifest.facts["scratch"]
         return (
             f"a small Llama made for this comparison, trained on {count:,} texts only; "
@@ -141,14 +135,14 @@ class CompareModels:
         return {"texts": context.inputs["texts"].manifest.facts["held_out"]}
 
     def _pass_at_k(self, module: LanguageModel, tokenizer: Any) -> dict[str, JSON]:
-        asked = self.config.pass_at_k
+        asked = self.pass_at_k
         if asked is None:
             return {}
         from difflm_evaluators.texts.pass_at_k import evaluate_pass_at_k, read_problems
 
         problems = read_problems(Path(asked.problems))
         completions = {
-            problem.task_id: _completions(problem, module, tokenizer, asked, derive_seed(self.config.seed, place))
+            problem.task_id: _completions(problem, module, tokenizer, asked, derive_seed(self.seed, place))
             for place, problem in enumerate(problems)
         }
         evaluation = evaluate_pass_at_k(problems, completions, ks=asked.k, limits=asked.limits, workers=asked.workers)
@@ -172,7 +166,7 @@ def _completions(problem: Problem, module: LanguageModel, tokenizer: Any, asked:
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """The comparison for people."""
+    """Write the comparison as Markdown."""
     models: Mapping[str, Mapping[str, Any]] = report["models"]
     scores = [name for name in next(iter(models.values())) if name.startswith("pass_at_")]
     titles = ["model", "texts", "steps", "perplexity", "bits per character", "nats a token gained", *scores]

@@ -1,19 +1,31 @@
-"""What a flywheel's rounds scored: a table, and shape error and usefulness by round as pictures."""
+"""The data flywheel: synthesize, evaluate, gate, merge with the real rows, train again; each round from the one before.
+
+Every round is scored against the real splits of the first, whatever it was trained on. Round 0 is trained on real rows
+alone; each later one on the real training and validation rows and as many synthetic rows of the round before as that
+made, not on all rounds' rows.
+
+What a flywheel's rounds scored: a table, and shape error and usefulness by round as pictures.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from difflm.artifacts import Artifact, write_bytes_atomic
+from difflm.artifacts.manifest import REPORT_KIND
 from difflm.errors import ConfigError
 from difflm.records.schema import read_schema
 from difflm.telemetry import JSON
 from difflm_evaluators.report import plots
 from difflm_evaluators.report.comparison_report import ResultTable, mean_text
+from difflm_jobs.experiment import run_experiment
+from difflm_jobs.inputs.gates import failed_verdicts
 from difflm_jobs.inputs.sources import DataConfig, FileSource
+from difflm_jobs.pipeline.runlog import HEADLINES
 from difflm_jobs.stages.evaluate import SHARDS
 
 if TYPE_CHECKING:
@@ -21,6 +33,8 @@ if TYPE_CHECKING:
 
     from difflm_evaluators.live.gates import Gate, Verdict
     from difflm_jobs.config import ExperimentConfig
+    from difflm_jobs.pipeline.pipeline import ClusterFactory
+    from difflm_jobs.pipeline.progress import Reporting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +53,28 @@ class RoundRunner(Protocol):
     def __call__(self, config: ExperimentConfig, against: Artifact | None) -> RoundRun: ...
 
 
+def round_run(
+    config: ExperimentConfig,
+    runs: Path,
+    *,
+    against: Artifact | None,
+    cluster: ClusterFactory,
+    reporting: Reporting,
+) -> RoundRun:
+    """Run what is missing of one round (a `RoundRunner`)."""
+    _, artifacts = run_experiment(
+        config, runs, last=None, started=time.time(), reporting=reporting, cluster=cluster, against=against
+    )
+    made = {artifact.kind: artifact for artifact in artifacts}
+    report = made[REPORT_KIND]
+    return RoundRun(
+        prepared=made["table"],
+        synthetic=made["synthetic"],
+        report=report,
+        headlines=report.manifest.facts[HEADLINES],
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
     """A round that ended: its number, what it was trained on and made, its scores, and the gates that did not hold."""
@@ -51,7 +87,7 @@ class Round:
 
     @property
     def stopped_by(self) -> list[str]:
-        """What the gates say that stop the flywheel here."""
+        """List what the gates say that stop the flywheel here."""
         return [verdict.sentence() for verdict in self.failed if verdict.gate.action == "stop"]
 
     def to_json(self) -> dict[str, JSON]:
@@ -75,14 +111,14 @@ def turn(
     folder: Path,
     say: Callable[[str], None],
 ) -> list[Round]:
-    """So many rounds, or as many until a gate that stops does not hold; merged tables are written into ``folder``.
+    """Run so many rounds, or as many until a gate that stops does not hold; merged tables are written into ``folder``.
 
     Given again it goes on where it was killed: what a round makes depends on the configuration and the rounds before.
 
     Raises:
         ConfigError: the records are no rows of a table.
     """
-    if config.data.kind != "table":
+    if not config.data.record_kind.tabular:
         raise ConfigError(f"data.kind is {config.data.kind}; a flywheel turns tables only")
     done: list[Round] = []
     given, first = config, None
@@ -99,7 +135,7 @@ def turn(
 
 
 def next_round(config: ExperimentConfig, *, real: Artifact, synthetic: Artifact, folder: Path) -> ExperimentConfig:
-    """The experiment of the next round: real rows but for the test split, and synthetic ones, as one table."""
+    """Configure the next round: real rows but for the test split, and synthetic ones, as one table."""
     merged = folder / f"merged-{synthetic.identity[:12]}.parquet"
     if not merged.exists():
         write_bytes_atomic(merged, merged_rows(real.path, synthetic.path / SHARDS))
@@ -114,7 +150,7 @@ def next_round(config: ExperimentConfig, *, real: Artifact, synthetic: Artifact,
 
 
 def merged_rows(prepared: Path, shards: Path) -> bytes:
-    """Real training and validation rows and behind them the synthetic ones, as Parquet."""
+    """Put real training and validation rows and behind them the synthetic ones together, as Parquet."""
     import io
 
     import pyarrow as pa
@@ -131,8 +167,6 @@ def merged_rows(prepared: Path, shards: Path) -> bytes:
 
 
 def _round(number: int, run: RoundRun, gates: Sequence[Gate]) -> Round:
-    from difflm_jobs.inputs.record_kinds import failed_verdicts
-
     made = int(run.synthetic.manifest.facts["rows_emitted"])
     return Round(
         number=number,
@@ -152,7 +186,7 @@ EXPLANATION = (
 
 
 def flywheel_table(rounds: Sequence[Round], *, name: str) -> ResultTable:
-    """A row per round; what real data get in its place is the last row."""
+    """Make a row per round; what real data get in its place is the last row."""
     scores = [{score["name"]: score for score in ended.run.headlines} for ended in rounds]
     names = [score for score in SCORES if any(score in found for found in scores)]
     rows = [

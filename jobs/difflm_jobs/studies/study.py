@@ -20,9 +20,9 @@ from difflm_evaluators.report.comparison_report import ResultTable, mean_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from rich.console import Console
 
     from difflm_evaluators.scores.utility import UtilityConfig
+    from difflm_jobs.rows.bundle_rows import DatasetRequest
 
 REAL = "real"
 PRINTED = {"adult": 0.925, "default": 0.802, "shoppers": 0.932, "magic": 0.936, "beijing": 0.494}
@@ -68,7 +68,7 @@ class Mixture:
 
 
 def mixtures(train: pa.Table, synthetic: pa.Table, times: Sequence[int]) -> dict[Recipe, pa.Table]:
-    """The training tables; multiples are of the real rows, or of all synthetic rows where fewer came."""
+    """Put the training tables together; multiples are of the real rows, or of all synthetic rows where fewer came."""
     import pyarrow as pa
 
     parts = {multiple: synthetic.slice(0, multiple * len(train)) for multiple in times}
@@ -89,7 +89,7 @@ def study_table(
     config: UtilityConfig,
     say: Callable[[str], None],
 ) -> list[Mixture]:
-    """What a model learns from each mixture. Tables have the schema's columns and types."""
+    """Score what a model learns from each mixture. Tables have the schema's columns and types."""
     from difflm_evaluators.columns.columns import read_columns
     from difflm_evaluators.scores.utility import evaluate_utility
 
@@ -109,10 +109,12 @@ def study_run(
     times: Sequence[int],
     overrides: Sequence[str],
     out: Path,
-    console: Console,
+    draw: Callable[[DatasetRequest, Sequence[str]], object],
     say: Callable[[str], None],
 ) -> list[Mixture]:
-    """The study of a finished run; its synthetic rows are kept in ``out``, and not made again.
+    """Study a finished run; its synthetic rows are kept in ``out``, and not made again.
+
+    ``draw`` makes the rows that are asked of it, under the overrides that it is given.
 
     Raises:
         ConfigError: the run is of other records than rows of a table, or has no target.
@@ -126,38 +128,33 @@ def study_run(
     from difflm_jobs.inputs.given_tables import real_files
     from difflm_jobs.inputs.models import find_bundle
     from difflm_jobs.loading import load_experiment
-    from difflm_jobs.rows.bundle_rows import RowsWanted, synthesize_bundle
+    from difflm_jobs.rows.bundle_rows import DatasetRequest
 
     experiment = load_experiment(str(folder / "config.yaml"))
-    if experiment.data.kind != "table" or experiment.data.target is None:
+    if not experiment.data.record_kind.tabular or experiment.data.target is None:
         raise ConfigError(f"{folder}: a study needs rows of a table with a target; run it with data.target=COLUMN")
     files, schema = real_files(folder, of_run=True, train=None, holdout=None), read_schema(find_bundle(folder))
     assert files is not None
     assert files.holdout is not None
     train, test = (conform_table(pq.read_table(path), schema) for path in (files.train, files.holdout))
     own = {name: getattr(experiment, name).model_dump(mode="json") for name in ("sampling", "runtime")}
-    say(
-        synthesize_bundle(
-            RowsWanted(
-                bundle=folder,
-                rows=max(times) * len(train),
-                seed=experiment.seed,
-                out=str(out),
-                format=None,
-                resume="if-possible",
-                plan=PlanRequest(),
-            ),
-            overrides=[*(f"{name}={json.dumps(value)}" for name, value in own.items()), *overrides],
-            console=console,
-        )
+    wanted = DatasetRequest(
+        bundle=folder,
+        rows=max(times) * len(train),
+        seed=experiment.seed,
+        out=str(out),
+        format=None,
+        resume="if-possible",
+        plan=PlanRequest(),
     )
+    draw(wanted, [*(f"{name}={json.dumps(value)}" for name, value in own.items()), *overrides])
     synthetic = conform_table(pq.read_table(out / "data"), schema)
     config = experiment.evaluation.utility or UtilityConfig()
     return study_table(train, test, synthetic, schema, times=times, config=config, say=say)
 
 
 def quantity_table(studies: Mapping[str, Sequence[Mixture]]) -> ResultTable:
-    """A row per mixture and a column per run: what a model learned; and a picture per run."""
+    """Make a row per mixture and a column per run: what a model learned; and a picture per run."""
     labels, (first, *_) = list(studies), studies.values()
     rows = [
         [mixture.recipe.name, *(_text(studies[label][place].score) for label in labels)]
@@ -189,7 +186,7 @@ def quantity_table(studies: Mapping[str, Sequence[Mixture]]) -> ResultTable:
 
 
 def label_folder(label: str) -> str:
-    """A run's label as one part of a path: labels may be whole paths."""
+    """Write a run's label as one part of a path: labels may be whole paths."""
     return label.strip("/").replace("/", "-")
 
 
@@ -205,7 +202,7 @@ def _heading(label: str, found: Sequence[Mixture]) -> str:
 
 
 def _picture(label: str, found: Sequence[Mixture]) -> str | None:
-    """What was learned by multiples of synthetic rows, alone and with the real ones."""
+    """Draw what was learned from multiples of synthetic rows, alone and with the real ones."""
     from difflm_evaluators.report import plots
 
     real, *others = found

@@ -32,7 +32,7 @@ _FULL_TEXTS = (
 
 
 def temporary_sibling(path: Path) -> Path:
-    """A fresh hidden name beside ``path``, on the same file system, so that a rename to ``path`` is atomic."""
+    """Return a fresh hidden name beside ``path``, on the same file system, so that a rename to ``path`` is atomic."""
     return path.with_name(f".{path.name}{TEMPORARY_MARK}{secrets.token_hex(6)}")
 
 
@@ -82,7 +82,7 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def describe_storage_error(error: BaseException, path: Path) -> str | None:
-    """One line about the disk if ``error`` was caused by it, else None."""
+    """Return one line about the disk if ``error`` was caused by it, else None."""
     code = error.errno if isinstance(error, OSError) else None
     if code in _FULL or any(text in str(error) for text in _FULL_TEXTS):
         free = _free_mib(path)
@@ -95,8 +95,9 @@ def describe_storage_error(error: BaseException, path: Path) -> str | None:
     return None
 
 
-def write_bytes_atomic(path: Path, content: bytes) -> None:
+def write_bytes_atomic(path: Path, content: bytes, *, mode: int | None = None) -> None:
     """Write a file so that readers see the old content or the new, never a part; the folder is made when missing.
+    Without a `mode` the file has the one that new files get.
 
     Raises:
         StorageError: the disk is full or writing is not permitted; nothing half-written stays behind.
@@ -106,6 +107,8 @@ def write_bytes_atomic(path: Path, content: bytes) -> None:
         temporary = temporary_sibling(path)
         try:
             with temporary.open("wb") as file:
+                if mode is not None:
+                    os.fchmod(file.fileno(), mode)
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -129,7 +132,7 @@ def write_json_atomic(path: Path, value: JSON) -> None:
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """A temporary folder beside ``path`` that becomes ``path`` when the block ends without an error.
+    """Make a temporary folder beside ``path`` that becomes ``path`` when the block ends without an error.
 
     All files are flushed to disk before the rename. When the block fails, the temporary folder is removed and ``path``
     is untouched; a folder that already stands at ``path`` is replaced only on success.

@@ -8,6 +8,8 @@ evaluation.json        where the parts are evaluated: the scores of all rows; ev
 
 The parts lie in a folder of their own, so that Parquet readers can be given that folder. What is on disk is the truth:
 no process remembers what is done. The same range always holds the same rows, so parts may be written twice.
+
+Shards: an index range cut at fixed borders, and the gaps that a set of finished ranges leaves in it.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from difflm.artifacts.formats import decode_table, encode_table
+from difflm.artifacts.manifest import parse_json
 from difflm.artifacts.storage import Store
 from difflm.errors import StorageError
 from difflm.telemetry import JSON
@@ -34,12 +37,12 @@ Range = tuple[int, int]
 
 
 def part_name(start: int, stop: int) -> str:
-    """The name of the part that holds a range; names of less than 10**9 rows sort like ranges."""
+    """Return the name of the part that holds a range; names of less than 10**9 rows sort like ranges."""
     return f"part-{start:09d}-{stop:09d}"
 
 
 def missing_ranges(finished: Iterable[Range], total: int, per_shard: int) -> Iterator[Range]:
-    """What is missing of 0 ... total - 1, in order, cut at the multiples of ``per_shard``.
+    """List what is missing of 0 ... total - 1, in order, cut at the multiples of ``per_shard``.
 
     With nothing finished these are the shards of a fresh job. ``finished`` is in order and without overlaps.
     """
@@ -53,7 +56,7 @@ def missing_ranges(finished: Iterable[Range], total: int, per_shard: int) -> Ite
 
 
 def runs_of(indices: Iterable[int]) -> Iterator[Range]:
-    """Ascending indices as the fewest ranges."""
+    """Join ascending indices into the fewest ranges."""
     first = last = None
     for index in indices:
         if first is None or last is None:
@@ -82,6 +85,12 @@ class GivenUp(BaseModel):
     stop: int
     reason: str
 
+    @model_validator(mode="after")
+    def _some_indices(self) -> Self:
+        if self.start >= self.stop:
+            raise ValueError(f"indices {self.start} to {self.stop} are none")
+        return self
+
 
 class ShardEntry(BaseModel):
     """What is known of one part: its range, its file, the indices without a row, and what drawing it took.
@@ -94,14 +103,20 @@ class ShardEntry(BaseModel):
     start: int = Field(ge=0)
     stop: int
     file: str | None
-    sha256: str | None
-    size: int
-    rows: int
+    sha256: str | None = Field(pattern=r"^[0-9a-f]{64}$")
+    size: int = Field(ge=0)
+    rows: int = Field(ge=0)
     given_up: tuple[GivenUp, ...] = ()
     account: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _every_index_once(self) -> Self:
+        if self.start >= self.stop or any(run.start < self.start or run.stop > self.stop for run in self.given_up):
+            raise ValueError(f"not a part of indices {self.start} to {self.stop}")
+        if (self.file is None) != (self.sha256 is None):
+            raise ValueError("a file and its hash go together")
+        if self.file is not None and self.file.rpartition(".")[0] != f"{DATA}/{self.name}":
+            raise ValueError(f"{self.file!r} is not the file of this part")
         if self.rows + self.missing != self.stop - self.start:
             raise ValueError(
                 f"{self.rows} rows and {self.missing} given up are not the {self.stop - self.start} "
@@ -122,10 +137,11 @@ class ShardEntry(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """The files of a dataset in a store. Any process on any node may commit parts."""
+    """The files of a dataset in a store; any process on any node may commit parts. `safe_csv`: see `table_writer`."""
 
     store: Store
     format: str = "parquet"
+    safe_csv: bool = False
 
     def commit(
         self, start: int, stop: int, table: pa.Table, *, given_up: Iterable[GivenUp] = (), account: dict[str, Any]
@@ -136,7 +152,7 @@ class Dataset:
             StorageError: the disk is full or writing is not permitted; the part then does not count.
             ValueError: rows and indices given up are not as many as the range has.
         """
-        content = encode_table(table, self.format)
+        content = encode_table(table, self.format, safe_csv=self.safe_csv)
         entry = ShardEntry(
             start=start,
             stop=stop,
@@ -164,7 +180,7 @@ class Dataset:
         self.store.write(f"{ENTRIES}/{entry.name}.json", entry.model_dump_json(indent=2).encode())
 
     def entries(self) -> list[ShardEntry]:
-        """The entries of all parts that count, in order and without overlaps.
+        """List the entries of all parts that count, in order and without overlaps.
 
         A part counts when its entry can be read and its file is there in full length. Of two parts that overlap (a
         process that was given up for dead may finish its range while others have begun on halves of it) the one that
@@ -183,6 +199,22 @@ class Dataset:
                 position = entry.stop
         return counted
 
+    def sound_entries(self) -> list[ShardEntry]:
+        """List the entries of all parts that count and whose files have the bytes that were committed.
+
+        These are what a job goes on from. All parts are read; one that was damaged does not count, and is made again.
+        """
+        entries = self.entries()
+        with ThreadPoolExecutor(_READERS) as pool:
+            sound = [*pool.map(self._is_sound, entries)]
+        return [entry for entry, fine in zip(entries, sound, strict=True) if fine]
+
+    def _is_sound(self, entry: ShardEntry) -> bool:
+        try:
+            return entry.file is None or self._hash(entry.file) == entry.sha256
+        except FileNotFoundError:
+            return False
+
     def _read_entry(self, name: str) -> ShardEntry | None:
         try:
             return ShardEntry.model_validate_json(self.store.read(f"{ENTRIES}/{name}") or b"")
@@ -200,7 +232,7 @@ class Dataset:
             self.store.clear_temporaries(folder)
 
     def read_part(self, start: int, stop: int, schema: pa.Schema) -> pa.Table:
-        """The rows of a part that counts; `schema` is that of the tables which were committed.
+        """Read the rows of a part that counts; `schema` is that of the tables which were committed.
 
         Raises:
             StorageError: it is not there, or cannot be reached.
@@ -214,9 +246,9 @@ class Dataset:
         return decode_table(content, self.format, schema)
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """job.json or manifest.json; None where it is missing or not readable as a JSON object."""
+        """Read job.json or manifest.json; None where it is missing or not readable as a JSON object."""
         try:
-            value = json.loads(self.store.read(name) or b"null")
+            value = parse_json(self.store.read(name) or b"null")
         except ValueError:
             return None
         return value if isinstance(value, dict) else None
@@ -226,7 +258,7 @@ class Dataset:
         self.store.write(name, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
     def problems(self, entries: Sequence[ShardEntry], rows: int) -> Iterator[str]:
-        """What differs between these entries and a whole dataset of indices 0 ... rows - 1: hashes, gaps, strangers."""
+        """Name what differs between these entries and a dataset of indices 0 ... rows - 1: hashes, gaps, strangers."""
         position = 0
         for entry in entries:
             if entry.start != position:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -16,16 +18,16 @@ FORMATS = ("parquet", "jsonl", "csv", "arrow")
 _BOOLEANS = {True: "true", False: "false"}
 
 
-def encode_table(table: pa.Table, format_: str) -> bytes:
-    """A whole table as the bytes of one file of a format in FORMATS."""
+def encode_table(table: pa.Table, format_: str, *, safe_csv: bool = False) -> bytes:
+    """Write a whole table as the bytes of one file of a format in FORMATS; `safe_csv` as of `table_writer`."""
     sink = io.BytesIO()
-    with table_writer(format_, sink, table.schema) as write:
+    with table_writer(format_, sink, table.schema, safe_csv=safe_csv) as write:
         write(table)
     return sink.getvalue()
 
 
 def decode_table(content: bytes, format_: str, schema: pa.Schema) -> pa.Table:
-    """The table of a whole file that `encode_table` made of a table of this schema."""
+    """Read the table of a whole file that `encode_table` made of a table of this schema."""
     import pyarrow as pa
 
     match format_:
@@ -55,11 +57,16 @@ def decode_table(content: bytes, format_: str, schema: pa.Schema) -> pa.Table:
 
 
 @contextmanager
-def table_writer(format_: str, sink: IO[bytes], schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
-    """A function that appends tables of one schema to ``sink``; what a format has at its end is written on leaving.
+def table_writer(
+    format_: str, sink: IO[bytes], schema: pa.Schema, *, safe_csv: bool = False
+) -> Iterator[Callable[[pa.Table], None]]:
+    """Give a function that appends tables of one schema to ``sink``; a format's ending is written on leaving.
 
     CSV has one line of column names, nothing for a missing value, and true and false for booleans. JSON lines keep
     missing values as null. The sink stays open.
+
+    With `safe_csv` texts that a spreadsheet would run get an apostrophe in front; the other formats stay as they are.
+    Such a file gives other texts when it is read again, so it is for people and no default.
     """
     match format_:
         case "parquet":
@@ -74,14 +81,27 @@ def table_writer(format_: str, sink: IO[bytes], schema: pa.Schema) -> Iterator[C
                 yield lambda table: arrow.write_table(table)
         case "csv":
             with _text(sink) as lines:
-                writer = csv.writer(lines, lineterminator="\n")
-                writer.writerow(schema.names)
-                yield lambda table: writer.writerows(_cells(table))
+                writer = csv.writer(_Lines(lines), lineterminator=_QUOTED_END)
+                writer.writerow(map(harmless, schema.names) if safe_csv else schema.names)
+                yield lambda table: writer.writerows(_cells(table, safe=safe_csv))
         case "jsonl":
             with _text(sink) as lines:
                 yield lambda table: lines.writelines(_json_lines(table))
         case _:
             raise ValueError(f"unknown format {format_!r}")
+
+
+_QUOTED_END = "\r\n"  # of a line, as csv sees it: it quotes a text that holds one of these characters
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """Where csv writes line by line; each ends in a line feed alone."""
+
+    lines: IO[str]
+
+    def write(self, line: str) -> None:
+        self.lines.write(line.removesuffix(_QUOTED_END) + "\n")
 
 
 @contextmanager
@@ -96,11 +116,25 @@ def _json_lines(table: pa.Table) -> Iterator[str]:
         yield json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _cells(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+def _cells(table: pa.Table, *, safe: bool) -> Iterator[tuple[Any, ...]]:
     import pyarrow as pa
 
     columns = []
     for column in table.columns:
         values = column.to_pylist()
-        columns.append([_BOOLEANS.get(value) for value in values] if pa.types.is_boolean(column.type) else values)
+        if pa.types.is_boolean(column.type):
+            values = [_BOOLEANS.get(value) for value in values]
+        elif safe:
+            values = [harmless(value) if isinstance(value, str) else value for value in values]
+        columns.append(values)
     return zip(*columns, strict=True)
+
+
+_RUN = ("=", "+", "-", "@", "\t", "\r", "\n")
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+
+
+def harmless(text: str) -> str:
+    """Return a text that no spreadsheet runs as a formula (OWASP, CSV injection); what is a number stays one."""
+    begins = text.lstrip(" \u00a0\ufeff")
+    return f"'{text}" if begins.startswith(_RUN) and not _NUMBER.fullmatch(text) else text

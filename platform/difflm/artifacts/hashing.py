@@ -9,7 +9,7 @@ from difflm.artifacts.store import hash_file
 
 
 def hash_folder(folder: Path) -> str:
-    """SHA-256 over the names and contents of all files in a folder, in hex; where it lies does not matter."""
+    """Hash the names and contents of all files in a folder (SHA-256, in hex); where it lies does not matter."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(f"{path.relative_to(folder).as_posix()}\0{hash_file(path)}\n".encode())

@@ -15,15 +15,27 @@ BUNDLE_KIND = "bundle"
 REPORT_KIND = "report"
 
 
+def parse_json(content: str | bytes) -> Any:
+    """Read the value of a JSON text.
+
+    Raises:
+        ValueError: the text is no JSON or nested too deep to be read; nothing else is raised.
+    """
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
 def read_facts(path: Path, *, version: int, what: str, remedy: str) -> dict[str, Any]:
-    """The object in a file, whose `format_version` must be ``version``.
+    """Read the object in a file, whose `format_version` must be ``version``.
 
     Raises:
         ModelError: the file is missing, no JSON object, or of another version; says what should have been read
             (``what``) and ends in ``remedy``.
     """
     try:
-        facts = json.loads(path.read_text())
+        facts = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: no {what} can be read from it ({error}); {remedy}") from error
     found = facts.get("format_version") if isinstance(facts, dict) else None
@@ -75,14 +87,14 @@ class Manifest(BaseModel):
 
     @staticmethod
     def read(folder: Path) -> Manifest:
-        """The manifest of the artifact in ``folder``.
+        """Read the manifest of the artifact in ``folder``.
 
         Raises:
             ArtifactError: it is missing, cut short, or of another format version.
         """
         path = folder / MANIFEST_NAME
         try:
-            data = json.loads(path.read_bytes())
+            data = parse_json(path.read_bytes())
         except FileNotFoundError:
             raise ArtifactError(f"{path}: no such file; the folder holds no finished artifact, run its stage") from None
         except ValueError:

@@ -44,7 +44,7 @@ class Store(Protocol):
         ...
 
     def read(self, name: str) -> bytes | None:
-        """The bytes of a file, or None where there is none."""
+        """Return the bytes of a file, or None where there is none."""
         ...
 
     def write(self, name: str, content: bytes) -> None:
@@ -58,11 +58,11 @@ class Store(Protocol):
         ...
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """Names (without the folder) and bytes of the files in a folder; none where there is no such folder."""
+        """List names (without the folder) and bytes of the files in a folder; none where there is no such folder."""
         ...
 
     def open(self, name: str) -> IO[bytes]:
-        """A file to read from, in pieces."""
+        """Open a file to read from, in pieces."""
         ...
 
     def remove(self, name: str) -> None:
@@ -75,7 +75,7 @@ class Store(Protocol):
 
 
 def open_store(location: str) -> Store:
-    """The store at a path or URL; looks whether a bucket exists, and makes nothing.
+    """Open the store at a path or URL; look whether a bucket exists, and make nothing.
 
     Raises:
         ConfigError: the scheme or a part of the URL is unknown.
@@ -105,7 +105,7 @@ def open_store(location: str) -> Store:
 
 
 def _file_system(location: str) -> tuple[FileSystem, str]:
-    """The file system that a URL asks for, and the path in it."""
+    """Return the file system that a URL asks for, and the path in it."""
     import pyarrow as pa
     from pyarrow.fs import FileSystem
 
@@ -120,7 +120,7 @@ def _file_system(location: str) -> tuple[FileSystem, str]:
 
 
 def _s3(parts: SplitResult) -> S3FileSystem:
-    """The S3 of a URL s3://KEY:SECRET@BUCKET/PREFIX?region=...&endpoint_override=...; only the bucket must be there.
+    """Open the S3 of a URL s3://KEY:SECRET@BUCKET/PREFIX?region=...&endpoint_override=...; only BUCKET must be there.
 
     What the URL leaves out comes from the environment. The region is asked for over the network only where nothing
     names a region or an endpoint.
@@ -245,12 +245,12 @@ class ObjectStore:
                 self.system.delete_file(path)
 
     def clear_temporaries(self, folder: str) -> None:
-        """Nothing to do: an upload that was not ended left no file."""
+        """Do nothing: an upload that was not ended left no file."""
 
 
 @contextmanager
 def _object_errors(shown: str) -> Iterator[None]:
-    """What an object store refuses or cannot do, as one line; a missing file stays FileNotFoundError."""
+    """Raise what an object store refuses or cannot do as one line; a missing file stays FileNotFoundError."""
     try:
         yield
     except FileNotFoundError:

@@ -24,7 +24,7 @@ _CHUNK = 1 << 20
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+    """Return the SHA-256 of a file's bytes, in hex."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
@@ -68,7 +68,7 @@ class ArtifactStore:
 
     @staticmethod
     def identify(kind: str, version: int, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-        """The identity of what a stage of this kind and version makes from this configuration and these inputs.
+        """Return the identity of what a stage of this kind and version makes from this configuration and these inputs.
 
         ``inputs`` maps a name to the identity of an artifact or the hash of a file. Key order does not matter.
         """
@@ -77,15 +77,15 @@ class ArtifactStore:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def path(self, kind: str, identity: str) -> Path:
-        """Where the artifact lies, or would lie."""
+        """Tell where the artifact lies, or would lie."""
         return self.root / "artifacts" / f"{kind}-{identity[:SHORT]}"
 
     def work(self, kind: str, identity: str) -> Path:
-        """Where the stage keeps checkpoints and events until the artifact is finished; survives a killed run."""
+        """Tell where the stage keeps checkpoints and events until the artifact is finished, even over a killed run."""
         return self.root / "work" / f"{kind}-{identity[:SHORT]}"
 
     def find(self, kind: str, identity: str) -> Artifact | None:
-        """The finished artifact, or None.
+        """Find the finished artifact; None where there is none.
 
         Raises:
             ArtifactError: its manifest is cut short, of another format version, or belongs to another identity.
@@ -102,7 +102,7 @@ class ArtifactStore:
     def create(
         self, kind: str, identity: str, *, version: int, config: Mapping[str, Any], inputs: Mapping[str, str]
     ) -> Iterator[Draft]:
-        """A draft that becomes the artifact when the block ends without an error, and vanishes otherwise.
+        """Begin a draft that becomes the artifact when the block ends without an error, and vanishes otherwise.
 
         The files are hashed and the manifest is written last; then the folder gets its name and the stage's work
         folder is removed.
@@ -132,14 +132,14 @@ class ArtifactStore:
         self._discard_work(self.work(kind, identity))
 
     def finished(self) -> list[Artifact]:
-        """All finished artifacts, in the order they were made."""
+        """List all finished artifacts, in the order they were made."""
         folders = sorted(path.parent for path in (self.root / "artifacts").glob(f"*/{MANIFEST_NAME}"))
         found = [Artifact(path=folder, manifest=Manifest.read(folder)) for folder in folders if folder.name[0] != "."]
         return sorted(found, key=lambda artifact: artifact.manifest.created)
 
     @staticmethod
     def verify(artifact: Artifact) -> list[str]:
-        """What differs between an artifact's files and its manifest, one line each; empty when all is as written."""
+        """List where an artifact's files differ from its manifest, one line each; nothing when all is as written."""
         problems: list[str] = []
         present = _names(artifact.path)
         for name, entry in artifact.manifest.files.items():
@@ -152,6 +152,15 @@ class ArtifactStore:
             f"{artifact.path / name}: not in the manifest" for name in sorted(present - set(artifact.manifest.files))
         )
         return problems
+
+    def check(self, artifact: Artifact) -> None:
+        """Refuse to go on from an artifact that is not as it was written.
+
+        Raises:
+            ArtifactError: names the first file that is missing, changed or strange.
+        """
+        if problems := self.verify(artifact):
+            raise ArtifactError(f"{problems[0]}; remove {artifact.path} and run the same command again")
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -173,7 +182,10 @@ class ArtifactStore:
                 self._remove_if_empty()
 
     def _locked(self) -> IO[str]:
-        """The lock file, locked, and still the one that others would open: its last holder may have removed it."""
+        """Take the lock file, locked, and see that it is still the one that others would open.
+
+        Its last holder may have removed it.
+        """
         path = self.root / _LOCK
         while True:
             self.root.mkdir(parents=True, exist_ok=True)

@@ -37,7 +37,7 @@ class ServerError(RunError):
 
 
 def check(answer: httpx2.Response) -> None:
-    """Raise what an answer that is no success stands for; its body has been read."""
+    """Raise the error of an answer that is no success; its body has been read."""
     if answer.status_code < 400:
         return
     try:
@@ -55,19 +55,19 @@ def check(answer: httpx2.Response) -> None:
 
 
 def unreachable(error: httpx2.TransportError) -> BusyError | ServerError:
-    """The error of a request that got no answer; a connection that was never made may be tried again."""
+    """Return the error of a request without an answer; a connection that was never made may be tried again."""
     if isinstance(error, httpx2.ConnectError):
         return BusyError(f"no connection to the server ({error})")
     return ServerError(f"the connection broke ({type(error).__name__})")
 
 
 def broken_stream(error: httpx2.TransportError) -> ServerError:
-    """The error of a stream that ended before its last row."""
+    """Return the error of a stream that ended before its last row."""
     return ServerError(f"the stream broke ({type(error).__name__}); ask again with the same seed")
 
 
 def wait_s(state: RetryCallState) -> float:
-    """As long as the server says; otherwise longer from time to time."""
+    """Return the seconds to wait: those of `Retry-After`, otherwise exponentially more with every attempt."""
     error = None if state.outcome is None else state.outcome.exception()
     if isinstance(error, BusyError) and error.retry_after_s is not None:
         return min(error.retry_after_s, _LONGEST_WAIT_S)
@@ -75,28 +75,28 @@ def wait_s(state: RetryCallState) -> float:
 
 
 def content(answer: httpx2.Response) -> bytes:
-    """A file."""
+    """Return the bytes of a file."""
     return answer.content
 
 
 def document(answer: httpx2.Response) -> Row:
-    """An object of JSON."""
+    """Parse an answer as a JSON object."""
     found: Row = answer.json()
     return found
 
 
 def latents(answer: httpx2.Response) -> list[list[float]]:
-    """The latent means of an answer."""
+    """Return the latent means of an answer."""
     found: list[list[float]] = answer.json()["latents"]
     return found
 
 
 def nothing(_: httpx2.Response) -> None:
-    """What an answer without a body says."""
+    """Return nothing: the answer has no body to read."""
 
 
 def rows(answer: httpx2.Response) -> list[Row]:
-    """The rows of an answer. Raises RequestError for a job."""
+    """Return the rows of an answer. Raises RequestError for a job."""
     if answer.status_code == 202:
         name = answer.json()["id"]
         raise RequestError(
@@ -108,7 +108,7 @@ def rows(answer: httpx2.Response) -> list[Row]:
 
 
 def streamed_row(line: str) -> Row:
-    """The row of a line. Raises ServerError where the line is the stream's last and says why."""
+    """Parse the row of a line. Raises ServerError for a last line that reports why the stream ended."""
     row: Row = json.loads(line)
     error = row.get("error")
     if isinstance(error, dict) and set(error) == {"code", "message", "field"}:
@@ -117,7 +117,7 @@ def streamed_row(line: str) -> Row:
 
 
 def data_path(job: Row) -> str | None:
-    """Where a job's rows are; None while there are none. Raises ServerError for a job that failed."""
+    """Return the path of a job's rows; None while there are none. Raises ServerError for a job that failed."""
     if job["state"] == "failed":
         raise ServerError(f"job {job['id']}: {job['error']}")
     return str(job["data"]) if job["state"] == "finished" else None

@@ -31,7 +31,7 @@ class AsyncClient:
         authority_file: str | Path | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        """`authority_file` (PEM) is whose certificates are believed instead of those that the system knows."""
+        """Connect to `url`; `authority_file` (PEM) replaces the system's certificate authorities."""
         self._http = httpx2.AsyncClient(
             base_url=url,
             headers=calls.headers(key),
@@ -50,7 +50,7 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         await self._http.aclose()
 
     async def sample(self, n: int, **options: Unpack[SampleOptions]) -> list[Row]:

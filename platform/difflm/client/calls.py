@@ -58,7 +58,7 @@ def file(n: int, format_: str, options: SampleOptions) -> Call[bytes]:
 
 
 def stream(n: int, options: SampleOptions) -> Call[None]:
-    """Its answer is read line by line."""
+    """Return a call whose answer is read line by line."""
     return Call(method="POST", path="/v1/samples", read=answers.nothing, body=_body(n, options, "ndjson"))
 
 
@@ -77,7 +77,7 @@ def bundles() -> Call[Row]:
 
 
 def about(fact: str, bundle: str | None) -> Call[Row]:
-    """`fact` is schema or quality."""
+    """Return a call for a fact of a bundle; `fact` is schema or quality."""
     asked = "" if bundle is None else f"?{httpx2.QueryParams({'bundle': bundle})}"
     return Call(method="GET", path=f"/v1/{fact}{asked}", read=answers.document)
 
@@ -99,12 +99,12 @@ def data(path: str) -> Call[bytes]:
 
 
 def headers(key: str | None) -> dict[str, str]:
-    """What every request carries."""
+    """Return the headers of every request."""
     return {} if key is None else {"Authorization": f"Bearer {key}"}
 
 
 def trusted(authority_file: str | Path | None) -> ssl.SSLContext | bool:
-    """Whose certificates are believed: those that the system knows, or those of a file (PEM) alone."""
+    """Return which certificate authorities are trusted: the system's, or only those of a file (PEM)."""
     return True if authority_file is None else ssl.create_default_context(cafile=str(authority_file))
 
 

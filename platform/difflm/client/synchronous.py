@@ -31,7 +31,7 @@ class Client:
         authority_file: str | Path | None = None,
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
-        """`authority_file` (PEM) is whose certificates are believed instead of those that the system knows."""
+        """Connect to `url`; `authority_file` (PEM) replaces the system's certificate authorities."""
         self._http = httpx2.Client(
             base_url=url,
             headers=calls.headers(key),
@@ -50,19 +50,19 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._http.close()
 
     def sample(self, n: int, **options: Unpack[SampleOptions]) -> list[Row]:
-        """Rows; `options` are the other fields of the request."""
+        """Return rows; `options` are the other fields of the request."""
         return self._made(calls.sample(n, options))
 
     def file(self, n: int, *, format: str, **options: Unpack[SampleOptions]) -> bytes:
-        """Rows as one csv, parquet or arrow file."""
+        """Return rows as one csv, parquet or arrow file."""
         return self._made(calls.file(n, format, options))
 
     def stream(self, n: int, **options: Unpack[SampleOptions]) -> Iterator[Row]:
-        """Rows as they come."""
+        """Yield rows as they arrive."""
         for attempt in self._retrying():
             with attempt:
                 answer = self._send(calls.stream(n, options), stream=True)
@@ -75,40 +75,40 @@ class Client:
             answer.close()
 
     def impute(self, rows: Sequence[Row], **options: Unpack[ImputeOptions]) -> list[Row]:
-        """The rows with their missing cells filled in."""
+        """Return the rows with their missing cells filled in."""
         return self._made(calls.impute(rows, options))
 
     def encode(self, rows: Sequence[Row], *, bundle: str | None = None) -> list[list[float]]:
-        """The latent mean of every row."""
+        """Return the latent mean of every row."""
         return self._made(calls.encode(rows, bundle))
 
     def bundles(self) -> list[Row]:
-        """What is served: the name and version of every bundle."""
+        """List what is served: the name and version of every bundle."""
         found: list[Row] = self._made(calls.bundles())["bundles"]
         return found
 
     def schema(self, bundle: str | None = None) -> Row:
-        """The columns of a bundle."""
+        """Return the columns of a bundle."""
         return self._made(calls.about("schema", bundle))
 
     def quality(self, bundle: str | None = None) -> Row:
-        """The evaluation that came with a bundle."""
+        """Return the evaluation that came with a bundle."""
         return self._made(calls.about("quality", bundle))
 
     def begin_job(self, n: int, *, format: str = "ndjson", **options: Unpack[SampleOptions]) -> Row:
-        """Ask for more rows than one answer holds; what comes back has the job's `id` and `state`."""
+        """Start a job for more rows than one answer holds; return its `id` and `state`."""
         return self._made(calls.begin_job(n, format, options))
 
     def job(self, name: str) -> Row:
-        """How a job is."""
+        """Return the state of a job."""
         return self._made(calls.job(name))
 
     def cancel_job(self, name: str) -> None:
-        """End a job that is under way, and take its rows away in any case."""
+        """Cancel a job that is under way; its rows are deleted in any case."""
         self._made(calls.cancel_job(name))
 
     def wait_for_job(self, name: str, *, every_s: float = 2.0) -> bytes:
-        """The rows of a job, as soon as they are there. Raises ServerError for one that fails."""
+        """Wait for the rows of a job and return them. Raises ServerError for one that fails."""
         while (path := answers.data_path(self.job(name))) is None:
             time.sleep(every_s)
         return self._made(calls.data(path))

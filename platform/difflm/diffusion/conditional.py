@@ -1,4 +1,21 @@
-"""The conditional prior: a restriction of columns as one vector, and latents of records that satisfy it."""
+"""The conditional prior: a restriction of columns as one vector, and latents of records that satisfy it.
+
+Condition bins: a restriction of columns as one vector of numbers, which is what a conditional denoiser reads.
+
+Every column's codes are cut into bins: one per category, quantiles of training values for numbers and dates, and one
+for a missing value. A bin's feature says how much of it is excluded: 0 nothing, 1 everything, and for a bin that the
+restriction cuts, half the excluded share, so that a sliver left of a bin still differs from nothing. All zeros is no
+condition.
+
+Shape legend: F fields, K bins of one field, C features of all fields.
+
+The conditional prior: latents of records that satisfy a restriction of their columns.
+
+A denoiser that reads the restriction as features (`condition_bins`) learns E[x | x_sigma, values in their sets], so the
+same sampler draws from p(z | restriction). It is a second set of weights: sampling without a condition never sees it.
+
+Shape legend: B batch, Z latent size, C condition features.
+"""
 
 from __future__ import annotations
 
@@ -178,7 +195,7 @@ def load_conditional(
     try:
         bins, tensors = ConditionBins.from_json(facts["bins"]), load_file(weights, device=str(device))
         prior = diffusion_prior(facts, tensors, heun, torch.device(device), precision, conditions=bins.size)
-    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{weights}: not the weights that {path.name} describes ({reason}); train it again") from error
     return ConditionalPrior(prior=prior, bins=bins)

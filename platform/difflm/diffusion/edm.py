@@ -1,4 +1,19 @@
-"""EDM (Karras et al. 2022; DiffLM, Eq. 5-7): noise levels, preconditioning, score matching, Heun's method."""
+"""EDM (Karras et al. 2022; DiffLM, Eq. 5-7): noise levels, preconditioning, score matching, Heun's method.
+
+EDM preconditioning: a raw network becomes a denoiser D(x; sigma).
+
+Source: Karras et al. 2022, arXiv 2206.00364, Eq. 7 and Table 1.
+
+Shape legend: B batch, Z latent size, C condition features.
+
+Denoising score matching with EDM's noise distribution and weights (DiffLM Eq. 6; Karras et al. 2022, section 5).
+
+Shape legend: B batch, Z latent size.
+
+Heun's method for the probability flow ODE dx/dsigma = (x - D(x; sigma)) / sigma (Karras et al. 2022, Algorithm 1).
+
+Shape legend: B batch, Z latent size, S + 1 noise levels.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,14 @@ Shape legend: B batch, Z latent size, N noise size, K mixture components.
 
 A prior is a directory: prior.json (kind and sizes) and prior.safetensors (weights and scaler); no latent of a training
 row is in it.
+
+Latent scaler: standardises every latent dimension, and is stored with the prior (no latent of a training row is).
+
+Shape legend: N records, B batch, Z latent size.
+
+Fitting a Gaussian mixture to the latents (the prior its reviewers asked to compare with).
+
+Shape legend: N records, Z latent size, K components.
 """
 
 from __future__ import annotations
@@ -85,6 +93,11 @@ class LatentPrior(Protocol):
     """A distribution over z, sampled as a deterministic function of noise."""
 
     @property
+    def size(self) -> int:
+        """Z."""
+        ...
+
+    @property
     def noise_size(self) -> int:
         """N: standard normal numbers that one latent takes."""
         ...
@@ -101,6 +114,10 @@ class GaussianPrior:
     latent_size: int
 
     @property
+    def size(self) -> int:
+        return self.latent_size
+
+    @property
     def noise_size(self) -> int:
         return self.latent_size
 
@@ -115,6 +132,10 @@ class MixturePrior:
     weights_K: Tensor
     means_KZ: Tensor
     factors_KZZ: Tensor
+
+    @property
+    def size(self) -> int:
+        return int(self.means_KZ.shape[1])
 
     @property
     def noise_size(self) -> int:
@@ -134,6 +155,10 @@ class DiffusionPrior:
     scaler: LatentScaler
     sigmas_S: Tensor
     precision: torch.dtype = torch.float32
+
+    @property
+    def size(self) -> int:
+        return int(self.scaler.mean_Z.shape[0])
 
     @property
     def noise_size(self) -> int:
@@ -195,7 +220,7 @@ def load_prior(
     weights = directory / "prior.safetensors"
     try:
         return _build(path, facts, load_file(weights, device=str(device)), heun, torch.device(device), precision)
-    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{weights}: not the weights that {path.name} describes ({reason}); train it again") from error
 
@@ -210,9 +235,13 @@ def _build(
 ) -> LatentPrior:
     match facts["kind"]:
         case "gaussian":
-            return GaussianPrior(latent_size=facts["latent_size"])
+            return GaussianPrior(latent_size=int(facts["latent_size"]))
         case "gmm":
-            return MixturePrior(weights_K=tensors["weights"], means_KZ=tensors["means"], factors_KZZ=tensors["factors"])
+            weights_K, means_KZ, factors_KZZ = tensors["weights"], tensors["means"], tensors["factors"]
+            components, size = means_KZ.shape
+            if weights_K.shape != (components,) or factors_KZZ.shape != (components, size, size):
+                raise ValueError("weights, means and factors are not of one mixture")
+            return MixturePrior(weights_K=weights_K, means_KZ=means_KZ, factors_KZZ=factors_KZZ)
         case "diffusion":
             return diffusion_prior(facts, tensors, heun, device, precision)
         case other:
@@ -237,13 +266,29 @@ def diffusion_prior(
     scaler = LatentScaler(
         mean_Z=tensors.pop("scaler.mean"), std_Z=tensors.pop("scaler.std"), sigma_data=facts["sigma_data"]
     )
-    network = build_network(read_network(facts), latent_size=facts["latent_size"], conditions=conditions)
+    config, size = read_network(facts), int(facts["latent_size"])
+    _check_tensors(config, size, conditions, tensors)
+    network = build_network(config, latent_size=size, conditions=conditions)
     denoiser = EdmDenoiser(network, sigma_data=facts["sigma_data"])
     denoiser.load_state_dict(tensors)
     sigmas_S = karras_sigmas(heun.steps, sigma_min=heun.sigma_min, sigma_max=heun.sigma_max, rho=heun.rho)
     return DiffusionPrior(
         denoiser=_for_sampling(denoiser, device, precision), scaler=scaler, sigmas_S=sigmas_S, precision=precision
     )
+
+
+def _check_tensors(config: NetworkConfig, size: int, conditions: int, tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError where the tensors are not a network's, before one of any size that a file says is built."""
+    if not 1 <= size <= _MAX_SIZE or config.width > _MAX_SIZE or config.blocks > _MAX_BLOCKS:
+        raise ValueError(f"latent_size {size}, width {config.width} or blocks {config.blocks} is out of range")
+    with torch.device("meta"):
+        network = build_network(config, latent_size=size, conditions=conditions)
+    wanted = {f"network.{name}": value.shape for name, value in network.state_dict().items()}
+    if wanted != {name: value.shape for name, value in tensors.items()}:
+        raise ValueError("the tensors are not those of these sizes")
+
+
+_MAX_SIZE, _MAX_BLOCKS = 1 << 20, 1_000
 
 
 def _for_sampling(denoiser: EdmDenoiser, device: torch.device, precision: torch.dtype) -> EdmDenoiser:

@@ -1,6 +1,10 @@
 """The variational autoencoder around the frozen decoder: encoder, posterior, injector, decoder (DiffLM, Eq. 1-4).
 
 Shape legend: B records, Z latent size, S slots, T text tokens.
+
+The Gaussian posterior q(z|x) and its divergence from N(0, I) (DiffLM, Eq. 1 and 4).
+
+Shape legend: B records, Z latent size.
 """
 
 from __future__ import annotations
@@ -32,10 +36,12 @@ from difflm.models.injector import (
     KvMemoryConfig,
     PooledInjector,
     PromptForm,
+    PromptReader,
     SlotInjector,
     SoftPromptConfig,
     SoftTokens,
 )
+from difflm.models.precision import PrecisionSetting
 from difflm.models.prompt import Prompt
 from difflm.records.schema import RecordSchema
 
@@ -133,20 +139,21 @@ class Autoencoder(nn.Module):
     ) -> dict[str, Tensor]:
         """The negative ELBO with beta (Eq. 4), per token so that its scale does not depend on the record's length.
 
-        `worth_BT` is what a nat of each token counts, 1 without it. The parts are in nats per record.
+        The parts are in nats per record. `worth_BT` is what a nat of each token counts; `worth_nats` is said with it.
         """
         posterior = self.encode(inputs)
         latents_BZ = posterior.sample(torch.randn_like(posterior.mean_BZ))
         nats_BT = self.decoder.nll(self.inject(latents_BZ), ids_BT, lengths_B)
-        worth_nats = (nats_BT if worth_BT is None else nats_BT * worth_BT).sum(dim=1).mean()
-        kl_nats = posterior.kl_nats().mean()
+        nats_B = nats_BT.sum(dim=1)
+        counted_B = nats_B if worth_BT is None else (nats_BT * worth_BT).sum(dim=1)
+        kl_B = posterior.kl_nats()
         tokens = lengths_B.float().mean()
-        return {
-            "loss": (worth_nats + beta * kl_nats) / tokens,
-            "reconstruction_nats": nats_BT.sum(dim=1).mean(),
-            "worth_nats": worth_nats,
-            "kl_nats": kl_nats,
+        figures = {
+            "loss": (counted_B + beta * kl_B).mean() / tokens,
+            "reconstruction_nats": nats_B.mean(),
+            "kl_nats": kl_B.mean(),
         }
+        return figures if worth_BT is None else figures | {"worth_nats": counted_B.mean()}
 
 
 class AutoencoderShape(Config):
@@ -162,10 +169,17 @@ class AutoencoderShape(Config):
 
 
 def build_autoencoder(
-    shape: AutoencoderShape, decoder_directory: Path, schema: RecordSchema, *, dtype: torch.dtype | None = None
+    shape: AutoencoderShape,
+    decoder_directory: Path,
+    schema: RecordSchema,
+    *,
+    dtype: torch.dtype | None = None,
+    computed_in: PrecisionSetting = "auto",
 ) -> tuple[Autoencoder, DecoderParts]:
-    """The untrained autoencoder around the decoder of a directory; `dtype` is the frozen decoder's."""
-    decoder, parts = load_decoder(decoder_directory, schema, dtype=dtype)
+    """The untrained autoencoder around the decoder of a directory; the frozen decoder's precision is as of
+    `load_decoder`.
+    """
+    decoder, parts = load_decoder(decoder_directory, schema, dtype=dtype, computed_in=computed_in)
     encoder, head = build_encoder(shape.encoder, parts, weights_sha256=shape.encoder_sha256)
     injector = build_injector(shape.injector, shape.encoder, parts.slots, decoder, scale=parts.prompt_scale(decoder))
     module = Autoencoder(encoder=encoder, head=head, injector=injector, decoder=decoder)
@@ -196,7 +210,7 @@ def build_injector(
     config: SoftPromptConfig | KvMemoryConfig | EmbeddingConfig,
     encoder: CompactEncoderConfig | PretrainedEncoderConfig,
     layout: SlotLayout,
-    decoder: FrozenDecoder,
+    decoder: PromptReader,
     *,
     scale: float,
 ) -> SlotInjector | PooledInjector:

@@ -1,4 +1,21 @@
-"""The compact decoder: a small Llama and its tokenizer, both fitted to the training split."""
+"""The compact decoder: a small Llama and its tokenizer, both fitted to the training split.
+
+The compact decoder's tokenizer: byte-level BPE fitted to the training split.
+
+Fixed texts, category literals and the JSON words are single tokens, every digit is its own token, and what is left
+(free text) is byte-level BPE of about `vocabulary_size` entries. Nothing is downloaded, and every byte string can be
+written.
+
+The compact decoder: a small Llama fitted to the training split to copy a record from a prefix, then frozen.
+
+Shape legend: B records, S slots, T text tokens, D embedding width.
+
+A small LM cannot be steered by a soft prompt unless it has learned to read one. So it is fitted with prefixes made from
+the record itself: every slot (a field's value tokens) becomes one vector, a random subset of them is kept, noise is
+added, and the loss is on the record only. Complete and clean prefixes come first (copying appears suddenly or not at
+all); later, some or all slots are withheld, which teaches the joint distribution of the fields. Unlike text prefixes,
+one vector per slot is what the injector will write later, so the frozen decoder already speaks the injector's language.
+"""
 
 from __future__ import annotations
 
@@ -106,16 +123,13 @@ class CompactDecoderFit(nn.Module):
         config: CompactDecoderConfig,
         layout: SlotLayout,
         *,
+        model: LlamaForCausalLM,
         vocabulary_size: int,
         bos_id: int,
         pad_id: int,
-        longest: int,
     ) -> None:
         super().__init__()
-        self.bos_id = bos_id
-        self.model = build_compact_llama(
-            config, vocabulary_size=vocabulary_size, bos_id=bos_id, pad_id=pad_id, longest=longest + layout.count + 1
-        )
+        self.bos_id, self.model = bos_id, model
         size = config.hidden_size
         self.embedder = SlotEmbedder(
             layout, vocabulary_size=vocabulary_size, pad_id=pad_id, embedding_size=48, hidden_size=2 * size, size=size
@@ -124,15 +138,23 @@ class CompactDecoderFit(nn.Module):
         self.scale = EmbeddingScale(size, scale=EMBEDDING_STD)
 
     def forward(
-        self, ids_BT: Tensor, lengths_B: Tensor, grid_BG: Tensor, keep_BS: Tensor, noise_B: Tensor
+        self,
+        ids_BT: Tensor,
+        lengths_B: Tensor,
+        grid_BG: Tensor,
+        keep_BS: Tensor,
+        noise_B: Tensor,
+        *,
+        keep_length: bool = False,
     ) -> dict[str, Tensor]:
         """Loss and nats per record; `keep_BS` says which slots the prefix shows, `noise_B` how much noise it bears (in
-        embedding scales; it does not make the vectors longer).
+        embedding scales). With `keep_length` noise does not make the vectors longer.
         """
         prompt_BSD = torch.where(keep_BS[..., None], self.embedder(grid_BG), self.absent)
         prompt_BSD = self.scale(prompt_BSD)
-        noise_BSD = torch.randn_like(prompt_BSD) * (noise_B[:, None, None] * self.scale.scale)
-        prompt_BSD = (prompt_BSD + noise_BSD) / (1.0 + noise_B.square()).sqrt()[:, None, None]
+        prompt_BSD = prompt_BSD + torch.randn_like(prompt_BSD) * (noise_B[:, None, None] * self.scale.scale)
+        if keep_length:
+            prompt_BSD = prompt_BSD / (1.0 + noise_B.square()).sqrt()[:, None, None]
         nats_BT = causal_nll(self.model, Prompt(embeds_BKD=prompt_BSD), ids_BT, lengths_B, bos_id=self.bos_id)
         return {"loss": nats_BT.sum() / lengths_B.sum(), "nats": nats_BT.sum(dim=1).mean()}
 
@@ -165,6 +187,14 @@ def build_compact_llama(
     )
     model.set_attn_implementation(attention(longest))
     return model
+
+
+def llama_parameters(config: CompactDecoderConfig, vocabulary_size: int) -> int:
+    """Count the parameters of `build_compact_llama` without it: to import the class takes more than a second."""
+    size, head_size = config.hidden_size, config.hidden_size // config.heads
+    queries_and_outputs, keys_and_values = 2 * size * size, 2 * size * config.key_heads * head_size
+    layer = queries_and_outputs + keys_and_values + 3 * size * config.intermediate_size + 2 * size
+    return vocabulary_size * size + config.layers * layer + size
 
 
 def attention(positions: int) -> str:

@@ -23,6 +23,8 @@ from difflm.errors import ModelError
 from difflm.models.compact import CompactDecoderConfig
 from difflm.models.field_slots import SLOTS_PER_VALUE, VALUE_TOKENS, SlotsPerValue, ValueTokens
 from difflm.models.injector import MemoryShape
+from difflm.models.loading import load_tokenizer, load_weights
+from difflm.models.precision import PrecisionSetting
 from difflm.models.pretrained import AttentionChoice, AttentionName, loaded_attention, refused_attention
 from difflm.models.prompt import Prompt, causal_nll, freeze
 
@@ -36,7 +38,7 @@ class PretrainedDecoderConfig(Config):
     kind: Literal["pretrained"] = "pretrained"
     model: str = Field(min_length=1, description="hub id or local directory")
     revision: str | None = None
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    dtype: PrecisionSetting = Field(default="auto", description="of its weights; auto: what is computed in")
     attention: AttentionChoice = "auto"
     cells_per_slot: int = Field(
         default=8, ge=1, description="value tokens that share one soft token when the latent is aligned with fields"
@@ -51,8 +53,8 @@ class PretrainedDecoderConfig(Config):
 
     @model_validator(mode="after")
     def _flash_attention_reads_bfloat16(self) -> Self:
-        if self.attention == "flash_attention_2" and self.dtype != "bfloat16":
-            raise ValueError(f"attention flash_attention_2 needs dtype bfloat16, not {self.dtype}")
+        if self.attention == "flash_attention_2" and self.dtype == "float32":
+            raise ValueError(f"attention flash_attention_2 needs dtype bfloat16 or auto, not {self.dtype}")
         return self
 
 
@@ -134,7 +136,7 @@ class FrozenDecoder(nn.Module):
 
     @torch.no_grad()
     def memory_scales(self) -> Tensor:
-        """Root mean square of the keys and of the values that its layers make of its first tokens, shape (L, 2, 1)."""
+        """Measure the root mean square of keys and values that its layers make of its first tokens, shape (L, 2, 1)."""
         count = min(SCALE_TOKENS, len(self.embeddings_VD))
         tokens_1T = torch.arange(count, device=self.embeddings_VD.device)[None]
         layers: list[Any] = self.model(input_ids=tokens_1T, use_cache=True).past_key_values.layers
@@ -143,11 +145,14 @@ class FrozenDecoder(nn.Module):
         return torch.tensor(rows)[..., None]
 
     def nll(self, prompt: Prompt, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
-        """Negative log likelihood of every token given the prompt, in nats, shape (B, T); 0 behind a record's end."""
+        """Return the negative log likelihood of every token given the prompt.
+
+        It is in nats, of shape (B, T), and 0 behind a record's end.
+        """
         return causal_nll(self.model, prompt, ids_BT, lengths_B, bos_id=self.bos_id)
 
     def train(self, mode: bool = True) -> FrozenDecoder:
-        """Stays in evaluation mode: a frozen model has no dropout."""
+        """Stay in evaluation mode: a frozen model has no dropout."""
         super().train(False)
         for layer in self._recomputed:
             layer.training = True  # of itself alone: it is what Hugging Face's layers ask before they recompute
@@ -161,18 +166,24 @@ def load_causal_lm(
     dtype: torch.dtype = torch.float32,
     attention: AttentionName = "auto",
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model and tokenizer from a hub id or a local directory. Raises ModelError naming the path and what is missing, or
-    the attention that the model does not have.
+    """Load model and tokenizer from a hub id or a local directory.
+
+    Raises:
+        ModelError: they cannot be loaded; names the path and what is missing, or the attention that the model lacks.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     path = Path(model)
     if path.is_absolute() or str(model).startswith("."):
         _check_directory(path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
-        loaded = AutoModelForCausalLM.from_pretrained(
-            model, revision=revision, dtype=dtype, attn_implementation=loaded_attention(attention)
+        tokenizer = load_tokenizer(model, revision=revision)
+        loaded = load_weights(
+            AutoModelForCausalLM,
+            model,
+            revision=revision,
+            dtype=dtype,
+            attn_implementation=loaded_attention(attention),
         )
     except (OSError, ValueError, KeyError) as error:
         if attention != "auto" and isinstance(error, ValueError):

@@ -12,10 +12,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
-from safetensors import SafetensorError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -26,10 +27,11 @@ from difflm.models.compact import (
     CompactDecoderConfig,
     CompactDecoderFit,
     attention,
+    build_compact_llama,
     fit_compact_tokenizer,
     save_model,
 )
-from difflm.models.decoder import FrozenDecoder, PretrainedDecoderConfig, load_causal_lm
+from difflm.models.decoder import DecoderConfig, FrozenDecoder, PretrainedDecoderConfig, load_causal_lm
 from difflm.models.field_slots import (
     SLOTS_PER_VALUE,
     NumberFeatures,
@@ -38,6 +40,8 @@ from difflm.models.field_slots import (
     number_tokens,
     spelled_values,
 )
+from difflm.models.loading import load_configuration, load_tokenizer, load_weights
+from difflm.models.precision import PrecisionSetting, own_device, resolve_precision
 from difflm.models.pretrained import check_weights, hash_weights, pinned
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import BooleanField, CategoricalField, ConstantField, JsonField, RecordSchema, TextField
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FORMAT_VERSION = 1
+_MAX_CELLS = 1 << 20
 SPARE_TOKENS = 16  # room for values a little longer than training's longest
 
 
@@ -65,11 +70,11 @@ class DecoderParts:
         return self.longest + self.slots.count + 1
 
     def prompt_scale(self, decoder: FrozenDecoder) -> float:
-        """The scale of soft tokens: what a compact decoder was fitted to read, else that of the token embeddings."""
+        """Return the scale of soft tokens: what a compact decoder was fitted to read, else the token embeddings'."""
         return EMBEDDING_STD if self.facts["config"]["kind"] == "compact" else decoder.embedding_scale
 
     def number_features(self) -> NumberFeatures:
-        """The encoding of numbers over the bins of the training split."""
+        """Return the encoding of numbers over the bins of the training split."""
         knots = tuple(tuple(edges) for edges in self.facts["knots"])
         digit_V, minus_id = number_tokens(self.tokenizer)
         return NumberFeatures(knots, self.slots.grid, self.slots.field_S, digit_V=digit_V, minus_id=minus_id)
@@ -90,8 +95,9 @@ def write_tokenizer(
             tokenizer: PreTrainedTokenizerBase = _fit(config, schema, fixed, literals)
         case PretrainedDecoderConfig():
             name, revision = pinned(config.model, config.revision)
-            # In its own precision: the hash does not depend on it, and a large model in float32 would not fit.
-            model, tokenizer = load_causal_lm(name, revision=revision, dtype=getattr(torch, config.dtype))
+            # The hash does not depend on the precision, and a large model in float32 might not fit.
+            dtype = torch.float32 if config.dtype == "float32" else torch.bfloat16
+            model, tokenizer = load_causal_lm(name, revision=revision, dtype=dtype)
             facts["config"] |= {"model": name, "revision": revision}
             facts |= {"weights_sha256": hash_weights(model)}
     records = RecordTokenizer(tokenizer, kinds=kinds, fixed_texts=fixed)
@@ -134,23 +140,50 @@ def _fit(
 
 
 def read_parts(directory: Path, schema: RecordSchema) -> DecoderParts:
-    """Tokenizer and layout of a decoder's directory. Raises ModelError naming the file."""
-    from transformers import AutoTokenizer
-
+    """Read tokenizer and layout of a decoder's directory; raise ModelError naming the file."""
     path = directory / "decoder.json"
     facts = read_facts(path, version=FORMAT_VERSION, what="decoder", remedy="fit the decoder again")
+    _check_facts(path, facts, len(schema.fields))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(directory / "tokenizer")
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        tokenizer = load_tokenizer(directory / "tokenizer")
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{directory / 'tokenizer'}: no tokenizer ({reason}); fit the decoder again") from error
     kinds = [field.kind for field in schema.fields]
     records = RecordTokenizer(tokenizer, kinds=kinds, fixed_texts=JsonRecordCodec(schema).fixed_texts())
     return DecoderParts(tokenizer=records, slots=slot_layout(facts), longest=facts["longest"], facts=facts)
 
 
+class _Facts(BaseModel):
+    """What decoder.json holds."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    config: DecoderConfig
+    widths: list[Annotated[int, Field(ge=0, le=_MAX_CELLS)]]
+    knots: list[list[FiniteFloat]]
+    cells_per_slot: int = Field(ge=1, le=_MAX_CELLS)
+    slots_per_value: int = Field(default=SLOTS_PER_VALUE, ge=1, le=_MAX_CELLS)
+    longest: int = Field(ge=1, le=_MAX_CELLS)
+    weights_sha256: str | None = None
+
+
+def _check_facts(path: Path, facts: Mapping[str, Any], fields: int) -> None:
+    """Refuse numbers and names that no version writes: nothing else looks at them before models are built by them."""
+    try:
+        found = _Facts.model_validate_json(json.dumps(facts))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ModelError(f"{path}: {place}: {first['msg']}; fit the decoder again") from error
+    if len(found.widths) != fields or len(found.knots) != fields:
+        raise ModelError(f"{path}: widths and knots are not of the schema's {fields} columns; fit the decoder again")
+    if found.config.kind == "pretrained" and found.weights_sha256 is None:
+        raise ModelError(f"{path}: weights_sha256 is missing; fit the decoder again")
+
+
 def slot_layout(facts: Mapping[str, Any]) -> SlotLayout:
-    """The slots that decoder.json describes."""
+    """Read the slots that decoder.json describes."""
     return SlotLayout(
         grid=GridLayout(widths=tuple(facts["widths"])),
         cells_per_slot=facts["cells_per_slot"],
@@ -159,15 +192,14 @@ def slot_layout(facts: Mapping[str, Any]) -> SlotLayout:
 
 
 def unfitted(parts: DecoderParts) -> CompactDecoderFit:
-    """The compact decoder of a directory as it is before its fit, with weights drawn from torch's global generator."""
-    tokenizer = parts.tokenizer
+    """Build a directory's compact decoder as it is before its fit, with weights of torch's global generator."""
+    config, tokenizer = CompactDecoderConfig.model_validate(parts.facts["config"]), parts.tokenizer
+    vocabulary_size, bos_id, pad_id = len(tokenizer.tokenizer), tokenizer.bos_id, tokenizer.pad_id
+    model = build_compact_llama(
+        config, vocabulary_size=vocabulary_size, bos_id=bos_id, pad_id=pad_id, longest=parts.positions
+    )
     return CompactDecoderFit(
-        CompactDecoderConfig.model_validate(parts.facts["config"]),
-        parts.slots,
-        vocabulary_size=len(tokenizer.tokenizer),
-        bos_id=tokenizer.bos_id,
-        pad_id=tokenizer.pad_id,
-        longest=parts.longest,
+        config, parts.slots, model=model, vocabulary_size=vocabulary_size, bos_id=bos_id, pad_id=pad_id
     )
 
 
@@ -186,26 +218,67 @@ def write_compact_model(directory: Path, parts: DecoderParts, tensors: dict[str,
 
 
 def load_decoder(
-    directory: Path, schema: RecordSchema, *, dtype: torch.dtype | None = None
+    directory: Path, schema: RecordSchema, *, dtype: torch.dtype | None = None, computed_in: PrecisionSetting = "auto"
 ) -> tuple[FrozenDecoder, DecoderParts]:
-    """The frozen decoder and its tokenizer. A pretrained one is checked against the hash it was trained with."""
-    from transformers import AutoModelForCausalLM
+    """Load the frozen decoder and its tokenizer. A pretrained one is checked against the hash it was trained with.
 
+    Without a `dtype` a pretrained one has that of its configuration, where `auto` is what is `computed_in`.
+    """
     parts = read_parts(directory, schema)
     if parts.facts["config"]["kind"] == "compact":
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            directory / "model", dtype=dtype or torch.float32, attn_implementation=attention(parts.positions)
-        )
+        model = _compact_model(directory / "model", parts, dtype or torch.float32)
     else:
         config = PretrainedDecoderConfig.model_validate(parts.facts["config"])
-        precision = dtype or getattr(torch, config.dtype)
+        setting = computed_in if config.dtype == "auto" else config.dtype
+        precision = dtype or getattr(torch, resolve_precision(setting, own_device()))
         model, _ = load_causal_lm(config.model, revision=config.revision, dtype=precision, attention=config.attention)
         check_weights(model, parts.facts["weights_sha256"], name=config.model, revision=config.revision)
     return FrozenDecoder(model, bos_id=parts.tokenizer.bos_id, pad_id=parts.tokenizer.pad_id), parts
 
 
+def _compact_model(folder: Path, parts: DecoderParts, dtype: torch.dtype) -> PreTrainedModel:
+    from transformers import LlamaForCausalLM
+
+    try:
+        _check_sizes(folder, parts)
+        return load_weights(
+            LlamaForCausalLM, folder, dtype=dtype, attn_implementation=attention(parts.positions), local_files_only=True
+        )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{folder}: no compact decoder can be loaded ({reason}); fit the decoder again") from error
+
+
+def _check_sizes(folder: Path, parts: DecoderParts) -> None:
+    """Refuse a compact decoder whose files disagree about its size, before one of any size that they say is built."""
+    config = CompactDecoderConfig.model_validate(parts.facts["config"])
+    vocabulary, found = len(parts.tokenizer.tokenizer), load_configuration(folder)
+    for name, wanted in (
+        ("vocab_size", vocabulary),
+        ("hidden_size", config.hidden_size),
+        ("intermediate_size", config.intermediate_size),
+        ("num_hidden_layers", config.layers),
+        ("num_attention_heads", config.heads),
+        ("num_key_value_heads", config.key_heads),
+    ):
+        if (given := getattr(found, name, None)) != wanted:
+            raise ModelError(
+                f"{folder / 'config.json'}: {name} is {given}, and decoder.json and tokenizer say {wanted}"
+            )
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        names = set(file.keys())
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names & {_EMBEDDINGS, _UP}}
+    layers = {name.split(".")[2] for name in names if name.startswith("model.layers.")}
+    wanted_shapes = {_EMBEDDINGS: (vocabulary, config.hidden_size), _UP: (config.intermediate_size, config.hidden_size)}
+    if shapes != wanted_shapes or len(layers) != config.layers:
+        raise ModelError(f"{folder / 'model.safetensors'}: not the tensors that decoder.json describes; fit it again")
+
+
+_EMBEDDINGS, _UP = "model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight"
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file. Raises ModelError naming it."""
+    """Read the tensors of a safetensors file; raise ModelError naming it."""
     if not path.is_file():
         raise ModelError(f"{path}: no such file; run the stage that writes it again")
     try:

@@ -1,6 +1,10 @@
 """The trainable encoder: a small built-in transformer over slots, or any Hugging Face encoder over the record's text.
 
 Shape legend: B records, G grid cells, S slots, T tokens, H hidden size.
+
+What an encoder reads of a table: the value grid (compact), or its own tokens of the records' text (pretrained).
+
+Shape legend: B batch, T encoder tokens, G grid cells.
 """
 
 from __future__ import annotations
@@ -18,7 +22,9 @@ from torch import Tensor, nn
 from difflm.config import Config
 from difflm.errors import ModelError
 from difflm.models.field_slots import NumberFeatures, SlotEmbedder, SlotLayout
+from difflm.models.loading import load_configuration, load_tokenizer, load_weights
 from difflm.models.pretrained import (
+    UNREAD,
     AttentionChoice,
     AttentionName,
     LoraConfig,
@@ -43,7 +49,11 @@ def encoder_inputs(
     schema: RecordSchema,
     device: torch.device | str,
 ) -> EncoderInputs:
-    """Inputs for the rows of `table`. ModelError names the first record that is longer than the encoder reads."""
+    """Make the inputs for the rows of `table`.
+
+    Raises:
+        ModelError: a record is longer than the encoder reads; names the first one.
+    """
     match config:
         case CompactEncoderConfig():
             return lambda rows_B, grid_BG: {"grid_BG": grid_BG}
@@ -56,11 +66,9 @@ class _PretrainedInputs:
     """Token ids by the encoder's own tokenizer, padded per batch."""
 
     def __init__(self, config: PretrainedEncoderConfig, texts: Sequence[str], device: torch.device | str) -> None:
-        from transformers import AutoConfig, AutoTokenizer
-
         try:
-            tokenizer = AutoTokenizer.from_pretrained(config.model, revision=config.revision)
-            model: Any = AutoConfig.from_pretrained(config.model, revision=config.revision)
+            tokenizer = load_tokenizer(config.model, revision=config.revision)
+            model = load_configuration(config.model, revision=config.revision)
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ModelError(
@@ -161,7 +169,7 @@ class CompactEncoder(nn.Module):
         self.blocks = nn.TransformerEncoder(layer, config.layers, norm=nn.LayerNorm(size), enable_nested_tensor=False)
 
     def forward(self, grid_BG: Tensor) -> Tensor:
-        """Hidden vectors of shape (B, S, H)."""
+        """Return hidden vectors of shape (B, S, H)."""
         out: Tensor = self.blocks(self.embedder(grid_BG))
         return out
 
@@ -182,7 +190,7 @@ class PretrainedEncoder(nn.Module):
             add_adapters(self.model, config.lora)
 
     def forward(self, encoder_ids_BT: Tensor, encoder_mask_BT: Tensor) -> Tensor:
-        """One hidden vector per record, shape (B, 1, H)."""
+        """Return one hidden vector per record, shape (B, 1, H)."""
         hidden_BTH = self.model(input_ids=encoder_ids_BT, attention_mask=encoder_mask_BT).last_hidden_state
         weight_BT1 = encoder_mask_BT[..., None].to(hidden_BTH.dtype)
         pooled_BH: Tensor = (hidden_BTH * weight_BT1).sum(dim=1) / weight_BT1.sum(dim=1).clamp(min=1)
@@ -190,7 +198,7 @@ class PretrainedEncoder(nn.Module):
 
 
 def encoder_class(model_type: str) -> Any:
-    """The class whose models of a type are the encoder alone."""
+    """Return the class whose models of a type are the encoder alone."""
     from transformers import AutoModel, T5EncoderModel
 
     return T5EncoderModel if model_type in {"t5", "mt5"} else AutoModel
@@ -203,19 +211,25 @@ def load_encoder(
     dtype: torch.dtype = torch.float32,
     attention: AttentionName = "auto",
 ) -> PreTrainedModel:
-    """The encoder half of any Hugging Face model. Raises ModelError naming the path, or the attention that the model
-    does not have.
-    """
-    from transformers import AutoConfig
+    """Load the encoder half of any Hugging Face model.
 
+    Raises:
+        ModelError: it cannot be loaded; names the path, or the attention that the model does not have.
+    """
     if (model.startswith((".", "/"))) and not (Path(model) / "config.json").exists():
         raise ModelError(
             f"the encoder path {model!r} has no config.json; give a hub id or a directory made by save_pretrained"
         )
     try:
-        config = AutoConfig.from_pretrained(model, revision=revision)
-        loaded: PreTrainedModel = encoder_class(config.model_type).from_pretrained(
-            model, revision=revision, dtype=dtype, attn_implementation=loaded_attention(attention)
+        config = load_configuration(model, revision=revision)
+        return load_weights(
+            encoder_class(config.model_type),
+            model,
+            revision=revision,
+            unread=lambda name: name.split(".")[0] == UNREAD,
+            partly=True,
+            dtype=dtype,
+            attn_implementation=loaded_attention(attention),
         )
     except (OSError, ValueError, KeyError) as error:
         if attention != "auto" and isinstance(error, ValueError):
@@ -225,4 +239,3 @@ def load_encoder(
             f"cannot load the encoder {model!r}: {reason}; "
             "give a hub id that is reachable or a directory made by save_pretrained"
         ) from error
-    return loaded

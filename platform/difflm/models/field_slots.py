@@ -1,4 +1,21 @@
-"""Field slots: the units of a record that latents and soft tokens are for, and where their numbers stand."""
+"""Field slots: the units of a record that latents and soft tokens are for, and where their numbers stand.
+
+Slots: how the fields of a record are cut into the units that latents and soft tokens are aligned with.
+
+Shape legend: B records, G grid cells, S slots, C cells per slot, E embedding size, D output size.
+
+A field whose values take up to C tokens has one slot, a longer one (free text) has several, up to `most_per_field`.
+Slot s of the latent is encoded from the tokens of that slot and steers one soft token: nothing has to learn which soft
+token carries which column.
+
+Number features: where the value that a field's digits spell stands among the training values.
+
+Shape legend: B records, G grid cells, F fields, S slots, K bins, V vocabulary.
+
+Tokens alone give the encoder no reason to put 39 and 40 next to each other, and a latent space in which neighbours are
+not neighbours is hard for a prior to learn. So each slot of a number (or date) also gets the piecewise linear encoding
+of its value over quantile bins of the training split (Gorishniy et al. 2022, arXiv 2203.05556, section 3.2.1).
+"""
 
 from __future__ import annotations
 
@@ -57,7 +74,7 @@ class SlotLayout:
         return torch.tensor([field for field, slots in enumerate(self.slots_per_field) for _ in range(slots)])
 
     def cells_SC(self) -> Tensor:
-        """Grid cell of every place of every slot; the value G (one past the last cell) marks an empty place."""
+        """Return the grid cell of every place of every slot; G (one past the last cell) marks an empty place."""
         rows: list[list[int]] = []
         start = 0
         for width, slots in zip(self.grid.widths, self.slots_per_field, strict=True):
@@ -101,7 +118,7 @@ class SlotEmbedder(nn.Module):
         self.from_numbers = nn.Linear(BINS, hidden_size, bias=False) if numbers is not None else None
 
     def forward(self, grid_BG: Tensor) -> Tensor:
-        """Vectors of shape (B, S, D) from value token ids of shape (B, G)."""
+        """Return vectors of shape (B, S, D) from value token ids of shape (B, G)."""
         padded = nn.functional.pad(grid_BG, (0, 1), value=self.pad_id)
         cells_BSC = padded[:, self.cells_SC]
         embedded = self.tokens(cells_BSC).flatten(2)
@@ -119,7 +136,7 @@ Knots = tuple[tuple[float, ...], ...]
 
 
 def number_tokens(tokenizer: RecordTokenizer) -> tuple[Tensor, int]:
-    """What each token counts as a digit (-1: none), shape (V,), and the token of the minus sign."""
+    """Return what each token counts as a digit (-1: none), shape (V,), and the token of the minus sign."""
     digit_V = torch.full((len(tokenizer.tokenizer),), -1.0, dtype=torch.float64)
     for digit in range(10):
         digit_V[tokenizer.pieces.characters(str(digit))[0]] = digit
@@ -127,7 +144,7 @@ def number_tokens(tokenizer: RecordTokenizer) -> tuple[Tensor, int]:
 
 
 def spelled_values(grid_NG: Tensor, layout: GridLayout, digit_V: Tensor, minus_id: int) -> Tensor:
-    """The whole number that a field's digits spell, its sign kept and other tokens passed over: (N, F), float64.
+    """Return the whole number that a field's digits spell, with its sign, passing over other tokens: (N, F), float64.
 
     Places after the point are a constant factor within a field and ISO dates are in order: what matters is kept.
     """
@@ -143,7 +160,7 @@ def spelled_values(grid_NG: Tensor, layout: GridLayout, digit_V: Tensor, minus_i
 
 
 def fit_knots(values_NF: Tensor, numeric: Sequence[bool]) -> Knots:
-    """Distinct quantiles of each numeric field's spelled values.
+    """Compute the distinct quantiles of each numeric field's spelled values.
 
     They go into the bundle, so a bin spans at least ROWS_PER_BIN training rows: edges say little about single rows.
     """
@@ -174,7 +191,7 @@ class NumberFeatures(nn.Module):
         self.tables = (digit_V, low_FK, width_FK, used_FK, field_S)
 
     def forward(self, grid_BG: Tensor) -> Tensor:
-        """Features of shape (B, S, K), each in [-1, 1]."""
+        """Return features of shape (B, S, K), each in [-1, 1]."""
         digit_V, low_FK, width_FK, used_FK, field_S = (table.to(grid_BG.device) for table in self.tables)
         values_BF = spelled_values(grid_BG, self.layout, digit_V, self.minus_id)
         filled_BFK = ((values_BF[..., None] - low_FK) / width_FK).clamp(0, 1)

@@ -114,6 +114,24 @@ class MemoryShape:
     head_size: int
 
 
+class PromptReader(Protocol):
+    """What an injector writes for: a decoder, or the sizes of one that is not loaded."""
+
+    @property
+    def width(self) -> int:
+        """Width D of its token embeddings."""
+        ...
+
+    @property
+    def memory_shape(self) -> MemoryShape:
+        """The keys and values of its layers."""
+        ...
+
+    def memory_scales(self) -> Tensor:
+        """Root mean square of its own keys and of its values, shape (L, 2, 1)."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeysAndValues:
     """Vectors that are the keys and values of every layer; `size` is the width D of token embeddings."""

@@ -1,9 +1,20 @@
-"""Pretrained models: which one was loaded and its hash, its attention, and low-rank adapters (arXiv 2106.09685)."""
+"""Pretrained models: which one was loaded and its hash, its attention, and low-rank adapters (arXiv 2106.09685).
+
+How a pretrained model computes its attention: as it prefers, by a fused kernel, by single operations, or by
+FlashAttention 2 (Dao 2023, arXiv 2307.08691).
+
+Pinning a pretrained model: the folder or the commit that was loaded, and a hash of its weights, whatever is called
+so later.
+
+Low-rank adapters (LoRA, Hu et al. 2021, arXiv 2106.09685) on a pretrained encoder, whose own weights stay.
+
+Beside a linear layer's frozen W stands (alpha / rank) B A with `rank` rows in A and columns in B, which alone are
+trained; B is zero at first, so the encoder begins as it was.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -29,7 +40,7 @@ AttentionChoice = Annotated[
 
 
 def loaded_attention(attention: AttentionName) -> str | None:
-    """What `from_pretrained` is told; None leaves it to the model.
+    """Return what `from_pretrained` is told; None leaves it to the model.
 
     A model that shall train with FlashAttention is loaded without it. Records are encoded in float32 and decoded with a
     mask for every slot, possibly on a CPU, and FlashAttention does none of these; `use_flash_attention` switches to it.
@@ -38,7 +49,7 @@ def loaded_attention(attention: AttentionName) -> str | None:
 
 
 def refused_attention(attention: AttentionName, model: str, key: str, error: Exception) -> ModelError:
-    """What to say of a model that was told how to attend, by the setting `key`, and raised."""
+    """Describe the failure of a model that was told how to attend, by the setting `key`, and raised."""
     reason = str(error).strip().splitlines()[0]
     return ModelError(f"{key} is {attention}, with which {model!r} cannot be loaded: {reason}; give --set {key}=auto")
 
@@ -69,7 +80,7 @@ def use_flash_attention(model: PreTrainedModel, *, key: str) -> None:
 
 
 def pinned(model: str, revision: str | None) -> tuple[str, str | None]:
-    """A local folder as an absolute path, or a hub id with the commit that its revision (or its main branch) is now.
+    """Return a local folder's absolute path, or a hub id with the commit of its revision (or main branch) now.
 
     Raises:
         ModelError: the hub, or offline its cache, has no such model or revision; names both.
@@ -93,8 +104,9 @@ def pinned(model: str, revision: str | None) -> tuple[str, str | None]:
 
 
 def hash_weights(model: torch.nn.Module) -> str:
-    """A hash of names, shapes and a sample of every tensor in bfloat16: cheap at any size, and independent of the dtype
-    it is loaded in.
+    """Hash names, shapes and a sample of every tensor in bfloat16.
+
+    This is cheap at any size, and independent of the dtype the model is loaded in.
 
     The sample is every n-th number, 4,096 to 8,191 of a tensor (all of a smaller one). So another model, another
     training or another precision on disk is seen, but not a change of a few single weights made to be missed. (All of
@@ -141,7 +153,7 @@ class LoraConfig(Config):
 
 
 def adapted_layers(model: nn.Module, targets: Targets) -> dict[str, tuple[int, int]]:
-    """The layers that get an adapter, by their names in the model: sizes of what each reads and writes.
+    """List the layers that get an adapter, by their names in the model: sizes of what each reads and writes.
 
     A target is the end of a layer's name, in whole parts (`query`, `self.query`). The model may be on the meta device.
 
@@ -159,11 +171,6 @@ def adapted_layers(model: nn.Module, targets: Targets) -> dict[str, tuple[int, i
         culprit = f"no linear layer of {type(model).__name__} is called {missing[0]!r}" if missing else "it is empty"
         raise ModelError(f"{KEY}.targets: {culprit}; its layers are {known}; give some of these, or all-linear")
     return chosen
-
-
-def adapter_parameters(layers: Mapping[str, tuple[int, int]], rank: int) -> int:
-    """Numbers of A and B of all adapters."""
-    return sum(rank * (read + written) for read, written in layers.values())
 
 
 def add_adapters(model: PreTrainedModel, config: LoraConfig) -> None:
@@ -203,7 +210,7 @@ def _linear_layers(model: nn.Module) -> dict[str, tuple[int, int]]:
 
 
 def _is_transposed(module: nn.Module) -> bool:
-    """GPT-2's linear layers, whose matrices stand the other way round."""
+    """Tell whether a layer is GPT-2's linear one, whose matrix stands the other way round."""
     from transformers.pytorch_utils import Conv1D
 
     return isinstance(module, Conv1D)

@@ -1,4 +1,15 @@
-"""The prompt: what a frozen decoder reads of a latent; and the likelihood of text behind one."""
+"""The prompt: what a frozen decoder reads of a latent; and the likelihood of text behind one.
+
+The prompt: what a frozen decoder reads of a latent, whatever wrote it.
+
+Shape legend: B records, K positions in front of the text, D width of token embeddings, L layers, X keys and values (2),
+H key heads, E head size.
+
+Likelihood of text under a causal LM behind a prompt.
+
+Shape legend: B records, K positions of the prompt, L layers, X keys and values, H key heads, E head size, T text
+tokens, D embedding width, V vocabulary.
+"""
 
 from __future__ import annotations
 

@@ -96,31 +96,31 @@ class RecordCodec(Protocol):
     def schema(self) -> RecordSchema: ...
 
     def encode(self, record: Record) -> str:
-        """One line of text. Lenient: values outside the training ranges are written as they are.
+        """Encode a record as one line of text. Lenient: values outside the training ranges are written unchanged.
 
         SchemaError for wrong keys or a value of the wrong type.
         """
 
     def decode(self, text: str) -> Decoded:
-        """Strict, and never raises."""
+        """Decode a text strictly. Never raises."""
 
     def segments(self, record: Record) -> list[Segment]:
-        """Two per field (fixed text, value literal) and the closing text."""
+        """Return two segments per field (fixed text, value literal) and the closing text."""
 
     def fixed_texts(self) -> tuple[str, ...]:
-        """What stands before each value, and after the last: n_fields + 1 texts."""
+        """Return the texts before each value and after the last: n_fields + 1 texts."""
 
     def value_literals(self, table: pa.Table) -> list[list[str]]:
-        """Per field, the literal of every row."""
+        """Return, per field, the literal of every row."""
 
     def normalize(self, record: Record) -> Normalized:
         """Clip, round and map a record into the schema."""
 
     def normalize_table(self, table: pa.Table) -> NormalizedTable:
-        """The same for a table, column by column."""
+        """Normalize a table like `normalize` does a record, column by column."""
 
     def records_of(self, table: pa.Table) -> Iterator[Record]:
-        """Rows of a table as records, in canonical values (see `columns.conform_table`)."""
+        """Yield the rows of a table as records, in canonical values (see `columns.conform_table`)."""
 
     def table_of(self, records: Iterable[Record]) -> pa.Table:
-        """Records as a table in the canonical types, booleans in the source's spelling."""
+        """Build a table of records in the canonical types, booleans in the source's spelling."""

@@ -1,4 +1,11 @@
-"""Codes: the values of a column as whole numbers, so that every set of values is a union of closed intervals."""
+"""Codes: the values of a column as whole numbers, so that every set of values is a union of closed intervals.
+
+Codes: the values of a column as whole numbers, so that every set of values is a union of intervals.
+
+A category's code is its place in the schema, false is 0 and true is 1, an integer is its own code, a decimal counts its
+last decimal place (12.50 is 1250), a date or time counts microseconds (since 1970 in UTC where it states a zone, as if
+in UTC where it does not). A constant is code 0. Free text has no codes.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +40,7 @@ class IntervalSet:
 
     @classmethod
     def of(cls, intervals: Iterable[tuple[int, int]]) -> IntervalSet:
-        """The union of intervals in any order; one whose low is above its high is empty."""
+        """Return the union of intervals in any order; an interval whose low exceeds its high is empty."""
         spans: list[tuple[int, int]] = []
         for low, high in sorted(span for span in intervals if span[0] <= span[1]):
             if spans and low <= spans[-1][1] + 1:
@@ -44,7 +51,7 @@ class IntervalSet:
 
     @classmethod
     def points(cls, values: Iterable[int]) -> IntervalSet:
-        """The set of single numbers."""
+        """Return the set of single numbers."""
         return cls.of((value, value) for value in values)
 
     def __bool__(self) -> bool:
@@ -54,7 +61,7 @@ class IntervalSet:
         return isinstance(value, int) and any(low <= value <= high for low, high in self.spans)
 
     def __iter__(self) -> Iterator[int]:
-        """Every number in order; for small sets."""
+        """Iterate over every number in order; for small sets."""
         for low, high in self.spans:
             yield from range(low, high + 1)
 
@@ -106,9 +113,7 @@ Restriction: TypeAlias = Mapping[str, Allowed]
 
 
 def whole_domain(field: Field) -> Allowed:
-    """All codes that training has seen room for, and missing where that was seen; of free text, code 0 stands for any
-    text.
-    """
+    """Return all codes in the range of training, and missing where training has it; code 0 stands for any free text."""
     match field:
         case IntegerField(minimum=low, maximum=high):
             codes = IntervalSet.of([(low, high)])
@@ -126,12 +131,12 @@ def whole_domain(field: Field) -> Allowed:
 
 
 def decimal_code(field: DecimalField, value: float) -> int:
-    """A decimal in units of its last printed place."""
+    """Return a decimal in units of its last printed place."""
     return int(decimal_literal(value, field.decimals, field.exponent).partition("e")[0].replace(".", ""))
 
 
 def moment_code(field: DatetimeField, text: str) -> int:
-    """Microseconds of a date or time in the field's format. Raises ValueError when it does not fit."""
+    """Return the microseconds of a date or time in the field's format. Raises ValueError when it does not fit."""
     moment = parse_datetime(text, field.format)
     if moment is None:
         raise ValueError(f"column {field.name!r}: {text!r} does not fit {field.format!r}")
@@ -139,12 +144,12 @@ def moment_code(field: DatetimeField, text: str) -> int:
 
 
 def microseconds(moment: datetime) -> int:
-    """Microseconds since 1970, a moment without a zone taken as UTC."""
+    """Return the microseconds since 1970, a moment without a zone taken as UTC."""
     return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
 
 
 def value_code(field: Field, value: Value) -> int | None:
-    """The code of a normalised value, None when it is missing. Raises ValueError for a value outside the schema."""
+    """Return the code of a normalised value, None when it is missing; ValueError for a value outside the schema."""
     if value is None:
         return None
     match field:
@@ -165,7 +170,7 @@ def value_code(field: Field, value: Value) -> int | None:
 
 
 def column_codes(field: Field, column: pa.ChunkedArray) -> list[int | None]:
-    """The codes of a normalised column in its canonical type."""
+    """Return the codes of a normalised column in its canonical type."""
     if isinstance(field, IntegerField):
         numbers: list[int | None] = column.to_pylist()
         return numbers

@@ -88,7 +88,7 @@ class Column:
         )
 
     def without(self, gone: pa.Array) -> Self:
-        """The same column with the distinct values under the mask `gone` counted as missing."""
+        """Return the column with the distinct values under the mask `gone` counted as missing."""
         lost = pc.sum(self.counts.filter(gone)).as_py()
         kept = pc.invert(gone)
         return type(self)(
@@ -102,7 +102,7 @@ class Column:
 
 
 def infer_column(column: Column, limits: InferenceLimits, *, kind: GivenKind | None, report: Reporter) -> Field:
-    """The field of a column; `kind` keeps it text. What is odd about it is reported."""
+    """Infer the field of a column; `kind` keeps it text. Irregularities are reported."""
     if kind == "tool_parameters":
         return _tool_parameters(column)
     if column.missing > _MOSTLY_MISSING * column.rows:
@@ -275,7 +275,7 @@ def _text(column: Column, limits: InferenceLimits, kind: GivenKind | None, repor
 
 
 def _tool_parameters(column: Column) -> JsonField:
-    """The schema of lists of parameters: types, number and lengths of texts as in training."""
+    """Infer the schema of lists of parameters: types, number and lengths of texts as in training."""
     if column.missing:
         raise DataError(f"column {column.name!r} has {column.missing} missing values; give [] for no parameters")
     texts: list[str] = column.distinct.to_pylist()
@@ -301,7 +301,7 @@ def _is_categorical(column: Column, limits: InferenceLimits) -> bool:
 
 
 def _median_index(values: np.ndarray, counts: pa.Array) -> int:
-    """Where the lower weighted median of distinct `values` is."""
+    """Return the index of the lower weighted median of distinct `values`."""
     order: Sequence[int] = np.argsort(values, kind="stable").tolist()
     reached = np.cumsum(counts.to_numpy()[order])
     return order[int(np.searchsorted(reached, (reached[-1] + 1) // 2))]

@@ -21,7 +21,7 @@ _EXACT_WHOLE = 2.0**53
 
 
 def arrow_type(field: Field) -> pa.DataType:
-    """integer -> int64, decimal -> float64, boolean -> string or bool as in the source, all text -> string."""
+    """Map integer to int64, decimal to float64, boolean to string or bool as in the source, all text to string."""
     match field:
         case IntegerField():
             return pa.int64()
@@ -40,14 +40,14 @@ def arrow_type(field: Field) -> pa.DataType:
 
 
 def arrow_schema(schema: RecordSchema) -> pa.Schema:
-    """The Arrow schema of every table in canonical types."""
+    """Return the Arrow schema of every table in canonical types."""
     return pa.schema([pa.field(field.name, arrow_type(field)) for field in schema.fields])
 
 
 def conform_table(table: pa.Table, schema: RecordSchema, *, report: Reporter = ignore) -> pa.Table:
-    """The schema's columns of `table`, in order, in canonical types.
+    """Return the schema's columns of `table`, in order, in canonical types.
 
-    Decimals are rounded to what their field prints; all else keeps what it says, even outside the training ranges.
+    Decimals are rounded to the places their field prints; all other values are kept, even outside the training ranges.
     Values that a column's kind cannot hold (text in a number column) become missing and are reported with their count.
     DataError for a missing column. Conforming a second time changes nothing.
     """
@@ -62,7 +62,7 @@ def conform_table(table: pa.Table, schema: RecordSchema, *, report: Reporter = i
 
 
 def conform_column(column: pa.ChunkedArray, field: Field, *, report: Reporter = ignore) -> pa.ChunkedArray:
-    """One column in its canonical type; what cannot be read becomes missing and is reported."""
+    """Cast one column to its canonical type; unreadable values become missing and are reported."""
     wanted = arrow_type(field)
     if column.type == wanted and pa.types.is_floating(wanted):
         return _printed(pc.if_else(pc.is_finite(column), column, pa.scalar(None, wanted)), field)
@@ -87,7 +87,7 @@ def conform_column(column: pa.ChunkedArray, field: Field, *, report: Reporter = 
 
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Any simple column as text: numbers as they print, booleans as true/false, dates in ISO form to microseconds."""
+    """Format a simple column as text: numbers as printed, booleans as true/false, dates in ISO form to microseconds."""
     if pa.types.is_string(column.type):
         return column
     if pa.types.is_dictionary(column.type):
@@ -102,7 +102,7 @@ def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _coarsest(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Moments in the coarsest unit that keeps them: days, seconds, microseconds; nanoseconds are cut off."""
+    """Cast moments to the coarsest unit that keeps them: days, seconds, microseconds; nanoseconds are cut off."""
     if pa.types.is_time(column.type):
         exact, finest = [pa.time32("s"), pa.time64("us")], pa.time64("us")
     else:
@@ -117,7 +117,7 @@ def _coarsest(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def parse_decimals(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Decimal texts as float64; what is no finite number is missing."""
+    """Parse decimal texts as float64; what is no finite number becomes missing."""
     readable = is_decimal(texts)
     plain = pc.replace_substring_regex(pc.if_else(readable, texts, pa.scalar(None, pa.string())), r"^\+", "")
     try:
@@ -128,7 +128,7 @@ def parse_decimals(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def is_decimal(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Which texts are decimal numbers, without leading zeros (those are codes)."""
+    """Mark the texts that are decimal numbers, without leading zeros (those are codes)."""
     return pc.and_(pc.match_substring_regex(texts, DECIMAL_PATTERN), pc.match_substring_regex(texts, DIGIT_PATTERN))
 
 
@@ -137,7 +137,7 @@ def _printed(numbers: pa.ChunkedArray, field: Field) -> pa.ChunkedArray:
 
 
 def round_decimals(numbers: pa.ChunkedArray, decimals: int, exponent: int) -> pa.ChunkedArray:
-    """Finite float64 to `decimals` places in units of ten to `exponent`, so that reading the literal back is exact."""
+    """Round finite float64 to `decimals` places in units of ten to `exponent`; reading the literal back is exact."""
     missing = numbers.is_null().to_numpy()
     values = pc.fill_null(numbers, 0.0).to_numpy()
     if exponent == 0:

@@ -33,7 +33,7 @@ _LOOKS_LIKE_ONE = re.compile(r"(?=.*[0-9])[0-9A-Za-z:/., +-]{4,40}", re.ASCII)
 
 @lru_cache(maxsize=65536)
 def parse_datetime(text: str, format: str) -> datetime | None:
-    """The moment that `text` states in the strptime `format`, None when it does not fit."""
+    """Parse `text` in the strptime `format`; None when it does not fit."""
     if len(text) > _LONGEST or not text.isascii():
         return None
     try:
@@ -43,7 +43,7 @@ def parse_datetime(text: str, format: str) -> datetime | None:
 
 
 def find_format(distinct: Sequence[str]) -> str | None:
-    """The first recognised format that every one of the distinct texts fits, None when there is none."""
+    """Return the first recognised format that all distinct texts fit, None when there is none."""
     probes = distinct[:: max(1, len(distinct) // _PROBES)]
     if not probes or not all(_LOOKS_LIKE_ONE.fullmatch(text) for text in probes):
         return None
@@ -54,13 +54,13 @@ def find_format(distinct: Sequence[str]) -> str | None:
 
 
 def bounds(distinct: Sequence[str], format: str) -> tuple[str, str]:
-    """The earliest and the latest of texts that all fit `format`; texts that do not are left out."""
+    """Return the earliest and the latest of the texts that fit `format`; texts that do not are left out."""
     moments = [(moment, text) for text in distinct if (moment := parse_datetime(text, format)) is not None]
     return min(moments)[1], max(moments)[1]
 
 
 def pieces(format: str) -> list[str]:
-    """Directives and single characters of a format."""
+    """Split a format into directives and single characters."""
     found, characters = list[str](), iter(format)
     for character in characters:
         found.append(character + next(characters) if character == "%" else character)
@@ -68,7 +68,7 @@ def pieces(format: str) -> list[str]:
 
 
 def leading_zeros(distinct: Sequence[str], format: str) -> tuple[str, str]:
-    """The letters of the directives whose numbers below ten always have a leading zero, and of those that never do.
+    """Return the letters of directives whose numbers below ten always have a leading zero, and of those that never do.
 
     Letters of numbers that are written both ways, or are never below ten, are in neither.
     """

@@ -57,9 +57,9 @@ class SchemaConfig(BaseModel):
 
 
 def infer_schema(table: pa.Table, *, target: str | None = None, config: SchemaConfig | None = None) -> RecordSchema:
-    """The schema of `table`, which must be the training split and nothing else.
+    """Infer the schema of `table`, which must be the training split and nothing else.
 
-    Text columns are looked through: whole numbers, decimals, booleans, dates, categories, free text, in that order.
+    Text columns are tested for whole numbers, decimals, booleans, dates, categories and free text, in that order.
     Typed columns keep their type. DataError for an empty table, a column without values, or an unusable target.
     """
     config = config or SchemaConfig()

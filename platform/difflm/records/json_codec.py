@@ -39,15 +39,15 @@ class JsonRecordCodec:
         return self._schema
 
     def fixed_texts(self) -> tuple[str, ...]:
-        """What stands before each value, and after the last: n_fields + 1 texts."""
+        """Return the texts before each value and after the last: n_fields + 1 texts."""
         return self._fixed
 
     def encode(self, record: Record) -> str:
-        """One line of JSON. SchemaError naming the column when keys or types are not the schema's."""
+        """Encode a record as one line of JSON. SchemaError names the column when keys or types are not the schema's."""
         return "".join(segment.text for segment in self.segments(record))
 
     def segments(self, record: Record) -> list[Segment]:
-        """Two per field and the closing brace; their texts joined are `encode(record)`."""
+        """Return two segments per field and the closing brace; their texts joined are `encode(record)`."""
         if tuple(record) != self._schema.names:
             raise SchemaError(f"record has the keys {list(record)}, expected {list(self._schema.names)} in this order")
         pieces = []
@@ -58,18 +58,18 @@ class JsonRecordCodec:
         return pieces
 
     def value_literals(self, table: pa.Table) -> list[list[str]]:
-        """Per field, the literal of every row; DataError when a column is missing."""
+        """Return, per field, the literal of every row; DataError when a column is missing."""
         conformed = conform_table(table, self._schema)
         return [column_literals(field, conformed.column(i)) for i, field in enumerate(self._schema.fields)]
 
     def encode_table(self, table: pa.Table) -> list[str]:
-        """One line per row, the same as encoding its records one by one."""
+        """Encode one line per row, the same as encoding its records one by one."""
         literals = self.value_literals(table)
         pattern = "".join(text.replace("%", "%%") + "%s" for text in self._fixed[:-1]) + self._fixed[-1]
         return [pattern % row for row in zip(*literals, strict=True)]
 
     def decode(self, text: str) -> Decoded:
-        """The record that `text` is, or why it is none. Never raises."""
+        """Decode `text` into its record, or return why it is none. Never raises."""
         try:
             parsed = _DECODER.decode(text.strip(" \t\r\n"))
         except (ValueError, RecursionError) as error:
@@ -88,12 +88,12 @@ class JsonRecordCodec:
         return Accepted(record=record)
 
     def normalize(self, record: Record) -> Normalized:
-        """The nearest record that the schema allows, and what had to change."""
+        """Return the nearest record that the schema allows, and notices of the changes."""
         normalized = self.normalize_table(self.table_of([record]))
         return Normalized(record=next(self.records_of(normalized.table)), notices=normalized.notices)
 
     def normalize_table(self, table: pa.Table) -> NormalizedTable:
-        """The nearest table that the schema allows, column by column, and what had to change, counted."""
+        """Return the nearest table that the schema allows, column by column, and notices with the counts of changes."""
         notices: list[Notice] = []
         conformed = conform_table(table, self._schema, report=notices.append)
         columns = [
@@ -103,7 +103,7 @@ class JsonRecordCodec:
         return NormalizedTable(table=pa.Table.from_arrays(columns, schema=conformed.schema), notices=tuple(notices))
 
     def records_of(self, table: pa.Table) -> Iterator[Record]:
-        """Rows as records, in canonical values: decimals as printed, nothing clipped."""
+        """Yield rows as records, in canonical values: decimals as printed, nothing clipped."""
         names = self._schema.names
         for batch in conform_table(table, self._schema).to_batches(max_chunksize=_BATCH_ROWS):
             columns = [_values(field, batch.column(i)) for i, field in enumerate(self._schema.fields)]
@@ -111,7 +111,7 @@ class JsonRecordCodec:
                 yield dict(zip(names, row, strict=True))
 
     def table_of(self, records: Iterable[Record]) -> pa.Table:
-        """A table in canonical types, booleans as in the source; DataError naming row and column of a wrong value."""
+        """Build a table in canonical types, booleans as in the source; DataError names row and column of a fault."""
         columns: list[list[Value]] = [[] for _ in self._schema.fields]
         for row, record in enumerate(records):
             if tuple(record) != self._schema.names:

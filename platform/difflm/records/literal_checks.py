@@ -52,7 +52,7 @@ class Fault(NamedTuple):
 
 
 def check_literal(field: Field, parsed: object, categories: frozenset[str] = frozenset()) -> Value | Fault:
-    """The value that `parsed` (from JSON, numbers kept as `Number`) is in `field`, or why it is none.
+    """Return the value that `parsed` (from JSON, numbers kept as `Number`) is in `field`, or the fault with it.
 
     `categories` are the values of a categorical field, as a set.
     """
@@ -133,7 +133,7 @@ def _text(field: TextField, parsed: object) -> Value | Fault:
 
 
 def python_fault(text: str) -> str | None:
-    """Why a text is no Python of this interpreter's version, None where it is; nothing is compiled or run."""
+    """Return why a text is no Python of this interpreter's version, None if it is; nothing is compiled or run."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd escapes and comparisons are the text's own affair
         try:
@@ -159,7 +159,7 @@ def _json(field: JsonField, parsed: object) -> Value | Fault:
 
 
 def _plain(parsed: object) -> object:
-    """A parsed value in Python's own types; ValueError for an object with one key twice."""
+    """Convert a parsed value to Python's own types; ValueError for an object with one key twice."""
     if isinstance(parsed, Pairs):
         plain = {key: _plain(value) for key, value in parsed.items}
         if len(plain) != len(parsed.items):

@@ -48,7 +48,7 @@ def decimal_form(
     max_decimals: int | None,
     rounded_share: float,
 ) -> DecimalForm:
-    """The form of a column from its distinct finite `numbers`, the decimal `places` of each, and their `counts`.
+    """Infer a column's form from its distinct finite `numbers`, the decimal `places` of each, and their `counts`.
 
     Every digit of the source is kept while the widest value has at most `exact_digits`, but for the `rounded_share` of
     rows with most decimals. Otherwise `significant_digits` of the interquartile range (of the distinct values) survive;
@@ -74,7 +74,7 @@ def decimal_form(
 
 
 def decimal_places(texts: pa.Array) -> IntArray:
-    """Decimals that each number text is written with, plain (`1.50`: 2) or scientific (`1.5e-3`: 4)."""
+    """Count the decimals of each number text, plain (`1.50`: 2) or scientific (`1.5e-3`: 4)."""
     points = pc.find_substring(texts, ".")
     places = pc.if_else(pc.less(points, 0), 0, pc.subtract(pc.subtract(pc.utf8_length(texts), points), 1))
     counted: IntArray = places.to_numpy(zero_copy_only=False).astype(np.int64)
@@ -85,14 +85,14 @@ def decimal_places(texts: pa.Array) -> IntArray:
 
 
 def _usual_places(places: IntArray, counts: IntArray, rounded_share: float) -> int:
-    """The fewest decimals that all but `rounded_share` of the rows are written with at most."""
+    """Return the fewest decimals that are enough for all but `rounded_share` of the rows."""
     order = np.argsort(places, kind="stable")
     reached = np.cumsum(counts[order])
     return int(places[order[int(np.searchsorted(reached, math.ceil(reached[-1] * (1.0 - rounded_share))))]])
 
 
 def _spreads(numbers: FloatArray) -> tuple[float, float]:
-    """Interquartile range and range of the distinct values, both above zero.
+    """Return the interquartile range and the range of the distinct values, both above zero.
 
     Of a single value, a small part of it, so that nearly all of its digits count.
     """
@@ -108,12 +108,12 @@ _ZERO = re.compile(r"-0(\.0*)?(e-?\d+)?")
 
 
 def quote(text: str) -> str:
-    """A JSON string, not ASCII-escaped, without a raw line break."""
+    """Quote a text as a JSON string, not ASCII-escaped, without a raw line break."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def canonical_json(text: str) -> str | None:
-    """A JSON text in the one spelling of records, None when it is no JSON."""
+    """Return a JSON text in the canonical spelling of records, None when it is no JSON."""
     try:
         return json.dumps(json.loads(text), ensure_ascii=False)
     except (ValueError, RecursionError):
@@ -121,7 +121,7 @@ def canonical_json(text: str) -> str | None:
 
 
 def decimal_literal(value: float, decimals: int, exponent: int = 0) -> str:
-    """`value` with exactly `decimals` places, in units of ten to `exponent`; never a negative zero."""
+    """Format `value` with exactly `decimals` places, in units of ten to `exponent`; never a negative zero."""
     if exponent == 0:
         text = f"{value:.{decimals}f}"
     else:
@@ -131,7 +131,7 @@ def decimal_literal(value: float, decimals: int, exponent: int = 0) -> str:
 
 
 def value_literal(field: Field, value: Value) -> str:
-    """The literal of one value, outside the training range too; SchemaError for a wrong type."""
+    """Return the literal of one value, outside the training range too; SchemaError for a wrong type."""
     if value is None:
         return NULL
     match field:
@@ -155,7 +155,7 @@ def value_literal(field: Field, value: Value) -> str:
 
 
 def column_literals(field: Field, column: pa.ChunkedArray) -> list[str]:
-    """The literals of a column in its canonical type (see `columns.arrow_type`)."""
+    """Return the literals of a column in its canonical type (see `columns.arrow_type`)."""
     match field:
         case IntegerField():
             return [text if text is not None else NULL for text in pc.cast(column, pa.string()).to_pylist()]
@@ -183,7 +183,7 @@ def _by_distinct_value(field: Field, column: pa.ChunkedArray) -> list[str]:
 
 
 def dictionary_of(column: pa.ChunkedArray) -> tuple[list[int | None], list[Value]]:
-    """Per row the position of its value among the distinct ones (None when missing), and the distinct values."""
+    """Return, per row, the index of its value among the distinct ones (None when missing), and the distinct values."""
     encoded = column.combine_chunks().dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.combine_chunks()

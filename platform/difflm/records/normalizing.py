@@ -25,7 +25,7 @@ from difflm.records.schema import (
 
 
 def normalize_column(column: pa.ChunkedArray, field: Field, *, report: Reporter = ignore) -> pa.ChunkedArray:
-    """A canonical column with every value inside what training has seen.
+    """Return a canonical column with every value inside the range of training.
 
     Numbers and dates are clipped, unseen categories become missing (or the most frequent one where nothing is ever
     missing), long texts are cut, and missing values in a column that never had any become its median, most frequent or

@@ -48,5 +48,5 @@ Reporter: TypeAlias = Callable[[Notice], None]
 
 
 def ignore(notice: Notice) -> None:
-    """A reporter for callers that have no use for notices."""
+    """Discard a notice: the reporter of callers that have no use for notices."""
     del notice

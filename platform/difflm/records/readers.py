@@ -1,4 +1,7 @@
-"""Readers: bytes of one kind of file each, to a table with the file's own column names, repeated ones included."""
+"""Readers: bytes of one kind of file each, to a table with the file's own column names, repeated ones included.
+
+JSON objects of a file: one per line, or one list of them, also gzip; text in UTF-8, whatever the file says.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ _SHAPE = "give one JSON object per line, or one list of objects"
 
 
 def read_json_rows(path: Path, *, encoding: str = "utf-8") -> list[dict[str, Any]]:
-    """The objects in order; DataError naming file, line and remedy."""
+    """Read the objects of a JSON Lines file in order; DataError naming file, line and remedy."""
     text = read_text(path, encoding=encoding)
     if text.lstrip().startswith("["):
         rows = _parsed(text, str(path))
@@ -36,7 +39,7 @@ def read_json_rows(path: Path, *, encoding: str = "utf-8") -> list[dict[str, Any
 
 
 def read_text(path: Path, *, encoding: str = "utf-8") -> str:
-    """Text of a file, also gzip, line ends and all; a byte order mark is skipped. DataError naming file and byte."""
+    """Read the text of a file, also gzip, line ends kept, byte order mark skipped. DataError naming file and byte."""
     try:
         data = path.read_bytes()
         data = gzip.decompress(data) if path.suffix.lower() == ".gz" else data
@@ -68,7 +71,7 @@ def _parsed(text: str, place: str) -> Any:
 
 
 def _check_surrogates(value: Any, place: str) -> None:
-    """DataError where an escape is half of a surrogate pair: JSON allows that, but it is no text."""
+    """Raise DataError where an escape is half of a surrogate pair: JSON allows that, but it is no text."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
@@ -91,7 +94,7 @@ def read_delimited(
     header: Sequence[str] | None,
     report: Reporter,
 ) -> pa.Table:
-    """All columns as text; cells without a value are empty text. DataError naming the row of a broken one.
+    """Read all columns as text; cells without a value are empty text. DataError naming a broken row.
 
     Without a `delimiter`, it is the `usual` one, unless the first line has another one instead.
     """
@@ -117,7 +120,7 @@ def read_delimited(
 
 
 def read_json_lines(data: bytes, path: Path, *, encoding: str, report: Reporter) -> pa.Table:
-    """One object per line; keys in the order of first appearance, absent ones missing. Line numbers start at 1."""
+    """Read one object per line; keys in the order of first appearance, absent ones missing. Lines count from 1."""
     rows = []
     for number, line in enumerate(_utf8(data, path, encoding).decode().split("\n"), start=1):
         if line.strip():
@@ -126,7 +129,7 @@ def read_json_lines(data: bytes, path: Path, *, encoding: str, report: Reporter)
 
 
 def read_json_document(data: bytes, path: Path, *, encoding: str, report: Reporter) -> pa.Table:
-    """A list of objects, or an object of equally long lists."""
+    """Read a list of objects, or an object of equally long lists."""
     text = _utf8(data, path, encoding).decode()
     try:
         document = json.loads(text)
@@ -146,24 +149,25 @@ def read_json_document(data: bytes, path: Path, *, encoding: str, report: Report
 
 
 def read_parquet(data: bytes, path: Path, *, report: Reporter) -> pa.Table:
-    """Typed columns; nested ones as JSON text."""
+    """Read typed columns; nested ones as JSON text."""
     try:
         table = pa.parquet.ParquetFile(pa.BufferReader(data)).read()
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a Parquet file ({error}); is it complete?") from error
-    return _unnested(table, report)
+    return without_nesting(table, report)
 
 
 def read_arrow(data: bytes, path: Path, *, report: Reporter) -> pa.Table:
-    """Typed columns of an Arrow IPC file; nested ones as JSON text."""
+    """Read the typed columns of an Arrow IPC file; nested ones as JSON text."""
     try:
         table = pa.ipc.open_file(data).read_all()
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not an Arrow IPC file ({error}); is it complete?") from error
-    return _unnested(table, report)
+    return without_nesting(table, report)
 
 
-def _unnested(table: pa.Table, report: Reporter) -> pa.Table:
+def without_nesting(table: pa.Table, report: Reporter) -> pa.Table:
+    """Replace lists, objects and bytes by their text, and report it."""
     columns = []
     for name, column in zip(table.column_names, table.columns, strict=True):
         if pa.types.is_nested(column.type) or pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
@@ -176,7 +180,7 @@ def _unnested(table: pa.Table, report: Reporter) -> pa.Table:
 
 
 def _utf8(data: bytes, path: Path, encoding: str) -> bytes:
-    """The same text in UTF-8 without a byte order mark; DataError naming the line that is not in `encoding`."""
+    """Recode a text as UTF-8 without a byte order mark; DataError naming the line that is not in `encoding`."""
     try:
         if encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig"):
             data = data.removeprefix(_BOM)

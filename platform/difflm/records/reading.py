@@ -1,4 +1,7 @@
-"""Reading: a table from a file, every value kept as the file spells it until a schema says what it is."""
+"""Reading: a table from a file, every value kept as the file spells it until a schema says what it is.
+
+Column names: every column gets one of its own, without line breaks or blanks around it.
+"""
 
 import re
 from collections.abc import Callable, Sequence
@@ -13,13 +16,20 @@ from pydantic import Field as Option
 from difflm.errors import ConfigError, DataError, StorageError
 from difflm.records.columns import as_text
 from difflm.records.notices import Notice, Reporter, ignore
-from difflm.records.readers import read_arrow, read_delimited, read_json_document, read_json_lines, read_parquet
+from difflm.records.readers import (
+    read_arrow,
+    read_delimited,
+    read_json_document,
+    read_json_lines,
+    read_parquet,
+    without_nesting,
+)
 
 _BREAKS = re.compile(r"[\s\x00-\x1f\x7f\u2028\u2029\ufeff]+")
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """Names as they are where possible: empty ones become `column_3`, repeated ones `age_2`, white space one blank."""
+    """Keep names where possible: empty ones become `column_3`, repeated ones `age_2`, white space one blank."""
     tidy = [_BREAKS.sub(" ", name).strip() or f"column_{position + 1}" for position, name in enumerate(names)]
     taken = set(tidy)
     used: set[str] = set()
@@ -69,7 +79,7 @@ _Reader = Callable[[bytes, Path, ReadConfig, Reporter], pa.Table]
 
 
 def read_table(path: Path | str, config: ReadConfig | None = None, *, report: Reporter = ignore) -> pa.Table:
-    """The table in a csv, tsv, txt, jsonl, ndjson, json, parquet or arrow file, the text ones also as .gz.
+    """Read the table of a csv, tsv, txt, jsonl, ndjson, json, parquet or arrow file, the text formats also as .gz.
 
     Columns of delimited files are text; those of JSON and Parquet are int64, double, bool or text (dates in ISO form,
     nested values as JSON). Missing values are null. What was renamed, trimmed, dropped or mixed is reported. DataError
@@ -77,15 +87,29 @@ def read_table(path: Path | str, config: ReadConfig | None = None, *, report: Re
     """
     path = Path(path)
     config = config or ReadConfig()
-    table = _unique(_parse(path, config, report), report)
-    table = _select(table, path, config, report)
+    trim = config.trim and path.suffix.lower() not in (".parquet", ".pq", ".arrow") and not _is_json(path)
+    return _canonical_table(_parse(path, config, report), config, str(path), report, trim=trim)
+
+
+def canonical_table(table: pa.Table, config: ReadConfig, *, name: str, report: Reporter = ignore) -> pa.Table:
+    """Convert a table in memory to the form in which `read_table` returns a Parquet file of it.
+
+    Raises:
+        DataError: it has no rows; the message begins with ``name``.
+        ConfigError: ``config`` names a column that is not there.
+    """
+    return _canonical_table(without_nesting(table, report), config, name, report, trim=False)
+
+
+def _canonical_table(table: pa.Table, config: ReadConfig, name: str, report: Reporter, *, trim: bool) -> pa.Table:
+    table = _select(_unique(table, report), name, config, report)
     if table.num_rows == 0 or table.num_columns == 0:
         raise DataError(
-            f"{path}: {table.num_rows} rows, {table.num_columns} columns; give a table with at least one row"
+            f"{name}: {table.num_rows} rows, {table.num_columns} columns; give a table with at least one row"
         )
     columns = []
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        columns.append(_cells(_canonical(column, name, report), name, path, config, report))
+    for column_name, column in zip(table.column_names, table.columns, strict=True):
+        columns.append(_cells(_canonical(column, column_name, report), column_name, config, report, trim=trim))
     return pa.Table.from_arrays(columns, names=table.column_names)
 
 
@@ -170,7 +194,7 @@ def _unique(table: pa.Table, report: Reporter) -> pa.Table:
     return table.rename_columns(names)
 
 
-def _select(table: pa.Table, path: Path, config: ReadConfig, report: Reporter) -> pa.Table:
+def _select(table: pa.Table, path: str, config: ReadConfig, report: Reporter) -> pa.Table:
     present = table.column_names
     asked = {"drop": config.drop, "columns": config.columns, "rename": tuple(config.rename)}
     for key, names in asked.items():
@@ -190,7 +214,7 @@ def _select(table: pa.Table, path: Path, config: ReadConfig, report: Reporter) -
 
 
 def _canonical(column: pa.ChunkedArray, name: str, report: Reporter) -> pa.ChunkedArray:
-    """Whole numbers as int64, floats as finite double, booleans as bool, all else as text."""
+    """Cast whole numbers to int64, floats to finite double, booleans to bool, all else to text."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         return _canonical(column.cast(kind.value_type), name, report)
@@ -209,10 +233,10 @@ def _canonical(column: pa.ChunkedArray, name: str, report: Reporter) -> pa.Chunk
     return as_text(column)
 
 
-def _cells(column: pa.ChunkedArray, name: str, path: Path, config: ReadConfig, report: Reporter) -> pa.ChunkedArray:
+def _cells(column: pa.ChunkedArray, name: str, config: ReadConfig, report: Reporter, *, trim: bool) -> pa.ChunkedArray:
     if not pa.types.is_string(column.type):
         return column
-    if config.trim and path.suffix.lower() not in (".parquet", ".pq", ".arrow") and not _is_json(path):
+    if trim:
         column = _trimmed(column, name, report)
     column = pc.if_else(
         pc.fill_null(pc.is_in(column, value_set=pa.array(config.missing, pa.string())), True),

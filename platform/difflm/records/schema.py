@@ -1,4 +1,10 @@
-"""The schema of a table: its fields in column order as fitted on the training split, its target, its file format."""
+"""The schema of a table: its fields in column order as fitted on the training split, its target, its file format.
+
+Fields: what one column of a table holds, as fitted on the training split.
+
+Every field has `name`, `nullable` (missing values were seen) and `missing_share` (the share of training rows
+without a value). The classes share these by repetition, not by inheritance: each is complete as `schema.json` has it.
+"""
 
 import json
 from pathlib import Path
@@ -55,7 +61,7 @@ class DecimalField(BaseModel):
     median: FiniteFloat
     distinct: int
     decimals: Annotated[int, Option(ge=0, le=15)]
-    exponent: int = 0
+    exponent: Annotated[int, Option(ge=-400, le=400)] = 0
 
 
 class CategoricalField(BaseModel):
@@ -204,14 +210,14 @@ class RecordSchema(BaseModel):
         return tuple(field.name for field in self.fields)
 
     def field(self, name: str) -> Field:
-        """The field called `name`; SchemaError naming the known ones otherwise."""
+        """Return the field called `name`; SchemaError naming the known ones otherwise."""
         for field in self.fields:
             if field.name == name:
                 return field
         raise SchemaError(f"the schema has no column {name!r}; it has {', '.join(map(repr, self.names))}")
 
     def to_json(self) -> str:
-        """JSON text, stable for equal schemas."""
+        """Return the JSON text, stable for equal schemas."""
         return self.model_dump_json(indent=2)
 
     @classmethod
@@ -219,7 +225,7 @@ class RecordSchema(BaseModel):
         """Read what `to_json` wrote; `source` names it in errors. SchemaError for another version or a damaged text."""
         try:
             version = json.loads(text).get("format_version")
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             raise SchemaError(f"{source}: not a schema in JSON ({error}); write it again from training data") from error
         if version != SCHEMA_FORMAT_VERSION:
             raise SchemaError(
@@ -235,6 +241,6 @@ class RecordSchema(BaseModel):
 
 
 def read_schema(folder: Path) -> RecordSchema:
-    """The schema.json of a folder: prepared data or a bundle. SchemaError for another version or a damaged file."""
+    """Read the schema.json of prepared data or of a bundle. SchemaError for another version or a damaged file."""
     path = folder / "schema.json"
     return RecordSchema.from_json(path.read_bytes(), source=str(path))

@@ -83,7 +83,7 @@ def split_table(
 
 
 def row_hashes(rows: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.uint64]:
-    """64 mixed bits per row number: the finalizer of SplitMix64 (Steele et al. 2014) over the seed's own mixed bits."""
+    """Hash row numbers to 64 bits: the finalizer of SplitMix64 (Steele et al. 2014) over the seed's own mixed bits."""
     return _mix(_mix(rows.astype(np.uint64)) ^ _mix(np.full(1, seed, dtype=np.uint64)))
 
 

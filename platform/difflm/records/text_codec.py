@@ -26,7 +26,7 @@ COLUMNS = (CODE, "content", "text", "output")
 
 
 def read_code(path: Path, *, encoding: str = "utf-8") -> pa.Table:
-    """The code in a folder of `.py` files (in the order of their names), or in a `.jsonl`, `.json` or `.parquet` file.
+    """Read the code in a folder of `.py` files (in order of their names), or in a `.jsonl`, `.json` or `.parquet` file.
 
     Raises DataError naming the file, and the byte or line, for text in another encoding, no known column or no text.
     """
@@ -51,7 +51,7 @@ def read_code(path: Path, *, encoding: str = "utf-8") -> pa.Table:
 
 
 def code_of_table(table: pa.Table, place: str) -> pa.Table:
-    """The column that holds the code; DataError naming `place` where there is none, or a row without text."""
+    """Select the column that holds the code; DataError naming `place` where there is none, or a row without text."""
     name = next((name for name in COLUMNS if name in table.column_names), None)
     if name is None or not pa.types.is_string(table.schema.field(name).type):
         raise DataError(f"{place}: has the columns {table.column_names}; code is looked for under {', '.join(COLUMNS)}")
@@ -62,7 +62,7 @@ def code_of_table(table: pa.Table, place: str) -> pa.Table:
 
 
 def usable_code(table: pa.Table, *, longest: int, report: Reporter) -> pa.Table:
-    """The records that can be learned: those of at most `longest` characters that parse as Python, each once.
+    """Select the records that can be learned: those of at most `longest` characters that parse as Python, each once.
 
     The others are left out and counted; nothing is cut.
     """
@@ -81,7 +81,7 @@ def usable_code(table: pa.Table, *, longest: int, report: Reporter) -> pa.Table:
 
 
 def usable_tools(table: pa.Table, *, longest: int, report: Reporter) -> pa.Table:
-    """Tool records (see `tool_codec`) whose values have at most `longest` characters in all; the others are counted.
+    """Select tool records (see `tool_codec`) whose values have at most `longest` characters in all; count the others.
 
     Descriptions that no record has become empty texts: a column without a value cannot be learned.
     """
@@ -101,8 +101,9 @@ def usable_tools(table: pa.Table, *, longest: int, report: Reporter) -> pa.Table
 
 
 def usable_held_out(table: pa.Table, schema: RecordSchema, *, name: str, report: Reporter) -> pa.Table:
-    """The held-out records none of whose texts is longer than the longest of its column in training: longer ones have
-    no record in the schema, and are counted. DataError where none is left.
+    """Select the held-out records none of whose texts is longer than the longest of its column in training.
+
+    Longer ones have no record in the schema, and are counted. DataError where none is left.
     """
     keeps = pa.array([True] * table.num_rows)
     for field in schema.fields:

@@ -62,9 +62,9 @@ class TokenTable:
 
 
 def token_bytes(tokenizer: PreTrainedTokenizerBase) -> list[bytes]:
-    """What every vocabulary entry stands for, as bytes; special tokens stand for nothing.
+    """Return the bytes of every vocabulary entry; special tokens have none.
 
-    Byte-level BPE and SentencePiece both.
+    Supports byte-level BPE and SentencePiece.
     """
     tokens = [tokenizer.convert_ids_to_tokens(index) for index in range(len(tokenizer))]
     marked = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
@@ -94,7 +94,7 @@ def _bytes_of(token: str, byte_level: bool, added: bool) -> bytes:
 
 
 def _unicode_to_byte() -> dict[str, int]:
-    """The printable stand-ins that byte-level BPE (Radford et al. 2019) gives to the 256 bytes."""
+    """Map the printable stand-ins of byte-level BPE (Radford et al. 2019) to the 256 bytes."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [b for b in range(256) if b not in set(printable)]
     return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
@@ -124,7 +124,7 @@ class PieceTokenizer:
         return fallback | ordinary
 
     def characters(self, text: str) -> tuple[int, ...]:
-        """One token per byte of `text`: numbers and dates. Raises ModelError if the vocabulary lacks such a token."""
+        """Return one token per byte of `text` (numbers and dates); ModelError if the vocabulary lacks such a token."""
         try:
             return tuple(self._single[bytes([b])] for b in text.encode())
         except KeyError:
@@ -134,7 +134,7 @@ class PieceTokenizer:
             ) from None
 
     def piece(self, text: str) -> tuple[int, ...]:
-        """Token ids of a piece. Raises ModelError when the tokenizer is lossy (lower-cases, drops white space, ...)."""
+        """Return the token ids of a piece; ModelError for a lossy tokenizer (lower-cases, drops white space, ...)."""
         known = self._pieces.get(text)
         if known is None:
             known = self._known(text)
@@ -177,7 +177,7 @@ class RecordTokenizer:
         self.pad_id = _first(tokenizer, "pad_token_id", "eos_token_id", "bos_token_id")
 
     def literal_ids(self, field: int, literal: str) -> tuple[int, ...]:
-        """Ids of one value literal.
+        """Return the token ids of one value literal.
 
         `null` is a piece even in a number's place; the quotes of free text are tokens of their own.
         """
@@ -191,14 +191,14 @@ class RecordTokenizer:
         return self.pieces.piece(literal)
 
     def partly_read(self, literals: Sequence[Sequence[str]], layout: GridLayout) -> tuple[int, ...]:
-        """By field, how many values have more tokens than the field has cells."""
+        """Count, by field, the values that have more tokens than the field has cells."""
         return tuple(
             sum(len(self.literal_ids(field, literal)) > width for literal in column)
             for field, (column, width) in enumerate(zip(literals, layout.widths, strict=True))
         )
 
     def layout(self, literals: Sequence[Sequence[str]], *, longest: int = 64) -> GridLayout:
-        """Grid widths that hold every value of `literals` (one sequence per field), at most `longest` tokens each."""
+        """Choose grid widths for all values of `literals` (one sequence per field), at most `longest` tokens each."""
         widths = []
         for field, column in enumerate(literals):
             width = max((len(self.literal_ids(field, literal)) for literal in set(column)), default=1)

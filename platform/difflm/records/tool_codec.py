@@ -30,7 +30,7 @@ _REMEDY: Final = "give tools as ToolBench has them: category, tool_name, tool_de
 
 
 def records_of(tool: Mapping[str, Any], place: str) -> list[ToolRecord]:
-    """One record per API of a raw tool; DataError naming `place`, the key and the remedy."""
+    """Return one record per API of a raw tool; DataError naming `place`, the key and the remedy."""
     category, name = (_text(tool, key, place) for key in ("category", "tool_name"))
     description = _optional_text(tool, "tool_description", place)
     records = []
@@ -55,7 +55,7 @@ def records_of(tool: Mapping[str, Any], place: str) -> list[ToolRecord]:
 
 
 def tools_of(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Raw tools out of records: successive records of one category, name and description are one tool."""
+    """Rebuild raw tools from records: successive records of one category, name and description are one tool."""
     tools = []
     for (category, name, description), group in groupby(records, key=lambda r: tuple(r[key] for key in KEYS[:3])):
         apis = [
@@ -72,12 +72,12 @@ def tools_of(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def parameters_text(parameters: Sequence[Mapping[str, Any]]) -> str:
-    """The parameters as the text that a table's column holds: JSON in the spelling of records."""
+    """Return the parameters as the text of a table's column: JSON in the canonical spelling of records."""
     return json.dumps([{key: one[key] for key in PARAMETER_KEYS} for one in parameters], ensure_ascii=False)
 
 
 def table_of_tools(records: Iterable[ToolRecord]) -> pa.Table:
-    """Records as a table: a column per key, `parameters` as their text."""
+    """Build a table of records: a column per key, `parameters` as their text."""
     rows = list(records)
     columns: dict[str, list[str | None]] = {key: [row[key] for row in rows] for key in KEYS[:-1]}
     columns[KEYS[-1]] = [parameters_text(row[KEYS[-1]]) for row in rows]
@@ -85,7 +85,7 @@ def table_of_tools(records: Iterable[ToolRecord]) -> pa.Table:
 
 
 def tools_of_table(table: pa.Table, place: str = "table") -> list[ToolRecord]:
-    """The records of such a table; DataError naming `place` and the record whose `parameters` are no list of them."""
+    """Return the records of such a table; DataError names `place` and the record with malformed `parameters`."""
     records = []
     for number, row in enumerate(table.select(list(KEYS)).to_pylist(), start=1):
         try:
@@ -99,7 +99,7 @@ def tools_of_table(table: pa.Table, place: str = "table") -> list[ToolRecord]:
 
 
 def parameters_schema(types: Iterable[str], *, most: int, characters: int) -> dict[str, Any]:
-    """The JSON Schema of `parameters`: types out of a closed list, at most so many, texts at most so long."""
+    """Return the JSON Schema of `parameters`: closed list of types, at most `most`, texts of at most `characters`."""
     text = {"type": "string", "maxLength": characters}
     properties = {
         "name": {**text, "minLength": 1},
@@ -117,7 +117,7 @@ def parameters_schema(types: Iterable[str], *, most: int, characters: int) -> di
 
 
 def record_schema(types: Iterable[str]) -> dict[str, Any]:
-    """The JSON Schema of a whole record, without bounds on lengths."""
+    """Return the JSON Schema of a whole record, without bounds on lengths."""
     text, maybe = {"type": "string", "minLength": 1}, {"type": ["string", "null"]}
     parameters = parameters_schema(types, most=2**31, characters=2**31)
     kinds = (text, text, maybe, text, maybe, parameters)

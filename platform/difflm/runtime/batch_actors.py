@@ -14,25 +14,23 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from difflm.errors import ClusterError, RunError
-from difflm.runtime.cluster import ClusterContext, current_context, error_class, last_line, require_resources
+from difflm.errors import ClusterError
+from difflm.runtime.cluster import ClusterContext, current_context, require_resources
 from difflm.runtime.ledger import ShardLedger
-from difflm.runtime.shard_actor import ActorCall, ActorPoolConfig, Shard, ShardWorker, reachable
+from difflm.runtime.process import last_line
+from difflm.runtime.shard_actor import (
+    ActorCall,
+    ActorPoolConfig,
+    MapSummary,
+    Shard,
+    ShardWorker,
+    raise_failure,
+    reachable,
+)
 from difflm.telemetry import JSON
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MapSummary:
-    """What a map did: shards finished, wall seconds, and the peak resident memory of every actor process by pid."""
-
-    shards: int
-    seconds: float
-    first_result_seconds: float
-    peak_rss_mib: dict[int, float]
 
 
 def map_shards(
@@ -69,7 +67,7 @@ def map_shards(
     with _watched(_rows(shards, actor, args, resources, pool_size), timeout_s, pending) as rows:
         for row in rows:
             if "error" in row:
-                _raise(row)
+                raise_failure(row)
             first = first or time.monotonic() - started
             pending.discard(str(row["shard"]))
             if "peak_rss_mib" in row:
@@ -82,7 +80,7 @@ def map_shards(
 
 
 def _pool_size(context: ClusterContext, resources: ActorPoolConfig, shards: int) -> int:
-    """Most actors: what is asked for, what fits, and no more than there are shards."""
+    """Return the most actors to start: what is asked for, what fits, and no more than there are shards."""
     require_resources(context, cpus=resources.cpus_per_actor, gpus=resources.gpus_per_actor, purpose="an actor")
     fit = context.num_cpus // resources.cpus_per_actor
     if resources.gpus_per_actor:
@@ -97,7 +95,7 @@ def _rows(
     resources: ActorPoolConfig,
     pool_size: int,
 ) -> Generator[dict[str, Any], None, None]:
-    """The stream of rows from Ray Data: one block, and one call, per shard."""
+    """Stream the rows from Ray Data: one block, and one call, per shard."""
     import ray.data
 
     context = ray.data.DataContext.get_current()
@@ -124,7 +122,7 @@ def _rows(
 
 
 def _start_ledger(resources: ActorPoolConfig) -> Any:
-    """The ledger's actor on the driver's own node: it is lost only together with the driver."""
+    """Start the ledger's actor on the driver's own node: it is lost only together with the driver."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -190,14 +188,8 @@ class _watched:
             yield item
 
 
-def _raise(row: Mapping[str, Any]) -> None:
-    kind = error_class(row["error"])
-    text = row["reason"] if kind is not None else f"{row['error']}: {row['reason']}"
-    raise (kind or RunError)(f"shard {row['shard']} failed after {row['attempts']} attempts: {text}")
-
-
 def _quiet(context: Any) -> None:
-    """No progress bars and no log lines of Ray Data on the driver's terminal; its log files keep them."""
+    """Keep progress bars and log lines of Ray Data off the driver's terminal; its log files keep them."""
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = -1  # the watchdog here knows how long a shard may take
@@ -205,7 +197,7 @@ def _quiet(context: Any) -> None:
 
 
 def _cluster_now() -> str:
-    """Its size at this moment: nodes may be gone, and actors then wait for others."""
+    """Return the cluster's size at this moment: nodes may be gone, and actors then wait for others."""
     ray: Any = importlib.import_module("ray")  # its functions have no types
     alive = sum(bool(node["Alive"]) for node in ray.nodes())
     total = ray.cluster_resources()

@@ -5,74 +5,24 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import secrets
 import signal
 import sys
 import sysconfig
-import tempfile
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from difflm import errors
 from difflm.config import Config
-from difflm.errors import ClusterError, DiffLMError
-
-
-@contextmanager
-def handler_kept(number: signal.Signals) -> Iterator[None]:
-    """Put back the handler that a signal had before, unless this is not the main thread, where Ray sets none either."""
-    handler = signal.getsignal(number)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(number, handler)
-
-
-_LINE = b"Set ray log level from environment variable"
-
-
-@contextmanager
-def without_log_level_line() -> Iterator[None]:
-    """Hold back what is written to descriptor 2 within, and write it afterwards without that line.
-
-    RAY_BACKEND_LOG_LEVEL, which keeps all other such lines away, makes Ray's C++ core print this one before it has a
-    log file. It goes to the descriptor itself, so replacing `sys.stderr` would not catch it.
-    """
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(terminal, 2)
-            os.close(terminal)
-            held.seek(0)
-            for line in held:
-                if _LINE not in line:
-                    os.write(2, line)
-
-
-def error_class(name: str) -> type[DiffLMError] | None:
-    """The class of that name in `difflm.errors`; None for errors that nobody raised on purpose."""
-    found = getattr(errors, name, None)
-    return found if isinstance(found, type) and issubclass(found, DiffLMError) else None
-
-
-def last_line(error: BaseException, *, limit: int = 300) -> str:
-    """The last line of a message, which in a remote traceback is the one that says what happened."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:limit] if lines else type(error).__name__
-
+from difflm.errors import ClusterError
+from difflm.runtime.process import handler_kept, usable_processors, without_log_level_line
 
 _PACKAGES = ("difflm", "difflm_evaluators", "difflm_jobs")
+_METRICS = "RAY_enable_metrics_collection"
 _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 # Read by Ray when it is imported or started. Only defaults: what the environment already says stays.
@@ -85,8 +35,13 @@ _DEFAULTS = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "SERVE_SOCKET_REUSE_PORT_ENABLED": "0",  # else a second server takes half of the first one's connections
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_worker_niceness": "0",  # 15 by default, so that anything else on the machine would starve a training
+    # Threads of a parallel region wait asleep. By default they spin, and where other work wants the processors, what a
+    # thread waits for is not even running: a training beside it then took ten times as long.
+    "OMP_WAIT_POLICY": "passive",
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # else Ray prints its own lines between ours, also when nothing is wrong
 }
 
@@ -97,10 +52,13 @@ class ClusterConfig(Config):
     address: str | None = Field(
         default=None, description="An existing cluster ('auto', host:port); 'local' starts one."
     )
-    num_cpus: int | None = Field(default=None, ge=1, description="CPUs of a local cluster; none: all of this machine.")
+    num_cpus: int | None = Field(default=None, ge=1, description="CPUs of a local cluster; none: all it may use.")
     num_gpus: int | None = Field(default=None, ge=0, description="GPUs of a local cluster; none: all of this machine.")
     object_store_mib: int = Field(default=512, ge=80, description="Shared-memory object store of a local cluster.")
     dashboard: bool = Field(default=False, description="Serve Ray's dashboard on this machine (local cluster only).")
+    metrics: bool = Field(
+        default=False, description="Open Ray's metrics port, which has no password (local cluster only)."
+    )
     verbose: bool = Field(default=False, description="Print what Ray and its workers log.")
 
 
@@ -153,7 +111,7 @@ def start_or_connect(config: ClusterConfig) -> ClusterContext:
 
 
 def current_context() -> ClusterContext:
-    """The context of `start_or_connect`; ClusterError when it was not called."""
+    """Return the context of `start_or_connect`; raise ClusterError when it was not called."""
     if _context is None or not _import_ray().is_initialized():
         raise ClusterError("no Ray cluster: call difflm.runtime.cluster.start_or_connect first")
     return _context
@@ -167,7 +125,7 @@ def stop() -> None:
 
 
 def source_roots() -> list[str]:
-    """Folders of this project's packages that lie outside site-packages: what workers need on PYTHONPATH in a clone."""
+    """List folders of this project's packages outside site-packages: what workers need on PYTHONPATH in a clone."""
     installed = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
     roots: list[str] = []
     for package in _PACKAGES:
@@ -179,10 +137,13 @@ def source_roots() -> list[str]:
     return roots
 
 
+def in_ray_job() -> bool:
+    """Tell whether this process is the driver of `ray job submit`."""
+    return _JOB_VARIABLE in os.environ
+
+
 def require_resources(context: ClusterContext, *, cpus: float, gpus: float, purpose: str) -> None:
-    """ClusterError when a local cluster can never hold what is asked for; other clusters may grow, so Ray waits
-    there.
-    """
+    """Raise ClusterError for what a local cluster can never hold; other ones may grow, so Ray waits there."""
     if not context.local:
         return
     for name, wanted, present in (("CPUs", cpus, context.num_cpus), ("GPUs", gpus, context.num_gpus)):
@@ -195,24 +156,42 @@ def require_resources(context: ClusterContext, *, cpus: float, gpus: float, purp
 
 def _start(ray: Any, config: ClusterConfig) -> None:
     """Start Ray here. Its processes inherit PYTHONPATH, so workers need no runtime environment and can be
-    pre-started.
+    pre-started. What lies on the disk of it, its token first of all, is for this user alone.
     """
-    with _python_path():
+    if not os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
+        keep_token_private(Path.home() / ".ray" / "auth_token")
+    with _variable("PYTHONPATH", _python_path()), _variable(_METRICS, str(int(config.metrics))):
         ray.init(
             address="local",
-            num_cpus=config.num_cpus,
+            num_cpus=config.num_cpus or usable_processors(),
             num_gpus=config.num_gpus,
             object_store_memory=config.object_store_mib * 2**20,
             include_dashboard=config.dashboard,
             log_to_driver=config.verbose,
             logging_level=logging.INFO if config.verbose else logging.ERROR,
         )
+    with suppress(OSError):
+        Path(ray._private.worker._global_node.get_session_dir_path()).chmod(0o700)
+
+
+def keep_token_private(path: Path) -> None:
+    """Make the token of this user's clusters where there is none, as Ray would do for everybody to read, or take the
+    permission to read it from others. Nothing happens where that is impossible: Ray says so itself.
+    """
+    with suppress(OSError):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            path.chmod(0o600)
+        else:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_hex(32))
 
 
 def _connect(ray: Any, address: str, config: ClusterConfig) -> None:
     roots = source_roots()
-    in_job = _JOB_VARIABLE in os.environ
-    environment = None if in_job or not roots else {"env_vars": {"PYTHONPATH": os.pathsep.join(roots)}}
+    environment = None if in_ray_job() or not roots else {"env_vars": {"PYTHONPATH": os.pathsep.join(roots)}}
     ray.init(
         address=address,
         runtime_env=environment,
@@ -221,19 +200,24 @@ def _connect(ray: Any, address: str, config: ClusterConfig) -> None:
     )
 
 
+def _python_path() -> str:
+    """Return PYTHONPATH with the source roots first."""
+    parts = [*source_roots(), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return os.pathsep.join(part for part in parts if part)
+
+
 @contextmanager
-def _python_path() -> Iterator[None]:
-    """PYTHONPATH with the source roots first, for the processes started within."""
-    before = os.environ.get("PYTHONPATH")
-    parts = [*source_roots(), *(before or "").split(os.pathsep)]
-    os.environ["PYTHONPATH"] = os.pathsep.join(part for part in parts if part)
+def _variable(name: str, value: str) -> Iterator[None]:
+    """Set a variable of the environment for the processes started within."""
+    before = os.environ.get(name)
+    os.environ[name] = value
     try:
         yield
     finally:
         if before is None:
-            del os.environ["PYTHONPATH"]
+            del os.environ[name]
         else:
-            os.environ["PYTHONPATH"] = before
+            os.environ[name] = before
 
 
 def _describe(ray: Any, *, local: bool) -> ClusterContext:
@@ -258,7 +242,7 @@ def _explain(address: str, error: Exception) -> str:
 
 
 def _import_ray() -> Any:
-    """Ray, imported when first needed; a module that is already there is not imported again."""
+    """Import Ray when it is first needed; a module that is already there is not imported again."""
     if "ray" in sys.modules:
         return sys.modules["ray"]
     import ray

@@ -1,4 +1,10 @@
-"""DeepSpeed engine: the `Engine` contract with optimizer state, gradients or weights sharded over ranks (ZeRO 0-3)."""
+"""DeepSpeed engine: the `Engine` contract with optimizer state, gradients or weights sharded over ranks (ZeRO 0-3).
+
+DeepSpeed's shards of weights and moments put together and cut again, for checkpoints that any engine can read.
+
+DeepSpeed's own checkpoints are one file per rank, which only as many ranks can read. Its functions for single
+parameters (`deepspeed.utils.safe_get_full_*`, `safe_set_*`) see through the sharding of every stage.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +22,8 @@ from torch.nn import functional
 
 from difflm.config import Config
 from difflm.errors import TrainingError
-from difflm.training.engine import Collective, Precision, to_device
+from difflm.models.precision import Precision
+from difflm.training.engine import Collective, to_device
 from difflm.training.optimizer import (
     ADAM_BETAS,
     ADAM_EPS,
@@ -35,7 +42,7 @@ Parameters = Mapping[str, nn.Parameter]
 
 
 def gathered_state(parameters: Parameters, optimizer: torch.optim.Optimizer, *, keep: bool) -> EngineState:
-    """The whole state of ZeRO 1 to 3 behind at least one step, as CPU tensors where `keep` says so; collective."""
+    """Gather the whole state of ZeRO 1 to 3 behind at least one step, on the CPU where `keep` says so; collective."""
     from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
     _link_moments(parameters, optimizer)
@@ -74,7 +81,7 @@ def scatter_state(state: EngineState, parameters: Parameters, optimizer: torch.o
 
 
 def _begin_moments(optimizer: torch.optim.Optimizer, shards: Iterable[Tensor], steps: int) -> None:
-    """What AdamW keeps of a shard from its first step on."""
+    """Set what AdamW keeps of a shard from its first step on."""
     for shard in shards:
         step = torch.tensor(float(steps), device=shard.device)
         optimizer.state[shard] = {"step": step, **{key: torch.zeros_like(shard) for key in MOMENTS}}
@@ -158,6 +165,7 @@ class DeepSpeedEngine:
         self.rank, self.world_size, self.device = self._collective.rank, self._collective.world_size, device
         self._config = config
         self._accumulation = gradient_accumulation
+        self.precision: Precision = precision
         self._micro = 0
         size = sum(parameter.numel() for parameter in parameters)
         self._named = named_trainable_parameters(module)
@@ -236,8 +244,9 @@ class DeepSpeedEngine:
             yield
 
     def _unsharded_norm(self) -> float | None:
-        """Norm of gradients that are already averaged over ranks; None when DeepSpeed keeps them elsewhere
-        (bfloat16).
+        """Return the norm of gradients that are already averaged over ranks.
+
+        It is None when DeepSpeed keeps them elsewhere (bfloat16).
         """
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         if not gradients or self._config.weights == "bfloat16":
@@ -246,7 +255,7 @@ class DeepSpeedEngine:
 
 
 def _empty_parameters_to_buffers(module: nn.Module) -> None:
-    """ZeRO-3 cannot gather a parameter of no numbers, such as a learned prefix of none."""
+    """Turn parameters of no numbers, such as a learned prefix of none, into buffers: ZeRO-3 cannot gather them."""
     for part in module.modules():
         for name, parameter in list(part.named_parameters(recurse=False)):
             if parameter.numel() == 0:
@@ -270,7 +279,7 @@ class _Autocast(nn.Module):
 
 
 def _settings(config: DeepSpeedEngineConfig, size: int, *, clip: float, accumulation: int) -> dict[str, Any]:
-    """DeepSpeed's own configuration; buckets are no larger than the trainable parameters (its defaults take GiB)."""
+    """Write DeepSpeed's own settings; buckets are no larger than the trainable parameters (its defaults take GiB)."""
     bucket = max(1, min(size, MAX_BUCKET_NUMBERS))
     zero: dict[str, Any] = {
         "stage": config.zero_stage,

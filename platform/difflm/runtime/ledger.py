@@ -78,7 +78,7 @@ class ShardLedger:
         return None
 
     def take(self, shard_id: str, start: int, stop: int) -> Order:
-        """The next piece of a shard, its accounts when none is left, or an order to stop."""
+        """Hand out the next piece of a shard, its accounts when none is left, or an order to stop."""
         shard = self._shard(shard_id, start, stop)
         shard.loads = 0
         if shard.running is not None:
@@ -91,14 +91,14 @@ class ShardLedger:
         return Order(action="work", piece=shard.running)
 
     def finish(self, shard_id: str, account: Account) -> None:
-        """The piece under way is done."""
+        """Note that the piece under way is done."""
         shard = self._shards[shard_id]
         if shard.running is not None:
             shard.accounts.append(account)
         shard.running, shard.in_a_row = None, 0
 
     def fail(self, shard_id: str, error: str, reason: str) -> Order | None:
-        """The piece under way raised an error of this class; an order to stop, or None to go on taking."""
+        """Note that the piece under way raised an error of this class; return an order to stop, or None to go on."""
         return self._fail(self._shards[shard_id], error, reason, more_tries=self._attempts - 1)
 
     def _shard(self, shard_id: str, start: int, stop: int) -> _Shard:
@@ -133,5 +133,5 @@ class ShardLedger:
         return None
 
     def _most_in_a_row(self, shard: _Shard) -> int:
-        """Failures without anything done in between that cutting down to a few bad indices can need."""
+        """Count the failures without anything done in between that cutting down to a few bad indices can need."""
         return (shard.whole.stop - shard.whole.start).bit_length() * self._attempts + 4 * (self._max_failures + 1)

@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 _SECONDS = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0]
-
-
-class MapMetrics(Protocol):
-    """Takes the account of each piece of a map as it comes in."""
-
-    def record(self, account: Mapping[str, Any]) -> None:
-        """Count what an account says; what it does not say is not counted."""
-        ...
 
 
 class PrometheusMetrics:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from difflm.config import validate
 from difflm.errors import ClusterError, DiffLMError
+from difflm.runtime.worker_precision import worker_precision
 from difflm.serving.app import create_app
 from difflm.serving.backend import BundleRef, RowsWanted
 from difflm.serving.config import ServeConfig
@@ -35,6 +36,7 @@ LOSSES = 5  # replicas that may die or break under one request
 _AGAIN_S = 0.2  # before the first repetition; twice as long before every further one
 _HEALTH_S = 0.5  # between two looks at a replica: one that died is replaced at the next, one that broke after three
 _LOOK_BACK_S = 15.0  # what replicas report every ten seconds is averaged over; Serve wants more than one report in it
+_PRECISION_TIMEOUT_S = 600.0  # until a node is there that a replica fits on
 _SLACK = 16  # calls beside those that draw rows
 
 
@@ -66,16 +68,16 @@ class Sampler:
         await self._backend.load(bundle)
 
     def process(self) -> int:
-        """The id of this process."""
+        """Return the id of this process."""
         return os.getpid()
 
     def check_health(self) -> None:
-        """Serve replaces a replica for which this raises."""
+        """Raise where this replica is broken; Serve replaces it then."""
         if not self._backend.alive:
             raise ClusterError("the engine of a bundle broke")
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """What `serving_scaling` decides by."""
+        """Report what `serving_scaling` decides by."""
         return {"queued_rows": float(self._backend.unfinished_rows)}
 
 
@@ -128,7 +130,7 @@ class Gateway:
 
     def __init__(self, config: ServeConfig, sampler: Any) -> None:
         ring = None if config.keys_file is None else KeyRing(read_keys(Path(config.keys_file)), time.monotonic)
-        self._service = Service(config, HandleBackend(sampler), ring=ring, jobs=_jobs(config))
+        self._service = Service(config, HandleBackend(sampler), ring=ring, jobs=_jobs(config, ring))
 
     def __serve_build_asgi_app__(self) -> Any:
         return create_app(self._service)
@@ -139,7 +141,7 @@ class Gateway:
 
 
 def application(args: Mapping[str, Any]) -> Any:
-    """The Serve application of a ServeConfig given as JSON: what `serve deploy` builds from infra/ray/serve.yaml."""
+    """Build the Serve application of a ServeConfig given as JSON, as `serve deploy` does with infra/ray/serve.yaml."""
     config = validate(ServeConfig, args, "args")
     gateway = (
         _ray_serve()
@@ -155,7 +157,7 @@ def application(args: Mapping[str, Any]) -> Any:
 
 
 def sampler(config: ServeConfig) -> Any:
-    """The replicas of an application."""
+    """Bind the replicas of an application."""
     limits, replicas = config.limits, config.replicas
     deployment = (
         _ray_serve()
@@ -184,7 +186,9 @@ def sampler(config: ServeConfig) -> Any:
 
 
 def start(config: ServeConfig) -> None:
-    """Begin to serve on the cluster that this process is connected to; returns when the processes run.
+    """Begin to serve on the cluster that this process is connected to; return when the processes run.
+
+    All replicas draw in the same precision, so that one can go on with what another began.
 
     Raises:
         ClusterError: they could not be started, for instance because the port is taken.
@@ -192,6 +196,7 @@ def start(config: ServeConfig) -> None:
     from ray.exceptions import RayError
 
     serve = _ray_serve()
+    config = _with_one_precision(config)
     try:
         serve.start(proxy_location="HeadOnly", http_options=http_options(config))
         serve.run(application(config.model_dump(mode="json")), name=APPLICATION, route_prefix="/")
@@ -200,6 +205,14 @@ def start(config: ServeConfig) -> None:
         raise ClusterError(
             f"the server could not be started ({reason}); look into Ray's logs of the session"
         ) from error
+
+
+def _with_one_precision(config: ServeConfig) -> ServeConfig:
+    replicas = config.replicas
+    chosen = worker_precision(
+        config.sampling.precision, cpus=replicas.cpus, gpus=replicas.gpus, timeout_s=_PRECISION_TIMEOUT_S
+    )
+    return config.model_copy(update={"sampling": config.sampling.model_copy(update={"precision": chosen})})
 
 
 def close() -> None:
@@ -218,7 +231,7 @@ def stop() -> None:
 
 
 def http_options(config: ServeConfig) -> dict[str, Any]:
-    """Where and how Serve's proxies listen."""
+    """Return where and how Serve's proxies listen."""
     options: dict[str, Any] = {
         "host": config.http.host,
         "port": config.http.port,
@@ -230,7 +243,7 @@ def http_options(config: ServeConfig) -> dict[str, Any]:
 
 
 def deployable(config: ServeConfig) -> dict[str, Any]:
-    """What `serve deploy` reads."""
+    """Write out what `serve deploy` reads."""
     return {
         "proxy_location": "EveryNode",
         "http_options": http_options(config),
@@ -246,25 +259,30 @@ def deployable(config: ServeConfig) -> dict[str, Any]:
 
 
 def _ray_serve() -> Any:
-    """Ray Serve, without what it logs of its own steps into this process's terminal."""
+    """Import Ray Serve, without what it logs of its own steps into this process's terminal."""
     from ray import serve
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     return serve
 
 
-def _jobs(config: ServeConfig) -> Jobs | None:
-    """Jobs run on the cluster that serves, beside the replicas."""
+def _jobs(config: ServeConfig, ring: KeyRing | None) -> Jobs | None:
+    """Make the jobs, which run on the cluster that serves, beside the replicas."""
     if config.jobs_folder is None:
         return None
     import ray
 
     address = ray.get_runtime_context().gcs_address
-    return Jobs(Path(config.jobs_folder), most=config.limits.jobs, settings=[f"runtime.cluster.address={address}"])
+    return Jobs(
+        Path(config.jobs_folder),
+        most=config.limits.jobs,
+        settings=[f"runtime.cluster.address={address}"],
+        owners=() if ring is None else ring.owners,
+    )
 
 
 def _is_lost(error: Exception) -> bool:
-    """Whether a call failed because its replica is gone, not because of what was asked."""
+    """Tell whether a call failed because its replica is gone, not because of what was asked."""
     from ray.exceptions import RayActorError
     from ray.serve.exceptions import ReplicaUnavailableError
 
@@ -272,7 +290,7 @@ def _is_lost(error: Exception) -> bool:
 
 
 def _told(error: Exception) -> DiffLMError:
-    """The error that was raised on purpose in another process, or one about the cluster."""
+    """Return the error that was raised on purpose in another process, or one about the cluster."""
     cause = getattr(error, "cause", None)
     for known in (error, cause):
         if isinstance(known, DiffLMError) and not hasattr(known, "cause"):

@@ -32,7 +32,7 @@ class QueuedRowsPolicy:
         self._target = target_queued_rows
 
     def __call__(self, context: ScalingContext) -> tuple[int, dict[str, Any]]:
-        """The number of replicas within the deployment's bounds, and no state."""
+        """Return the number of replicas within the deployment's bounds, and no state."""
         rows = sum(((context.aggregated_metrics or {}).get("queued_rows") or {}).values())
         least = 1 if context.total_num_requests > 0 else 0
         wanted = max(least, math.ceil(rows / self._target))

@@ -1,6 +1,12 @@
 """The shard actor: a process that keeps a worker between shards, and does what the ledger orders.
 
 Errors leave it as rows: an exception would end the whole map in a long traceback.
+
+Shipping: a folder of the driver's machine brought to every node once, through Ray's object store.
+
+The nodes of a cluster need not share a disk with the driver. The folder is packed once, lies once in the object store
+of each node that asks for it, and is unpacked there by the first process; its name is the hash of its contents, so that
+later jobs find it.
 """
 
 from __future__ import annotations
@@ -22,9 +28,10 @@ from pydantic import Field
 from difflm.artifacts.atomic import remove_tree, storage_errors
 from difflm.artifacts.hashing import hash_folder
 from difflm.config import Config
-from difflm.errors import DiffLMError, UserError
+from difflm.errors import DiffLMError, RunError, UserError
 from difflm.runtime.cluster import ClusterContext
 from difflm.runtime.ledger import Order, Piece
+from difflm.runtime.process import error_class
 from difflm.telemetry import JSON, peak_rss_mib
 
 
@@ -47,17 +54,17 @@ def ship(folder: Path) -> ShippedFolder:
 
 
 def reachable(folders: Mapping[str, Path], context: ClusterContext) -> dict[str, str | ShippedFolder]:
-    """Folders as arguments of actors: paths where all actors run on this machine, else what `unpacked` unpacks."""
+    """Give folders as arguments of actors: paths where all actors run on this machine, else what `unpacked` unpacks."""
     return {name: str(path.resolve()) if context.local else ship(path) for name, path in folders.items()}
 
 
 def unpacked(value: Any) -> Any:
-    """An argument as an actor's own code wants it: the path of a shipped folder; anything else as it is."""
+    """Return an argument as an actor's own code wants it: the path of a shipped folder; anything else as it is."""
     return str(unpack(value)) if isinstance(value, ShippedFolder) else value
 
 
 def unpack(shipped: ShippedFolder) -> Path:
-    """The folder on this node; unpacked at most once, and whole or not at all.
+    """Unpack a shipped folder on this node, at most once, and whole or not at all; return its path.
 
     Raises:
         StorageError: the node's temporary folder is full or cannot be written.
@@ -91,6 +98,16 @@ class Shard:
     stop: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapSummary:
+    """What a map did: shards finished, wall seconds, and the peak resident memory of every actor process by pid."""
+
+    shards: int
+    seconds: float
+    first_result_seconds: float
+    peak_rss_mib: dict[int, float]
+
+
 class ShardWorker(Protocol):
     """A class of an installed package; one instance lives in each actor and keeps its model between shards."""
 
@@ -121,37 +138,40 @@ class ActorPoolConfig(Config):
     )
 
 
+def raise_failure(row: Mapping[str, Any]) -> None:
+    """Raise the error that a row of `ShardRunner` is about, naming its shard."""
+    kind = error_class(row["error"])
+    text = row["reason"] if kind is not None else f"{row['error']}: {row['reason']}"
+    raise (kind or RunError)(f"shard {row['shard']} failed after {row['attempts']} attempts: {text}")
+
+
 # torch's matrix products on CPUs keep a compiled kernel of nearly 1 MB for each of the last 1,024 shapes, and decoding
 # has another number of tokens in every round. With 128 of them it is as fast, in half the memory.
 KERNEL_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "128"}
 
 
-class ActorCall:
-    """The callable class that Ray Data instantiates in each actor."""
+class LedgerCall(Protocol):
+    """Calls a method of the map's `ShardLedger`, wherever that lives."""
 
-    def __init__(self, actor: type[ShardWorker], args: dict[str, Any], resources: ActorPoolConfig, ledger: Any) -> None:
-        os.environ["OMP_NUM_THREADS"] = str(resources.cpus_per_actor)
-        for name, capacity in KERNEL_CACHES.items():  # read at the first product
-            os.environ.setdefault(name, capacity)
-        if not resources.gpus_per_actor:  # Ray hides none here, and all actors would take the first
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    def __call__(self, method: str, *args: Any) -> Any: ...
+
+
+class ShardRunner:
+    """Keeps a worker between shards and does what the ledger orders; errors come back as rows."""
+
+    def __init__(self, actor: type[ShardWorker], args: Mapping[str, Any], *, attempts: int, ledger: LedgerCall) -> None:
         self._actor = actor
         self._args = args
-        self._attempts = resources.attempts
+        self._attempts = attempts
         self._ledger = ledger
         self._worker: ShardWorker | None = None
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
-        columns = zip(batch["id"], batch["start"], batch["stop"], strict=True)
-        shards = [Shard(id=str(name), start=int(start), stop=int(stop)) for name, start, stop in columns]
-        return {"json": [json.dumps(row) for shard in shards for row in self._rows(shard)]}
-
-    def _rows(self, shard: Shard) -> list[dict[str, JSON]]:
-        """An account of each piece of a shard, or one row about the error that ends the map."""
+    def rows(self, shard: Shard) -> list[dict[str, JSON]]:
+        """Work on a shard, and give an account of each of its pieces, or one row about the error that ends the map."""
         while True:
             stopped = self._load(shard)
             if stopped is None:
-                order: Order = self._tell("take", shard.id, shard.start, shard.stop)
+                order: Order = self._ledger("take", shard.id, shard.start, shard.stop)
                 if order.action == "finished":
                     return [{**account, "shard": shard.id} for account in order.accounts]
                 stopped = self._work(shard.id, order.piece) if order.piece is not None else order
@@ -163,7 +183,7 @@ class ActorCall:
         """Build the worker where there is none; an order to stop when that cannot be done."""
         if self._worker is not None:
             return None
-        refused: Order | None = self._tell("load", shard.id, shard.start, shard.stop)
+        refused: Order | None = self._ledger("load", shard.id, shard.start, shard.stop)
         if refused is not None:
             return refused
         attempt = 0
@@ -187,11 +207,29 @@ class ActorCall:
         except Exception as error:  # the boundary of a process: whatever it is travels as a row
             if not isinstance(error, DiffLMError):
                 self._worker = None  # what it holds may be broken, too
-            failed: Order | None = self._tell("fail", shard_id, type(error).__name__, _text(error))
+            failed: Order | None = self._ledger("fail", shard_id, type(error).__name__, _text(error))
             return failed
         facts = {"start": piece.start, "stop": piece.stop, "seconds": time.monotonic() - started}
-        self._tell("finish", shard_id, {**account, **facts, "pid": os.getpid(), "peak_rss_mib": peak_rss_mib()})
+        self._ledger("finish", shard_id, {**account, **facts, "pid": os.getpid(), "peak_rss_mib": peak_rss_mib()})
         return None
+
+
+class ActorCall:
+    """The callable class that Ray Data instantiates in each actor."""
+
+    def __init__(self, actor: type[ShardWorker], args: dict[str, Any], resources: ActorPoolConfig, ledger: Any) -> None:
+        os.environ["OMP_NUM_THREADS"] = str(resources.cpus_per_actor)
+        for name, capacity in KERNEL_CACHES.items():  # read at the first product
+            os.environ.setdefault(name, capacity)
+        if not resources.gpus_per_actor:  # Ray hides none here, and all actors would take the first
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        self._ledger = ledger
+        self._runner = ShardRunner(actor, args, attempts=resources.attempts, ledger=self._tell)
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
+        columns = zip(batch["id"], batch["start"], batch["stop"], strict=True)
+        shards = [Shard(id=str(name), start=int(start), stop=int(stop)) for name, start, stop in columns]
+        return {"json": [json.dumps(row) for shard in shards for row in self._runner.rows(shard)]}
 
     def _tell(self, method: str, *args: Any) -> Any:
         import ray

@@ -6,7 +6,7 @@ import json
 import shutil
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,8 +22,10 @@ from difflm.artifacts.atomic import (
 )
 from difflm.config import Config
 from difflm.errors import ClusterError, DiffLMError, TrainingError
-from difflm.runtime.cluster import current_context, error_class, handler_kept, last_line, require_resources
+from difflm.models.precision import Precision
+from difflm.runtime.cluster import current_context, require_resources
 from difflm.runtime.deepspeed_engine import DeepSpeedEngineConfig
+from difflm.runtime.process import error_class, handler_kept, last_line
 from difflm.runtime.training_worker import WorkerJob, work
 from difflm.runtime.work_folder import Progress, WorkFolder, following, take_over
 from difflm.telemetry import JSON
@@ -53,7 +55,7 @@ EngineConfig = Annotated[AutoEngineConfig | PlainEngineConfig | DeepSpeedEngineC
 
 
 def chosen_engine(engine: EngineConfig, workers: int) -> PlainEngineConfig | DeepSpeedEngineConfig:
-    """The engine that so many workers train with."""
+    """Choose the engine that so many workers train with."""
     return engine.chosen(workers) if isinstance(engine, AutoEngineConfig) else engine
 
 
@@ -95,6 +97,7 @@ class TrainingResult:
     stopped: str
     best_step: int
     best_objective: float
+    precision: Precision
     resumed_from: int
     loop_seconds: float
     total_seconds: float
@@ -103,13 +106,18 @@ class TrainingResult:
     summary: dict[str, JSON]
 
 
-def train(job: TrainingJob, *, progress: Progress | None = None) -> TrainingResult:
-    """Run the job, or go on where an earlier call with the same work folder was killed; returns when it has ended.
+Launch = Callable[[TrainingJob, WorkFolder, Progress | None], None]
+"""Runs the workers of a job until they have ended, on Ray or in this process; errors on purpose are raised."""
+
+
+def train(job: TrainingJob, *, progress: Progress | None = None, launch: Launch | None = None) -> TrainingResult:
+    """Run the job, or go on where an earlier call with the same work folder was killed; return when it has ended.
 
     Afterwards `output_dir` holds best.safetensors, summary.json and events.jsonl (the history). Checkpoints are
     removed. A killed call, worker or driver, goes on from the last complete checkpoint, at most `checkpoint_every`
     steps back, and repeats the same loss curve; workers that outlive their driver cannot disturb the next one's.
-    `progress(step, total, metrics)` is called in a thread of the driver.
+    `progress(step, total, metrics)` is called in a thread of the driver. `launch` says where the workers run: on Ray by
+    default.
 
     Checkpoints hold whole tensors, so a call with other workers or another engine goes on from them as well; its
     batches, and so its curve, are then others.
@@ -126,7 +134,9 @@ def train(job: TrainingJob, *, progress: Progress | None = None) -> TrainingResu
         remove_temporaries(work_dir)
         remove_temporaries(own.folder)
     if not own.result.exists():
-        _fit(job, own, progress)
+        remove_tree(own.failure)
+        (launch or launch_on_ray)(job, own, progress)
+        raise_recorded(own)
     own.check()
     if not own.result.exists():
         raise ClusterError(f"{job.name}: the workers ended without a result in {own.finished}; run it again")
@@ -136,20 +146,19 @@ def train(job: TrainingJob, *, progress: Progress | None = None) -> TrainingResu
     return _result(facts, started)
 
 
-def _fit(job: TrainingJob, own: WorkFolder, progress: Progress | None) -> None:
-    """One Ray Train run, with worker failures retried from the last checkpoint."""
+def launch_on_ray(job: TrainingJob, own: WorkFolder, progress: Progress | None) -> None:
+    """Run a job on Ray Train, with worker failures retried from the last checkpoint."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
     workers, gpu = job.workers, job.workers.gpus_per_worker > 0
     cpus = workers.num_workers * workers.cpus_per_worker
     require_resources(current_context(), cpus=cpus, gpus=workers.num_workers * int(gpu), purpose=f"training {job.name}")
-    remove_tree(own.failure)
     # Durable state is this project's own (see training_worker); what Ray remembers of an earlier driver may be torn.
     remove_tree(own.checkpoints / "checkpoint_manager_snapshot.json")
     trainer = TorchTrainer(
         work,
-        train_loop_config={"job": _worker_job(job, own)},
+        train_loop_config={"job": worker_job(job, own)},
         scaling_config=ScalingConfig(
             num_workers=workers.num_workers,
             use_gpu=gpu,
@@ -166,14 +175,14 @@ def _fit(job: TrainingJob, own: WorkFolder, progress: Progress | None) -> None:
         try:
             trainer.fit()
         except TrainingFailedError as error:
-            _raise_recorded(own)
+            raise_recorded(own)
             own.check()
             _raise_deliberate(error)
             raise ClusterError(f"training {job.name} failed: {_one_line(error)}") from error
-    _raise_recorded(own)
 
 
-def _worker_job(job: TrainingJob, own: WorkFolder) -> WorkerJob:
+def worker_job(job: TrainingJob, own: WorkFolder) -> WorkerJob:
+    """Say what each worker of a job is to do."""
     inputs = {name: str(Path(path).resolve()) for name, path in job.spec.inputs.items()}
     spec = TaskSpec(factory=job.spec.factory, config=job.spec.config, inputs=inputs, seed=job.spec.seed)
     return WorkerJob(spec=spec, loop=job.loop, engine=job.engine, threads=job.workers.cpus_per_worker, work=own)
@@ -210,9 +219,8 @@ def _deliver(own: WorkFolder, output_dir: Path) -> Mapping[str, Any]:
         temporary = temporary_sibling(output_dir / source.name)
         shutil.copyfile(source, temporary)
         temporary.replace(output_dir / source.name)
-    training = {
-        key: facts[key] for key in ("steps", "stopped", "best_step", "best_objective", "loop_seconds", "workers")
-    }
+    named = ("steps", "stopped", "best_step", "best_objective", "precision", "loop_seconds", "workers")
+    training = {key: facts[key] for key in named}
     write_json_atomic(output_dir / "summary.json", {**facts["summary"], "training": training})
     return facts
 
@@ -231,6 +239,7 @@ def _result(facts: Mapping[str, Any], started: float) -> TrainingResult:
         stopped=facts["stopped"],
         best_step=facts["best_step"],
         best_objective=facts["best_objective"],
+        precision=facts["precision"],
         resumed_from=facts["resumed_from"],
         loop_seconds=facts["loop_seconds"],
         total_seconds=ended - started,
@@ -240,7 +249,7 @@ def _result(facts: Mapping[str, Any], started: float) -> TrainingResult:
     )
 
 
-def _raise_recorded(own: WorkFolder) -> None:
+def raise_recorded(own: WorkFolder) -> None:
     """Raise again, in the driver, the error on purpose that a worker recorded."""
     if not own.failure.exists():
         return
@@ -258,7 +267,7 @@ def _raise_deliberate(error: Any) -> None:
 
 
 def _one_line(error: Any) -> str:
-    """Rank and last line of every worker's failure, or of the controller's."""
+    """Return the rank and last line of every worker's failure, or of the controller's."""
     failures: Mapping[int, Exception] = getattr(error, "worker_failures", None) or {}
     if not failures:
         return " ".join(str(error).split())[:500]

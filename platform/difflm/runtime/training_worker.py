@@ -16,9 +16,9 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -33,12 +33,13 @@ from difflm.artifacts.atomic import (
 )
 from difflm.config import Config
 from difflm.errors import DiffLMError, TrainingError
+from difflm.models.precision import Precision, fast_precision
 from difflm.runtime.deepspeed_engine import DeepSpeedEngine, DeepSpeedEngineConfig
 from difflm.runtime.work_folder import WorkFolder
 from difflm.telemetry import JSON, append_event, truncate_events
 from difflm.training.engine import Engine, PlainEngine
-from difflm.training.loop import Event, LoopConfig, LoopResult, run_loop
-from difflm.training.task import TaskSpec, TrainingTask
+from difflm.training.loop import Event, LoopConfig, LoopResult, checkpoint_precision, run_loop
+from difflm.training.task import TaskSpec, TrainingTask, build_task
 
 _STEP_PREFIX = "step-"
 _KEPT = 2
@@ -55,75 +56,127 @@ class WorkerJob:
     work: WorkFolder
 
 
+class Peers:
+    """The processes of a training job, as torch.distributed knows them; without a process group, this one alone."""
+
+    def __init__(self) -> None:
+        self._ready = dist.is_available() and dist.is_initialized()
+        self.rank = dist.get_rank() if self._ready else 0
+        self.count = dist.get_world_size() if self._ready else 1
+
+    def barrier(self) -> None:
+        """Wait until every process has come this far."""
+        if self._ready:
+            dist.barrier()
+
+    def gather(self, own: object) -> list[Any]:
+        """Collect what every process gives, by rank."""
+        found: list[Any] = [own] * self.count
+        if self._ready:
+            dist.all_gather_object(found, own)
+        return found
+
+    def agree(self, own: object) -> Any:
+        """Return what rank 0 gives, on every rank."""
+        found = [own]
+        if self._ready:
+            dist.broadcast_object_list(found, src=0)
+        return found[0]
+
+
 def work(config: Mapping[str, Any]) -> None:
-    """The train function: `config["job"]` is a `WorkerJob`."""
-    job: WorkerJob = config["job"]
+    """Train on a worker of Ray Train: `config["job"]` is a `WorkerJob`."""
+    run_worker(config["job"], device=_device_of_ray(), report=_report)
+
+
+def run_worker(job: WorkerJob, *, device: torch.device, report: Callable[[Path, int], None]) -> None:
+    """Run the loop of a job on this process, among its peers where there is a process group.
+
+    Errors on purpose are recorded in the work folder, where the driver finds them. `report(folder, step)` is called
+    after every checkpoint.
+    """
+    peers = Peers()
     if job.work.lost or job.work.failure.exists():
         return  # another driver goes on, or an earlier try of this group ended on purpose; the driver says why
     try:
-        _work(job)
+        _work(job, peers, device, report)
     except DiffLMError as error:
         _record(job, error)
-        if dist.get_world_size() > 1:
+        if peers.count > 1:
             raise  # peers may be waiting for this rank: Ray Train has to end them
     except (torch.OutOfMemoryError, MemoryError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         told = TrainingError(f"out of memory ({reason}); use smaller batches with more loop.gradient_accumulation")
         _record(job, told)
-        if dist.get_world_size() > 1:
+        if peers.count > 1:
             raise told from error
 
 
-def _work(job: WorkerJob) -> None:
+def _work(job: WorkerJob, peers: Peers, device: torch.device, report: Callable[[Path, int], None]) -> None:
     marks = {"entered": time.time()}
     torch.set_num_threads(job.threads)
-    rank = dist.get_rank()
-    if rank == 0:
+    if peers.rank == 0:
         remove_temporaries(job.work.checkpoints)
-    dist.barrier()
-    task = _build_task(job)
+    peers.barrier()
+    precision = agreed_precision(job, peers, device)
+    task = build_task(_told(job.spec, precision), device)
     marks["task"] = time.time()
-    engine = _build_engine(job, task)
+    engine = _build_engine(job, task, device, precision)
     marks["engine"] = time.time()
-    io = SharedFolderIO(job.work, rank=rank)
+    io = SharedFolderIO(job.work, peers, report)
     result = run_loop(task, engine, job.loop, io, seed=job.spec.seed)
     marks["loop"] = time.time()
-    own = {"rank": rank, "pid": os.getpid(), "peak_rss_mib": result.peak_rss_mib}
-    workers: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(workers, own)
-    if rank == 0:
-        _finish(job, task, result, workers, resumed_from=io.resumed_from, marks=marks)
+    workers = peers.gather({"rank": peers.rank, "pid": os.getpid(), "peak_rss_mib": result.peak_rss_mib})
+    if peers.rank == 0:
+        _finish(job, task, result, workers, precision=precision, resumed_from=io.resumed_from, marks=marks)
 
 
-def _build_task(job: WorkerJob) -> TrainingTask:
-    from difflm.training.task import build_task
+def agreed_precision(job: WorkerJob, peers: Peers, device: torch.device) -> Precision:
+    """Agree on what all workers compute in.
 
-    return build_task(job.spec, _device())
+    Under `auto` this is what the checkpoint they go on from was trained in, or else bfloat16 if every worker's
+    processor is fast in it.
+    """
+    if job.loop.precision != "auto":
+        return job.loop.precision
+    checkpoint = newest_checkpoint(job.work)
+    recorded = None if checkpoint is None else checkpoint_precision(checkpoint)
+    told = peers.gather((recorded, fast_precision(device)))
+    kept: Precision | None = told[0][0]  # as rank 0 sees the shared folder
+    return kept or ("bfloat16" if all(fast == "bfloat16" for _, fast in told) else "float32")
 
 
-def _build_engine(job: WorkerJob, task: TrainingTask) -> Engine:
+def _told(spec: TaskSpec, precision: Precision) -> TaskSpec:
+    """Return the same task, which reads in its configuration what was agreed on in place of `auto`."""
+    if "loop" not in spec.config:
+        return spec
+    loop = {**cast("Mapping[str, JSON]", spec.config["loop"]), "precision": precision}
+    return replace(spec, config={**spec.config, "loop": loop})
+
+
+def _build_engine(job: WorkerJob, task: TrainingTask, device: torch.device, precision: Precision) -> Engine:
     if isinstance(job.engine, DeepSpeedEngineConfig):
         return DeepSpeedEngine(
             task.module,
             job.engine,
-            device=_device(),
+            device=device,
             weight_decay=job.loop.weight_decay,
             gradient_clip=job.loop.gradient_clip,
             gradient_accumulation=job.loop.gradient_accumulation,
-            precision=job.loop.precision,
+            precision=precision,
         )
     return PlainEngine(
         task.module,
-        device=_device(),
+        device=device,
         weight_decay=job.loop.weight_decay,
         gradient_clip=job.loop.gradient_clip,
         gradient_accumulation=job.loop.gradient_accumulation,
-        precision=job.loop.precision,
+        precision=precision,
     )
 
 
-def _device() -> torch.device:
-    """The GPU that Ray gave this worker, or the CPU where the group speaks gloo."""
+def _device_of_ray() -> torch.device:
+    """Return the GPU that Ray gave this worker, or the CPU where the group speaks gloo."""
     if dist.get_backend() == "gloo":
         return torch.device("cpu")
     from ray.train.torch import get_device
@@ -138,6 +191,7 @@ def _finish(
     result: LoopResult,
     workers: list[Any],
     *,
+    precision: Precision,
     resumed_from: int,
     marks: dict[str, float],
 ) -> None:
@@ -147,6 +201,7 @@ def _finish(
         facts: dict[str, JSON] = {
             "steps": result.steps,
             "stopped": result.stopped,
+            "precision": precision,
             "best_step": result.best_step,
             "best_objective": result.best_objective,
             "resumed_from": resumed_from,
@@ -164,23 +219,29 @@ def _record(job: WorkerJob, error: DiffLMError) -> None:
         write_json_atomic(job.work.failure, {"kind": type(error).__name__, "message": str(error)})
 
 
-class SharedFolderIO:
-    """The loop's `LoopIO` on the job's work folder, with Ray Train told of every checkpoint."""
+def newest_checkpoint(work: WorkFolder) -> Path | None:
+    """Find where a run goes on; None where there is no checkpoint yet."""
+    return max(work.checkpoints.glob(f"{_STEP_PREFIX}*"), default=None)
 
-    def __init__(self, work: WorkFolder, *, rank: int) -> None:
+
+class SharedFolderIO:
+    """The loop's `LoopIO` on the job's work folder; `report` hears of every checkpoint, as Ray Train has to."""
+
+    def __init__(self, work: WorkFolder, peers: Peers, report: Callable[[Path, int], None]) -> None:
         self._work = work
-        self._rank = rank
+        self._peers = peers
+        self._report = report
         self.resumed_from = 0
 
     def resume_from(self) -> Path | None:
-        return max(self._work.checkpoints.glob(f"{_STEP_PREFIX}*"), default=None)
+        return newest_checkpoint(self._work)
 
     def started(self, step: int) -> None:
         self.resumed_from = step
-        if self._rank == 0:
+        if self._peers.rank == 0:
             with self._work.writing(self._work.events):
                 truncate_events(self._work.events, lambda event: _step_of(event) <= step)
-        dist.barrier()
+        self._peers.barrier()
 
     def log(self, event: Event) -> None:
         with self._work.writing(self._work.events):
@@ -197,26 +258,25 @@ class SharedFolderIO:
             with suppress(OSError):  # what counts is the first error
                 remove_tree(partial)
             raise
-        dist.barrier()
-        if self._rank == 0:
+        self._peers.barrier()
+        if self._peers.rank == 0:
             with self._work.writing(final):
                 remove_tree(final)
                 partial.rename(final)
             for old in sorted(self._work.checkpoints.glob(f"{_STEP_PREFIX}*"))[:-_KEPT]:
                 remove_tree(old)
-        dist.barrier()
-        _report(final, step)
+        self._peers.barrier()
+        self._report(final, step)
 
     def _agreed_sibling(self, final: Path) -> Path:
-        """A fresh folder, made by rank 0, under a name that all ranks know."""
-        name: list[Any] = [None]
-        if self._rank == 0:
+        """Agree on a fresh folder, made by rank 0, under a name that all ranks know."""
+        name = None
+        if self._peers.rank == 0:
             partial = temporary_sibling(final)
             with self._work.writing(partial):
                 partial.mkdir()
-            name = [partial.name]
-        dist.broadcast_object_list(name, src=0)
-        return final.with_name(str(name[0]))
+            name = partial.name
+        return final.with_name(str(self._peers.agree(name)))
 
 
 def _report(folder: Path, step: int) -> None:

@@ -1,4 +1,17 @@
-"""Progress: the driver follows a job's event log while the workers write it."""
+"""The work folder of a training job: who may write in it. The last driver that takes it over, and its workers only.
+
+job.json         what the work is of
+life-<number>/   all that workers write; one driver's own
+    events.jsonl, checkpoints/, failure.json
+    finished/    the outcome, renamed into place
+
+A driver that dies leaves workers behind that live on for a while. So the next driver does not share a folder with
+them: it renames theirs, at one stroke, to the next number. What they left is its own from then on, and whoever still
+has the old name finds no folder under it: a worker then ends, and no checkpoint, event or outcome of it counts.
+(Network file systems may know the old name for as long as they cache names, usually some seconds.)
+
+Progress: the driver follows a job's event log while the workers write it.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +63,7 @@ class WorkFolder:
 
     @contextmanager
     def writing(self, path: Path) -> Iterator[None]:
-        """Around everything a worker writes.
+        """Watch over everything that a worker writes, within the block.
 
         Raises:
             TrainingError: another driver has taken the folder over; nothing was written that counts.
@@ -65,7 +78,7 @@ class WorkFolder:
             raise
 
     def check(self) -> None:
-        """Raises TrainingError when another driver has taken the folder over."""
+        """Raise TrainingError when another driver has taken the folder over."""
         if self.lost:
             raise TrainingError(
                 f"{self.folder}: another call went on with this training and this one ends; wait for it"
@@ -73,7 +86,7 @@ class WorkFolder:
 
 
 def take_over(work_dir: Path) -> WorkFolder:
-    """A folder of this driver's own with all that an earlier one left; that one and its workers are locked out.
+    """Make a folder of this driver's own with all that an earlier one left, whose workers are locked out with it.
 
     Raises:
         StorageError: the folder cannot be written.

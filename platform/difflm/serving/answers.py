@@ -29,7 +29,7 @@ MEDIA_TYPES: dict[Format, str] = {
 
 
 def media_type_of(path: Path) -> str:
-    """What a file of rows is, by its name."""
+    """Return the media type of a file of rows, by its name."""
     wanted = {f".{name}": media for name, media in MEDIA_TYPES.items()} | {".jsonl": MEDIA_TYPES["ndjson"]}
     return wanted[path.suffix]
 
@@ -41,37 +41,39 @@ class RowWriter:
     codec: JsonRecordCodec
     columns: list[str] | None
     format: Format
+    safe_csv: bool = False
 
     def rows(self, records: Sequence[Record]) -> list[Record]:
-        """Rows as JSON has them."""
+        """Return rows as JSON has them."""
         table: list[Record] = self.codec.table_of(records).to_pylist()
         return [only(row, self.columns) for row in table]
 
     def file(self, records: Sequence[Record]) -> bytes:
-        """A whole csv, parquet or arrow file."""
+        """Write a whole csv, parquet or arrow file."""
         table = self.codec.table_of(records)
-        return encode_table(table if self.columns is None else table.select(self.columns), self.format)
+        chosen = table if self.columns is None else table.select(self.columns)
+        return encode_table(chosen, self.format, safe_csv=self.safe_csv)
 
     def lines(self, chunk: Chunk) -> bytes:
-        """What a stream says of a chunk."""
+        """Write what a stream says of a chunk."""
         rows = self.rows([record for _, record in chunk.rows])
         if self.format == "ndjson":
             return "".join(_json(row) + "\n" for row in rows).encode()
         return _event("rows", {"rows": rows, "given_up": chunk.given_up})
 
     def end(self, facts: dict[str, object]) -> bytes:
-        """What a stream says at its end: lines of NDJSON are rows and nothing else."""
+        """Write what a stream says at its end: lines of NDJSON are rows and nothing else."""
         return b"" if self.format == "ndjson" else _event("end", facts)
 
     def broken(self, problem: Problem) -> bytes:
-        """What a stream says when it cannot go on."""
+        """Write what a stream says when it cannot go on."""
         if self.format == "ndjson":
             return (_json(problem.content) + "\n").encode()
         return _event("error", problem.content)
 
 
 async def streamed(writer: RowWriter, chunks: AsyncIterator[Chunk], facts: dict[str, object]) -> AsyncIterator[bytes]:
-    """A stream of chunks; a problem on the way is its last line or event, for its status is sent by then."""
+    """Stream chunks as bytes; a problem on the way is its last line or event, for its status is sent by then."""
     given_up: list[int] = []
     try:
         async for chunk in chunks:
@@ -170,7 +172,7 @@ class QualityAnswer(Config):
 
 
 _ERROR = {"model": ErrorAnswer, "description": "No success: a code, what is wrong, and the field that it is about"}
-ERRORS: Responses = dict.fromkeys((400, 401, 404, 405, 408, 409, 413, 422, 429, 503, 504), _ERROR)
+ERRORS: Responses = dict.fromkeys((400, 401, 403, 404, 405, 408, 409, 413, 422, 429, 503, 504), _ERROR)
 _FILES: dict[str, dict[str, Any]] = {media.split(";")[0]: {} for name, media in MEDIA_TYPES.items() if name != "json"}
 ROWS: Responses = {200: {"model": RowsAnswer, "description": "Rows", "content": _FILES}}
 FILE: Responses = {200: {"description": "The rows", "content": _FILES}}

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, FastAPI, Query, Request, Response, Security
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
@@ -33,11 +33,12 @@ from difflm.serving.answers import (
     media_type_of,
     streamed,
 )
+from difflm.serving.bodies import body_document, document_bodies, parsed
 from difflm.serving.fair_queue import Chunk
 from difflm.serving.jobs import Jobs, JobView
-from difflm.serving.middleware import Gate
+from difflm.serving.middleware import Gate, SafeHeaders
 from difflm.serving.playground import add_playground
-from difflm.serving.problems import Problem, problem_response, validation_problem
+from difflm.serving.problems import FAULT, Problem, problem_response, validation_problem
 from difflm.serving.requests import BundleName, EncodeBody, ImputeBody, SampleBody
 from difflm.serving.service import Accepted, Service
 
@@ -46,7 +47,6 @@ T = TypeVar("T")
 Name = Annotated[BundleName, Query()]
 
 _KEY = Security(HTTPBearer(auto_error=False))  # says so in the document; it is the gate that looks at keys
-_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _JOB: Responses = {202: {"model": JobView, "description": "A job was begun; ask /v1/jobs/{id} how it is"}}
 
@@ -66,7 +66,7 @@ class ClosedStream(StreamingResponse):
 
 
 def create_app(service: Service) -> Any:
-    """The ASGI application of a service, which starts and stops with it."""
+    """Build the ASGI application of a service, which starts and stops with it."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -80,6 +80,7 @@ def create_app(service: Service) -> Any:
         description="Synthetic rows from trained bundles. Keys go into the header: `Authorization: Bearer difflm_...`",
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # they lead to whatever name the request's Host has
         lifespan=lifespan,
     )
     keyed = APIRouter(responses=ERRORS, dependencies=[] if service.ring is None else [_KEY])
@@ -93,9 +94,8 @@ def create_app(service: Service) -> Any:
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_bug)
-    app.add_middleware(
-        Gate, limits=service.config.limits, ring=service.ring, metrics=service.metrics, traffic=service.traffic
-    )
+    document_bodies(app)
+    app.add_middleware(Gate, config=service.config, ring=service.ring, metrics=service.metrics, traffic=service.traffic)
     if service.config.http.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -103,47 +103,52 @@ def create_app(service: Service) -> Any:
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["authorization", "content-type"],
         )
+    app.add_middleware(SafeHeaders)
     return app
 
 
 def _add_rows(router: APIRouter, service: Service) -> None:
-    @router.post("/v1/samples", responses=ROWS | _JOB)
-    async def samples(body: SampleBody, request: Request) -> Response:
-        """Rows; more of them than one answer holds become a job (202)."""
-        accepted = service.sample(body, request.state.owner)
+    columns, most = service.registry.columns, service.config.limits.given_rows
+    sample_body = Depends(parsed(SampleBody, columns=columns, max_records=most))
+    impute_body = Depends(parsed(ImputeBody, columns=columns, max_records=most))
+    encode_body = Depends(parsed(EncodeBody, columns=columns, max_records=most))
+
+    @router.post("/v1/samples", responses=ROWS | _JOB, openapi_extra=body_document(SampleBody))
+    async def samples(request: Request, body: SampleBody = sample_body) -> Response:
+        """Make rows; more of them than one answer holds become a job (202)."""
+        accepted = await service.sample(body, request.state.owner)
         if isinstance(accepted, JobView):
             headers = {"Location": f"/v1/jobs/{accepted.id}", "Retry-After": "5"}
             return JSONResponse(accepted.model_dump(mode="json"), status_code=202, headers=headers)
         return await _answer(service, accepted, service.writer(accepted, body), request)
 
-    @router.post("/v1/impute", responses=ROWS)
-    async def impute(body: ImputeBody, request: Request) -> Response:
-        """The given records, in their order, with their missing cells filled in."""
-        accepted = service.impute(body, request.state.owner)
+    @router.post("/v1/impute", responses=ROWS, openapi_extra=body_document(ImputeBody))
+    async def impute(request: Request, body: ImputeBody = impute_body) -> Response:
+        """Return the given records, in their order, with their missing cells filled in."""
+        accepted = await service.impute(body, request.state.owner)
         return await _answer(service, accepted, service.writer(accepted, body), request)
 
-    @router.post("/v1/encode")
-    async def encode(body: EncodeBody, request: Request, answer: Response) -> LatentsAnswer:
-        """The latent mean of every record."""
-        answer.headers.update(_HEADERS)
+    @router.post("/v1/encode", openapi_extra=body_document(EncodeBody))
+    async def encode(request: Request, body: EncodeBody = encode_body) -> LatentsAnswer:
+        """Return the latent mean of every record."""
         return await _until_gone(request, service.encode(body))
 
 
 def _add_facts(router: APIRouter, service: Service) -> None:
     @router.get("/v1/bundles")
     async def bundles() -> BundlesAnswer:
-        """All bundles."""
+        """List all bundles."""
         return BundlesAnswer(bundles=[_described(service, name) for name in service.registry.names])
 
     @router.get("/v1/schema")
     async def schema(bundle: Name = None) -> SchemaAnswer:
-        """The columns of a bundle, with the values and ranges that training had."""
+        """Return the columns of a bundle, with the values and ranges that training had."""
         found = service.registry.get(bundle)
         return SchemaAnswer(bundle=found.ref.name, version=found.ref.version, schema=found.schema)
 
     @router.get("/v1/quality")
     async def quality(bundle: Name = None) -> QualityAnswer:
-        """The evaluation that came with a bundle."""
+        """Return the evaluation that came with a bundle."""
         found = service.registry.get(bundle)
         if found.quality is None:
             raise Problem(404, "no_evaluation", f"bundle {found.ref.name!r} came without one", field="bundle")
@@ -151,14 +156,14 @@ def _add_facts(router: APIRouter, service: Service) -> None:
 
     @router.get("/metrics", response_class=PlainTextResponse, responses=METRICS)
     async def metrics() -> Response:
-        """Counters for Prometheus."""
+        """Write the counters for Prometheus."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _add_jobs(router: APIRouter, service: Service) -> None:
     @router.get("/v1/jobs/{id}")
     async def job(id: str, request: Request) -> JobView:
-        """How a job is."""
+        """Tell how a job is."""
         return _jobs(service).view(id, request.state.owner)
 
     @router.delete("/v1/jobs/{id}", status_code=204)
@@ -168,30 +173,29 @@ def _add_jobs(router: APIRouter, service: Service) -> None:
 
     @router.get("/v1/jobs/{id}/data", response_class=FileResponse, responses=FILE)
     async def job_data(id: str, request: Request) -> Response:
-        """The rows of a finished job."""
+        """Return the rows of a finished job."""
         path = _jobs(service).data(id, request.state.owner)
-        return FileResponse(path, filename=path.name, headers=_HEADERS, media_type=media_type_of(path))
+        return FileResponse(path, filename=path.name, media_type=media_type_of(path))
 
 
 def _add_health(app: FastAPI, service: Service) -> None:
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
-        """Whether the server runs."""
+        """Tell whether the server runs."""
         return {"status": "ok"}
 
     @app.get("/readyz", responses={503: ERRORS[503]})
     async def readyz() -> dict[str, str]:
-        """Whether all bundles are loaded."""
+        """Tell whether all bundles are loaded."""
         if not service.registry.ready:
             raise Problem(503, "loading", "not all bundles are loaded", retry_after_s=5.0)
         return {"status": "ready"}
 
 
 async def _answer(service: Service, accepted: Accepted, writer: RowWriter, request: Request) -> Response:
-    """Rows as a stream, whose status is sent with the first of them, or as a whole."""
+    """Send rows as a stream, whose status is sent with the first of them, or as a whole."""
     chunks = service.chunks(accepted)
-    headers = {**_HEADERS, "X-Difflm-Seed": str(accepted.wanted.seed), "X-Difflm-Version": accepted.bundle.ref.version}
-    media = MEDIA_TYPES[writer.format]
+    headers = {"X-Difflm-Seed": str(accepted.wanted.seed), "X-Difflm-Version": accepted.bundle.ref.version}
     if writer.format in ("ndjson", "sse"):
         try:
             first = await _until_gone(request, anext(chunks))
@@ -199,13 +203,19 @@ async def _answer(service: Service, accepted: Accepted, writer: RowWriter, reque
             await chunks.aclose()
             raise
         body = streamed(writer, _behind(first, chunks), accepted.facts)
-        return ClosedStream(chunks, body, media_type=media, headers=headers)
+        return ClosedStream(chunks, body, media_type=MEDIA_TYPES[writer.format], headers=headers)
     rows, given_up = await _until_gone(request, _collected(chunks))
+    return await asyncio.to_thread(_whole, accepted, writer, rows, given_up, headers)
+
+
+def _whole(
+    accepted: Accepted, writer: RowWriter, rows: list[Any], given_up: list[int], headers: dict[str, str]
+) -> Response:
     if writer.format == "json":
         content = {**accepted.facts, "rows": writer.rows(rows), "given_up": given_up}
         return JSONResponse(content, headers=headers)
-    headers["X-Difflm-Given-Up"] = str(len(given_up))
-    return Response(writer.file(rows), media_type=media, headers=headers)
+    headers = {**headers, "X-Difflm-Given-Up": str(len(given_up))}
+    return Response(writer.file(rows), media_type=MEDIA_TYPES[writer.format], headers=headers)
 
 
 async def _collected(chunks: AsyncGenerator[Chunk, None]) -> tuple[list[Any], list[int]]:
@@ -224,7 +234,7 @@ async def _behind(first: Chunk, chunks: AsyncGenerator[Chunk, None]) -> AsyncIte
 
 
 async def _until_gone(request: Request, work: Awaitable[T]) -> T:
-    """The result of some work, which is given up when the client goes away."""
+    """Wait for the result of some work, which is given up when the client goes away."""
     working, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
     try:
         await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -281,7 +291,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> str:
-    """The methods of all routes of a path (RFC 9110, 15.5.6); what raised the error knows those of one route."""
+    """Name the methods of all routes of a path (RFC 9110, 15.5.6); what raised the error knows those of one."""
     asked = {key: request.scope[key] for key in ("type", "path", "root_path", "headers")}
     routes = request.app.routes
     taken = [name for name in _METHODS if any(_takes(route, {**asked, "method": name}) for route in routes)]
@@ -293,4 +303,4 @@ def _takes(route: BaseRoute, scope: Scope) -> bool:
 
 
 async def _on_bug(_: Request, __: Exception) -> Response:
-    return problem_response(Problem(500, "internal", "the server has a fault; its log says more"))
+    return problem_response(FAULT)

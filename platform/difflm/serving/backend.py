@@ -26,7 +26,7 @@ class BundleRef:
 
 
 def bundle_ref(name: str, folder: Path) -> BundleRef:
-    """The bundle in a folder as it is now; reads all of its files."""
+    """Identify the bundle in a folder as it is now; all of its files are read."""
     return BundleRef(name=name, folder=str(folder), version=hash_folder(folder)[:VERSION_DIGITS])
 
 
@@ -42,21 +42,24 @@ class RowsWanted:
     temperature: float | None = None
     plan: PlanRequest = field(default_factory=PlanRequest)
     given: pa.Table | None = None
+    owner: str = ""  # the key that asks: keys take turns
 
 
 class RowsBackend(Protocol):
     """Draws rows and encodes records. Every method raises the errors of `DiffLMError`."""
 
     def sample(self, wanted: RowsWanted) -> AsyncGenerator[Chunk, None]:
-        """Chunks of rows in the order of their indices; the last one is `done` or has a `failure`. Closing it early
-        gives its places to others.
+        """Yield chunks of rows in the order of their indices; the last one is `done` or has a `failure`.
 
-        OverloadError when there is too much under way.
+        Closing the generator early gives its places to others.
+
+        Raises:
+            OverloadError: there is too much under way.
         """
         ...
 
     async def encode(self, bundle: BundleRef, table: pa.Table) -> list[list[float]]:
-        """The latent means (Z numbers each) of the records of a normalised table."""
+        """Return the latent means (Z numbers each) of the records of a normalised table."""
         ...
 
     async def load(self, bundle: BundleRef) -> None:

@@ -66,6 +66,11 @@ class HttpConfig(Config):
     port: int = Field(default=8000, ge=1, le=65535)
     certificate_file: str | None = Field(default=None, description="PEM; the same path on every node with a proxy")
     key_file: str | None = None
+    allowed_hosts: list[str] = Field(
+        default=[],
+        description="names that a request's Host may have; by default any where there are keys or where others reach "
+        "the server, else this machine's own: a page in a browser may have its name lead here",
+    )
     cors_origins: list[str] = Field(default=[], description="origins whose pages may call the server; none by default")
 
     @model_validator(mode="after")
@@ -102,11 +107,21 @@ class ServeConfig(Config):
             )
         return self
 
+    @property
+    def hosts(self) -> frozenset[str] | None:
+        """Names that a request's Host may have, in lower case and without a port; None for any."""
+        http = self.http
+        if http.allowed_hosts:
+            return frozenset(name.lower() for name in http.allowed_hosts)
+        if self.keys_file is not None or not is_loopback(http.host):
+            return None
+        return frozenset({"localhost", "127.0.0.1", "[::1]", http.host.lower()})
+
     def served(self, name: str) -> ServedConfig | None:
-        """The bundle of a name."""
+        """Find the bundle of a name; None where there is none."""
         return next((bundle for bundle in self.bundles if bundle.name == name), None)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a host."""
+    """Tell whether only this machine reaches a host."""
     return host in ("localhost", "::1") or host.startswith("127.")

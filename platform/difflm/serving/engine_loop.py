@@ -2,6 +2,8 @@
 
 A draw is the one that the offline job makes of the same seed, index and attempt: its noise and its uniform numbers are
 its own, and `decoding` says how far its neighbours in the batch can matter (in float32 on a CPU: not at all).
+
+Turns of prompting and decoding: when the few draws that wait get their latents, and when they wait for others.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ class PromptTurns:
 
     @contextmanager
     def prompting(self) -> Iterator[None]:
-        """Around the making of prompts."""
+        """Time the making of prompts, within the block."""
         self._began = self._clock()
         try:
             yield
@@ -46,7 +48,7 @@ class PromptTurns:
             self._ended = self._clock()
 
     def due(self, waiting: int) -> bool:
-        """Whether prompts are to be made for so many draws while records are under way."""
+        """Tell whether prompts are to be made for so many draws while records are under way."""
         return waiting >= GATHERED or self._clock() - self._ended >= self._ended - self._began
 
 
@@ -77,7 +79,7 @@ class EngineLoop:
         self._thread.join()
 
     def take(self, most: int, *, idle: bool) -> Prompts | None:
-        """The prompts of the draws whose turn it is (a `PromptSource`)."""
+        """Take the prompts of the draws whose turn it is (a `PromptSource`)."""
         if not idle and not self._turns.due(self._queue.ready()):
             return None
         while tickets := self._queue.take(self._share(most), wait=idle):
@@ -88,7 +90,10 @@ class EngineLoop:
         return None
 
     def _share(self, most: int) -> int:
-        """Many prompts at a time cost less each, but whoever waits for a first row waits for all of them."""
+        """Return how many prompts to make at a time.
+
+        Many cost less each, but whoever waits for a first row waits for all of them.
+        """
         return max(1, most // READ_AHEAD) if self._queue.newcomers else most
 
     def _run(self) -> None:
@@ -133,7 +138,7 @@ class EngineLoop:
         return constraint_of(ticket.request.synthesizer), ticket.address.index
 
     def _prompts(self, tickets: list[Ticket]) -> Prompts | None:
-        """The prompts of draws, those of one plan together; a plan that breaks costs its own requests only."""
+        """Make the prompts of draws, those of one plan together; a plan that breaks costs its own requests only."""
         groups: dict[int, list[Ticket]] = {}
         for ticket in tickets:
             groups.setdefault(id(ticket.request.synthesizer), []).append(ticket)
@@ -166,6 +171,6 @@ class EngineLoop:
 
 
 def constraint_of(synthesizer: Synthesizer) -> Constraint:
-    """What keeps a synthesizer's records what they are to be; only the builtin engine says that of itself."""
+    """Return what keeps a synthesizer's records in their grammar; only the builtin engine says that of itself."""
     assert isinstance(synthesizer.engine, BuiltinEngine)
     return synthesizer.engine.constraint

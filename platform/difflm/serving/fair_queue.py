@@ -1,7 +1,8 @@
 """The fair queue: which request the next free places of a running batch go to.
 
-Requests take turns, one draw each, so one row is not behind ten thousand. Until a request has its first row it draws
-its first `opening` rows only: a large one begins with few, whose rounds are short, and its first row comes soon.
+Keys take turns, one draw each, and so do the requests of a key: one row is not behind ten thousand, and nobody gets
+more by asking more often. Until a request has its first row it draws its first `opening` rows only: a large one begins
+with few, whose rounds are short, and its first row comes soon.
 
 One lock guards it all: requests come and go on the server's side, draws are taken and finished by the engine's thread.
 """
@@ -54,6 +55,7 @@ class RowRequest:
     stop: int
     seed: int
     deliver: Callable[[Chunk], None]
+    owner: str = ""
     temperature: float | None = None
     deadline: float | None = None
     fresh: int = field(init=False)
@@ -82,7 +84,7 @@ class RowRequest:
         return 0 if self.ended else self.stop - self.delivered - len(self.resolved)
 
     def waited(self, now: float) -> bool:
-        """Whether what is finished has waited long enough; the first rows do not wait."""
+        """Tell whether what is finished has waited long enough; the first rows do not wait."""
         if self.first_at is None:
             return True
         wait_s = WAIT_SHARE * (now - self.first_at)
@@ -110,8 +112,8 @@ class FairQueue:
     def __init__(self, *, max_rows: int, opening: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.max_rows, self.opening, self._clock = max_rows, opening, clock
         self._changed = threading.Condition()
-        self._requests: deque[RowRequest] = deque()
-        self._held: dict[int, int] = {}  # rows by request, until it is released
+        self._lines: dict[str, deque[RowRequest]] = {}  # by owner, the one whose turn it is first
+        self._held: dict[int, int] = {}  # rows by request that are not handed out
         self._tickets: dict[int, Ticket] = {}
         self._numbers = count()
         self._closed = False
@@ -128,7 +130,7 @@ class FairQueue:
             if self._closed or held + rows > self.max_rows:
                 raise OverloadError(f"{held} rows are under way and {rows} more would exceed {self.max_rows}")
             self._held[id(request)] = rows
-            self._requests.append(request)
+            self._lines.setdefault(request.owner, deque()).append(request)
             self._changed.notify()
 
     def release(self, request: RowRequest) -> None:
@@ -136,11 +138,16 @@ class FairQueue:
         with self._changed:
             request.ended = True
             self._held.pop(id(request), None)
-            if request in self._requests:
-                self._requests.remove(request)
+            self._leave(request)
+
+    def handed_out(self, request: RowRequest, rows: int) -> None:
+        """Free the places of rows that the client has."""
+        with self._changed:
+            if id(request) in self._held:
+                self._held[id(request)] -= rows
 
     def take(self, most: int, *, wait: bool) -> list[Ticket]:
-        """The next draws, at most so many, by turns; none once the queue is closed, or when none waits now."""
+        """Take the next draws, at most so many, by turns; none once the queue is closed, or when none waits now."""
         with self._changed:
             if wait:
                 self._changed.wait_for(lambda: self._closed or self._ready() > 0)
@@ -152,7 +159,7 @@ class FairQueue:
             return taken
 
     def ready(self) -> int:
-        """Draws that `take` would give now."""
+        """Count the draws that `take` would give now."""
         with self._changed:
             return self._ready()
 
@@ -160,14 +167,14 @@ class FairQueue:
     def newcomers(self) -> bool:
         """Whether a request lacks its first row."""
         with self._changed:
-            return any(not request.begun for request in self._requests)
+            return any(not request.begun for request in self._requests())
 
     def ticket(self, number: int) -> Ticket:
-        """The draw under way of this number."""
+        """Return the draw under way of this number."""
         return self._tickets[number]
 
     def gone(self, number: int) -> bool:
-        """Whether nobody waits for a draw any more; it is forgotten then."""
+        """Tell whether nobody waits for a draw any more; it is forgotten then."""
         with self._changed:
             if not self._tickets[number].request.ended:
                 return False
@@ -188,7 +195,7 @@ class FairQueue:
         """Hand out what is finished, and end requests whose deadline has passed."""
         now = self._clock()
         with self._changed:
-            for request in [*self._requests]:
+            for request in self._requests():
                 chunk = self._chunk(request, now)
                 if chunk is not None:
                     self._hand_out(request, chunk, now)
@@ -203,13 +210,13 @@ class FairQueue:
         """End every request and let `take` return."""
         with self._changed:
             self._closed = True
-            for request in [*self._requests]:
+            for request in self._requests():
                 self._hand_out(request, Chunk(rows=[], given_up=[], failure="engine"), self._clock())
             self._changed.notify_all()
 
     @property
     def held_rows(self) -> int:
-        """Rows of all requests that are not released."""
+        """Rows of all requests that are not handed out."""
         with self._changed:
             return sum(self._held.values())
 
@@ -217,7 +224,7 @@ class FairQueue:
     def unfinished_rows(self) -> int:
         """Rows that are still to be made."""
         with self._changed:
-            return sum(request.unresolved for request in self._requests)
+            return sum(request.unresolved for request in self._requests())
 
     @property
     def requests(self) -> int:
@@ -231,19 +238,31 @@ class FairQueue:
         return min(request.waiting, most)
 
     def _ready(self) -> int:
-        return sum(map(self._room, self._requests))
+        return sum(map(self._room, self._requests()))
+
+    def _requests(self) -> list[RowRequest]:
+        return [request for line in self._lines.values() for request in line]
+
+    def _leave(self, request: RowRequest) -> None:
+        line = self._lines.get(request.owner)
+        if line is not None and request in line:
+            line.remove(request)
+            if not line:
+                del self._lines[request.owner]
 
     def _next(self) -> RowRequest | None:
-        """The request whose turn it is; it goes to the end of the line."""
-        for _ in range(len(self._requests)):
-            request = self._requests[0]
-            self._requests.rotate(-1)
-            if self._room(request) > 0:
-                return request
+        """Pick the request whose turn it is; it goes to the end of its owner's line, the owner behind the others."""
+        for owner, line in [*self._lines.items()]:
+            for _ in range(len(line)):
+                request = line[0]
+                line.rotate(-1)
+                if self._room(request) > 0:
+                    self._lines[owner] = self._lines.pop(owner)
+                    return request
         return None
 
     def _chunk(self, request: RowRequest, now: float) -> Chunk | None:
-        """What can be handed out in order; None while it is too little to bother."""
+        """Collect what can be handed out in order; None while it is too little to bother."""
         ready = 0
         while request.delivered + ready in request.resolved:
             ready += 1
@@ -268,5 +287,5 @@ class FairQueue:
         request.delivered_at = now
         if chunk.done or chunk.failure is not None:
             request.ended = True
-            self._requests.remove(request)
+            self._leave(request)
         request.deliver(chunk)

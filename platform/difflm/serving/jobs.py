@@ -3,8 +3,11 @@
     <jobs>/<id>/job.json       what was asked, by whom; written first
     <jobs>/<id>/data.<format>  the rows; appears whole
     <jobs>/<id>/error.txt      why there will be none
+    <jobs>/<id>/.lock          held by the server that runs the job
 
-The files are the truth: after a restart, jobs without rows and without an error go on from the parts they have.
+The files are the truth: after a restart, jobs without rows and without an error go on from the parts they have. Several
+servers may share a folder, such as an old one and the new one that takes its place: whoever runs a job holds its lock.
+Keys take turns, one job each, and share the room for unfinished ones.
 The command line is a process of its own; nothing of it is imported here. Ids are random, 128 bits, and the only part
 of a path that comes from a request: they are looked up among those that were given out.
 """
@@ -17,16 +20,22 @@ import re
 import secrets
 import shutil
 import sys
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock, Timeout
+
 from difflm.artifacts.atomic import write_bytes_atomic, write_json_atomic
 from difflm.config import Config
 from difflm.serving.problems import Problem, overloaded
+from difflm.serving.shares import Shares
 
 COMMAND = (sys.executable, "-m", "difflm_jobs", "synthesize")
+_LOCK = ".lock"
+_AGAIN_S = 2.0  # before the next look at a job that another server runs
 STOP_S = 30.0  # a process that was asked to end has so long
 _log = logging.getLogger(__name__)
 _ENTRY = re.compile(r"part-(\d+)-(\d+)\.json")
@@ -63,23 +72,25 @@ class JobView(Config):
 class Jobs:
     """The jobs in a folder, which run one by one."""
 
-    def __init__(self, folder: Path, *, most: int, settings: Sequence[str] = ()) -> None:
-        """At most `most` jobs are unfinished at a time; `settings` are further --set of every job."""
-        self._folder, self._most, self._settings = folder, most, settings
-        self._waiting: asyncio.Queue[str] = asyncio.Queue()
+    def __init__(self, folder: Path, *, most: int, settings: Sequence[str] = (), owners: Iterable[str] = ()) -> None:
+        """At most `most` jobs are unfinished at a time, which `owners` share; `settings` are further --set of all."""
+        self._folder, self._settings = folder, settings
+        self._room = Shares(most, owners)
+        self._lines: dict[str, deque[str]] = {}  # by owner, the one whose turn it is first
+        self._some = asyncio.Event()
         self._running: str | None = None
         self._run_task: asyncio.Task[None] | None = None
-        self._unfinished: set[str] = set()
+        self._unfinished: dict[str, str] = {}  # the owner of each
         self._specs: dict[str, JobSpec] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Find the jobs that are there, and go on with those that are unfinished."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in sorted(self._folder.glob("*/job.json"), key=lambda path: path.stat().st_mtime):
             with suppress(ValueError):
                 self._specs[path.parent.name] = JobSpec.model_validate_json(path.read_bytes())
-                if not self._data(path.parent.name).exists() and not (path.parent / "error.txt").exists():
+                if not self._is_finished(path.parent.name):
                     self._enqueue(path.parent.name)
         self._task = asyncio.create_task(self._work())
 
@@ -90,23 +101,28 @@ class Jobs:
             with suppress(asyncio.CancelledError):
                 await self._task
 
+    def check_room(self, owner: str) -> None:
+        """Raise Problem (429) where an owner can have no further job now."""
+        if not self._room.fits(owner, 1):
+            unfinished, own = self._room.total, self._room.held(owner)
+            raise overloaded(f"{unfinished} jobs are unfinished ({own} of this key)", 60.0)
+
     def submit(self, spec: JobSpec) -> JobView:
         """Take on a job.
 
         Raises:
             Problem: there are too many unfinished ones (429).
         """
-        if len(self._unfinished) >= self._most:
-            raise overloaded(f"{len(self._unfinished)} jobs are unfinished", 60.0)
+        self.check_room(spec.owner)
         name = secrets.token_hex(16)
-        (self._folder / name).mkdir()
+        (self._folder / name).mkdir(mode=0o700)
         write_json_atomic(self._folder / name / "job.json", spec.model_dump(mode="json"))
         self._specs[name] = spec
         self._enqueue(name)
         return self.view(name, spec.owner)
 
     def view(self, name: str, owner: str) -> JobView:
-        """A job of an owner.
+        """Describe a job of an owner.
 
         Raises:
             Problem: the owner has no such job (404).
@@ -133,7 +149,7 @@ class Jobs:
         )
 
     def data(self, name: str, owner: str) -> Path:
-        """The file of a finished job.
+        """Return the path of the file of a finished job.
 
         Raises:
             Problem: there is no such job (404), or it has no rows yet (409).
@@ -151,7 +167,7 @@ class Jobs:
         """
         self.view(name, owner)
         del self._specs[name]
-        self._unfinished.discard(name)
+        self._forget(name)
         folder = self._folder / name
         (folder / "job.json").unlink(missing_ok=True)  # first: without it no restart goes on with the job
         if self._running == name and self._run_task is not None:
@@ -160,8 +176,32 @@ class Jobs:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     def _enqueue(self, name: str) -> None:
-        self._unfinished.add(name)
-        self._waiting.put_nowait(name)
+        if name not in self._specs:
+            return  # cancelled while another server had it
+        owner = self._specs[name].owner
+        if name not in self._unfinished:
+            self._unfinished[name] = owner
+            self._room.add(owner, 1)
+        self._lines.setdefault(owner, deque()).append(name)
+        self._some.set()
+
+    def _forget(self, name: str) -> None:
+        """Stop counting a job that is finished, or nobody's any more, among its owner's."""
+        owner = self._unfinished.pop(name, None)
+        if owner is not None:
+            self._room.add(owner, -1)
+
+    async def _next(self) -> str:
+        """Wait for the job whose turn it is; its owner goes behind the others."""
+        while not self._lines:
+            self._some.clear()
+            await self._some.wait()
+        owner = next(iter(self._lines))
+        line = self._lines.pop(owner)
+        name = line.popleft()
+        if line:
+            self._lines[owner] = line
+        return name
 
     def _data(self, name: str) -> Path:
         return self._folder / name / f"data.{self._specs[name].format}"
@@ -173,21 +213,40 @@ class Jobs:
 
     async def _work(self) -> None:
         while True:
-            name = await self._waiting.get()
+            name = await self._next()
             if name not in self._specs:
                 continue  # cancelled while it waited
-            self._running = name
-            self._run_task = asyncio.create_task(self._run(name))
+            lock = FileLock(self._folder / name / _LOCK, timeout=0)
             try:
-                await asyncio.wait([self._run_task])
+                lock.acquire()
+            except Timeout:  # another server runs it; should that one end, this one goes on with the job
+                asyncio.get_running_loop().call_later(_AGAIN_S, self._enqueue, name)
+                continue
+            except OSError:  # another server took it away
+                self._forget(name)
+                continue
+            try:
+                if not self._is_finished(name):
+                    await self._run_locked(name)
             finally:
-                self._unfinished.discard(name)
-                self._running = None
-                self._run_task.cancel()
-                await self._outcome(name, self._run_task)
+                self._forget(name)
+                lock.release()
+
+    def _is_finished(self, name: str) -> bool:
+        return self._data(name).exists() or (self._folder / name / "error.txt").exists()
+
+    async def _run_locked(self, name: str) -> None:
+        self._running = name
+        self._run_task = asyncio.create_task(self._run(name))
+        try:
+            await asyncio.wait([self._run_task])
+        finally:
+            self._running = None
+            self._run_task.cancel()
+            await self._outcome(name, self._run_task)
 
     async def _outcome(self, name: str, task: asyncio.Task[None]) -> None:
-        """What cannot even be begun is a failed job, and those behind it go on."""
+        """Wait for the end of a job; one that cannot even be begun has failed, and those behind it go on."""
         try:
             with suppress(asyncio.CancelledError):
                 await task
@@ -235,7 +294,7 @@ async def _ended(process: asyncio.subprocess.Process) -> None:
 
 
 def job_format(wanted: str) -> Literal["jsonl", "csv", "parquet", "arrow"]:
-    """What a job writes for the format of a request; JSON in one piece becomes lines of it."""
+    """Return what a job writes for the format of a request; JSON in one piece becomes lines of it."""
     match wanted:
         case "csv" | "parquet" | "arrow":
             return wanted

@@ -1,4 +1,9 @@
-"""Limits: who may ask, how many requests are under way, and how many rows a server has accepted and not handed out."""
+"""Limits: who may ask, how many requests are under way, and how many rows a server has accepted and not handed out.
+
+API keys: made at random, kept as hashes, each with limits of its own.
+
+A key has 256 random bits, so one round of SHA-256 is all that its hash needs: there is nothing to guess.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +12,22 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from filelock import FileLock
 from pydantic import Field
 
 from difflm.artifacts.atomic import storage_errors, write_bytes_atomic
 from difflm.config import Config, load_yaml, validate
 from difflm.errors import ConfigError
 from difflm.serving.problems import Problem, overloaded
+from difflm.serving.shares import Shares
 
 PREFIX = "difflm_"
+_LOCK_S = 30.0  # writing keys takes milliseconds; whoever holds the file so long hangs
 
 
 class KeyConfig(Config):
@@ -39,7 +46,7 @@ class KeysConfig(Config):
 
 
 def read_keys(path: Path) -> list[KeyConfig]:
-    """The keys of a file. Raises ConfigError for one that cannot be read."""
+    """Read the keys of a file; raise ConfigError for one that cannot be read."""
     return validate(KeysConfig, load_yaml(path), str(path)).keys
 
 
@@ -49,9 +56,6 @@ def add_key(path: Path, name: str, *, requests_per_minute: int | None, rows_per_
     Raises:
         ConfigError: the file has a key of that name already, or cannot be read.
     """
-    known = read_keys(path) if path.exists() else []
-    if any(key.name == name for key in known):
-        raise ConfigError(f"{path}: there is a key {name!r} already; give another name, or take it out of the file")
     key = PREFIX + secrets.token_urlsafe(32)
     entry = {
         "name": name,
@@ -59,15 +63,21 @@ def add_key(path: Path, name: str, *, requests_per_minute: int | None, rows_per_
         "requests_per_minute": requests_per_minute,
         "rows_per_minute": rows_per_minute,
     }
-    keys = KeysConfig(keys=[*known, validate(KeyConfig, entry, f"--name {name}")])
+    made = validate(KeyConfig, entry, f"--name {name}")
     with storage_errors(path):
-        write_bytes_atomic(path, yaml.safe_dump(keys.model_dump(mode="json"), sort_keys=False).encode())
-        path.chmod(0o600)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_S, mode=0o600):
+            known = read_keys(path) if path.exists() else []
+            if any(key.name == name for key in known):
+                raise ConfigError(f"{path}: there is a key {name!r} already; give another name, or take it out of it")
+            keys = KeysConfig(keys=[*known, made])
+            content = yaml.safe_dump(keys.model_dump(mode="json"), sort_keys=False).encode()
+            write_bytes_atomic(path, content, mode=0o600)
     return key
 
 
 def hash_key(key: str) -> str:
-    """The hash that a file of keys holds."""
+    """Return the hash that a file of keys holds for a key."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -84,11 +94,22 @@ class KeyRing:
         }
 
     def owner(self, authorization: str) -> str | None:
-        """The name of the key in an Authorization header, compared in constant time; None for no known key."""
+        """Return the name of the key in an Authorization header, compared in constant time; None for no known key."""
         scheme, _, given = authorization.partition(" ")
         hashed = hash_key(given.strip()) if scheme.lower() == "bearer" else ""
         found = [key.name for key in self._keys if hmac.compare_digest(key.sha256, hashed)]
         return found[0] if found else None
+
+    @property
+    def owners(self) -> list[str]:
+        """The names of all keys."""
+        return [key.name for key in self._keys]
+
+    def refund(self, owner: str, kind: str, amount: int) -> None:
+        """Put back what was taken for something that was refused after all."""
+        bucket = self._buckets.get((owner, kind))
+        if bucket is not None:
+            bucket.put_back(amount)
 
     def spend(self, owner: str, kind: str, amount: int) -> float:
         """Take from an owner's bucket of requests or rows; the seconds to wait where there is not enough, else 0."""
@@ -116,6 +137,10 @@ class TokenBucket:
         self._level -= amount
         return 0.0
 
+    def put_back(self, amount: int) -> None:
+        """Undo a `take`."""
+        self._level = min(self._most, self._level + amount)
+
 
 WINDOW_S = 10.0  # the rate of rows is that of about so many seconds
 LONGEST_WAIT_S = 60.0
@@ -125,44 +150,53 @@ class Admission:
     """Counts rows in one event loop, and estimates when there will be room."""
 
     def __init__(
-        self, max_rows: int, *, told: Callable[[int], None], clock: Callable[[], float] = time.monotonic
+        self,
+        max_rows: int,
+        *,
+        told: Callable[[int], None],
+        owners: Iterable[str] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`told` hears of every change."""
-        self._most, self._told, self._clock = max_rows, told, clock
-        self._rows = 0
+        """`told` hears of every change; `owners` are the keys that share the room."""
+        self._shares, self._told, self._clock = Shares(max_rows, owners), told, clock
         self._rate, self._rate_at = 0.0, clock()
 
     @contextmanager
-    def hold(self, rows: int) -> Iterator[Callable[[int], None]]:
-        """Room for so many rows within the block; call what it gives with every number that is handed out.
+    def hold(self, rows: int, owner: str = "") -> Iterator[Callable[[int], None]]:
+        """Hold room for so many rows within the block; call what it gives with every number that is handed out.
 
         Raises:
             Problem: they do not fit (429), with the seconds after which they may.
         """
-        if self._rows + rows > self._most:
-            lacking = self._rows + rows - self._most
+        shares = self._shares
+        if not shares.fits(owner, rows):
+            lacking = max(rows // 2, shares.total + rows - shares.most)
             wait_s = min(LONGEST_WAIT_S, lacking / self._rate) if self._rate > 0 else 1.0
-            raise overloaded(f"{self._rows} rows are under way, {self._most} are the most", wait_s)
+            raise overloaded(
+                f"{shares.total} rows are under way ({shares.held(owner)} of this key), {shares.most} are the most, "
+                "which keys share",
+                wait_s,
+            )
         left = rows
-        self._change(rows)
+        self._change(owner, rows)
 
         def handed_out(count: int) -> None:
             nonlocal left
             left -= count
-            self._change(-count)
+            self._change(owner, -count)
             self._measure(count)
 
         try:
             yield handed_out
         finally:
-            self._change(-left)
+            self._change(owner, -left)
 
-    def _change(self, rows: int) -> None:
-        self._rows += rows
-        self._told(self._rows)
+    def _change(self, owner: str, rows: int) -> None:
+        self._shares.add(owner, rows)
+        self._told(self._shares.total)
 
     def _measure(self, rows: int) -> None:
-        """An exponential mean of rows per second."""
+        """Update the exponential mean of rows per second."""
         now = self._clock()
         kept = max(0.0, 1.0 - (now - self._rate_at) / WINDOW_S)
         self._rate, self._rate_at = self._rate * kept + rows / WINDOW_S, now
@@ -171,29 +205,36 @@ class Admission:
 _LOOK_EVERY_S = 0.05
 
 
-@dataclass(slots=True)
 class Traffic:
-    """Counts the requests of one server process; at most `most` at a time."""
+    """Counts the requests of one server process; at most `most` at a time, which the owners share."""
 
-    most: int
-    requests: int = 0
-    closing: bool = False
+    def __init__(self, *, most: int, owners: Iterable[str] = ()) -> None:
+        self._shares = Shares(most, owners)
+        self.closing = False
+
+    @property
+    def requests(self) -> int:
+        """How many are under way."""
+        return self._shares.total
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """Around one request. Raises Problem where there are too many (429) or the server is about to end (503)."""
+    def one(self, owner: str = "") -> Iterator[None]:
+        """Count one request within the block.
+
+        Raises:
+            Problem: there are too many (429), or the server is about to end (503).
+        """
         if self.closing:
             raise Problem(503, "closing", "the server is about to end; try again", retry_after_s=5.0)
-        if self.requests >= self.most:
-            raise overloaded(f"{self.requests} requests are under way")
-        self.requests += 1
+        if not self._shares.take(owner, 1):
+            raise overloaded(f"{self.requests} requests are under way ({self._shares.held(owner)} of this key)")
         try:
             yield
         finally:
-            self.requests -= 1
+            self._shares.add(owner, -1)
 
     async def close(self, within_s: float) -> int:
-        """Let no more in, and wait until none is left or `within_s` has passed; returns how many are left."""
+        """Let no more in, and wait until none is left or `within_s` has passed; return how many are left."""
         self.closing = True
         ends = time.monotonic() + within_s
         while self.requests and time.monotonic() < ends:

@@ -12,16 +12,14 @@ from pathlib import Path
 from threading import Lock
 
 import pyarrow as pa
-import torch
 
 from difflm.serving.backend import BundleRef, RowsWanted, bundle_ref
 from difflm.serving.config import ReplicasConfig, ServeConfig
 from difflm.serving.engine_loop import EngineLoop
 from difflm.serving.fair_queue import Chunk, FairQueue, RowRequest
-from difflm.synthesis.bundle import bundle_folder, encode_table, load_bundle
-from difflm.synthesis.plans.draw_plans import DrawPlans
+from difflm.synthesis.bundle import bundle_folder
 from difflm.synthesis.plans.request import PlanRequest
-from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
+from difflm.synthesis.synthesizer import OpenBundle, SamplingConfig, Synthesizer
 
 MAX_PLANS = 64
 
@@ -32,11 +30,8 @@ class LoadedBundle:
     """One bundle in memory and the batch of its requests."""
 
     def __init__(self, folder: Path, sampling: SamplingConfig, replicas: ReplicasConfig, *, max_rows: int) -> None:
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._sampling = sampling
-        self._bundle = load_bundle(folder, heun=sampling.heun(), device=self._device, precision=sampling.dtype())
-        self._plans = DrawPlans(self._bundle, text_tokens=sampling.text_tokens, device=self._device)
-        self._plain = self._synthesizer(PlanRequest(), None)
+        self._bundle = OpenBundle(folder, sampling)
+        self._plain = self._bundle.synthesizer()
         self._known: OrderedDict[str, Synthesizer] = OrderedDict()
         self._building = Lock()
         self.queue = FairQueue(max_rows=max_rows, opening=replicas.opening_rows)
@@ -59,6 +54,7 @@ class LoadedBundle:
             seed=wanted.seed,
             temperature=wanted.temperature,
             deadline=began + wanted.deadline_s,
+            owner=wanted.owner,
             deliver=_delivery(asyncio.get_running_loop(), chunks),
         )
         self.queue.submit(request)
@@ -66,6 +62,7 @@ class LoadedBundle:
             while True:
                 chunk = await chunks.get()
                 yield chunk
+                self.queue.handed_out(request, len(chunk.rows) + len(chunk.given_up))
                 if chunk.done or chunk.failure is not None:
                     return
         finally:
@@ -73,9 +70,8 @@ class LoadedBundle:
 
     def encode(self, table: pa.Table) -> list[list[float]]:
         """See `RowsBackend`."""
-        bundle = self._bundle
-        parts = encode_table(bundle.autoencoder, bundle.parts, bundle.shape, table, bundle.schema, device=self._device)
-        return [row for posterior in parts for row in posterior.mean_BZ.float().cpu().tolist()]
+        latents: list[list[float]] = self._bundle.encode(table).tolist()
+        return latents
 
     def close(self) -> None:
         """End its engine; requests under way fail."""
@@ -86,18 +82,15 @@ class LoadedBundle:
         if plan == PlanRequest():
             return self._plain
         if given is not None:
-            return self._synthesizer(plan, given)
+            return self._bundle.synthesizer(plan, given)
         key = plan.model_dump_json()
         with self._building:
             if key not in self._known:
-                self._known[key] = self._synthesizer(plan, None)
+                self._known[key] = self._bundle.synthesizer(plan)
             self._known.move_to_end(key)
             while len(self._known) > MAX_PLANS:
                 self._known.popitem(last=False)
             return self._known[key]
-
-    def _synthesizer(self, plan: PlanRequest, given: pa.Table | None) -> Synthesizer:
-        return Synthesizer(self._bundle, self._sampling, device=self._device, plan=plan.plan(self._plans, given))
 
 
 def _delivery(loop: asyncio.AbstractEventLoop, chunks: asyncio.Queue[Chunk]) -> Callable[[Chunk], None]:

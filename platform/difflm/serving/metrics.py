@@ -41,5 +41,5 @@ class ServerMetrics:
         self._outstanding.set(rows)
 
     def text(self) -> bytes:
-        """All of them in Prometheus' text format."""
+        """Write all of them in Prometheus' text format."""
         return generate_latest(self._registry)

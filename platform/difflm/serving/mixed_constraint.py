@@ -31,7 +31,7 @@ class MixedConstraint:
         return self.whole.tokens_A
 
     def walks(self, slots: int) -> MixedWalks:
-        """Walks for so many slots."""
+        """Begin walks for so many slots."""
         place_of = {token: place for place, token in enumerate(self.tokens_A.tolist())}
         return MixedWalks(constraint=self, place_of=place_of, owners=[None] * slots)
 
@@ -44,7 +44,7 @@ class _Group:
     place_a: Tensor | None
 
     def own(self, choice_N: Tensor) -> Tensor:
-        """Chosen places of the whole's tokens as places of its own."""
+        """Translate chosen places of the whole's tokens into places of its own."""
         return choice_N if self.place_a is None else torch.searchsorted(self.place_a, choice_N)
 
 
@@ -116,7 +116,7 @@ class MixedWalks:
         return torch.tensor(slots, dtype=torch.int64, device=self.constraint.tokens_A.device)
 
     def _parts(self, slots_N: Tensor) -> list[tuple[_Group, list[int]]]:
-        """Every group with the rows of `slots_N` that are its own."""
+        """Pair every group with the rows of `slots_N` that are its own."""
         rows_of: dict[int, list[int]] = {}
         for row, slot in enumerate(slots_N.tolist()):
             owner = self.owners[slot]

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 
 UNPROCESSABLE = 422
 RETRY_SOON_S = 1.0
+SAFE_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 408: {"Connection": "close"}}
 
 
@@ -38,31 +39,34 @@ class Problem(Exception):
         still comes of its body would keep it open for ever.
         """
         headers = {} if self.retry_after_s is None else {"Retry-After": str(max(1, math.ceil(self.retry_after_s)))}
-        return headers | _HEADERS.get(self.status, {})
+        return headers | _HEADERS.get(self.status, {}) | SAFE_HEADERS
+
+
+FAULT = Problem(500, "internal", "the server has a fault; its log says more")
 
 
 def invalid(field: str, message: str) -> Problem:
-    """A value that cannot be used."""
+    """Describe a value that cannot be used."""
     return Problem(UNPROCESSABLE, "invalid", message, field=field)
 
 
 def overloaded(message: str, retry_after_s: float = RETRY_SOON_S) -> Problem:
-    """The server has enough to do."""
+    """Say that the server has enough to do."""
     return Problem(429, "overloaded", f"{message}; try again later", retry_after_s=retry_after_s)
 
 
 def loading(message: str) -> Problem:
-    """The server will be able to answer soon."""
+    """Say that the server will be able to answer soon."""
     return Problem(503, "loading", message, retry_after_s=5.0)
 
 
 def problem_response(problem: Problem) -> JSONResponse:
-    """The answer itself."""
+    """Build the answer that carries a problem."""
     return JSONResponse(problem.content, status_code=problem.status, headers=problem.headers)
 
 
 def validation_problem(errors: Sequence[Mapping[str, Any]]) -> Problem:
-    """The first thing that is wrong with a request, as pydantic tells it."""
+    """Describe the first thing that is wrong with a request, as pydantic tells it."""
     first = errors[0]
     place, kind = [str(part) for part in first["loc"]], str(first["type"])
     if kind == "json_invalid":

@@ -38,6 +38,11 @@ class ServedBundle:
     codec: JsonRecordCodec
     quality: dict[str, JSON] | None
 
+    @property
+    def columns(self) -> frozenset[str]:
+        """The names of its columns."""
+        return frozenset(self.schema.names)
+
 
 class Registry:
     """The bundles of a server by name."""
@@ -64,7 +69,7 @@ class Registry:
         return dict(self._faults)
 
     def get(self, name: str | None) -> ServedBundle:
-        """The served version of a bundle, of the first one without a name.
+        """Return the served version of a bundle, of the first one without a name.
 
         Raises:
             Problem: there is no such bundle (404), or it is not loaded yet (503).
@@ -75,6 +80,10 @@ class Registry:
         if wanted in self.names:
             raise loading(f"bundle {wanted!r} is being loaded")
         raise Problem(404, "unknown_bundle", f"bundles are {', '.join(map(repr, self.names))}", field="bundle")
+
+    def columns(self, name: str | None) -> frozenset[str]:
+        """Return the columns of a bundle; raise as `get` does."""
+        return self.get(name).columns
 
     async def refresh(self) -> None:
         """Look at every path, and serve what is new there once it is loaded."""
@@ -103,7 +112,7 @@ class Registry:
 
 
 def _quality(path: Path, bundle: Path) -> dict[str, JSON] | None:
-    """The scores of the newest report about a bundle in its experiment, without settings, which name files."""
+    """Read the scores of the newest report about a bundle in its experiment, without settings, which name files."""
     roots = [root for root in (path, bundle.parent.parent) if (root / "artifacts").is_dir()]
     if not roots:
         return None

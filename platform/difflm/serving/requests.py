@@ -12,6 +12,7 @@ from difflm.records.schema import Record
 MAX_INDEX = 999_999_999  # as many as a dataset can have
 MAX_TEXT = 100_000
 MAX_CONDITION = 4_000
+MAX_NAMES = 10_000  # of columns in one request
 _MAX_WHOLE = 2**63
 SEED_BITS = 53  # a seed is exact in every reader of JSON, JavaScript too
 
@@ -32,7 +33,11 @@ def _cell(value: Any) -> Any:
 
 
 def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _known_text(text: str) -> str:
@@ -52,6 +57,8 @@ _CELL_SCHEMA = {
 Cell = Annotated[Any, AfterValidator(_cell), WithJsonSchema(_CELL_SCHEMA)]
 Text = Annotated[str, AfterValidator(_known_text)]
 GivenRow = dict[Text, Cell]
+Records = Annotated[list[GivenRow], Field(min_length=1, fail_fast=True)]
+Names = Annotated[list[Text], Field(min_length=1, fail_fast=True)]
 Seed = Annotated[
     int | None, Field(ge=0, lt=2**SEED_BITS, description="the same seed gives the same rows; none: one by chance")
 ]
@@ -80,12 +87,13 @@ class SampleBody(Config):
         default=None, gt=0, le=100, allow_inf_nan=False, description="colder than 1 sharpens; none: the server's"
     )
     where: Text | None = Field(default=None, max_length=MAX_CONDITION, description="what every row satisfies")
-    like: list[GivenRow] | None = Field(default=None, min_length=1, description="records to vary, by turns")
+    like: Records | None = Field(default=None, description="records to vary, by turns")
     strength: float = Field(
         default=0.3, ge=0, le=1, allow_inf_nan=False, description="how far `like` goes: 0 the record, 1 any record"
     )
-    columns: list[Text] | None = Field(default=None, min_length=1, description="only these, in this order")
+    columns: Names | None = Field(default=None, description="only these, in this order")
     format: Format = Field(default="json", description="ndjson and sse (server-sent events) come in chunks")
+    safe_csv: bool = Field(default=False, description="csv whose texts no spreadsheet runs: an apostrophe in front")
     deadline_s: Deadline = None
 
 
@@ -94,9 +102,9 @@ class ImputeBody(Config):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"rows": [{"age": 39, "income": None}], "seed": 1}]})
 
-    rows: list[GivenRow] = Field(min_length=1)
+    rows: Records
     bundle: BundleName = None
-    columns: list[Text] | None = Field(default=None, min_length=1, description="only these are filled in")
+    columns: Names | None = Field(default=None, description="only these are filled in")
     seed: Seed = None
     format: Format = "json"
     deadline_s: Deadline = None
@@ -107,12 +115,12 @@ class EncodeBody(Config):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"rows": [{"age": 39, "income": ">50K"}]}]})
 
-    rows: list[GivenRow] = Field(min_length=1)
+    rows: Records
     bundle: BundleName = None
 
 
 def as_texts(rows: list[GivenRow]) -> dict[str, list[str | None]]:
-    """Rows as columns of text, which is what files have too; a cell that a row leaves out is missing."""
+    """Turn rows into columns of text, which is what files have too; a cell that a row leaves out is missing."""
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [_as_text(row.get(name)) for row in rows] for name in names}
 
@@ -126,5 +134,5 @@ def _as_text(value: Any) -> str | None:
 
 
 def only(row: Record, columns: list[str] | None) -> Record:
-    """The wanted columns of a row."""
+    """Keep the wanted columns of a row."""
     return row if columns is None else {name: row[name] for name in columns}

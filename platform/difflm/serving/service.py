@@ -26,6 +26,7 @@ from difflm.serving.registry import Registry, ServedBundle
 from difflm.serving.requests import MAX_INDEX, SEED_BITS, EncodeBody, GivenRow, ImputeBody, SampleBody, as_texts
 from difflm.synthesis.plans.request import GivenRecords, Impute, PlanRequest, Use, Vary, nearest_table, table_with_gaps
 
+_REFUSALS = ("overloaded", "unavailable")  # rows that the server did not make cost nothing
 _log = logging.getLogger(__name__)
 
 
@@ -52,10 +53,11 @@ class Service:
     ) -> None:
         self.config, self.ring, self.jobs = config, ring, jobs
         self.metrics = ServerMetrics()
-        self.traffic = Traffic(most=config.limits.outstanding_requests)
+        owners = () if ring is None else ring.owners
+        self.traffic = Traffic(most=config.limits.outstanding_requests, owners=owners)
         self.registry = Registry(config, backend.load)
         self._backend = backend
-        self._admission = Admission(config.limits.outstanding_rows, told=self.metrics.outstanding)
+        self._admission = Admission(config.limits.outstanding_rows, told=self.metrics.outstanding, owners=owners)
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -81,7 +83,7 @@ class Service:
                 _log.exception("the bundles could not be looked at")
             await asyncio.sleep(self.config.refresh_s)
 
-    def sample(self, body: SampleBody, owner: str) -> Accepted | JobView:
+    async def sample(self, body: SampleBody, owner: str) -> Accepted | JobView:
         """Take on rows, as a job where they are too many for one answer. Raises Problem naming the field."""
         limits, bundle = self.config.limits, self.registry.get(body.bundle)
         _check_columns(body.columns, bundle)
@@ -91,7 +93,7 @@ class Service:
             raise invalid("like", "variations of given records take no condition; leave out where")
         if body.n > limits.rows_per_request:
             return self._job(body, bundle, owner)
-        given = None if body.like is None else self._varied(body.like, bundle)
+        given = None if body.like is None else await asyncio.to_thread(self._varied, body.like, bundle)
         plan = _plan(body.where, None if given is None else Vary(strength=body.strength), given)
         _check_plan(plan, bundle, "where" if given is None else "like")
         return self._accepted(
@@ -99,17 +101,10 @@ class Service:
             temperature=body.temperature, deadline_s=body.deadline_s,
         )  # fmt: skip
 
-    def impute(self, body: ImputeBody, owner: str) -> Accepted:
+    async def impute(self, body: ImputeBody, owner: str) -> Accepted:
         """Take on records with gaps. Raises Problem naming the field."""
         bundle = self.registry.get(body.bundle)
-        self._check_count(body.rows, "rows")
-        names = set(bundle.schema.names)
-        complete = [{name: row.get(name) for name in (*bundle.schema.names, *(key for key in row if key not in names))}
-                    for row in body.rows]  # fmt: skip
-        try:
-            given = table_with_gaps(_text_table(complete), bundle.schema, name="rows")
-        except DataError as error:
-            raise invalid("rows", str(error)) from None
+        given = await asyncio.to_thread(self._with_gaps, body.rows, bundle)
         plan = _plan(None, Impute(columns=None if body.columns is None else tuple(body.columns)), given)
         _check_plan(plan, bundle, "columns")
         return self._accepted(
@@ -117,9 +112,9 @@ class Service:
         )
 
     async def encode(self, body: EncodeBody) -> LatentsAnswer:
-        """Latent means of records. Raises Problem naming the field."""
+        """Return the latent means of records; raise Problem naming the field."""
         bundle = self.registry.get(body.bundle)
-        table = self._varied(body.rows, bundle, field="rows")
+        table = await asyncio.to_thread(self._varied, body.rows, bundle, field="rows")
         try:
             latents = await self._backend.encode(bundle.ref, table)
         except DiffLMError as error:
@@ -127,23 +122,31 @@ class Service:
         return LatentsAnswer(bundle=bundle.ref.name, version=bundle.ref.version, latents=latents)
 
     async def chunks(self, accepted: Accepted) -> AsyncGenerator[Chunk, None]:
-        """The rows of an accepted request. Raises Problem where they cannot be made, or not all of them."""
-        wanted, name = accepted.wanted, accepted.bundle.ref.name
-        with self._admission.hold(wanted.stop - wanted.start) as handed_out:
-            try:
+        """Yield the rows of an accepted request; raise Problem where they cannot be made, or not all of them."""
+        wanted, name, owner = accepted.wanted, accepted.bundle.ref.name, accepted.owner
+        left = wanted.stop - wanted.start
+        try:
+            with self._admission.hold(left, owner) as handed_out:
                 async with aclosing(self._backend.sample(wanted)) as chunks:
                     async for chunk in chunks:
-                        self.metrics.handed_out(name, accepted.owner, len(chunk.rows), len(chunk.given_up))
+                        count = len(chunk.rows) + len(chunk.given_up)
+                        left -= count
+                        self.metrics.handed_out(name, owner, len(chunk.rows), len(chunk.given_up))
                         yield chunk
-                        handed_out(len(chunk.rows) + len(chunk.given_up))
+                        handed_out(count)
                         self._refuse_failure(chunk, wanted)
-            except DiffLMError as error:
-                raise _problem(error) from None
+        except (DiffLMError, Problem) as error:
+            problem = error if isinstance(error, Problem) else _problem(error)
+            if self.ring is not None and problem.code in _REFUSALS:
+                self.ring.refund(owner, "rows", left)
+            raise problem from None
 
     def writer(self, accepted: Accepted, body: SampleBody | ImputeBody) -> RowWriter:
-        """Who writes the rows of a request."""
-        columns = body.columns if isinstance(body, SampleBody) else None
-        return RowWriter(codec=accepted.bundle.codec, columns=columns, format=body.format)
+        """Return who writes the rows of a request."""
+        codec = accepted.bundle.codec
+        if isinstance(body, ImputeBody):
+            return RowWriter(codec=codec, columns=None, format=body.format)
+        return RowWriter(codec=codec, columns=body.columns, format=body.format, safe_csv=body.safe_csv)
 
     def _refuse_failure(self, chunk: Chunk, wanted: RowsWanted) -> None:
         if chunk.failure == "deadline":
@@ -176,6 +179,7 @@ class Service:
             temperature=temperature,
             plan=plan,
             given=given,
+            owner=owner,
         )
         self._spend(owner, n)
         return Accepted(bundle=bundle, wanted=wanted, owner=owner)
@@ -192,6 +196,14 @@ class Service:
         except DataError as error:
             raise invalid(field, str(error)) from None
 
+    def _with_gaps(self, rows: list[GivenRow], bundle: ServedBundle) -> pa.Table:
+        self._check_count(rows, "rows")
+        complete = [{name: row.get(name) for name in bundle.schema.names} for row in rows]
+        try:
+            return table_with_gaps(_text_table(complete), bundle.schema, name="rows")
+        except DataError as error:
+            raise invalid("rows", str(error)) from None
+
     def _check_count(self, rows: list[GivenRow], field: str) -> None:
         if len(rows) > self.config.limits.given_rows:
             raise invalid(field, f"{len(rows)} records; {self.config.limits.given_rows} are the most")
@@ -202,11 +214,17 @@ class Service:
             raise invalid("n", f"{body.n} rows; {limits.rows_per_request} are the most")
         if body.n > limits.rows_per_job:
             raise invalid("n", f"{body.n} rows; {limits.rows_per_job} are the most of a job")
-        left_out = {"like": body.like is not None, "columns": body.columns is not None, "start": body.start != 0}
+        left_out = {
+            "like": body.like is not None,
+            "columns": body.columns is not None,
+            "start": body.start != 0,
+            "safe_csv": body.safe_csv,
+        }
         for field, given in left_out.items():
             if given:
                 raise invalid(field, f"more than {limits.rows_per_request} rows are a job, which takes no {field!r}")
         _check_plan(PlanRequest(where=body.where), bundle, "where")
+        self.jobs.check_room(owner)  # before they are paid for
         self._spend(owner, body.n)
         sampling = self.config.sampling
         if body.temperature is not None:

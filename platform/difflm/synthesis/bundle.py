@@ -1,4 +1,15 @@
-"""Encoding: the posteriors of a table's records, by the encoder of a bundle.
+"""The bundle: all that generation needs, and nothing of the training rows.
+
+bundle.json              format version, platform version, autoencoder configuration
+schema.json              the fitted schema
+decoder/                 tokenizer and frozen decoder (a pretrained one: its id, revision and hash)
+autoencoder.safetensors  encoder, posterior head and injector
+prior/                   prior.json, prior.safetensors with the latent scaler
+conditional/             the same of the conditional prior, where one was trained
+
+Where a bundle is: the folder that was given, or the newest bundle of an experiment.
+
+Encoding: the posteriors of a table's records, by the encoder of a bundle.
 
 Shape legend: N records, Z latent size.
 """
@@ -16,20 +27,21 @@ import torch
 from pydantic import ValidationError
 
 import difflm
-from difflm.artifacts.manifest import BUNDLE_KIND
+from difflm.artifacts.manifest import BUNDLE_KIND, parse_json
 from difflm.artifacts.store import ArtifactStore
 from difflm.diffusion.conditional import ConditionalPrior, load_conditional
 from difflm.diffusion.priors import HeunSettings, LatentPrior, load_prior
 from difflm.errors import BundleError, ModelError, SchemaError
-from difflm.models.autoencoder import Autoencoder, AutoencoderShape, GaussianPosterior, build_autoencoder
+from difflm.models.autoencoder import Autoencoder, AutoencoderShape, GaussianPosterior, build_autoencoder, latent_size
 from difflm.models.decoder_store import DecoderParts, read_tensors
 from difflm.models.encoder import encoder_inputs
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema, read_schema
+from difflm.synthesis.bundle_files import check_base, check_files, write_hashes
 
 
 def bundle_folder(given: Path) -> Path:
-    """The bundle in a folder: the folder itself, or the newest one of an experiment.
+    """Find the bundle in a folder: the folder itself, or the newest one of an experiment.
 
     Raises:
         BundleError: there is none, or it is of another version.
@@ -88,6 +100,7 @@ def assemble_bundle(
     shape = json.loads((autoencoder / "autoencoder.json").read_text())
     facts = {"format_version": FORMAT_VERSION, "made_by": f"difflm {difflm.__version__}", "autoencoder": shape}
     (directory / "bundle.json").write_text(json.dumps(facts, indent=2))
+    write_hashes(directory)
 
 
 def _copy_tree(source: Path, target: Path, ignore: _Ignore) -> None:
@@ -115,31 +128,50 @@ def load_bundle(
     heun: HeunSettings | None = None,
     device: torch.device | str = "cpu",
     precision: torch.dtype = torch.float32,
+    allow_local_base: bool = False,
 ) -> Bundle:
-    """Load a bundle. Raises BundleError naming the file and the remedy."""
+    """Load a bundle whose files are those that were written; `allow_local_base` as of `check_base`.
+
+    Raises:
+        BundleError: a file is missing, changed or unreadable, or leads to a model that nobody chose; names the file and
+            the remedy.
+    """
     facts = read_facts(directory)
     _check_files(directory)
+    check_files(directory)
+    check_base(directory, facts, allow_local=allow_local_base)
     try:
-        schema = read_schema(directory)
-        shape = AutoencoderShape.model_validate(facts.get("autoencoder"))
-    except SchemaError as error:
+        return _loaded(directory, facts, heun or HeunSettings(), device, precision)
+    except BundleError:
+        raise
+    except (ModelError, SchemaError) as error:
         raise BundleError(str(error)) from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, ("autoencoder", *first["loc"])))
-        raise BundleError(f"{directory / 'bundle.json'}: {place}: {first['msg']}; assemble the bundle again") from error
+    except _MISFITS as error:  # no single file is wrong: numbers and tensors of several do not go together
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise BundleError(
+            f"{directory}: its files do not fit each other ({reason}); assemble the bundle again"
+        ) from error
+
+
+_MISFITS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError, OSError)
+
+
+def _loaded(
+    directory: Path, facts: dict[str, object], heun: HeunSettings, device: torch.device | str, precision: torch.dtype
+) -> Bundle:
+    schema, shape = read_schema(directory), _shape(directory / "bundle.json", facts)
+    _check_sizes(directory, shape)
     try:
         module, parts = build_autoencoder(shape, directory / "decoder", schema, dtype=precision)
     except ModelError as error:
         raise BundleError(f"{directory}: {error}") from error
     load_trainable(module, directory / "autoencoder.safetensors")
-    try:
-        levels, folder = heun or HeunSettings(), directory / CONDITIONAL_FOLDER
-        prior = load_prior(directory / "prior", levels, device=device, precision=precision)
-        has_one = folder.is_dir()
-        conditional = load_conditional(folder, levels, device=device, precision=precision) if has_one else None
-    except ModelError as error:
-        raise BundleError(str(error)) from error
+    prior = load_prior(directory / "prior", heun, device=device, precision=precision)
+    folder = directory / CONDITIONAL_FOLDER
+    conditional = load_conditional(folder, heun, device=device, precision=precision) if folder.is_dir() else None
+    latents = latent_size(shape.encoder, parts.slots)
+    if prior.size != latents or (conditional is not None and conditional.prior.size != latents):
+        raise BundleError(f"{directory}: priors and autoencoder have latents of different sizes; assemble it again")
     module.to(device).eval().requires_grad_(False)
     return Bundle(
         folder=directory,
@@ -153,6 +185,26 @@ def load_bundle(
     )
 
 
+def _check_sizes(directory: Path, shape: AutoencoderShape) -> None:
+    """Refuse an autoencoder that is much larger than its tensors before it is built; the rest is found then."""
+    size, encoder = (directory / "autoencoder.safetensors").stat().st_size, shape.encoder
+    numbers = encoder.hidden_size**2 * max(1, encoder.layers) if encoder.kind == "compact" else encoder.latent_size
+    if max(numbers, shape.injector.hidden_size) > size:
+        raise BundleError(
+            f"{directory / 'bundle.json'}: describes an autoencoder larger than autoencoder.safetensors; "
+            "assemble the bundle again"
+        )
+
+
+def _shape(path: Path, facts: dict[str, object]) -> AutoencoderShape:
+    try:
+        return AutoencoderShape.model_validate(facts.get("autoencoder"))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, ("autoencoder", *first["loc"])))
+        raise BundleError(f"{path}: {place}: {first['msg']}; assemble the bundle again") from error
+
+
 def _check_files(directory: Path) -> None:
     compact = ["decoder/model"] if _is_compact(directory / "decoder" / "decoder.json") else []
     for name in (*_FILES, *compact):
@@ -163,8 +215,8 @@ def _check_files(directory: Path) -> None:
 def _is_compact(path: Path) -> bool:
     """Whether the decoder's weights are in the bundle, as those of a compact one are."""
     try:
-        return bool(json.loads(path.read_text())["config"]["kind"] == "compact")
-    except (OSError, ValueError, KeyError):
+        return bool(parse_json(path.read_bytes())["config"]["kind"] == "compact")
+    except (OSError, ValueError, KeyError, TypeError):
         return False  # what is wrong with the file is said where it is read
 
 
@@ -176,9 +228,11 @@ def read_facts(directory: Path) -> dict[str, object]:
             f"{directory} is no bundle: it has no bundle.json; give the folder that the assemble stage wrote"
         )
     try:
-        facts: dict[str, object] = json.loads(path.read_text())
-    except ValueError as error:
+        facts = parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise BundleError(f"{path}: not JSON ({error}); assemble the bundle again") from error
+    if not isinstance(facts, dict):
+        raise BundleError(f"{path}: holds {type(facts).__name__}, not keys and values; assemble the bundle again")
     version = facts.get("format_version")
     if version != FORMAT_VERSION:
         raise BundleError(

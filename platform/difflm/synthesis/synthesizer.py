@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Literal, Protocol, Self
+from pathlib import Path
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,16 +19,18 @@ from torch import Tensor
 
 from difflm.config import Config
 from difflm.diffusion.priors import HeunSettings
+from difflm.models.precision import DESCRIPTION, PrecisionSetting, own_device, resolve_precision
 from difflm.records.codec import Accepted
 from difflm.records.schema import Record
 from difflm.seeding import derive_seed
-from difflm.synthesis.bundle import Bundle
+from difflm.synthesis.bundle import Bundle, encode_table, load_bundle
 from difflm.synthesis.decoding.engines import BuiltinEngineConfig, EngineConfig, load_engine, max_tokens
 from difflm.synthesis.decoding.loop import Address, Decoded, Prompts
 from difflm.synthesis.decoding.sampling import Truncation
 from difflm.synthesis.decoding.vllm import COLDEST, HOTTEST
 from difflm.synthesis.draws import PRIVACY, Draw, DrawAccount, DrawQueue
 from difflm.synthesis.plans.draw_plans import DrawPlan, DrawPlans
+from difflm.synthesis.plans.request import PlanRequest
 
 
 class SamplingConfig(Config):
@@ -39,12 +42,17 @@ class SamplingConfig(Config):
     batch_size: int = Field(default=512, ge=1, description="records under way at a time")
     attempts: int = Field(default=4, ge=1, description="draws of one index before it is given up and reported")
     text_tokens: int = Field(default=256, ge=1, description="most tokens of one free-text value")
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    precision: PrecisionSetting = Field(default="auto", description=DESCRIPTION)
     steps: int = Field(default=16, ge=2, description="Heun steps of the diffusion prior (the paper: 50)")
     sigma_min: float = Field(default=0.002, gt=0, allow_inf_nan=False)
     sigma_max: float = Field(default=80.0, gt=0, allow_inf_nan=False)
     rho: float = Field(default=7.0, gt=0, allow_inf_nan=False)
     engine: EngineConfig = Field(default=BuiltinEngineConfig(), description="what turns prompts into records")
+    allow_local_base: bool = Field(
+        default=False,
+        exclude_if=lambda allowed: not allowed,  # it changes no row, so that jobs and artifacts keep their names
+        description="let a bundle from elsewhere name a folder of this machine as its base model",
+    )
 
     @model_validator(mode="after")
     def _sigmas_decrease(self) -> Self:
@@ -67,15 +75,20 @@ class SamplingConfig(Config):
     def truncation(self) -> Truncation:
         return Truncation(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k)
 
-    def dtype(self) -> torch.dtype:
-        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+    def resolved(self, device: torch.device | str) -> Self:
+        """The same with a precision of `auto` replaced by the one that the device is fast in."""
+        return self.model_copy(update={"precision": resolve_precision(self.precision, device)})
+
+    def dtype(self, device: torch.device | str = "cpu") -> torch.dtype:
+        """What a bundle is loaded in to be drawn from on a device."""
+        return torch.bfloat16 if resolve_precision(self.precision, device) == "bfloat16" else torch.float32
 
 
 class Screen(Protocol):
     """Says which records may leave, each by itself: the answer about one does not depend on the others."""
 
     def __call__(self, table: pa.Table) -> npt.NDArray[np.bool_]:
-        """(N,) True for the rows that may; the table is as it would be written."""
+        """Return (N,) booleans, True for the rows that may; the table is as it would be written."""
         ...
 
 
@@ -91,14 +104,16 @@ class Synthesizer:
         plan: DrawPlan | None = None,
         screen: Screen | None = None,
     ) -> None:
-        """`plan` says where latents come from and which records they may become: by default plain draws. What `screen`
-        holds back, `draw_valid` rejects for `PRIVACY`.
+        """Load the engine for `plan`: where latents come from, which records they may become (default: plain draws).
+
+        `draw_valid` rejects the records that `screen` holds back, with the reason `PRIVACY`.
 
         Raises:
             ModelError: the longest record has no room in the decoder, or the engine cannot read its tokenizer.
             ConfigError: the engine is vLLM, and that or a GPU is missing.
         """
-        self.bundle, self.config, self.device = bundle, config, torch.device(device)
+        self.bundle, self.device = bundle, torch.device(device)
+        self.config = config.resolved(self.device)
         self.screen = screen
         self.steps = max_tokens(config.engine, bundle, text_tokens=config.text_tokens)
         bundle.autoencoder.check_room(self.steps, remedy="lower sampling.text_tokens")
@@ -113,7 +128,7 @@ class Synthesizer:
         )
 
     def stream(self, indices: Iterable[int], *, seed: int) -> Iterator[Draw]:
-        """Draws of every index until one is accepted or its attempts are spent, in the order in which they end.
+        """Yield draws of every index until one is accepted or its attempts are spent, in the order in which they end.
 
         Memory does not grow with the number of indices. What an index becomes depends on the bundle, the configuration
         but for `batch_size`, the seed and the attempt; how exactly, the engine says.
@@ -127,12 +142,12 @@ class Synthesizer:
             yield draw
 
     def draw(self, indices: Sequence[int], *, seed: int, attempt: int) -> list[Draw]:
-        """One draw of every index, in their order. Indices are distinct."""
+        """Draw once for every index, in their order. Indices are distinct."""
         drawn = {draw.index: draw for draw in self._draws(self._queue(indices, seed=seed, attempt=attempt))}
         return [drawn[index] for index in indices]
 
     def draw_valid(self, indices: Sequence[int], *, seed: int) -> tuple[list[tuple[int, Record]], DrawAccount]:
-        """A valid record for every index that has one within `config.attempts`, in order of the indices."""
+        """Draw a valid record for every index that has one within `config.attempts`, in order of the indices."""
         account, valid = DrawAccount(), dict[int, Record]()
         queue: DrawQueue | None = self._queue(indices, seed=seed, attempt=0)
         while queue is not None:
@@ -172,12 +187,12 @@ class Synthesizer:
             yield self.judge(item)
 
     def prompts(self, addresses: Sequence[Address], *, seed: int) -> Prompts:
-        """What the decoder reads of the latents of these draws, and the uniform numbers of their tokens."""
+        """Compute the prompts of these draws from their latents, and the uniform numbers of their tokens."""
         return self.seeded_prompts(addresses, [seed] * len(addresses))
 
     @torch.no_grad()
     def seeded_prompts(self, addresses: Sequence[Address], seeds: Sequence[int]) -> Prompts:
-        """The same for draws that each have a seed of their own."""
+        """Compute prompts as `prompts` does, for draws that each have a seed of their own."""
         noise_NM, uniforms_NT = self._randomness(addresses, seeds)
         latents_NZ = self.plan.latents.latents([address.index for address in addresses], noise_NM)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bfloat16"):
@@ -186,7 +201,7 @@ class Synthesizer:
         return Prompts(addresses=list(addresses), prompt=prompt, uniforms_NT=uniforms_NT)
 
     def judge(self, item: Decoded) -> Draw:
-        """The record that was decoded, or the reason why it is none of those that were asked for."""
+        """Return the decoded record, or the reason why it is rejected."""
         if item.failure is not None:
             return _rejected(item.address, item.failure)
         bytes_V = self.bundle.parts.tokenizer.pieces.bytes_V
@@ -203,7 +218,7 @@ class Synthesizer:
         return Draw(index=item.address.index, attempt=item.address.attempt, record=decoded.record)
 
     def _randomness(self, addresses: Sequence[Address], seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Latent noise (N, M) and token uniforms (N, T), each row from the generator of its own seed and address."""
+        """Draw latent noise (N, M) and token uniforms (N, T), each row with the generator of its seed and address."""
         size = self.plan.latents.noise_size
         noise_NM = np.empty((len(addresses), size), np.float32)
         uniforms_NT = np.empty((len(addresses), self.steps), np.float32)
@@ -218,3 +233,45 @@ class Synthesizer:
 
 def _rejected(address: Address, reason: str, detail: str | None = None) -> Draw:
     return Draw(index=address.index, attempt=address.attempt, record=None, reason=reason, detail=detail)
+
+
+class OpenBundle:
+    """A bundle in memory: the synthesizers of what it is asked for, and its encoder.
+
+    Whoever draws rows goes through it: the Python interface, a shard's worker, and the replica of a server.
+    """
+
+    def __init__(self, folder: Path, config: SamplingConfig) -> None:
+        """Load a bundle onto the GPU, where there is one.
+
+        Raises:
+            BundleError: a file is missing, damaged, or of another version.
+        """
+        self.device = own_device()
+        self.config = config = config.resolved(self.device)
+        self.bundle = load_bundle(
+            folder,
+            heun=config.heun(),
+            device=self.device,
+            precision=config.dtype(),
+            allow_local_base=config.allow_local_base,
+        )
+        self._plans = DrawPlans(self.bundle, text_tokens=config.text_tokens, device=self.device)
+
+    def synthesizer(
+        self, request: PlanRequest | None = None, given: pa.Table | None = None, *, screen: Screen | None = None
+    ) -> Synthesizer:
+        """Make the synthesizer of a request; ``given`` is the table of the records that it refers to.
+
+        Raises:
+            ConfigError: the request names what is not there, or no record satisfies it.
+            BundleError: the bundle has no prior for such a request.
+        """
+        plan = (request or PlanRequest()).plan(self._plans, given)
+        return Synthesizer(self.bundle, self.config, device=self.device, plan=plan, screen=screen)
+
+    def encode(self, table: pa.Table) -> npt.NDArray[np.float32]:
+        """Encode a normalised table: posterior means (N, Z)."""
+        bundle = self.bundle
+        parts = encode_table(bundle.autoencoder, bundle.parts, bundle.shape, table, bundle.schema, device=self.device)
+        return np.concatenate([posterior.mean_BZ.float().cpu().numpy() for posterior in parts])

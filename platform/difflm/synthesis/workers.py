@@ -17,13 +17,13 @@ from difflm.artifacts.dataset import JOB_NAME, Dataset, GivenUp, runs_of
 from difflm.artifacts.storage import open_store
 from difflm.errors import StorageError
 from difflm.models.autoencoder import AutoencoderShape, build_autoencoder
+from difflm.models.precision import own_device
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import read_schema
-from difflm.synthesis.bundle import encode_table, load_bundle, load_trainable
+from difflm.synthesis.bundle import encode_table, load_trainable
 from difflm.synthesis.draws import PRIVACY
-from difflm.synthesis.plans.draw_plans import DrawPlans
 from difflm.synthesis.plans.request import PlanRequest
-from difflm.synthesis.synthesizer import SamplingConfig, Screen, Synthesizer
+from difflm.synthesis.synthesizer import OpenBundle, SamplingConfig, Screen
 from difflm.telemetry import JSON
 
 GIVEN_TABLE = "given.parquet"
@@ -54,7 +54,7 @@ class EncodeWorker:
         self.schema = read_schema(prepared)
         self.table = pq.read_table(prepared / "train.parquet", memory_map=True)
         self.shape = AutoencoderShape.model_validate_json((trained / "autoencoder.json").read_text())
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device(own_device())
         self.module, self.parts = build_autoencoder(self.shape, Path(args["fit-decoder"]), self.schema)
         load_trainable(self.module, trained / "best.safetensors")
         self.module.to(self.device).eval()
@@ -87,18 +87,18 @@ class SynthesisWorker:
 
     Arguments: `bundle` (folder), `sampling` (a SamplingConfig as JSON), `plan` (a PlanRequest as JSON), `seed`,
     `output` (as of `open_output`) and, where the plan is about given records, `given` (the folder of their table).
-    A `screen` holds back valid records.
+    `precision` is what all workers of the job compute in; without it, what the device is fast in where the sampling
+    leaves that open. A `screen` holds back valid records.
     """
 
     def __init__(self, args: dict[str, Any], screen: Screen | None = None) -> None:
-        config = SamplingConfig.model_validate(args["sampling"])
         self.output = open_output(args["output"])
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        bundle = load_bundle(Path(args["bundle"]), heun=config.heun(), device=device, precision=config.dtype())
-        plans = DrawPlans(bundle, text_tokens=config.text_tokens, device=device)
+        sampling = SamplingConfig.model_validate(args["sampling"])
+        precision = args.get("precision", sampling.precision)
+        chosen = {"precision": precision, "allow_local_base": True}  # the driver has looked at the base, where it lay
+        bundle = OpenBundle(Path(args["bundle"]), sampling.model_copy(update=chosen))
         given = pq.read_table(Path(args["given"]) / GIVEN_TABLE) if "given" in args else None
-        plan = PlanRequest.model_validate(args["plan"]).plan(plans, given)
-        self.synthesizer = Synthesizer(bundle, config, device=device, plan=plan, screen=screen)
+        self.synthesizer = bundle.synthesizer(PlanRequest.model_validate(args["plan"]), given, screen=screen)
         self.seed = int(args["seed"])
 
     def run(self, shard: IndexRange) -> dict[str, JSON]:
@@ -114,6 +114,7 @@ class SynthesisWorker:
         given_up = [GivenUp(start=start, stop=stop, reason=reason) for start, stop in runs_of(sorted(account.given_up))]
         facts: dict[str, JSON] = {
             "seed": self.seed,
+            "precision": self.synthesizer.config.precision,
             "attempts": account.attempts,
             "rejections": dict(account.rejections),
             "seconds": round(time.perf_counter() - started, 3),
@@ -123,12 +124,12 @@ class SynthesisWorker:
 
 
 def open_output(args: Mapping[str, Any]) -> Dataset:
-    """The dataset that a driver announced: its `url`, `format` and `fingerprint`.
+    """Open the dataset that a driver announced: its `url`, `format`, `safe_csv` and `fingerprint`.
 
     Raises:
         StorageError: on this machine the dataset is not there, or it is another one.
     """
-    dataset = Dataset(store=open_store(args["url"]), format=args["format"])
+    dataset = Dataset(store=open_store(args["url"]), format=args["format"], safe_csv=bool(args.get("safe_csv")))
     job = dataset.read_json(JOB_NAME)
     if job is None or job.get("fingerprint") != args["fingerprint"]:
         raise StorageError(

@@ -1,4 +1,7 @@
-"""Bundles of untrained models, written by the same functions as trained ones."""
+"""Bundles of untrained models, written by the same functions as trained ones.
+
+Datasets: what a synthesis would write, made in this process without a cluster, and what one holds.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+import yaml
 from safetensors.torch import save_file
 
 from difflm.artifacts.dataset import DATA, ENTRIES, JOB_NAME, Dataset, missing_ranges, part_name
@@ -60,12 +64,12 @@ def write_undisturbed(out: Path, bundle: Path, *, rows: int, per_shard: int, sam
 
 
 def part_hashes(out: Path) -> dict[str, str]:
-    """Names and hashes of all parts."""
+    """Return the names and hashes of all parts."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((out / DATA).iterdir())}
 
 
 def committed(out: Path, more_than: int = 0) -> bool:
-    """Whether more than so many parts count."""
+    """Return whether more than `more_than` parts are committed."""
     return len(list((out / ENTRIES).glob("part-*.json"))) > more_than
 
 
@@ -92,7 +96,7 @@ class StageFolders:
 def write_prepared(
     directory: Path, train: pa.Table, validation: pa.Table, *, inference: SchemaConfig | None = None
 ) -> None:
-    """The prepared data of two splits: schema.json, train.parquet and validation.parquet."""
+    """Write the prepared data of two splits: schema.json, train.parquet and validation.parquet."""
     directory.mkdir(parents=True, exist_ok=True)
     schema = infer_schema(train, config=inference)
     (directory / "schema.json").write_text(schema.to_json())
@@ -110,7 +114,7 @@ def untrained_stages(
     seed: int = 0,
     inference: SchemaConfig | None = None,
 ) -> StageFolders:
-    """Every stage's folder under `root`, with the schema and layout of `table` and random weights, and the bundle."""
+    """Write all stages' folders under `root` with the schema and layout of `table` and random weights, and a bundle."""
     folders = StageFolders(
         prepared=root / "prepared",
         decoder=root / "decoder",
@@ -129,6 +133,8 @@ def untrained_stages(
     _write_untrained_autoencoder(folders.autoencoder, folders.decoder, shape, schema)
     _write_prior(folders.prior, prior, latent_size=latent_size(shape.encoder, parts.slots))
     _write_conditional(folders)
+    named = {"decoder": decoder.model_dump(mode="json"), "autoencoder": shape.model_dump(mode="json")}
+    (root / "config.yaml").write_text(yaml.safe_dump(named))  # as an experiment's, which names the base models
     assemble_bundle(
         folders.bundle,
         prepared=folders.prepared,
@@ -158,7 +164,7 @@ def _write_prior(directory: Path, config: DiffusionPriorConfig, *, latent_size: 
 
 
 def _write_conditional(folders: StageFolders) -> None:
-    """The prior as it begins to be taught, but for matrices that are zero then: conditions change its draws."""
+    """Write the untrained conditional prior, with its zero matrices filled so that conditions change its draws."""
     schema, base = read_schema(folders.prepared), BasePrior.read(folders.prior)
     bins = ConditionBins.fit(schema, table_codes(read_split(folders.prepared, "train", schema), schema))
     denoiser = base.denoiser(bins.size)

@@ -32,7 +32,7 @@ _RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
+    """Return a port on which nothing listens at this moment."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         return int(listening.getsockname()[1])
@@ -46,7 +46,7 @@ class RayNode:
     temporary: Path
 
     def raylet(self) -> int:
-        """The process id of the node's raylet: with it the node and all its workers are lost."""
+        """Return the process id of the node's raylet: with it the node and all its workers are lost."""
         for pid in marked_pids(self.child.marker):
             try:
                 if psutil.Process(pid).name() == "raylet":
@@ -69,7 +69,7 @@ class RayNodes:
 
 @contextmanager
 def ray_nodes(*cpus: int) -> Iterator[RayNodes]:
-    """A head with the first number of CPUs and a further node for each other number, with token authentication."""
+    """Start a head with the first number of CPUs and a node for each further number, with token authentication."""
     folder = Path(tempfile.mkdtemp(prefix="difflm-"))  # short: sockets below it have at most 107 characters
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
     token |= _SETTINGS
@@ -121,6 +121,6 @@ def _await_jobs(address: str, environment: Mapping[str, str], head: RayNode) -> 
 
 
 def _takes_jobs(address: str, environment: Mapping[str, str]) -> bool:
-    """Whether a job can be submitted: the dashboard answers before the agent that starts jobs is there."""
+    """Return whether a job can be submitted: the dashboard answers before the agent that starts jobs is there."""
     command = [*_RAY, "job", "submit", "--address", address, "--", "true"]
     return subprocess.run(command, env=dict(environment), capture_output=True, check=False).returncode == 0

@@ -76,18 +76,18 @@ class JudgeServer:
 
 
 def says_json(value: Mapping[str, Any]) -> Says:
-    """A reply with this object as JSON."""
+    """Return a reply with this object as JSON."""
     return Says(content=json.dumps(value))
 
 
 def in_turn(*reactions: Reaction) -> Script:
-    """One reaction after the other, the last one for ever."""
+    """Return a script that gives one reaction after the other, repeating the last one."""
     return lambda body, number: reactions[min(number, len(reactions) - 1)]
 
 
 @contextmanager
 def judge_server(script: Script, *, key: str | None = None) -> Iterator[JudgeServer]:
-    """A server that lives inside the block; with a `key` it turns away whoever has another."""
+    """Run a server inside the block; with a `key` it refuses requests that carry another."""
     ended, lock = threading.Event(), threading.Lock()
     server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
     state = JudgeServer(base_url=f"http://127.0.0.1:{server.server_address[1]}/v1")
@@ -145,7 +145,7 @@ def judge_server(script: Script, *, key: str | None = None) -> Iterator[JudgeSer
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Tests read the requests instead."""
+            """Log nothing: tests read the requests instead."""
 
     server.RequestHandlerClass = Handler
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)

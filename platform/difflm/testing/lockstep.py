@@ -1,6 +1,8 @@
 """The reference of the decoding loop: all records in step, every token drawn, forced ones too, and no cache.
 
 Shape legend: B records, T most tokens of a record, A active tokens.
+
+Walks through a grammar without a model: any constraint, driven as the decoding loop drives it, by chance.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from difflm.synthesis.grammar.constraint import Constraint, Runs
 
 
 def random_walks(constraint: Constraint, indices: Sequence[int], *, seed: int, longest: int) -> list[list[int]]:
-    """One complete walk per index, with uniform choices among the allowed tokens.
+    """Return one complete walk per index, with uniform choices among the allowed tokens.
 
     Raises AssertionError when one allows nothing, or has more than `longest` tokens.
     """
@@ -45,7 +47,7 @@ def _append(spelled: list[list[int]], slots_N: torch.Tensor, runs: Runs) -> None
 def decode_in_step(
     decoder: FrozenDecoder, automaton: Automaton, prompt: Prompt, uniforms_BT: Tensor, truncation: Truncation
 ) -> list[list[int] | None]:
-    """The tokens of every record, None where T of them did not end it."""
+    """Return the tokens of every record, None where T of them did not end it."""
     batch = len(prompt)
     read_BT = torch.full((batch, 1), decoder.bos_id)
     state_B, spent_B = torch.full((batch,), automaton.start), torch.zeros(batch, dtype=torch.int64)
@@ -69,7 +71,7 @@ def decode_in_step(
 
 
 def _closed(automaton: Automaton, state_B: Tensor, spent_B: Tensor) -> tuple[Tensor, Tensor]:
-    """Where walks stand that have just entered a state: those that have spent their steps are moved on."""
+    """Return the states of walks that have just entered one: those that have spent their steps are moved on."""
     bounded_B = automaton.closing_S[state_B] != state_B
     spent_B = torch.where(bounded_B, spent_B + 1, 0)
     return torch.where(spent_B > automaton.limit_S[state_B], automaton.closing_S[state_B], state_B), spent_B

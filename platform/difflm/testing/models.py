@@ -100,7 +100,7 @@ def save_encoder(directory: Path, family: EncoderFamily, *, seed: int = 0) -> Pa
 def byte_level_tokenizer(
     family: Literal["gpt2", "qwen2", "qwen3"], corpus: Sequence[str] = CORPUS
 ) -> PreTrainedTokenizerFast:
-    """Byte-level BPE: GPT-2's has one special token for everything, Qwen's normalises (NFC) and has no BOS."""
+    """Train byte-level BPE: GPT-2's has one special token for everything, Qwen's normalises (NFC) and has no BOS."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -117,7 +117,7 @@ def byte_level_tokenizer(
 
 
 def sentencepiece_tokenizer(corpus: Sequence[str] = CORPUS) -> PreTrainedTokenizerFast:
-    """BPE as SentencePiece has it (Llama 2, Mistral): `▁` for spaces, one in front, and unknown characters as bytes."""
+    """Train BPE like SentencePiece's (Llama 2, Mistral): `▁` for spaces, one in front, unknown characters as bytes."""
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
     trainer = trainers.BpeTrainer(vocab_size=VOCABULARY_SIZE - 259, show_progress=False)
@@ -142,7 +142,7 @@ def sentencepiece_tokenizer(corpus: Sequence[str] = CORPUS) -> PreTrainedTokeniz
 
 
 def wordpiece_tokenizer(corpus: Sequence[str] = CORPUS) -> PreTrainedTokenizerFast:
-    """BERT's: lower-cased WordPiece between [CLS] and [SEP]; it loses spelling, as an encoder's tokenizer may."""
+    """Train BERT's kind: lower-cased WordPiece between [CLS] and [SEP]; it loses spelling, which an encoder's may."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -158,7 +158,7 @@ def wordpiece_tokenizer(corpus: Sequence[str] = CORPUS) -> PreTrainedTokenizerFa
 
 
 def unigram_tokenizer(corpus: Sequence[str] = CORPUS) -> PreTrainedTokenizerFast:
-    """T5's: a unigram model over `▁` pieces, </s> behind the text."""
+    """Train T5's kind: a unigram model over `▁` pieces, </s> after the text."""
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     trainer = trainers.UnigramTrainer(

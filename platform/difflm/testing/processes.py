@@ -22,8 +22,9 @@ _POLL_S = 0.05
 def wait_until(
     condition: Callable[[], T], *, what: str, timeout_s: float, alive: Callable[[], bool] | None = None
 ) -> T:
-    """The first truthy value of `condition`, polled; AssertionError naming `what` at the deadline or when `alive`
-    ends.
+    """Poll `condition` and return its first truthy value.
+
+    AssertionError names `what` at the deadline or when `alive` turns false.
     """
     deadline = time.monotonic() + timeout_s
     while True:
@@ -38,7 +39,7 @@ def wait_until(
 
 
 def kill_pid(pid: int) -> None:
-    """SIGKILL one process and return when it is gone or a zombie that nobody reaped."""
+    """Kill one process (SIGKILL) and return when it is gone or an unreaped zombie."""
     try:
         process = psutil.Process(pid)
         process.kill()
@@ -55,7 +56,7 @@ def kill_pid(pid: int) -> None:
 
 
 def pids_by_command(*fragments: str) -> list[int]:
-    """Running processes whose command line or title holds every fragment (Ray titles actors `ray::Class.method`)."""
+    """Return running processes whose command line or title has all fragments (Ray's actors: `ray::Class.method`)."""
     found = []
     for process in psutil.process_iter(["pid", "cmdline", "status"]):
         if process.info["status"] == psutil.STATUS_ZOMBIE:
@@ -67,7 +68,7 @@ def pids_by_command(*fragments: str) -> list[int]:
 
 
 def assert_no_orphans(marker: str, *, timeout_s: float = 60.0) -> None:
-    """AssertionError unless every process that has `marker` in its environment ends within the deadline.
+    """Raise AssertionError unless every process that has `marker` in its environment ends within the deadline.
 
     Give a process tree a unique variable value (`ChildProcess.start` does) and no re-parented daemon escapes.
     """
@@ -75,7 +76,7 @@ def assert_no_orphans(marker: str, *, timeout_s: float = 60.0) -> None:
 
 
 def marked_pids(marker: str) -> list[int]:
-    """Live processes, this one aside, with `marker` among the values of their environment."""
+    """Return the live processes, except this one, with `marker` among the values of their environment."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -112,7 +113,7 @@ class ChildProcess:
         return self.process.poll() is None
 
     def wait(self, *, timeout_s: float) -> int:
-        """The exit status; AssertionError with the end of the output when it takes too long."""
+        """Wait for the exit status; AssertionError with the end of the output when it takes too long."""
         try:
             return self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -120,16 +121,16 @@ class ChildProcess:
             raise AssertionError(f"still running after {timeout_s:.0f} s; it printed:\n{self.tail()}") from None
 
     def kill(self) -> None:
-        """SIGKILL the process itself and reap it; what it started is left to fend for itself."""
+        """Kill the process itself (SIGKILL) and reap it; its children are left running."""
         self.process.kill()
         self.process.wait()
 
     def kill_group(self) -> None:
-        """SIGKILL the whole process group and reap the leader."""
+        """Kill the whole process group (SIGKILL) and reap the leader."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def tail(self, characters: int = 4000) -> str:
-        """The end of what it printed so far."""
+        """Return the end of the output so far."""
         return self.output.read_text(errors="replace")[-characters:]

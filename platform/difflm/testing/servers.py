@@ -50,7 +50,7 @@ def write_certificate(folder: Path) -> tuple[Path, Path]:
 
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """The address of a server that lives inside the block; needs moto, which is a dependency of the tests only."""
+    """Run an S3 server inside the block and yield its address; needs moto, a dependency of the tests only."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -61,13 +61,13 @@ def s3_server() -> Iterator[str]:
 
 
 def s3_environment(endpoint: str) -> dict[str, str]:
-    """The variables with which a process finds the server, and is let in."""
+    """Return the environment variables with which a process finds the server, and is authorised."""
     keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
     return {**keys, "AWS_ENDPOINT_URL": endpoint}
 
 
 def new_bucket(endpoint: str) -> str:
-    """The URL of a fresh bucket of the server."""
+    """Create a bucket on the server and return its URL."""
     from pyarrow.fs import S3FileSystem
 
     name = f"bucket-{secrets.token_hex(4)}"
@@ -84,7 +84,7 @@ def new_bucket(endpoint: str) -> str:
 
 @contextmanager
 def served(service: Service) -> Iterator[str]:
-    """The address of a server, ending in a slash, whose bundles are loaded."""
+    """Run a server whose bundles are loaded and yield its address, ending in a slash."""
     options = uvicorn.Config(
         create_app(service), ws="none", log_level="error", timeout_graceful_shutdown=1, loop="asyncio"
     )

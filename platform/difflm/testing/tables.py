@@ -7,7 +7,7 @@ _WORDS = ("quiet", "river", "stone", "amber", "cloud", "seven", "night", "green"
 
 
 def mixed_table(rows: int = 200, *, seed: int = 0) -> pa.Table:
-    """One column of every kind, with dependencies between them; all text, the target is `label` (yes/no)."""
+    """Return a table of one column of every kind, with dependencies; all text, the target is `label` (yes/no)."""
     random = np.random.default_rng(seed)
     age = random.integers(17, 90, rows)
     wage = np.round(random.gamma(3.0, 9.0, rows) + age / 4, 2)
@@ -31,7 +31,7 @@ def mixed_table(rows: int = 200, *, seed: int = 0) -> pa.Table:
 
 
 def small_table(rows: int, *, seed: int = 0) -> pa.Table:
-    """Five columns (integer, decimal, two categories, boolean) with dependencies; the target is `label`.
+    """Return five columns (integer, decimal, two categories, boolean) with dependencies; the target is `label`.
 
     Rows of another seed are fresh rows of the same population, so that copying can be told from learning.
     """
@@ -53,7 +53,7 @@ def small_table(rows: int, *, seed: int = 0) -> pa.Table:
 
 
 def odd_tables() -> dict[str, pa.Table]:
-    """Tables that must go in without any metadata, by what is odd about them."""
+    """Return tables that must be readable without metadata, by what is odd about them."""
     return {
         "all_numeric": _numeric(),
         "all_categorical": _categorical(),

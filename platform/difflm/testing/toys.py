@@ -22,6 +22,8 @@ from difflm.testing.processes import wait_until
 from difflm.training.task import TaskSpec, Verdict
 
 HOLD_DEADLINE_S = 120.0
+TOY = "difflm.testing.toys:build_toy_task"
+"""The factory of the toy task."""
 
 
 class ToyShardWorker:
@@ -180,6 +182,6 @@ class ToyTask:
 
 
 def build_toy_task(spec: TaskSpec, device: torch.device | str) -> ToyTask:
-    """The toy of a `TaskSpec`: `config` are the keys of `ToyConfig`, `inputs["scratch"]` is where it holds."""
+    """Build the toy of a `TaskSpec`: `config` has the keys of `ToyConfig`, `inputs["scratch"]` is where it holds."""
     scratch = Path(spec.inputs["scratch"]) if "scratch" in spec.inputs else None
     return ToyTask(ToyConfig.model_validate(spec.config), seed=spec.seed, scratch=scratch)

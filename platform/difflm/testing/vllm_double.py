@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from difflm.models.loading import load_tokenizer, load_weights
 from difflm.synthesis.decoding.sampling import Truncation
 
 
@@ -37,7 +38,7 @@ class StructuredOutputsParams:
             raise ValueError("You must use one kind of structured outputs constraint")
 
     def serialized(self) -> str:
-        """What the guidance backend gives to llguidance."""
+        """Return the grammar that the guidance backend gives to llguidance."""
         if self.grammar is not None:
             return llguidance.grammar_from("grammar", self.grammar)
         assert self.json is not None
@@ -96,6 +97,7 @@ class LLM:
         *,
         tokenizer: str | None = None,
         revision: str | None = None,
+        trust_remote_code: Literal[False] = False,
         dtype: Literal["float32", "bfloat16"],
         max_model_len: int,
         gpu_memory_utilization: float,
@@ -107,11 +109,11 @@ class LLM:
     ) -> None:
         if structured_outputs_config != {"backend": "guidance"}:
             raise ValueError("the double has the guidance backend only")
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
 
         self.dtype, self.enable_prompt_embeds, self.max_model_len = dtype, enable_prompt_embeds, max_model_len
-        self.model: Any = AutoModelForCausalLM.from_pretrained(model, revision=revision, dtype=getattr(torch, dtype))
-        loaded: Any = AutoTokenizer.from_pretrained(tokenizer or model)
+        self.model: Any = load_weights(AutoModelForCausalLM, model, revision=revision, dtype=getattr(torch, dtype))
+        loaded: Any = load_tokenizer(tokenizer or model)
         self.eos_id: int = loaded.eos_token_id
         self.tokenizer = llguidance.hf.from_tokenizer(loaded)
 
@@ -119,7 +121,7 @@ class LLM:
     def generate(
         self, prompts: Sequence[dict[str, Tensor]], sampling_params: Sequence[SamplingParams], *, use_tqdm: bool = True
     ) -> list[RequestOutput]:
-        """Completions in the order of the prompts."""
+        """Return completions in the order of the prompts."""
         if len(prompts) != len(sampling_params):
             raise ValueError("The lengths of prompts and params must be the same.")
         return [
@@ -165,7 +167,7 @@ class LLM:
 
 
 def vllm_double() -> types.ModuleType:
-    """The package, with `sampling_params` in it."""
+    """Build the package, with `sampling_params` in it."""
     package: Any = types.ModuleType("vllm")
     package.__spec__ = importlib.machinery.ModuleSpec("vllm", loader=None)
     package.sampling_params = types.ModuleType("vllm.sampling_params")

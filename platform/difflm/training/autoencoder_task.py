@@ -1,6 +1,6 @@
-"""Training encoder and injector around the frozen decoder (DiffLM, Eq. 2-4).
+"""Training encoder and injector around the frozen decoder (DiffLM, Eq. 2-4), with the paper's adaptive beta.
 
-What z carries is a capacity of some nats, or what a beta leaves, by the paper's rule or another (`kl_schedule`).
+Other schedules of beta, and a capacity of some nats for z, are choices (`kl_schedule`).
 
 Shape legend: B batch, T tokens, F fields, Z latent size.
 """
@@ -31,7 +31,7 @@ from difflm.models.encoder import (
     load_encoder,
 )
 from difflm.models.injector import InjectorConfig, SlotInjector, SoftPromptConfig, SoftTokens
-from difflm.models.kl_schedule import AutoKl, CapacityKl, KlConfig, KlSchedule
+from difflm.models.kl_schedule import AdaptiveBeta, CapacityKl, KlConfig, KlSchedule
 from difflm.models.pretrained import hash_weights, pinned, use_flash_attention
 from difflm.records.schema import read_schema
 from difflm.telemetry import JSON
@@ -48,8 +48,8 @@ class AutoencoderConfig(Config):
 
     encoder: EncoderConfig = CompactEncoderConfig()
     injector: InjectorConfig = SoftPromptConfig()
-    kl: KlConfig = AutoKl()
-    steps: int = Field(default=800, ge=1, description="most optimizer steps")
+    kl: KlConfig = AdaptiveBeta(start=0.01, minimum=0.001, minimum_improvement=0.01)
+    steps: int = Field(default=1200, ge=1, description="most optimizer steps")
     epochs: float = Field(default=60.0, gt=0, description="most passes over the rows (but 300 steps)")
     batch_size: int = Field(default=128, ge=1)
     tokens_per_batch: int = Field(default=16384, ge=1, description="most tokens of a micro-batch: long records")
@@ -67,9 +67,7 @@ class AutoencoderConfig(Config):
         default=10, ge=1, description="evaluations without improvement that end the training"
     )
     validation_records: int = Field(default=1024, ge=1)
-    loop: LoopConfig = LoopConfig(
-        learning_rate=2e-3, warmup_steps=50, precision="bfloat16", evaluate_every=50, checkpoint_every=100
-    )
+    loop: LoopConfig = LoopConfig(learning_rate=2e-3, warmup_steps=50, evaluate_every=50, checkpoint_every=100)
 
     @model_validator(mode="after")
     def _memory_is_read_once(self) -> AutoencoderConfig:
@@ -83,15 +81,9 @@ class AutoencoderConfig(Config):
     @model_validator(mode="after")
     def _flash_attention_reads_bfloat16(self) -> AutoencoderConfig:
         flash = self.encoder.kind == "pretrained" and self.encoder.attention == "flash_attention_2"
-        if flash and self.loop.precision != "bfloat16":
-            raise ValueError("encoder.attention flash_attention_2 needs loop.precision bfloat16")
+        if flash and self.loop.precision == "float32":
+            raise ValueError("encoder.attention flash_attention_2 needs loop.precision bfloat16 or auto")
         return self
-
-    def with_chosen_kl(self, *, decoder_kind: str, conditions: bool) -> AutoencoderConfig:
-        """The same with what `kl` means, where that was left to the decoder and to the wish for conditions."""
-        if not isinstance(self.kl, AutoKl):
-            return self
-        return self.model_copy(update={"kl": self.kl.chosen(decoder_kind=decoder_kind, conditions=conditions)})
 
     @property
     def shape(self) -> AutoencoderShape:
@@ -117,8 +109,6 @@ class AutoencoderTask:
         self.order = self.train.order(
             most=config.batch_size, tokens=config.tokens_per_batch, group_by_length=config.group_by_length, seed=seed
         )
-        if isinstance(config.kl, AutoKl):
-            raise TypeError("the task needs a chosen kl: give config.with_chosen_kl(...)")
         self.schedule = KlSchedule(config.kl)
         self.worth: FieldWorth | None = None
         self.best_objective, self.stale, self.last = math.inf, 0, dict[str, float]()
@@ -156,7 +146,7 @@ class AutoencoderTask:
         nats, kl_nats = metrics["reconstruction_nats"], metrics["kl_nats"]
         before = self.schedule.beta(step)
         moved = self.schedule.observe(nats, kl_nats)
-        objective = self.schedule.objective(metrics["worth_nats"], kl_nats)
+        objective = self.schedule.objective(metrics.get("worth_nats", nats), kl_nats)
         if objective < self.best_objective:
             self.best_objective, self.stale = objective, 0
         elif self.schedule.settled:
@@ -187,9 +177,10 @@ class AutoencoderTask:
 
     def summary(self) -> dict[str, JSON]:
         trainable = sum(value.numel() for value in self._module.parameters() if value.requires_grad)
+        best = "best_objective" if isinstance(self.config.kl, CapacityKl) else "best_reconstruction_nats"
         return {
             "trainable_parameters": trainable,
-            "best_objective": self.best_objective,
+            best: self.best_objective,
             **self.last,
         }
 
@@ -219,11 +210,10 @@ def build_autoencoder_task(spec: TaskSpec, device: torch.device | str) -> Autoen
     config = AutoencoderConfig.model_validate(spec.config)
     schema = read_schema(prepared)
     torch.manual_seed(spec.seed)
-    module, parts = build_autoencoder(config.shape, directory, schema)
+    module, parts = build_autoencoder(config.shape, directory, schema, computed_in=config.loop.precision)
     if config.gradient_checkpointing:
         module.decoder.recompute_layers()
     _use_flash_attention(module, config, parts)
-    config = config.with_chosen_kl(decoder_kind=parts.facts["config"]["kind"], conditions=False)
     if isinstance(config.kl, CapacityKl):
         _begin_empty(module, directory)
     splits = []

@@ -53,7 +53,6 @@ class ConditionsConfig(Config):
         learning_rate=1e-3,
         warmup_steps=100,
         weight_decay=1e-4,
-        precision="bfloat16",
         evaluate_every=500,
         checkpoint_every=1000,
         log_every=50,

@@ -1,6 +1,12 @@
 """Training a denoiser: what the prior's training and the conditional prior's share, over batches of their own.
 
 Shape legend: B batch, Z latent size.
+
+Latents of the training split: reading them, and noised draws of them for denoising score matching.
+
+Shape legend: B batch, N records, Z latent size.
+
+Exponential moving average of parameters, with a warm-up so that the first steps do not linger.
 """
 
 from __future__ import annotations

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from difflm.errors import TrainingError
+from difflm.models.precision import Precision
 from difflm.training.optimizer import (
     ADAM_BETAS,
     ADAM_EPS,
@@ -23,8 +24,6 @@ from difflm.training.optimizer import (
     trainable_parameters,
     write_engine_state,
 )
-
-Precision = Literal["float32", "bfloat16"]
 
 
 class Engine(Protocol):
@@ -43,6 +42,11 @@ class Engine(Protocol):
 
     @property
     def device(self) -> torch.device: ...
+
+    @property
+    def precision(self) -> Precision:
+        """What forward passes compute in: float32, or bfloat16 by autocast."""
+        ...
 
     @property
     def lockstep(self) -> bool:
@@ -110,7 +114,7 @@ class PlainEngine:
         )
         self._clip = gradient_clip
         self._accumulation = gradient_accumulation
-        self._precision: Precision = precision
+        self.precision: Precision = precision
         self._collective.broadcast([p.data for p in self._parameters])
 
     @property
@@ -122,7 +126,7 @@ class PlainEngine:
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         inputs = to_device(batch, self.device)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._precision == "bfloat16"):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
             outputs: dict[str, Tensor] = self._module(**inputs)
         return outputs
 

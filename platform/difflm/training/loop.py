@@ -4,6 +4,8 @@ A step is a pure function of (seed, step, micro-batch, rank, world size) and of 
 addressed by those numbers, the learning rate is a function of the step, and torch's global generator is seeded from
 them before every forward pass. So a run that was killed and resumed from a checkpoint repeats the uninterrupted run,
 bit for bit on a CPU.
+
+Evaluation: a task's validation metrics, averaged over records and ranks.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ from torch import Tensor
 
 from difflm.config import Config
 from difflm.errors import TrainingError
+from difflm.models.precision import DESCRIPTION, Precision, PrecisionSetting
 from difflm.seeding import derive_seed
 from difflm.telemetry import JSON, peak_rss_mib
-from difflm.training.engine import Engine, Precision
+from difflm.training.engine import Engine
 from difflm.training.optimizer import Schedule, learning_rate_at, load_state
 from difflm.training.task import TrainingTask
 
@@ -80,7 +83,7 @@ class LoopConfig(Config):
     weight_decay: float = Field(default=0.01, ge=0, description="AdamW weight decay of matrices; vectors do not decay.")
     gradient_clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient over all ranks.")
     gradient_accumulation: int = Field(default=1, ge=1, description="Micro-batches per optimizer step and rank.")
-    precision: Precision = Field(default="float32", description="float32, or bfloat16 autocast of forward passes.")
+    precision: PrecisionSetting = Field(default="auto", description=f"Of forward passes. {DESCRIPTION}.")
     evaluate_every: int = Field(default=100, ge=1, description="Steps between evaluations; one ends the run.")
     checkpoint_every: int = Field(default=200, ge=1, description="Steps between checkpoints; a kill loses fewer.")
     log_every: int = Field(default=10, ge=1, description="Steps between logged training losses.")
@@ -257,8 +260,18 @@ def _save(directory: Path, state: _State, task: TrainingTask, engine: Engine) ->
         "best_step": state.best_step,
         "best_objective": state.best_objective if state.best_tensors else None,
         "seconds": state.seconds(),
+        "precision": engine.precision,
     }
     (directory / _LOOP_FILE).write_text(json.dumps(facts))
+
+
+def checkpoint_precision(directory: Path) -> Precision | None:
+    """What the training of a checkpoint computed in; None where its file does not say."""
+    try:
+        recorded: Precision | None = json.loads((directory / _LOOP_FILE).read_text()).get("precision")
+    except (OSError, ValueError):
+        return None  # what is wrong with the checkpoint is said where it is read
+    return recorded
 
 
 def _load(directory: Path, state: _State, task: TrainingTask, engine: Engine) -> None:

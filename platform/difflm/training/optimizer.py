@@ -1,4 +1,10 @@
-"""The optimizer that engines share: learning-rate schedule, parameter groups, and its state whole and by name."""
+"""The optimizer that engines share: learning-rate schedule, parameter groups, and its state whole and by name.
+
+Engine state: trainable parameters and AdamW's moments, whole and by name, so that any engine can go on from them.
+
+Shards are put together before they are written: what a checkpoint is read by may have another number of workers,
+another ZeRO stage or no DeepSpeed at all. Frozen parameters, which are most of a large decoder, are not in it.
+"""
 
 from __future__ import annotations
 

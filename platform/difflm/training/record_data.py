@@ -1,6 +1,13 @@
 """Record data: the prepared splits as token ids, and batches of them addressed by (seed, step, micro, rank).
 
 Shape legend: B batch, T tokens, G grid cells.
+
+Rows grouped by length: batches of records that are about equally long, so that hardly any padding is computed.
+
+Shape legend: N records, B rows of a batch.
+
+A padded batch costs as much as its longest record. Where lengths differ widely (tools, code) random batches are mostly
+padding, and the bound on their tokens has to be kept for the longest record of all, so they are small as well.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Tasks: what a `TaskSpec.factory` builds; modules are imported when they are asked for."""
+"""Training task: everything the training loop asks of a model, its data and its schedules.
+
+Tasks: what a `TaskSpec.factory` builds; modules are imported when they are asked for.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +34,9 @@ class Verdict:
 class TaskSpec:
     """A recipe from which any process can build the same task.
 
-    `factory` is a key of `difflm.training.task.TASKS`, `config` is plain JSON, `inputs` maps names to paths on
-    storage that every worker can read, `seed` is the root of all randomness of the task and of its training.
+    `factory` is a key of `TASKS`, or itself "module:function" of an installed package; `config` is plain JSON; `inputs`
+    maps names to paths on storage that every worker can read; `seed` is the root of all randomness of the task and of
+    its training.
     """
 
     factory: str
@@ -109,13 +113,13 @@ TASKS: dict[str, str] = {
     "diffusion": "difflm.training.diffusion_task:build_diffusion_task",
     "conditional": "difflm.training.conditional_task:build_conditional_task",
     "language_model": "difflm.training.language_model_task:build_language_model_task",
-    "toy": "difflm.testing.toys:build_toy_task",
 }
 
 
 def build_task(spec: TaskSpec, device: torch.device | str) -> TrainingTask:
-    """The task of a specification, on `device`; TrainingError when `spec.factory` is not a key of TASKS."""
-    if spec.factory not in TASKS:
+    """The task of a specification, on `device`; TrainingError when nobody knows `spec.factory`."""
+    place = TASKS.get(spec.factory, spec.factory)
+    if ":" not in place:
         raise TrainingError(f"no training task {spec.factory!r}; known are {', '.join(sorted(TASKS))}")
-    module, _, function = TASKS[spec.factory].partition(":")
+    module, _, function = place.partition(":")
     return cast(TrainingTask, getattr(importlib.import_module(module), function)(spec, device))

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from difflm.errors import ConfigError
+from difflm.config import apply_overrides
+from difflm.errors import ConfigError, DataError
+from difflm.models.kl_schedule import CapacityKl
 from difflm_jobs.cli.plan import plan
-from difflm_jobs.loading import load_experiment, preset_names
-from difflm_jobs.planning.room import Machine
+from difflm_jobs.config import RuntimeConfig
+from difflm_jobs.loading import file_schema, load_experiment, preset_names, refuse_missing
+from difflm_jobs.planning.machine import Machine
 
 
 def test_presets_are_found() -> None:
@@ -86,10 +89,7 @@ def test_a_name_is_a_folder_name(name: str) -> None:
         ("decoder.key_heads=3", "decoder: heads 4 must be a multiple of key_heads (3)"),
         ("decoder.heads=3", "decoder: hidden_size 128 must be a multiple of twice the heads (3)"),
         ("autoencoder.encoder.heads=3", "autoencoder.encoder: hidden_size 128 must be a multiple of the heads (3)"),
-        (
-            "autoencoder.kl={kind: adaptive, start: 0.0005}",
-            "autoencoder.kl: minimum 0.001 must not be above start 0.0005",
-        ),
+        ("autoencoder.kl.start=0.0005", "autoencoder.kl: minimum 0.001 must not be above start 0.0005"),
         ("sampling.sigma_min=90", "sampling: sigma_min 90.0 must be below sigma_max 80.0"),
     ],
 )
@@ -104,3 +104,170 @@ def test_a_models_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> Non
     config = load_experiment("demo", overrides=changes)
     assert config.decoder.kind == config.autoencoder.encoder.kind == "pretrained"
     assert (config.decoder.model, config.autoencoder.encoder.model) == ("/home/somebody/llama", "/home/somebody/bert")
+
+
+def written(folder: Path, **files: str) -> Path:
+    """The first of the files, by their names without `.yaml`, in `folder`."""
+    for name, text in files.items():
+        path = folder / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return folder / f"{next(iter(files))}.yaml"
+
+
+def test_a_file_extends_a_preset_and_keeps_its_own_name(tmp_path: Path) -> None:
+    config = load_experiment(str(written(tmp_path, mine="extends: adult\nprior: {steps: 7}\n")))
+    preset = load_experiment("adult")
+    assert config == preset.model_copy(update={"name": "mine", "prior": preset.prior.model_copy(update={"steps": 7})})
+    named = written(tmp_path, named="extends: [mine.yaml]\nname: other\n")
+    assert load_experiment(str(named)).name == "other"
+    assert load_experiment(str(named), name="third").name == "third"
+
+
+def test_a_part_of_the_papers_presets_lies_over_a_table_of_ones_own(tmp_path: Path) -> None:
+    config = load_experiment(str(written(tmp_path, mine="extends: parts/paper\ndata: {train: a.csv}\n")))
+    assert config.decoder == load_experiment("paper/adult").decoder
+    assert config.data.train.kind == "file"
+
+
+def test_few_nats_lie_over_adult(tmp_path: Path) -> None:
+    config = load_experiment(str(written(tmp_path, mine="extends: [adult, parts/few_nats]\n")))
+    preset = load_experiment("adult")
+    assert config.data == preset.data
+    fit = {"prefix_share": 0.2, "clean_share": 0.1, "steps": 1500}
+    assert config.decoder_fit == preset.decoder_fit.model_copy(update=fit)
+    assert config.autoencoder.kl == CapacityKl(nats=0.5)
+    assert config.prior == preset.prior.model_copy(update={"width": 256, "blocks": 3, "steps": 3000})
+
+
+def test_files_extend_files_beside_them_in_their_order(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        top="extends: [parts/base.yaml, parts/more.yml.yaml]\nrows: 5\n",
+        **{
+            "parts/base": "data: {train: table.csv, target: a, validation: 0.2}\nseed: 1\nrows: 4\n",
+            "parts/more.yml": "extends: ../root.yaml\ndata: {target: b}\n",
+            "root": "data: {train: none.csv, target: c}\nseed: 3\n",
+        },
+    )
+    config = load_experiment(str(path), overrides=["data.validation=0.3"])
+    assert (config.name, config.seed, config.rows, config.data.target, config.data.validation) == (
+        "top",
+        3,
+        5,
+        "b",
+        0.3,
+    )
+    assert config.data.train.kind == "file"
+    assert config.data.train.path == "none.csv"  # from where the command is given, as in any file
+
+
+def test_a_section_of_another_kind_replaces_the_one_below(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        top="extends: base.yaml\nprior: {kind: gmm}\nautoencoder: {steps: 9}\n",
+        base="data: {train: a.csv}\nprior: {kind: diffusion, steps: 3}\nautoencoder: {batch_size: 8}\n",
+    )
+    config = load_experiment(str(path))
+    assert config.prior.kind == "gmm"
+    assert (config.autoencoder.steps, config.autoencoder.batch_size) == (9, 8)
+
+
+def test_a_circle_of_files_is_refused_with_its_chain(tmp_path: Path) -> None:
+    path = written(tmp_path, a="extends: x/b.yaml\n", **{"x/b": "extends: ../c.yaml\n", "c": "extends: x/../a.yaml\n"})
+    chain = " -> ".join(str(tmp_path / name) for name in ("a.yaml", "x/b.yaml", "c.yaml", "a.yaml"))
+    said = f"{tmp_path / 'c.yaml'}: extends: files extend each other in a circle: {chain};"
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        load_experiment(str(path))
+    with pytest.raises(ConfigError, match="in a circle"):
+        load_experiment(str(written(tmp_path, own="extends: own.yaml\n")))
+
+
+def test_two_files_may_extend_the_same_one(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        top="extends: [one.yaml, other.yaml]\n",
+        one="extends: base.yaml\nseed: 1\n",
+        other="extends: base.yaml\nrows: 2\n",
+        base="data: {train: a.csv}\nseed: 0\n",
+    )
+    config = load_experiment(str(path))
+    assert (config.seed, config.rows) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("extends", "message"),
+    [
+        ("adlut", "mine.yaml: extends: adlut: neither a preset nor a YAML file (.yaml, .yml); did you mean 'adult'?"),
+        ("base", "did you mean 'base.yaml'?"),
+        ("bsae.yaml", "mine.yaml: extends: bsae.yaml: no such file; did you mean 'base.yaml'?"),
+        ("table.csv", "table.csv: neither a preset nor a YAML file"),
+        ("{a: b}", "mine.yaml: extends: expected the name of a preset or the path of a YAML file"),
+        ("[adult, 3]", "found ['adult', 3]"),
+        ("", "found None"),
+    ],
+)
+def test_what_cannot_be_extended_is_named(extends: str, message: str, tmp_path: Path) -> None:
+    path = written(tmp_path, mine=f"extends: {extends}\n", base="seed: 0\n")
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_experiment(str(path))
+
+
+@pytest.mark.parametrize(
+    ("base", "own", "message"),
+    [
+        ("seed: -1", "rows: 3", "base.yaml: seed: "),
+        ("seed: 1", "rows: -3", "top.yaml: rows: "),
+        ("data: {train: a.csv, taget: b}", "data: {target: c}", "base.yaml: data.taget: unknown key"),
+        ("data: {train: a.csv, target: b}", "data: {taget: c}", "top.yaml: data.taget: unknown key"),
+        ("gates: [a, b]", "rows: 3", "base.yaml: gates: gate 'a': cannot be read"),
+        ("data: {target: b}", "rows: 3", "base.yaml: data.train: required and missing"),
+        ("decoder: {heads: 3}", "prior: {steps: 2}", "base.yaml: decoder: hidden_size 128"),
+        ("prior: {kind: gmm, width: 3}", "seed: 4", "base.yaml: prior.width: unknown key"),
+        ("seed: [", "seed: 4", "base.yaml, line 3: "),
+        ("conditions: {enabled: true}\nprior: {kind: gmm}", "seed: 4", "base.yaml: conditions.enabled needs"),
+    ],
+)
+def test_an_error_names_the_file_in_which_the_key_stands(base: str, own: str, message: str, tmp_path: Path) -> None:
+    data = "" if "data:" in base else "data: {train: a.csv}\n"
+    path = written(tmp_path, top=f"extends: base.yaml\n{own}\n", base=f"{data}{base}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_experiment(str(path))
+    assert str(caught.value).startswith(str(tmp_path / message.split(": ")[0].split(",")[0])), caught.value
+    assert message in str(caught.value)
+
+
+def test_the_schema_for_editors_knows_extends() -> None:
+    import jsonschema
+
+    schema = file_schema()
+    for data in ({"extends": "adult"}, {"extends": ["adult", "b.yaml"], "rows": 3}, {"data": {"train": "a.csv"}}):
+        jsonschema.validate(apply_overrides(data, []), schema)
+    for wrong in ({}, {"extends": 3}, {"extends": "adult", "row": 3}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, schema)
+
+
+def test_a_table_that_is_not_there_is_refused_before_anything_slow(tmp_path: Path) -> None:
+    missing = str(tmp_path / "none.csv")
+    with pytest.raises(DataError, match=r"data\.train: .*none\.csv: no such file; check the path"):
+        refuse_missing(missing, ["data.target=a", "seed=3"])
+    for replaced in ("data.train=a.csv", "data={train: a.csv}", "data.train.path=a.csv"):
+        refuse_missing(missing, [replaced])
+    refuse_missing("${SOMEWHERE}/none.csv")
+    refuse_missing("adult")
+
+
+@pytest.mark.parametrize(
+    ("wish", "threads"), [(None, 4), ("3", 3), ("16", 4), ("2,1", 2), ("0", 4), ("many", 4), ("", 4)]
+)
+def test_a_training_takes_the_threads_that_the_environment_asks_for(
+    monkeypatch: pytest.MonkeyPatch, wish: str | None, threads: int
+) -> None:
+    monkeypatch.setattr("difflm_jobs.config.usable_processors", lambda: 4)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if wish is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", wish)
+    assert RuntimeConfig().workers.cpus_per_worker == threads
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")  # then Ray has set it, to 1
+    assert RuntimeConfig().workers.cpus_per_worker == 4

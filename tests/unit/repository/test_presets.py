@@ -8,7 +8,7 @@ from difflm.config import dump_yaml, parse_yaml, validate
 from difflm_jobs.cli.plan import plan
 from difflm_jobs.config import ExperimentConfig
 from difflm_jobs.loading import load_experiment, preset_names
-from difflm_jobs.planning.room import Machine
+from difflm_jobs.planning.machine import Machine
 
 LAPTOP = Machine(memory_mib=8192.0, gpus_mib=())
 STAGES = [

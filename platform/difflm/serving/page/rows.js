@@ -35,6 +35,7 @@ export class Rows {
     return `[\n${this.kept.map(({ line }) => line).join(",\n")}\n]\n`;
   }
 
+  /** For spreadsheets, so that none of them runs a text of a model as a formula. */
   get csv() {
     const lines = this.kept.map(({ cells }) => this.columns.map((name) => quoted(cells[name])).join(","));
     return [this.columns.map(quoted).join(","), ...lines, ""].join("\r\n");
@@ -59,9 +60,16 @@ function cell(tag, textContent, className = "") {
   return Object.assign(document.createElement(tag), { textContent, className });
 }
 
+// what the server's `safe_csv` does: an apostrophe before a text that a spreadsheet would run; numbers stay numbers
+function harmless(value) {
+  const text = String(value);
+  const runs = typeof value === "string" && /^[ \u00a0\ufeff]*[=+\-@\t\r\n]/.test(text);
+  return runs && !/^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$/.test(text) ? `'${text}` : text;
+}
+
 // a missing value is nothing at all, empty text is quoted: that is how the server's own files tell them apart
 function quoted(value) {
   if (value === null || value === undefined) return "";
-  const text = String(value);
+  const text = harmless(value);
   return text === "" || /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }

@@ -46,7 +46,7 @@ class DecodingEngine(Protocol):
     """A decoder with the records that each index may become."""
 
     def decode(self, source: PromptSource) -> Iterator[Decoded]:
-        """Every prompt of a source as the tokens of one of these records, or as what kept it from being one.
+        """Decode every prompt of a source into the tokens of one of these records, or the reason why it became none.
 
         Each address comes back once, in the order in which the records end. A record has T tokens at most (the width of
         its prompt's `uniforms_NT`) and EOS, so every one ends. What it becomes depends on its prompt, its numbers and
@@ -70,7 +70,7 @@ class BuiltinEngine:
 
 
 def max_tokens(config: EngineConfig, bundle: Bundle, *, text_tokens: int) -> int:
-    """T: the tokens that any record of a bundle ends within, but for free text that takes more than its share."""
+    """Return T, the tokens within which any record of a bundle ends, unless its free text takes more than its share."""
     if isinstance(config, BuiltinEngineConfig) and config.constraint == "automaton":
         return longest_record(bundle.schema, bundle.parts.tokenizer, text_tokens=text_tokens)
     return longest_spelling(bundle.schema, text_tokens=text_tokens)
@@ -85,7 +85,7 @@ def load_engine(
     truncation: Truncation,
     text_tokens: int,
 ) -> DecodingEngine:
-    """The engine of a configuration with a bundle's decoder. vLLM loads one of its own, so the bundle's leaves the GPU.
+    """Load the configured engine with a bundle's decoder. vLLM loads its own copy, so the bundle's leaves the GPU.
 
     Raises:
         ConfigError: vLLM is not installed, there is no GPU for it, or it cannot read what the injector writes.

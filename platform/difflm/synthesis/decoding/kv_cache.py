@@ -45,7 +45,7 @@ class SlotCache:
         return int(self.keys[0].shape[2])
 
     def reserve(self, positions: int) -> None:
-        """Have room for so many positions, and a few more."""
+        """Make room for so many positions, and a few more."""
         more = -(-positions // GROWTH) * GROWTH - self.positions
         if more > 0:
             self.keys = [functional.pad(tensor, (0, 0, 0, more)) for tensor in self.keys]
@@ -65,7 +65,7 @@ class SlotCache:
         self.added_BD = None if self.added_BD is None else self.added_BD[slots_N]
 
     def grow(self, slots: int) -> None:
-        """Have so many slots more."""
+        """Add so many slots."""
         self.keys = [functional.pad(tensor, (0, 0, 0, 0, 0, 0, 0, slots)) for tensor in self.keys]
         self.values = [functional.pad(tensor, (0, 0, 0, 0, 0, 0, 0, slots)) for tensor in self.values]
         self.added_BD = None if self.added_BD is None else functional.pad(self.added_BD, (0, 0, 0, slots))
@@ -78,7 +78,7 @@ class SlotCache:
             self.added_BD[slots_N] = 0.0
 
     def rows(self, slot_P: Tensor, position_P: Tensor) -> Tensor:
-        """Where `write` puts single tokens, the same in every layer."""
+        """Return where `write` puts single tokens, the same in every layer."""
         heads, positions = self.keys[0].shape[1:3]
         head_H = torch.arange(heads, device=slot_P.device)
         return ((slot_P[..., None] * heads + head_H) * positions + position_P[..., None]).flatten()
@@ -91,7 +91,7 @@ class SlotCache:
 
 
 def joined(parts: Sequence[PromptCache]) -> PromptCache:
-    """Prompts that were computed piece by piece."""
+    """Join the caches of prompts that were computed piece by piece."""
     if len(parts) == 1:
         return parts[0]
     return PromptCache(

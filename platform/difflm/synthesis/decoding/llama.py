@@ -31,7 +31,7 @@ MAX_PARAMETERS = 2**30  # joined matrices are copies; large models gain nothing 
 
 
 def is_small_llama(model: PreTrainedModel) -> bool:
-    """Whether `LlamaSlots` computes what the model does: a Llama with static rotary positions."""
+    """Return whether `LlamaSlots` computes what the model does: a Llama with static rotary positions."""
     from transformers import LlamaForCausalLM
 
     if type(model) is not LlamaForCausalLM or model.config.hidden_act != "silu":
@@ -53,18 +53,18 @@ class _Joined:
         return cls(weight=torch.cat([linear.weight for linear in linears]), bias=torch.cat(biases) if biases else None)
 
     def scaled(self, rows: int, factor: float) -> _Joined:
-        """With the first so many outputs times a factor."""
+        """Return the map with its first `rows` outputs times a factor."""
         factors = torch.ones(len(self.weight), dtype=torch.float32, device=self.weight.device)
         factors[:rows] = factor
         weight = (self.weight * factors[:, None]).to(self.weight.dtype)
         return _Joined(weight=weight, bias=None if self.bias is None else (self.bias * factors).to(self.bias.dtype))
 
     def after_norm(self, norm: Any) -> _Joined:
-        """With the weights of a norm in front of it, whose output is the unit vector times them, taken in."""
+        """Return the map with the weights of the norm in front of it (unit vector times weights) folded in."""
         return _Joined(weight=self.weight * norm.weight, bias=self.bias)
 
     def interleaved(self, heads: int, head_size: int) -> _Joined:
-        """With the halves of the first so many heads interleaved."""
+        """Return the map with the halves of its first `heads` heads interleaved."""
         order = torch.arange(len(self.weight), device=self.weight.device)
         turned = order[: heads * head_size].view(heads, 2, head_size // 2).transpose(1, 2).flatten()
         order = torch.cat([turned, order[len(turned) :]])
@@ -74,7 +74,7 @@ class _Joined:
         return functional.linear(inputs, self.weight, self.bias)
 
     def added_to(self, hidden_PD: Tensor, inputs: Tensor) -> Tensor:
-        """A residual connection around the map."""
+        """Apply the map and add the residual stream `hidden_PD`."""
         if self.bias is not None:
             hidden_PD = hidden_PD + self.bias
         return torch.addmm(hidden_PD, inputs, self.weight.t())
@@ -194,27 +194,27 @@ class LlamaSlots:
         return functional.linear(self._unit(hidden_BD), self.head_AD)
 
     def mask(self, position_BF: Tensor, seen: int) -> Tensor:
-        """-inf for later positions, (B, F, T). Every query sees position 0, so every row has a number."""
+        """Mask later positions with -inf, (B, F, T). Every query sees position 0, so every row has a number."""
         if seen > len(self._mask_TT):
             self._mask_TT = self._mask_table(2 * seen)
         rows = self._mask_TT[:, :seen].index_select(0, position_BF.clamp(max=seen - 1).flatten())
         return rows.view(*position_BF.shape, seen)
 
     def _heads(self, layer: _Layer, hidden_PD: Tensor, turns_P1e: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries and behind them keys (P, H * G + H, E), turned to their positions, and values (P, H, E)."""
+        """Return queries followed by keys (P, H * G + H, E), rotated to their positions, and values (P, H, E)."""
         all_PHE = layer.query_key_value(self._unit(hidden_PD)).view(len(hidden_PD), -1, self.head_size)
         turning = self.query_heads + self.key_heads
         return _turned(all_PHE[:, :turning], turns_P1e), all_PHE[:, turning:]
 
     def _attend(self, turned_PHE: Tensor, keys_BHTE: Tensor, values_BHTE: Tensor, tokens: _Tokens) -> Tensor:
-        """What every token reads, (P, H * G * E)."""
+        """Return the attention output of every token, (P, H * G * E)."""
         table = turned_PHE.flatten(0, 1).index_select(0, tokens.into_table)
         query = table.view(len(tokens.mask_BFT) * self.key_heads, -1, self.head_size)
         read = self._read(query, keys_BHTE, values_BHTE, tokens.mask_BFT)
         return read.flatten(0, 1).index_select(0, tokens.out_of_table).view(len(turned_PHE), -1)
 
     def _read(self, query: Tensor, keys_BHTE: Tensor, values_BHTE: Tensor, mask_BFT: Tensor) -> Tensor:
-        """Attention of (B * H, G * F) queries under a mask."""
+        """Compute the attention of (B * H, G * F) queries under a mask."""
         keys, values = keys_BHTE.flatten(0, 1), values_BHTE.flatten(0, 1)
         scores = torch.bmm(query, keys.transpose(1, 2))
         slots, longest, seen = mask_BFT.shape
@@ -227,14 +227,14 @@ class LlamaSlots:
         return layer.down.added_to(hidden_PD, functional.silu(gate_PI).mul_(up_PI))
 
     def _unit(self, hidden_PD: Tensor) -> Tensor:
-        """Root mean square 1, but for the weights (`_Joined.after_norm`): in half the time of `rms_norm` on a CPU."""
+        """Scale to root mean square 1, without weights (`_Joined.after_norm`): half the time of `rms_norm` on a CPU."""
         size = hidden_PD.shape[1]
         length_P1: Tensor = torch.linalg.vector_norm(hidden_PD, dim=1, keepdim=True, dtype=torch.float32)
         scale_P1 = length_P1.square_().add_(size * self.epsilon).rsqrt_().mul_(size**0.5)
         return hidden_PD * scale_P1.to(hidden_PD.dtype)
 
     def _turns(self, position_P: Tensor, seen: int) -> Tensor:
-        """The complex numbers that every token's heads are turned by, (P, 1, E / 2)."""
+        """Return the complex rotary factors of every token's heads, (P, 1, E / 2)."""
         if seen > len(self._turns_T1e):
             self._turns_T1e = self._turn_table(2 * seen)
         return self._turns_T1e[position_P]
@@ -253,6 +253,6 @@ class LlamaSlots:
 
 
 def _turned(heads_PHE: Tensor, turns_P1e: Tensor) -> Tensor:
-    """Rotary positions (Su et al. 2021) of interleaved heads, in float32."""
+    """Apply rotary positions (Su et al. 2021) to interleaved heads, in float32."""
     heads_PHe = torch.view_as_complex(heads_PHE.float().reshape(*heads_PHE.shape[:-1], -1, 2))
     return torch.view_as_real(heads_PHe * turns_P1e).flatten(-2).to(heads_PHE.dtype)

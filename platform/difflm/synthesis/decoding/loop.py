@@ -1,4 +1,25 @@
-"""The decoding loop: slots that each hold one record under way, how each is filled, moves on, ends, and is refilled."""
+"""The decoding loop: slots that each hold one record under way, how each is filled, moves on, ends, and is refilled.
+
+The slots of the decoding loop: what each holds, how it is filled, moves on and ends.
+
+Shape legend: B slots, N of them or of the prompts, A active tokens, F tokens of the longest run, T most tokens of a
+record.
+
+The decoding loop: slots that each hold one record under way, refilled as records end.
+
+In every round each slot reads the run that it is sure of (a token that was drawn, and all that the grammar forces
+behind it), scores what may come next, and draws. A record that ends leaves its slot to the next prompt at once; when
+none waits, empty slots are dropped. Prompts are read ahead, as many as there are slots, so memory does not depend on
+how many follow.
+
+The token at place t of a record is drawn by inverse transform from the record's own number `uniforms_NT[n, t]`, from
+scores that are computed of this record alone. So what a record becomes depends on its prompt and its numbers, not on
+the other slots, their number or their order: exactly so in exact arithmetic. Matrix products of another shape may add
+in another order, which changes a draw whose number lies within rounding of the border between two tokens. In float32
+on a CPU such a draw is rare, about one token in a million, and a different number of slots gives the same records. In
+bfloat16, and on a GPU, rounding is coarser, records may differ here and there, and only the same slots, indices and
+machine repeat them. The distribution of a record is the same everywhere.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +64,9 @@ class PromptSource(Protocol):
     """Where prompts wait."""
 
     def take(self, most: int, *, idle: bool) -> Prompts | None:
-        """The next prompts, None when none waits now. `idle` says that no record is under way: what is held back then
-        has nothing to wait for.
+        """Take the next prompts, None when none waits now.
+
+        With `idle` no record is under way, so there is nothing to hold prompts back for.
         """
         ...
 
@@ -86,7 +108,7 @@ class SlotTable:
         return len(self.addresses) - self.addresses.count(None)
 
     def refill(self, source: PromptSource, ahead: int) -> list[Decoded]:
-        """Give empty slots to waiting prompts; returns the records that their grammar leaves no choice in."""
+        """Give empty slots to waiting prompts; return the records whose grammar leaves no choice."""
         ended: list[Decoded] = []
         while free := [slot for slot, address in enumerate(self.addresses) if address is None]:
             if self.next_row == len(self.waiting.addresses):
@@ -103,7 +125,7 @@ class SlotTable:
         return len(self.addresses) - self.busy - (len(self.waiting.addresses) - self.next_row)
 
     def grow(self, slots: int) -> None:
-        """Have so many slots more, all of them empty."""
+        """Add so many empty slots."""
         self.addresses += [None] * slots
         self.cache.grow(slots)
         self.walks.grow(slots)
@@ -135,7 +157,7 @@ class SlotTable:
         self.runs = Runs(tokens_NF=self.runs.tokens_NF[kept_N], lengths_N=self.runs.lengths_N[kept_N])
 
     def advance(self) -> list[Decoded]:
-        """Every record reads its run, draws a token and takes what is forced behind it; returns those that end."""
+        """Let every record read its run, draw a token and take the tokens forced after it; return those that end."""
         # One more position than is read: padding is written there.
         self.cache.reserve(int((self.filled_B + self.runs.lengths_N).max()) + 1)
         scores_BA = self.model.step(self.cache, self.runs, self.filled_B).float()
@@ -248,7 +270,7 @@ def _longer(tensor: Tensor, rows: int, *, value: float = 0.0) -> Tensor:
 def decode(
     decoder: FrozenDecoder, constraint: Constraint, source: PromptSource, *, slots: int, truncation: Truncation
 ) -> Iterator[Decoded]:
-    """Records of all prompts of a source in the order in which they end, at most `slots` under way at a time.
+    """Decode the records of all prompts of a source in the order in which they end, at most `slots` at a time.
 
     A record takes T tokens at most (the width of its prompt's `uniforms_NT`), so every walk ends.
     """

@@ -1,4 +1,13 @@
-"""Drawing a token from masked scores by inverse transform, and completions of prompts drawn with it."""
+"""Drawing a token from masked scores by inverse transform, and completions of prompts drawn with it.
+
+Drawing a token from masked scores by inverse transform: temperature, top-k, top-p.
+
+Shape legend: B rows, A active tokens.
+
+Completions of prompts by a causal language model: sampled, and cut where the exercise's own function ends.
+
+Shape legend: K completions of one prompt, T tokens.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +36,7 @@ class Truncation:
     top_k: int | None = None
 
     def scores_BA(self, masked_BA: Tensor, temperature_B1: Tensor | None = None) -> Tensor:
-        """Scores (double) with -inf for what may not be drawn; a row's greatest score is 0.
+        """Return scores (double) with -inf for what may not be drawn; a row's greatest score is 0.
 
         `masked_BA` has -inf where the grammar forbids a token, and a finite score in every row. `temperature_B1`
         (double) gives every row a temperature of its own.
@@ -41,7 +50,7 @@ class Truncation:
         return self._nucleus(scores_BA) if self.top_p < 1 else scores_BA
 
     def _nucleus(self, scores_BA: Tensor) -> Tensor:
-        """The fewest best tokens whose mass reaches top_p (Holtzman et al. 2020); tokens that tie are kept together."""
+        """Keep the fewest best tokens whose mass reaches top_p (Holtzman et al. 2020); tied tokens stay together."""
         ordered_BA = scores_BA.sort(dim=1, descending=True).values
         mass_BA = torch.softmax(ordered_BA, dim=1).cumsum(dim=1)
         count_B1 = (mass_BA < self.top_p).sum(dim=1, keepdim=True).clamp(max=scores_BA.shape[1] - 1)
@@ -49,8 +58,9 @@ class Truncation:
 
 
 def draw(scores_BA: Tensor, uniform_B: Tensor) -> Tensor:
-    """Inverse transform: the first place whose cumulative probability exceeds uniform * total, so a masked place is
-    never drawn.
+    """Draw by inverse transform: the first place whose cumulative probability exceeds uniform * total.
+
+    A masked place is never drawn.
     """
     weights_BA = torch.softmax(scores_BA.double(), dim=-1).cumsum(dim=-1)
     threshold_B1 = uniform_B.double()[:, None] * weights_BA[:, -1:]
@@ -72,8 +82,9 @@ def complete(
     max_tokens: int,
     seed: int,
 ) -> list[str]:
-    """K completions of a prompt, of at most `max_tokens` tokens each. The prompt's last tokens are read where all of
-    it has no room.
+    """Sample K completions of a prompt, of at most `max_tokens` tokens each.
+
+    A prompt that does not fit into the context is truncated to its last tokens.
     """
     device: Any = model.device
     room: int | None = getattr(model.config, "max_position_embeddings", None)
@@ -96,6 +107,6 @@ def complete(
 
 
 def cut(completion: str, stops: Sequence[str] = STOPS) -> str:
-    """The completion up to the first line that begins something new; a stop at its very beginning is part of it."""
+    """Cut a completion at the first line that begins something new; a stop at its very beginning is part of it."""
     ends = [place for stop in stops if (place := completion.find(stop, 1)) >= 0]
     return completion[: min(ends)] if ends else completion

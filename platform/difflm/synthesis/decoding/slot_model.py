@@ -1,4 +1,18 @@
-"""The seam between the decoding loop and a causal LM, and any causal LM of Hugging Face behind it, slot by slot."""
+"""The seam between the decoding loop and a causal LM, and any causal LM of Hugging Face behind it, slot by slot.
+
+The seam between the decoding loop and a causal LM: prompts are read ahead, then every slot reads its own run.
+
+Shape legend: B slots, N prompts, K positions of the prompt, D embedding width, L layers, X keys and values, H key
+heads, E head size, A active tokens, F tokens of the longest run.
+
+Any causal LM of Hugging Face, slot by slot: its own forward pass with an explicit mask and explicit positions.
+
+Shape legend: B slots, N prompts, K positions of the prompt, L layers, X keys and values, F tokens of the longest
+run, T positions seen, D width, H key heads, E head size, A active tokens.
+
+Runs are padded on the left, so that every slot's last token stands in the last column and only that one is scored.
+Padding reads position 0 alone and writes to the cache's last position, which no record has reached yet.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +43,7 @@ class SlotModel(Protocol):
         ...
 
     def recall(self, memory_NLXHKE: Tensor) -> PromptCache:
-        """Prompts that are given as keys and values already, as the model itself would have them."""
+        """Cache prompts that are already keys and values, in the model's own form."""
         ...
 
     def step(self, cache: SlotCache, runs: Runs, filled_B: Tensor) -> Tensor:
@@ -43,7 +57,7 @@ class SlotModel(Protocol):
 
 
 def read_prompts(model: SlotModel, prompt: Prompt) -> PromptCache:
-    """What the slots keep of prompts: read in pieces of bounded memory, or recalled."""
+    """Compute the caches of prompts: read in pieces of bounded memory, or recalled."""
     if prompt.memory_BLXHKE is not None:
         return replace(model.recall(prompt.memory_BLXHKE), added_ND=prompt.added_BD)
     rows = max(1, PREFILL_TOKENS // prompt.positions)
@@ -51,7 +65,7 @@ def read_prompts(model: SlotModel, prompt: Prompt) -> PromptCache:
 
 
 def slot_model(decoder: FrozenDecoder, tokens_A: Tensor) -> SlotModel:
-    """The fastest that fits the decoder: our own forward pass for small Llamas, Hugging Face's for every other."""
+    """Choose the fastest model: our own forward pass for small Llamas, Hugging Face's for all others."""
     from difflm.synthesis.decoding.llama import LlamaSlots, is_small_llama
 
     if is_small_llama(decoder.model):
@@ -73,7 +87,7 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """The cache is there already."""
+        """Do nothing: the cache exists already."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         self.cache.write(self.layer, self.rows, key_states.transpose(1, 2), value_states.transpose(1, 2))
@@ -141,14 +155,14 @@ class HuggingFaceSlots:
         return output.logits[:, -1, self.tokens_A]  # type: ignore[no-any-return]
 
     def _masks(self, position_BF: Tensor, seen: int) -> Tensor | dict[str, Tensor]:
-        """The mask, or one per kind of layer where the model has several (the form that `generate` prepares)."""
+        """Build the mask, or one per kind of layer where the model has several (the form that `generate` prepares)."""
         if self.kinds is None:
             return self._mask(position_BF, seen, self.window)
         windows = {"full_attention": None, "sliding_attention": self.window}
         return {kind: self._mask(position_BF, seen, windows[kind]) for kind in sorted(self.kinds)}
 
     def _mask(self, position_BF: Tensor, seen: int, window: int | None) -> Tensor:
-        """What is added to attention scores, (B, 1, F, T)."""
+        """Build the mask that is added to attention scores, (B, 1, F, T)."""
         distance_BFT = position_BF[..., None] - torch.arange(seen, device=position_BF.device)
         hidden_BFT = distance_BFT < 0 if window is None else (distance_BFT < 0) | (distance_BFT >= window)
         dtype: torch.dtype = self.model.dtype

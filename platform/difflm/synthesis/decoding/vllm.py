@@ -6,7 +6,7 @@ Every record is one request whose prompt is its soft tokens and BOS as embedding
 vLLM enforces with the library that `guidance_constraint` uses. It draws its tokens from a generator of its own, seeded
 by the record's uniform numbers, and so by (seed, index, attempt): what a record becomes does not depend on which are
 decoded together. The draws are other ones than those of the engine in this process, with the same distribution. vLLM's
-kernels may add in another order when a batch has another shape, so they repeat only as far as `decoding` says of GPUs.
+kernels may add in another order when a batch has another shape, so they repeat only as far as `loop` says of GPUs.
 
 Read in the source of vLLM 0.33.0: names and bounds of all parameters used here. Not run, because the machine that this
 was written on has no GPU: vLLM itself, and with it speed, the kernels' support of a compact decoder's narrow heads,
@@ -68,7 +68,7 @@ class VllmModel:
 
 
 def vllm_model(folder: Path, parts: DecoderParts, *, dtype: torch.dtype) -> VllmModel:
-    """The decoder of a bundle's `decoder/` folder."""
+    """Load the decoder of a bundle's `decoder/` folder."""
     config, tokenizer = parts.facts["config"], folder / "tokenizer"
     if config["kind"] == "compact":
         return VllmModel(model=str(folder / "model"), revision=None, tokenizer=tokenizer, dtype=dtype)
@@ -103,6 +103,7 @@ class VllmEngine:
             model=model.model,
             revision=model.revision,
             tokenizer=str(model.tokenizer),
+            trust_remote_code=False,
             dtype=str(model.dtype).removeprefix("torch."),
             max_model_len=positions,
             gpu_memory_utilization=config.gpu_memory_utilization,
@@ -114,7 +115,7 @@ class VllmEngine:
         )
 
     def decode(self, source: PromptSource) -> Iterator[Decoded]:
-        """See `DecodingEngine`: `config.requests` prompts at a time."""
+        """Decode as `DecodingEngine` documents, `config.requests` prompts at a time."""
         while (prompts := source.take(self.config.requests, idle=True)) is not None:
             sound = prompts.prompt.embeds_BKD.isfinite().flatten(1).all(dim=1).tolist()
             rows = [row for row, fine in enumerate(sound) if fine]
@@ -138,7 +139,7 @@ class VllmEngine:
             yield _decoded(address, output.outputs[0])
 
     def _prompt(self, embeds_KD: Tensor) -> Tensor:
-        """Soft tokens and BOS, (K + 1, D)."""
+        """Append BOS to the soft tokens, (K + 1, D)."""
         return torch.cat([embeds_KD.detach().cpu().to(self.dtype), self.bos_1D.to(self.dtype)])
 
     def _params(self, grammar: GrammarText, uniforms_T: Tensor) -> Any:
@@ -157,7 +158,7 @@ class VllmEngine:
 
 
 def _decoded(address: Address, completion: Any) -> Decoded:
-    """Only `stop` says that the grammar is at its end; `length` and what else may happen leave a record unfinished."""
+    """Convert a completion: `stop` means that the grammar ended; any other reason leaves the record unfinished."""
     failure: Literal["unfinished"] | None = None if completion.finish_reason == "stop" else "unfinished"
     return Decoded(address=address, tokens=list(completion.token_ids), failure=failure)
 

@@ -32,7 +32,7 @@ class AutomatonBuilder:
         return len(self.transitions) - 1
 
     def follow(self, start: int, token: int) -> int:
-        """The state that `token` leads to from `start`; added where there is none."""
+        """Return the state that `token` leads to from `start`; add it where there is none."""
         target = self.transitions[start].get(token)
         if target is None:
             target = self.state()
@@ -40,13 +40,13 @@ class AutomatonBuilder:
         return target
 
     def chain(self, start: int, tokens: Iterable[int]) -> int:
-        """The state behind a sequence of tokens."""
+        """Add a sequence of tokens and return the state after it."""
         for token in tokens:
             start = self.follow(start, token)
         return start
 
     def join(self, starts: Iterable[int], token: int) -> int:
-        """One new state that `token` leads to from each of `starts`."""
+        """Add one new state that `token` leads to from each of `starts`."""
         target = self.state()
         for start in starts:
             if token in self.transitions[start]:
@@ -55,7 +55,7 @@ class AutomatonBuilder:
         return target
 
     def build(self, *, start: int, final: int) -> Automaton:
-        """The automaton; tokens that do the same in every state share one column of its table."""
+        """Build the automaton; tokens with the same transitions in every state share one column of its table."""
         moves: dict[int, list[tuple[int, int]]] = {}
         for state, row in enumerate(self.transitions):
             for token, target in row.items():
@@ -86,7 +86,7 @@ class AutomatonBuilder:
 
 
 def forced_runs(transitions: Sequence[Mapping[int, int]], bounded: Container[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """From every state, the tokens that cannot be otherwise: ids (S, R), how many, and the state behind them.
+    """Compute, for every state, the forced tokens that follow it: ids (S, R), their number, and the state after them.
 
     A run ends where there is a choice, where nothing follows, and in a bounded state, whose steps are counted one by
     one. It goes round a circle once at most.
@@ -139,26 +139,26 @@ class Automaton:
     final: int
 
     def allowed_BA(self, state_B: Tensor) -> Tensor:
-        """Which active tokens lead on from each state."""
+        """Mark the active tokens that lead on from each state."""
         return (self.next_SC[state_B] != DEAD)[:, self.class_A]
 
     def next_B(self, state_B: Tensor, choice_B: Tensor) -> Tensor:
-        """The states behind the chosen places of `tokens_A`."""
+        """Return the states after the tokens at the chosen places of `tokens_A`."""
         return self.next_SC[state_B, self.class_A[choice_B]].long()
 
     def walks(self, slots: int) -> AutomatonWalks:
-        """Walks for so many slots."""
+        """Return walks for so many slots."""
         state_B = torch.full((slots,), self.start, device=self.next_SC.device)
         return AutomatonWalks(automaton=self, state_B=state_B, in_bounded_B=torch.zeros_like(state_B))
 
     def to(self, device: torch.device) -> Automaton:
-        """The same on another device."""
+        """Copy the automaton to another device."""
         values = {place.name: getattr(self, place.name) for place in fields(self)}
         moved: dict[str, Any] = {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
         return replace(self, **moved)
 
     def accepts(self, tokens: Sequence[int]) -> bool:
-        """Whether a sequence of token ids leads from start to final; the bounds on free text are not looked at."""
+        """Return whether a sequence of token ids leads from start to final; the bounds on free text are not checked."""
         column = dict(zip(self.tokens_A.tolist(), self.class_A.tolist(), strict=True))
         state = self.start
         for token in tokens:
@@ -177,7 +177,7 @@ class AutomatonWalks:
     in_bounded_B: Tensor
 
     def begin(self, slots_N: Tensor, indices: Sequence[int]) -> Runs:
-        """Every index has the same grammar."""
+        """Begin records; every index has the same grammar."""
         self.state_B[slots_N], self.in_bounded_B[slots_N] = self.automaton.start, 0
         return self._run(slots_N)
 

@@ -1,4 +1,12 @@
-"""The seam between decoding and grammars: which records an index may become, which tokens may come next."""
+"""The seam between decoding and grammars: which records an index may become, which tokens may come next.
+
+The seam between the decoding loop and a grammar: which tokens a slot may take, and which it must.
+
+Shape legend: B slots, N of them, A active tokens (those that some record has), F tokens of the longest run.
+
+A slot holds one record under way. The loop knows nothing of a grammar but what is here, so an automaton over tokens and
+a matcher that keeps a parser per slot serve it alike.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +36,7 @@ class RecordSet:
     cells: Callable[[int], Cells] | None = None
 
     def fault(self, index: int, record: Record, schema: RecordSchema) -> str | None:
-        """What keeps a record of the schema from being one that this index may become; None where nothing does."""
+        """Return why a record of the schema is none that this index may become; None if it is one."""
         for name, allowed in self.restriction.items():
             code = value_code(schema.field(name), record[name])
             if not (allowed.null if code is None else code in allowed.codes):
@@ -52,29 +60,30 @@ class Walks(Protocol):
     """Where the record of every slot stands in its grammar."""
 
     def begin(self, slots_N: Tensor, indices: Sequence[int]) -> Runs:
-        """Start the records of these indices in these slots; the tokens that every one of them must begin with (maybe
-        none). The index is given because records of one batch may have grammars of their own.
+        """Start the records of these indices in these slots; return the tokens that each must begin with (maybe none).
+
+        Indices matter because records of one batch may have grammars of their own.
         """
         ...
 
     def allowed_BA(self) -> Tensor:
-        """Which active tokens may come next in every slot; a slot that is final, or holds no record, has any answer."""
+        """Mark the active tokens that may come next in every slot; undefined for slots that are final or empty."""
         ...
 
     def advance(self, slots_N: Tensor, choice_N: Tensor) -> Runs:
-        """Move on by the chosen places of `tokens_A`, and by all that is forced behind them: the chosen token first."""
+        """Advance by the chosen places of `tokens_A` and all tokens forced after; return both, the chosen one first."""
         ...
 
     def final_N(self, slots_N: Tensor) -> Tensor:
-        """Whether the record of each slot is complete."""
+        """Return whether the record of each slot is complete."""
         ...
 
     def keep(self, slots_N: Tensor) -> None:
-        """Forget all slots but these, which are numbered 0 to N - 1 from now on."""
+        """Drop all slots but these, which are numbered 0 to N - 1 from now on."""
         ...
 
     def grow(self, slots: int) -> None:
-        """Have so many slots more, none of which holds a record, numbered behind those there are."""
+        """Add so many empty slots, numbered after the existing ones."""
         ...
 
 
@@ -87,5 +96,5 @@ class Constraint(Protocol):
         ...
 
     def walks(self, slots: int) -> Walks:
-        """Walks for so many slots, none of which holds a record."""
+        """Return walks for so many slots, none of which holds a record."""
         ...

@@ -45,7 +45,7 @@ class Box:
 
 
 def boxes(first: int, last: int) -> Iterator[Box]:
-    """Disjoint boxes that together hold the moments from `first` to `last`, in microseconds since 1970."""
+    """Yield disjoint boxes that together hold the moments from `first` to `last`, in microseconds since 1970."""
     low, high = _parts(first), _parts(last)
     for ranges in _between(low, high, 0):
         years, months, days, hours, minutes, seconds, microseconds = ranges
@@ -78,7 +78,7 @@ def _parts(code: int) -> tuple[int, ...]:
 
 
 def _between(low: tuple[int, ...], high: tuple[int, ...], place: int) -> Iterator[tuple[_SPAN, ...]]:
-    """All tuples from `low` to `high` in order, from `place` on, as products of ranges."""
+    """Yield all tuples from `low` to `high` in order, from `place` on, as products of ranges."""
     if place == len(low):
         yield ()
     elif low[place:] == _LEAST[place:] and high[place:] == _MOST[place:]:
@@ -131,7 +131,7 @@ class _Fraction:
         return bool(prefix) and (prefix[0] == _ANY or self.low <= int(prefix.ljust(6, "0")) <= self.high)
 
     def canonical(self, prefix: str) -> str | None:
-        """Digits that anything may follow only count; None where nothing in range begins with these."""
+        """Replace digits that anything may follow by their number; None where nothing in range begins with them."""
         if prefix[0] == _ANY:
             return _ANY * len(prefix)
         least, most = int(prefix.ljust(6, "0")), int(prefix.ljust(6, "9"))
@@ -161,7 +161,7 @@ _Part: TypeAlias = _Words | _Fraction
 
 
 def longest_date(field: DatetimeField) -> int:
-    """Characters of the longest date in the field's format."""
+    """Return the number of characters of the longest date in the field's format."""
     return sum(_LONGEST.get(piece[1], 2) if piece[0] == "%" else 1 for piece in pieces(field.format))
 
 
@@ -186,7 +186,7 @@ def add_date(
 
 
 def any_date(field: DatetimeField, codes: IntervalSet) -> bool:
-    """Whether a date of the field's format is in `codes`: of whole days, none is between two midnights."""
+    """Return whether a date of the field's format is in `codes`: of whole days, none is between two midnights."""
     return any(True for _ in _dates(field, codes))
 
 
@@ -226,7 +226,7 @@ class _Dates:
         return ends
 
     def _moves(self, part: int, prefix: str) -> dict[str, str]:
-        """By next character, what is then written of the part."""
+        """Return, by next character, the part's prefix after it."""
         key = (part, prefix)
         if key not in self.moves:
             options = ((c, self.parts[part].canonical(prefix + c)) for c in self.parts[part].following(prefix))
@@ -234,7 +234,7 @@ class _Dates:
         return self.moves[key]
 
     def _closed(self, items: set[tuple[tuple[int, ...], str]]) -> frozenset[tuple[tuple[int, ...], str]]:
-        """A part that is complete leads on to the next; one that cannot go on itself is forgotten."""
+        """Close the items: a complete part leads on to the next, and one that cannot continue is dropped."""
         closed = set[tuple[tuple[int, ...], str]]()
         for rest, prefix in items:
             if rest and self.parts[rest[0]].holds(prefix):
@@ -245,7 +245,7 @@ class _Dates:
 
 
 def _written(box: Box, format_pieces: Sequence[str], field: DatetimeField) -> Iterable[list[_Part]]:
-    """The parts of every text that a box has in a format; nothing where what the format leaves out is not in the box.
+    """Yield the parts of every text of a box in a format; none where the box excludes what the format leaves out.
 
     What strptime does not read is 1 January 1900, midnight.
     """
@@ -309,11 +309,11 @@ def _texts(piece: str, box: Box, hours: tuple[int, int], field: DatetimeField) -
 
 
 def _numbers(values: Iterable[int], letter: str, field: DatetimeField) -> list[str]:
-    """Two digits, or one where that is enough; both where training shows neither, because both can be read."""
+    """Format numbers in two digits, or one where that is enough; both forms where training shows neither."""
     zeros = [zero for zero, others in ((True, field.bare), (False, field.padded)) if letter not in others]
     return [f"{value:02d}" if zero else str(value) for value in values for zero in zeros]
 
 
 def _names(names: Sequence[str]) -> list[str]:
-    """Names as the calendar spells them, in capitals and in small letters."""
+    """Spell names as the calendar does, in capitals and in small letters."""
     return [text for name in names for text in (name, name.upper(), name.lower())]

@@ -48,7 +48,7 @@ class ForcedCells:
         return self.automaton.tokens_A
 
     def walks(self, slots: int) -> ForcedWalks:
-        """Walks for so many slots."""
+        """Return walks for so many slots."""
         state_B = torch.full((slots,), self.automaton.start, device=self.automaton.next_SC.device)
         return ForcedWalks(grammar=self, steps=_Steps.of(self), state_B=state_B, slots=[_Slot() for _ in range(slots)])
 
@@ -85,7 +85,7 @@ class _Steps:
         )
 
     def take(self, slot: _Slot, token: int) -> None:
-        """One token, with the bounds of free text counted as `AutomatonWalks` counts them."""
+        """Take one token, counting the bounds of free text as `AutomatonWalks` does."""
         state = self.next_SC[slot.state][self.class_of[token]]
         slot.spent = slot.spent + 1 if self.closing_S[state] != state else 0
         slot.state = self.closing_S[state] if slot.spent > self.limit_S[state] else state
@@ -136,7 +136,7 @@ class ForcedWalks:
         return Runs(tokens_NF=tokens_NF.reshape(len(runs), longest), lengths_N=lengths_N)
 
     def _forced(self, slot: _Slot) -> list[int]:
-        """Follow what is given and what is without a choice; the tokens on the way."""
+        """Follow given values and forced tokens; return the tokens on the way."""
         run: list[int] = []
         while slot.state not in (self.grammar.automaton.final, DEAD):
             place = self.grammar.field_of_state.get(slot.state)
@@ -150,7 +150,7 @@ class ForcedWalks:
         return run
 
     def _given(self, slot: _Slot, place: int) -> list[int]:
-        """A given value, and the first token behind it, with which it is at its end."""
+        """Return the tokens of a given value, and the first token after it, which ends it."""
         tokenizer = self.grammar.tokenizer
         try:
             tokens = [*tokenizer.literal_ids(place, slot.cells[place]), tokenizer.fixed_ids[place + 1][0]]

@@ -64,7 +64,7 @@ class GuidanceConstraint:
     executor: LLExecutor
 
     def walks(self, slots: int) -> GuidanceWalks:
-        """Walks for so many slots."""
+        """Return walks for so many slots."""
         return GuidanceWalks(
             constraint=self,
             starts=[None] * slots,
@@ -123,7 +123,7 @@ def indexed_guidance_constraint(
 
 
 def _tokenizer(tokenizer: PreTrainedTokenizerBase, eos_id: int) -> LLTokenizer:
-    """As `llguidance.hf.from_tokenizer` makes it, but for Unicode normal forms."""
+    """Build the tokenizer as `llguidance.hf.from_tokenizer` does, but for Unicode normal forms."""
     from transformers import PreTrainedTokenizerFast
 
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
@@ -203,7 +203,7 @@ class GuidanceWalks:
         return matcher
 
     def _end(self, slot: int, *, final: bool) -> None:
-        """Nothing may follow; where the record is not final, that is a dead end."""
+        """End a record that nothing may follow; if it is not final, that is a dead end."""
         self.final_B[slot], self.masks_BW[slot] = final, 0
 
     def _follow(self, slots: Sequence[int], runs: list[list[int]]) -> Runs:

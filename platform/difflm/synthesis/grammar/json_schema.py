@@ -52,13 +52,13 @@ class GrammarText:
     text: str
 
     def serialized(self) -> str:
-        """What an `LLMatcher` is made from."""
+        """Return the serialized grammar that an `LLMatcher` takes."""
         if self.kind == "lark":
             return LLMatcher.grammar_from_lark(self.text)
         return LLMatcher.grammar_from_json_schema(self.text)
 
     def fault(self) -> str | None:
-        """Why llguidance cannot read it, in llguidance's words; None where it can."""
+        """Return why llguidance cannot read it, in llguidance's words; None where it can."""
         wrong, messages = LLMatcher.validate_grammar_with_warnings(self.serialized())
         return " ".join(messages[0].split()) if wrong else None
 
@@ -76,7 +76,7 @@ class JsonBounds:
 
 
 def json_schema_grammar(schema: Mapping[str, Any], *, bounds: JsonBounds | None = None) -> GrammarText:
-    """The grammar of a schema's records. Raises SchemaError naming the keyword and the remedy."""
+    """Compile the grammar of a schema's records. Raises SchemaError naming the keyword and the remedy."""
     if not isinstance(schema, Mapping):
         raise SchemaError(f"a JSON Schema is an object, found {schema!r}; to allow any record, say what keys it has")
     bounded = _bounded(dict(schema), bounds or JsonBounds(), closed=True)
@@ -97,7 +97,7 @@ def _refusal(schema: Mapping[str, Any], fault: str) -> str:
 
 
 def _places(value: object, at: str) -> Iterator[str]:
-    """Pointers to all keys of a document."""
+    """Yield pointers to all keys of a document."""
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
         yield f"{at}/{key}"
@@ -105,7 +105,7 @@ def _places(value: object, at: str) -> Iterator[str]:
 
 
 def _bounded(schema: _Schema, bounds: JsonBounds, *, closed: bool) -> _Schema:
-    """The schema with bounds; `closed` says whether its objects may be closed: not where others add keys to them."""
+    """Add bounds to a schema; `closed` is whether its objects may be closed: not where others add keys to them."""
     out = dict(schema)
     for name in _BY_NAME:
         if isinstance(out.get(name), Mapping):
@@ -135,14 +135,14 @@ def _bounded(schema: _Schema, bounds: JsonBounds, *, closed: bool) -> _Schema:
 
 
 def _value(schema: object, bounds: JsonBounds, *, closed: bool) -> object:
-    """A schema inside another; what allows everything allows scalars."""
+    """Bound a schema inside another; one that allows everything then allows scalars."""
     if schema is True or schema == {}:
         return _bounded({"type": _SCALARS}, bounds, closed=closed)
     return _bounded(dict(schema), bounds, closed=closed) if isinstance(schema, Mapping) else schema
 
 
 def _implied(schema: _Schema) -> list[str]:
-    """The kinds that a schema without `type` has keywords for."""
+    """Return the kinds that a schema without `type` has keywords for."""
     if {"properties", "patternProperties", "additionalProperties", "required"} & set(schema):
         return ["object"]
     return ["array"] if {"items", "prefixItems"} & set(schema) else _SCALARS

@@ -1,8 +1,10 @@
-"""A table's records as a Lark grammar over characters: the language of `grammar.table_grammar`, for llguidance.
+"""A table's records as a Lark grammar over characters: the language of `tables.table_grammar`, for llguidance.
 
 Numbers and dates are built by the same code as the automaton's, over characters instead of tokens; each of their states
 becomes a terminal, so states that are reached in many ways are written once. The one difference is what bounds free
 text: characters here, tokens there.
+
+A grammar as text, which llguidance reads: in this process, and inside of vLLM with its guidance backend.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ _ONE_LINE = r'/"([^"\\\x00-\x1f]|\\["\\\/]){%d,%d}"/'
 
 
 def table_lark(schema: RecordSchema, *, restriction: Restriction | None = None) -> GrammarText:
-    """The grammar of a schema's records, or of those that satisfy a restriction.
+    """Build the grammar of a schema's records, or of those that satisfy a restriction.
 
     Raises ValueError for a restriction that leaves a column nothing.
     """
@@ -48,7 +50,7 @@ def table_lark(schema: RecordSchema, *, restriction: Restriction | None = None) 
 
 
 def table_larks(schema: RecordSchema, records: RecordSet) -> Callable[[int], GrammarText]:
-    """The grammar of the records that an index may become; a given cell is a text like any other.
+    """Return a function that builds the grammar of the records that an index may become, given cells as fixed texts.
 
     Raises ValueError for a restriction that leaves a column nothing.
     """
@@ -68,12 +70,12 @@ def table_larks(schema: RecordSchema, records: RecordSet) -> Callable[[int], Gra
 
 
 def _names(schema: RecordSchema) -> list[str]:
-    """What each field's value is called: a terminal, or a rule where it has a structure (in Lark, the case decides)."""
+    """Name each field's value: a terminal, or a rule where it has a structure (in Lark, the case decides)."""
     return [f"{'v' if isinstance(field, JsonField) else 'V'}{place}" for place, field in enumerate(schema.fields)]
 
 
 def _rules(schema: RecordSchema, restriction: Restriction) -> list[list[str]]:
-    """By field, the lines that say what its value may be."""
+    """Build, by field, the lines that define its value."""
     rules = []
     for name, field in zip(_names(schema), schema.fields, strict=True):
         allowed = restriction.get(field.name, whole_domain(field))
@@ -95,7 +97,7 @@ def _joined(fixed: Sequence[str], names: Sequence[str], rules: Sequence[Sequence
 
 
 def _options(name: str, field: Field, allowed: Allowed, lines: list[str]) -> list[str]:
-    """The alternatives of a value; terminals that they refer to are added to `lines`."""
+    """List the alternatives of a value; terminals that they refer to are added to `lines`."""
     match field:
         case TextField(max_characters=most):
             return [(_ONE_LINE if field.one_line else _TEXT) % (field.not_empty, most)]
@@ -130,7 +132,7 @@ def _literals(field: Field, values: Iterable[str | int | float | bool]) -> list[
 
 
 def _terminals(name: str, transitions: Sequence[dict[int, int]], ends: set[int]) -> list[str]:
-    """One terminal per state of an automaton without circles: what may be written from there to the end."""
+    """Write one terminal per state of an acyclic automaton: the texts from there to the end."""
     lines = []
     for state, row in enumerate(transitions):
         characters: dict[int, list[str]] = {}

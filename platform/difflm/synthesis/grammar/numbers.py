@@ -37,7 +37,7 @@ class _Walk:
         )
 
     def key(self) -> tuple[object, ...]:
-        """What tells two walks apart from here on: bounds matter only while tight."""
+        """Return the key that distinguishes walks from here on: bounds matter only while tight."""
         return (
             self.length,
             self.done,
@@ -49,7 +49,7 @@ class _Walk:
 def add_number(
     builder: AutomatonBuilder, start: int, *, ranges: IntervalSet, decimals: int, suffix: str, token: Mapping[str, int]
 ) -> set[int]:
-    """Add all numbers whose scaled value is in `ranges`; returns the states in which a number may end.
+    """Add all numbers whose scaled value is in `ranges`; return the states in which a number may end.
 
     `suffix` is a fixed end such as `e300`; `token` maps each of `0123456789-.e` to its token id.
     """

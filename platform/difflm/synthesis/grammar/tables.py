@@ -52,7 +52,7 @@ class RecordGrammar:
 def table_grammar(
     schema: RecordSchema, tokenizer: RecordTokenizer, *, text_tokens: int, restriction: Restriction | None = None
 ) -> Automaton:
-    """The automaton of a schema's records; free text takes at most `text_tokens` tokens a value."""
+    """Build the automaton of a schema's records; free text takes at most `text_tokens` tokens a value."""
     return record_grammar(schema, tokenizer, text_tokens=text_tokens, restriction=restriction).automaton
 
 
@@ -64,7 +64,7 @@ def record_grammar(
     restriction: Restriction | None = None,
     device: torch.device | str = "cpu",
 ) -> RecordGrammar:
-    """The automaton of those records of a schema that satisfy a restriction, and where their values begin.
+    """Build the automaton of the records of a schema that satisfy a restriction, and where their values begin.
 
     Raises ValueError for a restriction that leaves a column nothing.
     """
@@ -141,7 +141,7 @@ def _number_tokens(tokenizer: RecordTokenizer) -> dict[str, int]:
 
 
 def longest_record(schema: RecordSchema, tokenizer: RecordTokenizer, *, text_tokens: int) -> int:
-    """Tokens of the longest walk through `table_grammar` of the same arguments: that many steps end every record.
+    """Count the tokens of the longest walk through `table_grammar` of these arguments: enough steps for every record.
 
     It can be far more than the longest training record has, whose values need not all be the longest of their fields.
     A restriction only makes walks shorter.
@@ -151,7 +151,7 @@ def longest_record(schema: RecordSchema, tokenizer: RecordTokenizer, *, text_tok
 
 
 def longest_spelling(schema: RecordSchema, *, text_tokens: int) -> int:
-    """Tokens of the longest record however it is cut into tokens, the worst being bytes.
+    """Count the tokens of the longest record however it is tokenized, at worst by bytes.
 
     Only free text may need more: a value of more than `text_tokens` tokens then leaves its record unfinished.
     """

@@ -36,7 +36,7 @@ _LEADS = {0xE0: _AFTER_E0, 0xED: _AFTER_ED, 0xF0: _AFTER_F0, 0xF4: _AFTER_F4}
 
 
 def byte_step(state: int, byte: int, *, one_line: bool = False) -> int:
-    """One byte inside a JSON string: NORMAL between characters, BROKEN where it is not allowed.
+    """Advance the state by one byte inside a JSON string: NORMAL between characters, BROKEN where it is not allowed.
 
     UTF-8 as in RFC 3629; escapes as `json.dumps` writes them: one character, or the control characters \\u0000-\\u001f.
     With `one_line` there are no control characters, of which line breaks are some.
@@ -64,7 +64,7 @@ def _first_byte(byte: int) -> int:
 
 
 def token_step(state: int, value: bytes, *, one_line: bool = False) -> int:
-    """The same for all bytes of a token."""
+    """Advance the state by all bytes of a token, as `byte_step` does by one."""
     for byte in value:
         state = byte_step(state, byte, one_line=one_line)
         if state == BROKEN:

@@ -50,7 +50,7 @@ def codes_where(field: Field, operator: str, value: Literal) -> IntervalSet:
 
 
 def known_values(field: Field) -> str:
-    """What training has seen of a column, in a few words."""
+    """Describe in a few words the values of a column in training."""
     missing = ", or missing" if field.nullable else ""
     match field:
         case IntegerField(minimum=low, maximum=high) | DatetimeField(minimum=low, maximum=high):
@@ -93,10 +93,10 @@ def _compared(field: Field, whole: IntervalSet, operator: str, bound: Fraction) 
 
 
 def _number(field: IntegerField | DecimalField, value: Literal) -> Fraction:
-    """The literal in the unit of the field's codes, exactly as it was written."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    """Convert the literal to the unit of the field's codes, exactly as it was written."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value - value != 0:
         raise ConfigError(f"{field.name!r} holds numbers, not {value!r}; {known_values(field)}")
-    exact = Fraction(Decimal(repr(value)))
+    exact = Fraction(value) if isinstance(value, int) else Fraction(Decimal(repr(value)))
     return exact * Fraction(10) ** (field.decimals - field.exponent) if isinstance(field, DecimalField) else exact
 
 

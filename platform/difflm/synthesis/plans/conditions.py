@@ -58,7 +58,7 @@ class Condition:
 
 
 def parse_condition(text: str, schema: RecordSchema) -> Condition:
-    """The condition that `text` states. Raises ConfigError naming the text, the column and the remedy."""
+    """Parse the condition that `text` states. Raises ConfigError naming the text, the column and the remedy."""
     return _Parser(text, schema).parse()
 
 
@@ -105,7 +105,7 @@ class _Parser:
         return Condition(text=self.text, allowed=kept)
 
     def _unquoted(self, match: re.Match[str]) -> str:
-        """A name in backticks becomes a word that Python can read; text in quotes stays."""
+        """Replace a name in backticks by a word that Python can read; text in quotes stays."""
         if match[1] is None:
             return match[0]
         word = f"_column_{len(self.quoted)}_"

@@ -56,11 +56,11 @@ class DrawPlans:
         self.bundle, self.text_tokens, self.device = bundle, text_tokens, torch.device(device)
 
     def plain(self) -> DrawPlan:
-        """Records as the prior has them."""
+        """Plan records from the prior, without a condition."""
         return DrawPlan(latents=PriorLatents(prior=self.bundle.prior), records=RecordSet())
 
     def where(self, condition: Condition) -> DrawPlan:
-        """Records that satisfy a condition, the other columns as they are among such records."""
+        """Plan records that satisfy a condition, the other columns distributed as among such records."""
         if not condition.allowed:  # it holds for every record
             return self.plain()
         prior = self._conditional()
@@ -71,7 +71,7 @@ class DrawPlans:
         )
 
     def balanced(self, column: str, condition: Condition | None = None) -> DrawPlan:
-        """As many records of every value of a column: index i gets value i modulo their number.
+        """Plan equally many records of every value of a column: index i gets value i modulo their number.
 
         Raises ConfigError for a column that is neither categorical nor boolean. Missing is no value.
         """
@@ -98,7 +98,7 @@ class DrawPlans:
         )
 
     def varied(self, table: pa.Table, *, strength: float) -> DrawPlan:
-        """Variations of the records of a normalised table, by turns; `strength` from 0 (decoded anew) to 1 (the prior).
+        """Plan variations of a normalised table's records, by turns; `strength` from 0 (decoded anew) to 1 (the prior).
 
         Raises BundleError for a prior that is no diffusion, ConfigError for a strength that is no share.
         """
@@ -111,7 +111,7 @@ class DrawPlans:
         )
 
     def path(self, table: pa.Table, *, count: int) -> DrawPlan:
-        """`count` records from the first to the second of a normalised table; see `variations.between`."""
+        """Plan `count` records from the first to the second of a normalised table; see `variations.between`."""
         if len(table) != 2:
             raise DataError(f"a way leads from one record to another; the table has {len(table)} rows, give 2")
         prior, latents_2Z = self._diffusion(), self._latents(table)
@@ -121,7 +121,7 @@ class DrawPlans:
         )
 
     def imputed(self, table: pa.Table, columns: Sequence[str] | None = None) -> DrawPlan:
-        """Record i modulo R of a table with its missing cells filled in and all others as they are.
+        """Plan record i modulo R of a table with its missing cells filled in and all others unchanged.
 
         `table` is normalised but for missing cells, which may stand in any column; `columns` names those to fill in
         (all by default). The missing cells are drawn from their distribution given the known ones.
@@ -143,7 +143,7 @@ class DrawPlans:
         return DrawPlan(latents=ConditionedLatents(prior=prior, features=features), records=records)
 
     def _check_texts(self, known: _KnownCells) -> None:
-        """A given text is not cut: it has to fit into the tokens that a text may take."""
+        """Check that every given text fits into the tokens that a text may take: it is not cut."""
         tokenizer = self.bundle.parts.tokenizer
         for place, field in enumerate(self.bundle.schema.fields):
             texts = known.literals[place] if isinstance(field, TextField) else ()
@@ -172,7 +172,7 @@ class DrawPlans:
 
 
 def balanced_field(schema: RecordSchema, column: str) -> CategoricalField | BooleanField:
-    """The field of a column that has classes. Raises ConfigError naming the column and what it is."""
+    """Return the field of a column that has classes. Raises ConfigError naming the column and its kind."""
     field = column_field(schema, column)
     if isinstance(field, CategoricalField | BooleanField):
         return field
@@ -180,7 +180,7 @@ def balanced_field(schema: RecordSchema, column: str) -> CategoricalField | Bool
 
 
 def column_field(schema: RecordSchema, name: str) -> Field:
-    """The field of a column. Raises ConfigError naming the columns that there are."""
+    """Return the field of a column. Raises ConfigError naming the existing columns."""
     for field in schema.fields:
         if field.name == name:
             return field

@@ -28,7 +28,7 @@ class LatentSource(Protocol):
         ...
 
     def latents(self, indices: Sequence[int], noise_NM: Tensor) -> Tensor:
-        """The latents (N, Z) of indices, whose noise is given; each row depends on its own index and noise alone."""
+        """Compute the latents (N, Z) of indices from their noise; each row depends on its own index and noise alone."""
         ...
 
 

@@ -29,7 +29,7 @@ class Vary(Config):
     """Variations of each record by turns: noise is added to its latent up to a level, and taken away again."""
 
     kind: Literal["vary"] = "vary"
-    strength: float = Field(ge=0, le=1, allow_inf_nan=False, description="0 is a record with the same z, 1 any record")
+    strength: float = Field(ge=0, le=1, allow_inf_nan=False, description="0 is the record, 1 any record")
 
 
 class Between(Config):
@@ -57,7 +57,7 @@ class GivenRecords(Config):
 
 
 def nearest_table(table: pa.Table, schema: RecordSchema, *, name: str) -> NormalizedTable:
-    """The given records as the schema can write them, with notices of what had to change for it.
+    """Return the given records as the schema can write them, with notices of the changes.
 
     Raises:
         DataError: a column is missing; the message begins with `name`.
@@ -67,7 +67,7 @@ def nearest_table(table: pa.Table, schema: RecordSchema, *, name: str) -> Normal
 
 
 def table_with_gaps(table: pa.Table, schema: RecordSchema, *, name: str) -> pa.Table:
-    """The given records in canonical types. Only cells may be missing: nothing that is there is changed or left out.
+    """Return the given records in canonical types. Only cells may be missing: no value is changed or left out.
 
     Raises:
         DataError: a column is missing or unknown, or a cell holds what training never saw; the message begins with
@@ -116,7 +116,7 @@ class PlanRequest(Config):
     given: GivenRecords | None = None
 
     def check(self, bundle: Path, schema: RecordSchema) -> None:
-        """Refuse what no record satisfies, and what the bundle cannot be asked for, without loading it.
+        """Refuse what no record satisfies, and what the bundle does not support, without loading it.
 
         Raises:
             ConfigError: an expression that cannot be read, an unknown column, no value left, or a condition on records
@@ -139,7 +139,7 @@ class PlanRequest(Config):
             raise BundleError(f"{bundle}: {NO_FLOW}")
 
     def plan(self, plans: DrawPlans, given: pa.Table | None = None) -> DrawPlan:
-        """The plan of a loaded bundle; `given` are the records that `self.given` is about."""
+        """Make the plan for a loaded bundle; `given` are the records that `self.given` describes."""
         if self.given is not None:
             assert given is not None
             match self.given.use:

@@ -106,6 +106,7 @@ def test_forward_adds_beta_times_the_divergence_per_token(tiny_stages: StageFold
     wanted = (found["reconstruction_nats"] + 0.1 * found["kl_nats"]) / tokens
     assert found["loss"] == pytest.approx(wanted, rel=1e-5)
     torch.manual_seed(0)
+    assert "worth_nats" not in found
     half = {name: float(value.detach()) for name, value in module(**batch, worth_BT=torch.tensor(0.5)).items()}
     assert half["worth_nats"] == pytest.approx(found["reconstruction_nats"] / 2, rel=1e-5)
     assert half["reconstruction_nats"] == pytest.approx(found["reconstruction_nats"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from difflm.models.kl_schedule import AdaptiveBeta, AutoKl, CapacityKl, ConstantBeta, CyclicalBeta, KlSchedule
+from difflm.models.kl_schedule import AdaptiveBeta, CapacityKl, ConstantBeta, CyclicalBeta, KlSchedule
 
 
 def test_the_backtracking_rule_move_by_move() -> None:
@@ -91,14 +91,3 @@ def test_with_a_capacity_the_best_state_keeps_to_it_and_reconstructs() -> None:
     silent, steered, verbose = (schedule.objective(*nats) for nats in ((28.0, 0.0), (24.5, 4.0), (8.0, 40.0)))
     assert steered < silent < verbose
     assert KlSchedule(ConstantBeta(value=0.1)).objective(8.0, 40.0) == 8.0
-
-
-@pytest.mark.parametrize(("decoder", "conditions"), [("pretrained", False), ("compact", True)])
-def test_a_latent_that_has_to_carry_records_gets_the_papers_beta(decoder: str, conditions: bool) -> None:
-    adaptive = KlSchedule(AutoKl().chosen(decoder_kind=decoder, conditions=conditions))
-    assert adaptive.beta(0) == 0.01
-    assert adaptive.settled
-
-
-def test_a_compact_decoder_gets_a_capacity() -> None:
-    assert isinstance(AutoKl().chosen(decoder_kind="compact", conditions=False), CapacityKl)

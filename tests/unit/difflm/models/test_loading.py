@@ -14,6 +14,7 @@ from difflm.errors import ModelError
 from difflm.models.decoder import PretrainedDecoderConfig, load_causal_lm
 from difflm.models.decoder_store import load_decoder, read_parts, read_tensors, write_tokenizer
 from difflm.models.encoder import PretrainedEncoderConfig, encoder_inputs, load_encoder
+from difflm.models.precision import PrecisionSetting
 from difflm.models.pretrained import hash_weights
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema
@@ -91,11 +92,23 @@ def test_an_encoders_foreign_tokenizer_is_named(
         encoder_inputs(PretrainedEncoderConfig(model=str(directory)), table, schema, "cpu")
 
 
-def _written(stages: StageFolders, model: Path, directory: Path) -> RecordSchema:
+def _written(stages: StageFolders, model: Path, directory: Path, dtype: PrecisionSetting = "bfloat16") -> RecordSchema:
     schema = RecordSchema.from_json((stages.prepared / "schema.json").read_bytes())
     literals = JsonRecordCodec(schema).value_literals(pq.read_table(stages.prepared / "train.parquet"))
-    write_tokenizer(directory, PretrainedDecoderConfig(model=str(model), dtype="bfloat16"), schema, literals)
+    write_tokenizer(directory, PretrainedDecoderConfig(model=str(model), dtype=dtype), schema, literals)
     return schema
+
+
+def test_a_dtype_of_auto_is_what_is_computed_in(
+    tmp_path: Path, tiny_stages: StageFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema = _written(tiny_stages, save_decoder(tmp_path / "model", "qwen2", seed=0), tmp_path / "decoder", "auto")
+    for computed_in, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        decoder, _ = load_decoder(tmp_path / "decoder", schema, computed_in=computed_in)
+        assert decoder.embeddings_VD.dtype == dtype
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert load_decoder(tmp_path / "decoder", schema)[0].embeddings_VD.dtype == torch.float32
 
 
 def test_changed_weights_are_noticed(tmp_path: Path, tiny_stages: StageFolders) -> None:

@@ -16,9 +16,10 @@ from difflm.models.autoencoder import Autoencoder, AutoencoderShape, build_autoe
 from difflm.models.decoder import PretrainedDecoderConfig
 from difflm.models.encoder import PretrainedEncoder, PretrainedEncoderConfig
 from difflm.models.injector import SoftPromptConfig
-from difflm.models.pretrained import LoraConfig, adapted_layers, adapter_parameters
+from difflm.models.pretrained import LoraConfig, adapted_layers
 from difflm.records.schema import read_schema
 from difflm.synthesis.bundle import encode_table, load_bundle, load_trainable
+from difflm.synthesis.bundle_files import write_hashes
 from difflm.testing.bundles import StageFolders, untrained_stages
 from difflm.testing.models import save_decoder, save_encoder
 from difflm.testing.tables import mixed_table
@@ -54,7 +55,9 @@ def test_only_adapters_of_any_encoder_are_trained(family: str, folders: dict[str
     torch.testing.assert_close(encoder(IDS, MASK), plain(IDS, MASK), atol=2e-6, rtol=1e-5)
     trained = named_trainable_parameters(encoder)
     layers = adapted_layers(plain.model, "all-linear")
-    assert sum(value.numel() for value in trained.values()) == adapter_parameters(layers, 3)
+    assert sum(value.numel() for value in trained.values()) == sum(
+        3 * (read + written) for read, written in layers.values()
+    )
     assert len(trained) == 2 * len(layers)
     assert all("lora_" in name for name in trained)
     before, adapters = _base(encoder), {name: value.detach().clone() for name, value in trained.items()}
@@ -144,6 +147,7 @@ def adapted(tmp_path_factory: pytest.TempPathFactory, folders: dict[str, Path]) 
     tensors = {name: torch.randn_like(value) if "lora_B" in name else value for name, value in load_file(path).items()}
     save_file(tensors, path)
     shutil.copyfile(path, stages.bundle / "autoencoder.safetensors")
+    write_hashes(stages.bundle)
     return stages, base
 
 

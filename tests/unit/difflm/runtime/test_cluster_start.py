@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import types
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from difflm.errors import ClusterError
 from difflm.runtime import cluster
 from difflm.runtime.cluster import ClusterConfig, start_or_connect
+
+NICENESS = "RAY_worker_niceness"
 
 
 @pytest.mark.parametrize("error", [Exception("The current node timed out\nduring startup."), ValueError("no room")])
@@ -57,3 +60,59 @@ def test_only_what_ray_says_of_its_log_level_is_kept_off_the_terminal(
         start_or_connect(ClusterConfig(address="local"))
     os.write(2, b" and this comes later")
     assert capfd.readouterr().err == "no space left and this comes later"
+
+
+@pytest.mark.parametrize(("own", "niceness"), [(None, "0"), ("7", "7")])
+def test_workers_compete_for_processors_unless_the_environment_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, own: str | None, niceness: str
+) -> None:
+    def init(**options: Any) -> NoReturn:
+        seen.append((os.environ[NICENESS], os.environ["OMP_WAIT_POLICY"], options["num_cpus"]))
+        raise ValueError("no room")
+
+    seen: list[tuple[str, str, int]] = []
+    for name in cluster._DEFAULTS:  # whatever is set is put back afterwards
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    if own is not None:
+        monkeypatch.setenv(NICENESS, own)
+    fake = types.SimpleNamespace(is_initialized=lambda: False, init=init)
+    monkeypatch.setattr(cluster, "_import_ray", lambda: fake)
+    monkeypatch.setattr(cluster, "usable_processors", lambda: 5)
+    with pytest.raises(ClusterError):
+        start_or_connect(ClusterConfig(address="local"))
+    assert seen == [(niceness, "passive", 5)]
+
+
+def write_group(root: Path, quotas: dict[str, str], own: str = "0::/a/b\n") -> Path:
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/cgroup").write_text(own)
+    for name, quota in quotas.items():
+        folder = root / "sys/fs/cgroup" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "cpu.max").write_text(quota)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("quotas", "usable"),
+    [
+        ({}, 8),
+        ({"a/b": "max 100000\n"}, 8),
+        ({"a/b": "250000 100000\n"}, 3),
+        ({"a/b": "max 100000\n", "a": "200000 100000\n"}, 2),
+        ({"": "50000 100000\n"}, 1),
+        ({"a/b": "1600000 100000\n"}, 8),
+    ],
+)
+def test_a_quota_of_processor_time_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quotas: dict[str, str], usable: int
+) -> None:
+    monkeypatch.setattr(cluster.os, "sched_getaffinity", lambda pid: set(range(8)))
+    assert cluster.usable_processors(write_group(tmp_path, quotas)) == usable
+
+
+def test_without_control_groups_the_affinity_mask_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster.os, "sched_getaffinity", lambda pid: {0, 3})
+    assert cluster.usable_processors(tmp_path) == 2
+    assert cluster.usable_processors(write_group(tmp_path, {}, own="2:cpu:/\n")) == 2

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from difflm.runtime.cluster import handler_kept
+from difflm.runtime.process import handler_kept
 
 
 def test_a_handler_that_is_replaced_within_comes_back_also_after_an_error() -> None:

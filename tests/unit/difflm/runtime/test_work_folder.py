@@ -8,7 +8,7 @@ import pytest
 import torch.distributed as dist
 
 from difflm.errors import StorageError, TrainingError
-from difflm.runtime.training_worker import SharedFolderIO
+from difflm.runtime.training_worker import Peers, SharedFolderIO
 from difflm.runtime.work_folder import take_over
 from difflm.telemetry import read_events
 
@@ -33,7 +33,7 @@ def test_what_an_earlier_driver_left_is_taken_over(tmp_path: Path) -> None:
 
 
 def test_a_worker_of_an_earlier_driver_writes_nothing(tmp_path: Path, alone: None) -> None:
-    old = SharedFolderIO(take_over(tmp_path), rank=0)
+    old = SharedFolderIO(take_over(tmp_path), Peers(), lambda folder, step: None)
     old.log({"kind": "train", "step": 1})
     own = take_over(tmp_path)
     before = sorted(tmp_path.rglob("*"))
@@ -50,7 +50,7 @@ def test_a_worker_of_an_earlier_driver_writes_nothing(tmp_path: Path, alone: Non
 
 
 def test_a_checkpoint_under_way_does_not_count(tmp_path: Path, alone: None) -> None:
-    old = SharedFolderIO(take_over(tmp_path), rank=0)
+    old = SharedFolderIO(take_over(tmp_path), Peers(), lambda folder, step: None)
 
     def write(partial: Path) -> None:
         (partial / "loop.json").write_text("{}")

@@ -102,7 +102,7 @@ def serving() -> Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]:
         if loaded:
             await service.registry.refresh()
         transport = httpx2.ASGITransport(app=create_app(service))
-        async with httpx2.AsyncClient(transport=transport, base_url="http://server") as client:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
             yield client
 
     return serve

@@ -109,7 +109,8 @@ def test_a_client_that_goes_away_leaves_nothing_under_way(
         scope = {
             "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1",
             "method": "POST", "path": "/v1/samples", "raw_path": b"/v1/samples", "query_string": b"",
-            "root_path": "", "scheme": "http", "headers": [(b"content-type", b"application/json")],
+            "root_path": "", "scheme": "http",
+            "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
             "client": ("1.2.3.4", 1), "server": ("server", 80), "state": {},
         }  # fmt: skip
 

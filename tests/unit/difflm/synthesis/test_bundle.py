@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from difflm.errors import BundleError
 from difflm.models.decoder_store import read_tensors
 from difflm.synthesis.bundle import load_bundle
+from difflm.synthesis.bundle_files import write_hashes
 from difflm.testing.bundles import StageFolders, untrained_stages
 from difflm.testing.tables import mixed_table
 
@@ -42,6 +43,7 @@ def test_only_what_generation_needs_is_in_it(copied: Path) -> None:
     files = {str(path.relative_to(copied)) for path in copied.rglob("*") if path.is_file()}
     assert {name for name in files if not name.startswith("decoder/")} == {
         "bundle.json",
+        "hashes.json",
         "schema.json",
         "autoencoder.safetensors",
         "conditional/conditional.json",
@@ -97,24 +99,26 @@ def test_a_missing_folder_is_named(copied: Path, name: str) -> None:
         load_bundle(copied)
 
 
-def _change(path: Path, name: str, value: torch.Tensor | None) -> None:
+def _change(bundle: Path, file: str, name: str, value: torch.Tensor | None) -> None:
+    path = bundle / file
     tensors = load_file(path)
     if value is None:
         del tensors[name]
     else:
         tensors[name] = value
     save_file(tensors, path)
+    write_hashes(bundle)  # whoever means harm, or assembles by hand, writes these too
 
 
 @pytest.mark.parametrize("value", [None, torch.zeros(3)])
 def test_tensors_of_another_autoencoder_are_named(copied: Path, value: torch.Tensor | None) -> None:
-    _change(copied / "autoencoder.safetensors", "head.linear.bias", value)
+    _change(copied, "autoencoder.safetensors", "head.linear.bias", value)
     with pytest.raises(BundleError, match=r"autoencoder\.safetensors: .*head\.linear\.bias.*assemble the bundle again"):
         load_bundle(copied)
 
 
 def test_tensors_of_another_prior_are_named(copied: Path) -> None:
-    _change(copied / "prior/prior.safetensors", "network.enter.weight", torch.zeros(2, 2))
+    _change(copied, "prior/prior.safetensors", "network.enter.weight", torch.zeros(2, 2))
     with pytest.raises(BundleError, match=r"prior\.safetensors: not the weights"):
         load_bundle(copied)
 
@@ -122,6 +126,7 @@ def test_tensors_of_another_prior_are_named(copied: Path) -> None:
 @pytest.mark.parametrize("name", ["autoencoder.safetensors", "prior/prior.safetensors"])
 def test_damaged_tensors_are_named(copied: Path, name: str) -> None:
     (copied / name).write_bytes(b"damaged")
+    write_hashes(copied)
     with pytest.raises(BundleError, match=name.rpartition("/")[2]):
         load_bundle(copied)
 
@@ -130,6 +135,7 @@ def test_a_shape_that_no_version_knows_is_named(copied: Path) -> None:
     facts = json.loads((copied / "bundle.json").read_text())
     facts["autoencoder"]["encoder"]["kind"] = "other"
     (copied / "bundle.json").write_text(json.dumps(facts))
+    write_hashes(copied)
     with pytest.raises(BundleError, match=r"bundle\.json: autoencoder\.encoder"):
         load_bundle(copied)
 
@@ -137,5 +143,6 @@ def test_a_shape_that_no_version_knows_is_named(copied: Path) -> None:
 def test_a_schema_of_another_version_is_named(copied: Path) -> None:
     facts = json.loads((copied / "schema.json").read_text())
     (copied / "schema.json").write_text(json.dumps(facts | {"format_version": 5}))
+    write_hashes(copied)
     with pytest.raises(BundleError, match=r"schema\.json: format_version is 5"):
         load_bundle(copied)

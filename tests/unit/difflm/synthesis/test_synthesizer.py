@@ -231,6 +231,24 @@ def test_bfloat16_draws_valid_records_too(tiny_stages: StageFolders) -> None:
     assert {draw.reason for draw in draws} <= {None, "datetime", "range", "length"}
 
 
+@pytest.mark.parametrize(("limit", "chosen"), [("AVX2", "float32"), ("ALL", "bfloat16")])
+def test_under_auto_the_processor_decides(
+    tiny_stages: StageFolders, monkeypatch: pytest.MonkeyPatch, limit: str, chosen: str
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
+    named = SAMPLING.model_copy(update={"precision": chosen})
+    draws = []
+    for config in (SAMPLING.model_copy(update={"precision": "auto"}), named):
+        bundle = load_bundle(tiny_stages.bundle, heun=config.heun(), precision=config.dtype())
+        assert bundle.autoencoder.decoder.embeddings_VD.dtype == getattr(torch, chosen)
+        synthesizer = Synthesizer(bundle, config)
+        assert synthesizer.config.precision == chosen
+        draws.append(synthesizer.draw(range(12), seed=0, attempt=0))
+    assert draws[0] == draws[1]
+
+
 @pytest.mark.parametrize("family", DECODER_FAMILIES)
 def test_every_decoder_family_writes_only_valid_records(
     family: str, saved_decoder: Callable[[str], Path], tmp_path: Path

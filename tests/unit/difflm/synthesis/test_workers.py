@@ -65,6 +65,19 @@ def test_records_have_the_columns_and_spelling_of_the_source(tiny_stages: StageF
     assert set(table["member"].to_pylist()) <= {"TRUE", "FALSE"}
 
 
+@pytest.mark.parametrize("agreed", ["float32", "bfloat16"])
+def test_a_worker_draws_in_what_its_job_agreed_on_and_says_so(
+    tiny_stages: StageFolders, tmp_path: Path, agreed: str
+) -> None:
+    sampling = SAMPLING.model_copy(update={"precision": "auto"})
+    args = {"bundle": str(tiny_stages.bundle), "sampling": sampling.model_dump(mode="json"), "plan": {}, "seed": 4}
+    worker = SynthesisWorker({**args, "output": output(tmp_path), "precision": agreed})
+    worker.run(Shard())
+    (entry,) = Dataset(store=LocalStore(tmp_path)).entries()
+    assert entry.account["precision"] == agreed
+    assert worker.synthesizer.bundle.autoencoder.decoder.embeddings_VD.dtype == getattr(torch, agreed)
+
+
 def test_the_engine_travels_to_the_worker(tiny_stages: StageFolders, tmp_path: Path) -> None:
     engine = BuiltinEngineConfig(constraint="llguidance")
     worker = synthesis(tiny_stages, tmp_path, SAMPLING.model_copy(update={"engine": engine}))

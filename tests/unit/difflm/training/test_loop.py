@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 
 from difflm.errors import TrainingError
+from difflm.models.precision import resolve_precision
 from difflm.testing.toys import ToyConfig, ToyTask
 from difflm.training.engine import PlainEngine
-from difflm.training.loop import Event, LoopConfig, LoopResult, run_loop
+from difflm.training.loop import Event, LoopConfig, LoopResult, checkpoint_precision, run_loop
 
-LOOP = LoopConfig(learning_rate=1e-2, warmup_steps=3, evaluate_every=4, checkpoint_every=4, log_every=1)
+LOOP = LoopConfig(
+    precision="float32", learning_rate=1e-2, warmup_steps=3, evaluate_every=4, checkpoint_every=4, log_every=1
+)
 
 
 class Killed(Exception):
@@ -57,7 +60,7 @@ def train(io: DirectoryIO, config: LoopConfig = LOOP, *, seed: int = 7, **toy: A
         weight_decay=config.weight_decay,
         gradient_clip=config.gradient_clip,
         gradient_accumulation=config.gradient_accumulation,
-        precision=config.precision,
+        precision=resolve_precision(config.precision, "cpu"),
     )
     return run_loop(task, engine, config, io, seed=seed), task
 
@@ -152,6 +155,31 @@ def test_bfloat16_autocast_trains_float32_weights(tmp_path: Path) -> None:
     losses = [event["loss"] for event in io.events if event["kind"] == "train"]
     assert losses[-1] < losses[0]
     assert all(parameter.dtype == torch.float32 for parameter in task.module.parameters())
+
+
+@pytest.mark.parametrize("limit", ["AVX2", "ALL"])
+def test_under_auto_the_processor_decides_and_a_checkpoint_says_what(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
+    io = DirectoryIO(tmp_path)
+    train(io, LOOP.model_copy(update={"precision": "auto"}), steps=20)
+    losses = [event["loss"] for event in io.events if event["kind"] == "train"]
+    assert losses[-1] < losses[0]
+    chosen = "float32" if limit == "AVX2" else "bfloat16"
+    assert checkpoint_precision(tmp_path / "step-00000004") == chosen
+    other = DirectoryIO(tmp_path / "other")
+    train(other, LOOP.model_copy(update={"precision": chosen}), steps=20)
+    assert curve(other.events) == curve(io.events)
+
+
+@pytest.mark.parametrize("text", [None, "{", '{"step": 3}'])
+def test_a_checkpoint_that_does_not_say_its_precision_leaves_it_open(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "loop.json").write_text(text)
+    assert checkpoint_precision(tmp_path) is None
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from difflm.training.task import TaskSpec, build_task
 NATS = 2.0
 LOOP = LoopConfig(learning_rate=5e-3, warmup_steps=5, evaluate_every=50, checkpoint_every=10_000)
 SIZE = AutoencoderConfig().encoder.model_copy(update={"hidden_size": 32, "layers": 1, "heads": 2})
-FIT = DecoderFitConfig(steps=300, batch_size=64, loop=LOOP)
+FIT = DecoderFitConfig(steps=300, batch_size=64, prefix_share=0.2, clean_share=0.1, loop=LOOP)
 STEERING_LOOP = LOOP.model_copy(update={"evaluate_every": 20})
 STEERING = AutoencoderConfig(encoder=SIZE, kl=CapacityKl(nats=NATS), steps=300, batch_size=64, loop=STEERING_LOOP)
 PRIOR = DiffusionPriorConfig(width=32, blocks=1, steps=300, batch_size=128, ema_decay=0.98, loop=LOOP)

@@ -113,7 +113,7 @@ def test_moments_keep_a_small_spread_around_a_large_mean() -> None:
 def test_a_running_mean_by_hand() -> None:
     mean = RunningMean()
     for values_N in ([], [1.0, 2.0], [6.0]):
-        mean.take(np.array(values_N))
+        mean.update(np.array(values_N))
     assert (mean.count, mean.mean) == (3, pytest.approx(3.0))
     assert mean.standard_error == pytest.approx(math.sqrt(7.0) / math.sqrt(3))  # variance (4 + 1 + 9) / 2
     assert RunningMean().standard_error is None
@@ -123,7 +123,7 @@ def test_quantiles_are_numpys_while_counts_are_exact() -> None:
     distances_N = np.random.default_rng(0).gamma(2, 0.2, 999).astype(np.float32)
     counts = ValueCounts.empty()
     for part_N in np.array_split(distances_N, 4):
-        counts.count(part_N)
+        counts.update(part_N)
     assert counts.relative_error == 0.0
     for share in (0.0, 0.1, 0.5, 0.99, 1.0):
         assert counts.quantile(share) == pytest.approx(float(np.quantile(distances_N.astype(float), share)), abs=1e-12)
@@ -136,11 +136,11 @@ def test_quantiles_are_numpys_while_counts_are_exact() -> None:
 def test_rounded_counts_do_not_depend_on_the_order_and_keep_their_bound(seed: int, cuts: list[int]) -> None:
     distances_N = np.random.default_rng(seed).gamma(2, 0.2, 2000).astype(np.float32)
     whole, merged = ValueCounts.empty(most=100), ValueCounts.empty(most=100)
-    whole.count(distances_N)
+    whole.update(distances_N)
     for part_N in reversed(np.split(distances_N, cuts)):
         part = ValueCounts.empty(most=100)
-        part.count(part_N)
-        merged.add(part)
+        part.update(part_N)
+        merged.merge(part)
     assert (whole.patterns_K == merged.patterns_K).all()
     assert (whole.counts_K == merged.counts_K).all()
     assert len(whole.counts_K) <= 100
@@ -155,13 +155,13 @@ def test_distinct_rows_are_exact_up_to_the_limit_and_near_beyond() -> None:
     hashes_N = random.integers(0, 2**64, 20_000, dtype=np.uint64)
     stream_N = np.concatenate([hashes_N, hashes_N[:5000]])
     exact, sketch, merged = DistinctRows.empty(), DistinctRows.empty(most=1000), DistinctRows.empty(most=1000)
-    exact.count(stream_N)
+    exact.update(stream_N)
     assert (exact.distinct, exact.relative_error, exact.counts_K.sum()) == (20_000, 0.0, 25_000)
-    sketch.count(stream_N)
+    sketch.update(stream_N)
     for part_N in np.array_split(random.permutation(stream_N), 7):
         part = DistinctRows.empty(most=1000)
-        part.count(part_N)
-        merged.add(part)
+        part.update(part_N)
+        merged.merge(part)
     assert (sketch.hashes_K == merged.hashes_K).all()
     assert (sketch.counts_K == merged.counts_K).all()
     assert sketch.relative_error == pytest.approx(1 / math.sqrt(998))
@@ -171,9 +171,9 @@ def test_distinct_rows_are_exact_up_to_the_limit_and_near_beyond() -> None:
 
 def test_a_full_sketch_that_missed_nothing_is_exact() -> None:
     sketch = DistinctRows.empty(most=4)
-    sketch.count(np.array([5, 6, 7, 8, 8], dtype=np.uint64))
+    sketch.update(np.array([5, 6, 7, 8, 8], dtype=np.uint64))
     assert (sketch.complete, sketch.distinct) == (True, 4.0)
-    sketch.count(np.array([9], dtype=np.uint64))
+    sketch.update(np.array([9], dtype=np.uint64))
     assert not sketch.complete
 
 

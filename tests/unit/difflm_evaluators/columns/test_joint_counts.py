@@ -17,7 +17,7 @@ def counted(sizes: dict[str, int], batches: list[int], seed: int) -> None:
     pairs = frozenset(pair for pair in combinations(sizes, 2) if sizes[pair[0]] * sizes[pair[1]] <= 4096)
     counts = JointCounts(sizes=sizes, pairs=pairs)
     for codes in rows:
-        counts.count(codes)
+        counts.update(codes)
     taken = dict(counts.totals())
     assert taken.keys() == pairs if batches else not taken
     for first, second in taken:
@@ -38,7 +38,7 @@ def test_every_pair_is_counted_as_if_alone(sizes: list[int], batches: list[int],
 def test_few_tables_hold_the_pairs_of_many_columns() -> None:
     sizes = {f"c{place}": 12 for place in range(15)}
     counts = JointCounts(sizes=sizes, pairs=frozenset(combinations(sizes, 2)))
-    counts.count({name: np.zeros(5, dtype=np.int64) for name in sizes})
+    counts.update({name: np.zeros(5, dtype=np.int64) for name in sizes})
     assert len(counts._tables) == 28
 
 
@@ -46,6 +46,6 @@ def test_many_columns_are_not_coupled_where_their_tables_would_be_too_large(monk
     sizes = {f"c{place}": 12 for place in range(6)}
     monkeypatch.setattr(joint_counts, "MAX_CELLS_IN_ALL", 3 * 12**4 - 1)
     counts = JointCounts(sizes=sizes, pairs=frozenset(combinations(sizes, 2)))
-    counts.count({name: np.zeros(5, dtype=np.int64) for name in sizes})
+    counts.update({name: np.zeros(5, dtype=np.int64) for name in sizes})
     assert [table.size for table in counts._tables.values()] == [144] * 15
     counted(sizes, [30, 1], 0)

@@ -8,7 +8,7 @@ from difflm.config import parse_yaml, validate
 from difflm.errors import ConfigError, DataError
 from difflm_evaluators.base import Evaluation
 from difflm_evaluators.judge.answers import Answer, Answers
-from difflm_evaluators.judge.grades import REAL, RECORDS, RubricProtocol
+from difflm_evaluators.judge.grades import REAL, RECORDS, RubricProtocol, tool_protocol
 from difflm_evaluators.judge.preference import (
     A_FIRST,
     B_FIRST,
@@ -18,7 +18,7 @@ from difflm_evaluators.judge.preference import (
     pairs_by_column,
 )
 from difflm_evaluators.judge.questions import Record
-from difflm_evaluators.judge.rubric import TOOL_RUBRIC, Criterion, Rubric, tool_protocol
+from difflm_evaluators.judge.rubric import TOOL_RUBRIC, Criterion, Rubric
 
 TWO = Rubric(
     record="a poem",

@@ -9,7 +9,7 @@ from difflm.errors import ConfigError
 from difflm.records.schema import RecordSchema
 from difflm_evaluators.base import Score
 from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table
-from difflm_evaluators.live.gates import STREAMED_SCORES, TABLE_SCORES, judge, parse_gate
+from difflm_evaluators.live.gates import STREAMED_SCORES, TABLE_SCORES, check_gates, parse_gate
 
 
 def score(name: str, value: float | None) -> Score:
@@ -66,13 +66,13 @@ def test_a_gate_holds_or_not_and_what_is_undefined_does_not() -> None:
     gates = [
         parse_gate(text, TABLE_SCORES) for text in ("shape < 3", "warn: nndr > 0.5", "dcr_share < 1", "mia_auc < 1")
     ]
-    verdicts = judge(gates, [score("shape_error", 3.0), score("nndr", 0.7), score("dcr_share", None)], 12_288)
+    verdicts = check_gates(gates, [score("shape_error", 3.0), score("nndr", 0.7), score("dcr_share", None)], 12_288)
     assert [verdict.passed for verdict in verdicts] == [False, True, False, False]
     assert verdicts[0].sentence() == "gate 'shape < 3': shape_error is 3 after 12,288 rows"
     assert "dcr_share is undefined (there is no holdout) after" in verdicts[2].sentence()
     assert "mia_auc is undefined (it was not computed)" in verdicts[3].sentence()
     drop = parse_gate("drop: exact_copies == 0", STREAMED_SCORES)
-    assert judge([drop], [score("exact_copy_share", 5.0)], 9) == []  # records are dropped by whoever makes them
+    assert check_gates([drop], [score("exact_copy_share", 5.0)], 9) == []  # records are dropped by whoever makes them
 
 
 def test_every_score_of_a_table_can_have_a_gate(

@@ -16,9 +16,10 @@ from difflm.artifacts.storage import LocalStore
 from difflm.errors import StorageError
 from difflm.records.columns import conform_table
 from difflm.records.schema import RecordSchema
+from difflm_evaluators.columns.real_tables import write_real
 from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table
 from difflm_evaluators.live.gates import STREAMED_SCORES
-from difflm_evaluators.live.live import InOrder, write_real
+from difflm_evaluators.live.live import InOrder
 from difflm_evaluators.live.part_scorer import PartScorer
 from difflm_evaluators.privacy.screen import PrivacyScreen, ScreenConfig
 

@@ -9,9 +9,9 @@ import pytest
 
 from difflm.records.schema import RecordSchema
 from difflm_evaluators.columns.columns import Column, Columns, read_columns
+from difflm_evaluators.columns.mixed_rows import mixed_rows
 from difflm_evaluators.privacy import neighbours
 from difflm_evaluators.privacy.distances import StreamingDistances
-from difflm_evaluators.privacy.mixed_rows import mixed_rows
 from difflm_evaluators.privacy.neighbours import nearest
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from difflm_evaluators.privacy.membership import NORMAL_95, Estimate, area, true_positive_rate
+from difflm_evaluators.privacy.membership import NORMAL_95, RocFigure, area, true_positive_rate
 from difflm_evaluators.scores.boosting import binary_auc
 
 
@@ -14,8 +14,8 @@ def test_area_and_its_error_by_hand() -> None:
     variance = np.var([1.0, 0.75], ddof=1)
     assert found.value == pytest.approx(0.875)
     assert found.standard_error == pytest.approx(np.sqrt(variance / 2 + variance / 2))
-    assert area(np.ones(3), np.zeros(4)) == Estimate(value=1.0, standard_error=0.0)
-    assert area(np.ones(3), np.ones(4)) == Estimate(value=0.5, standard_error=0.0)
+    assert area(np.ones(3), np.zeros(4)) == RocFigure(value=1.0, standard_error=0.0)
+    assert area(np.ones(3), np.ones(4)) == RocFigure(value=0.5, standard_error=0.0)
 
 
 def test_the_area_is_that_of_the_boosted_trees_and_its_interval_covers_the_true_one() -> None:
@@ -50,5 +50,5 @@ def test_the_error_of_a_rate_is_about_its_spread() -> None:
 
 
 def test_intervals_of_shares_end_at_0_and_1() -> None:
-    assert Estimate(value=0.99, standard_error=0.1).interval == (pytest.approx(0.99 - 0.1 * NORMAL_95), 1.0)
-    assert Estimate(value=0.0, standard_error=0.1).interval[0] == 0.0
+    assert RocFigure(value=0.99, standard_error=0.1).interval == (pytest.approx(0.99 - 0.1 * NORMAL_95), 1.0)
+    assert RocFigure(value=0.0, standard_error=0.1).interval[0] == 0.0

@@ -14,8 +14,8 @@ from difflm.records.inference import infer_schema
 from difflm.records.schema import RecordSchema
 from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table
 from difflm_evaluators.privacy.privacy import PrivacyConfig
-from difflm_evaluators.report.comparison import NO_DETAILS, OTHER_ROWS, OTHER_SETTINGS, Comparison, compare_reports
-from difflm_evaluators.report.comparison_report import write_comparison
+from difflm_evaluators.report.comparison import NO_DETAILS, OTHER_ROWS, OTHER_SETTINGS
+from difflm_evaluators.report.comparison_report import Comparison, compare_reports, write_comparison
 from difflm_evaluators.report.layout import ReportContext, ReportFile
 from difflm_evaluators.report.report import json_text
 from difflm_evaluators.scores.utility import UtilityConfig

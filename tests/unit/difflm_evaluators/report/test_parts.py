@@ -15,14 +15,14 @@ from difflm.records.inference import infer_schema
 from difflm.records.schema import RecordSchema
 from difflm_evaluators.base import Evaluation, Score
 from difflm_evaluators.columns.columns import read_columns
-from difflm_evaluators.evaluation import EvaluationConfig, EvaluationReport, RealSplits, evaluate_table
+from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table
 from difflm_evaluators.judge.report import read_judgement
 from difflm_evaluators.privacy.membership import curve_points
 from difflm_evaluators.privacy.privacy import PrivacyConfig
 from difflm_evaluators.report.html import published_table
-from difflm_evaluators.report.layout import PublishedScore, ReportContext
+from difflm_evaluators.report.layout import PublishedEntry, ReportContext
 from difflm_evaluators.report.privacy import privacy_findings
-from difflm_evaluators.report.report import write_report
+from difflm_evaluators.report.report import Report, write_report
 from difflm_evaluators.scores.breakdown import cramers_v, evaluate_associations
 from difflm_evaluators.scores.projection import Latents, ProjectionConfig, evaluate_projection, project
 
@@ -115,8 +115,8 @@ def test_nearest_rows_are_shown_on_request_only(
         assert notes not in path.read_text(encoding="utf-8")
 
 
-def statuses(report: EvaluationReport) -> dict[str, str]:
-    return {finding.title: finding.status for finding in privacy_findings(report)}
+def statuses(report: Report) -> dict[str, str]:
+    return {finding.title: finding.status for finding in privacy_findings(report.to_file())}
 
 
 def test_privacy_in_words_tells_copies_from_new_rows(
@@ -132,14 +132,14 @@ def test_privacy_in_words_tells_copies_from_new_rows(
     alone = statuses(evaluate_table(train, RealSplits(train=train), schema, config))
     assert alone["Exact copies"] == "look"
     assert alone["Nearer to training than to unseen rows"] == "unknown"
-    assert privacy_findings(evaluate_table(train, splits, schema, LIGHT)) == []
+    assert privacy_findings(evaluate_table(train, splits, schema, LIGHT).to_file()) == []
 
 
-def _report(scores: tuple[Score, ...]) -> EvaluationReport:
-    return EvaluationReport(
+def _report(scores: tuple[Score, ...]) -> Report:
+    return Report(
         evaluations=(Evaluation(name="membership", scores=scores),),
-        rows={},
-        real={},
+        rows=dict.fromkeys(("train", "validation", "test", "synthetic"), 0),
+        real={"train": "digest", "validation": None, "test": None},
         columns={},
         target=None,
         task=None,
@@ -167,8 +167,8 @@ def test_an_attack_reads_by_its_interval(low: float, warning: str | None, status
 def test_published_figures_become_a_table_with_their_sources() -> None:
     score = Score(name="shape_error", title="Shape", meaning="m", value=1.5, direction="lower", unit="%")
     rows = [("A", "shape_error", 2.0, "one"), ("B", "shape_error", 3.0, "two"), ("A", "mle_auc", 0.9, "two")]
-    published = [PublishedScore(method=m, score=s, value=v, source=where) for m, s, v, where in rows]
-    table = published_table(_report((score,)), published)
+    published = [PublishedEntry(method=m, score=s, value=v, source=where) for m, s, v, where in rows]
+    table = published_table(_report((score,)).to_file(), published)
     assert table is not None
     assert table.titles == ("Shape", "mle_auc")
     assert table.rows == (
@@ -177,7 +177,7 @@ def test_published_figures_become_a_table_with_their_sources() -> None:
         ("B", (("3.00 %", (2,)), ("–", ()))),
     )
     assert table.sources == ("one", "two")
-    assert published_table(_report((score,)), []) is None
+    assert published_table(_report((score,)).to_file(), []) is None
 
 
 def test_roc_points_of_a_perfect_and_of_a_blind_ranking() -> None:
@@ -196,12 +196,12 @@ def test_decimals_that_nobody_prints_tell_nothing_apart() -> None:
     fine = evaluate_table(noisy, RealSplits(train=real, test=real), schema, config)
     coarse = evaluate_table(real, RealSplits(train=noisy, test=noisy), schema, config)
     for report in (fine, coarse):
-        assert report.score("shape_error").value == 0  # type: ignore[union-attr]
-        assert report.score("dcr_median").value == 0  # type: ignore[union-attr]
-        assert report.score("exact_copy_share").value == 100  # type: ignore[union-attr]
+        assert report.score("shape_error").value == 0
+        assert report.score("dcr_median").value == 0
+        assert report.score("exact_copy_share").value == 100
     # but rows that the schema could not print are still said
-    assert fine.score("conforming_share").value == 0  # type: ignore[union-attr]
-    assert math.isclose(coarse.score("conforming_share").baseline or 0, 100)  # type: ignore[union-attr]
+    assert fine.score("conforming_share").value == 0
+    assert math.isclose(coarse.score("conforming_share").baseline or 0, 100)
 
 
 def test_a_judges_report_is_read_or_named(tmp_path: Path) -> None:

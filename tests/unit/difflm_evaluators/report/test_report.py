@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
@@ -16,15 +17,15 @@ from difflm.errors import EvaluationError, StorageError
 from difflm.records.inference import infer_schema
 from difflm.records.schema import RecordSchema
 from difflm_evaluators.base import Score
-from difflm_evaluators.evaluation import EvaluationConfig, EvaluationReport, RealSplits, evaluate_table
+from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table
 from difflm_evaluators.privacy.membership import MembershipConfig
 from difflm_evaluators.privacy.privacy import PrivacyConfig
 from difflm_evaluators.report import pictures as report_pictures
 from difflm_evaluators.report.html import judge_rows
 from difflm_evaluators.report.layout import JudgeEntry, PublishedScore, ReportContext, ScoreEntry
 from difflm_evaluators.report.plots import bars, curves
-from difflm_evaluators.report.report import write_report
-from difflm_evaluators.report.rows import baseline_text, interval_text, value_text, worst_columns, worst_pairs
+from difflm_evaluators.report.report import Report, write_report
+from difflm_evaluators.report.rows import baseline_text, interval_text, value_text
 from difflm_evaluators.scores.detection import DetectionConfig
 from difflm_evaluators.scores.fidelity import FidelityConfig
 from difflm_evaluators.scores.projection import ProjectionConfig
@@ -86,14 +87,14 @@ CONTEXT = ReportContext(
 
 
 @pytest.fixture(scope="module")
-def report(train: pa.Table, test: pa.Table, schema: RecordSchema) -> EvaluationReport:
+def report(train: pa.Table, test: pa.Table, schema: RecordSchema) -> Report:
     account = SynthesisAccount(rows_asked=300, rows_emitted=300, attempts=310, rejections={"range": 10})
     splits = RealSplits(train=train, test=test, validation=test.slice(0, 100))
     return evaluate_table(test, splits, schema, CONFIG, account=account)
 
 
 @pytest.fixture(scope="module")
-def written(report: EvaluationReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def written(report: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("report") / "deep" / "er"
     write_report(report, directory, context=CONTEXT)
     return directory
@@ -120,12 +121,12 @@ class _Page(HTMLParser):
         self.words += data
 
 
-def test_all_files_are_there_and_the_json_is_strict(written: Path, report: EvaluationReport) -> None:
+def test_all_files_are_there_and_the_json_is_strict(written: Path, report: Report) -> None:
     loaded = json.loads((written / "report.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     assert loaded["schema_version"] == 2
     assert loaded["title"] == CONTEXT.title
     assert loaded["published"][0]["source"] == "its own paper, Table 1"
-    assert not list(written.rglob("*.partial"))
+    assert not list(written.rglob(".*"))
     pictures = sorted(path.stem for path in (written / "pictures").iterdir())
     assert len([name for name in pictures if name.startswith("column-")]) == len(report.columns)
     fixed = {"associations-real", "associations-difference", "map-real", "map-synthetic", "roc"}
@@ -155,9 +156,7 @@ def test_names_and_titles_from_the_data_are_escaped(written: Path) -> None:
     assert "Peer\\|1" in (written / "report.md").read_text(encoding="utf-8")
 
 
-def test_the_page_shows_every_score_with_its_baseline_and_the_sections_in_order(
-    written: Path, report: EvaluationReport
-) -> None:
+def test_the_page_shows_every_score_with_its_baseline_and_the_sections_in_order(written: Path, report: Report) -> None:
     text = (written / "report.html").read_text(encoding="utf-8")
     words = _Page(text).words
     for score in report.scores:
@@ -189,14 +188,12 @@ def test_the_page_shows_every_score_with_its_baseline_and_the_sections_in_order(
     assert "last training loss 0.1, last validation loss 0.2" in words
 
 
-def test_the_worst_columns_and_pairs_say_what_differs_most_in_every_file(
-    written: Path, report: EvaluationReport
-) -> None:
+def test_the_worst_columns_and_pairs_say_what_differs_most_in_every_file(written: Path, report: Report) -> None:
     page = _Page((written / "report.html").read_text(encoding="utf-8")).words
     markdown = (written / "report.md").read_text(encoding="utf-8")
     loaded = json.loads((written / "report.json").read_text(encoding="utf-8"))
     (breakdown,) = (part["details"] for part in loaded["evaluations"] if part["name"] == "breakdown")
-    for worst, kept in ((worst_columns(report), "columns"), (worst_pairs(report), "pairs")):
+    for worst, kept in ((report.worst_columns, "columns"), (report.worst_pairs, "pairs")):
         assert len(worst) == len(breakdown[kept]) > 0
         for row, stored in zip(worst, breakdown[kept], strict=True):
             assert row["text"] in page
@@ -220,7 +217,7 @@ def test_colours_come_from_the_page_so_that_dark_mode_is_legible(written: Path) 
     assert "prefers-color-scheme: dark" in text
 
 
-def test_the_same_report_gives_the_same_bytes(written: Path, report: EvaluationReport, tmp_path: Path) -> None:
+def test_the_same_report_gives_the_same_bytes(written: Path, report: Report, tmp_path: Path) -> None:
     write_report(report, tmp_path, context=CONTEXT)
     for path in written.rglob("*.*"):
         assert (tmp_path / path.relative_to(written)).read_bytes() == path.read_bytes(), path.name
@@ -279,7 +276,7 @@ def test_copied_rows_are_warned_of_in_every_file(
         assert warning in (tmp_path / "report.json").read_text(encoding="utf-8")
 
 
-def test_a_published_figure_without_a_source_is_refused(report: EvaluationReport, tmp_path: Path) -> None:
+def test_a_published_figure_without_a_source_is_refused(report: Report, tmp_path: Path) -> None:
     for source, value in ((" ", 1.0), ("a paper", float("nan"))):
         row = PublishedScore(method="Peer", score="shape_error", value=value, source=source)
         with pytest.raises(EvaluationError, match="name its source"):
@@ -289,21 +286,20 @@ def test_a_published_figure_without_a_source_is_refused(report: EvaluationReport
     assert not list(tmp_path.iterdir())
 
 
-def test_a_place_that_cannot_be_written_is_a_storage_error(report: EvaluationReport, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_a_storage_error(report: Report, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(StorageError, match="cannot write the report"):
         write_report(report, tmp_path / "file", context=ReportContext(title="t"))
 
 
 def test_a_disk_that_fills_up_leaves_no_half_file(
-    report: EvaluationReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def half(path: Path, text: str, encoding: str) -> int:
-        path.write_bytes(text.encode(encoding)[:10])
+    def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", half)
-    with pytest.raises(StorageError, match="No space left on device"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="no space left for writing"):
         write_report(report, tmp_path / "out", context=ReportContext(title="t"))
     assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from difflm_evaluators.report.significance import Counts, Estimate, Paired, Repeats, holm, significance_of
+from difflm_evaluators.report.significance import Counts, Paired, Repeats, ScoreWithError, holm, significance_of
 
 
 def paired(*figures: float) -> Paired:
@@ -53,12 +53,15 @@ def test_one_seed_tells_nothing() -> None:
 def test_estimates_with_errors() -> None:
     # a difference of 1.96 standard errors of the difference
     error = 0.01 / math.sqrt(2)
-    first, other = Estimate(value=0.5, standard_error=error), Estimate(value=0.5 + 0.0195996, standard_error=error)
+    first, other = (
+        ScoreWithError(value=0.5, standard_error=error),
+        ScoreWithError(value=0.5 + 0.0195996, standard_error=error),
+    )
     assert significance_of(first, other).p_value == pytest.approx(0.05, abs=1e-4)
     # the same numbers as three folds each: t = -2.449 again
-    folds = [Estimate(value=value, standard_error=1 / math.sqrt(3), repeats=3) for value in (2.0, 4.0)]
+    folds = [ScoreWithError(value=value, standard_error=1 / math.sqrt(3), repeats=3) for value in (2.0, 4.0)]
     assert significance_of(*folds).p_value == pytest.approx(0.07048, abs=1e-5)
-    exact = [Estimate(value=value, standard_error=0.0) for value in (1.0, 1.0, 2.0)]
+    exact = [ScoreWithError(value=value, standard_error=0.0) for value in (1.0, 1.0, 2.0)]
     assert significance_of(exact[0], exact[1]).p_value == 1.0
     assert significance_of(exact[0], exact[2]).p_value is None
 

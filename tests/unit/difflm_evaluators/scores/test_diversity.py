@@ -84,7 +84,7 @@ def test_rarefaction_of_a_sketch_is_near_that_of_all_rows() -> None:
     rows_N = random.integers(0, 2**64, 5000, dtype=np.uint64)[random.integers(0, 5000, 12_000)]
     exact, sketch = DistinctRows.empty(), DistinctRows.empty(most=800)
     for counts in (exact, sketch):
-        counts.count(rows_N)
+        counts.update(rows_N)
     drawn = [len(set(random.choice(rows_N, 3000, replace=False).tolist())) for _ in range(20)]
     assert rarefied(exact, of=12_000, rows=3000) == pytest.approx(np.mean(drawn), rel=0.01)
     assert rarefied(sketch, of=12_000, rows=3000) == pytest.approx(np.mean(drawn), rel=0.12)

@@ -156,7 +156,7 @@ def test_many_cells_and_few_give_the_same_distance() -> None:
     distances = []
     for real in (dense, sparse):
         other = real.empty()
-        other.count(other_N)
+        other.update(other_N)
         distances.append(real.distance(other))
     by_hand = np.abs(np.bincount(real_N, minlength=60) / 300 - np.bincount(other_N, minlength=60) / 500).sum() / 2
     assert distances == pytest.approx([by_hand, by_hand])

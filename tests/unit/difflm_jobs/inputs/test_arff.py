@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from difflm.errors import DataError
-from difflm_jobs.inputs.record_files import arff_to_csv, is_arff
+from difflm_jobs.inputs.arff import arff_to_csv, is_arff
 
 HEAD = (
     "% a comment\n@relation 'd'\n"

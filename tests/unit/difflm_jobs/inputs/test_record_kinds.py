@@ -12,17 +12,19 @@ from rich.console import Console
 from difflm.artifacts import Artifact
 from difflm.errors import ConfigError, DataError
 from difflm.records.inference import SchemaConfig
-from difflm.records.notices import ignore
+from difflm.records.notices import Notice, ignore
 from difflm.records.reading import ReadConfig
 from difflm.records.schema import read_schema
 from difflm_evaluators.live.gates import CODE_SCORES, TOOL_SCORES
 from difflm_jobs.cli.passk import score_completions
-from difflm_jobs.config import ExperimentConfig
-from difflm_jobs.inputs.record_kinds import read_text_records, record_kind
+from difflm_jobs.config import ExperimentConfig, RuntimeConfig
+from difflm_jobs.inputs.record_kinds import CODE, TOOLS, record_kind
 from difflm_jobs.inputs.sources import DataConfig, FileSource
-from difflm_jobs.pipeline.stage import StageContext
+from difflm_jobs.pipeline.stage import StageContext, section
 from difflm_jobs.stages.evaluate import evaluate_files
 from difflm_jobs.stages.prepare import Prepare
+
+NO_API = Notice(column=None, code="no_api", count=1, message="no API")
 
 
 def tool(number: int, *, description: str = "It finds things.") -> dict[str, Any]:
@@ -48,7 +50,12 @@ def prepared(folder: Path, data: DataConfig) -> Path:
     output = folder / "out"
     output.mkdir()
     context = StageContext(
-        inputs=inputs, output=output, work=folder / "work", report=lambda *told: None, start_cluster=lambda: None
+        inputs=inputs,
+        output=output,
+        work=folder / "work",
+        report=lambda *told: None,
+        runtime=RuntimeConfig(),
+        start_cluster=lambda: None,
     )
     stage.run(context)
     return output
@@ -86,15 +93,29 @@ def test_a_folder_of_code_is_prepared_and_hashed_with_its_names(tmp_path: Path) 
         Prepare(data=DataConfig(train=FileSource(path=str(folder))), schema=SchemaConfig(), seed=1).sources()
 
 
-def test_the_identity_of_tables_does_not_know_of_texts() -> None:
-    def section(kind: str, longest: int) -> dict[str, Any]:
-        data = DataConfig.model_validate({"train": "a.csv", "kind": kind, "longest": longest})
-        found: Any = Prepare(data=data, schema=SchemaConfig(), seed=1).section()["data"]
-        return dict(found)
+def test_the_identity_of_records_knows_their_kind_and_length_and_no_path() -> None:
+    def hashed(kind: str, longest: int, train: str = "a.csv") -> object:
+        data = DataConfig.model_validate({"train": train, "kind": kind, "longest": longest})
+        return section(Prepare(data=data, schema=SchemaConfig(), seed=1))
 
-    assert section("table", 9) == section("table", 10)
-    assert "kind" not in section("table", 9)
-    assert section("code", 9) != section("code", 10)
+    assert hashed("code", 9) != hashed("code", 10)
+    assert hashed("code", 9) != hashed("tools", 9)
+    assert hashed("table", 9) == hashed("table", 9, train="b.csv")
+
+
+def test_each_kind_knows_what_is_special_to_it() -> None:
+    kinds = [record_kind(name) for name in ("table", "tools", "code")]
+    assert [(kind.name, kind.tabular, kind.folders, kind.holds_json) for kind in kinds] == [
+        ("table", True, False, False),
+        ("tools", False, False, True),
+        ("code", False, True, False),
+    ]
+    given = SchemaConfig(text_max_characters=10)
+    table, tools, _ = (kind.schema_config(given, longest=50) for kind in kinds)
+    assert table == given
+    assert (tools.kinds["parameters"], tools.text_max_characters) == ("tool_parameters", 50)
+    odd = [Notice(column="a", code="identifier", count=2, message="differs"), NO_API]
+    assert [kind.shown(odd) for kind in kinds] == [[], ["no API"], ["no API"]]
 
 
 def test_any_tools_and_code_can_be_evaluated(tmp_path: Path) -> None:
@@ -135,9 +156,9 @@ def test_unknown_kinds_and_missing_keys_are_named(tmp_path: Path) -> None:
         evaluate_files(path, train=path, test=None, target="x", out=tmp_path, overrides=(), kind="tools")
     path.write_text('{"code": "x = 1"}\n{"code": "\\ud83d\\ude00 \\uD83D"}\n')
     with pytest.raises(DataError, match=r"line 2: \\ud83d is half of a surrogate pair"):
-        read_text_records(path, "code", ReadConfig(), ignore)
+        CODE.read(path, ReadConfig(), ignore)
     path.write_text('{"code": "x = \\"\\ud83d\\ude00\\""}\n')
-    assert read_text_records(path, "code", ReadConfig(), ignore).to_pydict() == {"code": ['x = "😀"']}
+    assert CODE.read(path, ReadConfig(), ignore).to_pydict() == {"code": ['x = "😀"']}
 
 
 @pytest.mark.parametrize(
@@ -151,17 +172,15 @@ def test_unknown_kinds_and_missing_keys_are_named(tmp_path: Path) -> None:
 def test_files_without_code_are_named(tmp_path: Path, name: str, text: str, fault: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=fault):
-        read_text_records(tmp_path / name, "code", ReadConfig(), ignore)
+        CODE.read(tmp_path / name, ReadConfig(), ignore)
 
 
 def test_code_is_read_from_csv_and_a_folder_holds_no_tools(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('text,more\n"x = 1",a\n"y = 2",b\n')
-    assert read_text_records(tmp_path / "a.csv", "code", ReadConfig(), ignore).to_pydict() == {
-        "code": ["x = 1", "y = 2"]
-    }
+    assert CODE.read(tmp_path / "a.csv", ReadConfig(), ignore).to_pydict() == {"code": ["x = 1", "y = 2"]}
     (tmp_path / "a.py").write_text("x = 1\n")
     with pytest.raises(DataError, match="unknown kind of file"):
-        read_text_records(tmp_path, "tools", ReadConfig(), ignore)
+        TOOLS.read(tmp_path, ReadConfig(), ignore)
 
 
 def test_pass_at_k_of_reference_solutions_and_of_samples(tmp_path: Path) -> None:

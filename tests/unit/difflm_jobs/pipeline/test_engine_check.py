@@ -1,7 +1,6 @@
 """An engine that cannot run is refused before any work, and another engine makes another artifact."""
 
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -12,8 +11,8 @@ from difflm.errors import ConfigError
 from difflm.testing.vllm_double import vllm_double
 from difflm_jobs.config import ExperimentConfig, SynthesisSettings
 from difflm_jobs.pipeline.engine_check import check_engine, check_json, check_room
-from difflm_jobs.stages.prior import TrainDiffusion
-from difflm_jobs.stages.synthesize import Synthesize
+from difflm_jobs.pipeline.stage import section
+from difflm_jobs.stages.stages import build_stages
 
 VLLM = "sampling.engine.kind=vllm"
 ONE_GPU = "runtime.synthesis.pool.gpus_per_actor=1"
@@ -98,24 +97,24 @@ def test_vllm_reads_soft_prompts_only(injector: str) -> None:
         validate(ExperimentConfig, apply_overrides(data, [VLLM]), "x", [VLLM])
 
 
-def test_variants_of_the_denoiser_make_other_artifacts_and_defaults_the_same_as_ever() -> None:
-    def section(*overrides: str) -> Mapping[str, Any]:
-        data = apply_overrides({"name": "x", "data": {"train": "x.csv"}}, overrides)
-        found: Any = TrainDiffusion(config=validate(ExperimentConfig, data, "x", overrides)).section()["prior"]
-        return dict(found)
+def hashed(stage: str, *overrides: str) -> Any:
+    data = apply_overrides({"name": "x", "data": {"train": "x.csv"}}, overrides)
+    stages = {each.name: each for each in build_stages(validate(ExperimentConfig, data, "x", overrides))}
+    return section(stages[stage])
 
-    assert not {"denoiser", "noise_embedding"} & section().keys()
-    assert section("prior.noise_embedding=fourier")["noise_embedding"] == "fourier"
-    assert section("prior.denoiser.kind=transformer")["denoiser"]["kind"] == "transformer"
-    assert section("prior.denoiser.kind=mlp") == section()
+
+def test_variants_of_the_denoiser_make_other_artifacts() -> None:
+    def prior(*overrides: str) -> Any:
+        return hashed("train-diffusion", *overrides)["prior"]
+
+    assert prior("prior.noise_embedding=fourier")["noise_embedding"] == "fourier"
+    assert prior("prior.denoiser.kind=transformer")["denoiser"]["kind"] == "transformer"
+    assert prior("prior.denoiser.kind=mlp") == prior()
     with pytest.raises(ConfigError, match=r"prior: width 100 must be a multiple of denoiser\.heads \(8\)"):
-        section("prior.denoiser.kind=transformer", "prior.width=100")
+        prior("prior.denoiser.kind=transformer", "prior.width=100")
 
 
 def test_another_engine_makes_another_artifact() -> None:
-    def section(*overrides: str) -> object:
-        data = apply_overrides({"name": "x", "data": {"train": "x.csv"}}, overrides)
-        return Synthesize(config=validate(ExperimentConfig, data, "x", overrides)).section()
-
-    assert section() == section("sampling.engine.kind=builtin")
-    assert section() != section("sampling.engine.constraint=llguidance") != section(VLLM) != section()
+    plain = hashed("synthesize")
+    assert plain == hashed("synthesize", "sampling.engine.kind=builtin")
+    assert plain != hashed("synthesize", "sampling.engine.constraint=llguidance") != hashed("synthesize", VLLM) != plain

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from difflm.artifacts.dataset import Dataset, GivenUp
 from difflm.artifacts.storage import LocalStore
-from difflm_jobs.pipeline.mapping import SHARD_FOLDER, Mapped, Tally, account_of, deliver_shards
+from difflm.models.precision import Precision, PrecisionSetting
+from difflm.runtime.compute import LocalCompute
+from difflm.runtime.shard_actor import ActorPoolConfig
+from difflm_jobs.config import MapConfig, RuntimeConfig
+from difflm_jobs.pipeline.mapping import SHARD_FOLDER, MapJob, Mapped, Tally, account_of, deliver_shards, run_map
 from difflm_jobs.pipeline.stage import StageContext
 
 
@@ -40,6 +45,7 @@ def test_delivered_parts_stay_finished(
         output=tmp_path / "output",
         work=tmp_path / "work",
         report=lambda done, total, text: None,
+        runtime=RuntimeConfig(),
         start_cluster=lambda: None,
     )
     entries = dataset.entries()
@@ -61,6 +67,45 @@ def test_the_account_holds_every_index(dataset: Dataset) -> None:
             {"start": 4, "stop": 5, "reason": "its process died"},
         ],
     }
+
+
+class Drawer:
+    """A worker whose parts say what precision it was told."""
+
+    def __init__(self, args: dict[str, Any]) -> None:
+        self.args = args
+
+    def run(self, shard: Any) -> dict[str, Any]:
+        dataset = Dataset(store=LocalStore(Path(self.args["output"]["url"])))
+        table = pa.table({"n": list(range(shard.start, shard.stop))})
+        dataset.commit(shard.start, shard.stop, table, account={"precision": self.args["precision"]})
+        return {"rows": len(table)}
+
+
+class Machine(LocalCompute):
+    """A machine that is fast in a precision."""
+
+    def __init__(self, precision: Precision) -> None:
+        self.precision = precision
+
+    def fast_precision(self, pool: ActorPoolConfig, timeout_s: float) -> Precision:
+        return self.precision
+
+
+@pytest.mark.parametrize("first", ["float32", "bfloat16"])
+def test_a_job_goes_on_in_the_precision_of_its_parts(tmp_path: Path, first: Precision) -> None:
+    dataset = Dataset(store=LocalStore(tmp_path))
+
+    def draw(rows: int, machine: Machine, setting: PrecisionSetting = "auto") -> Mapped:
+        job = MapJob(dataset=dataset, fingerprint="f", rows=rows, worker=Drawer, args={}, precision=setting)
+        return run_map(job, MapConfig(rows_per_shard=2), lambda done, total, text: None, lambda: machine)
+
+    assert draw(4, Machine(first)).precision == first
+    other = Machine("bfloat16" if first == "float32" else "float32")
+    for rows in (8, 8):  # more are made, then nothing is missing
+        assert draw(rows, other).precision == first
+    assert {entry.account["precision"] for entry in dataset.entries()} == {first}
+    assert draw(10, other, first).precision == first
 
 
 def test_progress_says_rows_speed_and_valid_share() -> None:

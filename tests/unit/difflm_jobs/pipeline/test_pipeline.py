@@ -11,11 +11,14 @@ from rich.console import Console
 
 from difflm.artifacts import ArtifactStore
 from difflm.errors import ConfigError, StorageError, TrainingError
-from difflm.telemetry import JSON
+from difflm.runtime.compute import LocalCompute
+from difflm_jobs.config import RuntimeConfig
 from difflm_jobs.pipeline.pipeline import execute, resolve, until
 from difflm_jobs.pipeline.progress import LineReporter
 from difflm_jobs.pipeline.runlog import StageRecord
-from difflm_jobs.pipeline.stage import Stage, StageContext, StageOutcome
+from difflm_jobs.pipeline.stage import Stage, StageContext, StageOutcome, apart
+
+RUNTIME = RuntimeConfig()
 
 
 @dataclass(frozen=True)
@@ -25,18 +28,15 @@ class ToyStage:
     name: str
     inputs: tuple[str, ...] = ()
     setting: str = "a"
-    calls: list[str] = field(default_factory=list)
-    failure: BaseException | None = None
-    needs_cluster: bool = False
-    source: str = "file"
-    version: int = 1
+    calls: list[str] = field(default_factory=list, metadata=apart())
+    failure: BaseException | None = field(default=None, metadata=apart())
+    needs_cluster: bool = field(default=False, metadata=apart())
+    source: str = field(default="file", metadata=apart())
+    version: int = field(default=1, metadata=apart())
 
     @property
     def output(self) -> str:
         return f"{self.name}-made"
-
-    def section(self) -> Mapping[str, JSON]:
-        return {"setting": self.setting}
 
     def sources(self) -> Mapping[str, str]:
         return {} if self.inputs else {"file": self.source}
@@ -61,10 +61,10 @@ class Cluster:
         self.events: list[str] = []
 
     @contextmanager
-    def __call__(self) -> Iterator[None]:
+    def __call__(self) -> Iterator[LocalCompute]:
         self.events.append("start")
         try:
-            yield
+            yield LocalCompute()
         finally:
             self.events.append("stop")
 
@@ -72,7 +72,8 @@ class Cluster:
 def run(store: ArtifactStore, *stages: Stage, cluster: Cluster | None = None) -> list[StageRecord]:
     reporter = LineReporter(Console(quiet=True))
     steps = resolve(stages, store)
-    return [record for record, _ in execute(steps, store, reporter=reporter, cluster=cluster or Cluster())]
+    cluster = cluster or Cluster()
+    return [record for record, _ in execute(steps, store, runtime=RUNTIME, reporter=reporter, cluster=cluster)]
 
 
 def chain(calls: list[str], sampler: str = "s") -> tuple[ToyStage, ToyStage, ToyStage]:

@@ -6,21 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    AutoModel,
-    AutoModelForCausalLM,
-    BertConfig,
-    BertModel,
-    GPT2Model,
-    LlamaConfig,
-    LlamaModel,
-    MistralConfig,
-)
+from transformers import AutoModelForCausalLM, BertConfig, BertModel, GPT2Model, LlamaModel
 
 from difflm.models.autoencoder import AutoencoderShape, build_autoencoder
+from difflm.models.compact import CompactDecoderConfig
 from difflm.models.decoder import PretrainedDecoderConfig
 from difflm.models.decoder_store import unfitted
-from difflm.models.pretrained import LoraConfig, adapted_layers, adapter_parameters, add_adapters
+from difflm.models.pretrained import LoraConfig, adapted_layers, add_adapters
 from difflm.records.schema import read_schema
 from difflm.runtime.deepspeed_engine import DeepSpeedEngineConfig
 from difflm.runtime.training import PlainEngineConfig
@@ -39,22 +31,42 @@ from difflm_jobs.planning.memory import (
     layer_bytes,
     model_states,
 )
-from difflm_jobs.planning.model_shapes import (
-    KNOWN,
-    adapters_shape,
-    compact_shape,
+from difflm_jobs.planning.sizes import (
+    Sizes,
+    autoencoder_size,
     decoder_shape,
-    embedder_parameters,
-    encoder_shape,
+    fitted_parameters,
     pretrained_shape,
-    trained_parameters,
     transformer_shape,
 )
-from difflm_jobs.planning.sizes import Sizes
-from difflm_jobs.planning.stage_sizes import estimate
+from difflm_jobs.planning.stage_sizes import stage_sizes
 
 BILLION = 10**9
-MISTRAL = KNOWN["mistralai/Mistral-7B-Instruct-v0.3"]
+MISTRAL = Transformer(
+    parameters=7_248_023_552,
+    layers=32,
+    width=4096,
+    heads=32,
+    key_heads=8,
+    head_size=128,
+    intermediate=14336,
+    vocabulary=32768,
+)
+PAPERS = {
+    "mistralai/Mistral-7B-Instruct-v0.3": MISTRAL,
+    "meta-llama/Meta-Llama-3-8B-Instruct": replace(MISTRAL, parameters=8_030_261_248, vocabulary=128256),
+    "bert-base-uncased": Transformer(
+        parameters=109_482_240,
+        layers=12,
+        width=768,
+        heads=12,
+        key_heads=12,
+        head_size=64,
+        intermediate=3072,
+        vocabulary=30522,
+        gated=False,
+    ),
+}
 ZERO = "runtime.engine={{kind: deepspeed, zero_stage: {}}}"
 GPT3 = Transformer(
     parameters=175 * BILLION,
@@ -164,7 +176,7 @@ def test_adapted_layers_keep_what_autograd_keeps(dropout: float) -> None:
     lora = LoraConfig(rank=8, dropout=dropout)
     layers = adapted_layers(built, lora.targets).values()
     adapters = Adapters(
-        parameters=adapter_parameters(dict(enumerate(layers)), 8),
+        parameters=sum(8 * (read + written) for read, written in layers),
         numbers=sum(read + 8 for read, _ in layers),
         dropout=dropout > 0,
     )
@@ -179,17 +191,19 @@ def test_adapted_layers_keep_what_autograd_keeps(dropout: float) -> None:
 def test_the_papers_encoder_with_adapters_needs_no_hub_and_far_less_memory() -> None:
     """Rank 8 on BERT's 12 layers: four matrices of 768 by 768 and two of 768 by 3,072 in each."""
     lora = LoraConfig(rank=8)
-    found = adapters_shape("bert-base-uncased", None, lora)
+    shape = pretrained_shape("bert-base-uncased", causal=False, lora=lora)
+    assert shape is not None
+    found = shape.adapters
     assert found is not None
     assert found.parameters == 8 * 12 * (4 * (768 + 768) + 2 * (768 + 3072))
     whole, adapted = (
         load_experiment("paper/adult", overrides=overrides)
         for overrides in ([], ["autoencoder.encoder.lora={rank: 8}"])
     )
-    memory = [estimate(Sizes.of(config, {}, None))["train-autoencoder"].memory for config in (whole, adapted)]
+    memory = [stage_sizes(Sizes.of(config, {}, None))["train-autoencoder"].memory for config in (whole, adapted)]
     assert memory[0] is not None
     assert memory[1] is not None
-    base = KNOWN["bert-base-uncased"].parameters
+    base = PAPERS["bert-base-uncased"].parameters
     assert memory[1].frozen - memory[0].frozen == 4 * base
     assert memory[0].trained - memory[1].trained == 4 * (base - found.parameters)
     assert memory[0].optimizer - memory[1].optimizer == pytest.approx(3 * 4 * (base - found.parameters) / 8)
@@ -207,7 +221,8 @@ def test_what_keeps_more_for_the_backward_pass(less: str, more: str, tmp_path: P
     found = []
     for setting in (less, more):
         overrides = [f"decoder={{kind: pretrained, model: {folder}}}", setting]
-        memory = estimate(Sizes.of(load_experiment("demo", overrides=overrides), {}, None))["train-autoencoder"].memory
+        sizes = Sizes.of(load_experiment("demo", overrides=overrides), {}, None)
+        memory = stage_sizes(sizes)["train-autoencoder"].memory
         assert memory is not None
         found.append(memory.activations)
     assert found[1] > found[0]
@@ -228,23 +243,9 @@ def test_the_cache_of_a_known_model() -> None:
     assert cache_bytes(MISTRAL, records=2, positions=100, prompt=50, number_bytes=2) == 2 * 2**17 * (150 + 50)
 
 
-def test_the_papers_models_are_as_their_configurations_say() -> None:
-    families: list[tuple[str, Any, Any]] = [
-        (
-            "mistralai/Mistral-7B-Instruct-v0.3",
-            AutoModelForCausalLM,
-            MistralConfig(vocab_size=32768, sliding_window=None),
-        ),
-        (
-            "meta-llama/Meta-Llama-3-8B-Instruct",
-            AutoModelForCausalLM,
-            LlamaConfig(vocab_size=128256, intermediate_size=14336, num_key_value_heads=8),
-        ),
-        ("bert-base-uncased", AutoModel, BertConfig()),
-    ]
-    for name, factory, config in families:
-        with torch.device("meta"):
-            assert transformer_shape(factory.from_config(config)) == KNOWN[name]
+@pytest.mark.parametrize("name", PAPERS)
+def test_the_papers_models_are_as_their_configurations_say(name: str) -> None:
+    assert pretrained_shape(name, causal="bert" not in name) == PAPERS[name]
 
 
 @pytest.fixture(scope="module")
@@ -279,16 +280,15 @@ def test_trained_parameters_are_counted_to_the_last_one(
     config = AutoencoderConfig(encoder=shape.encoder, injector=shape.injector)
     module, parts = build_autoencoder(shape, stages.decoder, read_schema(stages.prepared))
     experiment = load_experiment("demo")
-    record = Sizes.of(experiment, {}, stages.decoder).record
-    assert (record.slots, record.tokens, record.known) == (parts.slots.count, parts.longest, True)
-    decoder = transformer_shape(module.decoder.model)
-    found = encoder_shape(config, vocabulary=decoder.vocabulary)
+    sizes = Sizes.of(experiment, {}, stages.decoder)
+    assert (sizes.layout, sizes.tokens, sizes.counted) == (parts.slots, parts.longest, True)
+    found = autoencoder_size(config, transformer_shape(module.decoder.model), sizes.layout)
     assert found is not None
     trained = sum(value.numel() for value in module.parameters() if value.requires_grad)
-    assert trained_parameters(config, found, decoder, record) == trained
+    assert found.trained == trained
+    assert found.positions == module.injector.positions
     frozen = sum(value.numel() for value in module.encoder.parameters() if not value.requires_grad)
-    sizes = replace(Sizes.of(experiment, {}, stages.decoder), encoder=found)
-    assert sizes.frozen_encoder == frozen
+    assert found.frozen == frozen
     assert (frozen > 0) == (encoder == "adapted bert")
 
 
@@ -297,18 +297,17 @@ def test_a_compact_decoder_and_what_reads_its_prefix_are_counted(stages: StageFo
     fit = unfitted(parts)
     config = load_experiment("demo").decoder.model_copy(update=parts.facts["config"])
     vocabulary = len(parts.tokenizer.tokenizer)
-    shape = compact_shape(config.model_copy(update={"vocabulary_size": vocabulary}))  # type: ignore[arg-type]
-    assert shape == transformer_shape(fit.model)
-    record = Sizes.of(load_experiment("demo"), {}, stages.decoder).record
-    embedder = embedder_parameters(record, vocabulary=vocabulary, size=shape.width, numbers=False)
-    assert shape.parameters + embedder + record.slots * shape.width == sum(p.numel() for p in fit.parameters())
+    assert isinstance(config, CompactDecoderConfig)
+    assert decoder_shape(config.model_copy(update={"vocabulary_size": vocabulary})) == transformer_shape(fit.model)
+    layout = Sizes.of(load_experiment("demo"), {}, stages.decoder).layout
+    trained = sum(p.numel() for p in fit.parameters())
+    assert fitted_parameters(config, layout, vocabulary=vocabulary) == trained
 
 
 @pytest.mark.parametrize("family", ["mistral", "gpt2"])
 def test_a_folder_says_its_shape_and_what_is_out_of_reach_says_none(family: Any, tmp_path: Path) -> None:
     folder = save_decoder(tmp_path / family, family)
-    config = load_experiment("demo").model_copy(update={"decoder": PretrainedDecoderConfig(model=str(folder))})
-    shape = decoder_shape(config)
+    shape = decoder_shape(PretrainedDecoderConfig(model=str(folder)))
     assert shape == transformer_shape(AutoModelForCausalLM.from_pretrained(folder))
     assert shape is not None
     assert (shape.layers, shape.width, shape.key_heads) == (2, 32, 4 if family == "gpt2" else 2)

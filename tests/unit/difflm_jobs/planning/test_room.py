@@ -9,10 +9,10 @@ import pytest
 from difflm.errors import ConfigError
 from difflm_jobs.cli.plan import Plan, plan
 from difflm_jobs.loading import load_experiment
-from difflm_jobs.planning import room
+from difflm_jobs.planning.lines import PlanLine
+from difflm_jobs.planning.machine import Machine
 from difflm_jobs.planning.memory import ProcessMemory
-from difflm_jobs.planning.planned import PlanLine
-from difflm_jobs.planning.room import Machine, Room, this_machine, too_large
+from difflm_jobs.planning.room import Room, too_large
 
 Planning = Callable[..., Plan]
 GPUS = Machine(memory_mib=1e6, gpus_mib=(81_920.0,) * 8)
@@ -115,26 +115,6 @@ def test_a_part_of_a_gpu_has_that_part_of_its_memory() -> None:
     there = Room.of(runtime, GPUS)
     assert there.shortage(whole) is None
     assert "on 0.3 of a GPU with 80.0 GiB" in str(there.shortage(half))
-
-
-def test_this_machine_is_no_larger_than_its_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    limit = tmp_path / "memory.max"
-    monkeypatch.setattr(room, "_CGROUP_LIMITS", (str(limit), str(tmp_path / "none")))
-    limit.write_text("max\n")
-    whole = this_machine().memory_mib
-    limit.write_text(f"{512 * 2**20}\n")
-    assert this_machine().memory_mib == 512 < whole
-
-
-def test_gpus_are_asked_of_their_own_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\nprintf '81559\\n81559\\n[N/A]\\n'\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    assert this_machine().gpus_mib == (81559.0,), "those that this process may use"
-    program.unlink()
-    assert this_machine().gpus_mib == ()
 
 
 def test_a_limit_is_more_than_nothing() -> None:

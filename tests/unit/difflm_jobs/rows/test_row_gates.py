@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
 
 from difflm.artifacts import ArtifactStore
 from difflm.artifacts.dataset import DATA, JOB_NAME, Dataset, part_name
@@ -22,12 +20,13 @@ from difflm.records.schema import read_schema
 from difflm.synthesis.synthesizer import SamplingConfig
 from difflm.testing.bundles import untrained_stages
 from difflm.testing.tables import mixed_table
-from difflm_evaluators.live.live import write_real
+from difflm_evaluators.columns.real_tables import write_real
 from difflm_evaluators.privacy.screen import PrivacyScreen, ScreenConfig
-from difflm_jobs.cli.summary import HEADLINES
+from difflm_jobs.experiment import refuse_failed_run
+from difflm_jobs.inputs.gates import table_gates
 from difflm_jobs.inputs.given_tables import RealFiles, real_files
-from difflm_jobs.inputs.record_kinds import refuse_failed_run, table_gates
 from difflm_jobs.loading import load_experiment
+from difflm_jobs.pipeline.runlog import HEADLINES
 from difflm_jobs.rows.row_gates import ScreenedSynthesisWorker, row_gates, screen_facts, screen_of
 
 FILES = RealFiles(train=Path("train.csv"), holdout=None)
@@ -78,12 +77,13 @@ def test_a_run_ends_with_code_1_where_its_report_misses_a_gate(tmp_path: Path, b
     for kind, facts in (("synthetic", {"rows_emitted": 300}), ("report", {HEADLINES: [score]})):
         with store.create(kind, "a", version=1, config={}, inputs={}) as draft:
             draft.facts = dict(facts)
-    console = Console(file=io.StringIO())
+    said: list[str] = []
     gates = table_gates((f"shape < {bound}", "warn: trend < 1"), "table")
     with pytest.raises(EvaluationError, match="is 2 after 300 rows") if code else nullcontext():
-        refuse_failed_run(gates, store.finished(), console)
-    assert "trend_error is undefined (it was not computed) after 300 rows" in console.file.getvalue()  # type: ignore[attr-defined]
-    refuse_failed_run(gates, store.finished()[:0], console)  # of a run that went to an earlier stage only
+        refuse_failed_run(gates, store.finished(), said.append)
+    (warning,) = said
+    assert "trend_error is undefined (it was not computed) after 300 rows" in warning
+    refuse_failed_run(gates, store.finished()[:0], said.append)  # of a run that went to an earlier stage only
 
 
 def test_gates_of_a_configuration_are_read_with_it() -> None:

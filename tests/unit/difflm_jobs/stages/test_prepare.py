@@ -12,6 +12,7 @@ from difflm.config import validate
 from difflm.errors import ConfigError, DataError
 from difflm.records.inference import SchemaConfig
 from difflm.records.schema import read_schema
+from difflm_jobs.config import RuntimeConfig
 from difflm_jobs.inputs.sources import DataConfig, FileSource
 from difflm_jobs.pipeline.pipeline import execute, resolve
 from difflm_jobs.pipeline.progress import LineReporter
@@ -26,7 +27,7 @@ def prepare(tmp_path: Path, data: DataConfig) -> Artifact:
     store = ArtifactStore(tmp_path / "run")
     steps = resolve([Prepare(data=data, schema=SchemaConfig(), seed=0)], store)
     reporter = LineReporter(Console(quiet=True))
-    ((_, artifact),) = execute(steps, store, reporter=reporter, cluster=no_cluster)  # type: ignore[arg-type]
+    ((_, artifact),) = execute(steps, store, runtime=RuntimeConfig(), reporter=reporter, cluster=no_cluster)  # type: ignore[arg-type]
     return artifact
 
 

@@ -10,8 +10,8 @@ from difflm.errors import ConfigError, TrainingError
 from difflm_evaluators.report.comparison_report import result_html, result_markdown, write_result_table
 from difflm_evaluators.report.layout import ScoreEntry
 from difflm_jobs.config import ExperimentConfig
-from difflm_jobs.stages.autoencoder import TrainAutoencoder
-from difflm_jobs.stages.decoder import FitDecoder
+from difflm_jobs.pipeline.stage import section
+from difflm_jobs.stages.stages import build_stages
 from difflm_jobs.studies.ablation import (
     Cell,
     Grid,
@@ -75,8 +75,10 @@ def test_a_grid_becomes_one_experiment_per_cell_and_seed_that_share_what_they_ca
     added = experiments["added", 2]
     assert (added.seed, added.autoencoder.injector.kind, added.autoencoder.injector.hidden_size) == (2, "embedding", 8)
     soft, memory = experiments["soft", 1], experiments["memory", 1]
-    assert FitDecoder(config=soft).section() == FitDecoder(config=memory).section()
-    assert TrainAutoencoder(config=soft).section() != TrainAutoencoder(config=memory).section()
+    stages = zip(build_stages(soft), build_stages(memory), strict=True)
+    same = {one.name: section(one) == section(other) for one, other in stages}
+    assert same["fit-decoder"]
+    assert not same["train-autoencoder"]
 
 
 def test_means_errors_failures_and_printed_figures_stand_in_the_table(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from difflm.config import validate
 from difflm.errors import ConfigError
-from difflm_jobs.studies.downstream import DownstreamConfig
+from difflm_jobs.studies.downstream_config import DownstreamConfig
 from difflm_jobs.studies.downstream_scores import HeldOut, markdown
 
 FILES = {key: {"kind": "file", "path": f"{key}.jsonl"} for key in ("real", "synthetic", "held_out")}

@@ -15,7 +15,7 @@ from difflm.testing.bundles import write_prepared
 from difflm.testing.tables import mixed_table
 from difflm_evaluators.report.comparison_report import result_markdown, write_result_table
 from difflm_jobs.config import ExperimentConfig
-from difflm_jobs.inputs.record_kinds import table_gates
+from difflm_jobs.inputs.gates import table_gates
 from difflm_jobs.loading import load_experiment
 from difflm_jobs.stages.evaluate import SHARDS
 from difflm_jobs.studies.flywheel import Round, RoundRun, flywheel_table, turn

@@ -7,18 +7,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from difflm.artifacts import Artifact, ArtifactStore
-from difflm.errors import ConfigError
 from difflm_jobs.pipeline.pipeline import Step
 from difflm_jobs.pipeline.stage import Stage
+from difflm_jobs.planning.machine import runs_here
 from difflm_jobs.planning.memory import ProcessMemory
-from difflm_jobs.planning.room import runs_here, this_machine, too_large
 from difflm_jobs.planning.sizes import Sizes
-from difflm_jobs.planning.stage_sizes import StageSize, estimate
+from difflm_jobs.planning.stage_sizes import StageSize, stage_sizes
 
 if TYPE_CHECKING:
     from difflm_jobs.config import ExperimentConfig, MapConfig
 
-TRAINING = ("fit-decoder", "train-autoencoder", "train-diffusion", "train-conditional")
+SECTIONS = {
+    "fit-decoder": "decoder_fit",
+    "train-autoencoder": "autoencoder",
+    "train-diffusion": "prior",
+    "train-conditional": "conditions",
+}
+"""Of the configuration, for each stage that trains on workers."""
+POOLS = {"encode": "runtime.encoding.pool", "synthesize": "runtime.synthesis.pool"}
+"""Of actors, for each stage that maps rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,39 +57,24 @@ class PlanLine:
 def plan_lines(
     config: ExperimentConfig, stages: Sequence[Stage], store: ArtifactStore, steps: Mapping[str, Step], *, gpus: int
 ) -> list[PlanLine]:
-    """One line per stage. `steps` are those whose identity is known, `gpus` those of this machine.
+    """Return one line per stage. `steps` are those whose identity is known, `gpus` those of this machine.
 
     What an artifact that exists says of the records is used; else they are assumed.
     """
     prepared, decoder = (_find(store, steps.get(name)) for name in ("prepare", "fit-decoder"))
     facts = {} if prepared is None else prepared.manifest.facts
     sizes = Sizes.of(config, facts, None if decoder is None else decoder.path)
-    known = estimate(sizes, columns=facts.get("columns"))
+    known = stage_sizes(sizes, columns=facts.get("columns"))
     return [
         _line(stage.name, _state(store, steps.get(stage.name)), known[stage.name], sizes, gpus=gpus) for stage in stages
     ]
 
 
-def refuse_too_large(
-    config: ExperimentConfig, stages: Sequence[Stage], store: ArtifactStore, steps: Mapping[str, Step]
-) -> None:
-    """Refuse stages that cannot fit into this machine, if they run here, or into what `runtime.memory` says.
-
-    Raises:
-        ConfigError: names the stage, its need, what is there, and settings with which it needs less.
-    """
-    machine = this_machine() if runs_here(config.runtime) else None
-    gpus = 0 if machine is None else len(machine.gpus_mib)
-    refused = too_large(config, lambda any_: plan_lines(any_, stages, store, steps, gpus=gpus), machine)
-    if refused is not None:
-        raise ConfigError(refused)
-
-
 def _line(stage: str, state: str, size: StageSize, sizes: Sizes, *, gpus: int) -> PlanLine:
     runtime, processes, each = sizes.config.runtime, 1, 0.0
-    if stage in TRAINING and not (stage == "fit-decoder" and sizes.config.decoder.kind == "pretrained"):
+    if stage in SECTIONS and not (stage == "fit-decoder" and sizes.config.decoder.kind == "pretrained"):
         processes, each = runtime.workers.num_workers, float(runtime.workers.gpus_per_worker)
-    elif stage in ("encode", "synthesize"):
+    elif stage in POOLS:
         pool = runtime.encoding if stage == "encode" else runtime.synthesis
         rows = sizes.rows if stage == "encode" else sizes.config.rows or sizes.rows
         processes, each = _actors(sizes.config, pool, rows, gpus=gpus), pool.pool.gpus_per_actor
@@ -93,13 +85,13 @@ def _line(stage: str, state: str, size: StageSize, sizes: Sizes, *, gpus: int) -
         memory=size.memory,
         processes=processes,
         gpus=each,
-        assumed_tokens=None if sizes.record.known else sizes.record.tokens,
+        assumed_tokens=None if sizes.counted else sizes.tokens,
     )
 
 
 def _actors(config: ExperimentConfig, map_config: MapConfig, rows: int | None, *, gpus: int) -> int:
-    """Actors of a map: as many as are asked for, or fit on this machine, or have a shard; of a cluster at least 1."""
-    from difflm_jobs.config import usable_processors
+    """Count actors of a map: as many as are asked for, or fit on this machine, or have a shard; of a cluster 1."""
+    from difflm.runtime.process import usable_processors
 
     pool, cluster = map_config.pool, config.runtime.cluster
     fit = pool.min_actors or 1

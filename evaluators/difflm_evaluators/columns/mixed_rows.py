@@ -40,11 +40,11 @@ class MixedRows:
         return int(self.numbers.shape[1]) + sum((size + 1) // 2 for size in self.sizes)
 
     def take(self, rows: IntArray) -> "MixedRows":
-        """The rows at these positions."""
+        """Select the rows at these positions."""
         return MixedRows(numbers=self.numbers[rows], codes_NC=self.codes_NC[rows], sizes=self.sizes)
 
     def embed(self, start: int, stop: int) -> Float32Array:
-        """Rows start..stop as (rows, D) float32 vectors whose L1 distances are the module's."""
+        """Return the rows start..stop as (rows, D) float32 vectors whose L1 distances are the module's."""
         codes_NC = self.codes_NC[start:stop]
         block_ND = np.zeros((len(codes_NC), self.width), dtype=np.float32)
         offset = self.numbers.shape[1]
@@ -67,13 +67,13 @@ class NumberScale:
     holds_missing: bool
 
     def scaled(self, column: Column) -> FloatArray:
-        """(N,) numbers with the training range at [0, 1], NaN where missing."""
+        """Return (N,) numbers with the training range at [0, 1], NaN where missing."""
         with np.errstate(over="ignore"):  # what overflows is cut at OUTERMOST
             shifted_N = column.numbers_N * self.shrink - self.low * self.shrink
             return np.clip(shifted_N / (self.span if self.span > 0 else 1.0), -OUTERMOST, OUTERMOST)
 
     def embedded(self, column: Column) -> Float32Array:
-        """(N, 1) numbers, or (N, 2) where missing values have a place."""
+        """Return (N, 1) numbers, or (N, 2) where missing values have a place."""
         scaled_N = self.scaled(column)
         if not self.holds_missing:
             return scaled_N[:, None].astype(np.float32)
@@ -106,7 +106,7 @@ class MixedSpace:
         )
 
     def rows(self, table: Columns) -> MixedRows:
-        """The rows of `table`; where a column of it lacks numbers, its scale must have a place for that."""
+        """Scale the rows of `table`; where a column of it lacks numbers, its scale must have a place for that."""
         count = len(next(iter(table.values())))
         numbers = [scale.embedded(table[name]) for name, scale in self.scales.items()]
         codes = [
@@ -120,7 +120,7 @@ class MixedSpace:
         )
 
     def unforeseen_N(self, table: Columns) -> npt.NDArray[np.bool_]:
-        """(N,) True for the rows of `table` that lack a number where no place is foreseen for that."""
+        """Mark, (N,), the rows of `table` that lack a number where no place is foreseen for that."""
         rows_N = np.zeros(len(next(iter(table.values()))), dtype=bool)
         for name, scale in self.scales.items():
             if not scale.holds_missing:
@@ -142,7 +142,7 @@ def _numbering(columns: Sequence[Column]) -> dict[str | None, int]:
 
 
 def mixed_rows(train: Columns, others: Sequence[Columns]) -> list[MixedRows]:
-    """Rows of `train` and of the other tables on one scale, that of the training range; free text is left out."""
+    """Put the rows of `train` and of the other tables on one scale, the training range's; free text is left out."""
     tables = [train, *others]
     space = MixedSpace.fit(train, tables, missing=False)
     return [space.rows(table) for table in tables]

@@ -1,0 +1,77 @@
+"""What all written reports share: the Jinja environments of pages and of Markdown, and files that appear whole."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from difflm.artifacts.atomic import write_bytes_atomic
+from difflm.errors import StorageError
+
+
+def markdown_cell(text: str) -> str:
+    """Escape a text for a cell of a Markdown table, so that it has no markup of its own."""
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+@cache
+def html_templates() -> Environment:
+    """Load the templates of pages; whatever they show is escaped, and an unknown name is an error."""
+    return Environment(
+        loader=PackageLoader("difflm_evaluators.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+@cache
+def markdown_templates() -> Environment:
+    """Load the templates of Markdown; what comes from data goes through their filter `cell`."""
+    environment = Environment(
+        loader=PackageLoader("difflm_evaluators.report", "templates"),
+        autoescape=False,  # Markdown, not HTML
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["cell"] = markdown_cell
+    return environment
+
+
+def render_piece(
+    title: str,
+    subtitle: str,
+    warnings: Sequence[str],
+    heads: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    warning_word: str = "Warning.",
+) -> str:
+    """Render a table as a piece of a notebook's page: no script, nothing from outside, the notebook's own colours.
+
+    A row has a `meaning` and `cells`, each with `text`, a `note` below it and the `note_class` of that.
+    """
+    template = html_templates().get_template("score_table.html.j2")
+    return template.render(
+        title=title, subtitle=subtitle, warnings=warnings, heads=heads, rows=rows, warning_word=warning_word
+    )
+
+
+def write_files(directory: Path, files: Mapping[str, str]) -> None:
+    """Write texts by their names relative to `directory`, made when missing, each whole or not at all.
+
+    Raises:
+        StorageError: the disk is full, or the directory cannot be written.
+    """
+    try:
+        for name, text in files.items():
+            write_bytes_atomic(directory / name, text.encode())
+    except OSError as error:
+        raise StorageError(
+            f"{directory}: cannot write the report ({error}); free space or choose another one"
+        ) from error

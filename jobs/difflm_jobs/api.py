@@ -1,0 +1,229 @@
+"""Fit and load, from Python: the stages of an experiment run in this process, or on a cluster where one is given."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from difflm.api import Generator
+from difflm.artifacts.atomic import write_bytes_atomic
+from difflm.errors import ConfigError
+from difflm.records.frames import TEMPLATE_NAME, Frame, FrameTemplate, arrow_of, is_path
+
+if TYPE_CHECKING:
+    from difflm_evaluators import Report
+    from difflm_jobs.config import ExperimentConfig
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+INPUT = "input"
+
+
+def fit(
+    table: Frame | str | Path,
+    target: str | None = None,
+    config: str | Path | Mapping[str, Any] | ExperimentConfig | None = None,
+    out: str | Path | None = None,
+    cluster: str | None = None,
+    progress: bool = True,
+    *,
+    kind: str = "table",
+) -> Generator:
+    """Learn a table and return what writes new rows of it.
+
+    Args:
+        table: a pandas or polars DataFrame, a pyarrow Table, or the path of a table (or of tools, or code).
+        target: the column that a model would predict; None for none.
+        config: settings: a preset's name, a YAML file, a mapping such as ``{"decoder_fit": {"steps": 500}}`` (dotted
+            keys too), or an `ExperimentConfig`. They are those of `difflm run`.
+        out: the folder of the run. Called again with the same table, settings and folder, a fit that was killed goes
+            on, and one that has ended is there at once. Without it the run is gone when the generator is.
+        cluster: None computes in this process, without Ray; ``"auto"`` or an address (``"host:port"``) on a running
+            Ray cluster, ``"local"`` on one that is started here.
+        progress: show bars in a terminal or a notebook, lines elsewhere.
+        kind: ``"table"``, ``"tools"`` or ``"code"``.
+
+    Raises:
+        DataError: the table cannot be used, such as one without rows or without the target.
+        ConfigError: a setting cannot be used.
+        TrainingError: training cannot go on.
+
+    >>> import difflm, pandas
+    >>> table = pandas.DataFrame({"age": [31, 45, 28] * 40, "city": ["Rome", "Oslo", "Rome"] * 40})
+    >>> quick = {"decoder_fit.steps": 30, "autoencoder.steps": 10, "prior.steps": 10}
+    >>> generator = difflm.fit(table, config=quick, progress=False)  # doctest: +SKIP
+    >>> generator.sample(2, seed=7).columns.tolist()  # doctest: +SKIP
+    ['age', 'city']
+    """
+    kept = tempfile.TemporaryDirectory(prefix="difflm-fit-") if out is None else None
+    folder = Path(kept.name) / "fit" if kept is not None else Path(str(out))
+    if NAME.fullmatch(folder.name) is None:
+        raise ConfigError(f"out: {folder}: its last part names the run; use letters, digits, '.', '_' and '-' only")
+    given = str(table) if is_path(table) else str(_laid_down(table, folder))
+    template = None if is_path(table) else FrameTemplate.of(table)
+    experiment = _experiment(given, target, config, folder.name, kind)
+    if cluster is not None:
+        runtime = experiment.runtime
+        address = runtime.cluster.model_copy(update={"address": cluster})
+        experiment = experiment.model_copy(update={"runtime": runtime.model_copy(update={"cluster": address})})
+    run = _Run(experiment=experiment, folder=folder, in_process=cluster is None, progress=progress)
+    bundle = run.bundle()
+    if template is not None:
+        write_bytes_atomic(folder / TEMPLATE_NAME, template.dumped())
+    return Generator(bundle, template=template, sampling=experiment.sampling, make_report=run.report, kept=kept)
+
+
+def load(path: str | Path) -> Generator:
+    """Open what a run, `Generator.save` or the stage `assemble` left in a folder.
+
+    Raises:
+        BundleError: nothing of the kind is there, or it is of another version or damaged.
+    """
+    from difflm_jobs.inputs.models import find_bundle
+    from difflm_jobs.pipeline.runlog import LOG_NAME
+
+    folder = Path(path)
+    bundle = find_bundle(folder)
+    run = None
+    if (folder / LOG_NAME).is_file() and bundle.is_relative_to(folder):
+        from difflm_jobs.experiment import CONFIG_NAME
+        from difflm_jobs.loading import load_experiment
+
+        experiment = load_experiment(str(folder / CONFIG_NAME))
+        run = _Run(experiment=experiment, folder=folder, in_process=True, progress=False)
+    return Generator(
+        bundle,
+        template=FrameTemplate.read(folder),
+        sampling=run.experiment.sampling if run is not None else None,
+        make_report=run.report if run is not None else None,
+    )
+
+
+def _laid_down(frame: Frame, folder: Path) -> Path:
+    """Write a frame as Parquet into the run's folder, where it is found again by the hash of its bytes."""
+    import io
+
+    import pyarrow.parquet as pq
+
+    from difflm.artifacts.atomic import storage_errors
+
+    sink = io.BytesIO()
+    pq.write_table(arrow_of(frame, name="table"), sink)
+    with storage_errors(folder):
+        (folder / INPUT).mkdir(parents=True, exist_ok=True)
+        path = folder / INPUT / "table.parquet"
+        write_bytes_atomic(path, sink.getvalue())
+    return path.resolve()
+
+
+def _experiment(
+    given: str,
+    target: str | None,
+    config: str | Path | Mapping[str, Any] | ExperimentConfig | None,
+    name: str,
+    kind: str,
+) -> ExperimentConfig:
+    """The settings of a run: those that were given, about this table."""
+    from difflm.config import validate
+    from difflm_jobs.config import ExperimentConfig
+    from difflm_jobs.loading import experiment_settings, over, preset_names
+
+    source: str | Callable[[str], str] = "config"
+    if isinstance(config, ExperimentConfig):
+        settings = config.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    elif isinstance(config, Mapping):
+        settings = _nested(config)
+    elif config is not None:
+        settings, source = experiment_settings(str(config))
+    else:
+        settings = {}
+    if given in preset_names():
+        settings = over(experiment_settings(given)[0], settings)
+    data = dict(settings.get("data", {}))
+    if given not in preset_names():
+        data = {**{key: value for key, value in data.items() if key != "test"}, "train": given}
+    if target is not None:
+        data["target"] = target
+    if kind != "table":
+        data["kind"] = kind
+    return validate(ExperimentConfig, {**settings, "name": name, "data": data}, source)
+
+
+def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with their dotted keys unfolded."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if not isinstance(key, str):
+            raise ConfigError(f"config: the key {key!r} is no text; give names of settings")
+        *sections, last = key.split(".")
+        place = found
+        for section in sections:
+            place = place.setdefault(section, {})
+        inner = _nested(value) if isinstance(value, Mapping) else value
+        if isinstance(inner, dict) and isinstance(place.get(last), dict):
+            place[last] = {**place[last], **inner}
+        else:
+            place[last] = inner
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """A run in a folder of its own, and where its stages compute."""
+
+    experiment: ExperimentConfig
+    folder: Path
+    in_process: bool
+    progress: bool
+
+    def bundle(self) -> Path:
+        """Run what is missing up to the bundle; returns its folder."""
+        from difflm.artifacts.manifest import BUNDLE_KIND
+
+        return self._artifact(BUNDLE_KIND, last="assemble")
+
+    def report(self) -> Report:
+        """Read the report of the newest bundle; where it is missing, run what leads to it."""
+        from difflm.artifacts.manifest import REPORT_KIND
+        from difflm_evaluators import Report
+
+        return Report.read(self._finished_report() or self._artifact(REPORT_KIND, last=None))
+
+    def _finished_report(self) -> Path | None:
+        """Find a report that is there, for which the table itself is not needed any more."""
+        from difflm.artifacts import ArtifactStore
+        from difflm.artifacts.manifest import BUNDLE_KIND, REPORT_KIND
+
+        finished = ArtifactStore(self.folder).finished()
+        *_, bundle = [artifact.identity for artifact in finished if artifact.kind == BUNDLE_KIND]
+        rows = {artifact.identity for artifact in finished if artifact.manifest.inputs.get("assemble") == bundle}
+        reports = [
+            artifact.path
+            for artifact in finished
+            if artifact.kind == REPORT_KIND and artifact.manifest.inputs.get("synthesize") in rows
+        ]
+        return reports[-1] if reports else None
+
+    def _artifact(self, kind: str, *, last: str | None) -> Path:
+        from functools import partial
+
+        from rich.console import Console
+
+        from difflm_jobs.experiment import run_experiment
+        from difflm_jobs.pipeline.progress import reporting
+        from difflm_jobs.stages.stages import this_process
+
+        _, artifacts = run_experiment(
+            self.experiment,
+            self.folder.parent,
+            last=last,
+            started=time.time(),
+            reporting=partial(reporting, Console(stderr=True, quiet=not self.progress)),
+            cluster=this_process if self.in_process else None,
+        )
+        (found,) = [artifact.path for artifact in artifacts if artifact.kind == kind]
+        return found

@@ -1,0 +1,319 @@
+"""A generator in this process: rows, imputations and latents out of a bundle, as frames."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from difflm.artifacts.atomic import atomic_directory
+from difflm.artifacts.manifest import MANIFEST_NAME
+from difflm.errors import ConfigError, DataError, SynthesisError
+from difflm.records.frames import TEMPLATE_NAME, Frame, FrameTemplate, is_path, pandas_frame, to_table
+from difflm.records.schema import RecordSchema, read_schema
+from difflm.synthesis.bundle_files import check_files, write_hashes
+from difflm.synthesis.plans.request import (
+    Between,
+    GivenRecords,
+    Impute,
+    PlanRequest,
+    Use,
+    Vary,
+    nearest_table,
+    table_with_gaps,
+)
+from difflm.synthesis.synthesizer import OpenBundle, SamplingConfig, Synthesizer
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from difflm_evaluators import Report
+
+BATCH_ROWS = 2048
+
+
+class Generator:
+    """Writes new records of a table that was learned; made by `difflm.fit` and `difflm.load`.
+
+    Rows are addressed: row `i` of a seed is the same however many rows are asked for, and the same that
+    `difflm synthesize` writes. What comes back is the kind of frame that `fit` was given; a pandas DataFrame where that
+    was a file.
+    """
+
+    def __init__(
+        self,
+        bundle: Path,
+        *,
+        template: FrameTemplate | None = None,
+        sampling: SamplingConfig | None = None,
+        make_report: Callable[[], Report] | None = None,
+        kept: object = None,
+    ) -> None:
+        """Open nothing yet: the models are loaded when first needed.
+
+        ``make_report`` evaluates the run that the bundle is from; ``kept`` lives as long as the generator, such as a
+        temporary folder that the bundle lies in.
+        """
+        self._folder = bundle
+        self._template = template
+        self._sampling = sampling or SamplingConfig()
+        self._make_report = make_report
+        self._report: Report | None = None
+        self._kept = kept
+        self._open: OpenBundle | None = None
+        self._schema = read_schema(bundle)
+
+    def __repr__(self) -> str:
+        target = f", target {self._schema.target!r}" if self._schema.target is not None else ""
+        return (
+            f"<difflm.Generator of {len(self._schema.fields)} columns{target}, learned from "
+            f"{self._schema.row_count:,} rows: {self._folder}>"
+        )
+
+    @property
+    def bundle(self) -> Path:
+        """The folder of the bundle: all that generation needs, and no row of the table."""
+        return self._folder
+
+    @property
+    def schema(self) -> RecordSchema:
+        """The columns as they were fitted on the training rows."""
+        return self._schema
+
+    @property
+    def report(self) -> Report:
+        """The evaluation of the run that the generator is from: as many synthetic rows as training rows, against the
+        run's own splits. Made on first use, and kept beside the other results of the run.
+
+        Raises:
+            ConfigError: the generator is a bundle without its run.
+        """
+        if self._report is None:
+            if self._make_report is None:
+                raise ConfigError(
+                    f"{self._folder}: a bundle has no splits to be evaluated against; load the run that it is from, or "
+                    "use difflm.evaluate(rows, train=..., test=...)"
+                )
+            self._report = self._make_report()
+        return self._report
+
+    def sample(
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        where: str | None = None,
+        balance: str | None = None,
+        like: Frame | str | Path | None = None,
+        strength: float = 0.3,
+        between: Frame | str | Path | None = None,
+        columns: Sequence[str] | None = None,
+        progress: bool = False,
+    ) -> Frame:
+        """Draw rows 0 to n - 1 of a seed.
+
+        Args:
+            n: how many rows.
+            seed: the same seed gives the same rows.
+            where: what every row satisfies, such as ``"age >= 40 and income == '>50K'"``.
+            balance: a column whose values all come up equally often.
+            like: a table whose records are varied, by turns.
+            strength: how far ``like`` goes, from 0 (the records themselves) to 1 (any record).
+            between: a table of two records; the rows lead from one to the other.
+            columns: which columns to return, in this order; all by default.
+            progress: show a bar.
+
+        Returns:
+            A frame of n rows; fewer, with a warning that says why, where an index had no valid draw.
+
+        Raises:
+            ConfigError: an argument that cannot be used, or a condition that no record satisfies.
+            DataError: the given records do not fit the columns.
+            BundleError: the bundle cannot do this, such as one without a prior for conditions.
+            SynthesisError: not one draw was valid.
+        """
+        batches = self.batches(
+            n,
+            seed=seed,
+            where=where,
+            balance=balance,
+            like=like,
+            strength=strength,
+            between=between,
+            columns=columns,
+            progress=progress,
+        )
+        return self._frame(pa.Table.from_batches(batches))
+
+    def batches(
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        where: str | None = None,
+        balance: str | None = None,
+        like: Frame | str | Path | None = None,
+        strength: float = 0.3,
+        between: Frame | str | Path | None = None,
+        columns: Sequence[str] | None = None,
+        batch_rows: int = BATCH_ROWS,
+        progress: bool = False,
+    ) -> Iterator[pa.RecordBatch]:
+        """Draw the rows of `sample` as Arrow record batches of at most ``batch_rows`` rows, in order.
+
+        Memory does not grow with n. The arguments, but for ``batch_rows``, and the errors are those of `sample`; all
+        but SynthesisError are raised by the call itself.
+        """
+        if type(n) is not int or n < 1:  # a float or a numpy number would make other draws in silence
+            raise ConfigError(f"n is {n!r}; give a number of rows, at least 1")
+        if type(seed) is not int or not 0 <= seed < 2**63:
+            raise ConfigError(f"seed is {seed!r}; give a whole number from 0 to 2**63 - 1")
+        if batch_rows < 1:
+            raise ConfigError(f"batch_rows is {batch_rows}; give at least 1")
+        unknown = [name for name in columns or () if name not in self._schema.names]
+        if unknown:
+            raise ConfigError(
+                f"columns: there is no {unknown[0]!r}; columns are {', '.join(map(repr, self._schema.names))}"
+            )
+        request, given = self._request(n, where, balance, like, strength, between)
+        request.check(self._folder, self._schema)
+        synthesizer = self._opened().synthesizer(request, given)
+        return self._drawn(synthesizer, n, seed, columns, batch_rows, progress=progress)
+
+    def impute(self, table: Frame | str | Path, *, columns: Sequence[str] | None = None, seed: int = 0) -> Frame:
+        """Fill in the missing cells of a table; the other cells and the order of the rows stay as they are.
+
+        Args:
+            table: a table with the bundle's columns, in which cells are missing.
+            columns: fill in these only; all by default.
+            seed: another seed draws other values, for multiple imputation.
+
+        Raises:
+            ConfigError: an unknown column.
+            DataError: a column is missing or unknown, or a cell holds what training never saw.
+            BundleError: the bundle has no prior for conditions.
+            SynthesisError: a row has no valid completion.
+        """
+        name = str(table) if is_path(table) else "table"
+        given = table_with_gaps(to_table(table, name=name), self._schema, name=name)
+        use = Impute(columns=tuple(columns) if columns is not None else None)
+        request = PlanRequest(given=GivenRecords(use=use, sha256=""))
+        request.check(self._folder, self._schema)
+        synthesizer = self._opened().synthesizer(request, given)
+        made = pa.Table.from_batches(self._drawn(synthesizer, len(given), seed, None, BATCH_ROWS, progress=False))
+        if len(made) != len(given):
+            raise SynthesisError(
+                f"{name}: {len(given) - len(made)} rows have no valid completion within "
+                f"{self._sampling.attempts} draws; give those rows fewer given cells"
+            )
+        template = self._template if is_path(table) else FrameTemplate.of(table, name=name)
+        return pandas_frame(made) if template is None else template.frame(made)
+
+    def encode(self, table: Frame | str | Path) -> npt.NDArray[np.float32]:
+        """Encode records: the posterior means of their latents, (rows, Z) float32.
+
+        Raises:
+            DataError: a column is missing.
+        """
+        name = str(table) if is_path(table) else "table"
+        return self._opened().encode(nearest_table(to_table(table, name=name), self._schema, name=name).table)
+
+    def save(self, path: str | Path) -> Path:
+        """Copy the bundle to a folder of its own, which `difflm.load`, `difflm synthesize` and `difflm serve` take.
+
+        Raises:
+            ConfigError: something is there already.
+            StorageError: the disk is full or writing is not permitted.
+        """
+        target = Path(path)
+        if target.exists():
+            raise ConfigError(f"{target}: is there already; give a path where nothing is")
+        with atomic_directory(target) as folder:
+            check_files(self._folder)
+            others = shutil.ignore_patterns(MANIFEST_NAME)  # of the artifact that the run keeps
+            shutil.copytree(self._folder, folder, dirs_exist_ok=True, copy_function=shutil.copyfile, ignore=others)
+            if self._template is not None:
+                (folder / TEMPLATE_NAME).write_bytes(self._template.dumped())
+            write_hashes(folder)
+        return target
+
+    def _opened(self) -> OpenBundle:
+        if self._open is None:
+            self._open = OpenBundle(self._folder, self._sampling)
+        return self._open
+
+    def _frame(self, table: pa.Table) -> Frame:
+        return pandas_frame(table) if self._template is None else self._template.frame(table)
+
+    def _request(
+        self,
+        n: int,
+        where: str | None,
+        balance: str | None,
+        like: Frame | str | Path | None,
+        strength: float,
+        between: Frame | str | Path | None,
+    ) -> tuple[PlanRequest, pa.Table | None]:
+        """Return the request for the plan, and the table of the records that it refers to."""
+        if like is not None and between is not None:
+            raise ConfigError("like and between: give one of them")
+        if not 0.0 <= strength <= 1.0:
+            raise ConfigError(f"strength is {strength:g}; give a number from 0 (the record itself) to 1 (any record)")
+        given = like if like is not None else between
+        if given is None:
+            return PlanRequest(where=where, balance=balance), None
+        name = str(given) if is_path(given) else "like" if like is not None else "between"
+        table = nearest_table(to_table(given, name=name), self._schema, name=name).table
+        if between is not None and len(table) != 2:
+            raise DataError(f"{name}: a way leads from one record to another; it has {len(table)} rows, give 2")
+        use: Use = Between(count=n) if between is not None else Vary(strength=strength)
+        return PlanRequest(where=where, balance=balance, given=GivenRecords(use=use, sha256="")), table
+
+    def _drawn(
+        self,
+        synthesizer: Synthesizer,
+        n: int,
+        seed: int,
+        columns: Sequence[str] | None,
+        batch_rows: int,
+        *,
+        progress: bool,
+    ) -> Iterator[pa.RecordBatch]:
+        emitted, reasons = 0, dict[str, int]()
+        for start in _tracked(range(0, n, batch_rows), progress=progress):
+            drawn, account = synthesizer.draw_valid(range(start, min(start + batch_rows, n)), seed=seed)
+            for reason, count in account.rejections.items():
+                reasons[reason] = reasons.get(reason, 0) + count
+            emitted += len(drawn)
+            table = synthesizer.bundle.codec.table_of(record for _, record in drawn)
+            yield from (table if columns is None else table.select(list(columns))).combine_chunks().to_batches() or [
+                _no_rows(table, columns)
+            ]
+        why = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
+        if emitted == 0:
+            raise SynthesisError(f"{self._folder}: none of the draws of {n:,} rows was valid ({why}); train longer")
+        if emitted < n:
+            message = (
+                f"{n - emitted:,} of {n:,} rows had no valid draw within {self._sampling.attempts} attempts ({why})"
+            )
+            warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+
+def _no_rows(table: pa.Table, columns: Sequence[str] | None) -> pa.RecordBatch:
+    schema = table.schema if columns is None else table.select(list(columns)).schema
+    return pa.RecordBatch.from_pylist([], schema=schema)
+
+
+def _tracked(starts: range, *, progress: bool) -> Iterator[int]:
+    """Yield the starts of batches, with a progress bar in a terminal or a notebook where it is wanted."""
+    if not progress:
+        yield from starts
+        return
+    from rich.progress import track
+
+    yield from track(starts, description="sample")

@@ -1,0 +1,263 @@
+"""Frames: tables of pandas, polars and Arrow in, and made rows out as the same kind of frame with the same dtypes."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from difflm.errors import BundleError, DataError
+from difflm.records.notices import Reporter, ignore
+from difflm.records.reading import ReadConfig, canonical_table, read_table, unique_names
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Frame: TypeAlias = Any
+"""A pandas or polars DataFrame, or a pyarrow Table; the libraries themselves are imported only where one was given."""
+
+Library: TypeAlias = Literal["pandas", "polars", "arrow"]
+
+TEMPLATE_NAME = "frame.json"
+_FORMAT_VERSION = 1
+
+
+def is_path(given: object) -> bool:
+    """Return whether a table is given by the path of a file."""
+    return isinstance(given, (str, Path))
+
+
+def library_of(frame: Frame, *, name: str) -> Library:
+    """Return the name of a frame's library.
+
+    Raises:
+        DataError: it is none of pandas, polars and Arrow; the message begins with ``name``.
+    """
+    if isinstance(frame, pa.Table):
+        return "arrow"
+    found = type(frame).__module__.split(".")[0]
+    if found in ("pandas", "polars") and type(frame).__name__ == "DataFrame":
+        return cast("Library", found)
+    raise DataError(
+        f"{name}: a {type(frame).__qualname__} is no table; give a pandas or polars DataFrame, a "
+        "pyarrow Table, or the path of a file"
+    )
+
+
+def arrow_of(frame: Frame, *, name: str) -> pa.Table:
+    """Convert a frame to Arrow, its index left out.
+
+    Raises:
+        DataError: it has no rows or columns, two columns share a name, or a column mixes types; the message begins with
+            ``name`` and says which column and what to do.
+    """
+    match library_of(frame, name=name):
+        case "arrow":
+            table = frame
+        case "polars":
+            table = frame.to_arrow()
+        case "pandas":
+            table = _arrow_of_pandas(frame, name)
+    repeated = sorted({column for column in table.column_names if table.column_names.count(column) > 1})
+    if repeated:
+        raise DataError(f"{name}: two columns are called {repeated[0]!r}; rename one of them")
+    if table.num_rows == 0 or table.num_columns == 0:
+        raise DataError(
+            f"{name}: {table.num_rows} rows, {table.num_columns} columns; give a table with at least one row"
+        )
+    return table
+
+
+def _arrow_of_pandas(frame: pd.DataFrame, name: str) -> pa.Table:
+    repeated = frame.columns[frame.columns.duplicated()]
+    if len(repeated):
+        raise DataError(f"{name}: two columns are called {str(repeated[0])!r}; rename one of them")
+    columns, names = [], []
+    for label in frame.columns:
+        series = frame[label]
+        try:
+            columns.append(pa.chunked_array([pa.Array.from_pandas(series)]))
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+            kinds = sorted({type(value).__name__ for value in series.dropna()})
+            raise DataError(
+                f"{name}: column {str(label)!r} holds values of several types ({', '.join(kinds[:5])}), or of one that "
+                f"no table file has; give one type, such as frame[{label!r}].astype(str)"
+            ) from error
+        names.append(str(label))
+    return pa.Table.from_arrays(columns, names=names)
+
+
+def to_table(
+    given: Frame | str | Path, config: ReadConfig | None = None, *, name: str = "table", report: Reporter = ignore
+) -> pa.Table:
+    """Read a table from a path, as `read_table` does, or from a frame, just as a Parquet file of it would be read.
+
+    Raises:
+        DataError: it is no table, cannot be read, or has no rows; the message begins with the path or with ``name``.
+        ConfigError: ``config`` names a column that is not there.
+    """
+    if is_path(given):
+        return read_table(given, config, report=report)
+    return canonical_table(arrow_of(given, name=name), config or ReadConfig(), name=name, report=report)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameTemplate:
+    """The kind of a frame: its library, its columns and their dtypes, as a frame without rows in Arrow's IPC form."""
+
+    library: Library
+    empty: bytes
+
+    @classmethod
+    def of(cls, frame: Frame, *, name: str = "table") -> FrameTemplate:
+        """Remember the kind of a frame, categories included, and none of its rows."""
+        library = library_of(frame, name=name)
+        sink = io.BytesIO()
+        match library:
+            case "polars":
+                frame.clear().write_ipc_stream(sink)
+            case "pandas":
+                _write_stream(sink, pa.Table.from_pandas(frame.iloc[:0], preserve_index=False))
+            case "arrow":
+                _write_stream(sink, frame.slice(0, 0))
+        return cls(library=library, empty=sink.getvalue())
+
+    def dumped(self) -> bytes:
+        """Return the contents of a file frame.json, which `read` finds in a folder."""
+        facts = {
+            "format_version": _FORMAT_VERSION,
+            "library": self.library,
+            "empty": base64.b64encode(self.empty).decode(),
+        }
+        return json.dumps(facts).encode()
+
+    @classmethod
+    def read(cls, folder: Path) -> FrameTemplate | None:
+        """Read the frame.json of a folder; None where there is none.
+
+        Raises:
+            BundleError: the file is damaged or of a newer version.
+        """
+        path = folder / TEMPLATE_NAME
+        if not path.is_file():
+            return None
+        try:
+            facts = json.loads(path.read_bytes())
+            if facts["format_version"] != _FORMAT_VERSION or facts["library"] not in ("pandas", "polars", "arrow"):
+                raise BundleError(
+                    f"{path}: of format {facts['format_version']!r} for {facts['library']!r}, this version reads "
+                    f"{_FORMAT_VERSION}; use the version that made it, or remove the file to get pandas frames"
+                )
+            return cls(library=facts["library"], empty=base64.b64decode(facts["empty"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise BundleError(f"{path}: not readable ({error}); remove the file to get pandas frames") from error
+
+    def frame(self, table: pa.Table) -> Frame:
+        """Convert rows, as a bundle writes them, to a frame of this kind; unknown columns stay as they are."""
+        match self.library:
+            case "arrow":
+                return self._typed(table)
+            case "polars":
+                return self._polars(table)
+            case "pandas":
+                return self._pandas(table)
+
+    def _schema(self) -> pa.Schema:
+        return pa.ipc.open_stream(self.empty).schema
+
+    def _typed(self, table: pa.Table) -> pa.Table:
+        """Cast and rename the columns to the types and names of the source frame."""
+        schema = self._schema()
+        known = dict(zip(unique_names(schema.names), schema, strict=True))
+        columns, names = [], []
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            wanted = known.get(name)
+            columns.append(column if wanted is None else restored(column, wanted.type))
+            names.append(name if wanted is None else wanted.name)
+        return pa.Table.from_arrays(columns, names=names)
+
+    def _polars(self, table: pa.Table) -> Frame:
+        import polars as pl
+
+        made, empty = pl.from_arrow(self._typed(table)), pl.read_ipc_stream(io.BytesIO(self.empty))
+        assert isinstance(made, pl.DataFrame)
+        wanted = {name: dtype for name, dtype in empty.schema.items() if name in made.columns}
+        return made.with_columns(pl.col(name).cast(dtype, strict=False) for name, dtype in wanted.items())
+
+    def _pandas(self, table: pa.Table) -> Frame:
+        template = pa.ipc.open_stream(self.empty).read_all().to_pandas()
+        made = self._typed(table).to_pandas(date_as_object=True)
+        labels = {str(label): label for label in template.columns}
+        for name in made.columns:
+            if name in labels and made[name].dtype != template[labels[name]].dtype:
+                made[name] = _astype(made[name], template[labels[name]].dtype)
+        made.columns = [labels.get(name, name) for name in made.columns]
+        return made
+
+
+def pandas_frame(table: pa.Table) -> pd.DataFrame:
+    """Convert rows to a pandas frame, the form in which rows of a table from a file are returned."""
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+def _astype(series: pd.Series[Any], dtype: Any) -> pd.Series[Any]:
+    """Cast to the source frame's dtype, unless it cannot hold the synthetic values, such as a missing whole number."""
+    try:
+        return series.astype(dtype)
+    except (TypeError, ValueError, OverflowError):
+        return series
+
+
+def restored(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
+    """Cast a column, as a bundle writes it, to the type that its source had; unchanged where that cannot be done."""
+    if column.type == wanted:
+        return column
+    try:
+        if pa.types.is_dictionary(wanted):
+            return restored(column, wanted.value_type).dictionary_encode()
+        if pa.types.is_timestamp(wanted) and pa.types.is_string(column.type):
+            return _moments(column, wanted)
+        if pa.types.is_time(wanted) and pa.types.is_string(column.type):
+            return _times(column, wanted)
+        if pa.types.is_duration(wanted):
+            return column.cast(pa.int64()).cast(wanted)
+        return column.cast(wanted)
+    except (pa.ArrowException, ValueError):
+        return column
+
+
+def _moments(texts: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
+    if wanted.tz is None:
+        return texts.cast(wanted)
+    try:
+        return texts.cast(wanted)
+    except pa.ArrowInvalid:  # texts without a zone are local ones
+        return pc.assume_timezone(texts.cast(pa.timestamp(wanted.unit)), wanted.tz)
+
+
+def _times(texts: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
+    from datetime import time
+
+    values = [None if text is None else time.fromisoformat(text) for text in texts.to_pylist()]
+    return pa.chunked_array([pa.array(values, pa.time64("us")).cast(wanted)])
+
+
+def _write_stream(sink: io.BytesIO, table: pa.Table) -> None:
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+        if table.num_rows == 0:  # a batch without rows carries the categories
+            for batch in _batches_without_rows(table):
+                writer.write_batch(batch)
+
+
+def _batches_without_rows(table: pa.Table) -> list[pa.RecordBatch]:
+    arrays = [column.combine_chunks() if column.num_chunks else pa.array([], column.type) for column in table.columns]
+    whole = [array.chunk(0) if isinstance(array, pa.ChunkedArray) else array for array in arrays]
+    return [pa.RecordBatch.from_arrays(whole, schema=table.schema)] if whole else []

@@ -1,0 +1,164 @@
+"""A bundle's files, looked at before any of them is loaded: are they those that were written, and what do they lead to.
+
+hashes.json   SHA-256 and size of every other file; a bundle is often a copy, far from the manifest of its artifact
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from difflm.artifacts.manifest import MANIFEST_NAME, FileEntry, Manifest, parse_json
+from difflm.artifacts.store import hash_file
+from difflm.config import load_yaml
+from difflm.errors import BundleError, ConfigError
+
+HASHES_NAME = "hashes.json"
+ALLOW_LOCAL = "DIFFLM_ALLOW_LOCAL_BASE"
+HASHES_VERSION: Final = 1
+
+_PACKAGE = "package:"  # a model that an installed package brings, which is no path
+_CONFIG_NAME = "config.yaml"
+_log = logging.getLogger(__name__)
+
+
+class _Hashes(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format_version: Literal[1]
+    files: dict[str, FileEntry]
+
+
+def write_hashes(directory: Path) -> None:
+    """Write hashes.json over all other files of a bundle; the last file of its assembly."""
+    entries = {
+        name: FileEntry(sha256=hash_file(directory / name), size=(directory / name).stat().st_size).model_dump()
+        for name in sorted(_names(directory))
+    }
+    (directory / HASHES_NAME).write_text(json.dumps({"format_version": HASHES_VERSION, "files": entries}, indent=2))
+
+
+def check_files(directory: Path) -> None:
+    """Compare every file of a bundle with hashes.json, or with its artifact's manifest where it is older than that.
+
+    Raises:
+        BundleError: one is missing, changed, or not of the bundle; names it.
+    """
+    written = _written(directory)
+    if written is None:
+        _log.warning("%s: has no %s, so changed files are not noticed; assemble it again", directory, HASHES_NAME)
+        return
+    present = _names(directory)
+    for name, entry in written.items():
+        path = directory / name
+        if name not in present:
+            raise BundleError(f"{path} is missing from the bundle; assemble the bundle again")
+        if path.stat().st_size != entry.size or hash_file(path) != entry.sha256:
+            raise BundleError(f"{path}: changed since the bundle was assembled; assemble the bundle again")
+    strange = min(present - set(written), default=None)
+    if strange is not None:
+        raise BundleError(f"{directory / strange}: does not belong to the bundle; remove it, or assemble it again")
+
+
+def _written(directory: Path) -> Mapping[str, FileEntry] | None:
+    path = directory / HASHES_NAME
+    if path.is_file():
+        try:
+            return _Hashes.model_validate(parse_json(path.read_bytes())).files
+        except (OSError, ValueError) as error:
+            reason = _first(error) if isinstance(error, ValidationError) else str(error)
+            raise BundleError(f"{path}: no list of hashes ({reason}); assemble the bundle again") from error
+    return Manifest.read(directory).files if (directory / MANIFEST_NAME).is_file() else None
+
+
+def _first(error: ValidationError) -> str:
+    found = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
+
+
+def _names(directory: Path) -> set[str]:
+    """All files but the lists themselves and hidden ones, which file managers leave."""
+    found = (path.relative_to(directory) for path in directory.rglob("*") if path.is_file())
+    names = {name.as_posix() for name in found if not any(part.startswith(".") for part in name.parts)}
+    return names - {HASHES_NAME, MANIFEST_NAME}
+
+
+def check_base(directory: Path, facts: Mapping[str, object], *, allow_local: bool = False) -> None:
+    """Refuse a bundle whose base model is a folder that its user never chose: a bundle may come from somebody else.
+
+    A folder is chosen by the configuration of the experiment that the bundle lies in, by `allow_local`
+    (sampling.allow_local_base) or by the environment variable DIFFLM_ALLOW_LOCAL_BASE=1. `facts` are bundle.json's.
+
+    Raises:
+        BundleError: it names a folder; says which and how to allow it.
+    """
+    if allow_local or os.environ.get(ALLOW_LOCAL, "") not in ("", "0"):
+        return
+    for where, model in _models(directory, facts):
+        if is_local(model) and not _is_chosen(directory, model):
+            raise BundleError(
+                f"{directory / where}: its base model is the folder {model!r}, which no configuration of this "
+                f"experiment names; if you trust it, give --set sampling.allow_local_base=true or {ALLOW_LOCAL}=1"
+            )
+
+
+def is_local(model: str) -> bool:
+    """Whether the name of a model is a path, or would be taken for one here."""
+    if model.startswith(_PACKAGE):
+        return False
+    return model.startswith((".", "~", "/")) or "\\" in model or "\0" in model or os.path.lexists(model)
+
+
+def _models(directory: Path, facts: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """The pretrained models that a bundle names, each with the file that does."""
+    try:
+        decoder = parse_json((directory / "decoder" / "decoder.json").read_bytes())
+    except (OSError, ValueError):
+        decoder = None  # what is wrong with the file is said where it is read
+    for where, keys, value in (
+        ("decoder/decoder.json", ("config", "model"), decoder),
+        ("bundle.json", ("autoencoder", "encoder", "model"), facts),
+    ):
+        model = _at(value, keys)
+        if isinstance(model, str):
+            yield where, model
+
+
+def _at(value: Any, keys: tuple[str, ...]) -> Any:
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _is_chosen(directory: Path, model: str) -> bool:
+    """Whether the experiment's own configuration, beside or above the folder of artifacts, names the path."""
+    folder = directory.resolve()
+    for path in (folder.parent / _CONFIG_NAME, folder.parent.parent / _CONFIG_NAME):
+        if not path.is_file():
+            continue
+        try:
+            config = load_yaml(path)
+        except ConfigError:
+            continue
+        for keys in (("decoder", "model"), ("autoencoder", "encoder", "model")):
+            named = _at(config, keys)
+            if isinstance(named, str) and _same(named, model):
+                return True
+    return False
+
+
+def _same(named: str, model: str) -> bool:
+    """Whether a configured path is the one of a bundle; a relative one was of the folder that the run began in."""
+    if os.path.expanduser(named) == os.path.expanduser(model):
+        return True
+    given, wanted = os.path.expanduser(named), os.path.expanduser(model)
+    if os.path.isabs(given):
+        return os.path.realpath(given) == os.path.realpath(wanted)
+    parts = [part for part in PurePath(os.path.normpath(given)).parts if part not in ("..", ".")]
+    return bool(parts) and list(PurePath(wanted).parts[-len(parts) :]) == parts

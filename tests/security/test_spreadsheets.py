@@ -1,0 +1,71 @@
+"""CSV that somebody opens in a spreadsheet: no text of a model becomes a formula, and numbers stay numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from difflm.artifacts.formats import FORMATS, decode_table, encode_table, harmless
+from difflm_jobs.pipeline.mapping import export
+
+PAGE = Path(__file__).resolve().parents[2] / "platform" / "difflm" / "serving" / "page"
+FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", " =1+1", '=HYPERLINK("http://x","y")']
+NUMBERS = ["-5", "+3", "-1.5e-3", "-.5", "0"]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_a_formula_gets_an_apostrophe(text: str) -> None:
+    table = pa.table(
+        {"=name": [text], "number": [-5], "share": [-0.5], "flag": [True], "none": pa.nulls(1, pa.string())}
+    )
+    content = encode_table(table, "csv", safe_csv=True).decode()
+    names, cells = csv.reader(io.StringIO(content, newline=""))
+    assert names == ["'=name", "number", "share", "flag", "none"]
+    assert cells == [f"'{text}", "-5", "-0.5", "true", ""]
+    (_, plain) = csv.reader(io.StringIO(encode_table(table, "csv").decode(), newline=""))
+    assert plain[0] == text, "what programs read again is as it was, unless asked for"
+
+
+def test_numbers_and_ordinary_texts_stay_as_they_are() -> None:
+    for text in [*NUMBERS, "", "a=b", "Oslo", "'quoted", "1-2", "x@y"]:
+        assert harmless(text) == text
+
+
+@given(st.text(max_size=30))
+def test_no_text_begins_like_a_formula(text: str) -> None:
+    made = harmless(text)
+    assert made in (text, f"'{text}")
+    assert not made.lstrip(" ").startswith(("=", "@"))
+
+
+def test_the_other_formats_do_not_change() -> None:
+    table = pa.table({"text": FORMULAS})
+    for format_ in set(FORMATS) - {"csv"}:
+        content = encode_table(table, format_, safe_csv=True)
+        assert decode_table(content, format_, table.schema).to_pylist() == table.to_pylist()
+
+
+def test_a_single_file_can_be_written_so(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["=1"]}), tmp_path / "part-0.parquet")
+    export(tmp_path, tmp_path / "safe.csv", safe_csv=True)
+    export(tmp_path, tmp_path / "plain.csv")
+    assert (tmp_path / "safe.csv").read_text() == "text\n'=1\n"
+    assert (tmp_path / "plain.csv").read_text() == "text\n=1\n"
+
+
+def test_the_playgrounds_download_does_the_same() -> None:
+    """The page has no test of its own language here; its patterns are compared with those of the writer."""
+    script = (PAGE / "rows.js").read_text(encoding="utf-8")
+    assert "const text = harmless(value);" in script
+    runs, number = re.findall(r"/(\^.*?)/\.test\(text\)", script)[:2]
+    for text in [*FORMULAS, *NUMBERS, "", "a=b", "Oslo", "'quoted"]:
+        guarded = re.search(runs, text) and not re.search(number.replace("$", r"\Z"), text)
+        assert bool(guarded) is (harmless(text) != text), text

@@ -1,0 +1,167 @@
+"""Pages in a browser against a server on the same machine, and what every answer bears."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pyarrow as pa
+import pytest
+
+from difflm.errors import OverloadError
+from difflm.serving.app import create_app
+from difflm.serving.backend import BundleRef, RowsWanted
+from difflm.serving.config import HttpConfig, LimitsConfig, ServeConfig, ServedConfig
+from difflm.serving.fair_queue import Chunk
+from difflm.serving.jobs import Jobs
+from difflm.serving.limits import KeyConfig, KeyRing, hash_key
+from difflm.serving.service import Service
+from difflm.testing.bundles import StageFolders
+
+KEY = "difflm_alice"
+
+
+class Full:
+    """A backend that has enough to do."""
+
+    async def sample(self, wanted: RowsWanted) -> AsyncGenerator[Chunk, None]:
+        raise OverloadError("enough to do")
+        yield
+
+    async def encode(self, bundle: BundleRef, table: pa.Table) -> list[list[float]]:
+        raise ZeroDivisionError
+
+    async def load(self, bundle: BundleRef) -> None:
+        pass
+
+
+Ask = Callable[..., httpx2.Response]
+
+
+@pytest.fixture(scope="module")
+def ask(stages: StageFolders) -> Ask:
+    """`ask(method, path, http={...}, **more)` of a server without keys on this machine."""
+    apps: dict[str, Any] = {}
+
+    def call(method: str, path: str, *, http: dict[str, Any] | None = None, **more: Any) -> httpx2.Response:
+        async def asked() -> httpx2.Response:
+            if str(http) not in apps:
+                served = [ServedConfig(name="tiny", path=str(stages.bundle))]
+                service = Service(ServeConfig(bundles=served, http=HttpConfig(**(http or {}))), Full())
+                await service.registry.refresh()
+                apps[str(http)] = create_app(service)
+            transport = httpx2.ASGITransport(app=apps[str(http)], raise_app_exceptions=False)
+            async with httpx2.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
+                return await client.request(method, path, **more)
+
+        return asyncio.run(asked())
+
+    return call
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/v1/bundles", "/openapi.json", "/playground/main.js"])
+def test_a_name_that_somebody_lets_lead_here_is_none_of_the_server(ask: Ask, path: str) -> None:
+    for host in ("evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "", "[::1"):
+        answer = ask("GET", path, headers={"Host": host})
+        assert answer.status_code == 403, host
+        assert answer.json()["error"]["field"] == "host"
+    for host in ("localhost", "LOCALHOST:8000", "127.0.0.1:9", "[::1]:8000"):
+        assert ask("GET", path, headers={"Host": host}).status_code == 200
+
+
+def test_names_that_were_allowed_are_the_only_ones(ask: Ask) -> None:
+    http = {"allowed_hosts": ["rows.example.org"]}
+    assert ask("GET", "/v1/bundles", http=http, headers={"Host": "rows.example.org"}).status_code == 200
+    assert ask("GET", "/v1/bundles", http=http).status_code == 403
+
+
+def test_a_page_of_another_origin_makes_no_rows(ask: Ask) -> None:
+    body = {"n": 5}
+    for origin in ("https://evil.example", "null", "http://localhost:9000"):
+        answer = ask("POST", "/v1/samples", json=body, headers={"Origin": origin})
+        assert (answer.status_code, answer.json()["error"]["field"]) == (403, "origin")
+    assert ask("POST", "/v1/samples", json=body, headers={"Origin": "http://localhost:8000"}).status_code == 429
+    http = {"cors_origins": ["https://mine.example"]}
+    answer = ask("POST", "/v1/samples", json=body, http=http, headers={"Origin": "https://mine.example"})
+    assert answer.status_code == 429
+
+
+@pytest.mark.parametrize("media", [None, "text/plain", "application/x-www-form-urlencoded"])
+def test_what_a_page_may_send_without_asking_is_no_request(ask: Ask, media: str | None) -> None:
+    headers = {} if media is None else {"Content-Type": media}
+    answer = ask("POST", "/v1/samples", content=b'{"n": 5}', headers=headers)
+    assert answer.status_code == 422
+    assert "Content-Type: application/json" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/healthz"),
+        ("GET", "/openapi.json"),
+        ("GET", "/v1/bundles"),
+        ("GET", "/v1/bundles/"),
+        ("GET", "/v1/schema"),
+        ("GET", "/v1/schema?bundle=none"),
+        ("GET", "/metrics"),
+        ("GET", "/nowhere"),
+        ("PUT", "/v1/samples"),
+        ("POST", "/v1/encode"),
+        ("POST", "/v1/samples"),
+        ("OPTIONS", "/v1/samples"),
+        ("GET", "/v1/jobs/x"),
+        ("GET", "//evil.example/..;/v1/bundles/"),
+    ],
+)
+def test_no_answer_is_kept_taken_for_something_else_or_leads_away(ask: Ask, method: str, path: str) -> None:
+    preflight = {"Origin": "https://mine.example", "Access-Control-Request-Method": "POST"}
+    http = {"cors_origins": ["https://mine.example"]}
+    for answer in (
+        ask(method, path),
+        ask(method, path, http=http, headers=preflight),
+        ask(method, path, json={"n": 1}),
+    ):
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] == "no-store"
+        assert "location" not in answer.headers
+        if answer.status_code >= 400:
+            assert set(answer.json()) == {"error"}
+            assert set(answer.json()["error"]) == {"code", "message", "field"}
+
+
+def test_a_fault_bears_the_same_headers(ask: Ask) -> None:
+    row = {"age": 3, "wage": 1.0}
+    schema = ask("GET", "/v1/schema").json()["schema"]
+    row = {field["name"]: None for field in schema["fields"]}
+    answer = ask("POST", "/v1/encode", json={"rows": [row]})
+    assert answer.status_code == 500
+    assert answer.json()["error"]["code"] == "internal"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_refused_rows_and_refused_jobs_are_not_paid_for(stages: StageFolders, tmp_path: Path) -> None:
+    """A refused job of a million rows made the next single row wait for more than an hour and a half."""
+    ring = KeyRing([KeyConfig(name="alice", sha256=hash_key(KEY), rows_per_minute=10_000)], lambda: 0.0)
+    config = ServeConfig(
+        bundles=[ServedConfig(name="tiny", path=str(stages.bundle))], keys_file="keys.yaml", limits=LimitsConfig(jobs=1)
+    )
+
+    async def asked() -> list[httpx2.Response]:
+        jobs = Jobs(tmp_path / "jobs", most=1, owners=ring.owners)
+        (tmp_path / "jobs").mkdir()
+        service = Service(config, Full(), ring=ring, jobs=jobs)
+        await service.registry.refresh()
+        jobs._room.add("alice", 1)  # the queue is full
+        transport = httpx2.ASGITransport(app=create_app(service))
+        headers = {"Authorization": f"Bearer {KEY}"}
+        async with httpx2.AsyncClient(transport=transport, base_url="http://any", headers=headers) as client:
+            bodies = [{"n": 1_000_000}, {"n": 9_000}, {"n": 9_000}, {"n": 9_000, "format": "ndjson"}, {"n": 1}]
+            return [await client.post("/v1/samples", json=body) for body in bodies]
+
+    for answer in asyncio.run(asked()):
+        assert answer.status_code == 429
+        assert answer.json()["error"]["code"] == "overloaded"

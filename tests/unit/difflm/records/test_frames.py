@@ -1,0 +1,141 @@
+"""Frames: what goes in comes out as the same kind of frame, with the same dtypes; odd frames are refused by name."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from difflm.errors import BundleError, DataError
+from difflm.records.frames import FrameTemplate, arrow_of, library_of, pandas_frame, restored, to_table
+from difflm.records.notices import Notice
+from difflm.records.reading import read_table
+
+MOMENTS = ["2020-01-01 00:00", "2021-05-05 10:00", "2022-07-01 00:30"]
+
+
+def people() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "whole": pd.array([1, 2, None], dtype="Int64"),
+            "small": np.array([1, 2, 3], dtype=np.int16),
+            "letter": pd.Categorical(["x", "y", None], categories=["x", "y", "z"]),
+            "moment": pd.to_datetime(MOMENTS).tz_localize("Europe/Berlin"),
+            "day": pd.to_datetime(["2020-01-01", "2020-01-02", "2020-01-03"]),
+            "number": [1.5, 2.0, np.nan],
+            "text": ["q", None, "w"],
+            "true": [True, False, True],
+            "maybe": pd.array([True, None, False], dtype="boolean"),
+            "waited": pd.to_timedelta([1, 2, 3], unit="h"),
+            "string": pd.array(["a", "b", None], dtype="string"),
+        }
+    )
+
+
+def test_a_pandas_frame_comes_back_with_its_dtypes_and_values() -> None:
+    frame = people()
+    made = FrameTemplate.of(frame).frame(to_table(frame))
+    pd.testing.assert_frame_equal(made, frame)
+    assert made["letter"].cat.categories.tolist() == ["x", "y", "z"]
+
+
+def test_a_polars_frame_comes_back_with_its_dtypes_and_values() -> None:
+    frame = pl.DataFrame(
+        {
+            "whole": pl.Series([1, 2, None], dtype=pl.UInt16),
+            "letter": pl.Series(["x", "y", None], dtype=pl.Enum(["x", "y", "z"])),
+            "moment": pl.Series([dt.datetime(2020, 1, 1, 5, tzinfo=dt.UTC)] * 3),
+            "day": [dt.date(2020, 1, 1)] * 3,
+            "time": [dt.time(10, 5)] * 3,
+            "number": [1.5, None, 2.0],
+        }
+    )
+    made = FrameTemplate.of(frame).frame(to_table(frame))
+    assert made.schema == frame.schema
+    assert made.equals(frame)
+
+
+def test_an_arrow_table_comes_back_with_its_types() -> None:
+    table = pa.table(
+        {
+            "letter": pa.array(["x", "y", "x"]).dictionary_encode(),
+            "day": pa.array([dt.date(2020, 1, 1)] * 3, pa.date32()),
+            "moment": pa.array([dt.datetime(2020, 1, 1, 5)] * 3, pa.timestamp("ms")),
+            "money": pa.array([1, 2, 3], pa.decimal128(9, 2)),
+            "whole": pa.array([1, None, 3], pa.uint8()),
+        }
+    )
+    made = FrameTemplate.of(table).frame(to_table(table))
+    assert made.schema.types == table.schema.types
+    assert made.to_pylist() == table.to_pylist()
+
+
+def test_a_frame_is_read_as_the_parquet_file_of_it_would_be(tmp_path: Path) -> None:
+    frame = people()
+    pq.write_table(arrow_of(frame, name="table"), tmp_path / "people.parquet")
+    assert to_table(frame).equals(read_table(tmp_path / "people.parquet"))
+
+
+def test_nested_cells_are_kept_as_text_and_reported() -> None:
+    notices: list[Notice] = []
+    table = to_table(pl.DataFrame({"list": [[1, 2], [3]]}), report=notices.append)
+    assert table.column("list").to_pylist() == ["[1, 2]", "[3]"]
+    assert [notice.code for notice in notices] == ["nested"]
+
+
+def test_columns_with_odd_names_get_them_back() -> None:
+    frame = pd.DataFrame({" age ": [1, 2], "line\nbreak": ["a", "b"]})
+    table = to_table(frame)
+    assert table.column_names == ["age", "line break"]
+    assert FrameTemplate.of(frame).frame(table).columns.tolist() == [" age ", "line\nbreak"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (people().iloc[:0], r"rows: 0 rows, 11 columns; give a table with at least one row"),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), r"rows: two columns are called 'a'; rename one"),
+        (pa.table([[1], [2]], names=["a", "a"]), r"rows: two columns are called 'a'"),
+        (pd.DataFrame({"m": [1, "a", [2]]}), r"rows: column 'm' holds values of several types \(int, list, str\)"),
+        ({"a": [1]}, r"rows: a dict is no table; give a pandas or polars DataFrame"),
+        (pd.Series([1]), r"rows: a Series is no table"),
+    ],
+)
+def test_what_is_no_usable_table_is_named(given: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        to_table(given, name="rows")
+
+
+def test_a_template_survives_the_disk_and_damage_is_named(tmp_path: Path) -> None:
+    template = FrameTemplate.of(people())
+    (tmp_path / "frame.json").write_bytes(template.dumped())
+    assert FrameTemplate.read(tmp_path) == template
+    assert FrameTemplate.read(tmp_path / "elsewhere") is None
+    (tmp_path / "frame.json").write_text('{"format_version": 99, "library": "pandas"}')
+    with pytest.raises(BundleError, match=r"frame\.json: of format 99"):
+        FrameTemplate.read(tmp_path)
+    (tmp_path / "frame.json").write_text("[")
+    with pytest.raises(BundleError, match=r"frame\.json: not readable"):
+        FrameTemplate.read(tmp_path)
+
+
+def test_what_cannot_be_cast_stays_as_it_was_written() -> None:
+    texts = pa.chunked_array([["2020-01-01", "later"]])
+    assert restored(texts, pa.timestamp("s")).equals(texts)
+
+
+def test_a_missing_whole_number_does_not_break_a_frame_without_room_for_it() -> None:
+    template = FrameTemplate.of(pd.DataFrame({"age": [1, 2]}))
+    made = template.frame(pa.table({"age": [1, None]}))
+    assert made["age"].isna().tolist() == [False, True]
+
+
+def test_rows_of_a_file_come_back_as_pandas() -> None:
+    assert library_of(pandas_frame(pa.table({"a": [1]})), name="rows") == "pandas"

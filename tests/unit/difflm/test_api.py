@@ -1,0 +1,173 @@
+"""Generators in this process: rows by their address, frames as they came in, and errors before any work."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import difflm
+from difflm.api import Generator
+from difflm.errors import BundleError, ConfigError, DataError
+from difflm.records.frames import FrameTemplate, arrow_of, to_table
+from difflm.synthesis.synthesizer import SamplingConfig
+from difflm.testing.bundles import untrained_stages
+
+QUICK = SamplingConfig(steps=2, precision="float32")
+
+
+def people() -> pd.DataFrame:
+    rows = range(60)
+    return pd.DataFrame(
+        {
+            "age": pd.array([20 + row % 41 if row % 10 else None for row in rows], dtype="Int64"),
+            "city": pd.Categorical([("Rome", "Oslo", "Lima")[row % 3] for row in rows]),
+            "since": pd.to_datetime([f"20{10 + row % 9}-0{1 + row % 9}-1{row % 9}" for row in rows]).tz_localize("UTC"),
+            "member": [row % 2 == 0 for row in rows],
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    table = to_table(arrow_of(people(), name="people"))
+    return untrained_stages(tmp_path_factory.mktemp("stages"), table).bundle
+
+
+@pytest.fixture(scope="module")
+def generator(bundle: Path) -> Generator:
+    return Generator(bundle, template=FrameTemplate.of(people()), sampling=QUICK)
+
+
+def test_rows_have_the_columns_and_dtypes_of_the_given_frame(generator: Generator) -> None:
+    rows = generator.sample(25, seed=3)
+    assert isinstance(rows, pd.DataFrame)
+    assert len(rows) == 25
+    assert rows.dtypes.to_dict() == people().dtypes.to_dict()
+
+
+def test_a_row_is_the_same_however_many_are_asked_for_and_however_they_come(generator: Generator) -> None:
+    rows = generator.sample(25, seed=3)
+    pd.testing.assert_frame_equal(generator.sample(7, seed=3), rows.head(7))
+    batches = list(generator.batches(25, seed=3, batch_rows=4))
+    assert [batch.num_rows for batch in batches] == [4, 4, 4, 4, 4, 4, 1]
+    pieces = FrameTemplate.of(people()).frame(pa.Table.from_batches(batches))
+    pd.testing.assert_frame_equal(pieces, rows)
+    assert not generator.sample(25, seed=4).equals(rows)
+
+
+def test_only_the_columns_that_are_wanted(generator: Generator) -> None:
+    assert generator.sample(3, columns=["member", "age"]).columns.tolist() == ["member", "age"]
+
+
+def test_conditions_and_equal_classes_hold_for_every_row(generator: Generator) -> None:
+    rows = generator.sample(20, where="age >= 40 and city != 'Rome'")
+    assert (rows["age"] >= 40).all()
+    assert set(rows["city"]) <= {"Oslo", "Lima"}
+    assert generator.sample(9, balance="city")["city"].value_counts().tolist() == [3, 3, 3]
+
+
+def test_variations_and_ways_between_records(generator: Generator) -> None:
+    given = people().dropna().head(2)
+    assert len(generator.sample(6, like=given, strength=0.5)) == 6
+    assert len(generator.sample(5, between=given)) == 5
+    with pytest.raises(DataError, match=r"between: a way leads from one record to another; it has 1 rows"):
+        generator.sample(5, between=given.head(1))
+
+
+def test_gaps_are_filled_and_nothing_else_is_touched(generator: Generator) -> None:
+    gaps = people().head(12)
+    gaps.loc[3, "city"] = None
+    filled = generator.impute(gaps)
+    assert filled.dtypes.to_dict() == gaps.dtypes.to_dict()
+    assert not filled.isna().to_numpy().any()
+    known = gaps.notna()
+    assert (filled.astype(object)[known] == gaps.astype(object)[known]).to_numpy()[known.to_numpy()].all()
+
+
+def test_the_kind_of_the_gaps_frame_comes_back(generator: Generator) -> None:
+    gaps = pl.from_pandas(people().head(4))
+    assert isinstance(generator.impute(gaps), pl.DataFrame)
+
+
+def test_latents_have_a_row_per_record(generator: Generator) -> None:
+    latents = generator.encode(people().head(5))
+    assert latents.dtype == np.float32
+    assert latents.shape[0] == 5
+    assert np.isfinite(latents).all()
+
+
+def test_a_saved_generator_is_loaded_with_its_kind_of_frame(generator: Generator, tmp_path: Path) -> None:
+    where = generator.save(tmp_path / "people")
+    again = difflm.load(where)
+    assert again.schema == generator.schema
+    assert again.sample(2).dtypes.to_dict() == people().dtypes.to_dict()
+    with pytest.raises(ConfigError, match=r"people: is there already"):
+        generator.save(where)
+
+
+def test_rows_of_a_file_are_pandas(bundle: Path) -> None:
+    assert isinstance(Generator(bundle, sampling=QUICK).sample(2), pd.DataFrame)
+
+
+def test_a_bundle_alone_has_no_report(generator: Generator) -> None:
+    with pytest.raises(ConfigError, match=r"a bundle has no splits to be evaluated against; load the run"):
+        _ = generator.report
+
+
+def test_a_generator_says_what_it_is(generator: Generator) -> None:
+    assert "4 columns, learned from 60 rows" in repr(generator)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"n": 0}, ConfigError, r"n is 0; give a number of rows"),
+        ({"n": 1.5}, ConfigError, r"n is 1\.5"),
+        ({"n": 3, "seed": -1}, ConfigError, r"seed is -1"),
+        ({"n": 3, "columns": ["height"]}, ConfigError, r"columns: there is no 'height'; columns are 'age', 'city'"),
+        ({"n": 3, "where": "height > 3"}, ConfigError, "height"),
+        ({"n": 3, "balance": "age"}, ConfigError, r"column 'age' is integer"),
+        ({"n": 3, "like": people(), "between": people()}, ConfigError, r"like and between: give one of them"),
+        ({"n": 3, "like": people(), "strength": 2.0}, ConfigError, r"strength is 2; give a number from 0"),
+        ({"n": 3, "like": people(), "where": "age > 30"}, ConfigError, "neither a condition"),
+        ({"n": 3, "like": people().drop(columns="age")}, DataError, r"like: no column 'age'"),
+        ({"n": 3, "like": {"age": [1]}}, DataError, r"like: a dict is no table"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused_by_the_call(
+    generator: Generator, arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        generator.batches(**arguments)
+
+
+def test_an_unseen_value_is_named_with_its_row(generator: Generator) -> None:
+    gaps = people().head(3)
+    gaps["city"] = ["Rome", "Quito", None]
+    with pytest.raises(DataError, match=r"table: row 1, column 'city': 'Quito' is nothing that the bundle can write"):
+        generator.impute(gaps)
+
+
+def test_nothing_to_load_is_said(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no bundle"):
+        difflm.load(tmp_path)
+
+
+def test_the_door_knows_what_stands_behind_it_and_imports_nothing_before() -> None:
+    code = (
+        "import sys, difflm; before = set(sys.modules); assert not {'torch', 'numpy', 'pyarrow'} & before; "
+        "names = dir(difflm); assert 'fit' in names and 'evaluate' in names, names; "
+        "difflm.fit, difflm.load, difflm.evaluate, difflm.compare; assert 'ray' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(AttributeError, match=r"no attribute 'train'; it has Generator"):
+        _ = difflm.train
