@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 Name = Annotated[BundleName, Query()]
 
-_KEY = Security(HTTPBearer(auto_error=False))  # says so in the document; it is the gate that looks at keys
+_KEY = Security(HTTPBearer(auto_error=False))  # says so in the document; the middleware looks at keys
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _JOB: Responses = {202: {"model": JobView, "description": "A job was begun; ask /v1/jobs/{id} how it is"}}
 
