@@ -15,7 +15,7 @@ from difflm.serving.bodies import BODIES, read_body
 from difflm.serving.config import LimitsConfig, ServeConfig, ServedConfig
 from difflm.serving.limits import KeyConfig, KeyRing, Traffic
 from difflm.serving.metrics import ServerMetrics
-from difflm.serving.middleware import Gate
+from difflm.serving.middleware import RequestMiddleware
 from difflm.serving.problems import Problem
 from difflm.serving.requests import EncodeBody, ImputeBody, SampleBody
 
@@ -82,10 +82,10 @@ def test_nonsense_is_told_in_one_form(model: Any, content: bytes) -> None:
 Receive = Callable[[], Any]
 
 
-def gate(app: Any, *, keys: int = 0, **limits: Any) -> Gate:
+def gate(app: Any, *, keys: int = 0, **limits: Any) -> RequestMiddleware:
     config = ServeConfig(bundles=SERVED, limits=LimitsConfig(**limits))
     ring = KeyRing([KeyConfig(name=f"k{n}", sha256="0" * 64) for n in range(keys)], time.monotonic) if keys else None
-    return Gate(app, config=config, ring=ring, metrics=ServerMetrics(), traffic=Traffic(most=10))
+    return RequestMiddleware(app, config=config, ring=ring, metrics=ServerMetrics(), traffic=Traffic(most=10))
 
 
 async def asked(served: Any, receive: Receive) -> tuple[int, bytes]:

@@ -36,7 +36,7 @@ from difflm.serving.answers import (
 from difflm.serving.bodies import body_document, document_bodies, parsed
 from difflm.serving.fair_queue import Chunk
 from difflm.serving.jobs import Jobs, JobView
-from difflm.serving.middleware import Gate, SafeHeaders
+from difflm.serving.middleware import RequestMiddleware, SafeHeaders
 from difflm.serving.playground import add_playground
 from difflm.serving.problems import FAULT, Problem, problem_response, validation_problem
 from difflm.serving.requests import BundleName, EncodeBody, ImputeBody, SampleBody
@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 Name = Annotated[BundleName, Query()]
 
-_KEY = Security(HTTPBearer(auto_error=False))  # says so in the document; it is the gate that looks at keys
+_KEY = Security(HTTPBearer(auto_error=False))  # says so in the document; the middleware looks at keys
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _JOB: Responses = {202: {"model": JobView, "description": "A job was begun; ask /v1/jobs/{id} how it is"}}
 
@@ -95,7 +95,9 @@ def create_app(service: Service) -> Any:
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_bug)
     document_bodies(app)
-    app.add_middleware(Gate, config=service.config, ring=service.ring, metrics=service.metrics, traffic=service.traffic)
+    app.add_middleware(
+        RequestMiddleware, config=service.config, ring=service.ring, metrics=service.metrics, traffic=service.traffic
+    )
     if service.config.http.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -130,7 +130,7 @@ class EngineLoop:
             ticket = self._queue.ticket(item.address.index)
             address = ticket.address
             own = Decoded(address=address, tokens=item.tokens, failure=item.failure)
-            self._queue.finish(ticket.number, ticket.request.synthesizer.judge(own))
+            self._queue.finish(ticket.number, ticket.request.synthesizer.parse(own))
         self._queue.deliver()
 
     def _lookup(self, number: int) -> tuple[Constraint, int]:

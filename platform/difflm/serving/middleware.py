@@ -1,4 +1,4 @@
-"""The gate: what every request passes before anything is read of it, as plain ASGI around the application.
+"""Middleware: what every request passes before anything is read of it, as plain ASGI around the application.
 
 It knows the caller's key, holds requests and bytes within bounds, reads bodies in bounded time, and counts.
 """
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 _OPEN = (*PLAYGROUND_PATHS, "/healthz", "/readyz", "/openapi.json")
 
 
-class Gate:
+class RequestMiddleware:
     """An ASGI application in front of another. `ring` is None where nobody needs a key."""
 
     def __init__(

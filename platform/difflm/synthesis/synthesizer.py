@@ -184,7 +184,7 @@ class Synthesizer:
 
     def _draws(self, queue: DrawQueue) -> Iterator[Draw]:
         for item in self.engine.decode(queue):
-            yield self.judge(item)
+            yield self.parse(item)
 
     def prompts(self, addresses: Sequence[Address], *, seed: int) -> Prompts:
         """Compute the prompts of these draws from their latents, and the uniform numbers of their tokens."""
@@ -200,7 +200,7 @@ class Synthesizer:
         prompt = prompt.to(self.bundle.autoencoder.decoder.embeddings_VD.dtype)
         return Prompts(addresses=list(addresses), prompt=prompt, uniforms_NT=uniforms_NT)
 
-    def judge(self, item: Decoded) -> Draw:
+    def parse(self, item: Decoded) -> Draw:
         """Return the decoded record, or the reason why it is rejected."""
         if item.failure is not None:
             return _rejected(item.address, item.failure)
