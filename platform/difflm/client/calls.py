@@ -28,6 +28,7 @@ class SampleOptions(TypedDict, total=False):
     strength: float
     columns: Sequence[str] | None
     deadline_s: float | None
+    safe_csv: bool
 
 
 class ImputeOptions(TypedDict, total=False):
