@@ -127,7 +127,7 @@ def _experiment(
     name: str,
     kind: str,
 ) -> ExperimentConfig:
-    """The settings of a run: those that were given, about this table."""
+    """Return the settings of a run: those that were given, about this table."""
     from difflm.config import validate
     from difflm_jobs.config import ExperimentConfig
     from difflm_jobs.loading import experiment_settings, over, preset_names
@@ -154,7 +154,7 @@ def _experiment(
 
 
 def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with their dotted keys unfolded."""
+    """Return settings with their dotted keys unfolded."""
     found: dict[str, Any] = {}
     for key, value in settings.items():
         if not isinstance(key, str):

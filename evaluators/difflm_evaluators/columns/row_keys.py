@@ -42,7 +42,7 @@ class RowNumbering:
         return len(self.keys_K)
 
     def number(self, codes_NC: IntArray) -> IntArray:
-        """Number each row, (N,), as the reference rows that equal it; -1 where there is none, or a code is negative."""
+        """Look up the number of the reference rows equal to each row, (N,); -1 where there is none."""
         key_N = np.zeros(len(codes_NC), dtype=np.int64)
         known_N = (codes_NC >= 0).all(axis=1)
         for column, size in enumerate(self._sizes):

@@ -236,14 +236,14 @@ def run_map(
 
 
 def _recorded_precision(entries: Sequence[ShardEntry]) -> Precision | None:
-    """What parts that are there were drawn in."""
+    """Read in what precision the parts that are there were drawn."""
     return next((entry.account[PRECISION] for entry in entries if PRECISION in entry.account), None)
 
 
 def _agreed_precision(
     setting: PrecisionSetting, recorded: Precision | None, compute: Compute, config: MapConfig
 ) -> Precision:
-    """The setting; where that is `auto`, what the finished parts were drawn in, or else what workers are fast in."""
+    """Return the setting; for `auto`, what the finished parts were drawn in, or else what workers are fast in."""
     if setting == "auto":
         return recorded or compute.fast_precision(config.pool, config.timeout_s)
     return setting

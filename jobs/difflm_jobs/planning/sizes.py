@@ -256,7 +256,7 @@ class Sizes:
         return BYTES[self.training_precision(setting)]
 
     def training_precision(self, setting: PrecisionSetting) -> Precision:
-        """What training workers are assumed to compute in: under `auto` what they would on this machine."""
+        """Return what training workers are assumed to compute in: under `auto` what they would on this machine."""
         return assumed_precision(setting, on_gpus=self.config.runtime.workers.gpus_per_worker > 0)
 
     @property

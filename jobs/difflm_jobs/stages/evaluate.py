@@ -287,7 +287,7 @@ def _curves(inputs: Mapping[str, Artifact]) -> dict[str, list[dict[str, JSON]]]:
 
 
 def _precisions(inputs: Mapping[str, Artifact]) -> dict[str, JSON]:
-    """What every stage computed in, which a setting of `auto` leaves to the processor."""
+    """Return what every stage computed in, which a setting of `auto` leaves to the processor."""
     facts = {name: artifact.manifest.facts for name, artifact in inputs.items()}
     return {name: some["precision"] for name, some in facts.items() if some.get("precision") is not None}
 

@@ -72,7 +72,7 @@ class FieldBins:
         return self.count + self.nullable
 
     def excluded(self, allowed: Allowed) -> list[float]:
-        """The features of this field."""
+        """Return the features of this field."""
         shares = [_overlap(allowed, low, high) / (high - low) for low, high in pairwise(self.edges)]
         return [_feature(share) for share in shares] + ([0.0 if allowed.null else 1.0] if self.nullable else [])
 
@@ -107,7 +107,7 @@ class ConditionBins:
         return sum(field.features for field in self.fields)
 
     def features(self, restriction: Restriction) -> Tensor:
-        """The vector of a restriction, shape (C,)."""
+        """Return the vector of a restriction, shape (C,)."""
         parts: list[float] = []
         for field in self.fields:
             allowed = restriction.get(field.name)
@@ -187,7 +187,7 @@ def save_conditional(
 def load_conditional(
     directory: Path, heun: HeunSettings, *, device: torch.device | str = "cpu", precision: torch.dtype = torch.float32
 ) -> ConditionalPrior:
-    """The conditional prior of a directory. Raises ModelError naming the file."""
+    """Return the conditional prior of a directory. Raises ModelError naming the file."""
     path, weights = directory / "conditional.json", directory / "conditional.safetensors"
     facts = read_facts(
         path, version=FORMAT_VERSION, what="conditional prior", remedy="train the conditional prior again"

@@ -224,7 +224,7 @@ def _noise_embedding(kind: NoiseEmbedding, size: int, width: int) -> nn.Sequenti
 
 
 def _level(embed: nn.Module, c_noise_B: Tensor, condition: nn.Module | None, condition_BC: Tensor | None) -> Tensor:
-    """What every block reads as noise level, shape (B, W): the condition is added to it."""
+    """Return what every block reads as noise level, shape (B, W): the condition is added to it."""
     noise_BW: Tensor = embed(c_noise_B)
     return noise_BW if condition is None or condition_BC is None else noise_BW + condition(condition_BC)
 

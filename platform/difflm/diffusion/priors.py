@@ -174,7 +174,7 @@ class DiffusionPrior:
             return self.scaler.denormalize(sample_heun(denoiser, noise_BN, self.sigmas_S))
 
     def autocast(self, tensor: Tensor) -> torch.autocast:
-        """The precision that the denoiser is evaluated in, where a tensor is."""
+        """Return the precision that the denoiser is evaluated in, where a tensor is."""
         enabled = self.precision is not torch.float32
         return torch.autocast(tensor.device.type, dtype=torch.bfloat16, enabled=enabled)
 
@@ -190,12 +190,12 @@ class HeunSettings:
 
 
 def network_facts(network: NetworkConfig) -> dict[str, Any]:
-    """What a prior's file says of its network: the sizes, and where it is no MLP with positional embeddings, what."""
+    """Return what a prior's file says of its network: its sizes, and how it is no plain MLP."""
     return {"width": network.width, "blocks": network.blocks, **dump_changed(network, NETWORK_VARIANTS)}
 
 
 def read_network(facts: Mapping[str, Any]) -> NetworkConfig:
-    """The network that a prior's file describes; KeyError where its sizes are missing."""
+    """Return the network that a prior's file describes; KeyError where its sizes are missing."""
     given = {name: facts[name] for name in NETWORK_VARIANTS if name in facts}
     return NetworkConfig.model_validate({"width": facts["width"], "blocks": facts["blocks"], **given})
 
@@ -214,7 +214,7 @@ def save_prior(directory: Path, facts: Mapping[str, Any], tensors: Mapping[str, 
 def load_prior(
     directory: Path, heun: HeunSettings, *, device: torch.device | str = "cpu", precision: torch.dtype = torch.float32
 ) -> LatentPrior:
-    """The prior of a directory. Raises ModelError naming the file."""
+    """Return the prior of a directory. Raises ModelError naming the file."""
     path = directory / "prior.json"
     facts = read_facts(path, version=FORMAT_VERSION, what="prior", remedy="train the prior again")
     weights = directory / "prior.safetensors"
@@ -259,7 +259,7 @@ def diffusion_prior(
     *,
     conditions: int = 0,
 ) -> DiffusionPrior:
-    """The prior of a network's sizes and weights, whose denoiser reads so many features of a condition.
+    """Return the prior of a network's sizes and weights, whose denoiser reads so many features of a condition.
 
     Raises KeyError and RuntimeError for tensors that are not those of the sizes.
     """
@@ -292,7 +292,7 @@ _MAX_SIZE, _MAX_BLOCKS = 1 << 20, 1_000
 
 
 def _for_sampling(denoiser: EdmDenoiser, device: torch.device, precision: torch.dtype) -> EdmDenoiser:
-    """The denoiser, frozen and on its device, with matrices in the precision that it samples in."""
+    """Return the denoiser, frozen and on its device, with matrices in the precision that it samples in."""
     if precision is not torch.float32:
         # What autocast would do at each of some fifty evaluations.
         for module in denoiser.modules():

@@ -32,7 +32,7 @@ def vary(prior: DiffusionPrior, latents_BZ: Tensor, noise_BZ: Tensor, *, strengt
 
 @torch.no_grad()
 def noise_of(prior: DiffusionPrior, latents_BZ: Tensor) -> Tensor:
-    """The unit Gaussian noise from which the prior's flow leads to these latents: the sampler, run backwards.
+    """Return the unit Gaussian noise from which the prior's flow leads to these latents: the sampler, run backwards.
 
     It begins at the lowest level above 0, so the way back ends within that level of the latents.
     """

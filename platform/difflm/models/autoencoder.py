@@ -121,7 +121,7 @@ class Autoencoder(nn.Module):
         return self.injector.prompt(latents_BZ)
 
     def check_room(self, tokens: int, *, remedy: str) -> None:
-        """Raises ModelError when a record of so many tokens does not fit behind the prompt into the decoder."""
+        """Raise ModelError when a record of so many tokens does not fit behind the prompt into the decoder."""
         most, needed = self.decoder.max_positions, self.injector.positions + 1 + tokens
         if most is not None and needed > most:
             raise ModelError(
@@ -137,7 +137,7 @@ class Autoencoder(nn.Module):
         worth_BT: Tensor | None = None,
         **inputs: Tensor,
     ) -> dict[str, Tensor]:
-        """The negative ELBO with beta (Eq. 4), per token so that its scale does not depend on the record's length.
+        """Return the negative ELBO with beta (Eq. 4), per token: its scale does not depend on the record's length.
 
         The parts are in nats per record. `worth_BT` is what a nat of each token counts; `worth_nats` is said with it.
         """
@@ -176,7 +176,7 @@ def build_autoencoder(
     dtype: torch.dtype | None = None,
     computed_in: PrecisionSetting = "auto",
 ) -> tuple[Autoencoder, DecoderParts]:
-    """The untrained autoencoder around the decoder of a directory; the frozen decoder's precision is as of
+    """Return the untrained autoencoder around the decoder of a directory; the frozen decoder's precision is as of
     `load_decoder`.
     """
     decoder, parts = load_decoder(decoder_directory, schema, dtype=dtype, computed_in=computed_in)
@@ -190,7 +190,7 @@ def build_autoencoder(
 def build_encoder(
     config: CompactEncoderConfig | PretrainedEncoderConfig, parts: DecoderParts, *, weights_sha256: str | None = None
 ) -> tuple[nn.Module, PosteriorHead]:
-    """The encoder and the head that turns its output into a posterior."""
+    """Return the encoder and the head that turns its output into a posterior."""
     match config:
         case CompactEncoderConfig():
             encoder: nn.Module = CompactEncoder(
@@ -214,7 +214,7 @@ def build_injector(
     *,
     scale: float,
 ) -> SlotInjector | PooledInjector:
-    """The injector that fits the encoder's latent: aligned with slots, or pooled. `scale` is that of soft tokens."""
+    """Return the injector for the encoder's latent: aligned with slots, or pooled. `scale` is that of soft tokens."""
     size = latent_size(encoder, layout)
     match config:
         case SoftPromptConfig(soft_tokens=vectors, learned_prefix=prefix):

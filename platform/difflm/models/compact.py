@@ -166,7 +166,7 @@ EAGER_POSITIONS = 256
 def build_compact_llama(
     config: CompactDecoderConfig, *, vocabulary_size: int, bos_id: int, pad_id: int, longest: int
 ) -> LlamaForCausalLM:
-    """A Llama of the compact size with room for `longest` positions."""
+    """Return a Llama of the compact size with room for `longest` positions."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     model = LlamaForCausalLM(
@@ -198,7 +198,7 @@ def llama_parameters(config: CompactDecoderConfig, vocabulary_size: int) -> int:
 
 
 def attention(positions: int) -> str:
-    """The attention for records of so many positions.
+    """Return the attention for records of so many positions.
 
     On CPUs and a few dozen tokens the fused kernel's backward pass takes a third of a training step, so short records
     attend eagerly; eager attention needs memory with the square of the positions.

@@ -86,7 +86,7 @@ class PromptForm(Protocol):
         ...
 
     def prompt(self, vectors_BKW: Tensor) -> Prompt:
-        """The prompt that scaled vectors of this shape are."""
+        """Return the prompt that scaled vectors of this shape are."""
         ...
 
 
@@ -218,7 +218,7 @@ class SlotInjector(nn.Module):
         last.weight.copy_(solution_HW.T)
 
     def prompt(self, latents_BZ: Tensor) -> Prompt:
-        """What the decoder reads of z."""
+        """Return what the decoder reads of z."""
         return self.form.prompt(self(latents_BZ))
 
     def forward(self, latents_BZ: Tensor) -> Tensor:
@@ -255,7 +255,7 @@ class PooledInjector(nn.Module):
         return 0 if isinstance(self.form, AddedEmbedding) else self.vectors + int(self.prefix.shape[0])
 
     def prompt(self, latents_BZ: Tensor) -> Prompt:
-        """What the decoder reads of z."""
+        """Return what the decoder reads of z."""
         return self.form.prompt(self(latents_BZ))
 
     def forward(self, latents_BZ: Tensor) -> Tensor:

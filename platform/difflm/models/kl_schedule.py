@@ -103,7 +103,7 @@ class KlSchedule:
                 return value
 
     def objective(self, worth_nats: float, kl_nats: float) -> float:
-        """What "best" means: reconstruction, at what its nats are worth, and with a capacity what KL has above it.
+        """Return what "best" means: reconstruction at its nats' worth, and with a capacity what KL has above it.
 
         Without one it is reconstruction alone, as in the paper, for beta moves.
         """

@@ -48,11 +48,11 @@ class Prompt:
         return int(self.embeds_BKD.shape[1] if self.memory_BLXHKE is None else self.memory_BLXHKE.shape[4])
 
     def rows(self, rows: Tensor | slice) -> Prompt:
-        """The prompts of some records."""
+        """Return the prompts of some records."""
         return self._each(lambda part: part[rows])
 
     def to(self, dtype: torch.dtype) -> Prompt:
-        """The same in another precision."""
+        """Return the same in another precision."""
         return self._each(lambda part: part.to(dtype))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Prompt:
@@ -65,7 +65,7 @@ class Prompt:
 
 
 def joined_prompts(parts: Sequence[Prompt]) -> Prompt:
-    """The prompts of several batches, which one injector wrote."""
+    """Return the prompts of several batches, which one injector wrote."""
     if len(parts) == 1:
         return parts[0]
     memories = [part.memory_BLXHKE for part in parts if part.memory_BLXHKE is not None]
@@ -95,7 +95,7 @@ def causal_logits(model: nn.Module, prompt: Prompt, tokens_BT: Tensor) -> Tensor
 
 
 def _cache(memory_BLXHKE: Tensor) -> Cache | None:
-    """What Hugging Face's models read as their past; None where there are no positions."""
+    """Return what Hugging Face's models read as their past; None where there are no positions."""
     from transformers.cache_utils import DynamicCache
 
     if memory_BLXHKE.shape[4] == 0:

@@ -116,7 +116,7 @@ def is_local(model: str) -> bool:
 
 
 def _models(directory: Path, facts: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """The pretrained models that a bundle names, each with the file that does."""
+    """Return the pretrained models that a bundle names, each with the file that does."""
     try:
         decoder = parse_json((directory / "decoder" / "decoder.json").read_bytes())
     except (OSError, ValueError):

@@ -76,11 +76,11 @@ class SamplingConfig(Config):
         return Truncation(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k)
 
     def resolved(self, device: torch.device | str) -> Self:
-        """The same with a precision of `auto` replaced by the one that the device is fast in."""
+        """Return the same with a precision of `auto` replaced by the one that the device is fast in."""
         return self.model_copy(update={"precision": resolve_precision(self.precision, device)})
 
     def dtype(self, device: torch.device | str = "cpu") -> torch.dtype:
-        """What a bundle is loaded in to be drawn from on a device."""
+        """Return what a bundle is loaded in to be drawn from on a device."""
         return torch.bfloat16 if resolve_precision(self.precision, device) == "bfloat16" else torch.float32
 
 

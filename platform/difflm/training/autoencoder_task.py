@@ -139,7 +139,7 @@ class AutoencoderTask:
                 yield len(part), self._batch(self.validation, self.validation_inputs, part, 1.0)
 
     def observe(self, step: int, metrics: Mapping[str, float]) -> Verdict:
-        """The paper's rule: no improvement for a while lowers beta, none for longer ends the training.
+        """Follow the paper's rule: no improvement for a while lowers beta, none for longer ends the training.
 
         With a capacity, beta moves until KL is there, and training does not end before.
         """
@@ -197,7 +197,7 @@ def finish_autoencoder(directory: Path, config: AutoencoderConfig) -> None:
 
 
 def _adapted_sha256(encoder: PretrainedEncoderConfig) -> str | None:
-    """The hash of the weights that adapters stand on; None where all weights were trained and are in the artifact."""
+    """Return the hash of the weights that adapters stand on; None where all weights are in the artifact."""
     if encoder.lora is None:
         return None
     # The hash does not depend on the precision, and a large model in float32 would take twice the memory.
@@ -205,7 +205,7 @@ def _adapted_sha256(encoder: PretrainedEncoderConfig) -> str | None:
 
 
 def build_autoencoder_task(spec: TaskSpec, device: torch.device | str) -> AutoencoderTask:
-    """Inputs: `prepare` (the prepared data) and `fit-decoder` (the decoder's directory)."""
+    """Build the task. Inputs: `prepare` (the prepared data) and `fit-decoder` (the decoder's directory)."""
     prepared, directory = Path(spec.inputs["prepare"]), Path(spec.inputs["fit-decoder"])
     config = AutoencoderConfig.model_validate(spec.config)
     schema = read_schema(prepared)
@@ -243,11 +243,11 @@ class FieldWorth:
     worth_F: Tensor
 
     def __call__(self, ids_BT: Tensor) -> Tensor:
-        """The worth of every token's field, shape (B, T)."""
+        """Return the worth of every token's field, shape (B, T)."""
         return self.worth_F[self.field(ids_BT)]
 
     def field(self, ids_BT: Tensor) -> Tensor:
-        """The field of every token, shape (B, T)."""
+        """Return the field of every token, shape (B, T)."""
         return (torch.isin(ids_BT, self.opening_F).long().cumsum(dim=1) - 1).clamp(0, len(self.opening_F) - 1)
 
     @classmethod

@@ -68,7 +68,7 @@ class BasePrior:
 
     @classmethod
     def read(cls, directory: Path) -> BasePrior:
-        """Raises ModelError for a prior of another kind, which has no denoiser to go on with."""
+        """Raise ModelError for a prior of another kind, which has no denoiser to go on with."""
         facts = json.loads((directory / "prior.json").read_text())
         if facts["kind"] != "diffusion":
             raise ModelError(
@@ -81,7 +81,7 @@ class BasePrior:
         return LatentScaler(mean_Z=mean_Z, std_Z=std_Z, sigma_data=self.facts["sigma_data"])
 
     def denoiser(self, conditions: int) -> EdmDenoiser:
-        """The same function at first, whatever the condition."""
+        """Return the same function at first, whatever the condition."""
         network = build_network(read_network(self.facts), latent_size=self.facts["latent_size"], conditions=conditions)
         denoiser = EdmDenoiser(network, sigma_data=self.facts["sigma_data"])
         weights = {name: value for name, value in self.tensors.items() if not name.startswith("scaler.")}
@@ -90,7 +90,7 @@ class BasePrior:
 
 
 def table_codes(table: pa.Table, schema: RecordSchema) -> FloatArray:
-    """The codes of a normalised table, shape (N, F), NaN where a value is missing."""
+    """Return the codes of a normalised table, shape (N, F), NaN where a value is missing."""
     columns = [column_codes(field, table.column(place)) for place, field in enumerate(schema.fields)]
     return np.array(columns, dtype=np.float64).T
 
@@ -158,7 +158,7 @@ class ConditionalBatches:
 
 
 def build_conditional_task(spec: TaskSpec, device: torch.device | str) -> DenoiserTask:
-    """Inputs: `prepare` (rows and schema), `encode` (their latents), `train-diffusion` (the prior)."""
+    """Build the task. Inputs: `prepare` (rows and schema), `encode` (their latents), `train-diffusion` (the prior)."""
     config = ConditionsConfig.model_validate(spec.config)
     schema = read_schema(Path(spec.inputs["prepare"]))
     codes_NF = table_codes(read_split(Path(spec.inputs["prepare"]), "train", schema), schema)

@@ -212,7 +212,7 @@ class DecoderTask:
 
 
 def build_decoder_task(spec: TaskSpec, device: torch.device | str) -> DecoderTask:
-    """Inputs: `prepare` (the prepared data) and `tokenizer` (a decoder directory with tokenizer and layout)."""
+    """Build the task. Inputs: `prepare` (the data) and `tokenizer` (a decoder directory with tokenizer and layout)."""
     prepared = Path(spec.inputs["prepare"])
     schema = read_schema(prepared)
     parts = read_parts(Path(spec.inputs["tokenizer"]), schema)

@@ -120,7 +120,7 @@ class DenoiserBatches(Protocol):
     def validation_batches(self, rank: int, world_size: int) -> Iterator[tuple[int, dict[str, Tensor]]]: ...
 
     def facts(self) -> dict[str, JSON]:
-        """What a summary says of them."""
+        """Return what a summary says of them."""
         ...
 
 

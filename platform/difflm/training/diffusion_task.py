@@ -172,7 +172,7 @@ def finish_diffusion(best: Path, config: DiffusionPriorConfig, directory: Path) 
 def fit_simple_prior(
     config: MixturePriorConfig | GaussianPriorConfig, latents: Path, directory: Path, *, seed: int
 ) -> None:
-    """The priors that need no training loop, from the latents' directory."""
+    """Return the priors that need no training loop, from the latents' directory."""
     mean_NZ, log_variance_NZ = read_latents(latents)
     facts = {"kind": config.kind, "latent_size": int(mean_NZ.shape[1])}
     match config:

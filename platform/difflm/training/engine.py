@@ -212,5 +212,5 @@ class Collective:
 
 
 def to_device(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """The batch's tensors on `device`."""
+    """Return the batch's tensors on `device`."""
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}

@@ -76,7 +76,7 @@ class LanguageModel(nn.Module):
 
 
 def load_language_model(folder: str, revision: str | None = None) -> tuple[LanguageModel, PreTrainedTokenizerBase]:
-    """A causal LM in float32 with its tokenizer. Raises ModelError naming the path."""
+    """Return a causal LM in float32 with its tokenizer. Raises ModelError naming the path."""
     model, tokenizer = load_causal_lm(folder, revision=revision)
     bos_id = next((found for found in (tokenizer.bos_token_id, tokenizer.eos_token_id) if found is not None), None)
     if not isinstance(bos_id, int) or not isinstance(tokenizer.eos_token_id, int):
@@ -171,13 +171,13 @@ def _texts(batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_texts(path: Path) -> list[str]:
-    """The texts of a Parquet file with the one column `text`."""
+    """Return the texts of a Parquet file with the one column `text`."""
     texts: list[str] = pq.read_table(path).column(TEXT).to_pylist()
     return texts
 
 
 def build_language_model_task(spec: TaskSpec, device: torch.device | str) -> LanguageModelTask:
-    """Inputs: `model` (a folder made by save_pretrained), `train` and `held_out` (Parquet files of texts)."""
+    """Build the task. Inputs: `model` (a folder of save_pretrained), `train` and `held_out` (Parquet files)."""
     config = LanguageModelConfig.model_validate(spec.config)
     module, tokenizer = load_language_model(spec.inputs["model"])
     train, held_out = (

@@ -97,7 +97,7 @@ class LoopIO(Protocol):
         ...
 
     def started(self, step: int) -> None:
-        """Called once with the step that is resumed from (0: none): later events of an earlier life are to be
+        """Take, once, the step that is resumed from (0: none): later events of an earlier life are to be
         forgotten.
         """
         ...
@@ -107,7 +107,7 @@ class LoopIO(Protocol):
         ...
 
     def checkpoint(self, step: int, write: Callable[[Path], None]) -> None:
-        """Called on every rank: let `write` fill a directory (own or shared) and keep the files of all ranks, or
+        """On every rank, let `write` fill a directory (own or shared) and keep the files of all ranks, or
         none.
         """
         ...
@@ -266,7 +266,7 @@ def _save(directory: Path, state: _State, task: TrainingTask, engine: Engine) ->
 
 
 def checkpoint_precision(directory: Path) -> Precision | None:
-    """What the training of a checkpoint computed in; None where its file does not say."""
+    """Return what the training of a checkpoint computed in; None where its file does not say."""
     try:
         recorded: Precision | None = json.loads((directory / _LOOP_FILE).read_text()).get("precision")
     except (OSError, ValueError):

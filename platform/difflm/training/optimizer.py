@@ -45,12 +45,12 @@ def learning_rate_at(step: int, total: int, *, peak: float, warmup_steps: int, s
 
 
 def trainable_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """The parameters that an optimizer may change, in the module's own order."""
+    """Return the parameters that an optimizer may change, in the module's own order."""
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 def named_trainable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
-    """The same by their names, without those of no numbers (a learned prefix of none), which have no state either."""
+    """Return the same by name, without those of no numbers (a learned prefix of none), which have no state."""
     return {name: value for name, value in module.named_parameters() if value.requires_grad and value.numel()}
 
 
@@ -78,7 +78,7 @@ class EngineState:
 
 
 def optimizer_state(parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> EngineState:
-    """The state where nothing is sharded; before the first step its moments are zero."""
+    """Return the state where nothing is sharded; before the first step its moments are zero."""
     own = {name: optimizer.state.get(parameter, {}) for name, parameter in parameters.items()}
     return EngineState(
         weights={name: parameter.detach() for name, parameter in parameters.items()},
@@ -112,7 +112,7 @@ def write_engine_state(directory: Path, state: EngineState) -> None:
 def read_engine_state(
     directory: Path, parameters: Mapping[str, nn.Parameter], device: torch.device | str
 ) -> EngineState:
-    """The state in a directory. TrainingError when it is of other parameters than these, or cannot be read."""
+    """Return the state in a directory. TrainingError when it is of other parameters than these, or cannot be read."""
     found: Any = load_state(directory / _FILE, device)
     state = EngineState(weights=found["weights"], moments=found["moments"], steps=found["steps"])
     if parameters.keys() != state.weights.keys():

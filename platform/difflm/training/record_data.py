@@ -92,7 +92,7 @@ Split = Literal["train", "validation", "test"]
 
 
 def read_split(prepared: Path, split: Split, schema: RecordSchema) -> pa.Table:
-    """A split fitted into the schema: values that training never saw become the nearest it did see."""
+    """Return a split fitted into the schema: values that training never saw become the nearest it did see."""
     return JsonRecordCodec(schema).normalize_table(pq.read_table(prepared / f"{split}.parquet")).table
 
 
@@ -165,7 +165,7 @@ class TokenBatches:
         return min(most, max(1, tokens // int(self.ids_NT.shape[1])), len(self))
 
     def order(self, *, most: int, tokens: int, group_by_length: bool, seed: int) -> RowOrder | LengthOrder:
-        """The order of training: micro-batches of at most `most` rows and about `tokens` tokens with their padding."""
+        """Return the order of training: micro-batches of at most `most` rows and about `tokens` padded tokens."""
         if group_by_length:
             return LengthOrder(lengths_N=self.lengths_N.cpu(), most=most, tokens=tokens, seed=seed)
         return RowOrder(count=len(self), batch_size=self.rows_per_batch(most=most, tokens=tokens), seed=seed)
@@ -183,7 +183,7 @@ class TokenBatches:
     def share(
         self, rank: int, world_size: int, *, batch_size: int, most: int
     ) -> Iterator[tuple[int, dict[str, Tensor]]]:
-        """This rank's rows among the first `most`, in order, as (number of rows, batch)."""
+        """Yield this rank's rows among the first `most`, in order, as (number of rows, batch)."""
         rows = torch.arange(rank, min(len(self), most), world_size)
         for part in rows.split(batch_size):  # type: ignore[no-untyped-call]
             if len(part):

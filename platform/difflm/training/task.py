@@ -65,17 +65,17 @@ class TrainingTask(Protocol):
         ...
 
     def steps(self) -> int:
-        """The most optimizer steps the training takes."""
+        """Return the most optimizer steps the training takes."""
         ...
 
     def batch(self, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
-        """The micro-batch: a pure function of its arguments, the task's seed and what `state_dict` holds (beta, for
-        one), so that resuming needs no data state.
+        """Return the micro-batch: a pure function of its arguments, the task's seed and what `state_dict` holds,
+        such as beta, so that resuming needs no data state.
         """
         ...
 
     def validation_batches(self, rank: int, world_size: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
-        """This rank's share of the validation split as (number of records, batch); the same on every call."""
+        """Yield this rank's share of the validation split as (number of records, batch); the same on every call."""
         ...
 
     def observe(self, step: int, metrics: Mapping[str, float]) -> Verdict:
@@ -85,7 +85,7 @@ class TrainingTask(Protocol):
         ...
 
     def after_step(self, step: int) -> None:
-        """Called after every optimizer step with the whole trainable parameters in place (exponential moving
+        """Follow every optimizer step, with the whole trainable parameters in place (exponential moving
         averages).
         """
         ...
@@ -99,11 +99,11 @@ class TrainingTask(Protocol):
         ...
 
     def artifact_tensors(self) -> dict[str, Tensor]:
-        """What is kept as the best state: trainable tensors (or their moving averages) by name, never frozen ones."""
+        """Return what is kept as the best state: trainable tensors (or their averages) by name, never frozen ones."""
         ...
 
     def summary(self) -> dict[str, JSON]:
-        """Final facts for the artifact, asked once on rank 0 when training has ended."""
+        """Return final facts for the artifact, asked once on rank 0 when training has ended."""
         ...
 
 
@@ -117,7 +117,7 @@ TASKS: dict[str, str] = {
 
 
 def build_task(spec: TaskSpec, device: torch.device | str) -> TrainingTask:
-    """The task of a specification, on `device`; TrainingError when nobody knows `spec.factory`."""
+    """Return the task of a specification, on `device`; TrainingError when nobody knows `spec.factory`."""
     place = TASKS.get(spec.factory, spec.factory)
     if ":" not in place:
         raise TrainingError(f"no training task {spec.factory!r}; known are {', '.join(sorted(TASKS))}")
