@@ -11,8 +11,8 @@ from difflm.config import Config
 from difflm.errors import ConfigError
 from difflm.models.compact import CompactDecoderConfig
 from difflm.models.decoder import DecoderConfig
-from difflm.records.inference import SchemaConfig
 from difflm.records.reading import ReadConfig
+from difflm.records.schema import SchemaConfig
 from difflm.runtime.cluster import ClusterConfig, in_ray_job
 from difflm.runtime.process import usable_processors
 from difflm.runtime.shard_actor import ActorPoolConfig

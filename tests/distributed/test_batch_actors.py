@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from difflm.artifacts.dataset import Shard
 from difflm.errors import ClusterError, RunError, SynthesisError
 from difflm.runtime.batch_actors import map_shards
 from difflm.runtime.cluster import ClusterContext
 from difflm.runtime.ledger import DIED
-from difflm.runtime.shard_actor import ActorPoolConfig, MapSummary, Shard
+from difflm.runtime.shard_actor import ActorPoolConfig, MapSummary
 from difflm.testing.processes import kill_pid, wait_until
 from difflm.testing.toys import ToyShardWorker
 

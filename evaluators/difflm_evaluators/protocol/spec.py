@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 
 from difflm.errors import ConfigError, DataError
 from difflm.records.columns import as_text
-from difflm.records.inference import SchemaConfig, Task, infer_schema
-from difflm.records.schema import RecordSchema
+from difflm.records.inference import infer_schema
+from difflm.records.schema import RecordSchema, SchemaConfig, Task
 from difflm_evaluators.columns.columns import kind_of
 
 FIRST_SEED = 1234

@@ -13,7 +13,7 @@ from typing import Any
 from difflm.artifacts.atomic import storage_errors, write_bytes_atomic
 from difflm.config import parse_yaml, validate
 from difflm.errors import ConfigError, DataError
-from difflm.records.inference import SchemaConfig, infer_schema
+from difflm.records.inference import infer_schema
 from difflm.records.notices import Notice
 from difflm.records.reading import ReadConfig
 from difflm.records.schema import (
@@ -25,6 +25,7 @@ from difflm.records.schema import (
     Field,
     IntegerField,
     RecordSchema,
+    SchemaConfig,
     TextField,
 )
 from difflm_jobs.config import ExperimentConfig

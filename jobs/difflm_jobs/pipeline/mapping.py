@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from difflm.artifacts.atomic import storage_errors, temporary_sibling
-from difflm.artifacts.dataset import JOB_NAME, Dataset, ShardEntry, missing_ranges, part_name
+from difflm.artifacts.dataset import JOB_NAME, Dataset, Shard, ShardEntry, missing_ranges, part_name
 from difflm.artifacts.formats import FORMATS, table_writer
 from difflm.artifacts.storage import LocalStore
 from difflm.errors import ConfigError
@@ -183,8 +183,6 @@ def run_map(
 
     Afterwards the dataset holds the parts of indices 0 ... rows - 1 and nothing else.
     """
-    from difflm.runtime.shard_actor import Shard
-
     finished = job.dataset.sound_entries()
     job.dataset.remove_others(finished)
     ranges = missing_ranges([(entry.start, entry.stop) for entry in finished], job.rows, config.rows_per_shard)

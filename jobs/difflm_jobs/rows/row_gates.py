@@ -13,7 +13,7 @@ from difflm.telemetry import JSON
 from difflm_jobs.inputs.given_tables import RealFiles
 
 if TYPE_CHECKING:
-    from difflm.synthesis.workers import IndexRange
+    from difflm.artifacts.dataset import Shard
     from difflm_evaluators.live.gates import Gate
     from difflm_evaluators.privacy.screen import ScreenConfig
 
@@ -76,6 +76,6 @@ class ScreenedSynthesisWorker:
         screen = PrivacyScreen(Path(args["real"]), ScreenConfig.model_validate(args["screen"]["config"]))
         self._worker = SynthesisWorker(args, screen=screen)
 
-    def run(self, shard: IndexRange) -> dict[str, JSON]:
+    def run(self, shard: Shard) -> dict[str, JSON]:
         """Draw the records of indices shard.start to shard.stop."""
         return self._worker.run(shard)

@@ -41,6 +41,15 @@ def part_name(start: int, stop: int) -> str:
     return f"part-{start:09d}-{stop:09d}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """A range of row indices, start <= index < stop, and a name for messages."""
+
+    id: str
+    start: int
+    stop: int
+
+
 def missing_ranges(finished: Iterable[Range], total: int, per_shard: int) -> Iterator[Range]:
     """List what is missing of 0 ... total - 1, in order, cut at the multiples of ``per_shard``.
 

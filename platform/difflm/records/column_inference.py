@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self, TypeAlias
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -21,15 +21,13 @@ from difflm.records.schema import (
     DatetimeField,
     DecimalField,
     Field,
+    GivenKind,
     IntegerField,
     JsonField,
+    SchemaConfig,
     TextField,
 )
 from difflm.records.tool_codec import parameters_schema
-
-GivenKind: TypeAlias = Literal["categorical", "text", "name", "python", "tool_parameters"]
-"""What a person or a kind of records may say of a column. A `name` is text, and like `python` never empty where no
-training value is."""
 
 _CONTROL = r"[\x00-\x1f]"
 _BOOLEAN_PAIRS = {("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"), ("on", "off")}
@@ -37,27 +35,6 @@ _NOT_FINITE = r"(?i)^[+-]?inf(inity)?$"
 _SMALLEST_IDENTIFIER = 20
 _MOSTLY_MISSING = 0.95
 _WHOLE_LIMIT = 2.0**53
-
-
-class InferenceLimits(Protocol):
-    """The part of `SchemaConfig` that single columns are judged by."""
-
-    @property
-    def category_share(self) -> float: ...
-    @property
-    def category_few(self) -> int: ...
-    @property
-    def category_max_values(self) -> int: ...
-    @property
-    def text_max_characters(self) -> int: ...
-    @property
-    def exact_digits(self) -> int: ...
-    @property
-    def significant_digits(self) -> int: ...
-    @property
-    def max_decimals(self) -> int | None: ...
-    @property
-    def rounded_share(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +78,7 @@ class Column:
         )
 
 
-def infer_column(column: Column, limits: InferenceLimits, *, kind: GivenKind | None, report: Reporter) -> Field:
+def infer_column(column: Column, limits: SchemaConfig, *, kind: GivenKind | None, report: Reporter) -> Field:
     """Infer the field of a column; `kind` keeps it text. Irregularities are reported."""
     if kind == "tool_parameters":
         return _tool_parameters(column)
@@ -122,7 +99,7 @@ def infer_column(column: Column, limits: InferenceLimits, *, kind: GivenKind | N
     return field
 
 
-def _number(column: Column, limits: InferenceLimits, report: Reporter) -> Field | None:
+def _number(column: Column, limits: SchemaConfig, report: Reporter) -> Field | None:
     whole = pc.match_substring_regex(column.distinct, INTEGER_PATTERN)
     if not pa.types.is_floating(column.source) and pc.all(whole).as_py():
         try:
@@ -163,7 +140,7 @@ def _integer(column: Column, numbers: pa.Array) -> Field:
     )
 
 
-def _decimal(column: Column, limits: InferenceLimits, report: Reporter) -> Field:
+def _decimal(column: Column, limits: SchemaConfig, report: Reporter) -> Field:
     numbers = parse_decimals(pa.chunked_array([column.distinct])).combine_chunks().to_numpy()
     if len(np.unique(numbers)) == 1 and not column.missing:
         return ConstantField(name=column.name, value=float(numbers[0]) + 0.0)
@@ -244,7 +221,7 @@ def _datetime(column: Column) -> Field | None:
     )
 
 
-def _text(column: Column, limits: InferenceLimits, kind: GivenKind | None, report: Reporter) -> Field:
+def _text(column: Column, limits: SchemaConfig, kind: GivenKind | None, report: Reporter) -> Field:
     if kind == "categorical" or (kind is None and _is_categorical(column, limits)):
         counted = zip(column.distinct.to_pylist(), column.counts.to_pylist(), strict=True)
         order = sorted(counted, key=lambda item: (-item[1], item[0]))
@@ -294,7 +271,7 @@ def _tool_parameters(column: Column) -> JsonField:
     return JsonField(name=column.name, missing_share=0.0, json_schema=schema, max_characters=max(map(len, texts)))
 
 
-def _is_categorical(column: Column, limits: InferenceLimits) -> bool:
+def _is_categorical(column: Column, limits: SchemaConfig) -> bool:
     present = column.rows - column.missing
     few = min(limits.category_few, present // 2)
     return len(column.distinct) <= min(max(limits.category_share * present, few, 1), limits.category_max_values)

@@ -1,13 +1,9 @@
 """Inference: the schema of a table from its training split alone, without hand-written metadata."""
 
-from typing import Annotated, Literal, TypeAlias
-
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
-from pydantic import Field as Option
 
 from difflm.errors import DataError, SchemaError
-from difflm.records.column_inference import Column, GivenKind, infer_column
+from difflm.records.column_inference import Column, infer_column
 from difflm.records.notices import Notice
 from difflm.records.schema import (
     BooleanField,
@@ -18,42 +14,10 @@ from difflm.records.schema import (
     Field,
     IntegerField,
     RecordSchema,
+    SchemaConfig,
+    Task,
     TextField,
 )
-
-Task: TypeAlias = Literal["classification", "regression"]
-
-
-class SchemaConfig(BaseModel):
-    """How columns are read. The defaults are meant for any table; `kinds` settles a column that they misjudge."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    kinds: dict[str, GivenKind] = {}
-    """Columns to be kept as text whatever they look like, for instance codes made of digits: `categorical`, `text`,
-    `python` (text that has to parse as Python) or `tool_parameters` (see `tool_codec.parameters_text`)."""
-    category_share: Annotated[float, Option(gt=0.0, le=1.0)] = 0.2
-    """A text column is categorical with at most this share of distinct values among its rows ..."""
-    category_few: Annotated[int, Option(ge=1)] = 30
-    """... or at most this many, as long as each stands for two rows on average ..."""
-    category_max_values: Annotated[int, Option(ge=1)] = 2000
-    """... and never with more than this many."""
-    text_max_characters: Annotated[int, Option(ge=1)] = 2000
-    """Cap on `TextField.max_characters`; longer training values are counted and reported."""
-    exact_digits: Annotated[int, Option(ge=1, le=15)] = 9
-    """Decimals are kept exactly as the source writes them while the widest value has at most this many digits."""
-    significant_digits: Annotated[int, Option(ge=6, le=15)] = 6
-    """Otherwise this many digits of the column's spread survive."""
-    rounded_share: Annotated[float, Option(ge=0.0, lt=1.0)] = 0.001
-    """This share of rows may be rounded so that a few odd values do not give every row their decimals (reported)."""
-    max_decimals: Annotated[int, Option(ge=0, le=15)] | None = None
-    """An upper limit on decimals, for shorter records at the price of rounding (reported)."""
-    drop_all_missing: bool = False
-    """Leave out columns without a single value instead of an error."""
-    task: Task | None = None
-    """What the target is for; None decides by its kind."""
-    class_limit: Annotated[int, Option(ge=2)] = 10
-    """A whole-number target with at most this many distinct values is a class."""
 
 
 def infer_schema(table: pa.Table, *, target: str | None = None, config: SchemaConfig | None = None) -> RecordSchema:

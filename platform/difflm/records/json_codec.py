@@ -19,7 +19,11 @@ _BATCH_ROWS = 4096
 
 
 class JsonRecordCodec:
-    """`{"age": 39, "workclass": "State-gov", "x": 1.50, "b": true, "t": null}`; see `RecordCodec` for the contract.
+    """`{"age": 39, "workclass": "State-gov", "x": 1.50, "b": true, "t": null}`.
+
+    `decode(encode(record)) == Accepted(record=record)` for every normalised record, and the texts of `segments(record)`
+    joined are `encode(record)`. The column-wise methods serve whole tables: row i of a table encodes as
+    `fixed[0] + literals[0][i] + fixed[1] + ... + literals[-1][i] + fixed[-1]`.
 
     Decoding accepts any white space and any JSON escapes; keys and their order, types, ranges, decimals, categories and
     date formats have to be right.

@@ -17,19 +17,12 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from difflm.artifacts.dataset import Shard
 from difflm.errors import ClusterError
 from difflm.runtime.cluster import ClusterContext, current_context, require_resources
 from difflm.runtime.ledger import ShardLedger
 from difflm.runtime.process import last_line
-from difflm.runtime.shard_actor import (
-    ActorCall,
-    ActorPoolConfig,
-    MapSummary,
-    Shard,
-    ShardWorker,
-    raise_failure,
-    reachable,
-)
+from difflm.runtime.shard_actor import ActorCall, ActorPoolConfig, MapSummary, ShardWorker, raise_failure, reachable
 from difflm.telemetry import JSON
 
 

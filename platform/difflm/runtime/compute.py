@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from difflm.artifacts.dataset import Shard
 from difflm.errors import ConfigError
 from difflm.models.precision import Precision, fast_precision, own_device
 from difflm.runtime.ledger import ShardLedger
@@ -16,7 +17,6 @@ from difflm.runtime.shard_actor import (
     KERNEL_CACHES,
     ActorPoolConfig,
     MapSummary,
-    Shard,
     ShardRunner,
     ShardWorker,
     raise_failure,

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 from pydantic import Field
 
 from difflm.artifacts.atomic import remove_tree, storage_errors
+from difflm.artifacts.dataset import Shard
 from difflm.artifacts.hashing import hash_folder
 from difflm.config import Config
 from difflm.errors import DiffLMError, RunError, UserError
@@ -87,15 +88,6 @@ def unpack(shipped: ShippedFolder) -> Path:
         finally:
             remove_tree(temporary)
     return target
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shard:
-    """A range of row indices, start <= index < stop, and a name for messages."""
-
-    id: str
-    start: int
-    stop: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

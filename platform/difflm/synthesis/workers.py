@@ -6,14 +6,14 @@ import platform
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from difflm.artifacts.dataset import JOB_NAME, Dataset, GivenUp, runs_of
+from difflm.artifacts.dataset import JOB_NAME, Dataset, GivenUp, Shard, runs_of
 from difflm.artifacts.storage import open_store
 from difflm.errors import StorageError
 from difflm.models.autoencoder import AutoencoderShape, build_autoencoder
@@ -27,19 +27,6 @@ from difflm.synthesis.synthesizer import OpenBundle, SamplingConfig, Screen
 from difflm.telemetry import JSON
 
 GIVEN_TABLE = "given.parquet"
-
-
-class IndexRange(Protocol):
-    """What a worker needs to know of a shard."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def start(self) -> int: ...
-
-    @property
-    def stop(self) -> int: ...
 
 
 class EncodeWorker:
@@ -59,7 +46,7 @@ class EncodeWorker:
         load_trainable(self.module, trained / "best.safetensors")
         self.module.to(self.device).eval()
 
-    def run(self, shard: IndexRange) -> dict[str, JSON]:
+    def run(self, shard: Shard) -> dict[str, JSON]:
         """Encode rows shard.start to shard.stop."""
         rows = self.table.slice(shard.start, shard.stop - shard.start)
         table = JsonRecordCodec(self.schema).normalize_table(rows).table
@@ -101,7 +88,7 @@ class SynthesisWorker:
         self.synthesizer = bundle.synthesizer(PlanRequest.model_validate(args["plan"]), given, screen=screen)
         self.seed = int(args["seed"])
 
-    def run(self, shard: IndexRange) -> dict[str, JSON]:
+    def run(self, shard: Shard) -> dict[str, JSON]:
         """Draw the records of indices shard.start to shard.stop; indices that have none within the attempts are given
         up and named.
         """

@@ -15,7 +15,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from difflm.artifacts.dataset import DATA, ENTRIES, JOB_NAME, Dataset, missing_ranges, part_name
+from difflm.artifacts.dataset import DATA, ENTRIES, JOB_NAME, Dataset, Shard, missing_ranges, part_name
 from difflm.artifacts.storage import LocalStore
 from difflm.diffusion.conditional import ConditionBins
 from difflm.diffusion.edm import EdmDenoiser
@@ -27,9 +27,9 @@ from difflm.models.decoder_store import unfitted, write_compact_model, write_tok
 from difflm.models.encoder import CompactEncoderConfig
 from difflm.models.injector import SoftPromptConfig
 from difflm.records.columns import conform_table
-from difflm.records.inference import SchemaConfig, infer_schema
+from difflm.records.inference import infer_schema
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.schema import RecordSchema, read_schema
+from difflm.records.schema import RecordSchema, SchemaConfig, read_schema
 from difflm.synthesis.bundle import assemble_bundle
 from difflm.synthesis.synthesizer import SamplingConfig
 from difflm.synthesis.workers import SynthesisWorker
@@ -37,13 +37,6 @@ from difflm.training.autoencoder_task import AutoencoderConfig, finish_autoencod
 from difflm.training.conditional_task import BasePrior, finish_conditional, table_codes
 from difflm.training.diffusion_task import DiffusionPriorConfig, finish_diffusion
 from difflm.training.record_data import read_split
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Shard:
-    id: str
-    start: int
-    stop: int
 
 
 def write_undisturbed(out: Path, bundle: Path, *, rows: int, per_shard: int, sampling: SamplingConfig) -> None:
@@ -60,7 +53,7 @@ def write_undisturbed(out: Path, bundle: Path, *, rows: int, per_shard: int, sam
     }
     worker = SynthesisWorker(arguments)
     for start, stop in missing_ranges([], rows, per_shard):
-        worker.run(_Shard(id=part_name(start, stop), start=start, stop=stop))
+        worker.run(Shard(id=part_name(start, stop), start=start, stop=stop))
 
 
 def part_hashes(out: Path) -> dict[str, str]:

@@ -13,10 +13,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from difflm.artifacts.atomic import write_bytes_atomic
+from difflm.artifacts.dataset import Shard
 from difflm.config import Config
 from difflm.errors import SynthesisError, TrainingError
 from difflm.seeding import torch_generator
-from difflm.synthesis.workers import IndexRange
 from difflm.telemetry import JSON
 from difflm.testing.processes import wait_until
 from difflm.training.task import TaskSpec, Verdict
@@ -41,7 +41,7 @@ class ToyShardWorker:
         if args.get("unbuildable"):
             os._exit(1)
 
-    def run(self, shard: IndexRange) -> dict[str, JSON]:
+    def run(self, shard: Shard) -> dict[str, JSON]:
         if shard.id == self._args.get("hold") and not (self._folder / "go").exists():
             write_bytes_atomic(self._folder / "held.pid", str(os.getpid()).encode())
             wait_until((self._folder / "go").exists, what="the file go", timeout_s=HOLD_DEADLINE_S)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from difflm.errors import DataError, SchemaError
-from difflm.records.inference import SchemaConfig, infer_schema
+from difflm.records.inference import infer_schema
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,
@@ -17,6 +17,7 @@ from difflm.records.schema import (
     Field,
     IntegerField,
     RecordSchema,
+    SchemaConfig,
     TextField,
 )
 from difflm.testing.tables import mixed_table, odd_tables

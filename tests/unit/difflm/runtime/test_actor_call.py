@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from difflm.artifacts.dataset import Shard
 from difflm.errors import StorageError
 from difflm.runtime.ledger import DIED, ShardLedger
-from difflm.runtime.shard_actor import KERNEL_CACHES, ActorCall, ActorPoolConfig, Shard
+from difflm.runtime.shard_actor import KERNEL_CACHES, ActorCall, ActorPoolConfig
 from difflm.testing.toys import ToyShardWorker
 
 BATCH = {"id": ["part-0"], "start": [0], "stop": [8]}

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from difflm.errors import ConfigError
-from difflm.records.inference import SchemaConfig
+from difflm.records.schema import SchemaConfig
 from difflm.records.tool_codec import records_of, table_of_tools
 from difflm.synthesis.bundle import load_bundle
 from difflm.synthesis.decoding.engines import BuiltinEngineConfig

@@ -10,8 +10,8 @@ import xgboost as xgb
 from sklearn.metrics import roc_auc_score
 
 from difflm.errors import DataError
-from difflm.records.inference import SchemaConfig, infer_schema
-from difflm.records.schema import RecordSchema
+from difflm.records.inference import infer_schema
+from difflm.records.schema import RecordSchema, SchemaConfig
 from difflm_evaluators.base import Evaluation
 from difflm_evaluators.columns.columns import read_columns
 from difflm_evaluators.columns.features import FeatureEncoder

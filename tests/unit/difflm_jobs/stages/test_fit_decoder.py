@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from difflm.records.inference import SchemaConfig
+from difflm.records.schema import SchemaConfig
 from difflm.testing.bundles import write_prepared
 from difflm_jobs.stages.decoder import _cut
 

@@ -10,8 +10,7 @@ from rich.console import Console
 from difflm.artifacts import Artifact, ArtifactStore
 from difflm.config import validate
 from difflm.errors import ConfigError, DataError
-from difflm.records.inference import SchemaConfig
-from difflm.records.schema import read_schema
+from difflm.records.schema import SchemaConfig, read_schema
 from difflm_jobs.config import RuntimeConfig
 from difflm_jobs.inputs.sources import DataConfig, FileSource
 from difflm_jobs.pipeline.pipeline import execute, resolve

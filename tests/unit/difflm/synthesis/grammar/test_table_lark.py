@@ -11,9 +11,9 @@ from llguidance.hf import from_tokenizer
 
 from difflm.records.codec import Accepted, Rejected
 from difflm.records.codes import Allowed, IntervalSet, Restriction
-from difflm.records.inference import SchemaConfig, infer_schema
+from difflm.records.inference import infer_schema
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.schema import RecordSchema
+from difflm.records.schema import RecordSchema, SchemaConfig
 from difflm.records.tokenization import RecordTokenizer
 from difflm.synthesis.grammar.guidance import guidance_constraint
 from difflm.synthesis.grammar.lark import table_lark
