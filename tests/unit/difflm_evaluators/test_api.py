@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -71,6 +72,7 @@ def test_what_cannot_be_scored_is_named(train: pa.Table, test: pa.Table, tmp_pat
     for given, message in (
         (test.drop_columns(["age"]), "synthetic: no column 'age', which the training table has"),
         ([1, 2], "synthetic: a list is no table"),
+        (None, "synthetic: None is no table; only test may be left out"),
         (tmp_path / "none.csv", r"none\.csv: no such file"),
         (
             test.set_column(0, "age", pa.array(["old"] * 300)),
@@ -79,10 +81,14 @@ def test_what_cannot_be_scored_is_named(train: pa.Table, test: pa.Table, tmp_pat
     ):
         with pytest.raises(DataError, match=message):
             evaluate(given, train=train, config=LIGHT)
+    with pytest.raises(DataError, match="train: None is no table"):
+        evaluate(test, train=None, config=LIGHT)
     with pytest.raises(DataError, match="train: no target column 'lable'; it has 'age'"):
         evaluate(test, train=train, target="lable", config=LIGHT)
     with pytest.raises(ConfigError, match=r"config: detectoin"):
         evaluate(test, train=train, config={"detectoin": None})
+    with pytest.raises(ConfigError, match=r"config: seed|config: .*seed"):
+        evaluate(test, train=train, config={"seed": np.float32(1.5)})
     with pytest.raises(ConfigError, match="give a EvaluationConfig or a mapping"):
         evaluate(test, train=train, config="light")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="give table, tools, code"):
@@ -111,6 +117,8 @@ def test_a_score_is_found_or_the_nearest_is_named(report: Report) -> None:
         report.score("shape_eror")
     with pytest.raises(EvaluationError, match="did you mean 'entropy_ratio'"):
         report.score("entropy")
+    with pytest.raises(EvaluationError, match="no score 3; it has"):
+        report.score(3)  # type: ignore[arg-type]
 
 
 def test_the_worst_columns_and_pairs_say_what_differs(report: Report) -> None:
@@ -172,6 +180,9 @@ def test_reports_and_their_files_are_compared(report: Report, train: pa.Table, t
         comparison.save(tmp_path / "c.txt")
     with pytest.raises(DataError, match="1 report to compare"):
         compare({"a": report})
+    for given in ([report, report], {1: report, 2: report}):
+        with pytest.raises(ConfigError, match="reports: give a mapping of labels"):
+            compare(given)  # type: ignore[arg-type]
 
 
 def test_the_package_imports_nothing_heavy_until_it_is_used() -> None:
