@@ -71,6 +71,7 @@ def evaluate(
         DataError: something is no table, cannot be read, or has other columns than `train`.
         ConfigError: the configuration, the kind or the target cannot be; says what can.
     """
+    target = None if target is None else str(target)  # a label of pandas may be a number
     if kind not in get_args(Kind):
         raise ConfigError(f"kind={kind!r}: unknown; give {', '.join(get_args(Kind))}")
     if kind != "table" and (target is not None or schema is not None):

@@ -71,6 +71,9 @@ def fit(
     folder = kept.path / "fit" if kept is not None else Path(str(out))
     if NAME.fullmatch(folder.name) is None:
         raise ConfigError(f"out: {folder}: its last part names the run; use letters, digits, '.', '_' and '-' only")
+    if cluster is not None and not isinstance(cluster, str):
+        raise ConfigError(f"cluster is {cluster!r}; give 'auto', 'local' or an address as text")
+    target = None if target is None else str(target)  # a label of pandas may be a number
     frame = None if is_path(table) else _Frame.of(table, folder)
     given = str(table) if frame is None else str(frame.path)
     experiment = _experiment(given, target, config, folder.name, kind)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from difflm.artifacts.atomic import atomic_directory
 from difflm.artifacts.manifest import MANIFEST_NAME
 from difflm.errors import ConfigError, DataError, SynthesisError
-from difflm.records.frames import TEMPLATE_NAME, Frame, FrameTemplate, is_path, pandas_frame, to_table
+from difflm.records.frames import TEMPLATE_NAME, Frame, FrameTemplate, filled_in, is_path, pandas_frame, to_table
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.seeding import random_state_kept
 from difflm.synthesis.arguments import column_names, row_count, seed_number, share, text_or_none
@@ -180,7 +180,7 @@ class Generator:
         return self._drawn(synthesizer, n, seed, wanted, batch_rows, progress=progress)
 
     def impute(self, table: Frame | str | Path, *, columns: Sequence[str] | None = None, seed: int = 0) -> Frame:
-        """Fill in the missing cells of a table; the other cells and the order of the rows stay as they are.
+        """Fill in the missing cells of a table; its other cells, its order and the index of pandas stay as they are.
 
         Args:
             table: a table with the bundle's columns, in which cells are missing.
@@ -194,7 +194,8 @@ class Generator:
             SynthesisError: a row has no valid completion.
         """
         name = str(table) if is_path(table) else "table"
-        given = table_with_gaps(to_table(table, name=name), self._schema, name=name)
+        gaps = to_table(table, name=name)
+        given = table_with_gaps(gaps, self._schema, name=name)
         wanted, seed = column_names(columns, self._schema.names), seed_number(seed)
         use = Impute(columns=None if wanted is None else tuple(wanted))
         request = PlanRequest(given=GivenRecords(use=use, sha256=""))
@@ -206,8 +207,8 @@ class Generator:
                 f"{name}: {len(given) - len(made)} rows have no valid completion within "
                 f"{self._sampling.attempts} draws; give those rows fewer given cells"
             )
-        template = self._template if is_path(table) else FrameTemplate.of(table, name=name)
-        return pandas_frame(made) if template is None else template.frame(made)
+        made = made.select(gaps.column_names)
+        return self._frame(made) if is_path(table) else filled_in(table, made, name=name)
 
     def encode(self, table: Frame | str | Path) -> npt.NDArray[np.float32]:
         """Encode records: the posterior means of their latents, (rows, Z) float32.
@@ -312,6 +313,7 @@ def _tracked(starts: range, *, progress: bool) -> Iterator[int]:
     if not progress:
         yield from starts
         return
+    from rich.console import Console
     from rich.progress import track
 
-    yield from track(starts, description="sample")
+    yield from track(starts, description="sample", console=Console(stderr=True))

@@ -204,6 +204,13 @@ class FrameTemplate:
         return made
 
 
+def filled_in(frame: Frame, made: pa.Table, *, name: str) -> Frame:
+    """Convert the completed rows of a frame to its kind, with its index where it is a pandas frame."""
+    template = FrameTemplate.of(frame, name=name)
+    filled = template.frame(made)
+    return filled.set_axis(frame.index) if template.library == "pandas" else filled
+
+
 def pandas_frame(table: pa.Table) -> pd.DataFrame:
     """Convert rows to a pandas frame, the form in which rows of a table from a file are returned."""
     frame: pd.DataFrame = table.to_pandas()

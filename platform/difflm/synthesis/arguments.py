@@ -57,7 +57,7 @@ def text_or_none(given: object, *, name: str, remedy: str) -> str | None:
 
 
 def column_names(given: Iterable[str] | None, known: Sequence[str]) -> list[str] | None:
-    """Return the names of columns as a list; None for all.
+    """Return the names of columns as a list; None for all. Labels that are no text go by their text, as in the table.
 
     Raises:
         ConfigError: it is one text, names no column, or one twice or that is not there.
@@ -66,7 +66,7 @@ def column_names(given: Iterable[str] | None, known: Sequence[str]) -> list[str]
         return None
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
         raise ConfigError(f"columns is {given!r}; give a list of names, such as columns=[{known[0]!r}]")
-    names = list(given)
+    names = [str(name) for name in given]
     if not names:
         raise ConfigError("columns is empty; give at least one name, or leave it out for all")
     unknown = [name for name in names if name not in known]

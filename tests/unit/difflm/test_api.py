@@ -18,6 +18,7 @@ import difflm
 from difflm.api import Generator
 from difflm.errors import BundleError, ConfigError, DataError, SchemaError, StorageError
 from difflm.records.frames import FrameTemplate, arrow_of, to_table
+from difflm.synthesis.arguments import column_names
 from difflm.synthesis.saved_sampling import read_sampling
 from difflm.synthesis.synthesizer import SamplingConfig
 from difflm.testing.bundles import untrained_stages
@@ -110,6 +111,24 @@ def test_gaps_are_filled_and_nothing_else_is_touched(generator: Generator) -> No
     assert not filled.isna().to_numpy().any()
     known = gaps.notna()
     assert (filled.astype(object)[known] == gaps.astype(object)[known]).to_numpy()[known.to_numpy()].all()
+
+
+def test_the_index_and_the_order_of_the_gaps_stay(generator: Generator) -> None:
+    gaps = people().iloc[5:9, ::-1].set_axis(["d", "b", "b", "a"])
+    gaps.iloc[2, 1] = pd.NaT
+    filled = generator.impute(gaps)
+    pd.testing.assert_index_equal(filled.index, gaps.index)
+    assert filled.columns.tolist() == gaps.columns.tolist()
+    assert filled["member"].tolist() == gaps["member"].tolist()
+
+
+def test_bars_are_no_output(generator: Generator, capsys: pytest.CaptureFixture[str]) -> None:
+    generator.sample(3, progress=True)
+    assert capsys.readouterr().out == ""
+
+
+def test_labels_that_are_numbers_are_taken_as_they_are() -> None:
+    assert column_names([7, np.int64(8)], ["7", "8", "9"]) == ["7", "8"]  # type: ignore[list-item]
 
 
 def test_the_kind_of_the_gaps_frame_comes_back(generator: Generator) -> None:
@@ -236,6 +255,8 @@ def test_fits_of_several_tables_in_one_folder_stay_apart(tmp_path: Path, capfd: 
         ({"config": {"prior.steps": object()}}, ConfigError, r"is a object; give text"),
         ({"config": [1]}, ConfigError, r"config: a list is none"),
         ({"config": {"prior.steps": np.int64(-4)}}, ConfigError, r"prior\.steps: expected greater"),
+        ({"cluster": 3}, ConfigError, r"cluster is 3; give 'auto'"),
+        ({"target": 3}, DataError, r"table: no target column '3'"),
         ({"target": "height"}, DataError, r"table: no target column 'height'; it has 'age', 'city', 'since', 'member'"),
     ],
 )

@@ -59,6 +59,11 @@ def test_libraries_may_be_mixed_and_the_index_of_pandas_is_no_column() -> None:
     assert evaluate(frame, train=pl.from_arrow(real), config=LIGHT).rows["synthetic"] == 2
 
 
+def test_a_label_that_is_a_number_is_a_target() -> None:
+    frame = pd.DataFrame({0: range(40), 1: ["a", "b"] * 20})
+    assert evaluate(frame, train=frame, target=1, config=LIGHT).target == "1"  # type: ignore[arg-type]
+
+
 def test_the_schema_may_be_given(train: pa.Table, test: pa.Table) -> None:
     schema = infer_schema(train, target="label")
     assert evaluate(test, train=train, schema=schema, config=LIGHT).target == "label"
