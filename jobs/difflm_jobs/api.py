@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-import shutil
-import tempfile
 import time
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from difflm.api import Generator
 from difflm.artifacts.atomic import write_bytes_atomic
-from difflm.errors import ConfigError, DataError, StorageError
-from difflm.records.frames import TEMPLATE_NAME, Frame, FrameTemplate, arrow_of, is_path
-from difflm.records.reading import unique_names
+from difflm.errors import ConfigError
+from difflm.records.frames import TEMPLATE_NAME, Frame, FrameTemplate, is_path
 from difflm.synthesis.saved_sampling import read_sampling
+from difflm_jobs.inputs.frame_files import INPUT, GivenFrame, TemporaryFolder, refuse_no_folder
 
 if TYPE_CHECKING:
     from difflm_evaluators import Report
     from difflm_jobs.config import ExperimentConfig
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-INPUT = "input"
 
 
 def fit(
@@ -67,21 +60,22 @@ def fit(
     >>> generator.sample(2, seed=7).columns.tolist()  # doctest: +SKIP
     ['age', 'city']
     """
-    kept = _TemporaryFolder() if out is None else None
+    kept = TemporaryFolder() if out is None else None
     folder = kept.path / "fit" if kept is not None else Path(str(out))
     if NAME.fullmatch(folder.name) is None:
         raise ConfigError(f"out: {folder}: its last part names the run; use letters, digits, '.', '_' and '-' only")
     if cluster is not None and not isinstance(cluster, str):
         raise ConfigError(f"cluster is {cluster!r}; give 'auto', 'local' or an address as text")
     target = None if target is None else str(target)  # a label of pandas may be a number
-    frame = None if is_path(table) else _Frame.of(table, folder)
+    frame = None if is_path(table) else GivenFrame.of(table, folder)
     given = str(table) if frame is None else str(frame.path)
     experiment = _experiment(given, target, config, folder.name, kind)
     if cluster is not None:
         runtime = experiment.runtime
         address = runtime.cluster.model_copy(update={"address": cluster})
         experiment = experiment.model_copy(update={"runtime": runtime.model_copy(update={"cluster": address})})
-    _refuse_no_folder(folder)
+    _refuse_undrawable(experiment)
+    refuse_no_folder(folder)
     if frame is not None:
         frame.lay_down(experiment.data.target)
     run = _Run(experiment=experiment, folder=folder, in_process=cluster is None, progress=progress)
@@ -136,58 +130,12 @@ def _last_bundle(folder: Path) -> Path | None:
     return find_bundle(found) if found != folder and found.is_dir() else None
 
 
-class _TemporaryFolder:
-    """A folder that is gone with the last who holds this object, or with the process, without a warning."""
+def _refuse_undrawable(experiment: ExperimentConfig) -> None:
+    """Refuse, before hours of training, what no row could be drawn with afterwards."""
+    from difflm_jobs.pipeline.engine_check import check_engine, check_json
 
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="difflm-fit-"))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Frame:
-    """A frame that is to be learned, as the Parquet file that a run reads."""
-
-    path: Path
-    table: pa.Table
-    content: bytes
-    template: FrameTemplate
-
-    @classmethod
-    def of(cls, frame: Frame, folder: Path) -> _Frame:
-        """Convert a frame. The file is named by its hash: another table in the same folder leaves it alone."""
-        import io
-
-        import pyarrow.parquet as pq
-
-        table, sink = arrow_of(frame, name="table"), io.BytesIO()
-        try:
-            pq.write_table(table, sink)
-        except pa.ArrowNotImplementedError as error:
-            raise DataError(f"table: a column is of a type that no table file has ({error}); cast it") from error
-        content = sink.getvalue()
-        path = (folder / INPUT).resolve() / f"table-{hashlib.sha256(content).hexdigest()[:12]}.parquet"
-        return cls(path=path, table=table, content=content, template=FrameTemplate.of(frame))
-
-    def lay_down(self, target: str | None) -> None:
-        """Write the file, unless the target is not there."""
-        names = self.table.column_names
-        if target is not None and target not in (*names, *unique_names(names)):
-            known = ", ".join(map(repr, names))
-            raise DataError(f"table: no target column {target!r}; it has {known}; give another name as the target")
-        write_bytes_atomic(self.path, self.content)
-
-
-def _refuse_no_folder(folder: Path) -> None:
-    """Try to make the folder of a run, and leave nothing behind: it comes with the first that is written into it."""
-    try:
-        there = folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
-        if not there:
-            folder.rmdir()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise StorageError(f"out: {folder}: cannot be made a folder ({reason}); give another one") from error
+    check_engine(experiment.sampling, experiment.runtime)
+    check_json(experiment.sampling, holds_json=experiment.data.record_kind.holds_json)
 
 
 def _template_folder(run: Path, bundle: Path) -> Path:
@@ -233,6 +181,8 @@ def _experiment(
         data["target"] = target
     if kind != "table":
         data["kind"] = kind
+    if data.get("kind") == "tools" and "engine" not in settings.get("sampling", {}):
+        settings = over(settings, {"sampling": {"engine": {"kind": "builtin", "constraint": "llguidance"}}})
     return validate(ExperimentConfig, {**settings, "name": name, "data": data}, source)
 
 

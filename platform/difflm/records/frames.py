@@ -43,9 +43,10 @@ def library_of(frame: Frame, *, name: str) -> Library:
     """
     if isinstance(frame, pa.Table):
         return "arrow"
-    found = type(frame).__module__.split(".")[0]
-    if found in ("pandas", "polars") and type(frame).__name__ == "DataFrame":
-        return cast("Library", found)
+    for kind in type(frame).__mro__:  # a subclass, such as geopandas', is such a frame too
+        found = kind.__module__.split(".")[0]
+        if found in ("pandas", "polars") and kind.__name__ == "DataFrame":
+            return cast("Library", found)
     raise DataError(
         f"{name}: a {type(frame).__qualname__} is no table; give a pandas or polars DataFrame, a "
         "pyarrow Table, or the path of a file"
@@ -94,6 +95,11 @@ def _arrow_of_pandas(frame: pd.DataFrame, name: str) -> pa.Table:
     for label, series in zip(frame.columns, storable(frame), strict=True):
         try:
             columns.append(pa.chunked_array([pa.Array.from_pandas(series)]))
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{name}: column {str(label)!r} has a text that is no Unicode ({error.reason}): {error.object[:60]!r}; "
+                "correct it"
+            ) from error
         except (pa.ArrowException, OverflowError) as error:
             kinds = sorted({type(value).__name__ for value in series.dropna()})
             raise DataError(

@@ -47,7 +47,9 @@ def empty_table(frame: pd.DataFrame) -> pa.Table:
     facts = {
         "arrow": [place for place, dtype in enumerate(frame.dtypes) if isinstance(dtype, pd.ArrowDtype)],
         "string": {
-            place: dtype.storage for place, dtype in enumerate(frame.dtypes) if isinstance(dtype, pd.StringDtype)
+            place: [dtype.storage, dtype.na_value is pd.NA]
+            for place, dtype in enumerate(frame.dtypes)
+            if isinstance(dtype, pd.StringDtype)
         },
         "names": list(frame.columns.names),
         "labels": list(frame.columns),
@@ -79,7 +81,10 @@ def frame_like(empty: pa.Table, typed: pa.Table) -> pd.DataFrame:
         if name in arrow and typed.column(name).type == empty.schema.field(name).type:
             made[name] = pd.arrays.ArrowExtensionArray(typed.column(name))
         elif name in stored:
-            made[name] = made[name].astype(pd.StringDtype(stored[name]))
+            storage, missing_is_na = stored[name]
+            made[name] = made[name].astype(
+                pd.StringDtype(storage) if missing_is_na else pd.StringDtype(storage, na_value=float("nan"))
+            )
         elif name in template and made[name].dtype != template[name].dtype:
             made[name] = _astype(made[name], template[name].dtype)
     labels = facts.get("labels")

@@ -22,7 +22,8 @@ from difflm.synthesis.arguments import column_names
 from difflm.synthesis.saved_sampling import read_sampling
 from difflm.synthesis.synthesizer import SamplingConfig
 from difflm.testing.bundles import untrained_stages
-from difflm_jobs.api import _TemporaryFolder
+from difflm_jobs.api import _experiment
+from difflm_jobs.inputs.frame_files import TemporaryFolder
 
 QUICK = SamplingConfig(steps=2, precision="float32")
 
@@ -268,6 +269,15 @@ def test_a_fit_that_cannot_be_leaves_no_folder(
     assert not (tmp_path / "run").exists()
 
 
+def test_tools_that_nothing_could_draw_are_refused_before_they_are_learned(tmp_path: Path) -> None:
+    keys = ("category", "tool_name", "tool_description", "api_name", "api_description", "parameters")
+    tools = pd.DataFrame([dict.fromkeys(keys, "[]")] * 30)
+    with pytest.raises(ConfigError, match="parameters of tools are JSON"):
+        difflm.fit(tools, kind="tools", config={"sampling.engine.constraint": "automaton"}, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert _experiment("tools.json", None, None, "run", "tools").sampling.engine.constraint == "llguidance"
+
+
 @pytest.mark.parametrize("below", ["", "run"])
 def test_a_file_where_the_run_should_lie_is_named(tmp_path: Path, below: str) -> None:
     (tmp_path / "there").touch()
@@ -278,7 +288,7 @@ def test_a_file_where_the_run_should_lie_is_named(tmp_path: Path, below: str) ->
 
 
 def test_the_folder_of_a_fit_without_one_goes_without_a_warning() -> None:
-    folder = _TemporaryFolder()
+    folder = TemporaryFolder()
     path = folder.path
     assert path.is_dir()
     del folder

@@ -218,3 +218,22 @@ def test_small_indices_of_dictionaries_come_back() -> None:
 def test_a_type_that_cannot_be_read_is_named_with_its_column(given: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         to_table(given, name="rows")
+
+
+def test_texts_of_pandas_keep_what_a_missing_one_is() -> None:
+    with pd.option_context("future.infer_string", True):
+        frame = pd.DataFrame({"text": ["a", None, "b"]})
+        back = FrameTemplate.of(frame).frame(to_table(frame))
+    assert repr(back.dtypes["text"]) == repr(frame.dtypes["text"])
+
+
+def test_a_subclass_of_a_frame_is_one() -> None:
+    class Mapped(pd.DataFrame):
+        pass
+
+    assert library_of(Mapped({"a": [1]}), name="rows") == "pandas"
+
+
+def test_a_text_that_is_no_unicode_is_named() -> None:
+    with pytest.raises(DataError, match=r"rows: column 'a' has a text that is no Unicode .*ud800"):
+        to_table(pd.DataFrame({"a": ["\ud800"]}), name="rows")
