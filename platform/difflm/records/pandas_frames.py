@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -51,6 +52,11 @@ def empty_table(frame: pd.DataFrame) -> pa.Table:
             for place, dtype in enumerate(frame.dtypes)
             if isinstance(dtype, pd.StringDtype)
         },
+        "offset": {
+            place: dtype.tz.utcoffset(None).total_seconds()  # Arrow gives fixed offsets back as another class
+            for place, dtype in enumerate(frame.dtypes)
+            if isinstance(dtype, pd.DatetimeTZDtype) and type(dtype.tz) is timezone
+        },
         "names": list(frame.columns.names),
         "labels": list(frame.columns),
     }
@@ -76,6 +82,7 @@ def frame_like(empty: pa.Table, typed: pa.Table) -> pd.DataFrame:
     arrow = {empty.schema.names[place] for place in facts.get("arrow", ())}
     template = empty.select([name for name in empty.schema.names if name not in arrow]).to_pandas()
     stored = {empty.schema.names[int(place)]: storage for place, storage in facts.get("string", {}).items()}
+    offsets = {empty.schema.names[int(place)]: seconds for place, seconds in facts.get("offset", {}).items()}
     made: pd.DataFrame = typed.to_pandas(date_as_object=True)
     for name in made.columns:
         if name in arrow and typed.column(name).type == empty.schema.field(name).type:
@@ -87,6 +94,8 @@ def frame_like(empty: pa.Table, typed: pa.Table) -> pd.DataFrame:
             )
         elif name in template and made[name].dtype != template[name].dtype:
             made[name] = _astype(made[name], template[name].dtype)
+        if name in offsets and isinstance(made[name].dtype, pd.DatetimeTZDtype):
+            made[name] = made[name].dt.tz_convert(timezone(timedelta(seconds=offsets[name])))
     labels = facts.get("labels")
     if labels is not None:
         made.columns = _labels(made.columns, dict(zip(empty.schema.names, labels, strict=True)), facts["names"])

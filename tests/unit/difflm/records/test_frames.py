@@ -237,3 +237,11 @@ def test_a_subclass_of_a_frame_is_one() -> None:
 def test_a_text_that_is_no_unicode_is_named() -> None:
     with pytest.raises(DataError, match=r"rows: column 'a' has a text that is no Unicode .*ud800"):
         to_table(pd.DataFrame({"a": ["\ud800"]}), name="rows")
+
+
+@pytest.mark.parametrize("zone", [dt.timezone(dt.timedelta(hours=2)), dt.UTC, "UTC", "Asia/Tokyo"])
+def test_zones_of_pandas_come_back(zone: Any) -> None:
+    frame = pd.DataFrame({"at": pd.to_datetime(MOMENTS).tz_localize(zone)})
+    back = FrameTemplate.of(frame).frame(to_table(frame))
+    pd.testing.assert_frame_equal(back, frame)
+    assert back.dtypes["at"] == frame.dtypes["at"]
