@@ -71,6 +71,7 @@ def evaluate(
         DataError: something is no table, cannot be read, or has other columns than `train`.
         ConfigError: the configuration, the kind or the target cannot be; says what can.
     """
+    target = None if target is None else str(target)  # a label of pandas may be a number
     if kind not in get_args(Kind):
         raise ConfigError(f"kind={kind!r}: unknown; give {', '.join(get_args(Kind))}")
     if kind != "table" and (target is not None or schema is not None):
@@ -80,8 +81,8 @@ def evaluate(
     made, real, unseen = (
         _named(given, name, kind) for given, name in ((synthetic, "synthetic"), (train, "train"), (test, "test"))
     )
-    assert made is not None
-    assert real is not None
+    if made is None or real is None:
+        raise DataError(f"{'synthetic' if made is None else 'train'}: None is no table; only test may be left out")
     if kind == "table":
         settings = _settings(EvaluationConfig, config)
         report = evaluate_named(made, real, unseen, target=target, schema=schema, config=settings)
@@ -109,7 +110,12 @@ def compare(reports: Mapping[str, Report | str | Path]) -> Comparison:
 
     Raises:
         DataError: fewer than two reports, a file that is none, or reports of different tables.
+        ConfigError: no mapping, or a label that is no text.
     """
+    if not _labelled(reports):
+        raise ConfigError(
+            "reports: give a mapping of labels, which are texts, to reports, such as {'first': one, 'second': other}"
+        )
     files = {}
     for label, report in reports.items():
         if isinstance(report, Report):
@@ -148,6 +154,10 @@ def evaluate_named(
     real = _with_columns(train, train, schema, tell)
     with _naming(synthetic, train, test):
         return evaluate_table(made, RealSplits(train=real, test=unseen), schema, config)
+
+
+def _labelled(given: object) -> bool:
+    return isinstance(given, Mapping) and all(isinstance(label, str) for label in given)
 
 
 @contextmanager

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import re
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from difflm.api import Generator
 from difflm.artifacts.atomic import write_bytes_atomic
 from difflm.errors import ConfigError
-from difflm.records.frames import TEMPLATE_NAME, Frame, FrameTemplate, arrow_of, is_path
+from difflm.records.frames import TEMPLATE_NAME, Frame, FrameTemplate, is_path
+from difflm.synthesis.saved_sampling import read_sampling
+from difflm_jobs.inputs.frame_files import INPUT, GivenFrame, TemporaryFolder, refuse_no_folder
 
 if TYPE_CHECKING:
     from difflm_evaluators import Report
     from difflm_jobs.config import ExperimentConfig
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-INPUT = "input"
 
 
 def fit(
@@ -59,26 +60,40 @@ def fit(
     >>> generator.sample(2, seed=7).columns.tolist()  # doctest: +SKIP
     ['age', 'city']
     """
-    kept = tempfile.TemporaryDirectory(prefix="difflm-fit-") if out is None else None
-    folder = Path(kept.name) / "fit" if kept is not None else Path(str(out))
+    kept = TemporaryFolder() if out is None else None
+    folder = kept.path / "fit" if kept is not None else Path(str(out))
     if NAME.fullmatch(folder.name) is None:
         raise ConfigError(f"out: {folder}: its last part names the run; use letters, digits, '.', '_' and '-' only")
-    given = str(table) if is_path(table) else str(_laid_down(table, folder))
-    template = None if is_path(table) else FrameTemplate.of(table)
+    if cluster is not None and not isinstance(cluster, str):
+        raise ConfigError(f"cluster is {cluster!r}; give 'auto', 'local' or an address as text")
+    target = None if target is None else str(target)  # a label of pandas may be a number
+    frame = None if is_path(table) else GivenFrame.of(table, folder)
+    given = str(table) if frame is None else str(frame.path)
     experiment = _experiment(given, target, config, folder.name, kind)
     if cluster is not None:
         runtime = experiment.runtime
         address = runtime.cluster.model_copy(update={"address": cluster})
         experiment = experiment.model_copy(update={"runtime": runtime.model_copy(update={"cluster": address})})
+    _refuse_undrawable(experiment)
+    refuse_no_folder(folder)
+    if frame is not None:
+        frame.lay_down(experiment.data.target)
     run = _Run(experiment=experiment, folder=folder, in_process=cluster is None, progress=progress)
     bundle = run.bundle()
-    if template is not None:
-        write_bytes_atomic(folder / TEMPLATE_NAME, template.dumped())
-    return Generator(bundle, template=template, sampling=experiment.sampling, make_report=run.report, kept=kept)
+    if frame is not None:
+        write_bytes_atomic(_template_folder(folder, bundle) / TEMPLATE_NAME, frame.template.dumped())
+    return Generator(
+        bundle,
+        template=None if frame is None else frame.template,
+        sampling=experiment.sampling,
+        make_report=partial(run.report, bundle),
+        kept=kept,
+    )
 
 
 def load(path: str | Path) -> Generator:
-    """Open what a run, `Generator.save` or the stage `assemble` left in a folder.
+    """Open what a run, `Generator.save` or the stage `assemble` left in a folder. Of several fits in one folder it is
+    the last that is opened.
 
     Raises:
         BundleError: nothing of the kind is there, or it is of another version or damaged.
@@ -87,7 +102,7 @@ def load(path: str | Path) -> Generator:
     from difflm_jobs.pipeline.runlog import LOG_NAME
 
     folder = Path(path)
-    bundle = find_bundle(folder)
+    bundle = _last_bundle(folder) or find_bundle(folder)
     run = None
     if (folder / LOG_NAME).is_file() and bundle.is_relative_to(folder):
         from difflm_jobs.experiment import CONFIG_NAME
@@ -97,27 +112,35 @@ def load(path: str | Path) -> Generator:
         run = _Run(experiment=experiment, folder=folder, in_process=True, progress=False)
     return Generator(
         bundle,
-        template=FrameTemplate.read(folder),
-        sampling=run.experiment.sampling if run is not None else None,
-        make_report=run.report if run is not None else None,
+        template=FrameTemplate.read(_template_folder(folder, bundle)) or FrameTemplate.read(folder),
+        sampling=run.experiment.sampling if run is not None else read_sampling(folder),
+        make_report=partial(run.report, bundle) if run is not None else None,
     )
 
 
-def _laid_down(frame: Frame, folder: Path) -> Path:
-    """Write a frame as Parquet into the run's folder, where it is found again by the hash of its bytes."""
-    import io
+def _last_bundle(folder: Path) -> Path | None:
+    """Find the bundle that the last run of a folder made or found again; None where that is not known."""
+    from difflm_jobs.inputs.models import find_bundle
+    from difflm_jobs.pipeline.runlog import LOG_NAME, read_runs
 
-    import pyarrow.parquet as pq
+    if not (folder / LOG_NAME).is_file():
+        return None
+    stages = [stage for run in read_runs(folder) for stage in run.stages if stage.stage == "assemble"]
+    found = folder / "artifacts" / stages[-1].artifact if stages else folder
+    return find_bundle(found) if found != folder and found.is_dir() else None
 
-    from difflm.artifacts.atomic import storage_errors
 
-    sink = io.BytesIO()
-    pq.write_table(arrow_of(frame, name="table"), sink)
-    with storage_errors(folder):
-        (folder / INPUT).mkdir(parents=True, exist_ok=True)
-        path = folder / INPUT / "table.parquet"
-        write_bytes_atomic(path, sink.getvalue())
-    return path.resolve()
+def _refuse_undrawable(experiment: ExperimentConfig) -> None:
+    """Refuse, before hours of training, what no row could be drawn with afterwards."""
+    from difflm_jobs.pipeline.engine_check import check_engine, check_json
+
+    check_engine(experiment.sampling, experiment.runtime)
+    check_json(experiment.sampling, holds_json=experiment.data.record_kind.holds_json)
+
+
+def _template_folder(run: Path, bundle: Path) -> Path:
+    """Where the kind of frame is remembered that a bundle of a run was learned from."""
+    return run / INPUT / bundle.name
 
 
 def _experiment(
@@ -137,19 +160,29 @@ def _experiment(
         settings = config.model_dump(mode="json", by_alias=True, exclude_unset=True)
     elif isinstance(config, Mapping):
         settings = _nested(config)
-    elif config is not None:
+    elif is_path(config):
         settings, source = experiment_settings(str(config))
+    elif config is not None:
+        raise ConfigError(
+            f"config: a {type(config).__name__} is none; give a preset's name, a YAML file, a mapping or an "
+            "ExperimentConfig"
+        )
     else:
         settings = {}
     if given in preset_names():
         settings = over(experiment_settings(given)[0], settings)
-    data = dict(settings.get("data", {}))
+    data = settings.get("data", {})
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"config: data: expected an object; found {data!r}")
+    data = dict(data)
     if given not in preset_names():
         data = {**{key: value for key, value in data.items() if key != "test"}, "train": given}
     if target is not None:
         data["target"] = target
     if kind != "table":
         data["kind"] = kind
+    if data.get("kind") == "tools" and "engine" not in settings.get("sampling", {}):
+        settings = over(settings, {"sampling": {"engine": {"kind": "builtin", "constraint": "llguidance"}}})
     return validate(ExperimentConfig, {**settings, "name": name, "data": data}, source)
 
 
@@ -163,6 +196,8 @@ def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
         place = found
         for section in sections:
             place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"config: {key!r}: {section!r} is {place!r} elsewhere; give one of the two")
         inner = _nested(value) if isinstance(value, Mapping) else value
         if isinstance(inner, dict) and isinstance(place.get(last), dict):
             place[last] = {**place[last], **inner}
@@ -186,20 +221,21 @@ class _Run:
 
         return self._artifact(BUNDLE_KIND, last="assemble")
 
-    def report(self) -> Report:
-        """Read the report of the newest bundle; where it is missing, run what leads to it."""
+    def report(self, bundle: Path) -> Report:
+        """Read the report of a bundle of this run; where it is missing, run what leads to it."""
         from difflm.artifacts.manifest import REPORT_KIND
         from difflm_evaluators import Report
 
-        return Report.read(self._finished_report() or self._artifact(REPORT_KIND, last=None))
+        return Report.read(self._finished_report(bundle) or self._artifact(REPORT_KIND, last=None))
 
-    def _finished_report(self) -> Path | None:
+    def _finished_report(self, folder: Path) -> Path | None:
         """Find a report that is there, for which the table itself is not needed any more."""
         from difflm.artifacts import ArtifactStore
         from difflm.artifacts.manifest import BUNDLE_KIND, REPORT_KIND
 
         finished = ArtifactStore(self.folder).finished()
-        *_, bundle = [artifact.identity for artifact in finished if artifact.kind == BUNDLE_KIND]
+        bundles = [artifact for artifact in finished if artifact.kind == BUNDLE_KIND]
+        (bundle,) = [artifact.identity for artifact in bundles if artifact.path == folder]
         rows = {artifact.identity for artifact in finished if artifact.manifest.inputs.get("assemble") == bundle}
         reports = [
             artifact.path
@@ -209,21 +245,21 @@ class _Run:
         return reports[-1] if reports else None
 
     def _artifact(self, kind: str, *, last: str | None) -> Path:
-        from functools import partial
-
         from rich.console import Console
 
+        from difflm.seeding import random_state_kept
         from difflm_jobs.experiment import run_experiment
         from difflm_jobs.pipeline.progress import reporting
         from difflm_jobs.stages.stages import this_process
 
-        _, artifacts = run_experiment(
-            self.experiment,
-            self.folder.parent,
-            last=last,
-            started=time.time(),
-            reporting=partial(reporting, Console(stderr=True, quiet=not self.progress)),
-            cluster=this_process if self.in_process else None,
-        )
+        with random_state_kept():
+            _, artifacts = run_experiment(
+                self.experiment,
+                self.folder.parent,
+                last=last,
+                started=time.time(),
+                reporting=partial(reporting, Console(stderr=True, quiet=not self.progress)),
+                cluster=this_process if self.in_process else None,
+            )
         (found,) = [artifact.path for artifact in artifacts if artifact.kind == kind]
         return found

@@ -13,8 +13,10 @@ import pyarrow as pa
 from difflm.artifacts.atomic import atomic_directory
 from difflm.artifacts.manifest import MANIFEST_NAME
 from difflm.errors import ConfigError, DataError, SynthesisError
-from difflm.records.frames import TEMPLATE_NAME, Frame, FrameTemplate, is_path, pandas_frame, to_table
+from difflm.records.frames import TEMPLATE_NAME, Frame, FrameTemplate, filled_in, is_path, pandas_frame, to_table
 from difflm.records.schema import RecordSchema, read_schema
+from difflm.seeding import random_state_kept
+from difflm.synthesis.arguments import column_names, row_count, seed_number, share, text_or_none
 from difflm.synthesis.bundle_files import check_files, write_hashes
 from difflm.synthesis.plans.request import (
     Between,
@@ -26,6 +28,7 @@ from difflm.synthesis.plans.request import (
     nearest_table,
     table_with_gaps,
 )
+from difflm.synthesis.saved_sampling import write_sampling
 from difflm.synthesis.synthesizer import OpenBundle, SamplingConfig, Synthesizer
 
 if TYPE_CHECKING:
@@ -169,24 +172,15 @@ class Generator:
         Memory does not grow with n. The arguments, but for ``batch_rows``, and the errors are those of `sample`; all
         but SynthesisError are raised by the call itself.
         """
-        if type(n) is not int or n < 1:  # a float or a numpy number would make other draws in silence
-            raise ConfigError(f"n is {n!r}; give a number of rows, at least 1")
-        if type(seed) is not int or not 0 <= seed < 2**63:
-            raise ConfigError(f"seed is {seed!r}; give a whole number from 0 to 2**63 - 1")
-        if batch_rows < 1:
-            raise ConfigError(f"batch_rows is {batch_rows}; give at least 1")
-        unknown = [name for name in columns or () if name not in self._schema.names]
-        if unknown:
-            raise ConfigError(
-                f"columns: there is no {unknown[0]!r}; columns are {', '.join(map(repr, self._schema.names))}"
-            )
+        n, seed, batch_rows = row_count(n, name="n"), seed_number(seed), row_count(batch_rows, name="batch_rows")
+        wanted = column_names(columns, self._schema.names)
         request, given = self._request(n, where, balance, like, strength, between)
         request.check(self._folder, self._schema)
         synthesizer = self._opened().synthesizer(request, given)
-        return self._drawn(synthesizer, n, seed, columns, batch_rows, progress=progress)
+        return self._drawn(synthesizer, n, seed, wanted, batch_rows, progress=progress)
 
     def impute(self, table: Frame | str | Path, *, columns: Sequence[str] | None = None, seed: int = 0) -> Frame:
-        """Fill in the missing cells of a table; the other cells and the order of the rows stay as they are.
+        """Fill in the missing cells of a table; its other cells, its order and the index of pandas stay as they are.
 
         Args:
             table: a table with the bundle's columns, in which cells are missing.
@@ -200,8 +194,10 @@ class Generator:
             SynthesisError: a row has no valid completion.
         """
         name = str(table) if is_path(table) else "table"
-        given = table_with_gaps(to_table(table, name=name), self._schema, name=name)
-        use = Impute(columns=tuple(columns) if columns is not None else None)
+        gaps = to_table(table, name=name)
+        given = table_with_gaps(gaps, self._schema, name=name)
+        wanted, seed = column_names(columns, self._schema.names), seed_number(seed)
+        use = Impute(columns=None if wanted is None else tuple(wanted))
         request = PlanRequest(given=GivenRecords(use=use, sha256=""))
         request.check(self._folder, self._schema)
         synthesizer = self._opened().synthesizer(request, given)
@@ -211,8 +207,8 @@ class Generator:
                 f"{name}: {len(given) - len(made)} rows have no valid completion within "
                 f"{self._sampling.attempts} draws; give those rows fewer given cells"
             )
-        template = self._template if is_path(table) else FrameTemplate.of(table, name=name)
-        return pandas_frame(made) if template is None else template.frame(made)
+        made = made.select(gaps.column_names)
+        return self._frame(made) if is_path(table) else filled_in(table, made, name=name)
 
     def encode(self, table: Frame | str | Path) -> npt.NDArray[np.float32]:
         """Encode records: the posterior means of their latents, (rows, Z) float32.
@@ -224,7 +220,7 @@ class Generator:
         return self._opened().encode(nearest_table(to_table(table, name=name), self._schema, name=name).table)
 
     def save(self, path: str | Path) -> Path:
-        """Copy the bundle to a folder of its own, which `difflm.load`, `difflm synthesize` and `difflm serve` take.
+        """Copy the bundle, and how it is drawn from, to a folder for `difflm.load`, `synthesize` and `serve`.
 
         Raises:
             ConfigError: something is there already.
@@ -239,12 +235,14 @@ class Generator:
             shutil.copytree(self._folder, folder, dirs_exist_ok=True, copy_function=shutil.copyfile, ignore=others)
             if self._template is not None:
                 (folder / TEMPLATE_NAME).write_bytes(self._template.dumped())
+            write_sampling(folder, self._sampling)
             write_hashes(folder)
         return target
 
     def _opened(self) -> OpenBundle:
         if self._open is None:
-            self._open = OpenBundle(self._folder, self._sampling)
+            with random_state_kept():
+                self._open = OpenBundle(self._folder, self._sampling)
         return self._open
 
     def _frame(self, table: pa.Table) -> Frame:
@@ -262,8 +260,9 @@ class Generator:
         """Return the request for the plan, and the table of the records that it refers to."""
         if like is not None and between is not None:
             raise ConfigError("like and between: give one of them")
-        if not 0.0 <= strength <= 1.0:
-            raise ConfigError(f"strength is {strength:g}; give a number from 0 (the record itself) to 1 (any record)")
+        strength = share(strength, name="strength", remedy="a number from 0 (the record itself) to 1 (any record)")
+        where = text_or_none(where, name="where", remedy='a condition as text, such as "age >= 40"')
+        balance = text_or_none(balance, name="balance", remedy="the name of a column")
         given = like if like is not None else between
         if given is None:
             return PlanRequest(where=where, balance=balance), None
@@ -279,7 +278,7 @@ class Generator:
         synthesizer: Synthesizer,
         n: int,
         seed: int,
-        columns: Sequence[str] | None,
+        columns: list[str] | None,
         batch_rows: int,
         *,
         progress: bool,
@@ -291,7 +290,7 @@ class Generator:
                 reasons[reason] = reasons.get(reason, 0) + count
             emitted += len(drawn)
             table = synthesizer.bundle.codec.table_of(record for _, record in drawn)
-            yield from (table if columns is None else table.select(list(columns))).combine_chunks().to_batches() or [
+            yield from (table if columns is None else table.select(columns)).combine_chunks().to_batches() or [
                 _no_rows(table, columns)
             ]
         why = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
@@ -304,8 +303,8 @@ class Generator:
             warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
-def _no_rows(table: pa.Table, columns: Sequence[str] | None) -> pa.RecordBatch:
-    schema = table.schema if columns is None else table.select(list(columns)).schema
+def _no_rows(table: pa.Table, columns: list[str] | None) -> pa.RecordBatch:
+    schema = table.schema if columns is None else table.select(columns).schema
     return pa.RecordBatch.from_pylist([], schema=schema)
 
 
@@ -314,6 +313,7 @@ def _tracked(starts: range, *, progress: bool) -> Iterator[int]:
     if not progress:
         yield from starts
         return
+    from rich.console import Console
     from rich.progress import track
 
-    yield from track(starts, description="sample")
+    yield from track(starts, description="sample", console=Console(stderr=True))

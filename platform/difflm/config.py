@@ -6,7 +6,7 @@ import difflib
 import json
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
 import yaml
@@ -93,12 +93,23 @@ def validate(model: type[ConfigT], data: Mapping[str, Any], source: Origin, over
         ConfigError: one line with the source, the dotted key, what was expected, and for a typo the closest key.
     """
     try:
-        return model.model_validate_json(json.dumps(_filled(model, data)), strict=True)
+        return model.model_validate_json(json.dumps(_filled(model, data), default=_plain), strict=True)
     except ValidationError as error:
         found = sorted(error.errors(include_url=False), key=lambda details: details["type"] != "extra_forbidden")
         messages = [_describe(model, details, source, overrides) for details in found]
         more = f" (and {len(messages) - 1} more like it)" if len(messages) > 1 else ""
         raise ConfigError(messages[0] + more) from None
+
+
+def _plain(value: object) -> object:
+    """Turn what Python callers put among settings into JSON: numpy's numbers and paths."""
+    if isinstance(value, PurePath):
+        return str(value)
+    item = getattr(value, "item", None)
+    if callable(item) and getattr(value, "ndim", None) == 0:
+        found: object = item()
+        return found
+    raise ConfigError(f"{value!r} is a {type(value).__name__}; give text, a number, a list or a mapping")
 
 
 def dump_yaml(config: BaseModel) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,3 +36,13 @@ def torch_generator(*parts: int | str | bytes, device: str = "cpu") -> torch.Gen
     import torch
 
     return torch.Generator(device=device).manual_seed(derive_seed(*parts))
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Give back torch's global random state afterwards: making a model draws from it, and it is the caller's."""
+    import torch
+
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        yield

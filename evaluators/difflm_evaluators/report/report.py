@@ -95,7 +95,10 @@ class Report:
         if found is not None:
             return found
         known = [score.name for score in self.scores]
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5) or [one for one in known if name in one][:1]
+        close = (
+            difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+            or [one for one in known if str(name) in one][:1]
+        )
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise EvaluationError(f"the report has no score {name!r}; {hint}it has {', '.join(known)}")
 

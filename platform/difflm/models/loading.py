@@ -62,7 +62,7 @@ def load_weights(
     """
     if (Path(model) / _ADAPTER).is_file():
         raise ModelError(f"{Path(model) / _ADAPTER}: an adapter of another model; give the model with it merged in")
-    with _refusing_code(model):
+    with _refusing_code(model), _without_bars():
         loaded, found = factory.from_pretrained(
             model,
             revision=revision,
@@ -84,6 +84,21 @@ def load_weights(
 def model_of(factory: Any, configuration: Any) -> Any:
     """Build a model with random weights, of an Auto class."""
     return factory.from_config(configuration, trust_remote_code=False)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep transformers from drawing its bar: whoever loads shows progress in a way of its own, or not at all."""
+    from transformers.utils import logging as bars
+
+    logging: Any = bars  # untyped
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 @contextmanager

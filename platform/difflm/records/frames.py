@@ -14,10 +14,12 @@ import pyarrow.compute as pc
 
 from difflm.errors import BundleError, DataError
 from difflm.records.notices import Reporter, ignore
+from difflm.records.pandas_frames import empty_table, frame_like, storable
 from difflm.records.reading import ReadConfig, canonical_table, read_table, unique_names
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
 
 Frame: TypeAlias = Any
 """A pandas or polars DataFrame, or a pyarrow Table; the libraries themselves are imported only where one was given."""
@@ -41,9 +43,10 @@ def library_of(frame: Frame, *, name: str) -> Library:
     """
     if isinstance(frame, pa.Table):
         return "arrow"
-    found = type(frame).__module__.split(".")[0]
-    if found in ("pandas", "polars") and type(frame).__name__ == "DataFrame":
-        return cast("Library", found)
+    for kind in type(frame).__mro__:  # a subclass, such as geopandas', is such a frame too
+        found = kind.__module__.split(".")[0]
+        if found in ("pandas", "polars") and kind.__name__ == "DataFrame":
+            return cast("Library", found)
     raise DataError(
         f"{name}: a {type(frame).__qualname__} is no table; give a pandas or polars DataFrame, a "
         "pyarrow Table, or the path of a file"
@@ -61,7 +64,7 @@ def arrow_of(frame: Frame, *, name: str) -> pa.Table:
         case "arrow":
             table = frame
         case "polars":
-            table = frame.to_arrow()
+            table = _arrow_of_polars(frame, name)
         case "pandas":
             table = _arrow_of_pandas(frame, name)
     repeated = sorted({column for column in table.column_names if table.column_names.count(column) > 1})
@@ -74,16 +77,30 @@ def arrow_of(frame: Frame, *, name: str) -> pa.Table:
     return table
 
 
+def _arrow_of_polars(frame: pl.DataFrame, name: str) -> pa.Table:
+    for label, dtype in frame.schema.items():
+        if str(dtype) in ("Object", "Int128", "UInt128"):
+            raise DataError(
+                f"{name}: column {label!r} is of the type {dtype}, which no table file has; cast it, such as "
+                f"pl.col({label!r}).cast(pl.String), or drop it"
+            )
+    return frame.to_arrow()
+
+
 def _arrow_of_pandas(frame: pd.DataFrame, name: str) -> pa.Table:
     repeated = frame.columns[frame.columns.duplicated()]
     if len(repeated):
         raise DataError(f"{name}: two columns are called {str(repeated[0])!r}; rename one of them")
     columns, names = [], []
-    for label in frame.columns:
-        series = frame[label]
+    for label, series in zip(frame.columns, storable(frame), strict=True):
         try:
             columns.append(pa.chunked_array([pa.Array.from_pandas(series)]))
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{name}: column {str(label)!r} has a text that is no Unicode ({error.reason}): {error.object[:60]!r}; "
+                "correct it"
+            ) from error
+        except (pa.ArrowException, OverflowError) as error:
             kinds = sorted({type(value).__name__ for value in series.dropna()})
             raise DataError(
                 f"{name}: column {str(label)!r} holds values of several types ({', '.join(kinds[:5])}), or of one that "
@@ -123,7 +140,7 @@ class FrameTemplate:
             case "polars":
                 frame.clear().write_ipc_stream(sink)
             case "pandas":
-                _write_stream(sink, pa.Table.from_pandas(frame.iloc[:0], preserve_index=False))
+                _write_stream(sink, empty_table(frame))
             case "arrow":
                 _write_stream(sink, frame.slice(0, 0))
         return cls(library=library, empty=sink.getvalue())
@@ -166,7 +183,7 @@ class FrameTemplate:
             case "polars":
                 return self._polars(table)
             case "pandas":
-                return self._pandas(table)
+                return frame_like(pa.ipc.open_stream(self.empty).read_all(), self._typed(table))
 
     def _schema(self) -> pa.Schema:
         return pa.ipc.open_stream(self.empty).schema
@@ -187,18 +204,17 @@ class FrameTemplate:
 
         made, empty = pl.from_arrow(self._typed(table)), pl.read_ipc_stream(io.BytesIO(self.empty))
         assert isinstance(made, pl.DataFrame)
-        wanted = {name: dtype for name, dtype in empty.schema.items() if name in made.columns}
-        return made.with_columns(pl.col(name).cast(dtype, strict=False) for name, dtype in wanted.items())
-
-    def _pandas(self, table: pa.Table) -> Frame:
-        template = pa.ipc.open_stream(self.empty).read_all().to_pandas()
-        made = self._typed(table).to_pandas(date_as_object=True)
-        labels = {str(label): label for label in template.columns}
-        for name in made.columns:
-            if name in labels and made[name].dtype != template[labels[name]].dtype:
-                made[name] = _astype(made[name], template[labels[name]].dtype)
-        made.columns = [labels.get(name, name) for name in made.columns]
+        for name, dtype in empty.schema.items():
+            if name in made.columns and not dtype.is_nested():  # nested values are kept as text
+                made = made.with_columns(pl.col(name).cast(dtype, strict=False))
         return made
+
+
+def filled_in(frame: Frame, made: pa.Table, *, name: str) -> Frame:
+    """Convert the completed rows of a frame to its kind, with its index where it is a pandas frame."""
+    template = FrameTemplate.of(frame, name=name)
+    filled = template.frame(made)
+    return filled.set_axis(frame.index) if template.library == "pandas" else filled
 
 
 def pandas_frame(table: pa.Table) -> pd.DataFrame:
@@ -207,21 +223,13 @@ def pandas_frame(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def _astype(series: pd.Series[Any], dtype: Any) -> pd.Series[Any]:
-    """Cast to the source frame's dtype, unless it cannot hold the synthetic values, such as a missing whole number."""
-    try:
-        return series.astype(dtype)
-    except (TypeError, ValueError, OverflowError):
-        return series
-
-
 def restored(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
     """Cast a column, as a bundle writes it, to the type that its source had; unchanged where that cannot be done."""
     if column.type == wanted:
         return column
     try:
         if pa.types.is_dictionary(wanted):
-            return restored(column, wanted.value_type).dictionary_encode()
+            return restored(column, wanted.value_type).dictionary_encode().cast(wanted)
         if pa.types.is_timestamp(wanted) and pa.types.is_string(column.type):
             return _moments(column, wanted)
         if pa.types.is_time(wanted) and pa.types.is_string(column.type):

@@ -109,7 +109,14 @@ def _canonical_table(table: pa.Table, config: ReadConfig, name: str, report: Rep
         )
     columns = []
     for column_name, column in zip(table.column_names, table.columns, strict=True):
-        columns.append(_cells(_canonical(column, column_name, report), column_name, config, report, trim=trim))
+        try:
+            canonical = _canonical(column, column_name, report)
+        except pa.ArrowNotImplementedError as error:
+            raise DataError(
+                f"{name}: column {column_name!r} is of the type {column.type}, which cannot be written as text; give "
+                "another type, or leave the column out"
+            ) from error
+        columns.append(_cells(canonical, column_name, config, report, trim=trim))
     return pa.Table.from_arrays(columns, names=table.column_names)
 
 

@@ -243,7 +243,11 @@ class RecordSchema(BaseModel):
 def read_schema(folder: Path) -> RecordSchema:
     """Read the schema.json of prepared data or of a bundle. SchemaError for another version or a damaged file."""
     path = folder / "schema.json"
-    return RecordSchema.from_json(path.read_bytes(), source=str(path))
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise SchemaError(f"{path}: missing; make the folder again from training data") from error
+    return RecordSchema.from_json(content, source=str(path))
 
 
 GivenKind: TypeAlias = Literal["categorical", "text", "name", "python", "tool_parameters"]

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -58,6 +59,11 @@ def test_libraries_may_be_mixed_and_the_index_of_pandas_is_no_column() -> None:
     assert evaluate(frame, train=pl.from_arrow(real), config=LIGHT).rows["synthetic"] == 2
 
 
+def test_a_label_that_is_a_number_is_a_target() -> None:
+    frame = pd.DataFrame({0: range(40), 1: ["a", "b"] * 20})
+    assert evaluate(frame, train=frame, target=1, config=LIGHT).target == "1"  # type: ignore[arg-type]
+
+
 def test_the_schema_may_be_given(train: pa.Table, test: pa.Table) -> None:
     schema = infer_schema(train, target="label")
     assert evaluate(test, train=train, schema=schema, config=LIGHT).target == "label"
@@ -71,6 +77,7 @@ def test_what_cannot_be_scored_is_named(train: pa.Table, test: pa.Table, tmp_pat
     for given, message in (
         (test.drop_columns(["age"]), "synthetic: no column 'age', which the training table has"),
         ([1, 2], "synthetic: a list is no table"),
+        (None, "synthetic: None is no table; only test may be left out"),
         (tmp_path / "none.csv", r"none\.csv: no such file"),
         (
             test.set_column(0, "age", pa.array(["old"] * 300)),
@@ -79,10 +86,14 @@ def test_what_cannot_be_scored_is_named(train: pa.Table, test: pa.Table, tmp_pat
     ):
         with pytest.raises(DataError, match=message):
             evaluate(given, train=train, config=LIGHT)
+    with pytest.raises(DataError, match="train: None is no table"):
+        evaluate(test, train=None, config=LIGHT)
     with pytest.raises(DataError, match="train: no target column 'lable'; it has 'age'"):
         evaluate(test, train=train, target="lable", config=LIGHT)
     with pytest.raises(ConfigError, match=r"config: detectoin"):
         evaluate(test, train=train, config={"detectoin": None})
+    with pytest.raises(ConfigError, match=r"config: seed|config: .*seed"):
+        evaluate(test, train=train, config={"seed": np.float32(1.5)})
     with pytest.raises(ConfigError, match="give a EvaluationConfig or a mapping"):
         evaluate(test, train=train, config="light")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="give table, tools, code"):
@@ -111,6 +122,8 @@ def test_a_score_is_found_or_the_nearest_is_named(report: Report) -> None:
         report.score("shape_eror")
     with pytest.raises(EvaluationError, match="did you mean 'entropy_ratio'"):
         report.score("entropy")
+    with pytest.raises(EvaluationError, match="no score 3; it has"):
+        report.score(3)  # type: ignore[arg-type]
 
 
 def test_the_worst_columns_and_pairs_say_what_differs(report: Report) -> None:
@@ -172,6 +185,9 @@ def test_reports_and_their_files_are_compared(report: Report, train: pa.Table, t
         comparison.save(tmp_path / "c.txt")
     with pytest.raises(DataError, match="1 report to compare"):
         compare({"a": report})
+    for given in ([report, report], {1: report, 2: report}):
+        with pytest.raises(ConfigError, match="reports: give a mapping of labels"):
+            compare(given)  # type: ignore[arg-type]
 
 
 def test_the_package_imports_nothing_heavy_until_it_is_used() -> None:

@@ -34,7 +34,7 @@ from difflm.synthesis.plans.latent_sources import (
 
 NO_CONDITIONAL = (
     "the bundle has no conditional prior, so other columns would not follow a condition; "
-    "run the experiment again with --set conditions.enabled=true"
+    "run the experiment again with --set conditions.enabled=true (in Python config={'conditions.enabled': True})"
 )
 NO_FLOW = (
     "variations and ways between records need a diffusion prior; run the experiment again with prior.kind=diffusion"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +140,108 @@ def test_a_missing_whole_number_does_not_break_a_frame_without_room_for_it() -> 
 
 def test_rows_of_a_file_come_back_as_pandas() -> None:
     assert library_of(pandas_frame(pa.table({"a": [1]})), name="rows") == "pandas"
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        pd.Index([3, 7]),
+        pd.Index([1.5, "a"], dtype=object),
+        pd.Index(["x", "y"], name="heading"),
+        pd.MultiIndex.from_tuples([("a", 1), ("a", 2)], names=["upper", None]),
+        pd.Index([("a", 1), "b"], tupleize_cols=False),
+    ],
+)
+def test_labels_of_pandas_come_back(columns: pd.Index[Any]) -> None:
+    frame = pd.DataFrame([[1, 2], [3, 4]])
+    frame.columns = columns
+    back = FrameTemplate.of(frame).frame(to_table(frame))
+    pd.testing.assert_index_equal(back.columns, columns)
+
+
+def test_labels_that_json_lacks_come_back_as_text() -> None:
+    frame = pd.DataFrame({pd.Timestamp("2020-01-01"): [1, 2]})
+    assert FrameTemplate.of(frame).frame(to_table(frame)).columns.tolist() == ["2020-01-01 00:00:00"]
+
+
+def test_objects_and_dtypes_of_arrow_come_back_in_pandas() -> None:
+    moments = [dt.datetime(2020, 1, 1, 8), None]
+    frame = pd.DataFrame(
+        {
+            "day": [dt.date(2020, 1, 1), dt.date(2020, 1, 2)],
+            "price": [Decimal("1.50"), Decimal("22.25")],
+            "at": [dt.time(1, 2), dt.time(3, 4)],
+            "raw": [b"a", b"b"],
+            "arrow_price": pd.array([Decimal("1.50"), None], dtype=pd.ArrowDtype(pa.decimal128(10, 2))),
+            "arrow_text": pd.array(["a", None], dtype=pd.ArrowDtype(pa.string())),
+            "arrow_moment": pd.array(moments, dtype=pd.ArrowDtype(pa.timestamp("us"))),
+            "text": pd.array(["a", None], dtype="string[pyarrow]"),
+        }
+    )
+    back = FrameTemplate.of(frame).frame(to_table(frame))
+    pd.testing.assert_frame_equal(back, frame)
+    assert back.dtypes.map(repr).tolist() == frame.dtypes.map(repr).tolist()
+
+
+def test_sparse_columns_are_made_dense_and_intervals_are_text() -> None:
+    ages = pd.cut(pd.Series([1, 2, 3]), 3)
+    frame = pd.DataFrame({"flag": pd.arrays.SparseArray([0, 0, 1]), "ages": ages, "bins": pd.interval_range(0, 3)})
+    back = FrameTemplate.of(frame).frame(to_table(frame))
+    assert back["flag"].tolist() == [0, 0, 1]
+    assert back["ages"].cat.categories.tolist() == [str(one) for one in ages.cat.categories]
+    assert back["bins"].tolist() == ["(0, 1]", "(1, 2]", "(2, 3]"]
+
+
+def test_nested_values_of_polars_come_back_as_text() -> None:
+    frame = pl.DataFrame({"list": [[1, 2], [3]], "struct": [{"a": 1}, {"a": 2}]})
+    back = FrameTemplate.of(frame).frame(to_table(frame))
+    assert back["list"].to_list() == ["[1, 2]", "[3]"]
+    assert back["struct"].to_list() == ['{"a": 1}', '{"a": 2}']
+
+
+def test_small_indices_of_dictionaries_come_back() -> None:
+    kind = pa.dictionary(pa.int8(), pa.large_string(), ordered=True)
+    table = pa.table({"city": pa.chunked_array([pa.array(["Rome", "Oslo"]).dictionary_encode().cast(kind)])})
+    assert FrameTemplate.of(table).frame(to_table(table)).schema == table.schema
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (pl.DataFrame({"o": pl.Series([object()], dtype=pl.Object)}), r"rows: column 'o' is of the type Object"),
+        (
+            pa.table({"i": pa.array([(1, 2, 3)], pa.month_day_nano_interval())}),
+            r"rows: column 'i' is of the type month",
+        ),
+    ],
+)
+def test_a_type_that_cannot_be_read_is_named_with_its_column(given: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        to_table(given, name="rows")
+
+
+def test_texts_of_pandas_keep_what_a_missing_one_is() -> None:
+    with pd.option_context("future.infer_string", True):
+        frame = pd.DataFrame({"text": ["a", None, "b"]})
+        back = FrameTemplate.of(frame).frame(to_table(frame))
+    assert repr(back.dtypes["text"]) == repr(frame.dtypes["text"])
+
+
+def test_a_subclass_of_a_frame_is_one() -> None:
+    class Mapped(pd.DataFrame):
+        pass
+
+    assert library_of(Mapped({"a": [1]}), name="rows") == "pandas"
+
+
+def test_a_text_that_is_no_unicode_is_named() -> None:
+    with pytest.raises(DataError, match=r"rows: column 'a' has a text that is no Unicode .*ud800"):
+        to_table(pd.DataFrame({"a": ["\ud800"]}), name="rows")
+
+
+@pytest.mark.parametrize("zone", [dt.timezone(dt.timedelta(hours=2)), dt.UTC, "UTC", "Asia/Tokyo"])
+def test_zones_of_pandas_come_back(zone: Any) -> None:
+    frame = pd.DataFrame({"at": pd.to_datetime(MOMENTS).tz_localize(zone)})
+    back = FrameTemplate.of(frame).frame(to_table(frame))
+    pd.testing.assert_frame_equal(back, frame)
+    assert back.dtypes["at"] == frame.dtypes["at"]

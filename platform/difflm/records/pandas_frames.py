@@ -1,0 +1,121 @@
+"""What Arrow does not keep of a pandas frame: labels that are no text, Arrow's own dtypes, objects, sparse columns."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FACTS = b"difflm"
+
+
+def storable(frame: pd.DataFrame) -> list[pd.Series[Any]]:
+    """Return the columns of a frame, sparse ones made dense and intervals as text, which Arrow both lacks."""
+    return [_storable(frame.iloc[:, place]) for place in range(frame.shape[1])]
+
+
+def _storable(series: pd.Series[Any]) -> pd.Series[Any]:
+    import pandas as pd
+
+    dtype = series.dtype
+    if isinstance(dtype, pd.SparseDtype):
+        return series.astype(dtype.subtype)
+    if isinstance(dtype, pd.IntervalDtype):
+        return series.astype(object).map(str, na_action="ignore")
+    if isinstance(dtype, pd.CategoricalDtype) and isinstance(dtype.categories.dtype, pd.IntervalDtype):
+        return series.cat.rename_categories(str)
+    return series
+
+
+def empty_table(frame: pd.DataFrame) -> pa.Table:
+    """Return a table without rows that remembers the labels and dtypes of a frame; its columns are named by the labels
+    as text.
+    """
+    import pandas as pd
+
+    columns = storable(frame)
+    empty = pd.concat([column.iloc[:0] for column in columns], axis=1).reset_index(drop=True)
+    empty.columns = pd.Index([str(label) for label in frame.columns])
+    table = pa.Table.from_pandas(empty, preserve_index=False)
+    for place, column in enumerate(columns):
+        if column.dtype == object and (kind := _kind_of_objects(column)) is not None:
+            table = table.set_column(place, table.schema.field(place).with_type(kind), [pa.array([], kind)])
+    facts = {
+        "arrow": [place for place, dtype in enumerate(frame.dtypes) if isinstance(dtype, pd.ArrowDtype)],
+        "string": {
+            place: [dtype.storage, dtype.na_value is pd.NA]
+            for place, dtype in enumerate(frame.dtypes)
+            if isinstance(dtype, pd.StringDtype)
+        },
+        "offset": {
+            place: dtype.tz.utcoffset(None).total_seconds()  # Arrow gives fixed offsets back as another class
+            for place, dtype in enumerate(frame.dtypes)
+            if isinstance(dtype, pd.DatetimeTZDtype) and type(dtype.tz) is timezone
+        },
+        "names": list(frame.columns.names),
+        "labels": list(frame.columns),
+    }
+    try:
+        text = json.dumps(facts)
+    except TypeError:  # labels such as dates, which come back as text
+        text = json.dumps({**facts, "labels": None, "names": None})
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), _FACTS: text.encode()})
+
+
+def _kind_of_objects(column: pd.Series[Any]) -> pa.DataType | None:
+    """Return the Arrow type of Python objects that text would replace: dates, times, decimals and bytes."""
+    kind = pa.Array.from_pandas(column).type
+    is_one = (pa.types.is_temporal, pa.types.is_decimal, pa.types.is_binary)
+    return kind if any(holds(kind) for holds in is_one) else None
+
+
+def frame_like(empty: pa.Table, typed: pa.Table) -> pd.DataFrame:
+    """Return rows as a frame with the labels and dtypes that `empty_table` remembered; unknown columns as they are."""
+    import pandas as pd
+
+    facts = json.loads((empty.schema.metadata or {}).get(_FACTS, b"{}"))
+    arrow = {empty.schema.names[place] for place in facts.get("arrow", ())}
+    template = empty.select([name for name in empty.schema.names if name not in arrow]).to_pandas()
+    stored = {empty.schema.names[int(place)]: storage for place, storage in facts.get("string", {}).items()}
+    offsets = {empty.schema.names[int(place)]: seconds for place, seconds in facts.get("offset", {}).items()}
+    made: pd.DataFrame = typed.to_pandas(date_as_object=True)
+    for name in made.columns:
+        if name in arrow and typed.column(name).type == empty.schema.field(name).type:
+            made[name] = pd.arrays.ArrowExtensionArray(typed.column(name))
+        elif name in stored:
+            storage, missing_is_na = stored[name]
+            made[name] = made[name].astype(
+                pd.StringDtype(storage) if missing_is_na else pd.StringDtype(storage, na_value=float("nan"))
+            )
+        elif name in template and made[name].dtype != template[name].dtype:
+            made[name] = _astype(made[name], template[name].dtype)
+        if name in offsets and isinstance(made[name].dtype, pd.DatetimeTZDtype):
+            made[name] = made[name].dt.tz_convert(timezone(timedelta(seconds=offsets[name])))
+    labels = facts.get("labels")
+    if labels is not None:
+        made.columns = _labels(made.columns, dict(zip(empty.schema.names, labels, strict=True)), facts["names"])
+    return made
+
+
+def _labels(names: pd.Index[Any], known: dict[str, Any], headings: list[str | None]) -> pd.Index[Any]:
+    import pandas as pd
+
+    labels = [known.get(name, name) for name in names]
+    if len(headings) > 1 and all(isinstance(label, list) for label in labels):
+        return pd.MultiIndex.from_tuples(map(tuple, labels), names=headings)
+    plain = [tuple(label) if isinstance(label, list) else label for label in labels]
+    found: pd.Index[Any] = pd.Index(plain, tupleize_cols=False)
+    return found.rename(headings[0]) if len(headings) == 1 else found
+
+
+def _astype(series: pd.Series[Any], dtype: Any) -> pd.Series[Any]:
+    """Cast to the source frame's dtype, unless it cannot hold the synthetic values, such as a missing whole number."""
+    try:
+        return series.astype(dtype)
+    except (TypeError, ValueError, OverflowError):
+        return series

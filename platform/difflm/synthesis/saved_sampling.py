@@ -1,0 +1,35 @@
+"""How a saved generator draws: beside its bundle, so that it writes the rows that it wrote before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from difflm.errors import BundleError
+from difflm.synthesis.synthesizer import SamplingConfig
+
+SAMPLING_NAME = "sampling.json"
+_NOT_KEPT = "allow_local_base"  # whoever loads a bundle says whom they trust, not the bundle
+
+
+def write_sampling(folder: Path, sampling: SamplingConfig) -> None:
+    """Write the sampling.json of a saved generator."""
+    (folder / SAMPLING_NAME).write_text(sampling.model_dump_json(exclude={_NOT_KEPT}, indent=2))
+
+
+def read_sampling(folder: Path) -> SamplingConfig | None:
+    """Read the sampling.json of a folder; None where there is none.
+
+    Raises:
+        BundleError: the file is damaged or of a newer version.
+    """
+    path = folder / SAMPLING_NAME
+    if not path.is_file():
+        return None
+    try:
+        found = SamplingConfig.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(f"{path}: not readable ({reason}); save the generator again") from error
+    return found.model_copy(update={_NOT_KEPT: False})
