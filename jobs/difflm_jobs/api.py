@@ -54,11 +54,15 @@ def fit(
         TrainingError: training cannot go on.
 
     >>> import difflm, pandas
-    >>> table = pandas.DataFrame({"age": [31, 45, 28] * 40, "city": ["Rome", "Oslo", "Rome"] * 40})
-    >>> quick = {"decoder_fit.steps": 30, "autoencoder.steps": 10, "prior.steps": 10}
-    >>> generator = difflm.fit(table, config=quick, progress=False)  # doctest: +SKIP
-    >>> generator.sample(2, seed=7).columns.tolist()  # doctest: +SKIP
-    ['age', 'city']
+    >>> table = pandas.DataFrame({"age": [31, 45, 28, 60] * 40, "city": ["Rome", "Oslo", "Rome", "Lima"] * 40})
+    >>> tiny = {"decoder": {"hidden_size": 32, "layers": 1, "heads": 2, "intermediate_size": 64}}
+    >>> tiny |= {"decoder_fit": {"steps": 60, "batch_size": 32, "clean_share": 0.1, "copied_below": 0.999}}
+    >>> tiny |= {"autoencoder": {"steps": 30, "encoder": {"hidden_size": 16, "layers": 1, "heads": 2}}}
+    >>> tiny |= {"prior": {"steps": 50, "width": 16, "blocks": 1}}  # seconds; leave settings out for a good model
+    >>> generator = difflm.fit(table, config=tiny, progress=False)
+    >>> rows = generator.sample(100, seed=7, columns=["city", "age"])
+    >>> rows.columns.tolist(), set(rows["city"]) <= {"Rome", "Oslo", "Lima"}
+    (['city', 'age'], True)
     """
     kept = TemporaryFolder() if out is None else None
     folder = kept.path / "fit" if kept is not None else Path(str(out))

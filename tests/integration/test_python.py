@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import subprocess
 import sys
 from pathlib import Path
@@ -139,3 +140,9 @@ def test_settings_that_cannot_be_are_named(tmp_path: Path) -> None:
         difflm.fit(pd.DataFrame({"a": range(50)}), config={"decoder_fit.stepz": 3}, out=tmp_path / "run")
     with pytest.raises(ConfigError, match=r"its last part names the run"):
         difflm.fit(pd.DataFrame({"a": range(50)}), out=tmp_path / "my run")
+
+
+def test_the_examples_of_the_documentation_run() -> None:
+    import difflm_jobs.api
+
+    assert doctest.testmod(difflm_jobs.api).failed == 0
