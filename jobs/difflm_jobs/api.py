@@ -129,7 +129,11 @@ def _last_bundle(folder: Path) -> Path | None:
 
     if not (folder / LOG_NAME).is_file():
         return None
-    stages = [stage for run in read_runs(folder) for stage in run.stages if stage.stage == "assemble"]
+    try:
+        runs = read_runs(folder)
+    except ValueError:  # a line that a killed process left unfinished
+        return None
+    stages = [stage for run in runs for stage in run.stages if stage.stage == "assemble"]
     found = folder / "artifacts" / stages[-1].artifact if stages else folder
     return find_bundle(found) if found != folder and found.is_dir() else None
 
