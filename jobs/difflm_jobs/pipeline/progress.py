@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Protocol
 
 from rich.console import Console
@@ -111,8 +112,12 @@ class LineReporter:
 
 @contextmanager
 def reporting(console: Console, clock: Callable[[], float] = time.monotonic) -> Iterator[Reporter]:
-    """Draw live bars on a terminal, print plain lines elsewhere. `clock` gives the seconds that bars go by."""
-    if not console.is_terminal:
+    """Draw live bars on a terminal or in a notebook, print plain lines elsewhere. `clock` gives the seconds of the bars.
+
+    In a notebook rich draws with ipywidgets; where these are missing, lines are printed there, too.
+    """
+    notebook = console.is_jupyter and find_spec("ipywidgets") is not None
+    if not (console.is_terminal or notebook):
         yield LineReporter(console)
         return
     columns = (

@@ -20,16 +20,12 @@ from difflm.telemetry import JSON, Stopwatch, host_facts
 
 SHORT = 12
 _LOCK = ".lock"
-_CHUNK = 1 << 20
 
 
 def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hex."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

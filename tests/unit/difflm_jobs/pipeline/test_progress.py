@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import nullcontext
 
 import pytest
 from rich.console import Console
@@ -67,3 +68,13 @@ def test_a_stage_that_fails_says_that_it_stopped() -> None:
         (task,) = reporter.progress.tasks
         assert "stopped" in task.fields["text"]
         assert task.stop_time is not None
+
+
+@pytest.mark.parametrize(("widgets", "kind"), [(object(), LiveReporter), (None, LineReporter)])
+def test_a_notebook_gets_bars_where_it_has_widgets(
+    widgets: object, kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("difflm_jobs.pipeline.progress.find_spec", lambda name: widgets)
+    monkeypatch.setattr("difflm_jobs.pipeline.progress.Progress", lambda *columns, **options: nullcontext())
+    with reporting(Console(force_jupyter=True)) as reporter:
+        assert isinstance(reporter, kind)
