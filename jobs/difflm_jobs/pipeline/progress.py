@@ -112,7 +112,7 @@ class LineReporter:
 
 @contextmanager
 def reporting(console: Console, clock: Callable[[], float] = time.monotonic) -> Iterator[Reporter]:
-    """Draw live bars on a terminal or in a notebook, print plain lines elsewhere. `clock` gives the seconds of the bars.
+    """Draw live bars on a terminal or in a notebook, else print plain lines. `clock` gives the seconds of the bars.
 
     In a notebook rich draws with ipywidgets; where these are missing, lines are printed there, too.
     """

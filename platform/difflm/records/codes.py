@@ -16,8 +16,7 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
-from difflm.records.dates import parse_datetime
-from difflm.records.literals import decimal_literal, dictionary_of
+from difflm.records.literals import decimal_literal, dictionary_of, parse_datetime
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,

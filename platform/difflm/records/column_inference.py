@@ -11,8 +11,15 @@ import pyarrow.compute as pc
 
 from difflm.errors import DataError
 from difflm.records.columns import INTEGER_PATTERN, as_text, is_decimal, parse_decimals, round_decimals
-from difflm.records.dates import bounds, find_format, leading_zeros
-from difflm.records.literals import DecimalForm, decimal_form, decimal_literal, decimal_places
+from difflm.records.literals import (
+    DecimalForm,
+    bounds,
+    decimal_form,
+    decimal_literal,
+    decimal_places,
+    find_format,
+    leading_zeros,
+)
 from difflm.records.notices import Notice, NoticeCode, Reporter
 from difflm.records.schema import (
     BooleanField,

@@ -7,8 +7,7 @@ import pyarrow.compute as pc
 
 from difflm.errors import SchemaError
 from difflm.records.columns import arrow_type
-from difflm.records.dates import parse_datetime
-from difflm.records.literals import dictionary_of
+from difflm.records.literals import dictionary_of, parse_datetime
 from difflm.records.notices import Notice, NoticeCode, Reporter, ignore
 from difflm.records.schema import (
     BooleanField,

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
 from difflm.records.codes import IntervalSet
-from difflm.records.dates import pieces
+from difflm.records.literals import pieces
 from difflm.records.schema import DatetimeField
 from difflm.synthesis.grammar.automaton import AutomatonBuilder
 

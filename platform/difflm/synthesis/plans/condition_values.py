@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from difflm.errors import ConfigError
 from difflm.records.codes import IntervalSet, microseconds, whole_domain
-from difflm.records.dates import parse_datetime
+from difflm.records.literals import parse_datetime
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from difflm.records.codes import IntervalSet, microseconds, moment_code, whole_domain
-from difflm.records.dates import FORMATS, parse_datetime
+from difflm.records.literals import FORMATS, parse_datetime
 from difflm.records.schema import DatetimeField
 from difflm.synthesis.grammar.automaton import Automaton, AutomatonBuilder
 from difflm.synthesis.grammar.dates import add_date, any_date, boxes, longest_date
