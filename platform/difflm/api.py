@@ -44,8 +44,8 @@ class Generator:
     """Writes new records of a table that was learned; made by `difflm.fit` and `difflm.load`.
 
     Rows are addressed: row `i` of a seed is the same however many rows are asked for, and the same that
-    `difflm synthesize` writes. What comes back is the kind of frame that `fit` was given; a pandas DataFrame where that
-    was a file.
+    `difflm synthesize` writes: exactly so in float32 on a CPU, but for rounding in bfloat16 and on a GPU. What comes
+    back is the kind of frame that `fit` was given; a pandas DataFrame where that was a file.
     """
 
     def __init__(
