@@ -196,6 +196,8 @@ def _experiment(
 
 def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings with their dotted keys unfolded."""
+    from difflm_jobs.loading import over
+
     found: dict[str, Any] = {}
     for key, value in settings.items():
         if not isinstance(key, str):
@@ -207,10 +209,7 @@ def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
             if not isinstance(place, dict):
                 raise ConfigError(f"config: {key!r}: {section!r} is {place!r} elsewhere; give one of the two")
         inner = _nested(value) if isinstance(value, Mapping) else value
-        if isinstance(inner, dict) and isinstance(place.get(last), dict):
-            place[last] = {**place[last], **inner}
-        else:
-            place[last] = inner
+        place.update(over(place, {last: inner}))
     return found
 
 

@@ -15,6 +15,7 @@ import difflm
 from difflm.errors import ConfigError, DataError
 from difflm.seeding import derive_seed
 from difflm.testing.processes import kill_pid, wait_until
+from difflm_jobs.api import _nested
 
 RUN_SEED = derive_seed(0, "synthesize") >> 1
 """Of the rows that a run with seed 0 makes by itself."""
@@ -133,6 +134,13 @@ def test_what_cannot_be_learned_is_refused_and_leaves_nothing(
         difflm.fit(table, target, config=QUICK, out="run", progress=False)
     left = [path for path in tmp_path.rglob("*") if path.is_file() and "artifacts" in path.parts]
     assert left == []
+
+
+def test_no_setting_is_lost_where_dotted_keys_meet_sections() -> None:
+    encoder = {"encoder": {"heads": 2}, "steps": 3}
+    wanted = {"autoencoder": {"encoder": {"heads": 2, "layers": 1}, "steps": 3}}
+    assert _nested({"autoencoder.encoder.layers": 1, "autoencoder": encoder}) == wanted
+    assert _nested({"autoencoder": encoder, "autoencoder.encoder.layers": 1}) == wanted
 
 
 def test_settings_that_cannot_be_are_named(tmp_path: Path) -> None:
