@@ -4,10 +4,9 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -183,23 +182,12 @@ def untouched(tmp_path: Path) -> Experiment:
     return Experiment(tmp_path)
 
 
-class NoMetrics:
-    """Metrics that nobody reads."""
-
-    def __init__(self, job: str) -> None:
-        del job
-
-    def record(self, account: Mapping[str, Any]) -> None:
-        del account
-
-
 @pytest.fixture(scope="module")
 def in_this_process() -> Iterator[pytest.MonkeyPatch]:
     """Training and mapping in this process, with one thread."""
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("difflm.runtime.compute.RayCompute", LocalCompute)
-        patch.setattr("difflm.runtime.metrics.PrometheusMetrics", NoMetrics)
         patch.setattr("difflm.runtime.cluster.start_or_connect", lambda config: None)
         patch.setattr("difflm.runtime.cluster.stop", lambda: None)
         patch.setenv("COLUMNS", "160")

@@ -25,7 +25,6 @@ from difflm_jobs.pipeline.stage import Report, StageContext
 if TYPE_CHECKING:
     from difflm.models.precision import Precision, PrecisionSetting
     from difflm.runtime.compute import Compute
-    from difflm.runtime.metrics import PrometheusMetrics
     from difflm.runtime.shard_actor import ShardWorker
     from difflm_jobs.config import MapConfig
 
@@ -174,12 +173,12 @@ def run_map(
     report: Report,
     start: Callable[[], Compute],
     follower: Follower | None = None,
-    metrics: Callable[[], PrometheusMetrics] | None = None,
+    metrics_name: str | None = None,
 ) -> Mapped:
     """Let workers commit the missing parts of a dataset.
 
-    ``start`` returns the compute, and is not called when nothing is missing and there is no follower. ``metrics``
-    receives every account.
+    ``start`` returns the compute, and is not called when nothing is missing and there is no follower. Metrics
+    count every account where they are given a name.
 
     Afterwards the dataset holds the parts of indices 0 ... rows - 1 and nothing else.
     """
@@ -190,7 +189,7 @@ def run_map(
     tally = Tally(total=job.rows, done=job.rows - sum(shard.stop - shard.start for shard in missing))
     report(tally.done, job.rows, "starting actors" if missing else "nothing is missing")
     compute = start() if missing or follower is not None else None
-    counted = metrics() if metrics is not None and compute is not None else None
+    record = compute.metrics(metrics_name) if metrics_name is not None and compute is not None else None
     if follower is not None:
         follower.begin(finished)
 
@@ -199,8 +198,8 @@ def run_map(
             start, stop, reason = int(account["start"]), int(account["stop"]), str(account["given_up"])
             job.dataset.give_up(start, stop, reason, account={})
         tally.add(account)
-        if counted is not None:
-            counted.record(account)
+        if record is not None:
+            record(account)
         if follower is not None:
             follower.take(account)
         report(tally.done, job.rows, tally.text() + (follower.text() if follower is not None else ""))

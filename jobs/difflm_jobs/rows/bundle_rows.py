@@ -216,8 +216,6 @@ def _one_file(file: Path, job: _Job) -> RowsWritten:
 
 def _draw(dataset: Dataset, job: _Job, beside: Store, prefix: str = "") -> dict[str, Any]:
     """Fill a claimed dataset, write its manifest, and return the final account. The evaluation goes into ``beside``."""
-    from difflm.runtime.metrics import PrometheusMetrics
-
     identity, bundle = job.identity, job.folders["bundle"]
     live = _live(dataset, job, beside, prefix)
     with Stopwatch() as watch, ExitStack() as stack, job.audience.reporting() as reporter:
@@ -225,11 +223,9 @@ def _draw(dataset: Dataset, job: _Job, beside: Store, prefix: str = "") -> dict[
         def start() -> Compute:
             return stack.enter_context(job.compute())
 
-        def metrics() -> PrometheusMetrics:
-            return PrometheusMetrics(identity.fingerprint[:SHORT])
-
         with reporter.stage("synthesize") as report:
-            mapped = run_map(_mapping(dataset, job), job.settings.runtime.synthesis, report, start, live, metrics)
+            pool, name = job.settings.runtime.synthesis, identity.fingerprint[:SHORT]
+            mapped = run_map(_mapping(dataset, job), pool, report, start, live, metrics_name=name)
     account = account_of(mapped.entries, job.rows)
     if live is not None:
         account["evaluation"] = live.summary

@@ -27,6 +27,8 @@ from difflm.runtime.worker_precision import worker_precision
 from difflm.telemetry import JSON, peak_rss_mib
 
 OnResult = Callable[[dict[str, JSON]], None]
+Record = Callable[[Mapping[str, Any]], None]
+"""Counts the account of a piece of a map."""
 
 
 class Compute(Protocol):
@@ -48,6 +50,10 @@ class Compute(Protocol):
         folders: Mapping[str, Path] | None = None,
     ) -> MapSummary:
         """Run a worker on every shard; see `difflm.runtime.batch_actors.map_shards`."""
+        ...
+
+    def metrics(self, job: str) -> Record:
+        """Open the metrics of a map, under the name of its job."""
         ...
 
     def fast_precision(self, pool: ActorPoolConfig, timeout_s: float) -> Precision:
@@ -80,6 +86,12 @@ class RayCompute:
         from difflm.runtime.batch_actors import map_shards
 
         return map_shards(shards, worker, args, pool, on_result, timeout_s, folders=folders)
+
+    def metrics(self, job: str) -> Record:
+        """Count for Prometheus, on the metrics port of this node."""
+        from difflm.runtime.metrics import PrometheusMetrics
+
+        return PrometheusMetrics(job).record
 
     def fast_precision(self, pool: ActorPoolConfig, timeout_s: float) -> Precision:
         """Look where a worker would run.
@@ -136,6 +148,11 @@ class LocalCompute:
         return MapSummary(
             shards=len(shards), seconds=time.monotonic() - started, first_result_seconds=first, peak_rss_mib=peaks
         )
+
+    def metrics(self, job: str) -> Record:
+        """Count nothing: the metrics are Ray's."""
+        del job
+        return lambda account: None
 
     def fast_precision(self, pool: ActorPoolConfig, timeout_s: float) -> Precision:
         """Look at this machine."""

@@ -19,16 +19,6 @@ OURS = ("difflm.", "difflm_jobs.", "difflm_evaluators.")
 MAX_MODULES = 12
 
 
-class NoMetrics:
-    """Metrics that nobody reads."""
-
-    def __init__(self, job: str) -> None:
-        del job
-
-    def record(self, account: Any) -> None:
-        del account
-
-
 def test_a_row_passes_at_most_twelve_modules_between_the_verb_and_the_decoding_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -44,7 +34,6 @@ def test_a_row_passes_at_most_twelve_modules_between_the_verb_and_the_decoding_l
 
     monkeypatch.setattr(SlotTable, "refill", watched)
     monkeypatch.setattr("difflm_jobs.rows.bundle_rows.cluster_of", lambda runtime: this_process)
-    monkeypatch.setattr("difflm.runtime.metrics.PrometheusMetrics", NoMetrics)
     quick = ["sampling.steps=2", "sampling.precision=float32", "sampling.text_tokens=8"]
     settings = [part for setting in quick for part in ("--set", setting)]
     out = tmp_path / "rows.csv"
