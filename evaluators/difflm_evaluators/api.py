@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from difflm.config import validate
 from difflm.errors import ConfigError, DataError
-from difflm.records.frames import Frame, is_path, to_table
-from difflm.records.inference import infer_schema
+from difflm.records.files.frames import Frame, is_path, to_table
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import RecordSchema, SchemaConfig
 from difflm.records.text_codec import code_of_table, read_code
 from difflm.records.tool_codec import KEYS

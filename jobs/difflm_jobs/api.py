@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from difflm.api import Generator
 from difflm.artifacts.atomic import write_bytes_atomic
 from difflm.errors import ConfigError
-from difflm.records.frames import TEMPLATE_NAME, Frame, FrameTemplate, is_path
+from difflm.records.files.frames import TEMPLATE_NAME, Frame, FrameTemplate, is_path
 from difflm.synthesis.saved_sampling import read_sampling
 from difflm_jobs.inputs.frame_files import INPUT, GivenFrame, TemporaryFolder, refuse_no_folder
 

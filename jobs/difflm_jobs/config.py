@@ -11,7 +11,7 @@ from difflm.config import Config
 from difflm.errors import ConfigError
 from difflm.models.compact import CompactDecoderConfig
 from difflm.models.decoder import DecoderConfig
-from difflm.records.reading import ReadConfig
+from difflm.records.files.reading import ReadConfig
 from difflm.records.schema import SchemaConfig
 from difflm.runtime.cluster import ClusterConfig, in_ray_job
 from difflm.runtime.process import usable_processors

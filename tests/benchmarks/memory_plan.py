@@ -24,7 +24,7 @@ from provenance import provenance
 
 from difflm.models.compact import save_model
 from difflm.models.decoder import PretrainedDecoderConfig
-from difflm.records.reading import ReadConfig, read_table
+from difflm.records.files.reading import ReadConfig, read_table
 from difflm.runtime.deepspeed_engine import DeepSpeedEngine, DeepSpeedEngineConfig
 from difflm.synthesis.bundle import load_bundle
 from difflm.synthesis.synthesizer import Synthesizer

@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from difflm.records.columns import conform_table
-from difflm.records.inference import infer_schema
-from difflm.records.reading import ReadConfig, read_table
+from difflm.records.files.reading import ReadConfig, read_table
+from difflm.records.kinds.columns import conform_table
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.splits import GivenSplit, HashSplit, Splits, split_table
 from difflm.telemetry import JSON
 from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table

@@ -24,8 +24,8 @@ from noise_floor import SOURCES, load
 from provenance import provenance
 
 from difflm.config import load_yaml
-from difflm.records.columns import conform_table
-from difflm.records.inference import infer_schema
+from difflm.records.kinds.columns import conform_table
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import RecordSchema
 from difflm_evaluators.columns.columns import kind_of
 from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table

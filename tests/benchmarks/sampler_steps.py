@@ -16,7 +16,7 @@ import typer
 from provenance import provenance
 
 from difflm.diffusion.priors import DiffusionPrior
-from difflm.records.columns import conform_table
+from difflm.records.kinds.columns import conform_table
 from difflm.synthesis.bundle import load_bundle
 from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
 from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import typer
 from provenance import provenance
 
-from difflm.records.columns import conform_table
+from difflm.records.kinds.columns import conform_table
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.testing.tables import small_table
 from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table

@@ -72,7 +72,7 @@ def peak_mib() -> float:
 
 def ours(real: Path, synthetic: Path) -> dict[str, Any]:
     """Shape and trend error by the streaming evaluators, batch by batch."""
-    from difflm.records.inference import infer_schema
+    from difflm.records.kinds.inference import infer_schema
     from difflm_evaluators.columns.columns import read_columns
     from difflm_evaluators.columns.streaming import StreamingSuite
     from difflm_evaluators.scores.marginals import StreamingMarginals
@@ -166,7 +166,7 @@ def quality_case(rows: int, real_rows: int | None) -> dict[str, Any]:
 
 def dcr_case(reference_rows: int, queries: int) -> dict[str, Any]:
     """Two nearest training rows of every query."""
-    from difflm.records.inference import infer_schema
+    from difflm.records.kinds.inference import infer_schema
     from difflm_evaluators.columns.columns import read_columns
     from difflm_evaluators.columns.mixed_rows import mixed_rows
     from difflm_evaluators.privacy.neighbours import NearestRows

@@ -9,8 +9,8 @@ import pytest
 
 from difflm.artifacts.dataset import DATA, Dataset
 from difflm.artifacts.storage import LocalStore
-from difflm.records.columns import conform_table
-from difflm.records.inference import infer_schema
+from difflm.records.kinds.columns import conform_table
+from difflm.records.kinds.inference import infer_schema
 from difflm.testing.processes import kill_pid, pids_by_command, wait_until
 from difflm.testing.tables import mixed_table
 from difflm_evaluators.columns.real_tables import write_real

@@ -20,8 +20,8 @@ from pyarrow.csv import write_csv
 from difflm.artifacts.dataset import DATA, DATASET_MANIFEST, Dataset
 from difflm.artifacts.storage import LocalStore, open_store
 from difflm.models.decoder import PretrainedDecoderConfig
-from difflm.records.columns import conform_table
-from difflm.records.reading import ReadConfig, read_table
+from difflm.records.files.reading import ReadConfig, read_table
+from difflm.records.kinds.columns import conform_table
 from difflm.records.schema import read_schema
 from difflm.synthesis.bundle import load_bundle
 from difflm.synthesis.decoding.engines import BuiltinEngineConfig

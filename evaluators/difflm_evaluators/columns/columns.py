@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.errors import DataError
-from difflm.records.columns import parse_decimals
+from difflm.records.kinds.columns import parse_decimals
 from difflm.records.schema import BooleanField, ConstantField, DatetimeField, Field, RecordSchema
 
 MAX_CELLS = 2**24

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from difflm.records.columns import round_decimals
+from difflm.records.kinds.columns import round_decimals
 from difflm.records.schema import DecimalField, RecordSchema
 from difflm_evaluators.columns.columns import Column, Columns, FloatArray, IntArray, Labels
 

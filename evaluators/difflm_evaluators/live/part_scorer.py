@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from difflm.artifacts.dataset import Dataset, Range
-from difflm.records.columns import arrow_schema, conform_table
+from difflm.records.kinds.columns import arrow_schema, conform_table
 from difflm.records.schema import read_schema
 from difflm_evaluators.columns.columns import read_columns
 from difflm_evaluators.columns.real_tables import read_real

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from difflm.records.columns import conform_table
+from difflm.records.kinds.columns import conform_table
 from difflm.records.schema import RecordSchema, read_schema
 from difflm_evaluators.columns.columns import Columns, column_kind, read_columns
 from difflm_evaluators.columns.mixed_rows import MixedSpace

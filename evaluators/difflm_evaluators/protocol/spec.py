@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.errors import ConfigError, DataError
-from difflm.records.columns import as_text
-from difflm.records.inference import infer_schema
+from difflm.records.kinds.columns import as_text
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import RecordSchema, SchemaConfig, Task
 from difflm_evaluators.columns.columns import kind_of
 

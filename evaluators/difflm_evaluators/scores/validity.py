@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from difflm.errors import DataError
 from difflm.records.codec import RejectionReason
-from difflm.records.literals import parse_datetime
+from difflm.records.kinds.literals import parse_datetime
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,

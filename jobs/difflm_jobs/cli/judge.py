@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def read_records(path: Path) -> list[Record]:
     """Read all rows. DataError naming file and row for what cannot be read."""
-    from difflm.records.reading import read_table
+    from difflm.records.files.reading import read_table
     from difflm_evaluators.judge.questions import Record
 
     notices: list[Notice] = []

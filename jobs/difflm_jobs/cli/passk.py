@@ -14,8 +14,8 @@ from rich.console import Console
 
 from difflm.artifacts import write_bytes_atomic, write_json_atomic
 from difflm.config import Config, apply_overrides, validate
+from difflm.records.files.reading import ReadConfig
 from difflm.records.notices import ignore
-from difflm.records.reading import ReadConfig
 from difflm.records.tool_codec import KEYS, tools_of, tools_of_table
 from difflm_evaluators.base import Evaluation
 from difflm_evaluators.report.rendering import markdown_cell

@@ -13,9 +13,9 @@ from typing import Any
 from difflm.artifacts.atomic import storage_errors, write_bytes_atomic
 from difflm.config import parse_yaml, validate
 from difflm.errors import ConfigError, DataError
-from difflm.records.inference import infer_schema
+from difflm.records.files.reading import ReadConfig
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.notices import Notice
-from difflm.records.reading import ReadConfig
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,

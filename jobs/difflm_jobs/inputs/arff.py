@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from difflm.errors import ConfigError, DataError
+from difflm.records.files.reading import ReadConfig, read_table
 from difflm.records.notices import Reporter
-from difflm.records.reading import ReadConfig, read_table
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from difflm.artifacts.atomic import write_bytes_atomic
 from difflm.errors import DataError, StorageError
-from difflm.records.frames import Frame, FrameTemplate, arrow_of
-from difflm.records.reading import unique_names
+from difflm.records.files.frames import Frame, FrameTemplate, arrow_of
+from difflm.records.files.reading import unique_names
 
 INPUT = "input"
 

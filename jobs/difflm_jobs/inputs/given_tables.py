@@ -19,7 +19,7 @@ from difflm.synthesis.plans.request import Between, GivenRecords, Impute, Use, n
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from difflm.records.reading import ReadConfig
+    from difflm.records.files.reading import ReadConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +89,8 @@ def laid_down_real(files: RealFiles, schema: RecordSchema, read: ReadConfig) -> 
 
 
 def _checked(path: Path, schema: RecordSchema, read: ReadConfig, *, own: bool) -> pa.Table:
-    from difflm.records.columns import conform_table
-    from difflm.records.reading import read_table
+    from difflm.records.files.reading import read_table
+    from difflm.records.kinds.columns import conform_table
     from difflm_evaluators.columns.columns import read_columns
 
     def refuse(notice: Notice) -> None:
@@ -153,7 +153,7 @@ def laid_down(
     """
     import pyarrow.parquet as pq
 
-    from difflm.records.reading import read_table
+    from difflm.records.files.reading import read_table
     from difflm.synthesis.workers import GIVEN_TABLE
 
     table = _given_rows_checked(given, read_table(given.path, read), schema, tell)

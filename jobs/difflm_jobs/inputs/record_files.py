@@ -15,7 +15,7 @@ from difflm_jobs.inputs.record_kinds import Kind, record_kind
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from difflm.records.reading import ReadConfig
+    from difflm.records.files.reading import ReadConfig
 
 
 def read_records(path: Path, kind: Kind, read: ReadConfig, report: Reporter) -> pa.Table:
@@ -41,7 +41,7 @@ def read_records(path: Path, kind: Kind, read: ReadConfig, report: Reporter) -> 
 def _joined(columns: list[pa.ChunkedArray]) -> pa.ChunkedArray:
     import pyarrow as pa
 
-    from difflm.records.columns import as_text
+    from difflm.records.kinds.columns import as_text
 
     if len({column.type for column in columns}) > 1:
         columns = [as_text(column) for column in columns]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, Protocol, TypeAlias
 
 from difflm.errors import ConfigError, DataError
+from difflm.records.files.reading import ReadConfig
 from difflm.records.notices import Notice, Reporter
-from difflm.records.reading import ReadConfig
 from difflm.records.schema import GivenKind, SchemaConfig
 from difflm_jobs.inputs.arff import read_source
 from difflm_jobs.inputs.text_files import read_code_records, read_tools

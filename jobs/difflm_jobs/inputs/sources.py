@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from difflm.artifacts import hash_file
 from difflm.config import Config
 from difflm.errors import ConfigError, DataError
-from difflm.records.reading import ReadConfig
+from difflm.records.files.reading import ReadConfig
 from difflm_jobs.inputs.record_kinds import Kind, RecordKind, record_kind
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from difflm.errors import DataError
+from difflm.records.files.readers import read_json_rows
+from difflm.records.files.reading import ReadConfig, read_table
 from difflm.records.notices import Notice, Reporter
-from difflm.records.readers import read_json_rows
-from difflm.records.reading import ReadConfig, read_table
 
 if TYPE_CHECKING:
     import pyarrow as pa

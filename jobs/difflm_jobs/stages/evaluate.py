@@ -33,7 +33,7 @@ from difflm_jobs.stages.prepare import SPLITS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from difflm.records.reading import ReadConfig
+    from difflm.records.files.reading import ReadConfig
     from difflm_evaluators.columns.features import Float32Array
     from difflm_evaluators.evaluation import EvaluationConfig, RealSplits
     from difflm_evaluators.report.report import Report
@@ -120,7 +120,7 @@ class Evaluate:
         return {} if self.against is None else {"real": self.against.identity}
 
     def run(self, context: StageContext) -> StageOutcome:
-        from difflm.records.columns import conform_table
+        from difflm.records.kinds.columns import conform_table
         from difflm_evaluators.evaluation import RealSplits
         from difflm_evaluators.report.layout import PublishedScore, ReportContext
         from difflm_evaluators.report.report import write_report

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from difflm.artifacts import write_bytes_atomic, write_json_atomic
 from difflm.errors import DataError
-from difflm.records.inference import infer_schema
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.notices import Notice
 from difflm.records.schema import RecordSchema, SchemaConfig
 from difflm.records.splits import GivenSplit, HashSplit, Splits, split_table

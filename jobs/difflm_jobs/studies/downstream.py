@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, ClassVar
 from difflm.artifacts import Artifact, ArtifactStore, write_bytes_atomic, write_json_atomic
 from difflm.config import dump_yaml
 from difflm.errors import DataError
+from difflm.records.files.reading import ReadConfig
 from difflm.records.notices import Notice
-from difflm.records.reading import ReadConfig
 from difflm.seeding import derive_seed
 from difflm.telemetry import JSON
 from difflm.training.language_model_task import TEXT, LanguageModelConfig

@@ -156,7 +156,7 @@ def merged_rows(prepared: Path, shards: Path) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from difflm.records.columns import conform_table
+    from difflm.records.kinds.columns import conform_table
 
     schema = read_schema(prepared)
     parts = (prepared / "train.parquet", prepared / "validation.parquet", shards)

@@ -41,7 +41,7 @@ def data_set_tables(spec: ProtocolSpec) -> RealTables:
     """
     import pyarrow.compute as pc
 
-    from difflm.records.reading import read_table
+    from difflm.records.files.reading import read_table
     from difflm_evaluators.protocol import protocol_split
     from difflm_jobs.inputs.sources import locate
     from difflm_jobs.loading import load_experiment
@@ -90,8 +90,8 @@ def file_tables(train: Path, test: Path) -> RealTables:
 
 def read_rows(path: Path) -> pa.Table:
     """Read the rows of a table: a file, or a dataset of many parts."""
+    from difflm.records.files.reading import ReadConfig
     from difflm.records.notices import ignore
-    from difflm.records.reading import ReadConfig
 
     return read_records(path, "table", ReadConfig(), ignore)
 

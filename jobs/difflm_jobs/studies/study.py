@@ -121,7 +121,7 @@ def study_run(
     """
     import pyarrow.parquet as pq
 
-    from difflm.records.columns import conform_table
+    from difflm.records.kinds.columns import conform_table
     from difflm.records.schema import read_schema
     from difflm.synthesis.plans.request import PlanRequest
     from difflm_evaluators.scores.utility import UtilityConfig

@@ -37,7 +37,7 @@ from difflm.artifacts.manifest import read_facts
 from difflm.diffusion.edm import ConditionedDenoiser
 from difflm.diffusion.priors import DiffusionPrior, HeunSettings, diffusion_prior
 from difflm.errors import ModelError
-from difflm.records.codes import Allowed, Restriction, whole_domain
+from difflm.records.kinds.codes import Allowed, Restriction, whole_domain
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,

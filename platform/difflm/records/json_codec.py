@@ -8,9 +8,9 @@ import pyarrow as pa
 
 from difflm.errors import DataError, SchemaError
 from difflm.records.codec import Accepted, Decoded, Normalized, NormalizedTable, Rejected, Segment
-from difflm.records.columns import arrow_schema, arrow_type, conform_table
-from difflm.records.literal_checks import Fault, Number, Pairs, check_literal
-from difflm.records.literals import column_literals, quote, value_literal
+from difflm.records.kinds.columns import arrow_schema, arrow_type, conform_table
+from difflm.records.kinds.literal_checks import Fault, Number, Pairs, check_literal
+from difflm.records.kinds.literals import column_literals, quote, value_literal
 from difflm.records.normalizing import normalize_column
 from difflm.records.notices import Notice
 from difflm.records.schema import BooleanField, CategoricalField, DecimalField, Field, Record, RecordSchema, Value

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.errors import SchemaError
-from difflm.records.columns import arrow_type
-from difflm.records.literals import dictionary_of, parse_datetime
+from difflm.records.kinds.columns import arrow_type
+from difflm.records.kinds.literals import dictionary_of, parse_datetime
 from difflm.records.notices import Notice, NoticeCode, Reporter, ignore
 from difflm.records.schema import (
     BooleanField,

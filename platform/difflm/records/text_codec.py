@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from difflm.errors import DataError
-from difflm.records.literal_checks import python_fault
+from difflm.records.files.readers import read_json_rows, read_text
+from difflm.records.kinds.literal_checks import python_fault
 from difflm.records.notices import Notice, NoticeCode, Reporter
-from difflm.records.readers import read_json_rows, read_text
 from difflm.records.schema import JsonField, RecordSchema, TextField
 
 CODE = "code"

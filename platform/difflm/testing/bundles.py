@@ -26,9 +26,9 @@ from difflm.models.decoder import PretrainedDecoderConfig
 from difflm.models.decoder_store import unfitted, write_compact_model, write_tokenizer
 from difflm.models.encoder import CompactEncoderConfig
 from difflm.models.injector import SoftPromptConfig
-from difflm.records.columns import conform_table
-from difflm.records.inference import infer_schema
 from difflm.records.json_codec import JsonRecordCodec
+from difflm.records.kinds.columns import conform_table
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import RecordSchema, SchemaConfig, read_schema
 from difflm.synthesis.bundle import assemble_bundle
 from difflm.synthesis.synthesizer import SamplingConfig

@@ -27,7 +27,7 @@ from difflm.diffusion.network import build_network
 from difflm.diffusion.priors import LatentScaler, network_facts, read_network
 from difflm.errors import ModelError
 from difflm.models.decoder_store import read_tensors
-from difflm.records.codes import column_codes
+from difflm.records.kinds.codes import column_codes
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.seeding import torch_generator
 from difflm.telemetry import JSON

@@ -16,7 +16,7 @@ import pytest
 
 import difflm_evaluators
 from difflm.errors import ConfigError, DataError, EvaluationError, StorageError
-from difflm.records.inference import infer_schema
+from difflm.records.kinds.inference import infer_schema
 from difflm_evaluators import Report, Score, api, compare, evaluate
 from difflm_evaluators.report.layout import ReportContext, read_report
 

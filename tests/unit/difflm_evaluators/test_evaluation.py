@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from difflm.errors import DataError
-from difflm.records.inference import infer_schema
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import RecordSchema
 from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table
 from difflm_evaluators.privacy.membership import MembershipConfig

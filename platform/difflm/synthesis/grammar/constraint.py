@@ -16,8 +16,8 @@ from typing import Protocol, TypeAlias
 
 from torch import Tensor
 
-from difflm.records.codes import Restriction, value_code
-from difflm.records.literals import value_literal
+from difflm.records.kinds.codes import Restriction, value_code
+from difflm.records.kinds.literals import value_literal
 from difflm.records.schema import Record, RecordSchema
 
 Cells: TypeAlias = Mapping[int, str]

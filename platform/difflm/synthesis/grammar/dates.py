@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
-from difflm.records.codes import IntervalSet
-from difflm.records.literals import pieces
+from difflm.records.kinds.codes import IntervalSet
+from difflm.records.kinds.literals import pieces
 from difflm.records.schema import DatetimeField
 from difflm.synthesis.grammar.automaton import AutomatonBuilder
 

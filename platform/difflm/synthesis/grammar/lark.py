@@ -13,9 +13,9 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from difflm.records.codes import Allowed, Restriction, whole_domain
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.literals import NULL, value_literal
+from difflm.records.kinds.codes import Allowed, Restriction, whole_domain
+from difflm.records.kinds.literals import NULL, value_literal
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,

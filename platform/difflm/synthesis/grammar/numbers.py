@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from difflm.records.codes import IntervalSet
+from difflm.records.kinds.codes import IntervalSet
 from difflm.synthesis.grammar.automaton import AutomatonBuilder
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 
 from difflm.errors import ConfigError
-from difflm.records.codes import Allowed, Restriction, whole_domain
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.literals import NULL, value_literal
+from difflm.records.kinds.codes import Allowed, Restriction, whole_domain
+from difflm.records.kinds.literals import NULL, value_literal
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,

@@ -10,8 +10,8 @@ from fractions import Fraction
 from typing import TypeAlias
 
 from difflm.errors import ConfigError
-from difflm.records.codes import IntervalSet, microseconds, whole_domain
-from difflm.records.literals import parse_datetime
+from difflm.records.kinds.codes import IntervalSet, microseconds, whole_domain
+from difflm.records.kinds.literals import parse_datetime
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from difflm.errors import ConfigError
-from difflm.records.codes import Allowed, IntervalSet, column_codes, whole_domain
+from difflm.records.kinds.codes import Allowed, IntervalSet, column_codes, whole_domain
 from difflm.records.schema import BooleanField, DatetimeField, Field, RecordSchema
 from difflm.synthesis.grammar.dates import any_date
 from difflm.synthesis.plans.condition_values import Literal, codes_where, known_values

@@ -18,8 +18,8 @@ from torch import Tensor
 from difflm.diffusion.conditional import ConditionalPrior
 from difflm.diffusion.priors import DiffusionPrior
 from difflm.errors import BundleError, ConfigError, DataError
-from difflm.records.codes import Allowed, IntervalSet, Restriction, column_codes, whole_domain
-from difflm.records.literals import NULL, column_literals, value_literal
+from difflm.records.kinds.codes import Allowed, IntervalSet, Restriction, column_codes, whole_domain
+from difflm.records.kinds.literals import NULL, column_literals, value_literal
 from difflm.records.schema import BooleanField, CategoricalField, Field, RecordSchema, TextField
 from difflm.synthesis.bundle import Bundle, encode_table
 from difflm.synthesis.grammar.constraint import Cells, RecordSet

@@ -14,8 +14,8 @@ from pydantic import Field
 from difflm.config import Config
 from difflm.errors import BundleError, ConfigError, DataError
 from difflm.records.codec import NormalizedTable
-from difflm.records.columns import arrow_schema, conform_column
 from difflm.records.json_codec import JsonRecordCodec
+from difflm.records.kinds.columns import arrow_schema, conform_column
 from difflm.records.normalizing import normalize_column
 from difflm.records.schema import Field as RecordField
 from difflm.records.schema import RecordSchema

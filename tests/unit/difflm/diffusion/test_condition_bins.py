@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from difflm.diffusion.conditional import MAX_CATEGORIES, ROWS_PER_BIN, ConditionBins, FieldBins
-from difflm.records.codes import Allowed, IntervalSet
+from difflm.records.kinds.codes import Allowed, IntervalSet
 from difflm.records.schema import CategoricalField, IntegerField, RecordSchema
 
 

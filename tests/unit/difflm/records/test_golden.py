@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from difflm.records.inference import infer_schema
+from difflm.records.files.reading import read_table
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.reading import read_table
+from difflm.records.kinds.inference import infer_schema
 
 GOLDEN = Path(__file__).resolve().parents[3] / "golden" / "records"
 

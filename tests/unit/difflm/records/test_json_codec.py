@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from difflm.errors import DataError, SchemaError
 from difflm.records.codec import Accepted, Record, Rejected
-from difflm.records.inference import infer_schema
 from difflm.records.json_codec import JsonRecordCodec
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import RecordSchema
 from difflm.testing.tables import mixed_table, odd_tables
 

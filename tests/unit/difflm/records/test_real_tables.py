@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from difflm.records.inference import infer_schema
+from difflm.records.files.reading import ReadConfig, read_table
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.reading import ReadConfig, read_table
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import CategoricalField
 from difflm.records.splits import GivenSplit, HashSplit, split_table
 

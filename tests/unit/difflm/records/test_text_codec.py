@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from difflm.errors import DataError
 from difflm.records.codec import Accepted, Rejected
-from difflm.records.inference import infer_schema
 from difflm.records.json_codec import JsonRecordCodec
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.notices import Notice
 from difflm.records.schema import SchemaConfig, TextField
 from difflm.records.text_codec import read_code, usable_code, usable_held_out, usable_tools

@@ -12,8 +12,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from difflm.errors import ModelError
 from difflm.models.compact import fit_compact_tokenizer
-from difflm.records.inference import infer_schema
 from difflm.records.json_codec import JsonRecordCodec
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.tokenization import PieceTokenizer, RecordTokenizer, TokenTable
 from difflm.testing.models import DECODER_FAMILIES, byte_level_tokenizer, sentencepiece_tokenizer
 from difflm.testing.tables import odd_tables

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from difflm.errors import ConfigError, DataError
 from difflm.records.codec import Accepted, Rejected
-from difflm.records.inference import infer_schema
+from difflm.records.files.readers import read_json_rows
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.readers import read_json_rows
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import JsonField, RecordSchema, SchemaConfig
 from difflm.records.tool_codec import records_of, table_of_tools, tools_of, tools_of_table
 from difflm.synthesis.plans.conditions import parse_condition

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from difflm.diffusion.conditional import ConditionBins
-from difflm.records.inference import infer_schema
 from difflm.records.json_codec import JsonRecordCodec
+from difflm.records.kinds.inference import infer_schema
 from difflm.testing.tables import odd_tables
 from difflm.training.condition_draws import ConditionDraws
 from difflm.training.conditional_task import table_codes

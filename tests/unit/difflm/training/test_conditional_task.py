@@ -11,7 +11,7 @@ import torch
 from difflm.diffusion.conditional import ConditionBins, load_conditional
 from difflm.diffusion.priors import DiffusionPrior, HeunSettings, load_prior
 from difflm.errors import ModelError
-from difflm.records.codes import Allowed, IntervalSet
+from difflm.records.kinds.codes import Allowed, IntervalSet
 from difflm.testing.bundles import StageFolders
 from difflm.training.conditional_task import (
     BasePrior,

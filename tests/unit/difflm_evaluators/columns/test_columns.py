@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from difflm.errors import DataError
-from difflm.records.inference import infer_schema
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import RecordSchema
 from difflm_evaluators.columns.columns import category_codes, read_columns
 

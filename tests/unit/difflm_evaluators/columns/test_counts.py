@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from difflm.records.inference import infer_schema
+from difflm.records.kinds.inference import infer_schema
 from difflm_evaluators.columns.coding import bin_edges
 from difflm_evaluators.columns.column_counts import count_column, fit_ruler
 from difflm_evaluators.columns.columns import Column, Labels, read_columns

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from difflm.records.inference import infer_schema
+from difflm.records.kinds.inference import infer_schema
 from difflm_evaluators.columns.columns import Columns, read_columns
 from difflm_evaluators.columns.features import MAX_OWN_DIMENSIONS, Embedding
 from difflm_evaluators.privacy.neighbours import OUTERMOST

@@ -14,7 +14,7 @@ from difflm.artifacts.dataset import Dataset
 from difflm.artifacts.formats import FORMATS
 from difflm.artifacts.storage import LocalStore
 from difflm.errors import StorageError
-from difflm.records.columns import conform_table
+from difflm.records.kinds.columns import conform_table
 from difflm.records.schema import RecordSchema
 from difflm_evaluators.columns.real_tables import write_real
 from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from difflm.records.inference import infer_schema
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import RecordSchema
 from difflm_evaluators.base import Evaluation
 from difflm_evaluators.columns.columns import read_columns

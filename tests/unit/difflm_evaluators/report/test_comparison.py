@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from difflm.errors import DataError
-from difflm.records.inference import infer_schema
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import RecordSchema
 from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table
 from difflm_evaluators.privacy.privacy import PrivacyConfig

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from difflm.errors import DataError
-from difflm.records.inference import infer_schema
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import RecordSchema
 from difflm_evaluators.base import Evaluation, Score
 from difflm_evaluators.columns.columns import read_columns

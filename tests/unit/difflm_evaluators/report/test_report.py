@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from difflm.errors import EvaluationError, StorageError
-from difflm.records.inference import infer_schema
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import RecordSchema
 from difflm_evaluators.base import Score
 from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 from scipy.stats import norm
 
-from difflm.records.inference import infer_schema
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import RecordSchema
 from difflm_evaluators.base import Evaluation
 from difflm_evaluators.columns.columns import read_columns

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from sdmetrics.single_column import CategoryCoverage, RangeCoverage
 
-from difflm.records.inference import infer_schema
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import RecordSchema
 from difflm_evaluators.base import Evaluation
 from difflm_evaluators.columns.columns import read_columns

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from sdmetrics.single_column import KSComplement, TVComplement
 
-from difflm.records.inference import infer_schema
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import RecordSchema
 from difflm_evaluators.columns.columns import Column, Columns, read_columns
 from difflm_evaluators.scores.marginals import ColumnError, evaluate_marginals, shape_error

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from sdmetrics.column_pairs import ContingencySimilarity, CorrelationSimilarity
 
-from difflm.records.inference import infer_schema
+from difflm.records.kinds.inference import infer_schema
 from difflm_evaluators.columns.coding import fit_coder
 from difflm_evaluators.columns.columns import Column, Columns, read_columns
 from difflm_evaluators.columns.contingency import CellCounts

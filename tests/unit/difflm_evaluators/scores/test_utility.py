@@ -10,7 +10,7 @@ import xgboost as xgb
 from sklearn.metrics import roc_auc_score
 
 from difflm.errors import DataError
-from difflm.records.inference import infer_schema
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import RecordSchema, SchemaConfig
 from difflm_evaluators.base import Evaluation
 from difflm_evaluators.columns.columns import read_columns

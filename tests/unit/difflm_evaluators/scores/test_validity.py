@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from difflm.errors import DataError
-from difflm.records.inference import infer_schema
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import RecordSchema
 from difflm_evaluators.columns.columns import read_columns
 from difflm_evaluators.scores.validity import SynthesisAccount, column_faults, evaluate_validity

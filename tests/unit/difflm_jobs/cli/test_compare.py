@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from difflm.errors import ArtifactError, ConfigError
-from difflm.records.inference import infer_schema
+from difflm.records.kinds.inference import infer_schema
 from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table
 from difflm_evaluators.report.layout import ReportContext, report_schema
 from difflm_evaluators.report.report import write_report

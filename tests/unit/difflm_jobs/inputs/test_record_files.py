@@ -11,8 +11,8 @@ from difflm.artifacts.dataset import DATASET_MANIFEST, JOB_NAME, Dataset
 from difflm.artifacts.formats import FORMATS, encode_table
 from difflm.artifacts.storage import LocalStore
 from difflm.errors import DataError
+from difflm.records.files.reading import ReadConfig
 from difflm.records.notices import ignore
-from difflm.records.reading import ReadConfig
 from difflm_jobs.inputs.record_files import read_records
 from difflm_jobs.stages.evaluate import evaluate_files
 

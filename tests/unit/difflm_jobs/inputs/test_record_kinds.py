@@ -11,8 +11,8 @@ from rich.console import Console
 
 from difflm.artifacts import Artifact
 from difflm.errors import ConfigError, DataError
+from difflm.records.files.reading import ReadConfig
 from difflm.records.notices import Notice, ignore
-from difflm.records.reading import ReadConfig
 from difflm.records.schema import SchemaConfig, read_schema
 from difflm_evaluators.live.gates import CODE_SCORES, TOOL_SCORES
 from difflm_jobs.cli.passk import score_completions

@@ -15,7 +15,7 @@ from difflm.artifacts import ArtifactStore
 from difflm.artifacts.dataset import DATA, JOB_NAME, Dataset, part_name
 from difflm.artifacts.storage import LocalStore
 from difflm.errors import ConfigError, EvaluationError
-from difflm.records.columns import conform_table
+from difflm.records.kinds.columns import conform_table
 from difflm.records.schema import read_schema
 from difflm.synthesis.synthesizer import SamplingConfig
 from difflm.testing.bundles import untrained_stages

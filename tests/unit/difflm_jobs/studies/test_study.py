@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from difflm.records.columns import conform_table
-from difflm.records.inference import infer_schema
+from difflm.records.kinds.columns import conform_table
+from difflm.records.kinds.inference import infer_schema
 from difflm_evaluators.base import Score
 from difflm_evaluators.report.comparison_report import result_markdown, write_result_table
 from difflm_evaluators.scores.utility import UtilityConfig

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from difflm.records.codes import IntervalSet, microseconds, moment_code, whole_domain
-from difflm.records.literals import FORMATS, parse_datetime
+from difflm.records.kinds.codes import IntervalSet, microseconds, moment_code, whole_domain
+from difflm.records.kinds.literals import FORMATS, parse_datetime
 from difflm.records.schema import DatetimeField
 from difflm.synthesis.grammar.automaton import Automaton, AutomatonBuilder
 from difflm.synthesis.grammar.dates import add_date, any_date, boxes, longest_date

@@ -13,8 +13,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from difflm.models.compact import fit_compact_tokenizer
 from difflm.records.codec import Accepted, Decoded
-from difflm.records.inference import infer_schema
 from difflm.records.json_codec import JsonRecordCodec
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import DatetimeField
 from difflm.records.tokenization import RecordTokenizer
 from difflm.synthesis.grammar.automaton import Automaton

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from difflm.records.codes import IntervalSet
+from difflm.records.kinds.codes import IntervalSet
 from difflm.synthesis.grammar.automaton import AutomatonBuilder
 from difflm.synthesis.grammar.numbers import add_number
 

@@ -1,8 +1,8 @@
 """Record sets: what is asked for is recognised in a record, column by column."""
 
-from difflm.records.codes import Allowed, IntervalSet, value_code
-from difflm.records.inference import infer_schema
 from difflm.records.json_codec import JsonRecordCodec
+from difflm.records.kinds.codes import Allowed, IntervalSet, value_code
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import Record, Value
 from difflm.synthesis.grammar.constraint import RecordSet
 from difflm.testing.tables import mixed_table

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from difflm.errors import ModelError
 from difflm.models.compact import fit_compact_tokenizer
 from difflm.records.codec import Accepted, Rejected
-from difflm.records.codes import Allowed, IntervalSet, value_code, whole_domain
-from difflm.records.inference import infer_schema
 from difflm.records.json_codec import JsonRecordCodec
+from difflm.records.kinds.codes import Allowed, IntervalSet, value_code, whole_domain
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import DatetimeField, Field, Record
 from difflm.records.tokenization import RecordTokenizer
 from difflm.synthesis.grammar.forced_cells import ForcedCells

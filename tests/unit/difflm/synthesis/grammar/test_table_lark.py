@@ -10,9 +10,9 @@ from llguidance import LLMatcher
 from llguidance.hf import from_tokenizer
 
 from difflm.records.codec import Accepted, Rejected
-from difflm.records.codes import Allowed, IntervalSet, Restriction
-from difflm.records.inference import infer_schema
 from difflm.records.json_codec import JsonRecordCodec
+from difflm.records.kinds.codes import Allowed, IntervalSet, Restriction
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import RecordSchema, SchemaConfig
 from difflm.records.tokenization import RecordTokenizer
 from difflm.synthesis.grammar.guidance import guidance_constraint

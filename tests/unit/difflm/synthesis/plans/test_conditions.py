@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from difflm.errors import ConfigError
-from difflm.records.codes import whole_domain
-from difflm.records.inference import infer_schema
 from difflm.records.json_codec import JsonRecordCodec
+from difflm.records.kinds.codes import whole_domain
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import Record
 from difflm.synthesis.plans.conditions import parse_condition
 from difflm.testing.tables import mixed_table

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from difflm.errors import DataError
-from difflm.records.inference import infer_schema
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import RecordSchema
 from difflm.synthesis.plans.request import nearest_table, table_with_gaps
 from difflm.testing.tables import mixed_table

@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from difflm.errors import DataError, SchemaError
-from difflm.records.column_inference import Column, infer_column
+from difflm.records.kinds.column_inference import Column, infer_column
 from difflm.records.notices import Notice
 from difflm.records.schema import (
     BooleanField,

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from difflm.records.codes import IntervalSet
+from difflm.records.kinds.codes import IntervalSet
 
 SPANS = st.lists(st.tuples(st.integers(-30, 30), st.integers(-30, 30)), max_size=6)
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from difflm.errors import DataError, SchemaError
-from difflm.records.inference import infer_schema
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, Final, NamedTuple
 
 from difflm.records.codec import RejectionReason
-from difflm.records.literals import decimal_literal, parse_datetime
+from difflm.records.kinds.literals import decimal_literal, parse_datetime
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,

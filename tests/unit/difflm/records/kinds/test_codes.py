@@ -3,10 +3,10 @@
 import pyarrow as pa
 import pytest
 
-from difflm.records.codes import column_codes, value_code, whole_domain
-from difflm.records.inference import infer_schema
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.literals import parse_datetime
+from difflm.records.kinds.codes import column_codes, value_code, whole_domain
+from difflm.records.kinds.inference import infer_schema
+from difflm.records.kinds.literals import parse_datetime
 from difflm.records.schema import DatetimeField, DecimalField, IntegerField, TextField
 from difflm.testing.tables import odd_tables
 

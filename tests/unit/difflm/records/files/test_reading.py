@@ -9,8 +9,8 @@ import pyarrow.parquet
 import pytest
 
 from difflm.errors import ConfigError, DataError
+from difflm.records.files.reading import ReadConfig, read_table
 from difflm.records.notices import Notice
-from difflm.records.reading import ReadConfig, read_table
 from difflm.testing.tables import odd_tables
 
 

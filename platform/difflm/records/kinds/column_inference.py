@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.errors import DataError
-from difflm.records.columns import INTEGER_PATTERN, as_text, is_decimal, parse_decimals, round_decimals
-from difflm.records.literals import (
+from difflm.records.kinds.columns import INTEGER_PATTERN, as_text, is_decimal, parse_decimals, round_decimals
+from difflm.records.kinds.literals import (
     DecimalForm,
     bounds,
     decimal_form,

@@ -14,9 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Option
 
 from difflm.errors import ConfigError, DataError, StorageError
-from difflm.records.columns import as_text
-from difflm.records.notices import Notice, Reporter, ignore
-from difflm.records.readers import (
+from difflm.records.files.readers import (
     read_arrow,
     read_delimited,
     read_json_document,
@@ -24,6 +22,8 @@ from difflm.records.readers import (
     read_parquet,
     without_nesting,
 )
+from difflm.records.kinds.columns import as_text
+from difflm.records.notices import Notice, Reporter, ignore
 
 _BREAKS = re.compile(r"[\s\x00-\x1f\x7f\u2028\u2029\ufeff]+")
 

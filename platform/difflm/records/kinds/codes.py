@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
-from difflm.records.literals import decimal_literal, dictionary_of, parse_datetime
+from difflm.records.kinds.literals import decimal_literal, dictionary_of, parse_datetime
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from difflm.errors import BundleError, DataError
-from difflm.records.frames import FrameTemplate, arrow_of, library_of, pandas_frame, restored, to_table
+from difflm.records.files.frames import FrameTemplate, arrow_of, library_of, pandas_frame, restored, to_table
+from difflm.records.files.reading import read_table
 from difflm.records.notices import Notice
-from difflm.records.reading import read_table
 
 MOMENTS = ["2020-01-01 00:00", "2021-05-05 10:00", "2022-07-01 00:30"]
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.errors import DataError
-from difflm.records.literals import decimal_literal
+from difflm.records.kinds.literals import decimal_literal
 from difflm.records.notices import Notice, Reporter, ignore
 from difflm.records.schema import BooleanField, ConstantField, DecimalField, Field, IntegerField, RecordSchema
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.errors import BundleError, DataError
+from difflm.records.files.pandas_frames import empty_table, frame_like, storable
+from difflm.records.files.reading import ReadConfig, canonical_table, read_table, unique_names
 from difflm.records.notices import Reporter, ignore
-from difflm.records.pandas_frames import empty_table, frame_like, storable
-from difflm.records.reading import ReadConfig, canonical_table, read_table, unique_names
 
 if TYPE_CHECKING:
     import pandas as pd

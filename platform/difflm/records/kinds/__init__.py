@@ -1,0 +1,1 @@
+"""Kinds of columns: what a column holds, how it is recognised, and how its values are spelled."""
