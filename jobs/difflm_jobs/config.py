@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -20,7 +21,7 @@ from difflm.runtime.training import AutoEngineConfig, EngineConfig, WorkersConfi
 from difflm.serving.config import ServeConfig
 from difflm.synthesis.decoding.vllm import require_soft_prompt
 from difflm.synthesis.synthesizer import SamplingConfig
-from difflm.training.autoencoder_task import AutoencoderConfig
+from difflm.training.autoencoder_task import WHOLE_RECORDS, AutoencoderConfig
 from difflm.training.conditional_task import ConditionsConfig
 from difflm.training.decoder_task import DecoderFitConfig
 from difflm.training.diffusion_task import DiffusionPriorConfig, PriorConfig
@@ -105,6 +106,42 @@ class ExperimentConfig(Config):
     published: tuple[PublishedConfig, ...] = ()
     runtime: RuntimeConfig = RuntimeConfig()
 
+    @classmethod
+    def completed(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Take the defaults of `WHOLE_RECORDS` where z carries whole records: an encoder is chosen that does so, or the
+        decoder is pretrained and knows nothing of the table.
+        """
+        sections = {name: given.get(name, {}) for name in ("decoder", *WHOLE_RECORDS)}
+        if not all(isinstance(section, Mapping) for section in sections.values()):
+            return given  # what is wrong is said where it is read
+        encoder = sections["autoencoder"].get("encoder", {})
+        if "encoder" not in sections["autoencoder"] and sections["decoder"].get("kind") == "pretrained":
+            encoder = {"kind": "compact"}
+        if not isinstance(encoder, Mapping) or encoder.get("kind", "pooled") == "pooled":
+            return given
+        whole = {name: _beside(sections[name], defaults) for name, defaults in WHOLE_RECORDS.items()}
+        return {**given, **whole, "autoencoder": {**whole["autoencoder"], "encoder": encoder}}
+
+    @model_validator(mode="after")
+    def _few_nats_go_with_a_fitted_decoder(self) -> Self:
+        encoder, kl = self.autoencoder.encoder.kind, self.autoencoder.kl.kind
+        if (encoder == "pooled") != (kl == "capacity"):
+            raise ValueError(
+                f"autoencoder.encoder.kind={encoder} does not go with autoencoder.kl.kind={kl}: a capacity is for "
+                "pooled encoders, which need one; others take adaptive, cyclical or constant"
+            )
+        if encoder == "pooled" and self.decoder.kind == "pretrained":
+            raise ValueError(
+                "a pretrained decoder is not fitted beside a latent of few nats; choose autoencoder.encoder.kind "
+                "compact or pretrained"
+            )
+        if encoder == "pooled" and self.autoencoder.injector.kind != "soft_prompt":
+            raise ValueError(
+                f"autoencoder.injector.kind={self.autoencoder.injector.kind} needs an encoder of whole records; choose "
+                "autoencoder.encoder.kind=compact"
+            )
+        return self
+
     @field_validator("gates", mode="after")
     @classmethod
     def _gates_can_be_read(cls, gates: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
@@ -138,6 +175,17 @@ class ExperimentConfig(Config):
             except ConfigError as error:
                 raise ValueError(str(error)) from None
         return self
+
+
+def _beside(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is given of a section and the defaults of the rest; those of another kind than given do not count."""
+    if given.get("kind", defaults.get("kind")) != defaults.get("kind"):
+        return dict(given)
+    both: dict[str, Any] = {**defaults, **given}
+    for name, default in defaults.items():
+        if isinstance(default, Mapping) and isinstance(own := given.get(name), Mapping):
+            both[name] = _beside(own, default)
+    return both
 
 
 class ReadSettings(Config):

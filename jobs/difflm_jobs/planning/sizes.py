@@ -23,7 +23,7 @@ from difflm.models.autoencoder import PosteriorHead, build_injector, latent_size
 from difflm.models.compact import CompactDecoderFit, llama_parameters
 from difflm.models.decoder_store import slot_layout
 from difflm.models.encoder import CompactEncoder, encoder_class
-from difflm.models.field_slots import NumberFeatures, SlotLayout
+from difflm.models.field_slots import DigitTokens, NumberFeatures, SlotLayout
 from difflm.models.precision import Precision, PrecisionSetting, own_device, resolve_precision
 from difflm.models.pretrained import add_adapters
 from difflm.records.tokenization import GridLayout
@@ -33,7 +33,7 @@ from difflm_jobs.planning.memory import BYTES, FLOAT32, Adapters, ProcessMemory,
 if TYPE_CHECKING:
     from difflm.models.compact import CompactDecoderConfig
     from difflm.models.decoder import DecoderConfig
-    from difflm.models.encoder import CompactEncoderConfig
+    from difflm.models.encoder import CompactEncoderConfig, PooledEncoderConfig
     from difflm.models.pretrained import LoraConfig
     from difflm.training.autoencoder_task import AutoencoderConfig
     from difflm.training.loop import LoopConfig
@@ -172,7 +172,7 @@ def autoencoder_size(
         found = _compact_encoder(section, layout, decoder.vocabulary)
     if found is None or decoder is None:
         return None
-    outputs = section.latent_size if section.kind == "pretrained" else section.latent_per_slot
+    outputs = section.latent_per_slot if section.kind == "compact" else section.latent_size
     with torch.device("meta"):
         injector = build_injector(config.injector, section, layout, decoder, scale=1.0)
         rest = parameters(injector) + parameters(PosteriorHead(found.width, outputs))
@@ -185,10 +185,13 @@ def autoencoder_size(
     )
 
 
-def _compact_encoder(config: CompactEncoderConfig, layout: SlotLayout, vocabulary: int) -> Transformer:
+def _compact_encoder(
+    config: CompactEncoderConfig | PooledEncoderConfig, layout: SlotLayout, vocabulary: int
+) -> Transformer:
     fields = len(layout.grid.widths)
     with torch.device("meta"):
-        numbers = NumberFeatures(((),) * fields, layout.grid, layout.field_S, digit_V=torch.empty(0), minus_id=0)
+        digits = DigitTokens(value_V=torch.empty(0), base_V=torch.empty(0), minus_id=0)
+        numbers = NumberFeatures(((),) * fields, layout.grid, layout.field_S, digits=digits)
         encoder = CompactEncoder(config, layout, vocabulary_size=vocabulary, pad_id=0, numbers=numbers)
     layers: Any = encoder.blocks.layers
     return Transformer(
@@ -263,9 +266,9 @@ class Sizes:
     def encoder_tokens(self) -> int:
         """Of a record as the encoder reads it: its slots, or its text in tokens of the encoder's own."""
         encoder = self.config.autoencoder.encoder
-        return (
-            self.layout.count if encoder.kind == "compact" else min(encoder.longest, max(self.tokens, ASSUMED_TOKENS))
-        )
+        if encoder.kind != "pretrained":
+            return self.layout.count
+        return min(encoder.longest, max(self.tokens, ASSUMED_TOKENS))
 
     def batch(self, most: int, tokens: int, *, grouped: bool) -> tuple[int, int]:
         """Bound rows and tokens of a micro-batch; one of short records has more of the one than of the other."""

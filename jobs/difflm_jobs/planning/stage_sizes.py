@@ -108,7 +108,7 @@ def _autoencoder(sizes: Sizes) -> StageSize:
         length=sizes.encoder_tokens,
         number_bytes=number_bytes,
         trained=size.encoder.adapters is None,
-        fused=section.encoder.kind == "compact" or section.encoder.attention != "eager",
+        fused=section.encoder.kind != "pretrained" or section.encoder.attention != "eager",
         dropout=section.encoder.kind == "pretrained",
     )
     vectors = rows * max(1, prompt) * size.vector_numbers

@@ -20,23 +20,26 @@ from difflm_jobs.pipeline.training import run_training
 if TYPE_CHECKING:
     from difflm.models.decoder import DecoderConfig
     from difflm.training.decoder_task import DecoderFitConfig
+    from difflm.training.steered_task import Steering
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitDecoder:
     """Writes decoder.json, tokenizer/ and, for a compact decoder, model/ with best.safetensors and the loss curve.
 
-    `fit` is how to fit a compact decoder; None for one that is fitted already. `cells` says whether the encoder or the
-    decoder reads values in cells of so many tokens, so that longer values are worth a notice.
+    `fit` is how to fit a compact decoder; None for one that is fitted already. With `steering` it learns to write
+    records by itself beside a latent of so few nats, without it to copy them from prompts. `cells` says whether the
+    encoder or the decoder reads values in cells of so many tokens, so that longer values are worth a notice.
     """
 
     decoder: DecoderConfig
     fit: DecoderFitConfig | None
+    steering: Steering | None
     seed: int
     cells: bool
     inputs: ClassVar[tuple[str, ...]] = ("prepare",)
     name: ClassVar[str] = "fit-decoder"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     output: ClassVar[str] = "decoder"
 
     def sources(self) -> Mapping[str, str]:
@@ -54,9 +57,11 @@ class FitDecoder:
             self._describe(prepared, described)
         outcome = StageOutcome()
         if self.fit is not None:
+            fit = self.fit.model_dump(mode="json")
+            steering = None if self.steering is None else self.steering.model_dump(mode="json")
             spec = TaskSpec(
-                factory="decoder",
-                config=self.fit.model_dump(mode="json"),
+                factory="decoder" if steering is None else "steered_decoder",
+                config=fit if steering is None else {"fit": fit, "steering": steering},
                 inputs={"prepare": str(prepared), "tokenizer": str(described)},
                 seed=derive_seed(self.seed, self.name),
             )
@@ -90,7 +95,7 @@ class FitDecoder:
         schema = read_schema(prepared)
         literals = JsonRecordCodec(schema).value_literals(read_split(prepared, "train", schema))
         with atomic_directory(folder) as temporary:
-            write_tokenizer(temporary, self.decoder, schema, literals)
+            write_tokenizer(temporary, self.decoder, schema, literals, any_order=self.steering is not None)
 
 
 def _cut(prepared: Path) -> list[JSON]:

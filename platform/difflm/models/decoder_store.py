@@ -34,18 +34,28 @@ from difflm.models.compact import (
 from difflm.models.decoder import DecoderConfig, FrozenDecoder, PretrainedDecoderConfig, load_causal_lm
 from difflm.models.field_slots import (
     SLOTS_PER_VALUE,
+    DigitTokens,
     NumberFeatures,
     SlotLayout,
     fit_knots,
-    number_tokens,
     spelled_values,
 )
 from difflm.models.loading import load_configuration, load_tokenizer, load_weights
 from difflm.models.precision import PrecisionSetting, own_device, resolve_precision
 from difflm.models.pretrained import check_weights, hash_weights, pinned
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.schema import BooleanField, CategoricalField, ConstantField, JsonField, RecordSchema, TextField
-from difflm.records.tokenization import CHARACTER_KINDS, GridLayout, RecordTokenizer
+from difflm.records.kinds.literals import value_literal
+from difflm.records.schema import (
+    BooleanField,
+    CategoricalField,
+    ConstantField,
+    DecimalField,
+    IntegerField,
+    JsonField,
+    RecordSchema,
+    TextField,
+)
+from difflm.records.tokenization import CHARACTER_KINDS, GridLayout, RecordTokenizer, number_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -69,6 +79,11 @@ class DecoderParts:
         """Positions of the longest record behind a prompt of one soft token per slot and BOS."""
         return self.longest + self.slots.count + 1
 
+    @property
+    def any_order(self) -> bool:
+        """Whether the decoder was fitted to write the fields of a record in any order."""
+        return bool(self.facts.get("any_order", False))
+
     def prompt_scale(self, decoder: FrozenDecoder) -> float:
         """Return the scale of soft tokens: what a compact decoder was fitted to read, else the token embeddings'."""
         return EMBEDDING_STD if self.facts["config"]["kind"] == "compact" else decoder.embedding_scale
@@ -76,8 +91,7 @@ class DecoderParts:
     def number_features(self) -> NumberFeatures:
         """Return the encoding of numbers over the bins of the training split."""
         knots = tuple(tuple(edges) for edges in self.facts["knots"])
-        digit_V, minus_id = number_tokens(self.tokenizer)
-        return NumberFeatures(knots, self.slots.grid, self.slots.field_S, digit_V=digit_V, minus_id=minus_id)
+        return NumberFeatures(knots, self.slots.grid, self.slots.field_S, digits=DigitTokens.of(self.tokenizer))
 
 
 def write_tokenizer(
@@ -85,8 +99,13 @@ def write_tokenizer(
     config: CompactDecoderConfig | PretrainedDecoderConfig,
     schema: RecordSchema,
     literals: Sequence[Sequence[str]],
+    *,
+    any_order: bool = False,
 ) -> DecoderParts:
-    """Fit (compact) or fetch (pretrained) the tokenizer and write it with the layout of the training split's values."""
+    """Fit (compact) or fetch (pretrained) the tokenizer and write it with the layout of the training split's values.
+
+    `any_order` says that the decoder will be fitted to write fields in any order, where there are several.
+    """
     kinds = [field.kind for field in schema.fields]
     fixed = JsonRecordCodec(schema).fixed_texts()
     facts: dict[str, Any] = {"format_version": FORMAT_VERSION, "config": config.model_dump(mode="json")}
@@ -103,7 +122,7 @@ def write_tokenizer(
     records = RecordTokenizer(tokenizer, kinds=kinds, fixed_texts=fixed)
     layout = records.layout(literals, longest=config.value_tokens)
     table = records.encode(literals, layout)
-    values_NF = spelled_values(torch.from_numpy(table.grid_NG), layout, *number_tokens(records))
+    values_NF = spelled_values(torch.from_numpy(table.grid_NG), layout, DigitTokens.of(records))
     facts |= {
         "widths": list(layout.widths),
         "knots": fit_knots(values_NF, [kind in CHARACTER_KINDS for kind in kinds]),
@@ -112,6 +131,8 @@ def write_tokenizer(
         "partly_read": dict(zip(schema.names, records.partly_read(literals, layout), strict=True)),
         "longest": int(table.lengths_N.max()) + SPARE_TOKENS,
     }
+    if any_order and len(schema.fields) > 1:
+        facts["any_order"] = True
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(directory / "tokenizer")
     (directory / "decoder.json").write_text(json.dumps(facts, indent=2))
@@ -135,8 +156,26 @@ def _fit(
         for text in column
     ]
     return fit_compact_tokenizer(
-        fixed_texts=fixed, category_literals=categories, texts=texts, vocabulary_size=config.vocabulary_size
+        fixed_texts=fixed,
+        category_literals=categories,
+        texts=texts,
+        vocabulary_size=config.vocabulary_size,
+        numbers=_numbers(schema) if config.number_pairs else [],
     )
+
+
+def _numbers(schema: RecordSchema) -> list[str]:
+    """Name the tokens that the numbers of a schema are written in: none beside JSON, which llguidance constrains."""
+    if any(isinstance(field, JsonField) for field in schema.fields):
+        return []
+    names: list[str] = []
+    for field in schema.fields:
+        if isinstance(field, IntegerField | DecimalField):
+            magnitudes = [value_literal(field, value).removeprefix("-") for value in (field.minimum, field.maximum)]
+            digits = max(len(text.partition("e")[0].partition(".")[0]) for text in magnitudes)
+            decimals = field.decimals if isinstance(field, DecimalField) else 0
+            names += number_tokens(whole_digits=digits, decimals=decimals)
+    return names
 
 
 def read_parts(directory: Path, schema: RecordSchema) -> DecoderParts:
@@ -165,6 +204,7 @@ class _Facts(BaseModel):
     cells_per_slot: int = Field(ge=1, le=_MAX_CELLS)
     slots_per_value: int = Field(default=SLOTS_PER_VALUE, ge=1, le=_MAX_CELLS)
     longest: int = Field(ge=1, le=_MAX_CELLS)
+    any_order: bool = False
     weights_sha256: str | None = None
 
 

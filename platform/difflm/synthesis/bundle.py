@@ -212,6 +212,14 @@ def _check_files(directory: Path) -> None:
             raise BundleError(f"{directory / name} is missing from the bundle; assemble the bundle again")
 
 
+def writes_in_any_order(directory: Path) -> bool:
+    """Whether conditions and gaps need no conditional prior, since the decoder writes what is asked for first."""
+    try:
+        return parse_json((directory / "decoder" / "decoder.json").read_bytes()).get("any_order") is True
+    except (OSError, ValueError, AttributeError):
+        return False  # what is wrong with the file is said where the bundle is loaded
+
+
 def _is_compact(path: Path) -> bool:
     """Whether the decoder's weights are in the bundle, as those of a compact one are."""
     try:

@@ -194,9 +194,12 @@ class Synthesizer:
     def seeded_prompts(self, addresses: Sequence[Address], seeds: Sequence[int]) -> Prompts:
         """Compute prompts as `prompts` does, for draws that each have a seed of their own."""
         noise_NM, uniforms_NT = self._randomness(addresses, seeds)
-        latents_NZ = self.plan.latents.latents([address.index for address in addresses], noise_NM)
+        source, autoencoder = self.plan.latents, self.bundle.autoencoder
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            prompt = self.bundle.autoencoder.inject(latents_NZ)
+            if source is None:
+                prompt = autoencoder.empty_prompt(len(addresses))
+            else:
+                prompt = autoencoder.inject(source.latents([address.index for address in addresses], noise_NM))
         prompt = prompt.to(self.bundle.autoencoder.decoder.embeddings_VD.dtype)
         return Prompts(addresses=list(addresses), prompt=prompt, uniforms_NT=uniforms_NT)
 
@@ -204,8 +207,9 @@ class Synthesizer:
         """Return the decoded record, or the reason why it is rejected."""
         if item.failure is not None:
             return _rejected(item.address, item.failure)
-        bytes_V = self.bundle.parts.tokenizer.pieces.bytes_V
-        text = b"".join([bytes_V[token] for token in item.tokens]).decode("utf-8", errors="replace")
+        tokenizer = self.bundle.parts.tokenizer
+        tokens = item.tokens if self.plan.records.first is None else tokenizer.in_order(item.tokens)
+        text = b"".join([tokenizer.pieces.bytes_V[token] for token in tokens]).decode("utf-8", errors="replace")
         try:
             decoded = self.bundle.codec.decode(text)
         except Exception as error:  # a codec never raises; one that does costs its record, not the shard
@@ -219,7 +223,7 @@ class Synthesizer:
 
     def _randomness(self, addresses: Sequence[Address], seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Draw latent noise (N, M) and token uniforms (N, T), each row with the generator of its seed and address."""
-        size = self.plan.latents.noise_size
+        size = 0 if self.plan.latents is None else self.plan.latents.noise_size
         noise_NM = np.empty((len(addresses), size), np.float32)
         uniforms_NT = np.empty((len(addresses), self.steps), np.float32)
         keys = {seed: derive_seed(seed, "draw") for seed in set(seeds)}

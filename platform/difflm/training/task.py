@@ -109,6 +109,7 @@ class TrainingTask(Protocol):
 
 TASKS: dict[str, str] = {
     "decoder": "difflm.training.decoder_task:build_decoder_task",
+    "steered_decoder": "difflm.training.steered_task:build_steered_task",
     "autoencoder": "difflm.training.autoencoder_task:build_autoencoder_task",
     "diffusion": "difflm.training.diffusion_task:build_diffusion_task",
     "conditional": "difflm.training.conditional_task:build_conditional_task",

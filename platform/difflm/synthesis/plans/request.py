@@ -19,7 +19,7 @@ from difflm.records.kinds.columns import arrow_schema, conform_column
 from difflm.records.normalizing import normalize_column
 from difflm.records.schema import Field as RecordField
 from difflm.records.schema import RecordSchema
-from difflm.synthesis.bundle import CONDITIONAL_FOLDER
+from difflm.synthesis.bundle import CONDITIONAL_FOLDER, writes_in_any_order
 from difflm.synthesis.plans.condition_values import known_values
 from difflm.synthesis.plans.conditions import Condition, parse_condition
 from difflm.synthesis.plans.draw_plans import NO_CONDITIONAL, NO_FLOW, DrawPlan, DrawPlans, balanced_field, column_field
@@ -133,7 +133,8 @@ class PlanRequest(Config):
             for column in use.columns or ():
                 column_field(schema, column)
         restricted = self.balance is not None or (condition is not None and condition.allowed)
-        if (restricted or isinstance(use, Impute)) and not (bundle / CONDITIONAL_FOLDER).is_dir():
+        able = (bundle / CONDITIONAL_FOLDER).is_dir() or writes_in_any_order(bundle)
+        if (restricted or isinstance(use, Impute)) and not able:
             raise BundleError(f"{bundle}: {NO_CONDITIONAL}")
         if isinstance(use, Vary | Between) and _prior_kind(bundle) != "diffusion":
             raise BundleError(f"{bundle}: {NO_FLOW}")
