@@ -46,7 +46,7 @@ def write_diagnosis(diagnosis: Diagnosis, directory: Path, *, title: str, about:
 
 def diagnosis_html(diagnosis: Diagnosis, *, title: str, about: Mapping[str, JSON]) -> str:
     """Render one page in the look of the report, with nothing from outside."""
-    shown = [(finding, Markup(plots.inline_svg(finding_svg(finding), finding.name))) for finding in findings(diagnosis)]
+    shown = [(finding, Markup(_picture(finding))) for finding in findings(diagnosis)]
     template = html_templates().get_template("diagnose.html.j2")
     return template.render(
         title=title,
@@ -58,11 +58,14 @@ def diagnosis_html(diagnosis: Diagnosis, *, title: str, about: Mapping[str, JSON
     )
 
 
-def finding_svg(finding: Finding) -> str:
-    """Draw the numbers of a finding, a source in the same colour everywhere."""
+def _picture(finding: Finding) -> str:
+    """Draw the numbers of a finding, a source in the same colour everywhere; nothing where there is no number."""
+    if all(value is None for values in finding.values.values() for value in values):
+        return ""
     others = iter(_OTHERS)
     series = {
         name: (COLOURS[name] if name in COLOURS else next(others), values) for name, values in finding.values.items()
     }
     labels = [row[0] for row in finding.rows]
-    return plots.dots(labels, series, label=AXES[finding.name], shares=finding.name != "sources")
+    svg = plots.dots(labels, series, label=AXES[finding.name], shares=finding.name != "sources")
+    return plots.inline_svg(svg, finding.name)
