@@ -67,7 +67,8 @@ def equal_columns(train: Columns, tables: Mapping[str, Columns], *, seed: int) -
 
 def _equal(table: Columns, first: str, second: str) -> npt.NDArray[np.bool_]:
     one_N, other_N = table[first].numbers_N, table[second].numbers_N
-    return (one_N == other_N) & (one_N != 0)
+    equal_N: npt.NDArray[np.bool_] = (one_N == other_N) & (one_N != 0)
+    return equal_N
 
 
 def _chance(table: Columns, first: str, second: str) -> float:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from difflm_evaluators.diagnosis.diagnosis import Diagnosis
 
+MAX_LABEL = 36
+
 diagnose_app = typer.Typer()
 
 
@@ -66,10 +68,10 @@ def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
 
     for finding in findings(diagnosis):
         table = Table(title=finding.title, title_justify="left")
-        for place, head in enumerate(finding.heads):
-            table.add_column(
-                head, justify="right" if place else "left", overflow="fold", no_wrap=finding.name == "sources"
-            )
+        labels = max(len(row[0]) for row in finding.rows)
+        table.add_column(finding.heads[0], min_width=min(labels, MAX_LABEL), overflow="fold")
+        for head in finding.heads[1:]:
+            table.add_column(head, justify="right", overflow="fold", no_wrap=finding.name == "sources")
         for row in finding.rows:
             table.add_row(*map(Text, row))
         console.print(table)

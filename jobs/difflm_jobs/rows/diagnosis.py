@@ -17,9 +17,9 @@ from difflm.seeding import random_state_kept
 from difflm.synthesis.plans.request import nearest_table
 from difflm.synthesis.saved_sampling import read_sampling
 from difflm.telemetry import JSON
-from difflm_jobs.experiment import CONFIG_NAME
 from difflm_jobs.inputs.given_tables import RealFiles, laid_down_real
 from difflm_jobs.inputs.models import find_bundle
+from difflm_jobs.pipeline.runlog import CONFIG_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
