@@ -103,13 +103,12 @@ def load(path: str | Path) -> Generator:
         BundleError: nothing of the kind is there, or it is of another version or damaged.
     """
     from difflm_jobs.inputs.models import find_bundle
-    from difflm_jobs.pipeline.runlog import LOG_NAME
+    from difflm_jobs.pipeline.runlog import CONFIG_NAME, LOG_NAME
 
     folder = Path(path)
     bundle = _last_bundle(folder) or find_bundle(folder)
     run = None
     if (folder / LOG_NAME).is_file() and bundle.is_relative_to(folder):
-        from difflm_jobs.experiment import CONFIG_NAME
         from difflm_jobs.loading import load_experiment
 
         experiment = load_experiment(str(folder / CONFIG_NAME))

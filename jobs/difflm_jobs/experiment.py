@@ -16,7 +16,7 @@ from difflm.errors import ConfigError
 from difflm_jobs.inputs.gates import refuse_failed
 from difflm_jobs.pipeline.engine_check import check_engine, check_json, draws_rows
 from difflm_jobs.pipeline.pipeline import ClusterFactory, execute, resolve, until
-from difflm_jobs.pipeline.runlog import HEADLINES, LOG_NAME, RunRecord, StageRecord, describe_environment
+from difflm_jobs.pipeline.runlog import CONFIG_NAME, HEADLINES, LOG_NAME, RunRecord, StageRecord, describe_environment
 from difflm_jobs.stages.stages import build_stages, cluster_of
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from difflm_evaluators.report.layout import ScoreEntry
     from difflm_jobs.config import ExperimentConfig
     from difflm_jobs.pipeline.progress import Reporting
-
-CONFIG_NAME = "config.yaml"
 
 
 def run_experiment(

@@ -15,6 +15,7 @@ import typer
 from difflm.errors import DiffLMError, StorageError
 from difflm_jobs.cli.compare import report_app
 from difflm_jobs.cli.configuration import config_app, configuration_app
+from difflm_jobs.cli.diagnose import diagnose_app
 from difflm_jobs.cli.judge import judge_app
 from difflm_jobs.cli.protocol import protocol_app
 from difflm_jobs.cli.scoring_verbs import scoring_app
@@ -49,6 +50,7 @@ INTERRUPTED = 130
 app.add_typer(config_app, name="config")
 app.add_typer(judge_app, name="judge")
 app.add_typer(configuration_app)
+app.add_typer(diagnose_app)
 app.add_typer(protocol_app)
 app.add_typer(report_app)
 app.add_typer(serve_app)

@@ -22,6 +22,7 @@ _FILES = {
     "passk": ("samples", "problems", "out"),
     "export-tools": ("records", "out"),
     "compare": ("out",),
+    "diagnose": ("out", "train", "test"),
     "ablate": ("out",),
     "study": ("out",),
 }

@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict
 from difflm.artifacts import Artifact
 from difflm.telemetry import JSON, append_event, host_facts, read_events
 
+CONFIG_NAME = "config.yaml"
+"""In the folder of an experiment: its configuration, with every default written out."""
 HEADLINES = "headlines"
 """Among the facts of a report's artifact: its scores, as the summary of a run shows them."""
 NOTICES = "notices"
