@@ -68,7 +68,9 @@ class DecoderFitConfig(Config):
         default=0.5, gt=0, lt=1, description="nats with the full prefix over nats without that counts as copying"
     )
     validation_records: int = Field(default=512, ge=1)
-    loop: LoopConfig = LoopConfig(learning_rate=3e-3, warmup_steps=50, evaluate_every=100, checkpoint_every=100)
+    loop: LoopConfig = LoopConfig(
+        method="muon", learning_rate=3e-3, warmup_steps=50, evaluate_every=100, checkpoint_every=100
+    )
 
 
 class DecoderFitModule(nn.Module):
