@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import pyarrow as pa
 import torch
@@ -122,15 +123,20 @@ class _Ignore:
         return [name for name in found if name not in self.names] if at_top else []
 
 
+HeunChoice: TypeAlias = HeunSettings | Callable[[AutoencoderShape], HeunSettings]
+
+
 def load_bundle(
     directory: Path,
     *,
-    heun: HeunSettings | None = None,
+    heun: HeunChoice = HeunSettings(),  # noqa: B008 - a frozen value
     device: torch.device | str = "cpu",
     precision: torch.dtype = torch.float32,
     allow_local_base: bool = False,
 ) -> Bundle:
     """Load a bundle whose files are those that were written; `allow_local_base` as of `check_base`.
+
+    `heun` is how the prior is sampled, or says so for the bundle's shape.
 
     Raises:
         BundleError: a file is missing, changed or unreadable, or leads to a model that nobody chose; names the file and
@@ -141,7 +147,7 @@ def load_bundle(
     check_files(directory)
     check_base(directory, facts, allow_local=allow_local_base)
     try:
-        return _loaded(directory, facts, heun or HeunSettings(), device, precision)
+        return _loaded(directory, facts, heun, device, precision)
     except BundleError:
         raise
     except (ModelError, SchemaError) as error:
@@ -157,10 +163,11 @@ _MISFITS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
 
 
 def _loaded(
-    directory: Path, facts: dict[str, object], heun: HeunSettings, device: torch.device | str, precision: torch.dtype
+    directory: Path, facts: dict[str, object], choice: HeunChoice, device: torch.device | str, precision: torch.dtype
 ) -> Bundle:
     schema, shape = read_schema(directory), _shape(directory / "bundle.json", facts)
     _check_sizes(directory, shape)
+    heun = choice if isinstance(choice, HeunSettings) else choice(shape)
     try:
         module, parts = build_autoencoder(shape, directory / "decoder", schema, dtype=precision)
     except ModelError as error:
