@@ -52,8 +52,8 @@ class SamplingConfig(Config):
     steps: int | None = Field(
         default=None,
         ge=2,
-        description="Heun steps of the diffusion prior (the paper: 50); null, as for the other three, takes what serves "
-        "the latents: 10 from 10 to 0.1 with rho 4 where they carry a few nats, 16 from 80 to 0.002 with rho 7 elsewhere",
+        description="Heun steps of the diffusion prior (the paper: 50); null, as for the other three: what serves the "
+        "latents, 10 from 10 to 0.1 with rho 4 where they carry a few nats, else 16 from 80 to 0.002 with rho 7",
     )
     sigma_min: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="the paper: 0.002")
     sigma_max: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="the paper: 80")
