@@ -135,10 +135,16 @@ class ExperimentConfig(Config):
                 "a pretrained decoder is not fitted beside a latent of few nats; choose autoencoder.encoder.kind "
                 "compact or pretrained"
             )
-        if encoder == "pooled" and self.autoencoder.injector.kind != "soft_prompt":
+        injector = self.autoencoder.injector
+        if encoder == "pooled" and injector.kind != "soft_prompt":
             raise ValueError(
-                f"autoencoder.injector.kind={self.autoencoder.injector.kind} needs an encoder of whole records; choose "
+                f"autoencoder.injector.kind={injector.kind} needs an encoder of whole records; choose "
                 "autoencoder.encoder.kind=compact"
+            )
+        if encoder == "pooled" and injector.kind == "soft_prompt" and not injector.empty:
+            raise ValueError(
+                "autoencoder.injector.empty=false leaves a decoder that is fitted beside a latent of few nats no "
+                "prompt for what it writes by itself; leave it out"
             )
         return self
 

@@ -119,7 +119,7 @@ def _autoencoder(sizes: Sizes) -> StageSize:
         + vectors * 4 * FLOAT32  # as they are made, normed, scaled, and their gradient
     )
     states = sizes.model_states(size.trained, model.parameters, section.loop, frozen_encoder=size.frozen)
-    texts = 0 if section.encoder.kind == "compact" or sizes.rows is None else sizes.rows * sizes.encoder_tokens
+    texts = 0 if section.encoder.kind != "pretrained" or sizes.rows is None else sizes.rows * sizes.encoder_tokens
     kept = states.kept + _token_data(sizes) + OBJECT_BYTES * texts
     return StageSize(
         words=f"{words}, {size.trained / 1e6:.1f} M parameters",

@@ -24,7 +24,7 @@ from difflm.models.autoencoder import AutoencoderShape, build_autoencoder, laten
 from difflm.models.compact import CompactDecoderConfig
 from difflm.models.decoder import PretrainedDecoderConfig
 from difflm.models.decoder_store import unfitted, write_compact_model, write_tokenizer
-from difflm.models.encoder import CompactEncoderConfig
+from difflm.models.encoder import CompactEncoderConfig, PooledEncoderConfig
 from difflm.models.injector import SoftPromptConfig
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.kinds.columns import conform_table
@@ -71,6 +71,11 @@ TINY_SHAPE = AutoencoderShape(
     encoder=CompactEncoderConfig(hidden_size=16, layers=1, heads=2, latent_per_slot=2),
     injector=SoftPromptConfig(hidden_size=16, soft_tokens=4),
 )
+TINY_POOLED_SHAPE = AutoencoderShape(
+    encoder=PooledEncoderConfig(hidden_size=16, layers=1, heads=2, latent_size=4),
+    injector=SoftPromptConfig(hidden_size=16, soft_tokens=4, empty=True),
+)
+"""Of a decoder that writes records by itself, in any order of their fields."""
 TINY_PRIOR = DiffusionPriorConfig(width=16, blocks=1)
 
 
@@ -107,7 +112,10 @@ def untrained_stages(
     seed: int = 0,
     inference: SchemaConfig | None = None,
 ) -> StageFolders:
-    """Write all stages' folders under `root` with the schema and layout of `table` and random weights, and a bundle."""
+    """Write all stages' folders under `root` with the schema and layout of `table` and random weights, and a bundle.
+
+    With a pooled encoder the decoder is said to write in any order; there is a conditional prior all the same.
+    """
     folders = StageFolders(
         prepared=root / "prepared",
         decoder=root / "decoder",
@@ -119,10 +127,13 @@ def untrained_stages(
     write_prepared(folders.prepared, table, table, inference=inference)
     schema = read_schema(folders.prepared)
     codec = JsonRecordCodec(schema)
-    parts = write_tokenizer(folders.decoder, decoder, schema, codec.value_literals(codec.normalize_table(table).table))
+    literals = codec.value_literals(codec.normalize_table(table).table)
+    steered = isinstance(decoder, CompactDecoderConfig) and shape.encoder.kind == "pooled"
+    parts = write_tokenizer(folders.decoder, decoder, schema, literals, any_order=steered)
     torch.manual_seed(seed)
     if isinstance(decoder, CompactDecoderConfig):
-        write_compact_model(folders.decoder, parts, dict(unfitted(parts).named_parameters()))
+        prompt = shape.injector.soft_tokens if steered and isinstance(shape.injector, SoftPromptConfig) else None
+        write_compact_model(folders.decoder, parts, dict(unfitted(parts).named_parameters()), prompt=prompt)
     _write_untrained_autoencoder(folders.autoencoder, folders.decoder, shape, schema)
     _write_prior(folders.prior, prior, latent_size=latent_size(shape.encoder, parts.slots))
     _write_conditional(folders)

@@ -1,5 +1,6 @@
 """Fixtures of the platform's tests: one thread, tiny saved models and one bundle of untrained models per session."""
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,25 @@ def tiny_stages(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-un
     from difflm.testing.bundles import untrained_stages
 
     return untrained_stages(tmp_path_factory.mktemp("stages"), mixed_table(80))
+
+
+@pytest.fixture(scope="session")
+def spelled_stages(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    """The same with numbers in single digits, as llguidance and vLLM need them."""
+    from difflm.testing.bundles import TINY_DECODER, untrained_stages
+
+    decoder = TINY_DECODER.model_copy(update={"number_pairs": False})
+    return untrained_stages(tmp_path_factory.mktemp("spelled"), mixed_table(80), decoder=decoder)
+
+
+@pytest.fixture(scope="session")
+def any_order_stages(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    """The same of a decoder that writes in any order, beside a pooled latent and without a conditional prior."""
+    from difflm.testing.bundles import TINY_POOLED_SHAPE, untrained_stages
+
+    stages = untrained_stages(tmp_path_factory.mktemp("any_order"), mixed_table(80), shape=TINY_POOLED_SHAPE)
+    shutil.rmtree(stages.bundle / "conditional")
+    return stages
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ A number is worked on as its magnitude scaled to a whole number (12.50 with two 
 every length that a magnitude in it can have, a walk over its digits is tight to the lower bound, to the upper bound, to
 both or to neither; the sets of walks that one text may belong to are the automaton's states.
 
-Tokenizers with number tokens write pairs of digits (`records.tokenization`): the same walks, two digits a step.
+Tokenizers with number tokens write pairs of digits (`records.number_tokens`): the same walks, two digits a step.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from difflm.records.kinds.codes import IntervalSet
-from difflm.records.tokenization import leading_token, pair_token
+from difflm.records.number_tokens import leading_token, pair_token
 from difflm.synthesis.grammar.automaton import AutomatonBuilder
 
 
