@@ -40,7 +40,7 @@ SETTLED_NATS = 0.05
 class DecoderFitConfig(Config):
     """How the compact decoder is fitted."""
 
-    steps: int = Field(default=2500, ge=1, description="most optimizer steps")
+    steps: int = Field(default=2000, ge=1, description="most optimizer steps")
     epochs: float = Field(default=40.0, gt=0, description="most passes over the rows (but 400 steps)")
     batch_size: int = Field(default=128, ge=1)
     tokens_per_batch: int = Field(default=16384, ge=1, description="most tokens of a micro-batch: long records")
