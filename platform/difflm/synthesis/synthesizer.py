@@ -45,7 +45,7 @@ class SamplingConfig(Config):
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     top_p: float = Field(default=1.0, gt=0, le=1, description="least mass of the likeliest tokens that are drawn from")
     top_k: int | None = Field(default=None, ge=1, description="only the k likeliest tokens; 1 is greedy decoding")
-    batch_size: int = Field(default=512, ge=1, description="records under way at a time")
+    batch_size: int = Field(default=1024, ge=1, description="records under way at a time")
     attempts: int = Field(default=4, ge=1, description="draws of one index before it is given up and reported")
     text_tokens: int = Field(default=256, ge=1, description="most tokens of one free-text value")
     precision: PrecisionSetting = Field(default="auto", description=DESCRIPTION)
