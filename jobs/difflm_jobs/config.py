@@ -109,7 +109,8 @@ class ExperimentConfig(Config):
     @classmethod
     def completed(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Take the defaults of `WHOLE_RECORDS` where z carries whole records: an encoder is chosen that does so, or the
-        decoder is pretrained and knows nothing of the table. Numbers are in single digits for engines that need them so.
+        decoder is pretrained and knows nothing of the table. For engines that know characters only, numbers are in
+        single digits.
         """
         given = _spelled_for_its_engine(given)
         sections = {name: given.get(name, {}) for name in ("decoder", *WHOLE_RECORDS)}
