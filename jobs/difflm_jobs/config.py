@@ -109,8 +109,10 @@ class ExperimentConfig(Config):
     @classmethod
     def completed(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Take the defaults of `WHOLE_RECORDS` where z carries whole records: an encoder is chosen that does so, or the
-        decoder is pretrained and knows nothing of the table.
+        decoder is pretrained and knows nothing of the table. For engines that know characters only, numbers are in
+        single digits.
         """
+        given = _spelled_for_its_engine(given)
         sections = {name: given.get(name, {}) for name in ("decoder", *WHOLE_RECORDS)}
         if not all(isinstance(section, Mapping) for section in sections.values()):
             return given  # what is wrong is said where it is read
@@ -181,6 +183,19 @@ class ExperimentConfig(Config):
             except ConfigError as error:
                 raise ValueError(str(error)) from None
         return self
+
+
+def _spelled_for_its_engine(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what is given, `decoder.number_pairs` being false by default where only the automaton would know pairs."""
+    decoder, sampling = given.get("decoder", {}), given.get("sampling", {})
+    engine = sampling.get("engine", {}) if isinstance(sampling, Mapping) else {}
+    if (
+        not (isinstance(decoder, Mapping) and isinstance(engine, Mapping))
+        or decoder.get("kind", "compact") != "compact"
+    ):
+        return given
+    characters = engine.get("kind") == "vllm" or engine.get("constraint") == "llguidance"
+    return {**given, "decoder": {"number_pairs": False, **decoder}} if characters else given
 
 
 def _beside(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

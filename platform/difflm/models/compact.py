@@ -136,7 +136,7 @@ class CompactDecoderConfig(Config):
 def fit_record_tokenizer(
     config: CompactDecoderConfig, schema: RecordSchema, fixed: Sequence[str], literals: Sequence[Sequence[str]]
 ) -> PreTrainedTokenizerFast:
-    """Fit the tokenizer to a training split's literals, one sequence per field, and a schema's fixed texts."""
+    """Fit the tokenizer to the literals of a training split, one sequence per field, and its schema's fixed texts."""
     closed = (CategoricalField, BooleanField, ConstantField)
     categories = [
         text

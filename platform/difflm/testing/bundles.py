@@ -114,7 +114,7 @@ def untrained_stages(
 ) -> StageFolders:
     """Write all stages' folders under `root` with the schema and layout of `table` and random weights, and a bundle.
 
-    With a pooled encoder the decoder is said to write in any order; there is a conditional prior all the same.
+    With a pooled encoder the decoder is said to write in any order, and there is no conditional prior.
     """
     folders = StageFolders(
         prepared=root / "prepared",
@@ -136,7 +136,8 @@ def untrained_stages(
         write_compact_model(folders.decoder, parts, dict(unfitted(parts).named_parameters()), prompt=prompt)
     _write_untrained_autoencoder(folders.autoencoder, folders.decoder, shape, schema)
     _write_prior(folders.prior, prior, latent_size=latent_size(shape.encoder, parts.slots))
-    _write_conditional(folders)
+    if not steered:
+        _write_conditional(folders)
     named = {"decoder": decoder.model_dump(mode="json"), "autoencoder": shape.model_dump(mode="json")}
     (root / "config.yaml").write_text(yaml.safe_dump(named))  # as an experiment's, which names the base models
     assemble_bundle(
@@ -145,7 +146,7 @@ def untrained_stages(
         decoder=folders.decoder,
         autoencoder=folders.autoencoder,
         prior=folders.prior,
-        conditional=folders.conditional,
+        conditional=None if steered else folders.conditional,
     )
     return folders
 

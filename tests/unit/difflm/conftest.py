@@ -1,6 +1,5 @@
 """Fixtures of the platform's tests: one thread, tiny saved models and one bundle of untrained models per session."""
 
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -39,9 +38,7 @@ def any_order_stages(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[
     """The same of a decoder that writes in any order, beside a pooled latent and without a conditional prior."""
     from difflm.testing.bundles import TINY_POOLED_SHAPE, untrained_stages
 
-    stages = untrained_stages(tmp_path_factory.mktemp("any_order"), mixed_table(80), shape=TINY_POOLED_SHAPE)
-    shutil.rmtree(stages.bundle / "conditional")
-    return stages
+    return untrained_stages(tmp_path_factory.mktemp("any_order"), mixed_table(80), shape=TINY_POOLED_SHAPE)
 
 
 @pytest.fixture

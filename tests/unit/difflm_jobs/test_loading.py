@@ -187,6 +187,19 @@ def test_where_z_carries_whole_records_other_defaults_hold(changes: list[str], o
         assert found == value, key
 
 
+def test_engines_that_know_characters_only_get_a_decoder_that_writes_them() -> None:
+    engines = ("sampling.engine.kind=vllm", "sampling.engine.constraint=llguidance", "sampling.engine.kind=builtin")
+    found = [load_experiment("demo", overrides=[engine]).decoder for engine in engines]
+    assert [decoder.kind == "compact" and decoder.number_pairs for decoder in found] == [False, False, True]
+    kept = load_experiment("demo", overrides=[engines[0], "decoder.number_pairs=true"]).decoder
+    assert kept.kind == "compact"
+    assert kept.number_pairs
+    assert (
+        load_experiment("demo", overrides=[engines[0], "decoder={kind: pretrained, model: gpt2}"]).decoder.kind
+        == "pretrained"
+    )
+
+
 @pytest.mark.parametrize("change", ["autoencoder.encoder.kind=compact", "autoencoder.encoder.kind=pooled", "rows=5"])
 def test_what_is_written_loads_back_to_the_same(change: str, tmp_path: Path) -> None:
     config = load_experiment("demo", overrides=[change])

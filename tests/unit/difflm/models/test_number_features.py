@@ -2,8 +2,8 @@
 
 import torch
 
-from difflm.models.field_slots import BINS, DigitTokens, NumberFeatures, fit_knots, spelled_values
 from difflm.models.compact import fit_compact_tokenizer
+from difflm.models.field_slots import BINS, DigitTokens, NumberFeatures, fit_knots, spelled_values
 from difflm.records.number_tokens import number_tokens
 from difflm.records.tokenization import GridLayout, RecordTokenizer
 

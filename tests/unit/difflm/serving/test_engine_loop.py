@@ -123,7 +123,7 @@ def test_a_version_that_is_not_asked_for_any_more_leaves_the_memory(run: Run, co
     own.close()
 
 
-def test_the_batch_grows_under_llguidance_too(run: Run, config: Any, spelled_stages: StageFolders) -> None:
+def test_the_batch_grows_under_llguidance_too(run: Run, config: Any, spelled_stages: Any) -> None:
     sampling = config.sampling.model_copy(update={"engine": BuiltinEngineConfig(constraint="llguidance")})
     own = LocalBackend(config.model_copy(update={"sampling": sampling}))
     bundle = load_bundle(spelled_stages.bundle, heun=sampling.heun())
