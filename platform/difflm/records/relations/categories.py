@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from difflm.records.relations.expressions import quoted
-from difflm.records.relations.mining import BROKEN_ROWS, BROKEN_SHARE, Search, mixed_share
 from difflm.records.relations.model import Cell, Combinations, Lookup
+from difflm.records.relations.search import BROKEN_ROWS, BROKEN_SHARE, Search, mixed_share
 from difflm.records.relations.values import IntArray, TableValues, kind_of
 from difflm.records.schema import BooleanField, CategoricalField, Field, IntegerField
 
@@ -140,7 +140,9 @@ def _matters(search: Search, sources: tuple[str, ...], target: str, rows: int, s
 
 def find_combinations(search: Search) -> None:
     """Find pairs of categories that come in certain combinations only, though neither follows from the other."""
-    names = [name for name in search.columns() if isinstance(search.schema.field(name), CategoricalField | BooleanField)]
+    names = [
+        name for name in search.columns() if isinstance(search.schema.field(name), CategoricalField | BooleanField)
+    ]
     few = sorted((name for name in names if _size(search, name) >= 2), key=lambda name: _size(search, name))[:_PAIRED]
     for one, other in combinations([name for name in names if name in few], 2):
         if not _never_mix(search.sample, one, other, often=1) or not _never_mix(search.train, one, other, _SEEN_OFTEN):
@@ -161,9 +163,7 @@ def _never_mix(table: TableValues, one: str, other: str, often: int) -> bool:
     return bool(expected_AB[counts_AB == 0].sum() >= max(_NEVER_SHARE * total, BROKEN_ROWS * (often > 1)))
 
 
-def learn_lookup(
-    table: TableValues, sources: tuple[str, ...], target: str
-) -> tuple[Lookup, npt.NDArray[np.bool_]]:
+def learn_lookup(table: TableValues, sources: tuple[str, ...], target: str) -> tuple[Lookup, npt.NDArray[np.bool_]]:
     """Learn a function from rows, with the most frequent value where they differ; and the rows that differ from it."""
     key_N, keys = _keys(table, sources)
     target_N, values = table.codes(target)

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from difflm.records.relations.expressions import Binary, Column, Constant, Expression, columns_of, shown
-from difflm.records.relations.mining import BROKEN_SHARE, FEWEST_ROWS, Search
+from difflm.records.relations.search import BROKEN_SHARE, FEWEST_ROWS, Search
 from difflm.records.relations.values import FloatArray, IntArray, kind_of, step_of
 from difflm.records.schema import DatetimeField, DecimalField
 
@@ -23,6 +24,9 @@ _LINE_ROWS: Final = 2_000
 _FEWEST_VALUES: Final = 5
 _STRAIGHT: Final = 1e-5
 _MOST_CANDIDATES: Final = 2_000
+_MOST_NEAR: Final = 5_000
+_CHUNK: Final = 10_000
+_FIRST_ROWS: Final = 6
 _UNITS: Final = (1.0, 24.0, 1440.0, 86_400.0)
 """Numbers beside dates are days, hours, minutes or seconds."""
 Scale: TypeAlias = Literal["sum", "product"]
@@ -112,15 +116,17 @@ def _line(source: str, factor: float, offset: float) -> Expression:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pool:
-    """What equations are made of: terms (a column, or one in another unit), their projections, and how exact these are.
+    """What equations are made of: terms (a column, or one in another unit), their values in some rows, and projections.
 
-    `loose_T` is how far the projection of a rounded result may lie from that of the exact one.
+    `slack_NT` is how far a rounded result may lie from the exact one, `tight` what binary rounding does to projections.
     """
 
     scale: Scale
     terms: Sequence[Expression]
-    dates: Sequence[bool]
-    decimals: Sequence[float]
+    date_T: IntArray
+    decimals_T: FloatArray
+    values_NT: FloatArray
+    slack_NT: FloatArray
     projected_T: FloatArray
     loose_T: FloatArray
     tight: float
@@ -138,41 +144,56 @@ class _Pool:
         kept = [place for place in kept if _varies(columns_TN[place][rows_N])]
         if len(kept) < 3:
             return None
-        fields = {name: search.schema.field(name) for name in names}
-        clocks = any(isinstance(each, DatetimeField) and "%H" in each.format for each in fields.values())
-        weights_N = random.normal(size=len(rows_N))
+        fields = [search.schema.field(names[place]) for place in kept]
+        clocks = scale == "sum" and any(isinstance(each, DatetimeField) and "%H" in each.format for each in fields)
         terms: list[Expression] = []
-        dates, decimals, projected, loose, largest = list[bool](), list[float](), list[float](), list[float](), 0.0
-        for place in kept:
-            name, values_N = names[place], columns_TN[place][rows_N]
-            date, step = kind_of(fields[name]) == "date", step_of(fields[name])
-            for unit in _UNITS if clocks and not date and scale == "sum" else _UNITS[:1]:
-                terms.append(Column(name) if unit == 1.0 else Binary("/", Column(name), Constant(unit)))
-                dates.append(date)
-                places = fields[name]
-                decimals.append(places.decimals - places.exponent if isinstance(places, DecimalField) else 0.0)
-                used_N = np.log(np.abs(values_N)) if scale == "product" else values_N / unit
-                projected.append(float(used_N @ weights_N))
-                slack_N = step / np.abs(values_N) if scale == "product" else np.full(len(rows_N), step)
-                loose.append(float(np.abs(weights_N) @ slack_N))
-                largest = max(largest, float(np.abs(weights_N) @ np.abs(used_N)))
+        rows: list[tuple[bool, float, FloatArray, FloatArray]] = []
+        for each, place in zip(fields, kept, strict=True):
+            date, step, values_N = kind_of(each) == "date", step_of(each), columns_TN[place][rows_N]
+            places = float(each.decimals - each.exponent) if isinstance(each, DecimalField) else 0.0
+            for unit in _UNITS if clocks and not date else _UNITS[:1]:
+                terms.append(Column(each.name) if unit == 1.0 else Binary("/", Column(each.name), Constant(unit)))
+                if scale == "product":
+                    rows.append((date, places, np.log(np.abs(values_N)), step / np.abs(values_N)))
+                else:
+                    rows.append((date, places, values_N / unit, np.full(len(values_N), step)))
+        weights_N = random.normal(size=len(rows_N))
+        values_NT, slack_NT = (np.stack(list(part), axis=1) for part in zip(*(row[2:] for row in rows), strict=True))
         return cls(
             scale=scale,
             terms=terms,
-            dates=dates,
-            decimals=decimals,
-            projected_T=np.array(projected),
-            loose_T=np.array(loose),
-            tight=1e-9 * largest,
+            date_T=np.array([row[0] for row in rows], dtype=np.int64),
+            decimals_T=np.array([row[1] for row in rows]),
+            values_NT=values_NT,
+            slack_NT=slack_NT,
+            projected_T=weights_N @ values_NT,
+            loose_T=np.abs(weights_N) @ slack_NT,
+            tight=1e-12 * float((np.abs(weights_N) @ np.abs(values_NT)).max()),
         )
 
-    def slack(self, target: int, parts: Sequence[int]) -> float:
-        """How far the target's projection may lie from that of its parts."""
-        needed = sum(self.decimals[part] for part in parts) if self.scale == "product" else max(
-            self.decimals[part] for part in parts
+    def holding(self, places_EK: IntArray, signs_K: Sequence[int]) -> IntArray:
+        """Return the equations that hold in all rows: terms with their signs are zero but for what rounds the last."""
+        for rows in (slice(_FIRST_ROWS), slice(None)):
+            places_EK = places_EK[self._holds_E(places_EK, signs_K, rows)]
+        return places_EK
+
+    def _holds_E(self, places_EK: IntArray, signs_K: Sequence[int], rows: slice) -> npt.NDArray[np.bool_]:
+        parts_EK, target_E = places_EK[:, :-1], places_EK[:, -1]
+        needed_E = self.decimals_T[parts_EK].sum(axis=1) if self.scale == "product" else (
+            self.decimals_T[parts_EK].max(axis=1)
         )  # fmt: skip
-        rounded = needed > self.decimals[target] and not self.dates[target]
-        return self.tight + (float(self.loose_T[target]) if rounded else 0.0)
+        rounded_E = (needed_E > self.decimals_T[target_E]) & (self.date_T[target_E] == 0)
+        if min(signs_K[:-1]) < 0 and self.scale == "product":
+            rounded_E[:] = True
+        held: list[npt.NDArray[np.bool_]] = []
+        for first in range(0, len(places_EK), _CHUNK):
+            part = slice(first, first + _CHUNK)
+            columns_NEK = self.values_NT[rows][:, places_EK[part]]
+            gap_NE = np.abs(columns_NEK @ np.array(signs_K, dtype=np.float64))
+            exact_NE = 1e-12 * np.abs(columns_NEK).max(axis=2) + 1e-12
+            allowed_NE = exact_NE + np.where(rounded_E[part], 1.001 * self.slack_NT[rows][:, target_E[part]], 0.0)
+            held.append((gap_NE <= allowed_NE).all(axis=0))
+        return np.concatenate(held) if held else np.zeros(0, np.bool_)
 
 
 def _varies(values_N: FloatArray) -> bool:
@@ -183,8 +204,7 @@ def _varies(values_N: FloatArray) -> bool:
 def _find(search: Search, pool: _Pool | None, *, three: bool) -> None:
     if pool is None:
         return
-    found = _threes(pool) if three else _fours(pool)
-    for equation in found[:_MOST_CANDIDATES]:
+    for equation in _threes(pool) if three else _fours(pool):
         names = {name for term in equation for name in columns_of(pool.terms[abs(term) - 1])}
         if len(names) == len(equation) and not names & search.derived:
             _accept(search, pool, equation)
@@ -196,63 +216,73 @@ Equation: TypeAlias = tuple[int, ...]
 
 def _threes(pool: _Pool) -> list[Equation]:
     """Return the triples of which two combine to the third, or to what rounding leaves of it."""
-    count, h_T = len(pool.terms), pool.projected_T
-    one_P, other_P = np.triu_indices(count, k=0 if pool.scale == "product" else 1)
-    sum_P = h_T[one_P] + h_T[other_P]
-    spread = float(sum_P.std())
-    found, quotients = list[Equation](), list[Equation]()
-    for target in range(count):
-        loose = min(float(pool.loose_T[target]), 0.01 * spread) + pool.tight
-        near_P = np.flatnonzero(np.abs(sum_P - h_T[target]) <= loose)
-        for pair in near_P[:_MOST_CANDIDATES]:
-            one, other = int(one_P[pair]), int(other_P[pair])
-            if abs(sum_P[pair] - h_T[target]) <= pool.slack(target, (one, other)):
-                found.append((one + 1, other + 1, -target - 1))
-        if pool.scale == "product" and float(pool.loose_T[target]) <= 0.01 * spread:  # rounded quotients: means, rates
-            quotient_TT = h_T[:, None] - h_T[None, :]
-            for one, other in zip(*np.nonzero(np.abs(quotient_TT - h_T[target]) <= loose), strict=True):
-                quotients.append((int(one) + 1, -int(other) - 1, -target - 1))
-    return found + quotients
+    h_T = pool.projected_T
+    one_P, other_P = np.triu_indices(len(pool.terms), k=0 if pool.scale == "product" else 1)
+    sums = _Sums.of(h_T[one_P] + h_T[other_P])
+    pair_E, target_E = sums.near(h_T, np.minimum(pool.loose_T, 0.01 * sums.spread) + pool.tight)
+    found = _kept(pool, np.stack([one_P[pair_E], other_P[pair_E], target_E], axis=1), (1, 1, -1))
+    if pool.scale == "product":  # quotients that are rounded: means and rates
+        one_Q, other_Q = np.nonzero(~np.eye(len(pool.terms), dtype=np.bool_))
+        quotients = _Sums.of(h_T[one_Q] - h_T[other_Q])
+        pair_E, target_E = quotients.near(h_T, np.where(pool.loose_T <= 0.01 * sums.spread, pool.loose_T, 0.0))
+        found += _kept(pool, np.stack([one_Q[pair_E], other_Q[pair_E], target_E], axis=1), (1, -1, -1))
+    return found
 
 
 def _fours(pool: _Pool) -> list[Equation]:
     """Return the quadruples of which three combine to the fourth, or two to the same as the two others."""
-    count, h_T = len(pool.terms), pool.projected_T
+    h_T, count = pool.projected_T, len(pool.terms)
     one_P, other_P = np.triu_indices(count, k=1)
-    sum_P = h_T[one_P] + h_T[other_P]
-    order_P = np.argsort(sum_P)
-    spread = float(sum_P.std())
-    found: list[Equation] = []
+    sums = _Sums.of(h_T[one_P] + h_T[other_P])
+    third_T, found = np.arange(count), list[Equation]()
+    loose_T = np.where(pool.loose_T <= 1e-4 * sums.spread, pool.loose_T, 0.0) + pool.tight
     for target in range(count):
-        loose = min(float(pool.loose_T[target]), 1e-3 * spread) + pool.tight
         for sign in (1, -1) if pool.scale == "sum" else (1,):
-            wanted_T = h_T[target] - sign * h_T
-            low_T = np.searchsorted(sum_P[order_P], wanted_T - loose)
-            high_T = np.searchsorted(sum_P[order_P], wanted_T + loose, side="right")
-            for third in np.flatnonzero(high_T > low_T):
-                for pair in order_P[low_T[third] : high_T[third]][:_MOST_CANDIDATES]:
-                    parts = int(one_P[pair]), int(other_P[pair]), int(third)
-                    gap = abs(sum_P[pair] - wanted_T[third])
-                    if len({*parts, target}) == 4 and gap <= pool.slack(target, parts) and _is_first(parts, sign, target):
-                        found.append((parts[0] + 1, parts[1] + 1, sign * (parts[2] + 1), -target - 1))
-            if len(found) > _MOST_CANDIDATES:
-                return found
+            pair_E, third_E = sums.near(h_T[target] - sign * h_T, np.full(count, loose_T[target]))
+            first_E, second_E = one_P[pair_E], other_P[pair_E]
+            once_E = second_E < third_E  # of the forms that say the same, one
+            if sign < 0:
+                once_E = (first_E < third_T[third_E]) & (third_E < target) & (second_E != third_E)
+            once_E &= (first_E != target) & (second_E != target) & (third_E != target)
+            places_EK = np.stack([first_E, second_E, third_E, np.full(len(pair_E), target)], axis=1)[once_E]
+            found += _kept(pool, places_EK, (1, 1, sign, -1))
     return found
 
 
-def _is_first(parts: tuple[int, int, int], sign: int, target: int) -> bool:
-    """Whether this is the one form of an equation that is kept of those that say the same."""
-    if sign > 0:
-        return parts[1] < parts[2]
-    return parts[0] == min(*parts, target) and parts[2] < target
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """The projections of pairs (P,), in order."""
+
+    order_P: IntArray
+    sorted_P: FloatArray
+    spread: float
+
+    @classmethod
+    def of(cls, sum_P: FloatArray) -> _Sums:
+        order_P = np.argsort(sum_P, kind="stable")
+        return cls(order_P, sum_P[order_P], float(sum_P.std()))
+
+    def near(self, wanted_W: FloatArray, loose_W: FloatArray) -> tuple[IntArray, IntArray]:
+        """Return the pairs that lie near a wanted number, and which number that is (E,), (E,); of too many, some."""
+        low_W = np.searchsorted(self.sorted_P, wanted_W - loose_W)
+        count_W = np.searchsorted(self.sorted_P, wanted_W + loose_W, side="right") - low_W
+        count_W = np.minimum(count_W, _MOST_NEAR)
+        wanted_E = np.repeat(np.arange(len(wanted_W)), count_W)
+        within_E = np.arange(len(wanted_E)) - np.repeat(np.cumsum(count_W) - count_W, count_W)
+        return self.order_P[low_W[wanted_E] + within_E], wanted_E
+
+
+def _kept(pool: _Pool, places_EK: IntArray, signs_K: Sequence[int]) -> list[Equation]:
+    held_EK = pool.holding(places_EK, signs_K)[:_MOST_CANDIDATES]
+    return [tuple(int(place + 1) * sign for place, sign in zip(row, signs_K, strict=True)) for row in held_EK]
 
 
 def _accept(search: Search, pool: _Pool, equation: Equation) -> bool:
-    above = sum(pool.dates[abs(term) - 1] * (1 if term > 0 else -1) for term in equation)
+    above = sum(int(pool.date_T[abs(term) - 1]) * (1 if term > 0 else -1) for term in equation)
     if above != 0:  # days that are added to days are no date
         return False
     for text, target in _texts(search, pool, equation):
-        if search.accept_rule(text) or search.dropped[-1:] and search.dropped[-1].message.startswith(f"{text} holds"):
+        if search.accept_rule(text) or (search.dropped[-1:] and search.dropped[-1].message.startswith(f"{text} holds")):
             search.derived.add(target)
             return True
     return False
@@ -271,7 +301,7 @@ def _texts(search: Search, pool: _Pool, equation: Equation) -> Iterator[tuple[st
         yield f"{shown(target)} == {shown(combined)}", columns_of(target)[0]
         return
     places = {name: place for place, name in enumerate(search.schema.names)}
-    dates = [pool.dates[abs(term) - 1] for term in equation]
+    dates = [bool(pool.date_T[abs(term) - 1]) for term in equation]
     stated = sorted(
         range(len(equation)),
         key=lambda i: (dates[i] if any(dates) else sum((equation[i] > 0) == (other > 0) for other in equation) > 1,

@@ -147,7 +147,7 @@ def quoted(name: str) -> str:
 
 
 class Reader:
-    """One constraint's text, on its way through Python's own parser; `names` are the columns, None where unknown yet."""
+    """A constraint's text, on its way through Python's own parser; `names` are the columns, None where unknown yet."""
 
     def __init__(self, text: str, names: Sequence[str] | None) -> None:
         self.text, self.names = text, names
@@ -215,5 +215,3 @@ def unquoted(text: str, names: dict[str, str]) -> str:
         return made
 
     return re.sub(r"`([^`]*)`|\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'", word, text)
-
-

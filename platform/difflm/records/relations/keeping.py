@@ -8,7 +8,7 @@ for, and a relation among given cells alone is left to whoever gave them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -35,11 +35,15 @@ Compute: TypeAlias = Callable[[Mapping[str, Value]], Value | Broken]
 
 @dataclass(frozen=True, slots=True)
 class _Derivation:
-    """One way to keep a relation: a column and how it is computed from others."""
+    """One way to keep a relation: a column and how it is computed from others.
+
+    `compute` heeds what was drawn, such as a missing value; `fresh` fills in a cell that is to have a value.
+    """
 
     column: str
     inputs: tuple[str, ...]
     compute: Compute
+    fresh: Compute
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,25 @@ class Keeper:
             if (fault := check.fault(kept, given)) is not None:
                 return fault
         return kept
+
+    def deduced(self, record: Record, wanted: Collection[str]) -> Record:
+        """Return the missing cells of `wanted` columns that follow from the cells that are there."""
+        known, made = dict(record), Record()
+        changed = True
+        while changed:
+            changed = False
+            for each in self._kept:
+                for way in each.ways:
+                    open_ = known[way.column] is None and way.column in wanted
+                    if not open_ or any(known[name] is None for name in way.inputs):
+                        continue
+                    value = way.fresh(known)
+                    if value is None or isinstance(value, Broken):
+                        continue
+                    if each.fault({**known, way.column: value}, frozenset()) is None:
+                        known[way.column] = made[way.column] = value
+                        changed = True
+        return made
 
     def _program(self, given: frozenset[str]) -> _Program:
         if given not in self._programs:
@@ -174,12 +197,14 @@ def _rule_way(rule: CompiledRule, name: str, expression: Expression) -> _Derivat
     inputs, target, text = columns_of(expression), rule.fields[name], rule.rule.text
 
     def compute(record: Mapping[str, Value]) -> Value | Broken:
-        drawn = record[name]
-        values = {each: number_of(rule.fields[each], record[each]) for each in inputs}
-        if None in values.values():
-            return None if rule.rule.missing_together and target.nullable else drawn
-        if drawn is None and not rule.rule.missing_together:
+        if any(record[each] is None for each in inputs):
+            return None if rule.rule.missing_together and target.nullable else record[name]
+        if record[name] is None and not rule.rule.missing_together:
             return None
+        return fresh(record)
+
+    def fresh(record: Mapping[str, Value]) -> Value | Broken:
+        values = {each: number_of(rule.fields[each], record[each]) for each in inputs}
         try:
             value = value_of(target, evaluate(expression, values))
         except (ZeroDivisionError, OverflowError):
@@ -188,7 +213,7 @@ def _rule_way(rule: CompiledRule, name: str, expression: Expression) -> _Derivat
             return Broken(f"{text}: no value that {name!r} had in training")
         return value
 
-    return _Derivation(name, inputs, compute)
+    return _Derivation(name, inputs, compute, fresh)
 
 
 def _rule_check(rule: CompiledRule) -> Callable[[Record, frozenset[str]], Broken | None]:
@@ -215,7 +240,7 @@ def _lookup_ways(lookup: Lookup) -> tuple[_Derivation, ...]:
             return table[key]
         return record[lookup.column] if None in key else Broken(_unseen(lookup, record))
 
-    ways = [_Derivation(lookup.column, lookup.sources, forward)]
+    ways = [_Derivation(lookup.column, lookup.sources, forward, forward)]
     if len(lookup.sources) == 1:
         (source,) = lookup.sources
         counts = Counter(table.values())
@@ -224,7 +249,7 @@ def _lookup_ways(lookup: Lookup) -> tuple[_Derivation, ...]:
         def backward(record: Mapping[str, Value]) -> Value | Broken:
             return inverse.get(record[lookup.column], record[source])
 
-        ways.append(_Derivation(source, (lookup.column,), backward))
+        ways.append(_Derivation(source, (lookup.column,), backward, backward))
     return tuple(ways)
 
 
@@ -249,5 +274,3 @@ def _unseen(relation: Lookup | Combinations, record: Mapping[str, Value]) -> str
 
 def _cells(record: Mapping[str, Value], columns: Sequence[str]) -> str:
     return ", ".join(f"{name} {str(record[name])[:40]!r}" for name in columns)
-
-

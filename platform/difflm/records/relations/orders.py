@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from difflm.records.relations.expressions import quoted
-from difflm.records.relations.mining import BROKEN_ROWS, BROKEN_SHARE, Search
+from difflm.records.relations.search import BROKEN_ROWS, BROKEN_SHARE, Search
 from difflm.records.relations.values import kind_of
 
 Pair: TypeAlias = tuple[str, str]

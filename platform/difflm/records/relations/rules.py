@@ -138,7 +138,9 @@ class CompiledRule:
         if self.kind == "text":
             return left == right if self.operator == "==" else left != right
         plain = isinstance(self.left, Column | Constant) and isinstance(self.right, Column | Constant)
-        slack = 0.0 if plain and self.operator != "==" else _RELATIVE * (abs(left) + abs(right)) + (not plain) * _ABSOLUTE
+        slack = (
+            0.0 if plain and self.operator != "==" else _RELATIVE * (abs(left) + abs(right)) + (not plain) * _ABSOLUTE
+        )
         match self.operator:
             case "==":
                 return abs(left - right) <= self.tolerance + slack
@@ -177,7 +179,7 @@ class CompiledRule:
 
 
 def compile_rule(rule: Rule, schema: RecordSchema) -> CompiledRule:
-    """Compile one stored rule. Raises ConfigError where the schema has not its columns, or it compares what it cannot."""
+    """Compile a stored rule. Raises ConfigError where the schema lacks its columns, or it compares what it cannot."""
     (comparison,) = read_constraint(rule.text, schema.names)
     assert isinstance(comparison, Comparison)
     return compiled(comparison, rule, schema)

@@ -183,7 +183,7 @@ class TableValues:
                     assert isinstance(each, DatetimeField)
                     self._numbers[name] = _column_days(each, column)
                 case _:
-                    self._numbers[name] = np.array(_canonical(each, column.to_pylist()), dtype=object)
+                    self._numbers[name] = np.array(self.canonical(name), dtype=object)
         return self._numbers[name]
 
     def codes(self, name: str) -> tuple[IntArray, list[Value]]:
@@ -196,6 +196,10 @@ class TableValues:
             codes_N = pc.fill_null(encoded.indices.cast(pa.int64()), len(values)).to_numpy()
             self._codes[name] = codes_N, [*values, None] if encoded.null_count else values
         return self._codes[name]
+
+    def canonical(self, name: str) -> list[Value]:
+        """Return a column's values as records have them."""
+        return _canonical(self._fields[name], self.column(name).to_pylist())
 
     def missing(self, name: str) -> npt.NDArray[np.bool_]:
         """Return (N,) booleans, True where the column has no value."""
@@ -236,5 +240,3 @@ def readable(field: Field) -> bool:
     if isinstance(field, DatetimeField):
         return "%z" not in field.format and parse_datetime(field.minimum, field.format) is not None
     return isinstance(field, IntegerField | DecimalField | CategoricalField | BooleanField)
-
-

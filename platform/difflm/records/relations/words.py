@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from difflm.records.relations.model import Combinations, Lookup, Relation, Relations, Rule
 from difflm.records.relations.expressions import quoted
+from difflm.records.relations.model import Combinations, Lookup, Relation, Relations, Rule
+from difflm.records.relations.rules import compile_rule
 from difflm.records.schema import ConstantField, RecordSchema
 
 
@@ -23,8 +24,6 @@ def name_of(relation: Relation) -> str:
 
 def columns_in(relation: Relation, schema: RecordSchema) -> tuple[str, ...]:
     """Return the columns that a relation is about."""
-    from difflm.records.relations.rules import compile_rule
-
     match relation:
         case Rule():
             return compile_rule(relation, schema).columns
