@@ -26,7 +26,7 @@ def build_stages(config: ExperimentConfig, *, against: Artifact | None = None) -
     decoder, autoencoder, seed = config.decoder, config.autoencoder, config.seed
     compact, cells = decoder.kind == "compact", autoencoder.encoder.kind == "compact"
     return [
-        Prepare(data=config.data, schema=config.schema_, seed=seed),
+        Prepare(data=config.data, schema=config.schema_, seed=seed, relations=config.relations),
         FitDecoder(decoder=decoder, fit=config.decoder_fit if compact else None, seed=seed, cells=compact or cells),
         TrainAutoencoder(autoencoder=autoencoder, seed=seed),
         Encode(rows_per_shard=config.runtime.encoding.rows_per_shard),

@@ -93,6 +93,7 @@ def _find_pairs(search: Search, codes_NC: IntArray, names: Sequence[str]) -> Non
     sizes = {name: _size(search, name) for name in left}
     few = sorted((name for name in left if 2 <= sizes[name] <= _PAIRED_VALUES), key=lambda name: sizes[name])[:_PAIRED]
     places = [names.index(name) for name in left]
+    known = set(search.refuted)  # of three columns that follow from each other two by two, one is said
     for one, other in combinations([name for name in names if name in few], 2):
         one_N, other_N = codes_NC[:, names.index(one)], codes_NC[:, names.index(other)]
         pair_N = one_N * (int(other_N.max(initial=0)) + 1) + other_N
@@ -103,12 +104,14 @@ def _find_pairs(search: Search, codes_NC: IntArray, names: Sequence[str]) -> Non
         same_NT = codes_NC[last_K[pair_N[:_FIRST_ROWS]]][:, places] == codes_NC[:_FIRST_ROWS, places]
         for place in np.flatnonzero(same_NT.all(axis=0)):
             target = left[place]
-            if target in (one, other) or target in search.derived:
+            same = frozenset((one, other, target))
+            if len(same) < 3 or target in search.derived or same in known:
                 continue
             if _follows(pair_N, codes_NC[:, names.index(target)]) and _accept_lookup(
                 search, (one, other), target, BROKEN_ROWS, BROKEN_SHARE
             ):
                 search.derived.add(target)
+                known.add(same)
 
 
 def _accept_lookup(search: Search, sources: tuple[str, ...], target: str, rows: int, share: float) -> bool:
@@ -145,6 +148,8 @@ def find_combinations(search: Search) -> None:
     ]
     few = sorted((name for name in names if _size(search, name) >= 2), key=lambda name: _size(search, name))[:_PAIRED]
     for one, other in combinations([name for name in names if name in few], 2):
+        if frozenset((one, other)) in search.refuted:
+            continue
         if not _never_mix(search.sample, one, other, often=1) or not _never_mix(search.train, one, other, _SEEN_OFTEN):
             continue
         relation = learn_combinations(search.train, (one, other))

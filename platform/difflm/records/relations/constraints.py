@@ -188,10 +188,9 @@ def _way(start: str, goal: str, above: Mapping[str, Mapping[str, bool]]) -> list
     while waiting:
         name = waiting.pop()
         if name == goal:
-            way, step = list[str](), name
-            while step is not None:
+            way = [name]
+            while (step := before[way[-1]]) is not None:
                 way.append(step)
-                step = before[step]  # type: ignore[assignment]
             return way[::-1]
         for following in above.get(name, {}):
             if following not in before:

@@ -35,10 +35,10 @@ Scale: TypeAlias = Literal["sum", "product"]
 def find_equations(search: Search) -> None:
     """Find the equations of a table's numbers and dates, simple ones first; a column is stated by one at most."""
     _find_lines(search)
-    for scale in ("sum", "product"):
-        _find(search, _Pool.of(search, scale), three=True)
-    for scale in ("sum", "product"):
-        _find(search, _Pool.of(search, scale), three=False)
+    scales: tuple[Scale, ...] = ("sum", "product")
+    for three in (True, False):
+        for scale in scales:
+            _find(search, _Pool.of(search, scale), three=three)
 
 
 def _numeric(search: Search) -> list[str]:
@@ -277,43 +277,48 @@ def _kept(pool: _Pool, places_EK: IntArray, signs_K: Sequence[int]) -> list[Equa
     return [tuple(int(place + 1) * sign for place, sign in zip(row, signs_K, strict=True)) for row in held_EK]
 
 
-def _accept(search: Search, pool: _Pool, equation: Equation) -> bool:
+def _accept(search: Search, pool: _Pool, equation: Equation) -> None:
     above = sum(int(pool.date_T[abs(term) - 1]) * (1 if term > 0 else -1) for term in equation)
     if above != 0:  # days that are added to days are no date
-        return False
-    for text, target in _texts(search, pool, equation):
-        if search.accept_rule(text) or (search.dropped[-1:] and search.dropped[-1].message.startswith(f"{text} holds")):
-            search.derived.add(target)
-            return True
-    return False
+        return
+    target, combined = _product(pool, equation) if pool.scale == "product" else _sum(search, pool, equation)
+    columns = frozenset((target.name, *columns_of(combined)))
+    if search.accept_rule(f"{shown(target)} == {shown(combined)}") or columns in search.refuted:
+        search.derived.add(target.name)
 
 
-def _texts(search: Search, pool: _Pool, equation: Equation) -> Iterator[tuple[str, str]]:
-    """Yield an equation as rules, the column alone first that people would put there: the number beside dates, the last
-    column, or the one that the others combine to.
+def _product(pool: _Pool, equation: Equation) -> tuple[Column, Expression]:
+    """Write an equation of a product: the column that the others combine to, and how."""
+    combined, *others, target = (pool.terms[abs(term) - 1] for term in equation)
+    for sign, part in zip(equation[1:-1], others, strict=True):
+        combined = Binary("*" if sign > 0 else "/", combined, part)
+    assert isinstance(target, Column)
+    return target, combined
+
+
+def _sum(search: Search, pool: _Pool, equation: Equation) -> tuple[Column, Expression]:
+    """Write an equation of a sum: the column that people would put alone, and what it equals.
+
+    That is the number beside dates, else the one that the others add up to, of several the last.
     """
     terms = [pool.terms[abs(term) - 1] for term in equation]
-    if pool.scale == "product":
-        target = terms[-1]
-        combined = terms[0]
-        for term, part in zip(equation[1:-1], terms[1:-1], strict=True):
-            combined = Binary("*" if term > 0 else "/", combined, part)
-        yield f"{shown(target)} == {shown(combined)}", columns_of(target)[0]
-        return
-    places = {name: place for place, name in enumerate(search.schema.names)}
+    places = [search.schema.names.index(columns_of(term)[0]) for term in terms]
     dates = [bool(pool.date_T[abs(term) - 1]) for term in equation]
-    stated = sorted(
-        range(len(equation)),
-        key=lambda i: (dates[i] if any(dates) else sum((equation[i] > 0) == (other > 0) for other in equation) > 1,
-                       -places[columns_of(terms[i])[0]]),
-    )[0]  # fmt: skip
-    same = [(1 if (term > 0) != (equation[stated] > 0) else -1, part)
-            for place, (term, part) in enumerate(zip(equation, terms, strict=True)) if place != stated]  # fmt: skip
-    same.sort(key=lambda item: (-item[0], places[columns_of(item[1])[0]]))
-    combined = same[0][1] if same[0][0] > 0 else Binary("-", Constant(0.0), same[0][1])
-    for sign, part in same[1:]:
-        combined = Binary("+" if sign > 0 else "-", combined, part)
+
+    def rank(place: int) -> tuple[bool, int]:
+        accompanied = sum((equation[place] > 0) == (other > 0) for other in equation) > 1
+        return (dates[place] if any(dates) else accompanied), -places[place]
+
+    stated = min(range(len(equation)), key=rank)
+    added = [place for place in range(len(equation)) if (equation[place] > 0) != (equation[stated] > 0)]
+    taken = [place for place in range(len(equation)) if place not in (stated, *added)]
+    first, *rest = sorted(added, key=places.__getitem__)
+    combined = terms[first]
+    for sign, parts in (("+", rest), ("-", sorted(taken, key=places.__getitem__))):
+        for part in parts:
+            combined = Binary(sign, combined, terms[part])
     target = terms[stated]
     if isinstance(target, Binary):  # a number of hours, say: its unit goes to the other side
         target, combined = target.left, Binary("*", combined, target.right)
-    yield f"{shown(target)} == {shown(combined)}", columns_of(target)[0]
+    assert isinstance(target, Column)
+    return target, combined

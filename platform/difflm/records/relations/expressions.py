@@ -108,8 +108,8 @@ def solved(node: Expression, name: str, value: Expression) -> tuple[Expression, 
     None where it cannot be solved.
     """
     match node:
-        case Column(found):
-            return (value, True) if found == name else None
+        case Column():
+            return (value, True) if node.name == name else None
         case Constant():
             return None
         case Binary(sign, left, right):

@@ -16,7 +16,7 @@ from difflm.records.notices import Notice
 from difflm.records.relations.categories import broken_by
 from difflm.records.relations.expressions import Column
 from difflm.records.relations.keeping import Keeper
-from difflm.records.relations.model import Cell, Lookup, Rule
+from difflm.records.relations.model import Cell, Lookup, Relations, Rule
 from difflm.records.relations.rules import CompiledRule, compile_rule
 from difflm.records.relations.values import TableValues
 from difflm.records.relations.words import name_of
@@ -84,7 +84,7 @@ def _stored(field: Field, value: Cell) -> Cell:
     return value
 
 
-def implied(allowed: Restriction, schema: RecordSchema) -> Restriction:
+def implied(allowed: Restriction, schema: RecordSchema, relations: Relations) -> Restriction:
     """Return what a condition leaves of each column once relations carry it on to the columns beside.
 
     A condition on a state leaves the cities in it, one on an end the starts before it: what is drawn under the narrower
@@ -93,13 +93,13 @@ def implied(allowed: Restriction, schema: RecordSchema) -> Restriction:
     Raises:
         ConfigError: nothing is left of a column; names it and the relation.
     """
-    if not allowed or not schema.relations:
+    if not allowed or not relations:
         return allowed
     narrowed = dict(allowed)
-    rules = {r.text: compile_rule(r, schema) for r in schema.relations.kept if isinstance(r, Rule)}
+    rules = {r.text: compile_rule(r, schema) for r in relations.kept if isinstance(r, Rule)}
     for _ in range(_ROUNDS):
         before = dict(narrowed)
-        for relation in schema.relations.kept:
+        for relation in relations.kept:
             if isinstance(relation, Rule):
                 changes = _by_rule(rules[relation.text], narrowed, schema)
             elif isinstance(relation, Lookup) and len(relation.sources) == 1:
@@ -110,8 +110,7 @@ def implied(allowed: Restriction, schema: RecordSchema) -> Restriction:
                 narrowed[column] = narrowed.get(column, whole_domain(schema.field(column))) & left
                 if not narrowed[column]:
                     raise ConfigError(
-                        f"the condition leaves no value of {column!r}, as {name_of(relation)} holds in every row; "
-                        "change the condition"
+                        f"it leaves no value of {column!r}, as {name_of(relation)} holds in every row; change it"
                     )
         if narrowed == before:
             break

@@ -41,7 +41,6 @@ class Mined:
 
 def mine_relations(train: pa.Table, validation: pa.Table, schema: RecordSchema) -> Mined:
     """Find the relations of a table; both splits as they were read, `schema` as inferred from `train`."""
-
     whole = TableValues(train, schema)
     sample = whole
     if len(whole) > SAMPLE_ROWS:

@@ -12,7 +12,7 @@ from difflm.records.notices import Notice
 from difflm.records.relations.model import Lookup, Relation, Rule
 from difflm.records.relations.rules import compile_rule
 from difflm.records.relations.values import TableValues, readable
-from difflm.records.relations.words import name_of
+from difflm.records.relations.words import columns_in, name_of
 from difflm.records.schema import RecordSchema
 
 FEWEST_ROWS: Final = 30
@@ -24,7 +24,8 @@ BROKEN_SHARE: Final = 0.05
 class Search:
     """The rows that relations are looked for in, and what has been found so far.
 
-    `derived` are the columns that are functions of others already, which further relations need not be about.
+    `derived` are the columns that are functions of others already, which further relations need not be about. `refuted`
+    are columns of which a relation was dropped, which need no second one that says less.
     """
 
     sample: TableValues
@@ -33,6 +34,7 @@ class Search:
     found: list[Relation] = field(default_factory=list)
     derived: set[str] = field(default_factory=set)
     dropped: list[Notice] = field(default_factory=list)
+    refuted: set[frozenset[str]] = field(default_factory=set)
 
     @property
     def schema(self) -> RecordSchema:
@@ -63,6 +65,7 @@ class Search:
             f"validation rows break it, the first is row {int(broken_N.argmax())} of them: not kept"
         )
         column = relation.column if isinstance(relation, Lookup) else None
+        self.refuted.add(frozenset(columns_in(relation, self.schema)))
         self.dropped.append(Notice(column=column, code="relation", count=count, message=message))
         return False
 
