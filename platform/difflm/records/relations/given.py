@@ -43,7 +43,7 @@ def broken_given(table: pa.Table, schema: RecordSchema, *, name: str) -> list[No
                 broken_N = broken_N & ~values.missing(column)
         if count := int(broken_N.sum()):
             message = (
-                f"{name}: the given cells of {count:,} rows break {name_of(relation)}, the first is row "
+                f"{name}: {name_of(relation)} does not hold among the given cells of {count:,} rows, the first is row "
                 f"{int(broken_N.argmax())}; they are left as they are"
             )
             notices.append(Notice(column=columns[-1], code="relation", count=count, message=message))

@@ -140,9 +140,8 @@ def test_given_rows_that_break_a_relation_are_named() -> None:
     broken = sum(CITIES[city] != "Bremen" for city in table.column("city").to_pylist()[1:])
     (notice,) = broken_given(wrong, SCHEMA, name="gaps.csv")
     assert notice.count == broken
-    assert notice.message.startswith(
-        f"gaps.csv: the given cells of {broken} rows break determines(city, state), the first"
-    )
+    told = f"determines(city, state) does not hold among the given cells of {broken} rows, the first is row "
+    assert notice.message.startswith(f"gaps.csv: {told}")
     assert broken_given(table, SCHEMA, name="gaps.csv") == []
 
 
