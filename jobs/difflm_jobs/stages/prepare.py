@@ -15,8 +15,8 @@ from difflm.records.relations.constraints import asked_relations
 from difflm.records.relations.mining import mine_relations
 from difflm.records.relations.model import Relations
 from difflm.records.relations.values import TableValues
+from difflm.records.relations.words import columns_in
 from difflm.records.relations.words import describe as describe_relations
-from difflm.records.relations.words import name_of
 from difflm.records.schema import RecordSchema, SchemaConfig
 from difflm.records.splits import GivenSplit, HashSplit, Splits, split_table
 from difflm.telemetry import JSON
@@ -101,11 +101,11 @@ class Prepare:
             train=TableValues(splits.train, schema),
             source=describe(self.data.train),
         )
-        notices, names = list(schema.notices), {name_of(relation) for relation in asked}
-        kept = list(asked)
+        notices, kept = list(schema.notices), list(asked)
         if mined:
+            stated = {frozenset(columns_in(relation, schema)) for relation in asked}
             found = mine_relations(splits.train, splits.validation, schema)
-            kept += [relation for relation in found.relations.kept if name_of(relation) not in names]
+            kept += [each for each in found.relations.kept if frozenset(columns_in(each, schema)) not in stated]
             notices += found.notices
         return schema.model_copy(update={"relations": Relations(kept=tuple(kept)), "notices": tuple(notices)})
 

@@ -314,11 +314,13 @@ def _sum(search: Search, pool: _Pool, equation: Equation) -> tuple[Column, Expre
     taken = [place for place in range(len(equation)) if place not in (stated, *added)]
     first, *rest = sorted(added, key=places.__getitem__)
     combined = terms[first]
-    for sign, parts in (("+", rest), ("-", sorted(taken, key=places.__getitem__))):
-        for part in parts:
-            combined = Binary(sign, combined, terms[part])
+    for part in rest:
+        combined = Binary("+", combined, terms[part])
+    for part in sorted(taken, key=places.__getitem__):
+        combined = Binary("-", combined, terms[part])
     target = terms[stated]
     if isinstance(target, Binary):  # a number of hours, say: its unit goes to the other side
-        target, combined = target.left, Binary("*", combined, target.right)
+        combined = Binary("*", combined, target.right)
+        target = target.left
     assert isinstance(target, Column)
     return target, combined
