@@ -7,7 +7,7 @@ Products are sums of logarithms. What is found so is a candidate, and verified r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -15,14 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from difflm.records.relations.expressions import Binary, Column, Constant, Expression, columns_of, shown
-from difflm.records.relations.search import BROKEN_SHARE, FEWEST_ROWS, Search
+from difflm.records.relations.lines import find_lines
+from difflm.records.relations.search import BROKEN_SHARE, FEWEST_ROWS, Search, complete_rows, numeric_columns
 from difflm.records.relations.values import FloatArray, IntArray, kind_of, step_of
 from difflm.records.schema import DatetimeField, DecimalField
 
 _PROJECTED_ROWS: Final = 128
-_LINE_ROWS: Final = 2_000
-_FEWEST_VALUES: Final = 5
-_STRAIGHT: Final = 1e-5
 _MOST_CANDIDATES: Final = 2_000
 _MOST_NEAR: Final = 5_000
 _CHUNK: Final = 10_000
@@ -34,84 +32,11 @@ Scale: TypeAlias = Literal["sum", "product"]
 
 def find_equations(search: Search) -> None:
     """Find the equations of a table's numbers and dates, simple ones first; a column is stated by one at most."""
-    _find_lines(search)
+    find_lines(search)
     scales: tuple[Scale, ...] = ("sum", "product")
     for three in (True, False):
         for scale in scales:
             _find(search, _Pool.of(search, scale), three=three)
-
-
-def _numeric(search: Search) -> list[str]:
-    names = [name for name in search.columns() if kind_of(search.schema.field(name)) != "text"]
-    return [name for name in names if search.train.exact(name)]
-
-
-def _complete(columns_TN: Sequence[FloatArray], *, least: int, zeros: bool) -> tuple[list[int], IntArray]:
-    """Choose columns and the rows in which all of them have a value (with `zeros`, one other than 0).
-
-    Columns with most gaps are left out until there are enough rows.
-    """
-    usable_TN = [np.isfinite(column) & ((column != 0.0) if zeros else True) for column in columns_TN]
-    kept = sorted(range(len(usable_TN)), key=lambda place: -int(usable_TN[place].sum()))
-    while kept:
-        rows_N = np.flatnonzero(np.logical_and.reduce([usable_TN[place] for place in kept]))
-        if len(rows_N) >= least:
-            return sorted(kept), rows_N
-        kept.pop()
-    return [], np.zeros(0, dtype=np.int64)
-
-
-def _find_lines(search: Search) -> None:
-    """Find columns that are another one times a number plus a number."""
-    names = _numeric(search)
-    columns_TN = [search.sample.numbers(name) for name in names]
-    kept, rows_N = _complete(columns_TN, least=FEWEST_ROWS, zeros=False)
-    rows_N = rows_N[:_LINE_ROWS]
-    kept = [place for place in kept if len(np.unique(columns_TN[place][rows_N])) >= _FEWEST_VALUES]
-    if len(kept) < 2:
-        return
-    table_NT = np.stack([columns_TN[place][rows_N] for place in kept], axis=1)
-    centred_NT = (table_NT - table_NT.mean(axis=0)) / table_NT.std(axis=0)
-    straight_TT = np.abs(centred_NT.T @ centred_NT) / len(rows_N) > 1.0 - _STRAIGHT
-    for first, second in zip(*np.nonzero(np.triu(straight_TT, k=1)), strict=True):
-        one, other = names[kept[first]], names[kept[second]]
-        if {one, other} & search.derived or kind_of(search.schema.field(one)) != kind_of(search.schema.field(other)):
-            continue
-        for target, source in ((other, one), (one, other)):
-            x_N, y_N = (table_NT[:, first], table_NT[:, second]) if target == other else (
-                table_NT[:, second],
-                table_NT[:, first],
-            )  # fmt: skip
-            if any(search.accept_rule(text) for text in _lines(search, source, target, x_N, y_N)):
-                search.derived.add(target)
-                break
-
-
-def _lines(search: Search, source: str, target: str, x_N: FloatArray, y_N: FloatArray) -> Iterator[str]:
-    """Yield the lines that may lead from one column to another, round numbers first."""
-    dates = kind_of(search.schema.field(target)) == "date"
-    slope = float(np.polyfit(x_N - x_N.mean(), y_N - y_N.mean(), 1)[0])
-    step = step_of(search.schema.field(target))
-    seen = set[str]()
-    for digits in (1, 2, 3, 4, 6):
-        factor = float(f"{slope:.{digits - 1}e}")
-        if dates and factor != 1.0:
-            continue
-        offset = float(np.median(y_N - factor * x_N))
-        offset = float(f"{offset:.9g}") if dates else round(offset / (2.0 * step)) * 2.0 * step
-        text = shown(Column(target)) + " == " + shown(_line(source, factor, float(f"{offset:.12g}")))
-        if text not in seen:
-            seen.add(text)
-            yield text
-
-
-def _line(source: str, factor: float, offset: float) -> Expression:
-    scaled: Expression = Column(source) if factor == 1.0 else Binary("*", Column(source), Constant(factor))
-    if factor == -1.0:
-        return Binary("-", Constant(offset), Column(source))
-    if offset == 0.0:
-        return scaled
-    return Binary("+" if offset > 0 else "-", scaled, Constant(abs(offset)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,11 +59,11 @@ class _Pool:
     @classmethod
     def of(cls, search: Search, scale: Scale) -> _Pool | None:
         """Project what is left of the columns; None where there are too few of them, or too few rows."""
-        names = _numeric(search)
+        names = numeric_columns(search)
         if scale == "product":
             names = [name for name in names if kind_of(search.schema.field(name)) == "number"]
         columns_TN = [search.sample.numbers(name) for name in names]
-        kept, rows_N = _complete(columns_TN, least=FEWEST_ROWS, zeros=scale == "product")
+        kept, rows_N = complete_rows(columns_TN, least=FEWEST_ROWS, zeros=scale == "product")
         random = np.random.default_rng(0)
         rows_N = rows_N if len(rows_N) <= _PROJECTED_ROWS else np.sort(random.choice(rows_N, _PROJECTED_ROWS, False))
         kept = [place for place in kept if _varies(columns_TN[place][rows_N])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from difflm.records.notices import Notice
 from difflm.records.relations.model import Lookup, Relation, Rule
 from difflm.records.relations.rules import compile_rule
-from difflm.records.relations.values import TableValues, readable
+from difflm.records.relations.values import FloatArray, IntArray, TableValues, kind_of, readable
 from difflm.records.relations.words import columns_in, name_of
 from difflm.records.schema import RecordSchema
 
@@ -68,6 +69,27 @@ class Search:
         self.refuted.add(frozenset(columns_in(relation, self.schema)))
         self.dropped.append(Notice(column=column, code="relation", count=count, message=message))
         return False
+
+
+def numeric_columns(search: Search) -> list[str]:
+    """Return the columns of numbers and dates that floating-point numbers hold exactly."""
+    names = [name for name in search.columns() if kind_of(search.schema.field(name)) != "text"]
+    return [name for name in names if search.train.exact(name)]
+
+
+def complete_rows(columns_TN: Sequence[FloatArray], *, least: int, zeros: bool) -> tuple[list[int], IntArray]:
+    """Choose columns and the rows in which all of them have a value (with `zeros`, one other than 0).
+
+    Columns with most gaps are left out until there are enough rows.
+    """
+    usable_TN = [np.isfinite(column) & ((column != 0.0) if zeros else True) for column in columns_TN]
+    kept = sorted(range(len(usable_TN)), key=lambda place: -int(usable_TN[place].sum()))
+    while kept:
+        rows_N = np.flatnonzero(np.logical_and.reduce([usable_TN[place] for place in kept]))
+        if len(rows_N) >= least:
+            return sorted(kept), rows_N
+        kept.pop()
+    return [], np.zeros(0, dtype=np.int64)
 
 
 def mixed_share(codes_N: npt.NDArray[np.int64]) -> float:
