@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from difflm.api import Generator
 from difflm.artifacts.atomic import write_bytes_atomic
 from difflm.errors import ConfigError
 from difflm.records.files.frames import TEMPLATE_NAME, Frame, FrameTemplate, is_path
+from difflm.synthesis.arguments import texts
 from difflm.synthesis.saved_sampling import read_sampling
 from difflm_jobs.inputs.frame_files import INPUT, GivenFrame, TemporaryFolder, refuse_no_folder
 
@@ -33,6 +34,7 @@ def fit(
     progress: bool = True,
     *,
     kind: str = "table",
+    constraints: Sequence[str] = (),
 ) -> Generator:
     """Learn a table and return what writes new rows of it.
 
@@ -47,9 +49,11 @@ def fit(
             Ray cluster, ``"local"`` on one that is started here.
         progress: show bars in a terminal or a notebook, lines elsewhere.
         kind: ``"table"``, ``"tools"`` or ``"code"``.
+        constraints: what every row satisfies across columns, such as ``["start <= end", "total == n * unit"]``,
+            beside the relations that are found (setting ``relations``: ``"auto"``, ``"off"`` or a list).
 
     Raises:
-        DataError: the table cannot be used, such as one without rows or without the target.
+        DataError: the table cannot be used, such as one without rows or without the target, or breaks a constraint.
         ConfigError: a setting cannot be used.
         TrainingError: training cannot go on.
 
@@ -73,7 +77,7 @@ def fit(
     target = None if target is None else str(target)  # a label of pandas may be a number
     frame = None if is_path(table) else GivenFrame.of(table, folder)
     given = str(table) if frame is None else str(frame.path)
-    experiment = _experiment(given, target, config, folder.name, kind)
+    experiment = _experiment(given, target, config, folder.name, kind, texts(constraints, name="constraints"))
     if cluster is not None:
         runtime = experiment.runtime
         address = runtime.cluster.model_copy(update={"address": cluster})
@@ -156,11 +160,12 @@ def _experiment(
     config: str | Path | Mapping[str, Any] | ExperimentConfig | None,
     name: str,
     kind: str,
+    constraints: Sequence[str],
 ) -> ExperimentConfig:
     """Return the settings of a run: those that were given, about this table."""
     from difflm.config import validate
     from difflm_jobs.config import ExperimentConfig
-    from difflm_jobs.loading import experiment_settings, over, preset_names
+    from difflm_jobs.loading import constrained, experiment_settings, over, preset_names
 
     source: str | Callable[[str], str] = "config"
     if isinstance(config, ExperimentConfig):
@@ -190,7 +195,10 @@ def _experiment(
         data["kind"] = kind
     if data.get("kind") == "tools" and "engine" not in settings.get("sampling", {}):
         settings = over(settings, {"sampling": {"engine": {"kind": "builtin", "constraint": "llguidance"}}})
-    return validate(ExperimentConfig, {**settings, "name": name, "data": data}, source)
+    settings = {**settings, "name": name, "data": data}
+    if constraints:
+        settings["relations"] = constrained(settings, constraints)
+    return validate(ExperimentConfig, settings, source)
 
 
 def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:

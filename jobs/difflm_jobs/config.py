@@ -29,6 +29,7 @@ from difflm_evaluators.evaluation import EvaluationConfig
 from difflm_evaluators.live.live import LiveConfig
 from difflm_evaluators.texts.text_scores import CopiesConfig
 from difflm_jobs.inputs.gates import table_gates
+from difflm_jobs.inputs.relations import AUTO, RelationsConfig, asked_of
 from difflm_jobs.inputs.sources import DataConfig
 
 
@@ -89,6 +90,11 @@ class ExperimentConfig(Config):
     seed: int = Field(default=0, ge=0, lt=2**63, description="the root of all randomness")
     data: DataConfig
     schema_: SchemaConfig = Field(default=SchemaConfig(), alias="schema")
+    relations: RelationsConfig = Field(
+        default=AUTO,
+        description="between columns, kept in every synthetic row: auto (those that are found), off, or a list such as "
+        "['start <= end', 'total == n * unit'], with auto in it for both",
+    )
     decoder: DecoderConfig = CompactDecoderConfig()
     decoder_fit: DecoderFitConfig = Field(default=DecoderFitConfig(), description="for a compact decoder only")
     autoencoder: AutoencoderConfig = AutoencoderConfig()
@@ -159,6 +165,21 @@ class ExperimentConfig(Config):
         except ConfigError as error:
             raise ValueError(str(error)) from None
         return gates
+
+    @field_validator("relations", mode="after")
+    @classmethod
+    def _constraints_can_be_read(cls, relations: RelationsConfig, info: ValidationInfo) -> RelationsConfig:
+        from difflm.records.relations.constraints import check_constraints
+
+        data: DataConfig | None = info.data.get("data")
+        texts, _ = asked_of(relations)
+        if texts and data is not None and not data.record_kind.tabular:
+            raise ValueError(f"constraints are for tables, not for records of kind {data.kind}")
+        try:
+            check_constraints(texts)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return relations
 
     @model_validator(mode="after")
     def _conditions_have_a_denoiser(self) -> Self:

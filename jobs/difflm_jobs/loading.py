@@ -61,9 +61,16 @@ class _Layers:
 
 
 def load_experiment(
-    given: str, *, overrides: Sequence[str] = (), target: str | None = None, name: str | None = None
+    given: str,
+    *,
+    overrides: Sequence[str] = (),
+    target: str | None = None,
+    name: str | None = None,
+    constraints: Sequence[str] = (),
 ) -> ExperimentConfig:
     """Read the configuration behind a YAML file, a preset's name or a table; later arguments win over what it says.
+
+    `constraints` are kept beside the relations that it asks for or has looked for.
 
     Raises:
         ConfigError: nothing is called so, or a key or value cannot be used; names the file and the dotted key.
@@ -74,7 +81,19 @@ def load_experiment(
     merged = apply_overrides(layers.merged, [*overrides, *extra])
     from difflm_jobs.config import ExperimentConfig  # slow, and the paths are known to be there
 
+    if constraints:
+        merged["relations"] = constrained(merged, constraints)
     return validate(ExperimentConfig, merged, layers.source, [*overrides, *extra])
+
+
+def constrained(settings: Mapping[str, Any], constraints: Sequence[str]) -> Any:
+    """Return the `relations` of some settings with constraints added; what is no such setting stays, to be refused."""
+    from difflm_jobs.inputs.relations import AUTO, with_constraints
+
+    given = settings.get("relations", AUTO)
+    if given in (AUTO, "off"):
+        return list(with_constraints(given, constraints))
+    return list(with_constraints(tuple(map(str, given)), constraints)) if isinstance(given, list | tuple) else given
 
 
 def experiment_settings(given: str) -> tuple[dict[str, Any], Callable[[str], str]]:

@@ -24,6 +24,7 @@ from difflm_jobs.cli.study_verbs import study_app
 from difflm_jobs.cli.submit import submit_app
 from difflm_jobs.cli.terminal import (
     RUNS,
+    Constraints,
     Gates,
     Given,
     Name,
@@ -94,17 +95,24 @@ def _fail(message: str, code: int) -> int:
 def run(
     config: Given,
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
+    constraint: Constraints = None,
     changes: Set = None,
     target: Target = None,
     name: Name = None,
     runs: Runs = RUNS,
 ) -> None:
     """Run every stage whose artifact does not exist yet, and show the scores."""
-    _run(config, until, changes, target, name, runs)
+    _run(config, until, changes, target, name, runs, constraint)
 
 
 def _run(
-    given: str, until: str | None, changes: list[str] | None, target: str | None, name: str | None, runs: Path
+    given: str,
+    until: str | None,
+    changes: list[str] | None,
+    target: str | None,
+    name: str | None,
+    runs: Path,
+    constraints: list[str] | None = None,
 ) -> None:
     import psutil
 
@@ -112,7 +120,9 @@ def _run(
 
     started = psutil.Process().create_time()
     refuse_missing(given, changes or ())
-    experiment = load_experiment(given, overrides=changes or (), target=target, name=name)
+    experiment = load_experiment(
+        given, overrides=changes or (), target=target, name=name, constraints=constraints or ()
+    )
     from difflm_jobs.cli.summary import print_summary
     from difflm_jobs.experiment import refuse_failed_run, run_experiment
     from difflm_jobs.inputs.gates import table_gates
@@ -130,8 +140,15 @@ def _run(
 
 
 def _stage_verb(stage: str, summary: str) -> None:
-    def verb(config: Given, changes: Set = None, target: Target = None, name: Name = None, runs: Runs = RUNS) -> None:
-        _run(config, stage, changes, target, name, runs)
+    def verb(
+        config: Given,
+        constraint: Constraints = None,
+        changes: Set = None,
+        target: Target = None,
+        name: Name = None,
+        runs: Runs = RUNS,
+    ) -> None:
+        _run(config, stage, changes, target, name, runs, constraint)
 
     command: Callable[[Callable[..., Any]], Callable[..., Any]] = app.command(name=stage, help=summary)
     command(verb)
@@ -179,6 +196,7 @@ def synthesize(
         str | None, typer.Option(help="What every row satisfies, such as 'age >= 40 and income == \">50K\"'.")
     ] = None,
     balance: Annotated[str | None, typer.Option(help="A column whose values all come up equally often.")] = None,
+    constraint: Constraints = None,
     like: Annotated[Path | None, typer.Option(help="A table whose records are varied, by turns.")] = None,
     strength: Annotated[float, typer.Option(help="How far --like goes: 0 the records themselves, 1 any record.")] = 0.3,
     between: Annotated[
@@ -211,7 +229,7 @@ def synthesize(
         out=out,
         format=format_,
         resume=resume_mode(resume),
-        plan=PlanRequest(where=where, balance=balance),
+        plan=PlanRequest(where=where, balance=balance, constraints=tuple(constraint or ())),
         given=given_file(like, between, strength, rows),
         real=real_files(bundle, of_run=evaluate_own, train=evaluate_against, holdout=holdout),
         gates=tuple(gate or ()),

@@ -47,6 +47,7 @@ SETTINGS = (
     "conditions.enabled",
     "sampling.temperature",
     "sampling.steps",
+    "relations",
     "gates",
     "runtime.workers.num_workers",
 )

@@ -23,6 +23,14 @@ Gates = Annotated[
         "--gate", metavar="GATE", help="What must hold, such as 'shape < 3', 'warn: trend < 5'; may be repeated."
     ),
 ]
+Constraints = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--constraint",
+        metavar="RULE",
+        help="What every row satisfies across columns, such as 'start <= end', 'total == n * unit'; may be repeated.",
+    ),
+]
 Runs = Annotated[Path, typer.Option(envvar="DIFFLM_RUNS", help="Folder that holds the experiments.")]
 SafeCsv = Annotated[
     bool, typer.Option("--safe-csv", help="Put an apostrophe before CSV texts that a spreadsheet would run.")

@@ -13,6 +13,7 @@ from difflm.artifacts import Artifact, ArtifactStore
 from difflm.artifacts.hashing import hash_folder
 from difflm.errors import ConfigError, DataError
 from difflm.records.notices import Notice
+from difflm.records.relations.given import broken_given
 from difflm.records.schema import RecordSchema
 from difflm.synthesis.plans.request import Between, GivenRecords, Impute, Use, nearest_table, table_with_gaps
 
@@ -169,7 +170,10 @@ def _given_rows_checked(
     if isinstance(given.use, Between) and len(table) != 2:
         raise DataError(f"{given.path}: a way leads from one record to another; it has {len(table)} rows, give 2")
     if isinstance(given.use, Impute):
-        return table_with_gaps(table, schema, name=str(given.path))
+        gaps = table_with_gaps(table, schema, name=str(given.path))
+        for notice in broken_given(gaps, schema, name=str(given.path)):
+            tell(notice.message)
+        return gaps
     nearest = nearest_table(table, schema, name=str(given.path))
     for notice in nearest.notices:
         tell(f"{given.path}: column {notice.column!r}: {notice.message}")

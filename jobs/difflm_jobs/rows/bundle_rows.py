@@ -119,7 +119,7 @@ def write_rows(
         plan, rows, folders = wanted.plan, wanted.rows, {"bundle": bundle}
         if wanted.given is not None:
             given = stack.enter_context(laid_down(wanted.given, read_schema(bundle), settings.data.read, audience.tell))
-            plan = PlanRequest(where=plan.where, balance=plan.balance, given=given.request)
+            plan = plan.model_copy(update={"given": given.request})
             rows, folders["given"] = rows or given.count, given.folder
         assert rows is not None
         plan.check(bundle, read_schema(bundle))

@@ -11,9 +11,16 @@ from difflm.artifacts import write_bytes_atomic, write_json_atomic
 from difflm.errors import DataError
 from difflm.records.kinds.inference import infer_schema
 from difflm.records.notices import Notice
+from difflm.records.relations.constraints import asked_relations
+from difflm.records.relations.mining import mine_relations
+from difflm.records.relations.model import Relations
+from difflm.records.relations.values import TableValues
+from difflm.records.relations.words import columns_in
+from difflm.records.relations.words import describe as describe_relations
 from difflm.records.schema import RecordSchema, SchemaConfig
 from difflm.records.splits import GivenSplit, HashSplit, Splits, split_table
 from difflm.telemetry import JSON
+from difflm_jobs.inputs.relations import AUTO, RelationsConfig, asked_of
 from difflm_jobs.inputs.sources import DataConfig, FileSource, PackagedSource, hash_source, locate
 from difflm_jobs.pipeline.runlog import NOTICES
 from difflm_jobs.pipeline.stage import StageContext, StageOutcome, apart
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SPLITS = ("train", "validation", "test")
+_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +39,9 @@ class Prepare:
     data: DataConfig = field(metadata=apart("train", "test"))
     schema: SchemaConfig
     seed: int
+    relations: RelationsConfig = AUTO
     name: ClassVar[str] = "prepare"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     output: ClassVar[str] = "table"
     inputs: ClassVar[tuple[str, ...]] = ()
 
@@ -62,12 +71,14 @@ class Prepare:
         splits = self._split(tables["data.train"], tables.get("data.test"))
         context.report(3, 4, "inferring the schema")
         schema = self._infer(splits.train)
+        context.report(3, 4, "looking for relations between columns")
+        schema = self._related(schema, tables["data.train"], splits)
         notices += [*splits.notices, *schema.notices]
         splits = self.data.record_kind.held_out(splits, schema, notices.append)
         _write(splits, schema, notices, tables["data.train"].num_rows, context.output)
         facts: dict[str, JSON] = {f"{name} rows": getattr(splits, name).num_rows for name in SPLITS}
         facts["columns"] = len(schema.fields)
-        if shown := self.data.record_kind.shown(notices):
+        if shown := [*self.data.record_kind.shown(notices), *_shown(schema.relations)]:
             facts[NOTICES] = list[JSON](shown)
         return StageOutcome(facts=facts)
 
@@ -78,6 +89,25 @@ class Prepare:
         except DataError as error:
             remedy = " (--set schema.drop_all_missing=true)" if "drop_all_missing" in str(error) else ""
             raise type(error)(f"{describe(self.data.train)}: {error}{remedy}") from None
+
+    def _related(self, schema: RecordSchema, table: pa.Table, splits: Splits) -> RecordSchema:
+        """Return the schema with the relations that were asked for and those that were found."""
+        if not self.data.record_kind.tabular:
+            return schema
+        texts, mined = asked_of(self.relations)
+        asked = asked_relations(
+            texts,
+            table=TableValues(table, schema),
+            train=TableValues(splits.train, schema),
+            source=describe(self.data.train),
+        )
+        notices, kept = list(schema.notices), list(asked)
+        if mined:
+            stated = {frozenset(columns_in(relation, schema)) for relation in asked}
+            found = mine_relations(splits.train, splits.validation, schema)
+            kept += [each for each in found.relations.kept if frozenset(columns_in(each, schema)) not in stated]
+            notices += found.notices
+        return schema.model_copy(update={"relations": Relations(kept=tuple(kept)), "notices": tuple(notices)})
 
     def _split(self, table: pa.Table, test: pa.Table | None) -> Splits:
         data = self.data
@@ -90,6 +120,13 @@ class Prepare:
         except DataError as error:
             remedy = "; give another name with --set data.target=COLUMN" if "target column" in str(error) else ""
             raise DataError(f"{describe(data.train)}: {error}{remedy}") from None
+
+
+def _shown(relations: Relations) -> list[str]:
+    """Say which relations every synthetic row keeps; of many, the first."""
+    sentences = describe_relations(relations)
+    more = [f"and {len(sentences) - _SHOWN:,} more relations (schema.json)"] if len(sentences) > _SHOWN else []
+    return [*(f"kept in every synthetic row: {sentence}" for sentence in sentences[:_SHOWN]), *more]
 
 
 def _ending(path: Path) -> str:

@@ -28,7 +28,7 @@ def build_stages(config: ExperimentConfig, *, against: Artifact | None = None) -
     decoder, autoencoder, seed = config.decoder, config.autoencoder, config.seed
     compact, cells = decoder.kind == "compact", autoencoder.encoder.kind in {"compact", "pooled"}
     return [
-        Prepare(data=config.data, schema=config.schema_, seed=seed),
+        Prepare(data=config.data, schema=config.schema_, seed=seed, relations=config.relations),
         FitDecoder(
             decoder=decoder,
             fit=config.decoder_fit if compact else None,

@@ -122,9 +122,11 @@ def refuse_nothing(account: Mapping[str, JSON], bundle: Path) -> None:
         SynthesisError: not one draw was valid.
     """
     if account["rows_emitted"] == 0:
+        from difflm.records.relations.keeping import RELATION
         from difflm.synthesis.draws import PRIVACY
 
         reasons: Any = account["rejections"]
         screened = PRIVACY in reasons
         remedy = "train longer, or let the gates drop less" if screened else "train longer"
+        remedy += ", or keep fewer relations (--set relations=off)" if RELATION in reasons else ""
         raise SynthesisError(f"{bundle}: none of {account['attempts']} draws was valid ({counted(reasons)}); {remedy}")

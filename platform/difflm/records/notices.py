@@ -29,6 +29,7 @@ NoticeCode: TypeAlias = Literal[
     "syntax",  # code that does not parse
     "repeated",  # records equal to an earlier one
     "no_api",  # tools without an API
+    "relation",  # a relation between columns that some rows break
 ]
 
 

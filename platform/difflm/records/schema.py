@@ -15,6 +15,7 @@ from pydantic import Field as Option
 
 from difflm.errors import SchemaError
 from difflm.records.notices import Notice
+from difflm.records.relations.model import Relations
 
 Value: TypeAlias = str | int | float | bool | None
 """A cell. Dates and times are their own text, in the format that their field holds; None is a missing value."""
@@ -182,7 +183,8 @@ SCHEMA_FORMAT_VERSION: Final = 1
 class RecordSchema(BaseModel):
     """What a table holds, fitted on its training split alone; everything that decoding and normalising need.
 
-    `row_count` is the number of training rows; `notices` is what inference found odd, rounded or left out.
+    `row_count` is the number of training rows; `notices` is what inference found odd, rounded or left out; `relations`
+    are kept in every synthetic row, and left out of the file where there are none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -194,6 +196,7 @@ class RecordSchema(BaseModel):
     task: Literal["classification", "regression"] | None = None
     row_count: Annotated[int, Option(ge=1)]
     notices: tuple[Notice, ...] = ()
+    relations: Annotated[Relations, Option(exclude_if=lambda relations: not relations)] = Relations()
 
     @model_validator(mode="after")
     def _names_fit(self) -> Self:

@@ -22,6 +22,8 @@ from difflm.diffusion.priors import HeunSettings
 from difflm.models.autoencoder import AutoencoderShape
 from difflm.models.precision import DESCRIPTION, PrecisionSetting, own_device, resolve_precision
 from difflm.records.codec import Accepted
+from difflm.records.relations.keeping import RELATION, Broken, Keeper
+from difflm.records.relations.model import Relations
 from difflm.records.schema import Record
 from difflm.seeding import derive_seed
 from difflm.synthesis.bundle import Bundle, encode_table, load_bundle
@@ -123,10 +125,12 @@ class Synthesizer:
         device: torch.device | str = "cpu",
         plan: DrawPlan | None = None,
         screen: Screen | None = None,
+        relations: Relations | None = None,
     ) -> None:
         """Load the engine for `plan`: where latents come from, which records they may become (default: plain draws).
 
-        `draw_valid` rejects the records that `screen` holds back, with the reason `PRIVACY`.
+        `draw_valid` rejects the records that `screen` holds back, with the reason `PRIVACY`. Records keep `relations`,
+        by default those of the schema.
 
         Raises:
             ModelError: the longest record has no room in the decoder, or the engine cannot read its tokenizer.
@@ -135,6 +139,7 @@ class Synthesizer:
         self.bundle, self.device = bundle, torch.device(device)
         self.config = config.resolved(self.device)
         self.screen = screen
+        self.keeper = Keeper(bundle.schema, bundle.schema.relations if relations is None else relations)
         self.steps = max_tokens(config.engine, bundle, text_tokens=config.text_tokens)
         bundle.autoencoder.check_room(self.steps, remedy="lower sampling.text_tokens")
         self.plan = plan or DrawPlans(bundle, text_tokens=config.text_tokens, device=self.device).plain()
@@ -236,10 +241,15 @@ class Synthesizer:
             return _rejected(item.address, "codec_error", f"{type(error).__name__}: {error}")
         if not isinstance(decoded, Accepted):
             return _rejected(item.address, decoded.reason, decoded.detail)
-        fault = self.plan.records.fault(item.address.index, decoded.record, self.bundle.schema)
+        schema, records = self.bundle.schema, self.plan.records
+        cells = records.cells(item.address.index) if self.keeper and records.cells is not None else {}
+        record = self.keeper.keep(decoded.record, frozenset(schema.names[place] for place in cells))
+        if isinstance(record, Broken):
+            return _rejected(item.address, RELATION, record.detail)
+        fault = records.fault(item.address.index, record, schema)
         if fault is not None:
             return _rejected(item.address, "condition", fault)
-        return Draw(index=item.address.index, attempt=item.address.attempt, record=decoded.record)
+        return Draw(index=item.address.index, attempt=item.address.attempt, record=record)
 
     def _randomness(self, addresses: Sequence[Address], seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Draw latent noise (N, M) and token uniforms (N, T), each row with the generator of its seed and address."""
@@ -291,8 +301,9 @@ class OpenBundle:
             ConfigError: the request names what is not there, or no record satisfies it.
             BundleError: the bundle has no prior for such a request.
         """
-        plan = (request or PlanRequest()).plan(self._plans, given)
-        return Synthesizer(self.bundle, self.config, device=self.device, plan=plan, screen=screen)
+        request = request or PlanRequest()
+        plan, relations = request.plan(self._plans, given), request.relations(self.bundle.schema)
+        return Synthesizer(self.bundle, self.config, device=self.device, plan=plan, screen=screen, relations=relations)
 
     def encode(self, table: pa.Table) -> npt.NDArray[np.float32]:
         """Encode a normalised table: posterior means (N, Z)."""

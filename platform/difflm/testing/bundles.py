@@ -29,6 +29,7 @@ from difflm.models.injector import SoftPromptConfig
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.kinds.columns import conform_table
 from difflm.records.kinds.inference import infer_schema
+from difflm.records.relations.model import Relations
 from difflm.records.schema import RecordSchema, SchemaConfig, read_schema
 from difflm.synthesis.bundle import assemble_bundle
 from difflm.synthesis.synthesizer import SamplingConfig
@@ -92,11 +93,16 @@ class StageFolders:
 
 
 def write_prepared(
-    directory: Path, train: pa.Table, validation: pa.Table, *, inference: SchemaConfig | None = None
+    directory: Path,
+    train: pa.Table,
+    validation: pa.Table,
+    *,
+    inference: SchemaConfig | None = None,
+    relations: Relations | None = None,
 ) -> None:
     """Write the prepared data of two splits: schema.json, train.parquet and validation.parquet."""
     directory.mkdir(parents=True, exist_ok=True)
-    schema = infer_schema(train, config=inference)
+    schema = infer_schema(train, config=inference).model_copy(update={"relations": relations or Relations()})
     (directory / "schema.json").write_text(schema.to_json())
     for name, table in (("train", train), ("validation", validation)):
         pq.write_table(conform_table(table, schema), directory / f"{name}.parquet")
@@ -111,6 +117,7 @@ def untrained_stages(
     prior: DiffusionPriorConfig = TINY_PRIOR,
     seed: int = 0,
     inference: SchemaConfig | None = None,
+    relations: Relations | None = None,
 ) -> StageFolders:
     """Write all stages' folders under `root` with the schema and layout of `table` and random weights, and a bundle.
 
@@ -124,7 +131,7 @@ def untrained_stages(
         conditional=root / "conditional",
         bundle=root / "bundle",
     )
-    write_prepared(folders.prepared, table, table, inference=inference)
+    write_prepared(folders.prepared, table, table, inference=inference, relations=relations)
     schema = read_schema(folders.prepared)
     codec = JsonRecordCodec(schema)
     literals = codec.value_literals(codec.normalize_table(table).table)
