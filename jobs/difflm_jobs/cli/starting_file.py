@@ -14,15 +14,18 @@ from difflm.artifacts.atomic import storage_errors, write_bytes_atomic
 from difflm.config import parse_yaml, validate
 from difflm.errors import ConfigError, DataError
 from difflm.records.files.reading import ReadConfig
+from difflm.records.kinds.codes_of_form import identifier, numbered_code
 from difflm.records.kinds.inference import infer_schema
 from difflm.records.notices import Notice
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,
+    CodeField,
     ConstantField,
     DatetimeField,
     DecimalField,
     Field,
+    IdentifierField,
     IntegerField,
     RecordSchema,
     SchemaConfig,
@@ -190,6 +193,10 @@ def _described(field: Field) -> str:
         case TextField():
             language = f" in {field.language}" if field.language else ""
             text = f"text{language} of at most {field.max_characters:,} characters"
+        case CodeField():
+            text = f"code of {len(field.shapes)} forms, such as {_short(numbered_code(field.shapes, 0))}"
+        case IdentifierField():
+            text = f"identifier, made anew, such as {_short(str(identifier(field, 0)))}"
         case ConstantField():
             text = f"always {_short(str(field.value))}"
         case _:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 IntArray = npt.NDArray[np.int64]
 
 CHARACTER_KINDS = frozenset({"integer", "decimal", "datetime"})
+SPELLED_KINDS = CHARACTER_KINDS | {"code", "identifier"}
+"""Kinds whose literals are tokens of one character each; of those in `CHARACTER_KINDS` the digits are a number."""
 NO_TOKEN = -1
 
 
@@ -183,7 +185,7 @@ class RecordTokenizer:
         """
         if literal == "null":
             return self.pieces.piece(literal)
-        if self.kinds[field] in CHARACTER_KINDS:
+        if self.kinds[field] in SPELLED_KINDS:
             return self.pieces.characters(literal)
         if self.kinds[field] == "text":
             quote = self.pieces.characters('"')

@@ -21,6 +21,7 @@ from difflm.config import Config
 from difflm.diffusion.priors import HeunSettings
 from difflm.models.precision import DESCRIPTION, PrecisionSetting, own_device, resolve_precision
 from difflm.records.codec import Accepted
+from difflm.records.kinds.codes_of_form import named
 from difflm.records.schema import Record
 from difflm.seeding import derive_seed
 from difflm.synthesis.bundle import Bundle, encode_table, load_bundle
@@ -215,7 +216,8 @@ class Synthesizer:
         fault = self.plan.records.fault(item.address.index, decoded.record, self.bundle.schema)
         if fault is not None:
             return _rejected(item.address, "condition", fault)
-        return Draw(index=item.address.index, attempt=item.address.attempt, record=decoded.record)
+        record = named(decoded.record, self.bundle.schema, item.address.index)
+        return Draw(index=item.address.index, attempt=item.address.attempt, record=record)
 
     def _randomness(self, addresses: Sequence[Address], seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Draw latent noise (N, M) and token uniforms (N, T), each row with the generator of its seed and address."""

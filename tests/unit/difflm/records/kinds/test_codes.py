@@ -6,7 +6,7 @@ import pytest
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.kinds.codes import column_codes, value_code, whole_domain
 from difflm.records.kinds.inference import infer_schema
-from difflm.records.kinds.literals import parse_datetime
+from difflm.records.kinds.moments import parse_datetime
 from difflm.records.schema import DatetimeField, DecimalField, IntegerField, TextField
 from difflm.testing.tables import odd_tables
 
