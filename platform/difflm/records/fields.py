@@ -39,18 +39,20 @@ class Dress(BaseModel):
 
     model_config = _FROZEN
 
-    prefix: str = ""
-    suffix: str = ""
-    group: str = ""
-    mark: str = "."
-    minus: str = "-"
-    negative: Literal["before", "inside", "behind", "parentheses"] = "before"
-    plus: bool = False
-    bare: bool = False
-    places: Annotated[int, Option(ge=0, le=30)] | None = None
-    trimmed: bool = False
-    capital: bool = False
-    clock: Literal["", "h:mm:ss", "hh:mm:ss", "h:mm", "hh:mm"] = ""
+    prefix: Annotated[str, Option(exclude_if=_omitted)] = ""
+    suffix: Annotated[str, Option(exclude_if=_omitted)] = ""
+    group: Annotated[str, Option(exclude_if=_omitted)] = ""
+    mark: Annotated[str, Option(exclude_if=lambda mark: mark == ".")] = "."
+    minus: Annotated[str, Option(exclude_if=lambda minus: minus == "-")] = "-"
+    negative: Annotated[
+        Literal["before", "inside", "behind", "parentheses"], Option(exclude_if=lambda where: where == "before")
+    ] = "before"
+    plus: Annotated[bool, Option(exclude_if=_omitted)] = False
+    bare: Annotated[bool, Option(exclude_if=_omitted)] = False
+    places: Annotated[int | None, Option(ge=1, le=30, exclude_if=_omitted)] = None
+    trimmed: Annotated[bool, Option(exclude_if=_omitted)] = False
+    capital: Annotated[bool, Option(exclude_if=_omitted)] = False
+    clock: Annotated[Literal["", "h:mm:ss", "hh:mm:ss", "h:mm", "hh:mm"], Option(exclude_if=_omitted)] = ""
 
     @property
     def plain(self) -> bool:

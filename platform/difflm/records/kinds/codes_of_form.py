@@ -7,6 +7,7 @@ the class that training has there (digits, capitals, ...), or exactly those seen
 from __future__ import annotations
 
 import math
+import re
 import string
 from collections.abc import Sequence
 from typing import Final
@@ -18,6 +19,8 @@ from difflm.records.schema import CodeField, IdentifierField, RecordSchema, Valu
 MAX_SHAPES: Final = 8
 _MAX_PLACES: Final = 64
 _FEWEST: Final = 3
+_FEWEST_CODES: Final = 10
+_WORD = re.compile(r"(?<![^ ])[a-z]{3,}(?![^ ])")
 _OFTEN: Final = 40
 _FEW: Final = 4
 _CLASSES: Final = (
@@ -50,8 +53,10 @@ def find_shapes(distinct: Sequence[str], *, least: int = _FEWEST, most: int = MA
 
 
 def looks_like_codes(distinct: Sequence[str]) -> bool:
-    """Return whether cells are more likely codes than words: every one has a digit."""
-    return all(any(letter.isdigit() for letter in text) for text in distinct)
+    """Return whether cells are more likely codes than words: each has a digit, and none a word beside a blank."""
+    return len(distinct) >= _FEWEST_CODES and all(
+        any(letter.isdigit() for letter in text) and not (" " in text and _WORD.search(text)) for text in distinct
+    )
 
 
 def _is_plain(letter: str) -> bool:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from difflm.errors import DataError
 from difflm.records.kinds.codes_of_form import code_count, find_shapes, looks_like_codes
+from difflm.records.kinds.columns import is_decimal
 from difflm.records.kinds.date_inference import datetime_field, undated
 from difflm.records.kinds.distinct_values import Column
 from difflm.records.kinds.number_inference import dressed_field, number_field
@@ -84,9 +85,21 @@ def _inferred(column: Column, limits: SchemaConfig, report: Reporter, *, target:
     if field is not None:
         return field
     undated(column, report)
+    _tell_spellings(column, report)
     if _is_categorical(column, limits):
         return _categorical(column)
     return _code(column, target=target) or _text(column, limits, None, report)
+
+
+def _tell_spellings(column: Column, report: Reporter) -> None:
+    """Report plain numbers that would be printed in other ways than the source has them."""
+    if pc.all(is_decimal(column.distinct)).as_py() and len(column.distinct) > 1:
+        shown = ", ".join(map(repr, column.distinct[:3].to_pylist()))
+        message = (
+            f"numbers that no one way of printing gives back ({shown}) are kept as they are spelled; "
+            f"schema.kinds.{column.name}=number prints them alike, schema.respell=true those of all columns"
+        )
+        column.tell("spelled", column.rows - column.missing, message, report)
 
 
 def _given(column: Column, limits: SchemaConfig, kind: GivenKind, report: Reporter) -> Field:

@@ -188,7 +188,7 @@ def _decimal(
         remedy = "schema.exact_digits, significant_digits and rounded_share keep more"
         column.tell("rounded", rounded, f"{rounded} numbers are rounded to {unit}; {remedy}", report)
         if dress is not None and dress.places is not None and not form.exponent:
-            dress = dress.model_copy(update={"places": min(dress.places, form.decimals)})
+            dress = dress.model_copy(update={"places": min(dress.places, form.decimals) or None})
     points = _points(numbers, counts)
     usual = numbers[~points]
     return DecimalField(
