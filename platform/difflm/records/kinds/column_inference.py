@@ -92,8 +92,9 @@ def _inferred(column: Column, limits: SchemaConfig, report: Reporter, *, target:
 
 
 def _tell_spellings(column: Column, report: Reporter) -> None:
-    """Report plain numbers that would be printed in other ways than the source has them."""
-    if pc.all(is_decimal(column.distinct)).as_py() and len(column.distinct) > 1:
+    """Report plain numbers that would be printed in other ways than the source has them, if they are no codes."""
+    numbers = pc.all(is_decimal(column.distinct)).as_py() and pc.any(pc.match_substring(column.distinct, ".")).as_py()
+    if numbers and len(column.distinct) > 1:
         shown = ", ".join(map(repr, column.distinct[:3].to_pylist()))
         message = (
             f"numbers that no one way of printing gives back ({shown}) are kept as they are spelled; "
