@@ -15,6 +15,7 @@ from difflm.records.kinds.codes_of_form import code_count, find_shapes, looks_li
 from difflm.records.kinds.columns import is_decimal
 from difflm.records.kinds.date_inference import datetime_field, undated
 from difflm.records.kinds.distinct_values import Column
+from difflm.records.kinds.moments import find_formats
 from difflm.records.kinds.number_inference import dressed_field, number_field
 from difflm.records.notices import Reporter
 from difflm.records.schema import (
@@ -133,8 +134,10 @@ def _given_number(column: Column, limits: SchemaConfig, report: Reporter) -> Fie
 def _given_date(column: Column, report: Reporter) -> Field:
     field = datetime_field(column, report, compact=True, given=True) or datetime_field(column, report, given=True)
     if field is None:
+        texts: list[str] = column.distinct.to_pylist()
+        wrong = next((text for text in texts if find_formats([text]) is None), texts[0])
         remedy = "none of the known formats of dates fits it; correct it, or set text or code"
-        raise column.misfit(column.distinct[0].as_py(), "datetime", remedy)
+        raise column.misfit(wrong, "datetime", remedy)
     return field
 
 

@@ -37,6 +37,7 @@ _UNSAFE = re.compile(r'["\\\x00-\x1f\x7f]')
 _NUMBER = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?")
 _PROBES: Final = 200
 _LONGEST_PHONE_SIGN: Final = 6
+_LONGEST_NUMBER: Final = 40
 
 
 def in_text(field: Field) -> bool:
@@ -147,21 +148,27 @@ def _clock_value(dress: Dress, text: str) -> str | None:
     return str(minutes if found[3] is None else minutes * 60 + int(found[3]))
 
 
-def spells(dress: Dress, text: str) -> bool:
-    """Return whether a cell read in a dress and printed again is itself."""
+def spells(dress: Dress, text: str, *, whole: bool = False) -> bool:
+    """Return whether a cell read in a dress and printed again is itself; `whole` is what all of its column are."""
     plain = plain_text(dress, text)
-    if plain is None or len(plain) > 40:
+    if plain is None or len(plain) > _LONGEST_NUMBER or (whole and not _is_whole(plain)):
         return False
-    whole = plain.lstrip("-").isdecimal() and not dress.places
     number = int(plain) if whole else float(plain)
     return dressed_text(dress, number) == text and not (number == 0 and plain[0] == "-")
 
 
+def _is_whole(plain: str) -> bool:
+    return plain.lstrip("-").isdecimal()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dressed:
-    """The dress of a column's cells, and the places of those that do not wear it: its words, or odd spellings."""
+    """The dress of a column's cells, whether they are whole numbers, and the places of those that do not wear it: its
+    words, or odd spellings.
+    """
 
     dress: Dress
+    whole: bool
     others: tuple[int, ...]
 
 
@@ -173,7 +180,9 @@ def find_dress(texts: Sequence[str], *, rounding: bool = False) -> Dressed | Non
     probes = texts[:: max(1, len(texts) // _PROBES)]
     best: tuple[int, Dress] | None = None
     for dress in _candidates(probes):
-        fits = sum(spells(dress, text) for text in probes)
+        plain = [one for text in probes if (one := plain_text(dress, text)) is not None]
+        whole = all(map(_is_whole, plain))
+        fits = sum(spells(dress, text, whole=whole) for text in probes)
         if best is None or fits > best[0]:
             best = (fits, dress)
         if fits == len(probes):
@@ -181,10 +190,13 @@ def find_dress(texts: Sequence[str], *, rounding: bool = False) -> Dressed | Non
     if best is None or not best[0]:
         return None
     dress = best[1]
-    if not any("." in (plain_text(dress, text) or "") for text in texts):
-        dress = dress.model_copy(update={"trimmed": False, "capital": False})  # whole numbers have no fraction to spell
-    worn = [plain_text(dress, text) is not None if rounding else spells(dress, text) for text in texts]
-    return Dressed(dress=dress, others=tuple(place for place, fits in enumerate(worn) if not fits))
+    plain = [one for text in texts if (one := plain_text(dress, text)) is not None]
+    whole = all(map(_is_whole, plain))
+    if whole:
+        dress = dress.model_copy(update={"trimmed": False, "capital": False})  # there is no fraction to spell
+    worn = [plain_text(dress, text) is not None if rounding else spells(dress, text, whole=whole) for text in texts]
+    others = tuple(place for place, fits in enumerate(worn) if not fits)
+    return Dressed(dress=dress, whole=whole, others=others)
 
 
 def _candidates(probes: Sequence[str]) -> Iterator[Dress]:

@@ -83,7 +83,7 @@ def dressed_field(column: Column, limits: SchemaConfig, report: Reporter, *, giv
     words = column.words(found.others)
     if len(texts) == 1 and not column.missing:
         return ConstantField(name=column.name, value=texts[0])
-    field = _field_in_dress(column, texts, worn, found.dress, bool(words), limits, report)
+    field = _field_in_dress(column, texts, worn, found, limits, report)
     if field is None:
         return None
     if words:
@@ -97,19 +97,19 @@ def _field_in_dress(
     column: Column,
     texts: Sequence[str],
     worn: Sequence[int],
-    dress: Dress,
-    has_words: bool,
+    found: Dressed,
     limits: SchemaConfig,
     report: Reporter,
 ) -> IntegerField | DecimalField | None:
+    dress = found.dress
     plain = [plain_text(dress, texts[place]) or "" for place in worn]
-    odd = [place for place in worn if not spells(dress, texts[place])]
+    odd = [place for place in worn if not spells(dress, texts[place], whole=found.whole)]
     if odd:
         rows, example = column.count_of(odd), texts[odd[0]]
-        message = f"{rows} numbers, such as {example!r}, are spelled like the column's others: schema.kinds says number"
+        message = f"{rows} numbers, such as {example!r}, are spelled like the others, as schema.kinds or respell asks"
         column.tell("spelled", rows, message, report)
     numbers = column.only(worn, plain)
-    if all(text.lstrip("-").isdecimal() for text in plain):
+    if found.whole:
         try:
             field: Field = _integer(numbers, pc.cast(numbers.distinct, pa.int64()), keep=True)
         except pa.ArrowInvalid:
