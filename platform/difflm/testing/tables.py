@@ -226,6 +226,6 @@ def _dressed() -> pa.Table:
             "entered": ["unknown", *[f"{day[8:]}/{day[5:7]}/{day[:4]}" for day in days[1:30]], *days[30:]],
             "compact": [day.replace("-", "") for day in days],
             "level": ["-999", "-999", *[str(cent % 30) for cent in cents[2:]]],
-            "phone": [f"+{cent % 9 + 40}{cent:0{7 + cent % 2}d}" for cent in cents[:30]] * 2,
+            "phone": [f"+{cent % 9 + 40}{cent:0{7 + cent % 2}d}" for cent in [*cents[:40], *cents[:20]]],
         }
     )

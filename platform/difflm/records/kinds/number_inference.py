@@ -128,7 +128,7 @@ def _is_number(column: Column, texts: Sequence[str], found: Dressed, *, given: b
     worn = len(texts) - len(others)
     if len(others) > MAX_WORDS or column.count_of(found.others) > (column.rows - column.missing) / 2 or not worn:
         return False
-    if any('"' in text or "\\" in text or not text.isprintable() for text in others):
+    if not all(text.isprintable() for text in others):
         return False
     if given:
         return True
