@@ -19,6 +19,7 @@ from difflm.records.schema import RecordSchema, read_schema
 from difflm.seeding import random_state_kept
 from difflm.synthesis.arguments import column_names, row_count, seed_number, share, text_or_none, texts
 from difflm.synthesis.bundle_files import check_files, write_hashes
+from difflm.synthesis.plans.kept_cells import kept_cells, put_back
 from difflm.synthesis.plans.request import (
     Between,
     GivenRecords,
@@ -215,7 +216,7 @@ class Generator:
                 f"{name}: {len(given) - len(made)} rows have no valid completion within "
                 f"{self._sampling.attempts} draws; give those rows fewer given cells"
             )
-        made = made.select(gaps.column_names)
+        made = put_back(made, range(len(made)), kept_cells(gaps, self._schema)).select(gaps.column_names)
         return self._frame(made) if is_path(table) else filled_in(table, made, name=name)
 
     def encode(self, table: Frame | str | Path) -> npt.NDArray[np.float32]:

@@ -155,11 +155,15 @@ def laid_down(
     import pyarrow.parquet as pq
 
     from difflm.records.files.reading import read_table
-    from difflm.synthesis.workers import GIVEN_TABLE
+    from difflm.synthesis.plans.kept_cells import kept_cells
+    from difflm.synthesis.workers import GIVEN_TABLE, KEPT_TABLE
 
-    table = _given_rows_checked(given, read_table(given.path, read), schema, tell)
+    found = read_table(given.path, read)
+    table = _given_rows_checked(given, found, schema, tell)
     with tempfile.TemporaryDirectory(prefix="difflm-given-") as folder:
         pq.write_table(table, Path(folder) / GIVEN_TABLE)
+        if isinstance(given.use, Impute):
+            pq.write_table(kept_cells(found, schema), Path(folder) / KEPT_TABLE)
         request = GivenRecords(use=given.use, sha256=hash_folder(Path(folder)))
         yield LaidDown(folder=Path(folder), count=len(table), request=request)
 

@@ -98,6 +98,10 @@ class RecordKind(Protocol):
         ...
 
 
+_QUIET: Final = ("constant", "delimiter", "trimmed", "whole_decimals")
+"""Findings about tables that change nothing of what comes out; the report of the table has them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableKind:
     """Rows of a table, whose values are cut or rounded by column."""
@@ -123,8 +127,11 @@ class TableKind:
         return splits
 
     def shown(self, notices: Sequence[Notice]) -> list[str]:
-        del notices  # the report of the table has them
-        return []
+        return [
+            notice.message if notice.column is None else f"{notice.column!r}: {notice.message}"
+            for notice in notices
+            if notice.code not in _QUIET
+        ]
 
     def gate_scores(self) -> tuple[str, ...]:
         from difflm_evaluators.live.gates import TABLE_SCORES

@@ -70,7 +70,7 @@ class Prepare:
         context.report(2, 4, "splitting")
         splits = self._split(tables["data.train"], tables.get("data.test"))
         context.report(3, 4, "inferring the schema")
-        schema = self._infer(splits.train)
+        schema = self._infer(splits.train, tables["data.train"])
         context.report(3, 4, "looking for relations between columns")
         schema = self._related(schema, tables["data.train"], splits)
         notices += [*splits.notices, *schema.notices]
@@ -82,11 +82,17 @@ class Prepare:
             facts[NOTICES] = list[JSON](shown)
         return StageOutcome(facts=facts)
 
-    def _infer(self, train: pa.Table) -> RecordSchema:
+    def _infer(self, train: pa.Table, whole: pa.Table) -> RecordSchema:
+        config = self.data.record_kind.schema_config(self.schema, longest=self.data.longest)
         try:
-            config = self.data.record_kind.schema_config(self.schema, longest=self.data.longest)
             return infer_schema(train, target=self.data.target, config=config)
-        except DataError as error:
+        except DataError as refused:
+            error = refused
+            if "schema.kinds." in str(refused):  # it names a row: that of the file, not that of a split
+                try:
+                    infer_schema(whole, target=self.data.target, config=config)
+                except DataError as named:
+                    error = named
             remedy = " (--set schema.drop_all_missing=true)" if "drop_all_missing" in str(error) else ""
             raise type(error)(f"{describe(self.data.train)}: {error}{remedy}") from None
 

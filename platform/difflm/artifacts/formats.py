@@ -62,8 +62,9 @@ def table_writer(
 ) -> Iterator[Callable[[pa.Table], None]]:
     """Give a function that appends tables of one schema to ``sink``; a format's ending is written on leaving.
 
-    CSV has one line of column names, nothing for a missing value, and true and false for booleans. JSON lines keep
-    missing values as null. The sink stays open.
+    CSV has one line of column names, nothing for a missing value, and true and false for booleans; numbers are printed
+    as the column's metadata `PRINTED` says, by default so that they read back. JSON lines keep missing values as null.
+    The sink stays open.
 
     With `safe_csv` texts that a spreadsheet would run get an apostrophe in front; the other formats stay as they are.
     Such a file gives other texts when it is read again, so it is for people and no default.
@@ -120,14 +121,33 @@ def _cells(table: pa.Table, *, safe: bool) -> Iterator[tuple[Any, ...]]:
     import pyarrow as pa
 
     columns = []
-    for column in table.columns:
+    for field, column in zip(table.schema, table.columns, strict=True):
         values = column.to_pylist()
-        if pa.types.is_boolean(column.type):
+        how = (field.metadata or {}).get(PRINTED)
+        if how is not None and pa.types.is_floating(column.type):
+            values = [None if value is None else printed(value, **json.loads(how)) for value in values]
+        elif pa.types.is_boolean(column.type):
             values = [_BOOLEANS.get(value) for value in values]
         elif safe:
             values = [harmless(value) if isinstance(value, str) else value for value in values]
         columns.append(values)
     return zip(*columns, strict=True)
+
+
+PRINTED = b"difflm.printed"
+"""Metadata of a column of numbers: the arguments of `printed`, as JSON."""
+
+
+def printed(value: float, *, places: int | None = None, trimmed: bool = False, capital: bool = False) -> str:
+    """Print a number with a fixed number of decimals, or as short as it reads back: `trimmed` without a fraction of
+    zero, `capital` with an exponent of `E`.
+    """
+    if places is not None:
+        text = f"{value:.{places}f}"
+        return text[1:] if text[0] == "-" and not text.strip("-0.") else text
+    text = repr(value)
+    text = text.removesuffix(".0") if trimmed else text
+    return text.replace("e", "E") if capital else text
 
 
 _RUN = ("=", "+", "-", "@", "\t", "\r", "\n")

@@ -15,6 +15,9 @@ NoticeCode: TypeAlias = Literal[
     "not_finite",  # infinities are counted as missing
     "identifier",  # every value is different
     "rounded",  # numbers were rounded to what the field prints
+    "spelled",  # numbers of several spellings are kept as text, or spelled alike
+    "words",  # a few texts stand beside the numbers or dates of a column
+    "undated",  # what looks like dates is in no known format
     "long_text",  # text above the configured cap
     "out_of_int64",  # whole numbers too large for 64 bits are kept as text
     "whole_decimals",  # decimals whose fraction is always zero

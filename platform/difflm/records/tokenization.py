@@ -30,6 +30,8 @@ IntArray = npt.NDArray[np.int64]
 
 CHARACTER_KINDS = frozenset({"integer", "decimal", "datetime"})
 NUMBER_KINDS = frozenset({"integer", "decimal"})
+SPELLED_KINDS = CHARACTER_KINDS | {"code", "identifier"}
+"""Kinds whose literals are tokens of one character each; of those in `CHARACTER_KINDS` the digits are a number."""
 NO_TOKEN = -1
 
 
@@ -202,7 +204,7 @@ class RecordTokenizer:
             return self.pieces.piece(literal)
         if self.kinds[field] in NUMBER_KINDS:
             return self.pieces.number(literal)
-        if self.kinds[field] in CHARACTER_KINDS:
+        if self.kinds[field] in SPELLED_KINDS:
             return self.pieces.characters(literal)
         if self.kinds[field] == "text":
             quote = self.pieces.characters('"')

@@ -22,6 +22,7 @@ from difflm.diffusion.priors import HeunSettings
 from difflm.models.autoencoder import AutoencoderShape
 from difflm.models.precision import DESCRIPTION, PrecisionSetting, own_device, resolve_precision
 from difflm.records.codec import Accepted
+from difflm.records.kinds.codes_of_form import named
 from difflm.records.relations.keeping import RELATION, Broken, Keeper
 from difflm.records.relations.model import Relations
 from difflm.records.schema import Record
@@ -249,6 +250,7 @@ class Synthesizer:
         fault = records.fault(item.address.index, record, schema)
         if fault is not None:
             return _rejected(item.address, "condition", fault)
+        record = named(record, self.bundle.schema, item.address.index)
         return Draw(index=item.address.index, attempt=item.address.attempt, record=record)
 
     def _randomness(self, addresses: Sequence[Address], seeds: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 
 from difflm.records.kinds.codes import moment_code
 from difflm.records.kinds.columns import conform_column
-from difflm.records.kinds.literals import decimal_literal, dictionary_of, parse_datetime, pieces
+from difflm.records.kinds.literals import decimal_literal, dictionary_of
+from difflm.records.kinds.moments import parse_datetime, pieces
 from difflm.records.relations.expressions import Interval
 from difflm.records.schema import (
     BooleanField,
