@@ -23,6 +23,7 @@ from difflm_jobs.cli.study_verbs import study_app
 from difflm_jobs.cli.submit import submit_app
 from difflm_jobs.cli.terminal import (
     RUNS,
+    Dialect,
     Gates,
     Given,
     Name,
@@ -31,6 +32,7 @@ from difflm_jobs.cli.terminal import (
     Set,
     Target,
     audience,
+    is_plain,
     output,
     print_line,
     print_warning,
@@ -193,6 +195,7 @@ def synthesize(
     ] = None,
     gate: Gates = None,
     safe_csv: SafeCsv = False,
+    dialect: Dialect = "source",
     changes: Set = None,
 ) -> None:
     """Make rows from a finished bundle; given again after a kill, or with more rows, it goes on."""
@@ -214,6 +217,7 @@ def synthesize(
         real=real_files(bundle, of_run=evaluate_own, train=evaluate_against, holdout=holdout),
         gates=tuple(gate or ()),
         safe_csv=safe_csv,
+        plain=is_plain(dialect),
     )
     print_line(output(), rows_line(write_rows(wanted, overrides=changes or (), audience=audience())))
 
@@ -226,6 +230,7 @@ def impute(
     column: Annotated[list[str] | None, typer.Option(help="Only this column; may be given several times.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other values: multiple imputation.")] = 0,
     safe_csv: SafeCsv = False,
+    dialect: Dialect = "source",
     changes: Set = None,
 ) -> None:
     """Fill in the missing cells of a table; the other cells and the order of the rows stay as they are."""
@@ -244,6 +249,7 @@ def impute(
         plan=PlanRequest(),
         given=GivenFile(path=table, use=Impute(columns=tuple(column) if column else None)),
         safe_csv=safe_csv,
+        plain=is_plain(dialect),
     )
     print_line(output(), rows_line(write_rows(wanted, overrides=changes or (), audience=audience())))
 

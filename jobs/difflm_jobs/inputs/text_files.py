@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from difflm.errors import DataError
-from difflm.records.files.readers import read_json_rows
+from difflm.records.files.json_files import read_json_rows
 from difflm.records.files.reading import ReadConfig, read_table
 from difflm.records.notices import Notice, Reporter
 

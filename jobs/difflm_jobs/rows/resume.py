@@ -33,6 +33,7 @@ class JobIdentity:
     format: str
     screen: Mapping[str, JSON] | None = None
     safe_csv: bool = False
+    plain: bool = False
 
     def facts(self) -> dict[str, JSON]:
         """Return the identity as JSON."""
@@ -46,6 +47,7 @@ class JobIdentity:
             "screen": None if self.screen is None else dict(self.screen),
             "drawing_version": DRAWING_VERSION,
             **({"safe_csv": True} if self.safe_csv else {}),  # jobs of before have none
+            **({"plain": True} if self.plain else {}),
         }
 
     @property

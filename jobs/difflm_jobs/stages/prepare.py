@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from difflm.artifacts import write_bytes_atomic, write_json_atomic
 from difflm.errors import DataError
+from difflm.records.files.source import SOURCE_NAME, SourceForm
 from difflm.records.kinds.inference import infer_schema
 from difflm.records.notices import Notice
 from difflm.records.schema import RecordSchema, SchemaConfig
@@ -26,13 +27,13 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepare:
-    """Writes train, validation and test as Parquet, schema.json and report.json (what was found odd)."""
+    """Writes train, validation and test as Parquet, schema.json, source.json and report.json (what was found odd)."""
 
     data: DataConfig = field(metadata=apart("train", "test"))
     schema: SchemaConfig
     seed: int
     name: ClassVar[str] = "prepare"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     output: ClassVar[str] = "table"
     inputs: ClassVar[tuple[str, ...]] = ()
 
@@ -65,6 +66,9 @@ class Prepare:
         notices += [*splits.notices, *schema.notices]
         splits = self.data.record_kind.held_out(splits, schema, notices.append)
         _write(splits, schema, notices, tables["data.train"].num_rows, context.output)
+        form = SourceForm.of(tables["data.train"])
+        if form is not None:
+            write_bytes_atomic(context.output / SOURCE_NAME, form.dumped())
         facts: dict[str, JSON] = {f"{name} rows": getattr(splits, name).num_rows for name in SPLITS}
         facts["columns"] = len(schema.fields)
         if shown := self.data.record_kind.shown(notices):
@@ -107,7 +111,7 @@ def _write(splits: Splits, schema: RecordSchema, notices: list[Notice], rows_rea
     import pyarrow.parquet as pq
 
     for name in SPLITS:
-        pq.write_table(getattr(splits, name), folder / f"{name}.parquet")
+        pq.write_table(getattr(splits, name).replace_schema_metadata(None), folder / f"{name}.parquet")
     write_bytes_atomic(folder / "schema.json", schema.to_json().encode())
     report: dict[str, JSON] = {
         "rows_read": rows_read,
