@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from difflm.artifacts.atomic import atomic_directory
 from difflm.artifacts.manifest import MANIFEST_NAME
 from difflm.errors import ConfigError, DataError, SynthesisError
 from difflm.records.files.frames import TEMPLATE_NAME, Frame, FrameTemplate, filled_in, is_path, pandas_frame, to_table
+from difflm.records.files.source import SourceForm
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.seeding import random_state_kept
 from difflm.synthesis.arguments import column_names, row_count, seed_number, share, text_or_none
@@ -70,6 +72,7 @@ class Generator:
         self._kept = kept
         self._open: OpenBundle | None = None
         self._schema = read_schema(bundle)
+        self._form = SourceForm.read(bundle)
 
     def __repr__(self) -> str:
         target = f", target {self._schema.target!r}" if self._schema.target is not None else ""
@@ -246,7 +249,9 @@ class Generator:
         return self._open
 
     def _frame(self, table: pa.Table) -> Frame:
-        return pandas_frame(table) if self._template is None else self._template.frame(table)
+        if self._template is not None:
+            return self._template.frame(table)
+        return pandas_frame(table if self._form is None else self._form.shaped(table, "arrow"))
 
     def _request(
         self,
@@ -283,11 +288,10 @@ class Generator:
         *,
         progress: bool,
     ) -> Iterator[pa.RecordBatch]:
-        emitted, reasons = 0, dict[str, int]()
+        emitted, reasons = 0, Counter[str]()
         for start in _tracked(range(0, n, batch_rows), progress=progress):
             drawn, account = synthesizer.draw_valid(range(start, min(start + batch_rows, n)), seed=seed)
-            for reason, count in account.rejections.items():
-                reasons[reason] = reasons.get(reason, 0) + count
+            reasons.update(account.rejections)
             emitted += len(drawn)
             table = synthesizer.bundle.codec.table_of(record for _, record in drawn)
             yield from (table if columns is None else table.select(columns)).combine_chunks().to_batches() or [
@@ -297,9 +301,8 @@ class Generator:
         if emitted == 0:
             raise SynthesisError(f"{self._folder}: none of the draws of {n:,} rows was valid ({why}); train longer")
         if emitted < n:
-            message = (
-                f"{n - emitted:,} of {n:,} rows had no valid draw within {self._sampling.attempts} attempts ({why})"
-            )
+            failed = f"{n - emitted:,} of {n:,} rows had no valid draw"
+            message = f"{failed} within {self._sampling.attempts} attempts ({why})"
             warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from difflm.artifacts.atomic import storage_errors, write_bytes_atomic
 from difflm.config import parse_yaml, validate
 from difflm.errors import ConfigError, DataError
+from difflm.records.files.paths import is_pattern
 from difflm.records.files.reading import ReadConfig
 from difflm.records.kinds.inference import infer_schema
 from difflm.records.notices import Notice
@@ -91,7 +92,7 @@ def write_starting_file(
 
 def _look_through(table: Path, target: str | None, kind: RecordKind, notices: list[Notice]) -> RecordSchema:
     """Infer the schema of all records of a file; what reading them found odd is added to `notices`."""
-    if not table.exists():
+    if not table.exists() and not is_pattern(table):
         raise DataError(f"{table}: no such file; check the path")
     if table.is_dir() and not kind.folders:
         raise DataError(f"{table}: is a folder; give the file inside it")

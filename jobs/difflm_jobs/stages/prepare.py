@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from difflm.artifacts import write_bytes_atomic, write_json_atomic
 from difflm.errors import DataError
+from difflm.records.files.paths import ending_of
 from difflm.records.files.source import SOURCE_NAME, SourceForm
 from difflm.records.kinds.inference import infer_schema
 from difflm.records.notices import Notice
@@ -98,8 +99,8 @@ class Prepare:
 
 def _ending(path: Path) -> str:
     """Return what the name says about how to read the file: the same bytes are another table under another ending."""
-    name = path.name.lower()
-    return Path(name.removesuffix(".gz")).suffix + (".gz" if name.endswith(".gz") else "")
+    ending, last = ending_of(path), path.suffix.lower()
+    return ending if last == ending else ending + last
 
 
 def describe(source: FileSource | PackagedSource) -> str:

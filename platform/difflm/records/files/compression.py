@@ -10,8 +10,8 @@ from pathlib import Path, PurePath
 import pyarrow as pa
 
 from difflm.errors import DataError, StorageError
+from difflm.records.files.paths import ending_of
 
-PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 _CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 _CONTENTS = (
     (b"\x1f\x8b", "gzip", ".gz"),
@@ -24,14 +24,6 @@ _CONTENTS = (
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook", ".xls"),
 )
 """What a file begins with, what it then is, and the ending that says so."""
-
-
-def unpacked_name(name: str) -> str:
-    """Return a file's name without the ending of its compression."""
-    for ending in PACKED:
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    return name
 
 
 def contents(path: Path) -> tuple[bytes, str]:
@@ -57,7 +49,7 @@ def contents(path: Path) -> tuple[bytes, str]:
     except (OSError, EOFError, RuntimeError, lzma.LZMAError, zipfile.BadZipFile, zlib.error, ValueError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: cannot be read ({reason}); is it complete and what its name says?") from error
-    return data, PurePath(unpacked_name(path.name)).suffix.lower()
+    return data, ending_of(path)
 
 
 def _zipped(path: Path) -> tuple[bytes, str]:
@@ -68,7 +60,7 @@ def _zipped(path: Path) -> tuple[bytes, str]:
             raise DataError(f"{path}: holds {listed}; give an archive of one table, or the files by themselves")
         data = archive.read(names[0])
     inside = PurePath(names[0]).suffix.lower()
-    return data, inside or PurePath(unpacked_name(path.name)).suffix.lower()
+    return data, inside or ending_of(path)
 
 
 def _is_litter(name: str) -> bool:

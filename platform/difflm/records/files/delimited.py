@@ -139,6 +139,9 @@ def _parsed(text: bytes, layout: Layout, path: Path, wanted: Wanted) -> tuple[pa
         table = pa.csv.read_csv(pa.BufferReader(text), read_options=read, parse_options=parse, convert_options=convert)
     except pa.ArrowInvalid as error:
         fault = str(error).splitlines()[0][:200].rstrip(".")
+        if text.count(layout.quote.encode()) % 2:
+            where = f"{path}, row {layout.lines_above + 1} or below"
+            raise DataError(f"{where}: a quote is never closed; close it, or double quotes inside of cells") from error
         raise DataError(f"{path}: {fault}; mend the row, or {setting('delimiter', ';')} or what it is") from error
     if bad:
         raise DataError(_bad_rows(bad, len(names), table.num_rows, layout, path))

@@ -24,6 +24,11 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+_OTHERS = [
+    "cp1251", "koi8_r", "iso8859_5", "cp1253", "cp1255", "cp1256", "shift_jis", "euc_jp", "cp932", "gb18030", "big5",
+    "euc_kr", "cp949",
+]  # fmt: skip
+"""Encodings of other letters than ours, which are told apart with some certainty; those of accents are not."""
 _SAMPLE = 2**16
 _SURE = 16  # bytes above ASCII, below which nothing but Western text is guessed
 _SEQUENCE = re.compile(rb"[\xc3-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
@@ -122,8 +127,8 @@ def _guess(data: bytes) -> str | None:
         return None
     from charset_normalizer import from_bytes
 
-    best = from_bytes(sample).best()
-    if best is None or best.encoding in ("ascii", "utf_8") or best.percent_chaos > 10:
+    best = from_bytes(sample, cp_isolation=_OTHERS).best()
+    if best is None or best.percent_chaos > 10:
         return None
     try:
         data.decode(best.encoding)
@@ -150,7 +155,8 @@ def _is_western(text: str) -> bool:
         else:
             inside = before.isalpha() and after.isalpha() and run not in ("’", "·")
             leads = run[-1] in _BEFORE or not after.isalnum() or run[-1].isalpha()
-            fine = not inside and leads and all(letter in _AFTER or letter.isalpha() for letter in run)
+            digits = before.isdigit() and (after.isdigit() or run[0] in "¹²³")  # as a flipped bit makes of three digits
+            fine = not inside and not digits and leads and all(letter in _AFTER or letter.isalpha() for letter in run)
         good, bad = good + fine, bad + (not fine)
     return good > 0 and bad <= 0.05 * good
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
 
 from difflm.errors import DataError
 from difflm.records.files.compression import contents
 from difflm.records.files.encodings import UTF8, decoded
-from difflm.records.files.json_form import JsonForm
 from difflm.records.files.typed_files import spelled
 from difflm.records.notices import Notice, NoticeCode, Reporter, ignore
 
@@ -55,6 +55,43 @@ def _check_surrogates(value: Any, place: str) -> None:
     except UnicodeEncodeError as error:
         half = f"\\u{ord(error.object[error.start]):04x}"
         raise DataError(f"{place}: {half} is half of a surrogate pair, which is no text; take it out") from error
+
+
+class JsonForm(BaseModel):
+    """Columns that hold lists or objects, those whose missing values have no key, and names of the file by column."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    nested: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    names: dict[str, str] = {}
+
+    def row(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return a row as the file has it; a nested value that is no JSON stays the text that it is."""
+        made = {}
+        for name, value in row.items():
+            if value is None and name in self.absent:
+                continue
+            made[self.names.get(name, name)] = _value(value) if name in self.nested else value
+        return made
+
+    def parsed(self, content: bytes, schema: pa.Schema) -> pa.Table:
+        """Read lines that are such rows, in the types of a schema."""
+        rows = [json.loads(line) for line in content.decode().split("\n") if line]
+        columns = []
+        for field in schema:
+            values = [row.get(self.names.get(field.name, field.name)) for row in rows]
+            if field.name in self.nested:
+                values = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
+            columns.append(pa.array(values, field.type))
+        return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _value(text: Any) -> Any:
+    try:
+        return json.loads(text) if isinstance(text, str) else text
+    except ValueError:
+        return text
 
 
 def read_json_lines(data: bytes, path: Path, *, encoding: str | None, report: Reporter) -> tuple[pa.Table, JsonForm]:

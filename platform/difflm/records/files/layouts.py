@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -16,33 +16,14 @@ from typing import Literal, TypeAlias
 from difflm.errors import DataError
 from difflm.records.files.aligned import has_number_column, is_number
 from difflm.records.files.remedies import setting
+from difflm.records.files.row_samples import Row, sample_of, sampled
 from difflm.records.notices import Notice, NoticeCode, Reporter
 
 LineEnd: TypeAlias = Literal["\n", "\r\n", "\r"]
 DELIMITERS = (",", ";", "\t", "|")
-_SAMPLE = 2**18
-_SAMPLE_ROWS = 300
 _PREAMBLE_ROWS = 50
 _LONGEST_NAME = 10_000
 _SEP_LINE = re.compile(r'"?sep=([^\r\n])"?(?:\r\n|\n|\r)', re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """A row of the sample: its cells, which of them are quoted, and where it begins and ends in the sample."""
-
-    cells: tuple[str, ...]
-    quoted: tuple[bool, ...]
-    start: int
-    stop: int
-
-    @property
-    def blank(self) -> bool:
-        return len(self.cells) == 1 and not self.cells[0].strip()
-
-    @property
-    def filled(self) -> int:
-        return sum(bool(cell.strip()) for cell in self.cells)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +80,12 @@ def find_layout(text: bytes, path: Path, wanted: Wanted, report: Reporter) -> La
     if delimiter != wanted.usual and wanted.delimiter is None:
         message = f"cells are divided by {delimiter!r}; if that is wrong, {setting('delimiter', wanted.usual)}"
         _tell("delimiter", message, report)
-    rows = [row for row in _sampled(body, delimiter, quote) if not row.blank]
+    rows = [row for row in sampled(body, delimiter, quote) if not row.blank]
     line_end = _line_end(sample)
     if wanted.header is not None:
         kept = Layout(delimiter=delimiter, quote=quote, line_end=line_end, sep_line=sep_line, rows=tuple(rows))
-        return replace(kept, start=len(sample[:offset].encode()), lines_above=_lines(sample[:offset]))
+        start = len(sample[:offset].encode())
+        return replace(kept, start=start, lines_above=_lines(sample[:offset]), spaced=_is_spaced(rows))
     place, width = _header_place(rows, path, wanted, report)
     begin = offset + rows[place].start
     layout = Layout(
@@ -118,17 +100,6 @@ def find_layout(text: bytes, path: Path, wanted: Wanted, report: Reporter) -> La
     )
     _check_names(layout, path, report)
     return _with_odd_ends(layout, width, report)
-
-
-def sample_of(text: bytes) -> str:
-    """Return the first lines of a text, whole ones, or its first line where that is a long one."""
-    if len(text) <= _SAMPLE:
-        return text.decode(errors="replace")
-    end = max(text.rfind(b"\n", 0, _SAMPLE), text.rfind(b"\r", 0, _SAMPLE))
-    if end < 0:
-        found = re.compile(rb"[\r\n]").search(text, _SAMPLE)
-        end = len(text) if found is None else found.start()
-    return text[: end + 1].decode(errors="replace")
 
 
 def _skipped(body: str, lines: int) -> int:
@@ -146,41 +117,6 @@ def _line_end(sample: str) -> LineEnd:
     return ends.get(found[0], "\n") if found else "\n"
 
 
-def _sampled(body: str, delimiter: str, quote: str) -> list[Row]:
-    rows: list[Row] = []
-    for row in _tokens(body, delimiter, quote):
-        rows.append(row)
-        if len(rows) == _SAMPLE_ROWS:
-            break
-    return rows
-
-
-def _tokens(text: str, delimiter: str, quote: str) -> Iterator[Row]:
-    """Yield the rows of a text. A quote that is not closed is a letter like others."""
-    d, q = re.escape(delimiter), re.escape(quote)
-    cell = re.compile(
-        rf"(?:[ ]*{q}(?P<inner>[^{q}]*(?:{q}{q}[^{q}]*)*){q}(?P<rest>[^{d}\r\n]*)|(?P<plain>[^{d}\r\n]*))"
-        rf"(?P<end>{d}|\r\n|\n|\r|\Z)"
-    )
-    start = at = 0
-    cells: list[str] = []
-    quoted: list[bool] = []
-    while at < len(text):
-        found = cell.match(text, at)
-        assert found is not None, "every text is a cell"
-        inner = found["inner"]
-        cells.append(found["plain"] if inner is None else inner.replace(quote * 2, quote) + found["rest"])
-        quoted.append(inner is not None)
-        at = found.end()
-        if found["end"] == delimiter and at < len(text):
-            continue
-        if found["end"] == delimiter:
-            cells.append("")
-            quoted.append(False)
-        yield Row(cells=tuple(cells), quoted=tuple(quoted), start=start, stop=at)
-        start, cells, quoted = at, [], []
-
-
 def _width(rows: Sequence[Row]) -> tuple[int, float]:
     """Return the number of cells that most rows have, and the share of rows that have it; (1, 1.0) without a row."""
     counts = Counter(len(row.cells) for row in rows)
@@ -194,7 +130,7 @@ def _delimiter(body: str, usual: str, quote: str) -> str | None:
     """Return what divides most rows into the same number of cells, the usual character where others are no better."""
     best: tuple[tuple[bool, float, bool, int], str] | None = None
     for delimiter in dict.fromkeys((usual, *DELIMITERS)):
-        rows = [row for row in _sampled(body, delimiter, quote) if not row.blank]
+        rows = [row for row in sampled(body, delimiter, quote) if not row.blank]
         width, share = _width(rows)
         if width < 2:
             continue
@@ -204,8 +140,8 @@ def _delimiter(body: str, usual: str, quote: str) -> str | None:
     first = next((line for line in body.splitlines() if line.strip()), "")
     if best is not None and (best[0][1] >= 0.5 or usual in first):
         return best[1]
-    rows = [row for row in _sampled(body, " ", quote) if not row.blank]
-    width, share = _width(rows)
+    rows = [row for row in sampled(body, " ", quote) if not row.blank]
+    width, share = _width(rows[1:])
     if width >= 2 and share > 0.99 and _is_divided_by_blanks(rows):
         return " "
     return None
@@ -315,9 +251,16 @@ def _with_odd_ends(layout: Layout, width: int, report: Reporter) -> Layout:
         return replace(layout, trailing=True)
     if len(names) == width + 1 and not names[-1].strip() and all(len(row.cells) == width for row in below):
         return replace(layout, names=names[:-1])
-    first = [row.cells[1:] for row in layout.rows]
-    spaced = all(cell.startswith(" ") for cells in first for cell in cells) and any(first)
-    return replace(layout, spaced=spaced)
+    if _is_spaced(layout.rows):
+        return replace(layout, spaced=True, names=(names[0], *(name.removeprefix(" ") for name in names[1:])))
+    return layout
+
+
+def _is_spaced(rows: Sequence[Row]) -> bool:
+    """Tell whether a blank follows every delimiter."""
+    return any(len(row.cells) > 1 for row in rows) and all(
+        cell.startswith(" ") for row in rows for cell in row.cells[1:]
+    )
 
 
 def _tell(code: NoticeCode, message: str, report: Reporter, *, count: int = 1) -> None:

@@ -18,13 +18,13 @@ from difflm.errors import ConfigError, DataError
 from difflm.records.files.compression import contents, refuse_another_kind
 from difflm.records.files.delimited import read_delimited
 from difflm.records.files.dialects import Dialect, number_spelling
-from difflm.records.files.json_files import read_json_document, read_json_lines
-from difflm.records.files.json_form import JsonForm
+from difflm.records.files.json_files import JsonForm, read_json_document, read_json_lines
 from difflm.records.files.layouts import Wanted
 from difflm.records.files.missing_words import MISSING as MISSING
 from difflm.records.files.missing_words import MissingWords
-from difflm.records.files.sheets import SHEETS, read_sheet
-from difflm.records.files.source import SourceForm
+from difflm.records.files.paths import KINDS, SHEETS, files_of
+from difflm.records.files.sheets import read_sheet
+from difflm.records.files.source import SourceForm, joined_tables
 from difflm.records.files.typed_files import read_arrow, read_parquet, without_nesting
 from difflm.records.files.typed_form import TypedForm
 from difflm.records.kinds.columns import as_text
@@ -86,7 +86,8 @@ class ReadConfig(BaseModel):
 
 
 def read_table(path: Path | str, config: ReadConfig | None = None, *, report: Reporter = ignore) -> pa.Table:
-    """Read the table of a delimited, JSON, Parquet, Arrow or Excel file, also packed (.gz, .bz2, .xz, .zst, .zip).
+    """Read the table of a delimited, JSON, Parquet, Arrow or Excel file, also packed (.gz, .bz2, .xz, .zst, .zip), or
+    of all files that a pattern such as parts/*.csv matches.
 
     Columns of delimited files are text; those of the others are int64, double, bool or text (dates in ISO form, nested
     values as JSON). Missing values are null. What was renamed, trimmed, dropped or guessed is reported. The table
@@ -97,10 +98,12 @@ def read_table(path: Path | str, config: ReadConfig | None = None, *, report: Re
         ConfigError: the configuration names what is not there.
         StorageError: the file may not be read.
     """
-    path = Path(path)
     config = config or ReadConfig()
-    data, kind = contents(path)
-    return _canonical_table(_parse(data, kind, path, config, report), config, str(path), report)
+    read: list[tuple[Path, pa.Table]] = []
+    for file in files_of(Path(path)):
+        data, kind = contents(file)
+        read.append((file, _canonical_table(_parse(data, kind, file, config, report), config, str(file), report)))
+    return joined_tables(read)
 
 
 def canonical_table(table: pa.Table, config: ReadConfig, *, name: str, report: Reporter = ignore) -> pa.Table:
@@ -123,24 +126,13 @@ class _Raw:
     json: JsonForm | None = None
 
 
-_ENDINGS = {
-    ".ndjson": ".jsonl", ".pq": ".parquet", ".feather": ".arrow", ".ipc": ".arrow",
-    ".txt": ".csv", ".data": ".csv", ".dat": ".csv", ".psv": ".csv", ".prn": ".csv", ".asc": ".csv",
-    ".tab": ".tsv", ".xlsm": ".xlsx", ".xlsb": ".xlsx", ".xls": ".xlsx", ".ods": ".xlsx",
-}  # fmt: skip
-"""Endings and those of their kinds."""
-
-ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".arrow", ".xlsx", *_ENDINGS)
-"""All endings that can be read, each also packed."""
-
-
 def _parse(data: bytes, kind: str, path: Path, config: ReadConfig, report: Reporter) -> _Raw:
-    if kind not in ENDINGS:
-        known = ", ".join(sorted(ENDINGS))
+    if kind not in KINDS:
+        known = ", ".join(sorted(KINDS))
         raise DataError(f"{path}: unknown kind of file {kind!r}; known are {known}, each also with .gz or .zip")
     if kind not in SHEETS:
         refuse_another_kind(data, path, kind)
-    match _ENDINGS.get(kind, kind):
+    match KINDS[kind]:
         case ".jsonl":
             return _of_json(read_json_lines(data, path, encoding=config.encoding, report=report))
         case ".json":

@@ -14,7 +14,6 @@ from difflm.errors import ConfigError, DataError
 from difflm.records.files.remedies import setting
 from difflm.records.notices import Notice, NoticeCode, Reporter
 
-SHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 Cell = str | int | float | bool | datetime | date | time | timedelta | None
 
 

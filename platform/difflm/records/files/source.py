@@ -7,7 +7,7 @@ columns of a JSON file are nested. It holds nothing of any row. Where it is miss
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, Final, Literal
@@ -15,11 +15,12 @@ from typing import IO, Any, Final, Literal
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from difflm.errors import SchemaError
+from difflm.errors import DataError, SchemaError
 from difflm.records.files.dialects import Dialect
-from difflm.records.files.json_form import JsonForm
+from difflm.records.files.json_files import JsonForm
 from difflm.records.files.typed_files import read_arrow, read_parquet
 from difflm.records.files.typed_form import TypedForm
+from difflm.records.kinds.columns import as_text
 
 SOURCE_NAME = "source.json"
 FORMAT_VERSION: Final = 1
@@ -80,6 +81,15 @@ class SourceForm(BaseModel):
                 "or write rows plainly with --dialect plain"
             ) from error
 
+    def agreed(self, others: Sequence[SourceForm | None]) -> SourceForm:
+        """Return the form of several files of one table: this one, but for spellings of columns that not all have."""
+        if self.dialect is None:
+            return self
+        dialects = [self.dialect, *(other.dialect for other in others if other is not None and other.dialect)]
+        places = dict(set.intersection(*(set(dialect.places.items()) for dialect in dialects)))
+        quoted = tuple(name for name in self.dialect.quoted if all(name in dialect.quoted for dialect in dialects))
+        return self.model_copy(update={"dialect": self.dialect.model_copy(update={"places": places, "quoted": quoted})})
+
     def shaped(self, table: pa.Table, format_: str) -> pa.Table:
         """Convert rows in canonical types to the types and names of the source, where the format holds them.
 
@@ -110,3 +120,39 @@ class SourceForm(BaseModel):
             read = read_parquet if format_ == "parquet" else read_arrow
             return self.typed.canonical(read(content, Path(f"a part in {format_}")), schema.names)
         return None
+
+
+def joined_tables(read: Sequence[tuple[Path, pa.Table]]) -> pa.Table:
+    """Join the tables of several files in the order of the first one's columns, and its form.
+
+    Raises:
+        DataError: a file has other columns; names it and what differs.
+    """
+    (first, table), *others = read
+    names = table.column_names
+    for file, other in others:
+        lacks = [name for name in names if name not in other.column_names]
+        more = [name for name in other.column_names if name not in names]
+        if lacks or more:
+            parts = (("lacks", lacks), ("has besides", more))
+            listed = " and ".join(f"{verb} {', '.join(map(repr, some[:5]))}" for verb, some in parts if some)
+            raise DataError(f"{file}: {listed}, other columns than {first}; give files with the same columns")
+    if not others:
+        return table
+    form = SourceForm.of(table)
+    columns = [joined_columns([one.column(name) for _, one in read]) for name in names]
+    whole = pa.Table.from_arrays(columns, names=names)
+    return whole if form is None else form.agreed([SourceForm.of(other) for _, other in others]).on(whole)
+
+
+def joined_columns(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
+    """Join columns of several files; where their types differ, as text, but for files without a value."""
+    valued = [column for column in columns if column.null_count < len(column)] or columns
+    if len({column.type for column in valued}) == 1:
+        kind = valued[0].type
+        columns = [
+            column if column.type == kind else pa.chunked_array([pa.nulls(len(column), kind)]) for column in columns
+        ]
+    else:
+        columns = [as_text(column) for column in columns]
+    return pa.chunked_array([chunk for column in columns for chunk in column.chunks], columns[0].type)
