@@ -76,10 +76,8 @@ class Generator:
 
     def __repr__(self) -> str:
         target = f", target {self._schema.target!r}" if self._schema.target is not None else ""
-        return (
-            f"<difflm.Generator of {len(self._schema.fields)} columns{target}, learned from "
-            f"{self._schema.row_count:,} rows: {self._folder}>"
-        )
+        about = f"{len(self._schema.fields)} columns{target}, learned from {self._schema.row_count:,} rows"
+        return f"<difflm.Generator of {about}: {self._folder}>"
 
     @property
     def bundle(self) -> Path:
