@@ -143,7 +143,7 @@ def write_rows(
             format=format_,
             screen=screen,
             safe_csv=wanted.safe_csv,
-            plain=wanted.plain,
+            written="plain" if wanted.plain else None if given_form is None else given_form.sha256,
         )
         job = _Job(
             rows=rows,

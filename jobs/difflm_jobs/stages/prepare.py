@@ -66,10 +66,10 @@ class Prepare:
         schema = self._infer(splits.train)
         notices += [*splits.notices, *schema.notices]
         splits = self.data.record_kind.held_out(splits, schema, notices.append)
-        _write(splits, schema, notices, tables["data.train"].num_rows, context.output)
         form = SourceForm.of(tables["data.train"])
         if form is not None:
-            write_bytes_atomic(context.output / SOURCE_NAME, form.dumped())
+            write_bytes_atomic(context.output / SOURCE_NAME, form.kept(schema, notices.append).dumped())
+        _write(splits, schema, notices, tables["data.train"].num_rows, context.output)
         facts: dict[str, JSON] = {f"{name} rows": getattr(splits, name).num_rows for name in SPLITS}
         facts["columns"] = len(schema.fields)
         if shown := self.data.record_kind.shown(notices):

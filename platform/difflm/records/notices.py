@@ -20,6 +20,7 @@ NoticeCode: TypeAlias = Literal[
     "trimmed",  # spaces around values were taken off
     "nested",  # lists or objects are kept as their JSON text
     "mixed",  # a column holds values of several types and is kept as text
+    "kept_as_text",  # the type of a column is not kept in made rows
     "not_finite",  # infinities are counted as missing
     "identifier",  # every value is different
     "rounded",  # numbers were rounded to what the field prints

@@ -161,7 +161,9 @@ def _bad_rows(bad: Sequence[_BadRow], width: int, good: int, layout: Layout, pat
     others = f", and {len(bad) - 1:,} more rows have other lengths" if len(bad) > 1 else ""
     excerpt = first.text if len(first.text) <= _LONGEST_EXCERPT else first.text[:_LONGEST_EXCERPT] + "..."
     remedies = ["put cells that hold a delimiter or a quote in quotes" if first.cells > width else "mend the row"]
-    if len(bad) == 1 and first.number > good and first.cells < width:
+    if first.text.count(layout.quote) % 2:
+        remedies = ["close its quote, or double quotes inside of cells"]
+    elif len(bad) == 1 and first.number > good and first.cells < width:
         remedies.insert(0, "it is the last one: is the file complete?")
     if len(bad) > good:
         remedies.append(setting("delimiter", ";" if layout.delimiter == "," else ",") + " or what divides the cells")

@@ -6,6 +6,7 @@ columns of a JSON file are nested. It holds nothing of any row. Where it is miss
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -21,6 +22,8 @@ from difflm.records.files.json_files import JsonForm
 from difflm.records.files.typed_files import read_arrow, read_parquet
 from difflm.records.files.typed_form import TypedForm
 from difflm.records.kinds.columns import as_text
+from difflm.records.notices import Reporter
+from difflm.records.schema import RecordSchema
 
 SOURCE_NAME = "source.json"
 FORMAT_VERSION: Final = 1
@@ -55,6 +58,15 @@ class SourceForm(BaseModel):
         """Return the contents of source.json."""
         plain = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return json.dumps({"format_version": FORMAT_VERSION, **plain}, ensure_ascii=False).encode()
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the form, in hex."""
+        return hashlib.sha256(self.dumped()).hexdigest()
+
+    def kept(self, schema: RecordSchema, report: Reporter) -> SourceForm:
+        """Return what of the form every made row has, as its columns were fitted; types that are given up are told."""
+        return self if self.typed is None else self.model_copy(update={"typed": self.typed.kept(schema, report)})
 
     @classmethod
     def read(cls, folder: Path) -> SourceForm | None:

@@ -12,7 +12,8 @@ from difflm.errors import DataError
 from difflm.records.files.restoring import restored
 from difflm.records.files.typed_files import is_bytes, kept_as_digits, without_nesting
 from difflm.records.kinds.columns import as_text
-from difflm.records.notices import ignore
+from difflm.records.notices import Notice, Reporter, ignore
+from difflm.records.schema import RecordSchema, TextField
 
 Unit: TypeAlias = Literal["day", "s", "us"]
 
@@ -34,7 +35,7 @@ class TypedForm(BaseModel):
         bytes_ = [name for name in typed.column_names if is_bytes(typed.column(name).type)]
         moments = [name for name in typed.column_names if _is_moment(typed.column(name).type)]
         return cls(
-            arrow=base64.b64encode(typed.schema.with_metadata(about).serialize().to_pybytes()).decode(),
+            arrow=_dumped(typed.schema.with_metadata(about)),
             names=names,
             digits=tuple(name for name in bytes_ if kept_as_digits(typed.column(name), read.column(name))),
             units={name: unit for name in moments if (unit := _unit(read.column(name))) is not None},
@@ -43,6 +44,18 @@ class TypedForm(BaseModel):
     def types(self) -> pa.Schema:
         """Return the types by column."""
         return pa.ipc.read_schema(pa.BufferReader(base64.b64decode(self.arrow)))
+
+    def kept(self, schema: RecordSchema, report: Reporter) -> TypedForm:
+        """Return the form without the types that made rows may not fit: free texts are texts, whatever they are."""
+        types = self.types()
+        for field in schema.fields:
+            place = types.get_field_index(field.name)
+            if place < 0 or not isinstance(field, TextField) or _is_text(types.field(place).type):
+                continue
+            message = f"of the type {types.field(place).type} and read as free text; made rows have it as text"
+            report(Notice(column=field.name, code="kept_as_text", count=1, message=message))
+            types = types.set(place, types.field(place).with_type(pa.string()))
+        return self.model_copy(update={"arrow": _dumped(types)})
 
     def shaped(self, table: pa.Table) -> pa.Table:
         """Convert rows in canonical types to the types and names of the source.
@@ -83,6 +96,16 @@ class TypedForm(BaseModel):
                 simple = pa.types.is_integer(plain.type) or pa.types.is_boolean(plain.type)
                 columns.append(plain if simple else as_text(plain))
         return pa.Table.from_arrays(columns, names=names)
+
+
+def _dumped(schema: pa.Schema) -> str:
+    return base64.b64encode(schema.serialize().to_pybytes()).decode()
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Tell whether every text is of the type."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _is_moment(kind: pa.DataType) -> bool:

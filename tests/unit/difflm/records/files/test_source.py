@@ -20,6 +20,7 @@ from difflm.records.files.reading import ReadConfig, read_table
 from difflm.records.files.source import SOURCE_NAME, SourceForm
 from difflm.records.kinds.columns import conform_table
 from difflm.records.kinds.inference import infer_schema
+from difflm.records.notices import Notice
 
 
 def there_and_back(path: Path, config: ReadConfig | None = None) -> bytes:
@@ -146,6 +147,20 @@ def test_a_uuid_of_arrow_comes_back(tmp_path: Path) -> None:
         sink.write_table(table)
     assert read_table(tmp_path / "t.arrow").column("id")[3].as_py() == str(values[3])
     assert pq.read_table(io.BytesIO(there_and_back(tmp_path / "t.arrow"))).column("id").to_pylist() == values
+
+
+def test_the_type_of_free_texts_is_given_up_and_told(tmp_path: Path) -> None:
+    """Nothing keeps a made text to 32 digits, or to JSON: the column is text then, and not an error after hours."""
+    values = [bytes([row] * 16) for row in range(60)]
+    pq.write_table(pa.table({"v": pa.array(values, pa.binary(16)), "g": ["p", "q"] * 30}), tmp_path / "t.parquet")
+    table = read_table(tmp_path / "t.parquet")
+    assert table.column("v")[1].as_py() == "01" * 16
+    schema, form, notices = infer_schema(table), SourceForm.of(table), list[Notice]()
+    assert form is not None
+    kept = form.kept(schema, notices.append)
+    assert [(notice.column, notice.code) for notice in notices] == [("v", "kept_as_text")]
+    made = pa.table({"v": ["no digits"], "g": ["p"]})
+    assert pq.read_table(io.BytesIO(encode_table(made, "parquet", form=kept))).to_pydict() == made.to_pydict()
 
 
 def test_names_come_back(tmp_path: Path) -> None:
