@@ -72,6 +72,7 @@ def _respelled(column: pa.ChunkedArray, train: pa.ChunkedArray, field: Field) ->
             return column, None
     texts = as_text(column)
     distinct = [text for text in pc.unique(texts).to_pylist() if text is not None]
+    what: str | None
     match field:
         case BooleanField():
             spelling = _truth(distinct, field)
