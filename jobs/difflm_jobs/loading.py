@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from difflm.config import apply_overrides, load_yaml, parse_yaml, validate
 from difflm.errors import ConfigError, DataError
+from difflm.records.files.paths import KINDS, ending_of, files_of, is_pattern, unpacked_name
 
 if TYPE_CHECKING:
     from difflm_jobs.config import ExperimentConfig
 
 YAML_SUFFIXES = (".yaml", ".yml")
-TABLE_SUFFIXES = (
-    ".csv", ".tsv", ".tab", ".txt", ".data", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".arrow", ".arff",
-)  # fmt: skip
+TABLE_SUFFIXES = (*KINDS, ".arff")
 
 
 PAPER = "paper"
@@ -116,6 +115,9 @@ def refuse_missing(given: str, overrides: Sequence[str] = ()) -> None:
     keys = [override.partition("=")[0].strip() for override in overrides]
     replaced = any(key == "data" or f"{key}.".startswith("data.train.") for key in keys)
     if suffix_of(path) in TABLE_SUFFIXES and "$" not in given and not replaced and not path.exists():
+        if is_pattern(path):
+            files_of(path)
+            return
         raise DataError(
             f"data.train: {path}: no such file; check the path or give another one with --set data.train=PATH"
         )
@@ -232,13 +234,13 @@ def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def suffix_of(path: Path) -> str:
-    """Return the ending of a file's name in small letters, without `.gz`."""
-    return Path(path.name.lower().removesuffix(".gz")).suffix
+    """Return the ending of a file's name in small letters, without that of its packing, such as `.gz`."""
+    return ending_of(path)
 
 
 def name_of(path: Path) -> str:
     """Derive an experiment's name from that of its file."""
-    stem = Path(path.name.removesuffix(".gz")).stem
+    stem = Path(unpacked_name(path.name)).stem
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "experiment"
 
 
@@ -251,7 +253,7 @@ def _unknown(given: str) -> str:
     return (
         f"{given}: neither a preset nor a file of a known kind; {_close(given, names)}presets are "
         f"{', '.join(names)}; otherwise give a configuration ({', '.join(YAML_SUFFIXES)}) or a table "
-        f"({', '.join(TABLE_SUFFIXES)}, also .gz)"
+        f"({', '.join(TABLE_SUFFIXES)}, also .gz, .zip, ...)"
     )
 
 

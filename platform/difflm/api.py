@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from difflm.artifacts.atomic import atomic_directory
 from difflm.artifacts.manifest import MANIFEST_NAME
 from difflm.errors import ConfigError, DataError, SynthesisError
 from difflm.records.files.frames import TEMPLATE_NAME, Frame, FrameTemplate, filled_in, is_path, pandas_frame, to_table
+from difflm.records.files.source import SourceForm
 from difflm.records.relations.given import broken_given
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.seeding import random_state_kept
@@ -72,13 +74,12 @@ class Generator:
         self._kept = kept
         self._open: OpenBundle | None = None
         self._schema = read_schema(bundle)
+        self._form = SourceForm.read(bundle)
 
     def __repr__(self) -> str:
         target = f", target {self._schema.target!r}" if self._schema.target is not None else ""
-        return (
-            f"<difflm.Generator of {len(self._schema.fields)} columns{target}, learned from "
-            f"{self._schema.row_count:,} rows: {self._folder}>"
-        )
+        about = f"{len(self._schema.fields)} columns{target}, learned from {self._schema.row_count:,} rows"
+        return f"<difflm.Generator of {about}: {self._folder}>"
 
     @property
     def bundle(self) -> Path:
@@ -255,7 +256,9 @@ class Generator:
         return self._open
 
     def _frame(self, table: pa.Table) -> Frame:
-        return pandas_frame(table) if self._template is None else self._template.frame(table)
+        if self._template is not None:
+            return self._template.frame(table)
+        return pandas_frame(table if self._form is None else self._form.shaped(table, "arrow"))
 
     def _request(
         self,
@@ -292,11 +295,10 @@ class Generator:
         *,
         progress: bool,
     ) -> Iterator[pa.RecordBatch]:
-        emitted, reasons = 0, dict[str, int]()
+        emitted, reasons = 0, Counter[str]()
         for start in _tracked(range(0, n, batch_rows), progress=progress):
             drawn, account = synthesizer.draw_valid(range(start, min(start + batch_rows, n)), seed=seed)
-            for reason, count in account.rejections.items():
-                reasons[reason] = reasons.get(reason, 0) + count
+            reasons.update(account.rejections)
             emitted += len(drawn)
             table = synthesizer.bundle.codec.table_of(record for _, record in drawn)
             chosen = table if columns is None else table.select(columns)

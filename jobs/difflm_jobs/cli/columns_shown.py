@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from difflm.errors import DataError
+from difflm.records.files.paths import is_pattern
 from difflm.records.files.reading import ReadConfig
 from difflm.records.kinds.codes_of_form import identifier, numbered_code
 from difflm.records.kinds.dress import print_cell
@@ -47,7 +48,7 @@ def look_through(
     Raises:
         DataError: the file is missing or cannot be read, or what is set does not fit it; the message names the file.
     """
-    if not table.exists():
+    if not table.exists() and not is_pattern(table):
         raise DataError(f"{table}: no such file; check the path")
     if table.is_dir() and not kind.folders:
         raise DataError(f"{table}: is a folder; give the file inside it")

@@ -25,6 +25,7 @@ from difflm_jobs.cli.submit import submit_app
 from difflm_jobs.cli.terminal import (
     RUNS,
     Constraints,
+    Dialect,
     Gates,
     Given,
     Name,
@@ -33,6 +34,7 @@ from difflm_jobs.cli.terminal import (
     Set,
     Target,
     audience,
+    is_plain,
     output,
     print_line,
     print_warning,
@@ -213,6 +215,7 @@ def synthesize(
     ] = None,
     gate: Gates = None,
     safe_csv: SafeCsv = False,
+    dialect: Dialect = "source",
     changes: Set = None,
 ) -> None:
     """Make rows from a finished bundle; given again after a kill, or with more rows, it goes on."""
@@ -234,6 +237,7 @@ def synthesize(
         real=real_files(bundle, of_run=evaluate_own, train=evaluate_against, holdout=holdout),
         gates=tuple(gate or ()),
         safe_csv=safe_csv,
+        plain=is_plain(dialect),
     )
     print_line(output(), rows_line(write_rows(wanted, overrides=changes or (), audience=audience())))
 
@@ -246,6 +250,7 @@ def impute(
     column: Annotated[list[str] | None, typer.Option(help="Only this column; may be given several times.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other values: multiple imputation.")] = 0,
     safe_csv: SafeCsv = False,
+    dialect: Dialect = "source",
     changes: Set = None,
 ) -> None:
     """Fill in the missing cells of a table; the other cells and the order of the rows stay as they are."""
@@ -264,6 +269,7 @@ def impute(
         plan=PlanRequest(),
         given=GivenFile(path=table, use=Impute(columns=tuple(column) if column else None)),
         safe_csv=safe_csv,
+        plain=is_plain(dialect),
     )
     print_line(output(), rows_line(write_rows(wanted, overrides=changes or (), audience=audience())))
 

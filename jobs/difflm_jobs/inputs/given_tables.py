@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from difflm.artifacts import Artifact, ArtifactStore
 from difflm.artifacts.hashing import hash_folder
 from difflm.errors import ConfigError, DataError
+from difflm.records.files.source import SourceForm
 from difflm.records.notices import Notice
 from difflm.records.relations.given import broken_given
 from difflm.records.schema import RecordSchema
@@ -119,11 +120,15 @@ class GivenFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaidDown:
-    """The folder with the checked table, how many records it has, and the job's request for them."""
+    """The folder with the checked table, how many records it has, and the job's request for them.
+
+    ``form`` is that of the file where its own rows come back completed, else None.
+    """
 
     folder: Path
     count: int
     request: GivenRecords
+    form: SourceForm | None = None
 
 
 def given_file(like: Path | None, between: Path | None, strength: float, rows: int) -> GivenFile | None:
@@ -158,14 +163,15 @@ def laid_down(
     from difflm.synthesis.plans.kept_cells import kept_cells
     from difflm.synthesis.workers import GIVEN_TABLE, KEPT_TABLE
 
-    found = read_table(given.path, read)
-    table = _given_rows_checked(given, found, schema, tell)
+    read_rows = read_table(given.path, read)
+    table = _given_rows_checked(given, read_rows, schema, tell)
     with tempfile.TemporaryDirectory(prefix="difflm-given-") as folder:
         pq.write_table(table, Path(folder) / GIVEN_TABLE)
         if isinstance(given.use, Impute):
-            pq.write_table(kept_cells(found, schema), Path(folder) / KEPT_TABLE)
+            pq.write_table(kept_cells(read_rows, schema), Path(folder) / KEPT_TABLE)
         request = GivenRecords(use=given.use, sha256=hash_folder(Path(folder)))
-        yield LaidDown(folder=Path(folder), count=len(table), request=request)
+        form = SourceForm.of(read_rows) if isinstance(given.use, Impute) else None
+        yield LaidDown(folder=Path(folder), count=len(table), request=request, form=form)
 
 
 def _given_rows_checked(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from difflm.artifacts import write_bytes_atomic, write_json_atomic
 from difflm.errors import DataError
+from difflm.records.files.paths import ending_of
+from difflm.records.files.source import SOURCE_NAME, SourceForm
 from difflm.records.kinds.inference import infer_schema
 from difflm.records.notices import Notice
 from difflm.records.relations.constraints import asked_relations
@@ -34,7 +36,7 @@ _SHOWN = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepare:
-    """Writes train, validation and test as Parquet, schema.json and report.json (what was found odd)."""
+    """Writes train, validation and test as Parquet, schema.json, source.json and report.json (what was found odd)."""
 
     data: DataConfig = field(metadata=apart("train", "test"))
     schema: SchemaConfig
@@ -75,6 +77,9 @@ class Prepare:
         schema = self._related(schema, tables["data.train"], splits)
         notices += [*splits.notices, *schema.notices]
         splits = self.data.record_kind.held_out(splits, schema, notices.append)
+        form = SourceForm.of(tables["data.train"])
+        if form is not None:
+            write_bytes_atomic(context.output / SOURCE_NAME, form.kept(schema, notices.append).dumped())
         _write(splits, schema, notices, tables["data.train"].num_rows, context.output)
         facts: dict[str, JSON] = {f"{name} rows": getattr(splits, name).num_rows for name in SPLITS}
         facts["columns"] = len(schema.fields)
@@ -137,8 +142,8 @@ def _shown(relations: Relations) -> list[str]:
 
 def _ending(path: Path) -> str:
     """Return what the name says about how to read the file: the same bytes are another table under another ending."""
-    name = path.name.lower()
-    return Path(name.removesuffix(".gz")).suffix + (".gz" if name.endswith(".gz") else "")
+    ending, last = ending_of(path), path.suffix.lower()
+    return ending if last == ending else ending + last
 
 
 def describe(source: FileSource | PackagedSource) -> str:
@@ -150,7 +155,7 @@ def _write(splits: Splits, schema: RecordSchema, notices: list[Notice], rows_rea
     import pyarrow.parquet as pq
 
     for name in SPLITS:
-        pq.write_table(getattr(splits, name), folder / f"{name}.parquet")
+        pq.write_table(getattr(splits, name).replace_schema_metadata(None), folder / f"{name}.parquet")
     write_bytes_atomic(folder / "schema.json", schema.to_json().encode())
     report: dict[str, JSON] = {
         "rows_read": rows_read,

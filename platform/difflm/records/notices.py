@@ -8,10 +8,19 @@ from pydantic import BaseModel, ConfigDict
 NoticeCode: TypeAlias = Literal[
     "renamed",  # a column got another name (duplicate, empty or odd)
     "delimiter",  # cells are divided by another character than usual
+    "encoding",  # the encoding of a text file was recognised, not said
+    "preamble",  # lines above the header were left out
+    "header",  # the first row looks like values
+    "repeated_header",  # the header stands among the rows as well
+    "blank_rows",  # empty rows at the end were left out
+    "cut_off",  # the last row does not end
+    "sheet",  # one sheet of several was read
+    "missing_word",  # a word counts as missing, or would and is a value
     "dropped",  # a column was left out
     "trimmed",  # spaces around values were taken off
     "nested",  # lists or objects are kept as their JSON text
     "mixed",  # a column holds values of several types and is kept as text
+    "kept_as_text",  # the type of a column is not kept in made rows
     "not_finite",  # infinities are counted as missing
     "identifier",  # every value is different
     "rounded",  # numbers were rounded to what the field prints

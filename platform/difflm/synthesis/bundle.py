@@ -2,6 +2,7 @@
 
 bundle.json              format version, platform version, autoencoder configuration
 schema.json              the fitted schema
+source.json              the form of the table's file, where it had one
 decoder/                 tokenizer and frozen decoder (a pretrained one: its id, revision and hash)
 autoencoder.safetensors  encoder, posterior head and injector
 prior/                   prior.json, prior.safetensors with the latent scaler
@@ -36,6 +37,7 @@ from difflm.errors import BundleError, ModelError, SchemaError
 from difflm.models.autoencoder import Autoencoder, AutoencoderShape, GaussianPosterior, build_autoencoder, latent_size
 from difflm.models.decoder_store import DecoderParts, read_tensors
 from difflm.models.encoder import encoder_inputs
+from difflm.records.files.source import SOURCE_NAME
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.synthesis.bundle_files import check_base, check_files, write_hashes
@@ -91,6 +93,8 @@ def assemble_bundle(
     """
     directory.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(prepared / "schema.json", directory / "schema.json")
+    if (prepared / SOURCE_NAME).is_file():
+        shutil.copyfile(prepared / SOURCE_NAME, directory / SOURCE_NAME)
     kept = _only("decoder.json", "tokenizer", "model")
     _copy_tree(decoder, directory / "decoder", kept)
     shutil.copyfile(autoencoder / "best.safetensors", directory / "autoencoder.safetensors")

@@ -18,6 +18,7 @@ from difflm.artifacts.storage import open_store
 from difflm.errors import StorageError
 from difflm.models.autoencoder import AutoencoderShape, build_autoencoder
 from difflm.models.precision import own_device
+from difflm.records.files.source import SourceForm
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import read_schema
 from difflm.synthesis.bundle import encode_table, load_trainable
@@ -118,12 +119,18 @@ class SynthesisWorker:
 
 
 def open_output(args: Mapping[str, Any]) -> Dataset:
-    """Open the dataset that a driver announced: its `url`, `format`, `safe_csv` and `fingerprint`.
+    """Open the dataset that a driver announced: its `url`, `format`, `safe_csv`, `form` and `fingerprint`.
 
     Raises:
         StorageError: on this machine the dataset is not there, or it is another one.
     """
-    dataset = Dataset(store=open_store(args["url"]), format=args["format"], safe_csv=bool(args.get("safe_csv")))
+    form = args.get("form")
+    dataset = Dataset(
+        store=open_store(args["url"]),
+        format=args["format"],
+        safe_csv=bool(args.get("safe_csv")),
+        form=None if form is None else SourceForm.parsed_json(form, "form"),
+    )
     job = dataset.read_json(JOB_NAME)
     if job is None or job.get("fingerprint") != args["fingerprint"]:
         raise StorageError(
