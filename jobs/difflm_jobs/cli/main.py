@@ -19,6 +19,7 @@ from difflm_jobs.cli.judge import judge_app
 from difflm_jobs.cli.protocol import protocol_app
 from difflm_jobs.cli.scoring_verbs import scoring_app
 from difflm_jobs.cli.serve import serve_app
+from difflm_jobs.cli.signing import SignedBy, signer_setting, signing_app
 from difflm_jobs.cli.study_verbs import study_app
 from difflm_jobs.cli.submit import submit_app
 from difflm_jobs.cli.terminal import (
@@ -53,6 +54,7 @@ app.add_typer(protocol_app)
 app.add_typer(report_app)
 app.add_typer(serve_app)
 app.add_typer(scoring_app)
+app.add_typer(signing_app)
 app.add_typer(study_app)
 app.add_typer(submit_app)
 
@@ -193,6 +195,7 @@ def synthesize(
     ] = None,
     gate: Gates = None,
     safe_csv: SafeCsv = False,
+    signed_by: SignedBy = None,
     changes: Set = None,
 ) -> None:
     """Make rows from a finished bundle; given again after a kill, or with more rows, it goes on."""
@@ -215,7 +218,8 @@ def synthesize(
         gates=tuple(gate or ()),
         safe_csv=safe_csv,
     )
-    print_line(output(), rows_line(write_rows(wanted, overrides=changes or (), audience=audience())))
+    overrides = [*(changes or ()), *signer_setting(signed_by, "sampling")]
+    print_line(output(), rows_line(write_rows(wanted, overrides=overrides, audience=audience())))
 
 
 @app.command()
@@ -226,6 +230,7 @@ def impute(
     column: Annotated[list[str] | None, typer.Option(help="Only this column; may be given several times.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other values: multiple imputation.")] = 0,
     safe_csv: SafeCsv = False,
+    signed_by: SignedBy = None,
     changes: Set = None,
 ) -> None:
     """Fill in the missing cells of a table; the other cells and the order of the rows stay as they are."""
@@ -245,7 +250,8 @@ def impute(
         given=GivenFile(path=table, use=Impute(columns=tuple(column) if column else None)),
         safe_csv=safe_csv,
     )
-    print_line(output(), rows_line(write_rows(wanted, overrides=changes or (), audience=audience())))
+    overrides = [*(changes or ()), *signer_setting(signed_by, "sampling")]
+    print_line(output(), rows_line(write_rows(wanted, overrides=overrides, audience=audience())))
 
 
 @app.command()
@@ -256,18 +262,3 @@ def show(
     from difflm_jobs.cli.summary import print_experiment
 
     print_experiment(run, runs, output())
-
-
-@app.command()
-def verify(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="An experiment's name or folder, or a dataset.")],
-    runs: Runs = RUNS,
-) -> None:
-    """Compare every file of an experiment's artifacts, or of a dataset, with what was written."""
-    from difflm_jobs.cli.summary import verified_line, verify_experiment
-    from difflm_jobs.rows.verify_dataset import is_dataset, verify_dataset
-
-    if is_dataset(run):
-        print_line(output(), verified_line(verify_dataset(run)))
-    else:
-        verify_experiment(run, runs, output())

@@ -46,6 +46,7 @@ def read_facts(path: Path, *, version: int, what: str, remedy: str) -> dict[str,
 
 
 MANIFEST_NAME = "manifest.json"
+SIGNATURE_NAME = "signature.json"  # put beside the files of a bundle at any time; of none of their hashes
 FORMAT_VERSION: Final = 1
 
 

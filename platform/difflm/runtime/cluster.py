@@ -35,6 +35,7 @@ _DEFAULTS = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "difflm.runtime.serving_proxy:middlewares",  # their errors are ours
     "SERVE_SOCKET_REUSE_PORT_ENABLED": "0",  # else a second server takes half of the first one's connections
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",

@@ -38,6 +38,7 @@ from difflm.models.encoder import encoder_inputs
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.synthesis.bundle_files import check_base, check_files, write_hashes
+from difflm.synthesis.signatures import check_signature
 
 
 def bundle_folder(given: Path) -> Path:
@@ -129,14 +130,18 @@ def load_bundle(
     device: torch.device | str = "cpu",
     precision: torch.dtype = torch.float32,
     allow_local_base: bool = False,
+    signed_by: str | None = None,
 ) -> Bundle:
-    """Load a bundle whose files are those that were written; `allow_local_base` as of `check_base`.
+    """Load a bundle whose files are those that were written; `allow_local_base` as of `check_base`, `signed_by` as of
+    `check_signature`.
 
     Raises:
-        BundleError: a file is missing, changed or unreadable, or leads to a model that nobody chose; names the file and
-            the remedy.
+        BundleError: a file is missing, changed or unreadable, leads to a model that nobody chose, or was not signed by
+            whom it should have been; names the file and the remedy.
     """
     facts = read_facts(directory)
+    if signed_by is not None:
+        check_signature(directory, signed_by)
     _check_files(directory)
     check_files(directory)
     check_base(directory, facts, allow_local=allow_local_base)

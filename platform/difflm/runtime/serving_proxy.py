@@ -1,0 +1,43 @@
+"""Serve's proxies: what they and uvicorn answer by themselves, in the form of every other answer.
+
+A proxy calls `middlewares` when it starts, because RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH names it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from starlette.middleware import Middleware
+
+from difflm.serving.middleware import SafeHeaders, ToldProblems
+from difflm.serving.problems import Problem, problem_response
+
+CALLBACK = "difflm.runtime.serving_proxy:middlewares"
+
+_PROTOCOLS = {"httptools_impl": "HttpToolsProtocol", "h11_impl": "H11Protocol"}  # of uvicorn, by its modules
+_NO_HTTP = Problem(400, "invalid_http", "the request is no HTTP")
+
+
+def middlewares() -> list[Middleware]:
+    """Prepare the process of a proxy, and return what stands around its application."""
+    tell_invalid_requests()
+    return [Middleware(SafeHeaders), Middleware(ToldProblems)]
+
+
+def tell_invalid_requests() -> None:
+    """Have uvicorn answer what is no HTTP as a problem; it knows no setting for that."""
+    problem = problem_response(_NO_HTTP)
+    headers = b"".join(b"%s: %s\r\n" % header for header in problem.raw_headers)
+    answer = b"HTTP/1.1 400 Bad Request\r\n" + headers + b"connection: close\r\n\r\n" + bytes(problem.body)
+
+    def told(protocol: Any, _: str) -> None:
+        protocol.transport.write(answer)
+        protocol.transport.close()
+
+    for module, name in _PROTOCOLS.items():
+        try:
+            protocol = getattr(importlib.import_module(f"uvicorn.protocols.http.{module}"), name)
+        except ImportError:  # uvicorn takes the parser that is installed
+            continue
+        protocol.send_400_response = told
