@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from difflm.errors import DiffLMError, StorageError
+from difflm.lifetime import end_with_parent
 from difflm_jobs.cli.compare import report_app
 from difflm_jobs.cli.configuration import config_app, configuration_app
 from difflm_jobs.cli.judge import judge_app
@@ -65,7 +66,10 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        end_with_parent()
         app()
+    except KeyboardInterrupt:  # before typer takes it
+        sys.exit(_fail("interrupted", INTERRUPTED))
     except DiffLMError as error:
         sys.exit(_fail(str(error), error.exit_code))
     except SystemExit as stop:
