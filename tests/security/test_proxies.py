@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
 from difflm.runtime import cluster
-from difflm.runtime.serving_proxy import CALLBACK, middlewares
+from difflm.runtime.serve_processes import CALLBACK, middlewares
 from difflm.serving.middleware import SafeHeaders, ToldProblems
 
 HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}

@@ -23,6 +23,7 @@ from difflm.runtime.process import handler_kept, usable_processors, without_log_
 
 _PACKAGES = ("difflm", "difflm_evaluators", "difflm_jobs")
 _METRICS = "RAY_enable_metrics_collection"
+LOOPBACK = "127.0.0.1"
 _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 # Read by Ray when it is imported or started. Only defaults: what the environment already says stays.
@@ -35,7 +36,7 @@ _DEFAULTS = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "difflm.runtime.serving_proxy:middlewares",  # their errors are ours
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "difflm.runtime.serve_processes:middlewares",  # their errors are ours
     "SERVE_SOCKET_REUSE_PORT_ENABLED": "0",  # else a second server takes half of the first one's connections
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -157,13 +158,15 @@ def require_resources(context: ClusterContext, *, cpus: float, gpus: float, purp
 
 def _start(ray: Any, config: ClusterConfig) -> None:
     """Start Ray here. Its processes inherit PYTHONPATH, so workers need no runtime environment and can be
-    pre-started. What lies on the disk of it, its token first of all, is for this user alone.
+    pre-started. What lies on the disk of it, its token first of all, is for this user alone, and its ports are open to
+    this machine alone.
     """
     if not os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
         keep_token_private(Path.home() / ".ray" / "auth_token")
-    with _variable("PYTHONPATH", _python_path()), _variable(_METRICS, str(int(config.metrics))):
+    with _variable("PYTHONPATH", _python_path()), _variable(_METRICS, str(int(config.metrics))), _loopback(ray):
         ray.init(
             address="local",
+            _node_ip_address=LOOPBACK,
             num_cpus=config.num_cpus or usable_processors(),
             num_gpus=config.num_gpus,
             object_store_memory=config.object_store_mib * 2**20,
@@ -205,6 +208,22 @@ def _python_path() -> str:
     """Return PYTHONPATH with the source roots first."""
     parts = [*source_roots(), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return os.pathsep.join(part for part in parts if part)
+
+
+@contextmanager
+def _loopback(ray: Any) -> Iterator[None]:
+    """Let a node that is started within have the address 127.0.0.1: then Ray's servers listen there and nowhere else.
+
+    On Linux Ray puts another address in its place, so that other machines can join; there is no argument for it. Where
+    a later version has another switch, the ports are open as they were, and tests/security/test_ports.py says so.
+    """
+    constants = ray._private.ray_constants
+    before = getattr(constants, "ENABLE_RAY_CLUSTER", None)
+    constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager

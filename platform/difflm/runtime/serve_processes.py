@@ -1,4 +1,4 @@
-"""Serve's proxies: what they and uvicorn answer by themselves, in the form of every other answer.
+"""Serve's own processes: what proxies and uvicorn answer by themselves, and where replicas listen.
 
 A proxy calls `middlewares` when it starts, because RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH names it.
 """
@@ -10,10 +10,11 @@ from typing import Any
 
 from starlette.middleware import Middleware
 
+from difflm.runtime.cluster import LOOPBACK
 from difflm.serving.middleware import SafeHeaders, ToldProblems
 from difflm.serving.problems import Problem, problem_response
 
-CALLBACK = "difflm.runtime.serving_proxy:middlewares"
+CALLBACK = "difflm.runtime.serve_processes:middlewares"
 
 _PROTOCOLS = {"httptools_impl": "HttpToolsProtocol", "h11_impl": "H11Protocol"}  # of uvicorn, by its modules
 _NO_HTTP = Problem(400, "invalid_http", "the request is no HTTP")
@@ -41,3 +42,21 @@ def tell_invalid_requests() -> None:
         except ImportError:  # uvicorn takes the parser that is installed
             continue
         protocol.send_400_response = told
+
+
+def listen_as_the_node_does() -> None:
+    """Have this replica's server for calls between deployments listen on the loopback where all else of its node does.
+
+    Serve lets it listen everywhere and knows no setting for that. Call it before the replica is ready.
+    """
+    import ray
+    from ray.serve._private import replica
+
+    add = getattr(replica, "add_port_to_grpc_server", None)
+    if add is None or ray.util.get_node_ip_address() != LOOPBACK:
+        return
+
+    def added(server: Any, address: str) -> Any:
+        return add(server, address.replace("[::]", LOOPBACK))
+
+    replica.add_port_to_grpc_server = added
