@@ -145,6 +145,8 @@ def _last_bundle(folder: Path) -> Path | None:
     except ValueError:  # a line that a killed process left unfinished
         return None
     stages = [stage for run in runs for stage in run.stages if stage.stage == "assemble"]
+    if stages and Path(stages[-1].artifact).name != stages[-1].artifact:
+        return None  # a log from elsewhere leads to no other folder
     found = folder / "artifacts" / stages[-1].artifact if stages else folder
     return found if found != folder and found.is_dir() else None
 

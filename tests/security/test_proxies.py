@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -18,8 +22,9 @@ from starlette.routing import Route
 
 from difflm.runtime import cluster
 from difflm.runtime.serve_processes import CALLBACK, middlewares
-from difflm.serving.middleware import SafeHeaders, ToldProblems
+from difflm.serving.problems import SafeHeaders, ToldProblems
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 GARBAGE = [
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(40),  # TLS on a port without
@@ -123,6 +128,20 @@ def test_what_is_no_http_is_told_as_a_problem(address: tuple[str, int], number: 
     assert {name: headers[name] for name in HEADERS} == HEADERS
     assert int(headers["content-length"]) == len(body)
     assert headers["connection"] == "close"
+
+
+def test_a_proxy_loads_no_more_than_it_needs() -> None:
+    """With torch a proxy took so long to start that Serve gave it up on a busy machine."""
+    code = "import sys, difflm.runtime.serve_processes; print({'torch', 'pyarrow', 'numpy', 'ray'} & set(sys.modules))"
+    roots = os.pathsep.join(str(REPOSITORY / root) for root in ("platform", "evaluators", "jobs"))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": roots},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "set()"
 
 
 def test_local_clusters_call_back() -> None:

@@ -63,7 +63,10 @@ def server(stages: StageFolders, tmp_path_factory: pytest.TempPathFactory) -> It
             return False
 
     try:
-        wait_until(ready, what=f"the server, which printed {child.tail()}", timeout_s=240, alive=child.running)
+        try:
+            wait_until(ready, what="the server", timeout_s=400, alive=child.running)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it printed:\n{child.tail()}") from None
         yield running
     finally:
         child.process.terminate()

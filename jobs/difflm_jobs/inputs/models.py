@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from difflm.artifacts.manifest import parse_json
 from difflm.errors import BundleError, ModelError
+from difflm.telemetry import parse_json
 
 
 def fingerprint(model: str, key: str) -> dict[str, str]:

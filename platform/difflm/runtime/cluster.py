@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ _DEFAULTS = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "difflm.runtime.serve_processes:middlewares",  # their errors are ours
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # 5 s by default, which a busy machine exceeds
     "SERVE_SOCKET_REUSE_PORT_ENABLED": "0",  # else a second server takes half of the first one's connections
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -59,7 +61,7 @@ class ClusterConfig(Config):
     object_store_mib: int = Field(default=512, ge=80, description="Shared-memory object store of a local cluster.")
     dashboard: bool = Field(default=False, description="Serve Ray's dashboard on this machine (local cluster only).")
     metrics: bool = Field(
-        default=False, description="Open Ray's metrics port, which has no password (local cluster only)."
+        default=False, description="Open Ray's metrics port to this machine, without a password (local cluster only)."
     )
     verbose: bool = Field(default=False, description="Print what Ray and its workers log.")
 
@@ -196,12 +198,25 @@ def keep_token_private(path: Path) -> None:
 def _connect(ray: Any, address: str, config: ClusterConfig) -> None:
     roots = source_roots()
     environment = None if in_ray_job() or not roots else {"env_vars": {"PYTHONPATH": os.pathsep.join(roots)}}
-    ray.init(
-        address=address,
-        runtime_env=environment,
-        log_to_driver=config.verbose,
-        logging_level=logging.INFO if config.verbose else logging.ERROR,
-    )
+    with _loopback(ray) if _listens_on_loopback_only(ray, address) else nullcontext():
+        ray.init(
+            address=address,
+            runtime_env=environment,
+            log_to_driver=config.verbose,
+            logging_level=logging.INFO if config.verbose else logging.ERROR,
+        )
+
+
+def _listens_on_loopback_only(ray: Any, address: str) -> bool:
+    """Tell whether a cluster at an address is one that `_start` started, in another process of this machine."""
+    host, _, port = address.rpartition(":")
+    if host != LOOPBACK or not port.isdecimal():
+        return False
+    try:
+        socket.create_connection((ray.util.get_node_ip_address(), int(port)), timeout=5.0).close()
+    except OSError:
+        return True
+    return False
 
 
 def _python_path() -> str:
@@ -212,10 +227,11 @@ def _python_path() -> str:
 
 @contextmanager
 def _loopback(ray: Any) -> Iterator[None]:
-    """Let a node that is started within have the address 127.0.0.1: then Ray's servers listen there and nowhere else.
+    """Let 127.0.0.1 stay what it is within, as the address of a node that is started, whose servers then listen there
+    and nowhere else, or as that of a cluster.
 
     On Linux Ray puts another address in its place, so that other machines can join; there is no argument for it. Where
-    a later version has another switch, the ports are open as they were, and tests/security/test_ports.py says so.
+    a later version has another switch, ports are open as they were, and tests/security/test_running_server.py says so.
     """
     constants = ray._private.ray_constants
     before = getattr(constants, "ENABLE_RAY_CLUSTER", None)

@@ -11,8 +11,7 @@ from typing import Any
 from starlette.middleware import Middleware
 
 from difflm.runtime.cluster import LOOPBACK
-from difflm.serving.middleware import SafeHeaders, ToldProblems
-from difflm.serving.problems import Problem, problem_response
+from difflm.serving.problems import Problem, SafeHeaders, ToldProblems, problem_response
 
 CALLBACK = "difflm.runtime.serve_processes:middlewares"
 
@@ -49,11 +48,10 @@ def listen_as_the_node_does() -> None:
 
     Serve lets it listen everywhere and knows no setting for that. Call it before the replica is ready.
     """
-    import ray
-    from ray.serve._private import replica
-
+    ray_util: Any = importlib.import_module("ray.util")
+    replica: Any = importlib.import_module("ray.serve._private.replica")
     add = getattr(replica, "add_port_to_grpc_server", None)
-    if add is None or ray.util.get_node_ip_address() != LOOPBACK:
+    if add is None or ray_util.get_node_ip_address() != LOOPBACK:
         return
 
     def added(server: Any, address: str) -> Any:

@@ -35,9 +35,9 @@ from difflm.serving.answers import (
 from difflm.serving.bodies import body_document, document_bodies, parsed
 from difflm.serving.fair_queue import Chunk
 from difflm.serving.jobs import Jobs, JobView
-from difflm.serving.middleware import CorsProblems, RequestMiddleware, SafeHeaders, ToldProblems
+from difflm.serving.middleware import CorsProblems, RequestMiddleware
 from difflm.serving.playground import add_playground
-from difflm.serving.problems import FAULT, Problem, problem_response, validation_problem
+from difflm.serving.problems import FAULT, Problem, SafeHeaders, ToldProblems, problem_response, validation_problem
 from difflm.serving.requests import BundleName, EncodeBody, ImputeBody, SampleBody
 from difflm.serving.service import Accepted, Service
 

@@ -90,7 +90,7 @@ class Jobs:
         """Find the jobs that are there, and go on with those that are unfinished."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in sorted(self._folder.glob("*/job.json"), key=lambda path: path.stat().st_mtime):
-            with suppress(ValueError):
+            with suppress(ValueError, OSError):
                 self._specs[path.parent.name] = JobSpec.model_validate_json(path.read_bytes())
                 if not self._is_finished(path.parent.name):
                     self._enqueue(path.parent.name)
@@ -146,7 +146,7 @@ class Jobs:
             n=spec.n,
             seed=spec.seed,
             rows_done=spec.n if state == "finished" else self._rows_done(name),
-            error=error.read_text(encoding="utf-8") if state == "failed" else None,
+            error=error.read_text(encoding="utf-8", errors="replace") if state == "failed" else None,
             data=f"/v1/jobs/{name}/data" if state == "finished" else None,
         )
 

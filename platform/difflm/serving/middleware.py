@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -22,7 +22,7 @@ from difflm.serving.config import ServeConfig
 from difflm.serving.limits import KeyRing, Traffic
 from difflm.serving.metrics import ServerMetrics
 from difflm.serving.playground import PLAYGROUND_PATHS
-from difflm.serving.problems import FAULT, RETRY_SOON_S, SAFE_HEADERS, Problem, overloaded, problem_response
+from difflm.serving.problems import FAULT, Problem, overloaded, problem_response
 from difflm.serving.shares import Shares
 
 BODIES = 16  # as many bodies of the largest size are in memory at most
@@ -178,78 +178,6 @@ class CorsProblems(CORSMiddleware):
         problem = problem_response(Problem(answer.status_code, "cors", f"pages may not ask so: {what}", field=what))
         problem.headers.update({name: value for name, value in answer.headers.items() if "content-" not in name})
         return problem
-
-
-class SafeHeaders:
-    """An ASGI application whose answers are kept by nobody and are nothing but what they say, whoever made them."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def safe(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in SAFE_HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
-
-        await self._app(scope, receive, safe)
-
-
-class ToldProblems:
-    """An ASGI application whose answers in plain text that are no success become problems, whoever made them."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        began = told = False
-
-        async def translated(message: Message) -> None:
-            nonlocal began, told
-            if message["type"] == "http.response.start":
-                began = True
-                if (answer := _told(message)) is not None:
-                    told = True
-                    await answer(scope, receive, send)
-            if not told:
-                await send(message)
-
-        try:
-            await self._app(scope, receive, translated)
-        except ClientDisconnect:
-            raise
-        except Exception:
-            if began:
-                raise
-            _log.exception("a request met a fault of the server")
-            await problem_response(FAULT)(scope, receive, send)
-
-
-_TOLD = {
-    404: Problem(404, "not_found", "there is nothing here"),
-    408: Problem(408, "slow", "the answer took too long", retry_after_s=RETRY_SOON_S),
-    416: Problem(416, "range", "the file has no such part", field="range"),
-    429: overloaded("there is enough to do"),
-    500: FAULT,
-    503: Problem(503, "unavailable", "no process can answer now; try again later", retry_after_s=RETRY_SOON_S),
-}
-
-
-def _told(start: Message) -> Response | None:
-    """Return the problem in place of a plain answer; None for one that says itself what it is."""
-    status, headers = int(start["status"]), Headers(scope=start)
-    if status < 400 or not headers.get("content-type", "text/plain").startswith("text/plain"):
-        return None
-    answer = problem_response(_TOLD.get(status) or Problem(status, "refused", "the request cannot be used"))
-    for name, value in headers.items():
-        if name not in ("content-type", "content-length"):
-            answer.headers[name] = value
-    return answer
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -27,7 +27,7 @@ import torch
 from pydantic import ValidationError
 
 import difflm
-from difflm.artifacts.manifest import BUNDLE_KIND, parse_json
+from difflm.artifacts.manifest import BUNDLE_KIND
 from difflm.artifacts.store import ArtifactStore
 from difflm.diffusion.conditional import ConditionalPrior, load_conditional
 from difflm.diffusion.priors import HeunSettings, LatentPrior, load_prior
@@ -39,6 +39,7 @@ from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.synthesis.bundle_files import check_base, check_files, write_hashes
 from difflm.synthesis.signatures import check_signature
+from difflm.telemetry import parse_json
 
 
 def bundle_folder(given: Path) -> Path:

@@ -14,10 +14,11 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from difflm.artifacts.manifest import MANIFEST_NAME, SIGNATURE_NAME, FileEntry, Manifest, parse_json
+from difflm.artifacts.manifest import MANIFEST_NAME, SIGNATURE_NAME, FileEntry, Manifest
 from difflm.artifacts.store import hash_file
 from difflm.config import load_yaml
 from difflm.errors import BundleError, ConfigError
+from difflm.telemetry import parse_json
 
 HASHES_NAME = "hashes.json"
 ALLOW_LOCAL = "DIFFLM_ALLOW_LOCAL_BASE"

@@ -18,9 +18,10 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from difflm.artifacts.atomic import storage_errors, write_bytes_atomic
-from difflm.artifacts.manifest import SIGNATURE_NAME, parse_json
+from difflm.artifacts.manifest import SIGNATURE_NAME
 from difflm.errors import BundleError, ConfigError
 from difflm.synthesis.bundle_files import HASHES_NAME, check_files
+from difflm.telemetry import parse_json
 
 PublicKey = Annotated[str, Field(pattern=r"^MCowBQYDK2VwAyEA[A-Za-z0-9+/]{43}=$")]  # SubjectPublicKeyInfo, in base64
 

@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -151,19 +152,33 @@ def read_json_document(data: bytes, path: Path, *, encoding: str, report: Report
 def read_parquet(data: bytes, path: Path, *, report: Reporter) -> pa.Table:
     """Read typed columns; nested ones as JSON text."""
     try:
-        table = pa.parquet.ParquetFile(pa.BufferReader(data)).read()
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a Parquet file ({error}); is it complete?") from error
+        table = _sound_table(pa.parquet.ParquetFile(pa.BufferReader(data)).read())
+    except _DAMAGED as error:
+        raise DataError(f"{path}: not a Parquet file ({_first_line(error)}); is it complete?") from error
     return without_nesting(table, report)
 
 
 def read_arrow(data: bytes, path: Path, *, report: Reporter) -> pa.Table:
     """Read the typed columns of an Arrow IPC file; nested ones as JSON text."""
     try:
-        table = pa.ipc.open_file(data).read_all()
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not an Arrow IPC file ({error}); is it complete?") from error
+        table = _sound_table(pa.ipc.open_file(data).read_all())
+    except _DAMAGED as error:
+        raise DataError(f"{path}: not an Arrow IPC file ({_first_line(error)}); is it complete?") from error
     return without_nesting(table, report)
+
+
+_DAMAGED = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError)  # what changed bytes come to
+
+
+def _sound_table(table: pa.Table) -> pa.Table:
+    """Return a table whose every value can be read. ArrowInvalid, or ValueError for a name that is no Unicode."""
+    table.validate(full=True)
+    "".join(table.column_names)
+    return table
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0].rstrip(".")[:200] or type(error).__name__
 
 
 def without_nesting(table: pa.Table, report: Reporter) -> pa.Table:
@@ -247,7 +262,7 @@ def _table_of_rows(rows: list[dict[str, object]], path: Path, report: Reporter) 
 
 def _table_of_columns(columns: dict[str, list[object]], report: Reporter) -> pa.Table:
     arrays = [_typed(name, values, report) for name, values in columns.items()]
-    return pa.Table.from_arrays(arrays, names=list(columns))
+    return pa.Table.from_arrays(arrays, names=list(map(_sound, columns)))
 
 
 def _typed(name: str, values: list[object], report: Reporter) -> pa.Array:
@@ -257,7 +272,7 @@ def _typed(name: str, values: list[object], report: Reporter) -> pa.Array:
     if kinds == {int} and all(-(2**63) <= value < 2**63 for value in values if isinstance(value, int)):
         return pa.array(values, pa.int64())
     if kinds <= {int, float} and float in kinds:
-        return pa.array([float(value) if isinstance(value, int | float) else None for value in values], pa.float64())
+        return pa.array([_number(value) if isinstance(value, int | float) else None for value in values], pa.float64())
     nested = sum(isinstance(value, dict | list) for value in values)
     if nested:
         _tell(name, "nested", nested, "lists or objects are kept as their JSON text", report)
@@ -268,13 +283,25 @@ def _typed(name: str, values: list[object], report: Reporter) -> pa.Array:
     return pa.array([None if value is None else _spelled(value) for value in values], pa.string())
 
 
+def _number(value: int | float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # as 1e999 is
+        return math.inf if value > 0 else -math.inf
+
+
 def _tell(name: str, code: NoticeCode, count: int, message: str, report: Reporter) -> None:
     report(Notice(column=name, code=code, count=count, message=message))
 
 
 def _spelled(value: object) -> str:
     if isinstance(value, str):
-        return value.encode(errors="replace").decode()
+        return _sound(value)
     if isinstance(value, bytes):
         return value.decode(errors="backslashreplace")
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return _sound(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def _sound(text: str) -> str:
+    """Replace what is no Unicode: JSON may hold half of a surrogate pair, and a table cannot."""
+    return text.encode(errors="replace").decode()
