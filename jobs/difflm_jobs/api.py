@@ -16,6 +16,7 @@ from difflm.errors import ConfigError
 from difflm.records.files.frames import TEMPLATE_NAME, Frame, FrameTemplate, is_path
 from difflm.synthesis.arguments import texts
 from difflm.synthesis.saved_sampling import read_sampling
+from difflm.synthesis.synthesizer import SamplingConfig
 from difflm_jobs.inputs.frame_files import INPUT, GivenFrame, TemporaryFolder, refuse_no_folder
 
 if TYPE_CHECKING:
@@ -99,35 +100,45 @@ def fit(
     )
 
 
-def load(path: str | Path) -> Generator:
+def load(path: str | Path, *, signed_by: str | Path | None = None) -> Generator:
     """Open what a run, `Generator.save` or the stage `assemble` left in a folder. Of several fits in one folder it is
     the last that is opened.
 
+    Args:
+        path: the folder.
+        signed_by: the file of a public key; a bundle that was not signed with it (`difflm sign`) is refused. The
+            signature vouches for the bundle, not for the run around it.
+
     Raises:
-        BundleError: nothing of the kind is there, or it is of another version or damaged.
+        BundleError: nothing of the kind is there, it is of another version or damaged, or not signed with that key.
+        ConfigError: no public key can be read, or signatures cannot be checked here.
     """
+    from difflm.synthesis.signatures import read_public_key
     from difflm_jobs.inputs.models import find_bundle
     from difflm_jobs.pipeline.runlog import CONFIG_NAME, LOG_NAME
 
     folder = Path(path)
-    bundle = _last_bundle(folder) or find_bundle(folder)
+    signer = None if signed_by is None else read_public_key(Path(signed_by))
+    bundle = find_bundle(_last_bundle(folder) or folder, signed_by=signer)
     run = None
     if (folder / LOG_NAME).is_file() and bundle.is_relative_to(folder):
         from difflm_jobs.loading import load_experiment
 
         experiment = load_experiment(str(folder / CONFIG_NAME))
         run = _Run(experiment=experiment, folder=folder, in_process=True, progress=False)
+    sampling = run.experiment.sampling if run is not None else read_sampling(folder)
+    if signer is not None:
+        sampling = (sampling or SamplingConfig()).model_copy(update={"signed_by": signer})
     return Generator(
         bundle,
         template=FrameTemplate.read(_template_folder(folder, bundle)) or FrameTemplate.read(folder),
-        sampling=run.experiment.sampling if run is not None else read_sampling(folder),
+        sampling=sampling,
         make_report=partial(run.report, bundle) if run is not None else None,
     )
 
 
 def _last_bundle(folder: Path) -> Path | None:
     """Find the bundle that the last run of a folder made or found again; None where that is not known."""
-    from difflm_jobs.inputs.models import find_bundle
     from difflm_jobs.pipeline.runlog import LOG_NAME, read_runs
 
     if not (folder / LOG_NAME).is_file():
@@ -137,8 +148,10 @@ def _last_bundle(folder: Path) -> Path | None:
     except ValueError:  # a line that a killed process left unfinished
         return None
     stages = [stage for run in runs for stage in run.stages if stage.stage == "assemble"]
+    if stages and Path(stages[-1].artifact).name != stages[-1].artifact:
+        return None  # a log from elsewhere leads to no other folder
     found = folder / "artifacts" / stages[-1].artifact if stages else folder
-    return find_bundle(found) if found != folder and found.is_dir() else None
+    return found if found != folder and found.is_dir() else None
 
 
 def _refuse_undrawable(experiment: ExperimentConfig) -> None:

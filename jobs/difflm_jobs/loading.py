@@ -156,12 +156,17 @@ def _read(given: str) -> _Layers:
     raise ConfigError(_unknown(given))
 
 
+_MAX_DEPTH, _MAX_EXTENDED = 20, 200
+
+
 def _layers(at: str | Path, above: Sequence[str | Path] = ()) -> _Layers:
     """Read a preset or a file over those that it extends, in their order; ``above`` are those that extend it."""
     label = _label(at)
     if any(_same(at, other) for other in above):
         chain = " -> ".join(map(_label, [*above, at]))
         raise ConfigError(f"{_label(above[-1])}: extends: files extend each other in a circle: {chain}; cut it")
+    if len(above) >= _MAX_DEPTH:
+        raise ConfigError(f"{_label(above[0])}: extends: {_MAX_DEPTH} files deep, up to {label}; extend fewer")
     data = load_yaml(at) if isinstance(at, Path) else _preset(at)
     given = data.pop("extends", [])
     names = [given] if isinstance(given, str) else given
@@ -176,6 +181,8 @@ def _layers(at: str | Path, above: Sequence[str | Path] = ()) -> _Layers:
         below = _layers(_extended(name, at), [*above, at])
         merged = over(merged, below.merged)
         own += below.own
+        if len(own) > _MAX_EXTENDED:
+            raise ConfigError(f"{label}: extends: more than {_MAX_EXTENDED} files in all; extend fewer")
     return _Layers(merged=over(merged, data), own=(*own, (label, data)))
 
 

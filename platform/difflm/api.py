@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from difflm.artifacts.atomic import atomic_directory
-from difflm.artifacts.manifest import MANIFEST_NAME
+from difflm.artifacts.manifest import MANIFEST_NAME, SIGNATURE_NAME
 from difflm.errors import ConfigError, DataError, SynthesisError
 from difflm.records.files.frames import TEMPLATE_NAME, Frame, FrameTemplate, filled_in, is_path, pandas_frame, to_table
 from difflm.records.files.source import SourceForm
@@ -241,7 +241,7 @@ class Generator:
             raise ConfigError(f"{target}: is there already; give a path where nothing is")
         with atomic_directory(target) as folder:
             check_files(self._folder)
-            others = shutil.ignore_patterns(MANIFEST_NAME)  # of the artifact that the run keeps
+            others = shutil.ignore_patterns(MANIFEST_NAME, SIGNATURE_NAME)  # of the artifact that the run keeps
             shutil.copytree(self._folder, folder, dirs_exist_ok=True, copy_function=shutil.copyfile, ignore=others)
             if self._template is not None:
                 (folder / TEMPLATE_NAME).write_bytes(self._template.dumped())

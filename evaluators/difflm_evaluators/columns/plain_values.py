@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.errors import DataError
+from difflm.records.kinds.column_inference import infer_column
 from difflm.records.kinds.columns import as_text, parse_decimals
-from difflm.records.kinds.distinct_values import Column, infer_column
+from difflm.records.kinds.distinct_values import Column
 from difflm.records.notices import ignore
 from difflm.records.schema import (
     BooleanField,

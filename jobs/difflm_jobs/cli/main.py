@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from difflm.errors import DiffLMError, StorageError
+from difflm.lifetime import end_with_parent
 from difflm_jobs.cli.compare import report_app
 from difflm_jobs.cli.configuration import config_app, configuration_app
 from difflm_jobs.cli.diagnose import diagnose_app
@@ -20,6 +21,7 @@ from difflm_jobs.cli.judge import judge_app
 from difflm_jobs.cli.protocol import protocol_app
 from difflm_jobs.cli.scoring_verbs import scoring_app
 from difflm_jobs.cli.serve import serve_app
+from difflm_jobs.cli.signing import SignedBy, signer_setting, signing_app
 from difflm_jobs.cli.study_verbs import study_app
 from difflm_jobs.cli.submit import submit_app
 from difflm_jobs.cli.terminal import (
@@ -58,6 +60,7 @@ app.add_typer(protocol_app)
 app.add_typer(report_app)
 app.add_typer(serve_app)
 app.add_typer(scoring_app)
+app.add_typer(signing_app)
 app.add_typer(study_app)
 app.add_typer(submit_app)
 
@@ -68,7 +71,10 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        end_with_parent()
         app()
+    except KeyboardInterrupt:  # before typer takes it
+        sys.exit(_fail("interrupted", INTERRUPTED))
     except DiffLMError as error:
         sys.exit(_fail(str(error), error.exit_code))
     except SystemExit as stop:
@@ -216,6 +222,7 @@ def synthesize(
     gate: Gates = None,
     safe_csv: SafeCsv = False,
     dialect: Dialect = "source",
+    signed_by: SignedBy = None,
     changes: Set = None,
 ) -> None:
     """Make rows from a finished bundle; given again after a kill, or with more rows, it goes on."""
@@ -239,7 +246,8 @@ def synthesize(
         safe_csv=safe_csv,
         plain=is_plain(dialect),
     )
-    print_line(output(), rows_line(write_rows(wanted, overrides=changes or (), audience=audience())))
+    overrides = [*(changes or ()), *signer_setting(signed_by, "sampling")]
+    print_line(output(), rows_line(write_rows(wanted, overrides=overrides, audience=audience())))
 
 
 @app.command()
@@ -251,6 +259,7 @@ def impute(
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other values: multiple imputation.")] = 0,
     safe_csv: SafeCsv = False,
     dialect: Dialect = "source",
+    signed_by: SignedBy = None,
     changes: Set = None,
 ) -> None:
     """Fill in the missing cells of a table; the other cells and the order of the rows stay as they are."""
@@ -271,7 +280,8 @@ def impute(
         safe_csv=safe_csv,
         plain=is_plain(dialect),
     )
-    print_line(output(), rows_line(write_rows(wanted, overrides=changes or (), audience=audience())))
+    overrides = [*(changes or ()), *signer_setting(signed_by, "sampling")]
+    print_line(output(), rows_line(write_rows(wanted, overrides=overrides, audience=audience())))
 
 
 @app.command()
@@ -282,18 +292,3 @@ def show(
     from difflm_jobs.cli.summary import print_experiment
 
     print_experiment(run, runs, output())
-
-
-@app.command()
-def verify(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="An experiment's name or folder, or a dataset.")],
-    runs: Runs = RUNS,
-) -> None:
-    """Compare every file of an experiment's artifacts, or of a dataset, with what was written."""
-    from difflm_jobs.cli.summary import verified_line, verify_experiment
-    from difflm_jobs.rows.verify_dataset import is_dataset, verify_dataset
-
-    if is_dataset(run):
-        print_line(output(), verified_line(verify_dataset(run)))
-    else:
-        verify_experiment(run, runs, output())

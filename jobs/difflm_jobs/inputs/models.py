@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from difflm.artifacts.manifest import parse_json
 from difflm.errors import BundleError, ModelError
+from difflm.telemetry import parse_json
 
 
 def fingerprint(model: str, key: str) -> dict[str, str]:
@@ -34,17 +34,21 @@ def fingerprint(model: str, key: str) -> dict[str, str]:
     return {key: digest.hexdigest()}
 
 
-def find_bundle(given: Path, *, allow_local_base: bool = False) -> Path:
+def find_bundle(given: Path, *, allow_local_base: bool = False, signed_by: str | None = None) -> Path:
     """Find the bundle in a folder: the folder itself, or the newest one of an experiment.
 
     Raises:
-        BundleError: there is none, it is of another version, or its base model is not there or a folder that nobody
-            chose (see `check_base`).
+        BundleError: there is none, it is of another version, its base model is not there or a folder that nobody chose
+            (see `check_base`), or it is not what was signed (see `check_signature`).
     """
     from difflm.synthesis.bundle import bundle_folder, read_facts
-    from difflm.synthesis.bundle_files import check_base
+    from difflm.synthesis.bundle_files import check_base, check_files
+    from difflm.synthesis.signatures import check_signature
 
     folder = bundle_folder(given)
+    if signed_by is not None:
+        check_signature(folder, signed_by)
+        check_files(folder)
     check_base(folder, read_facts(folder), allow_local=allow_local_base)
     _check_base(folder)
     return folder

@@ -117,7 +117,8 @@ def write_rows(
     settings = validate(SynthesisSettings, apply_overrides({}, overrides), "--set", overrides)
     check_engine(settings.sampling, settings.runtime)
     gates = row_gates(wanted.gates, wanted.real)
-    bundle = find_bundle(wanted.bundle, allow_local_base=settings.sampling.allow_local_base)
+    trust = settings.sampling
+    bundle = find_bundle(wanted.bundle, allow_local_base=trust.allow_local_base, signed_by=trust.signed_by)
     check_json(settings.sampling, holds_json=any(field.kind == "json" for field in read_schema(bundle).fields))
     with ExitStack() as stack:
         plan, rows, folders = wanted.plan, wanted.rows, {"bundle": bundle}
@@ -136,7 +137,7 @@ def write_rows(
                 screen, folders["real"] = screen_facts(config, real), real
         identity = JobIdentity(
             bundle_sha256=hash_folder(bundle),
-            sampling=settings.sampling.model_dump(mode="json"),
+            sampling=settings.sampling.model_dump(mode="json", exclude={"signed_by"}),  # looked at, and no row changes
             plan=plan.model_dump(mode="json"),
             seed=wanted.seed,
             rows_per_shard=settings.runtime.synthesis.rows_per_shard,

@@ -24,10 +24,9 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from difflm.artifacts.formats import Form, decode_table, encode_table
-from difflm.artifacts.manifest import parse_json
 from difflm.artifacts.storage import Store
 from difflm.errors import StorageError
-from difflm.telemetry import JSON
+from difflm.telemetry import JSON, parse_json
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -29,7 +29,7 @@ import torch
 from pydantic import ValidationError
 
 import difflm
-from difflm.artifacts.manifest import BUNDLE_KIND, parse_json
+from difflm.artifacts.manifest import BUNDLE_KIND
 from difflm.artifacts.store import ArtifactStore
 from difflm.diffusion.conditional import ConditionalPrior, load_conditional
 from difflm.diffusion.priors import HeunSettings, LatentPrior, load_prior
@@ -41,6 +41,8 @@ from difflm.records.files.source import SOURCE_NAME
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.synthesis.bundle_files import check_base, check_files, write_hashes
+from difflm.synthesis.signatures import check_signature
+from difflm.telemetry import parse_json
 
 
 def bundle_folder(given: Path) -> Path:
@@ -137,16 +139,20 @@ def load_bundle(
     device: torch.device | str = "cpu",
     precision: torch.dtype = torch.float32,
     allow_local_base: bool = False,
+    signed_by: str | None = None,
 ) -> Bundle:
-    """Load a bundle whose files are those that were written; `allow_local_base` as of `check_base`.
+    """Load a bundle whose files are those that were written; `allow_local_base` as of `check_base`, `signed_by` as of
+    `check_signature`.
 
     `heun` is how the prior is sampled, or says so for the bundle's shape.
 
     Raises:
-        BundleError: a file is missing, changed or unreadable, or leads to a model that nobody chose; names the file and
-            the remedy.
+        BundleError: a file is missing, changed or unreadable, leads to a model that nobody chose, or was not signed by
+            whom it should have been; names the file and the remedy.
     """
     facts = read_facts(directory)
+    if signed_by is not None:
+        check_signature(directory, signed_by)
     _check_files(directory)
     check_files(directory)
     check_base(directory, facts, allow_local=allow_local_base)

@@ -35,6 +35,7 @@ from difflm.synthesis.decoding.vllm import COLDEST, HOTTEST
 from difflm.synthesis.draws import PRIVACY, Draw, DrawAccount, DrawQueue
 from difflm.synthesis.plans.draw_plans import DrawPlan, DrawPlans
 from difflm.synthesis.plans.request import PlanRequest
+from difflm.synthesis.signatures import PublicKey
 
 COARSE = HeunSettings(steps=10, sigma_min=0.1, sigma_max=10.0, rho=4.0)
 """For latents of a few nats: next to no information below a noise of 0.1, none above 10."""
@@ -66,6 +67,11 @@ class SamplingConfig(Config):
         default=False,
         exclude_if=lambda allowed: not allowed,  # it changes no row, so that jobs and artifacts keep their names
         description="let a bundle from elsewhere name a folder of this machine as its base model",
+    )
+    signed_by: PublicKey | None = Field(
+        default=None,
+        exclude_if=lambda key: key is None,  # it changes no row either
+        description="the public key that a bundle must be signed with: what stands between BEGIN and END of its file",
     )
 
     @model_validator(mode="after")
@@ -291,6 +297,7 @@ class OpenBundle:
             device=self.device,
             precision=config.dtype(),
             allow_local_base=config.allow_local_base,
+            signed_by=config.signed_by,
         )
         self._plans = DrawPlans(self.bundle, text_tokens=config.text_tokens, device=self.device)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,7 @@ def _table_of_rows(rows: list[dict[str, object]], path: Path, report: Reporter) 
 def _table_of_columns(columns: dict[str, list[object]], report: Reporter) -> tuple[pa.Table, JsonForm]:
     arrays = [_typed(name, values, report) for name, values in columns.items()]
     nested = tuple(name for name, values in columns.items() if any(isinstance(value, dict | list) for value in values))
-    return pa.Table.from_arrays(arrays, names=list(columns)), JsonForm(nested=nested)
+    return pa.Table.from_arrays(arrays, names=list(map(spelled, columns))), JsonForm(nested=nested)
 
 
 def _typed(name: str, values: list[object], report: Reporter) -> pa.Array:
@@ -156,7 +157,7 @@ def _typed(name: str, values: list[object], report: Reporter) -> pa.Array:
     if kinds == {int} and all(-(2**63) <= value < 2**63 for value in values if isinstance(value, int)):
         return pa.array(values, pa.int64())
     if kinds <= {int, float} and float in kinds:
-        return pa.array([float(value) if isinstance(value, int | float) else None for value in values], pa.float64())
+        return pa.array([_number(value) if isinstance(value, int | float) else None for value in values], pa.float64())
     nested = sum(isinstance(value, dict | list) for value in values)
     if nested:  # all of it is JSON text then, so that a text beside a list comes back as a text
         _tell(name, "nested", nested, "lists or objects are kept as their JSON text", report)
@@ -166,6 +167,13 @@ def _typed(name: str, values: list[object], report: Reporter) -> pa.Array:
         listed = ", ".join(sorted(kind.__name__ for kind in kinds))
         _tell(name, "mixed", len(values), f"{listed} are kept as text", report)
     return pa.array([None if value is None else spelled(value) for value in values], pa.string())
+
+
+def _number(value: int | float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # as 1e999 is
+        return math.inf if value > 0 else -math.inf
 
 
 def _tell(name: str, code: NoticeCode, count: int, message: str, report: Reporter) -> None:

@@ -39,11 +39,13 @@ def unique_names(names: Sequence[str]) -> list[str]:
     taken = set(tidy)
     used: set[str] = set()
     unique: list[str] = []
+    numbers: dict[str, int] = {}  # the last one of each name: a file may call all of its columns the same
     for name in tidy:
-        candidate, number = name, 1
+        candidate, number = name, numbers.get(name, 1)
         while candidate in used or (number > 1 and candidate in taken):
             number += 1
             candidate = f"{name}_{number}"
+        numbers[name] = number
         used.add(candidate)
         unique.append(candidate)
     return unique

@@ -37,6 +37,7 @@ def _read(read: Callable[[], pa.Table], path: Path, what: str) -> pa.Table:
     try:
         table = read()
         table.validate(full=True)
+        "".join(table.column_names)  # ValueError for a name that is no Unicode
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path}: not {what} ({reason}); is it complete and what its name says?") from error
@@ -142,4 +143,4 @@ def spelled(value: object) -> str:
         return value.encode(errors="replace").decode()
     if isinstance(value, bytes):
         return value.decode(errors="backslashreplace")
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return json.dumps(value, ensure_ascii=False, default=str).encode(errors="replace").decode()
