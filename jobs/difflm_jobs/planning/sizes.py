@@ -26,6 +26,7 @@ from difflm.models.encoder import CompactEncoder, encoder_class
 from difflm.models.field_slots import DigitTokens, NumberFeatures, SlotLayout
 from difflm.models.precision import Precision, PrecisionSetting, own_device, resolve_precision
 from difflm.models.pretrained import add_adapters
+from difflm.models.steered import IndependentFields
 from difflm.records.tokenization import GridLayout
 from difflm.runtime.training import chosen_engine
 from difflm_jobs.planning.memory import BYTES, FLOAT32, Adapters, ProcessMemory, Transformer, model_states
@@ -261,6 +262,15 @@ class Sizes:
     def training_precision(self, setting: PrecisionSetting) -> Precision:
         """Return what training workers are assumed to compute in: under `auto` what they would on this machine."""
         return assumed_precision(setting, on_gpus=self.config.runtime.workers.gpus_per_worker > 0)
+
+    @property
+    def independent_fields(self) -> int:
+        """Parameters of what a pooled latent learns by, as of a table without texts."""
+        fields = len(self.layout.grid.widths)
+        with torch.device("meta"):
+            return parameters(
+                IndependentFields(self.latents, fields=fields, texts=(), layout=self.layout.grid, vocabulary=0)
+            )
 
     @property
     def encoder_tokens(self) -> int:

@@ -243,7 +243,7 @@ def test_presets_of_whole_records_stay_so(name: str) -> None:
     config = load_experiment(name, overrides=["data.train=x.json"] if name != "paper/adult" else [])
     assert config.autoencoder.encoder.kind == ("pretrained" if name.startswith("paper") else "compact")
     assert (config.autoencoder.kl.kind, config.autoencoder.injector.kind) == ("adaptive", "soft_prompt")
-    assert config.prior.steps == (12000 if name == "paper/adult" else 4000)
+    assert config.prior.steps == (12000 if name.startswith("paper") else 4000)
 
 
 def test_files_extend_files_beside_them_in_their_order(tmp_path: Path) -> None:
