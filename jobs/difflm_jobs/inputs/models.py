@@ -10,15 +10,27 @@ from difflm.errors import BundleError, ModelError
 
 
 def fingerprint(model: str, key: str) -> dict[str, str]:
-    """Hash what identifies a local model folder, by the name of its key; empty for the id of a hub, which names itself.
+    """Hash what identifies a local model, by the name of its key; empty for the id of a hub, which names itself.
 
-    The fingerprint covers the names and sizes of all files and the content of the small ones (configuration,
-    tokenizer), so that a replaced model is noticed without reading gigabytes.
+    The fingerprint of a folder covers the names and sizes of all files and the content of the small ones
+    (configuration, tokenizer), so that a replaced model is noticed without reading gigabytes; a GGUF file is one file.
 
     Raises:
-        ModelError: ``model`` is a path and no folder made by ``save_pretrained`` lies there.
+        ModelError: ``model`` is a path and no folder made by ``save_pretrained`` lies there, a GGUF file that cannot be
+            used, or a package that is not installed or brings no model.
     """
-    folder = Path(model).expanduser()
+    from difflm.artifacts.store import hash_file
+    from difflm.models.gguf_files import read_head
+    from difflm.models.sources import is_gguf, located
+
+    try:
+        found = located(model)
+        if is_gguf(found):
+            read_head(Path(found))
+            return {key: hash_file(Path(found))}
+    except ModelError as error:
+        raise ModelError(f"{key}: {error}") from error
+    folder = Path(found).expanduser()
     if not folder.is_dir():
         if folder.is_absolute() or model.startswith((".", "~")):
             raise ModelError(f"{key}: {model}: no such folder; give a hub id or a folder made by save_pretrained")
