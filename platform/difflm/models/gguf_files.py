@@ -76,7 +76,7 @@ def _read_head(file: Path, size: int, changed_ns: int) -> GgufHead:
             "unpacked; give this model as a folder made by save_pretrained, or its hub id"
         )
     if isinstance(parts, int) and parts > 1:
-        raise ModelError(f"{file}: one of {parts} parts of a model; merge them (llama-gguf-split --merge) and give that")
+        raise ModelError(f"{file}: one of {parts} parts of a model; merge them (llama-gguf-split --merge) first")
     if not parameters:
         raise ModelError(f"{file}: a GGUF file without weights; give the model itself")
     if model is None:

@@ -67,10 +67,11 @@ def _unpack_gguf(file: Path, folder: Path) -> None:
 
     from difflm.models.compact import save_model
 
+    factory: Any = AutoModelForCausalLM
     try:
         # its bar of converted tensors is tqdm's own, which writes where sys.stderr leads
         with _refusing_code(file), _without_bars(), redirect_stderr(StringIO()):
-            model, found = AutoModelForCausalLM.from_pretrained(
+            model, found = factory.from_pretrained(
                 file.parent,
                 gguf_file=file.name,
                 trust_remote_code=False,

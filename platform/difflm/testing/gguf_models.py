@@ -60,7 +60,7 @@ def save_gguf(
 ) -> LlamaForCausalLM:
     """Write a tiny Llama and return it as it was; `left_out` are tensors by llama.cpp's names, `*` for all.
 
-    `quantized` writes matrices as Q8_0, so that what is read differs a little. `facts` are further integers of the head.
+    `quantized` writes matrices as Q8_0, so what is read differs a little; `facts` are further integers of the head.
     """
     from gguf import GGMLQuantizationType, GGUFWriter
     from gguf.quants import quantize
