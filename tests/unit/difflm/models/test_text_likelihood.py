@@ -18,7 +18,7 @@ def test_nats_are_those_of_each_text_alone(tmp_path: Path) -> None:
     wanted = []
     for text in texts:
         ids = [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"]]
-        logits = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(dim=-1)
+        logits = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(dim=-1).detach()
         wanted.append(-sum(float(logits[place, token]) for place, token in enumerate(ids[1:])))
     scorer = TextLikelihood(str(folder))
     assert scorer(texts) == pytest.approx(wanted, rel=1e-4)
