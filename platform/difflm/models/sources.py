@@ -48,6 +48,11 @@ def is_gguf(model: str | Path) -> bool:
     return isinstance(model, Path) and model.suffix.lower() == ".gguf"
 
 
+def is_own_model(name: str) -> bool:
+    """Tell whether a name can only be a model of this machine: a package, a GGUF file, or a path."""
+    return name.startswith((PACKAGE, "/", "./", "../", "~")) or Path(name).suffix.lower() == ".gguf"
+
+
 def card_licence(folder: Path) -> str | None:
     """Return the licence that a folder's model card states in its head, if there is one."""
     card = folder / "README.md"
