@@ -55,6 +55,7 @@ class VocabularyInjector(nn.Module):
     tokens_U: Tensor
     embeddings_UD: Tensor
     cells_SR: Tensor
+    field_S: Tensor
 
     def __init__(
         self,
@@ -71,6 +72,7 @@ class VocabularyInjector(nn.Module):
         self.register_buffer("tokens_U", tokens_U)
         self.register_buffer("embeddings_UD", embeddings_UD.detach().float(), persistent=False)
         self.register_buffer("cells_SR", layout.cells_SC(), persistent=False)
+        self.register_buffer("field_S", layout.field_S, persistent=False)
         self.slot_embedding = nn.Parameter(torch.randn(self.slots, hidden) * 0.5)
         self.per_slot = nn.Parameter(torch.randn(self.slots, latent_per_slot, hidden) * latent_per_slot**-0.5)
         self.mlp = nn.Sequential(
