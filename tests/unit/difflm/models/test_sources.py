@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from difflm.errors import BundleError, ModelError
+from difflm.errors import BundleError, ModelError, StorageError
 from difflm.models import gguf_files
 from difflm.models.decoder import PretrainedDecoderConfig, load_causal_lm
 from difflm.models.decoder_store import write_tokenizer
@@ -161,6 +161,14 @@ def test_too_little_memory_is_said_before_anything_is_unpacked(
     with pytest.raises(ModelError, match=r"unpacking [\d,]+ numbers takes .* GiB of memory, and 0\.0 GiB are free"):
         load_causal_lm(file)
     assert not any(path.is_dir() for path in (cache / "models").iterdir())
+
+
+def test_a_cache_that_cannot_be_written_names_the_variable(tmp_path: Path, cache: Path) -> None:
+    file = tmp_path / "tiny.gguf"
+    save_gguf(file)
+    cache.write_text("a file in the folder's place")
+    with pytest.raises(StorageError, match=r"cannot be written .*; give another cache in DIFFLM_CACHE"):
+        load_causal_lm(file)
 
 
 def test_reading_a_file_needs_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

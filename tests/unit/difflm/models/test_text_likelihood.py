@@ -6,12 +6,15 @@ import pytest
 import torch
 
 from difflm.errors import ModelError
+from difflm.models import text_likelihood
 from difflm.models.decoder import load_causal_lm
 from difflm.models.text_likelihood import TextLikelihood
 from difflm.testing.models import save_decoder
 
 
-def test_nats_are_those_of_each_text_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tokens", [1, 30, 1024])
+def test_nats_are_those_of_each_text_alone(tmp_path: Path, tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_likelihood, "TOKENS_PER_BATCH", tokens)
     folder = save_decoder(tmp_path / "model", "llama")
     model, tokenizer = load_causal_lm(folder)
     texts = ["the quick brown fox", "", "a river", "the lazy dog and the quiet river runs past"]
