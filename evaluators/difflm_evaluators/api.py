@@ -22,7 +22,7 @@ from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_
 from difflm_evaluators.report.comparison_report import Comparison, compare_reports
 from difflm_evaluators.report.layout import read_report
 from difflm_evaluators.report.report import Report
-from difflm_evaluators.texts.evaluation import evaluate_code_table, evaluate_tool_table
+from difflm_evaluators.texts.evaluation import TextScoring, evaluate_code_table, evaluate_tool_table
 from difflm_evaluators.texts.text_scores import CopiesConfig
 
 Kind: TypeAlias = Literal["table", "tools", "code"]
@@ -90,7 +90,7 @@ def evaluate(
     else:
         splits = RealSplits(train=real.table, test=None if unseen is None else unseen.table)
         score = evaluate_code_table if kind == "code" else evaluate_tool_table
-        report = score(made.table, splits, _settings(CopiesConfig, config))
+        report = score(made.table, splits, TextScoring(copies=_settings(CopiesConfig, config)))
     return replace(report, title=f"{made.name} against {real.name}") if is_path(synthetic) else report
 
 

@@ -27,6 +27,7 @@ from difflm.training.decoder_task import DecoderFitConfig
 from difflm.training.diffusion_task import DiffusionPriorConfig, PriorConfig
 from difflm_evaluators.evaluation import EvaluationConfig
 from difflm_evaluators.live.live import LiveConfig
+from difflm_evaluators.texts.language import LanguageConfig
 from difflm_evaluators.texts.text_scores import CopiesConfig
 from difflm_jobs.inputs.gates import table_gates
 from difflm_jobs.inputs.relations import AUTO, RelationsConfig, asked_of
@@ -106,6 +107,7 @@ class ExperimentConfig(Config):
     rows: int | None = Field(default=None, ge=1, description="rows to make; None: as many as were trained on")
     evaluation: EvaluationConfig = Field(default=EvaluationConfig(), description="of tables")
     copies: CopiesConfig = Field(default=CopiesConfig(), description="how tools and code are evaluated")
+    language: LanguageConfig = Field(default=LanguageConfig(), description="how their words and fluency are")
     gates: tuple[str, ...] = Field(
         default=(), description="what the report's scores must hold, such as 'shape < 3' or 'warn: mia_auc < 0.6'"
     )
@@ -259,3 +261,4 @@ class EvaluationSettings(Config):
     schema_: SchemaConfig = Field(default=SchemaConfig(), alias="schema")
     evaluation: EvaluationConfig = EvaluationConfig()
     copies: CopiesConfig = CopiesConfig()
+    language: LanguageConfig = LanguageConfig()

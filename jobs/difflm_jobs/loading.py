@@ -23,8 +23,8 @@ YAML_SUFFIXES = (".yaml", ".yml")
 TABLE_SUFFIXES = (*KINDS, ".arff")
 
 
-PAPER = "paper"
-"""Folder of the presets with the paper's own models and hyper-parameters."""
+_FOLDERS = ("llm", "paper")
+"""Of presets with pretrained models: from packages, or the paper's own from the hub."""
 
 PARTS = "parts"
 """Folder of what presets share; no presets of their own, but files may extend them."""
@@ -34,7 +34,8 @@ _PRESETS = importlib.resources.files("difflm_jobs") / "presets"
 
 def preset_names() -> list[str]:
     """List the presets that ship with the platform."""
-    return [*_names(_PRESETS), *(f"{PAPER}/{name}" for name in _names(_PRESETS / PAPER))]
+    inside = [f"{folder}/{name}" for folder in _FOLDERS for name in _names(_PRESETS / folder)]
+    return [*_names(_PRESETS), *inside]
 
 
 def _names(folder: Traversable) -> list[str]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from difflm_evaluators.report.report import Report
     from difflm_evaluators.scores.projection import Latents
     from difflm_evaluators.scores.validity import SynthesisAccount
+    from difflm_evaluators.texts.evaluation import TextScoring
+    from difflm_evaluators.texts.language import LanguageConfig, TextScorer
     from difflm_evaluators.texts.text_scores import CopiesConfig
 
 Kind: TypeAlias = Literal["table", "tools", "code"]
@@ -32,11 +34,14 @@ Kind: TypeAlias = Literal["table", "tools", "code"]
 class Scoring:
     """What records are evaluated with: the settings of tables and those of texts, and what is known beside the rows.
 
-    ``account`` is that of the synthesis, ``latents`` are the generator's, ``progress`` gets each part's name.
+    ``scorer`` is the language model that measures the fluency of texts, ``account`` that of the synthesis, ``latents``
+    are the generator's, ``progress`` gets each part's name.
     """
 
     evaluation: EvaluationConfig
     copies: CopiesConfig
+    language: LanguageConfig
+    scorer: TextScorer | None = None
     account: SynthesisAccount | None = None
     latents: Latents | None = None
     progress: Progress | None = None
@@ -164,7 +169,7 @@ class TextKind:
     reader: Callable[[Path, ReadConfig, Reporter], pa.Table]
     chooser: Callable[[pa.Table, int, Reporter], pa.Table]
     scores: Callable[[], tuple[str, ...]]
-    evaluator: Callable[[pa.Table, RealSplits, CopiesConfig, SynthesisAccount | None], Report]
+    evaluator: Callable[[pa.Table, RealSplits, TextScoring], Report]
     tabular: ClassVar[bool] = False
 
     def read(self, path: Path, config: ReadConfig, report: Reporter, work: Path | None = None) -> pa.Table:
@@ -201,8 +206,13 @@ class TextKind:
         return self.scores()
 
     def evaluate(self, synthetic: pa.Table, real: RealSplits, schema: RecordSchema | None, scoring: Scoring) -> Report:
+        from difflm_evaluators.texts.evaluation import TextScoring
+
         del schema
-        return self.evaluator(synthetic, real, scoring.copies, scoring.account)
+        texts = TextScoring(
+            copies=scoring.copies, language=scoring.language, scorer=scoring.scorer, account=scoring.account
+        )
+        return self.evaluator(synthetic, real, texts)
 
 
 def _usable_code(table: pa.Table, longest: int, report: Reporter) -> pa.Table:
@@ -217,12 +227,10 @@ def _code_scores() -> tuple[str, ...]:
     return CODE_SCORES
 
 
-def _evaluate_code(
-    synthetic: pa.Table, real: RealSplits, config: CopiesConfig, account: SynthesisAccount | None
-) -> Report:
+def _evaluate_code(synthetic: pa.Table, real: RealSplits, scoring: TextScoring) -> Report:
     from difflm_evaluators.texts.evaluation import evaluate_code_table
 
-    return evaluate_code_table(synthetic, real, config, account=account)
+    return evaluate_code_table(synthetic, real, scoring)
 
 
 def _usable_tools(table: pa.Table, longest: int, report: Reporter) -> pa.Table:
@@ -237,12 +245,10 @@ def _tool_scores() -> tuple[str, ...]:
     return TOOL_SCORES
 
 
-def _evaluate_tools(
-    synthetic: pa.Table, real: RealSplits, config: CopiesConfig, account: SynthesisAccount | None
-) -> Report:
+def _evaluate_tools(synthetic: pa.Table, real: RealSplits, scoring: TextScoring) -> Report:
     from difflm_evaluators.texts.evaluation import evaluate_tool_table
 
-    return evaluate_tool_table(synthetic, real, config, account=account)
+    return evaluate_tool_table(synthetic, real, scoring)
 
 
 TABLE: Final = TableKind()

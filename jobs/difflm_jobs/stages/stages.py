@@ -52,6 +52,7 @@ def build_stages(config: ExperimentConfig, *, against: Artifact | None = None) -
             kind=config.data.kind,
             evaluation=config.evaluation,
             copies=config.copies,
+            language=config.language,
             maps=compact and cells and config.data.record_kind.tabular,
             published=config.published,
             shown=config.model_dump(mode="json", by_alias=True, exclude={"published", "runtime"}),

@@ -40,6 +40,7 @@ from difflm.models.field_slots import (
     fit_knots,
     spelled_values,
 )
+from difflm.models.gguf_files import licence_of
 from difflm.models.loading import load_configuration, load_tokenizer, load_weights
 from difflm.models.precision import PrecisionSetting, own_device, resolve_precision
 from difflm.models.pretrained import check_weights, hash_weights, pinned
@@ -109,7 +110,7 @@ def write_tokenizer(
             dtype = torch.float32 if config.dtype == "float32" else torch.bfloat16
             model, tokenizer = load_causal_lm(name, revision=revision, dtype=dtype)
             facts["config"] |= {"model": name, "revision": revision}
-            facts |= {"weights_sha256": hash_weights(model)}
+            facts |= {"weights_sha256": hash_weights(model), "licence": licence_of(name)}
     records = RecordTokenizer(tokenizer, kinds=kinds, fixed_texts=fixed)
     layout = records.layout(literals, longest=config.value_tokens)
     table = records.encode(literals, layout)

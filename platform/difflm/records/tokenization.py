@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,6 +99,7 @@ def _bytes_of(token: str, byte_level: bool, added: bool) -> bytes:
     return token.replace("▁", " ").encode()
 
 
+@cache
 def _unicode_to_byte() -> dict[str, int]:
     """Map the printable stand-ins of byte-level BPE (Radford et al. 2019) to the 256 bytes."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
