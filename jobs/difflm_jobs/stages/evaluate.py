@@ -113,7 +113,7 @@ class Evaluate:
         *("train-diffusion", "assemble", "synthesize"),
     )
     name: ClassVar[str] = "evaluate"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     output: ClassVar[str] = REPORT_KIND
 
     def sources(self) -> Mapping[str, str]:
