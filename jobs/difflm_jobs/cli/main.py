@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from difflm.errors import DiffLMError, StorageError
+from difflm_jobs.cli.benchmark import benchmark_app
 from difflm_jobs.cli.compare import report_app
 from difflm_jobs.cli.configuration import config_app, configuration_app
 from difflm_jobs.cli.judge import judge_app
@@ -47,6 +48,7 @@ app = typer.Typer(
 INTERRUPTED = 130
 
 app.add_typer(config_app, name="config")
+app.add_typer(benchmark_app)
 app.add_typer(judge_app, name="judge")
 app.add_typer(configuration_app)
 app.add_typer(protocol_app)
