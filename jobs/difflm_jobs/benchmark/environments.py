@@ -17,6 +17,7 @@ from difflm_jobs.benchmark.methods import Environment, Method
 
 COMPLETE = ".complete"
 INSTALL_TIMEOUT_S = 3600
+_VERSION = ".".join(map(str, sys.version_info[:2]))
 
 
 class NoEnvironmentError(RunError):
@@ -44,12 +45,19 @@ def python_of(method: Method, cache: Path, say: Callable[[str], None]) -> Path:
     return _made(method.name, method.environment, cache, say)
 
 
+def environment_folder(environment: Environment, cache: Path) -> Path:
+    """Tell where an environment lies, or would lie."""
+    return cache / f"py{_VERSION}-{hashlib.sha256(_contents(environment).encode()).hexdigest()[:12]}"
+
+
+def _contents(environment: Environment) -> str:
+    return json.dumps([_VERSION, *environment.requirements, "-", *environment.remove])
+
+
 def _made(name: str, environment: Environment, cache: Path, say: Callable[[str], None]) -> Path:
     from filelock import FileLock
 
-    version = ".".join(map(str, sys.version_info[:2]))
-    what = json.dumps([version, *environment.requirements, "-", *environment.remove])
-    folder = cache / f"py{version}-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
+    folder = environment_folder(environment, cache)
     python = folder / "bin" / "python"
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
@@ -62,7 +70,7 @@ def _made(name: str, environment: Environment, cache: Path, say: Callable[[str],
         _call(name, [*pip, "install", "--quiet", *environment.requirements])
         if environment.remove:
             _call(name, [*pip, "uninstall", "--quiet", "--yes", *environment.remove])
-        write_bytes_atomic(folder / COMPLETE, what.encode())
+        write_bytes_atomic(folder / COMPLETE, _contents(environment).encode())
     return python
 
 
