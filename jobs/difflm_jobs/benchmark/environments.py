@@ -60,7 +60,7 @@ def _made(name: str, environment: Environment, cache: Path, say: Callable[[str],
     folder = environment_folder(environment, cache)
     python = folder / "bin" / "python"
     cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
+    with FileLock(cache / f"{folder.name}.lock"):
         if (folder / COMPLETE).is_file():
             return python
         say(f"{name}: installing {len(environment.requirements)} packages into {folder}")

@@ -74,6 +74,7 @@ def main(module: str, path: str) -> None:
         raise ValueError("no usable row was made")
     if rows.num_rows < job.rows:
         job.notes.append(f"made {rows.num_rows:,} of {job.rows:,} rows")
+    facts.values["rows"] = rows.num_rows
     pyarrow.csv.write_csv(rows, job_path.with_name("rows.csv"))
     facts.begin("done")
 

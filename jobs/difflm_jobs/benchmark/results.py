@@ -1,8 +1,9 @@
 """What a benchmark found: figures by method and seed, means and ranks, as one table and as JSON of a fixed layout.
 
-benchmark.json: `benchmark_version`; `table`, `asked` and `machine`; `figures`, each with title, unit, direction (lower,
-higher or target), ideal and what measured it; `methods`, each with its settings and pins, its `cells` (seed, reason or
-null, figures, costs, notes), `means` and `ranks` by figure. A later version only adds keys.
+benchmark.json: `benchmark_version`; `table`, `asked`, `machine`, and `scored`, how many cells have scores; `figures`,
+each with title, unit, direction (lower, higher or target), ideal and what measured it; `methods`, each with its
+settings and pins, its `cells` (seed, reason or null, figures, costs, notes), `means` and `ranks` by figure. A later
+version only adds keys.
 """
 
 from __future__ import annotations
@@ -152,11 +153,10 @@ def _costs(cell: Cell) -> dict[str, float]:
     seconds = cell.facts.get("seconds", {})
     if cell.rows is None or not {"fitting", "sampling"} <= set(seconds):
         return {}
-    made = read_report(cell.report).rows.synthetic if cell.report is not None else 0
     return {
         "fitting_seconds": seconds["fitting"],
         "sampling_seconds": seconds["sampling"],
-        "rows_per_second": made / max(seconds["sampling"], 1e-3),
+        "rows_per_second": cell.facts["rows"] / max(seconds["sampling"], 1e-3),
         "peak_mib": cell.facts["peak_mib"],
     }
 
@@ -194,6 +194,7 @@ def benchmark_json(
             "left_out": list(table.left_out),
             "hashes": dict(bench.hashes),
         },
+        "scored": sum(cell.report is not None for result in results for cell in result.cells),
         "asked": {"rows": bench.rows, "minutes": bench.minutes, "seeds": list(seeds)},
         "machine": host_facts(),
         "figures": {

@@ -51,8 +51,8 @@ def benchmark(
     from difflm_jobs.benchmark.tables import read_benchmark_table
 
     names = [name.strip() for name in methods.split(",") if name.strip()]
-    chosen = read_methods(names, overrides=changes or (), file=method_file)
     given = read_given(rows or (), names)
+    chosen = read_methods(names, overrides=changes or (), file=method_file) if names or not given else []
     numbers = _numbers(seeds)
     console = progress_output()
     table = read_benchmark_table(config, target=target, train_rows=train_rows)
@@ -60,8 +60,8 @@ def benchmark(
     folder = out or runs / f"{table.name}-benchmark"
     found = run_benchmark(table, wanted, folder, cache=cache_folder(cache), say=partial(print_line, console))
     _print(found, folder, output())
-    if not any(row[1:] for row in found.rows if row[0].startswith("mean rank")):
-        raise RunError("no method made rows")
+    if not found.facts["scored"]:
+        raise RunError("no method made rows that could be scored; the reasons stand in the table")
 
 
 def _numbers(text: str) -> list[int]:

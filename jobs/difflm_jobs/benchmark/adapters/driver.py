@@ -72,7 +72,7 @@ def main(adapter_path: str, job_path: str) -> None:
     rows, rejected = take(adapter.sample(model, job["rows"], job), job, train, until=started + LAST_MOMENT * allowed)
     if rejected:
         notes.append(f"{rejected:,} rows without a value that every training row has were left out")
-    facts.values["rejected"] = rejected
+    facts.values |= {"rows": len(rows), "rejected": rejected}
     rows.to_csv(path.with_name("rows.csv"), index=False)
     facts.begin("done")
 

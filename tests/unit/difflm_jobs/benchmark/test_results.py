@@ -73,7 +73,7 @@ def test_cells_without_rows_say_why(bench: Bench, cells: list[Cell]) -> None:
     assert "killed after 1 minutes" in result_html(table)
     facts = json.loads(json.dumps(benchmark_json(bench, results, measures, [0, 1]), allow_nan=False))
     assert facts["benchmark_version"] == 1
-    assert set(facts) == {"benchmark_version", "table", "asked", "machine", "figures", "methods"}
+    assert set(facts) == {"benchmark_version", "table", "asked", "machine", "scored", "figures", "methods"}
     smote, cart = facts["methods"]
     assert smote["settings"] == {"neighbours": 5}
     assert smote["requirements"]
