@@ -25,6 +25,7 @@ from difflm_jobs.benchmark.environments import python_of
 from difflm_jobs.benchmark.limited import Ended, run_limited
 from difflm_jobs.benchmark.methods import Method
 from difflm_jobs.benchmark.tables import SCHEMA, TRAIN_CSV, TRAIN_PARQUET, BenchmarkTable
+from difflm_jobs.inputs.models import fingerprint
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,6 +64,8 @@ class Bench:
     minutes: float
     cache: Path
     evaluation: EvaluationConfig
+    protocol: bool
+    """Whether the rows are scored by the published protocol as well."""
     say: Callable[[str], None]
 
 
@@ -71,7 +74,11 @@ def make_rows(bench: Bench, method: Method, seed: int) -> Cell:
     if not method.makes_rows:
         return _held_out_rows(bench, method, seed)
     config = {**method.identity, "rows": bench.rows, "minutes": bench.minutes, "seed": seed}
-    identity = bench.store.identify(ROWS, ROWS_VERSION, config, bench.hashes)
+    try:
+        inputs = {**bench.hashes, **_model_files(method)}
+    except DiffLMError as error:
+        return Cell(method=method.name, seed=seed, reason=str(error))
+    identity = bench.store.identify(ROWS, ROWS_VERSION, config, inputs)
     found = bench.store.find(ROWS, identity)
     if found is None:
         bench.say(f"{method.name}, seed {seed}: at most {bench.minutes:g} minutes")
@@ -83,11 +90,21 @@ def make_rows(bench: Bench, method: Method, seed: int) -> Cell:
             return Cell(method=method.name, seed=seed, reason=str(error))
         if facts.get("again"):
             return Cell(method=method.name, seed=seed, reason=facts["reason"], facts=facts)
-        found = _keep(bench, folder, identity, config, facts)
+        found = _keep(bench, folder, identity, config, inputs, facts)
     facts = dict(found.manifest.facts)
     reason: Any = facts.get("reason")
     rows = None if reason is not None else found.path / ROWS_CSV
     return Cell(method=method.name, seed=seed, rows=rows, identity=identity, reason=reason, facts=facts)
+
+
+def _model_files(method: Method) -> dict[str, str]:
+    """Hash a model in a folder that a method is given; one of a hub, or behind an endpoint, is known by its name.
+
+    Raises:
+        ModelError: it is the path of no such folder.
+    """
+    model = method.settings.get("model")
+    return {} if not isinstance(model, str) or method.module == "icl" else fingerprint(model, f"{method.name}.model")
 
 
 def _run_job(bench: Bench, method: Method, seed: int, folder: Path, python: Path) -> dict[str, Any]:
@@ -145,8 +162,15 @@ def _last_words(log: Path, status: int) -> str:
     return lines[-1][:LONGEST_REASON] if lines else f"exit status {status}"
 
 
-def _keep(bench: Bench, folder: Path, identity: str, config: dict[str, Any], facts: dict[str, Any]) -> Artifact:
-    with bench.store.create(ROWS, identity, version=ROWS_VERSION, config=config, inputs=dict(bench.hashes)) as draft:
+def _keep(
+    bench: Bench,
+    folder: Path,
+    identity: str,
+    config: dict[str, Any],
+    inputs: Mapping[str, str],
+    facts: dict[str, Any],
+) -> Artifact:
+    with bench.store.create(ROWS, identity, version=ROWS_VERSION, config=config, inputs=inputs) as draft:
         for name in (ROWS_CSV, LOG):
             if (folder / name).is_file():
                 (folder / name).rename(draft.path / name)
@@ -191,7 +215,7 @@ def score_rows(bench: Bench, cell: Cell, *, real: bool) -> Cell:
     config = {
         "evaluation": bench.evaluation.model_dump(mode="json"),
         "ruler": Evaluate.version,
-        "protocol": has_protocol(),
+        "protocol": bench.protocol,
         "half": cell.seed if real else None,
     }
     inputs = {**bench.hashes, "rows": cell.identity, "test": hash_file(bench.folder / "test.csv")}
@@ -214,13 +238,6 @@ def score_rows(bench: Bench, cell: Cell, *, real: bool) -> Cell:
     )
 
 
-def has_protocol() -> bool:
-    """Tell whether SDMetrics is installed, by which the published protocol measures."""
-    from importlib.util import find_spec
-
-    return find_spec("sdmetrics") is not None
-
-
 def _write_scores(bench: Bench, rows: Path, test: pa.Table, folder: Path) -> None:
     from difflm.records.kinds.columns import conform_table
     from difflm_evaluators.api import NamedTable, evaluate_named
@@ -237,6 +254,6 @@ def _write_scores(bench: Bench, rows: Path, test: pa.Table, folder: Path) -> Non
         config=bench.evaluation,
     )
     report.save(folder / "report.json")
-    if has_protocol():
+    if bench.protocol:
         result = evaluate_protocol(made, table.train, test, table.spec)
         write_json_atomic(folder / "protocol.json", result.to_json())

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from difflm.artifacts import ArtifactStore, hash_file
+from difflm.config import validate
 from difflm.errors import ConfigError
 from difflm_evaluators.evaluation import EvaluationConfig
-from difflm_evaluators.scores.utility import UtilityConfig
 from difflm_jobs.benchmark.cells import Bench, Cell, make_rows, score_rows
 from difflm_jobs.benchmark.methods import REAL, Method
 from difflm_jobs.benchmark.results import benchmark_table, collect
 from difflm_jobs.benchmark.tables import BenchmarkTable
+from difflm_jobs.loading import over
 
 if TYPE_CHECKING:
     from difflm_evaluators.report.comparison_report import ResultTable
@@ -31,6 +33,9 @@ class Wanted:
     rows: int | None
     minutes: float
     given: Mapping[str, Sequence[Path]]
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    """Changed settings of our own scores."""
+    protocol: bool = True
 
 
 def run_benchmark(
@@ -54,7 +59,8 @@ def run_benchmark(
             rows=wanted.rows or table.train.num_rows,
             minutes=wanted.minutes,
             cache=cache,
-            evaluation=_evaluation(table),
+            evaluation=_evaluation(table, wanted.evaluation),
+            protocol=wanted.protocol and find_spec("sdmetrics") is not None,
             say=say,
         )
         for seed in wanted.seeds:
@@ -103,10 +109,10 @@ def _write_comparison(cells: Sequence[Cell], folder: Path) -> None:
         write_comparison(compare_reports(dict(reversed(reports.items()))), folder)
 
 
-def _evaluation(table: BenchmarkTable) -> EvaluationConfig:
-    """Return the settings of our own scores: the defaults, without a map of the rows."""
-    utility = UtilityConfig(regression_transform=table.spec.regression_transform)
-    return EvaluationConfig(utility=utility, projection=None)
+def _evaluation(table: BenchmarkTable, changes: Mapping[str, Any]) -> EvaluationConfig:
+    """Return the settings of our own scores: the defaults, without a map of the rows, under the changed ones."""
+    usual = {"utility": {"regression_transform": table.spec.regression_transform}, "projection": None}
+    return validate(EvaluationConfig, over(usual, changes), "--set evaluation")
 
 
 def read_given(pairs: Sequence[str], methods: Sequence[str]) -> dict[str, list[Path]]:

@@ -36,8 +36,11 @@ def benchmark(
     ] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="METHOD.KEY=VALUE", help="Change a setting, such as great.model=FOLDER."),
+        typer.Option(
+            "--set", metavar="A.B=C", help="A method's setting, such as great.model=DIR, or one of evaluation.* scores."
+        ),
     ] = None,
+    protocol: Annotated[bool, typer.Option(help="Score by the published protocol as well.")] = True,
     method_file: Annotated[Path | None, typer.Option(help="A YAML file of more methods, as methods.yaml.")] = None,
     target: Target = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of the methods' environments.")] = None,
@@ -45,6 +48,7 @@ def benchmark(
     runs: Runs = RUNS,
 ) -> None:
     """Run methods on a table within the same minutes, and score their rows; given again, it goes on."""
+    from difflm.config import apply_overrides
     from difflm_jobs.benchmark.environments import cache_folder
     from difflm_jobs.benchmark.methods import read_methods
     from difflm_jobs.benchmark.run import Wanted, read_given, run_benchmark
@@ -52,11 +56,21 @@ def benchmark(
 
     names = [name.strip() for name in methods.split(",") if name.strip()]
     given = read_given(rows or (), names)
-    chosen = read_methods(names, overrides=changes or (), file=method_file) if names or not given else []
+    scores = [change for change in changes or () if change.strip().startswith("evaluation.")]
+    settings = [change for change in changes or () if change not in scores]
+    chosen = read_methods(names, overrides=settings, file=method_file) if names or not given else []
     numbers = _numbers(seeds)
     console = progress_output()
     table = read_benchmark_table(config, target=target, train_rows=train_rows)
-    wanted = Wanted(methods=chosen, seeds=numbers, rows=count, minutes=minutes, given=given)
+    wanted = Wanted(
+        methods=chosen,
+        seeds=numbers,
+        rows=count,
+        minutes=minutes,
+        given=given,
+        evaluation=apply_overrides({}, scores).get("evaluation", {}),
+        protocol=protocol,
+    )
     folder = out or runs / f"{table.name}-benchmark"
     found = run_benchmark(table, wanted, folder, cache=cache_folder(cache), say=partial(print_line, console))
     _print(found, folder, output())

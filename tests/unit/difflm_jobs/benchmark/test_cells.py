@@ -9,8 +9,9 @@ import psutil
 import pyarrow.csv
 import pytest
 
+from difflm.telemetry import Stopwatch
 from difflm.testing.processes import wait_until
-from difflm_jobs.benchmark.cells import Bench, halves, make_rows, score_rows
+from difflm_jobs.benchmark.cells import Bench, _model_files, halves, make_rows, score_rows
 from difflm_jobs.benchmark.methods import Method, read_methods
 
 Scripted = Callable[[str], Method]
@@ -51,29 +52,38 @@ def test_a_method_makes_rows_which_are_scored_once(bench: Bench, scripted: Scrip
 def test_beyond_the_minutes_all_processes_of_a_method_are_killed_and_the_cell_says_so(
     bench: Bench, scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("difflm_jobs.benchmark.cells.GRACE_S", 0.0)
+    begun = tmp_path / "pid"
+
+    class LateOnceBegun(Stopwatch):
+        @property
+        def seconds(self) -> float:
+            return 1e9 if begun.exists() else 0.0
+
+    monkeypatch.setattr("difflm_jobs.benchmark.limited.Stopwatch", LateOnceBegun)
     method = scripted(
         f"""
-import subprocess, sys
+import os, subprocess, sys
 
 def fit(train, job):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
-    open({str(tmp_path / "pid")!r}, "w").write(str(child.pid))
+    with open({str(begun)!r} + "~", "w") as file:
+        file.write(str(child.pid))
+    os.rename({str(begun)!r} + "~", {str(begun)!r})
     child.wait()
 """
     )
-    cell = make_rows(replace(bench, minutes=0.07), method, seed=0)
+    cell = make_rows(bench, method, seed=0)
     assert cell.rows is None
-    assert cell.reason == "killed after 0.07 minutes, while fitting"
-    pid = int((tmp_path / "pid").read_text())
+    assert cell.reason == "killed after 10 minutes, while fitting"
+    pid = int(begun.read_text())
 
     def gone() -> bool:
         return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
-    wait_until(gone, what="the end of the method's child", timeout_s=10)
-    (tmp_path / "pid").unlink()
-    assert make_rows(replace(bench, minutes=0.07), method, seed=0).reason == cell.reason
-    assert not (tmp_path / "pid").exists()  # it was not run again
+    wait_until(gone, what="the end of the method's child", timeout_s=60)
+    begun.unlink()
+    assert make_rows(bench, method, seed=0).reason == cell.reason
+    assert not begun.exists()  # it was not run again
     assert score_rows(bench, cell, real=False) is cell
 
 
@@ -126,6 +136,22 @@ def sample(model, rows, job):
     assert left_out == "9 rows without a value that every training row has were left out"
 
 
+def test_a_model_that_is_not_there_is_told_and_a_replaced_one_is_another(bench: Bench, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    (great,) = read_methods(["great"], overrides=[f"great.model={model}"])
+    assert make_rows(bench, great, seed=0).reason == (
+        f"great.model: {model}: no such folder; give a hub id or a folder made by save_pretrained"
+    )
+    hashes = []
+    for text in ("{}", '{"model_type": "llama"}'):
+        model.mkdir(exist_ok=True)
+        (model / "config.json").write_text(text)
+        hashes.append(_model_files(great))
+    assert hashes[0] != hashes[1]
+    (icl,) = read_methods(["icl"], overrides=[f"icl.model={model}"])
+    assert _model_files(icl) == {}
+
+
 def test_real_rows_are_half_of_the_held_out_ones_scored_against_the_others(bench: Bench) -> None:
     (real,) = read_methods(["real"], overrides=())
     first, second = halves(bench.table.test, 0)
@@ -169,7 +195,7 @@ def test_methods_of_others_run_where_their_environment_is(bench: Bench, name: st
         pytest.skip(
             f"NOT TESTED: {name} has no environment in {folder}; difflm benchmark TABLE --methods {name} makes it"
         )
-    cell = make_rows(replace(bench, cache=cache_folder(None), minutes=1.0), method, seed=0)
+    cell = make_rows(replace(bench, cache=cache_folder(None)), method, seed=0)
     assert cell.reason is None
     assert cell.rows is not None
     assert pyarrow.csv.read_csv(cell.rows).num_rows == 60

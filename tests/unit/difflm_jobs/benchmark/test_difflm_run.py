@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +123,7 @@ def test_a_training_that_was_stopped_begins_again_with_the_steps_that_fit(
 
 def test_a_run_makes_rows(bench: Bench) -> None:
     (method,) = read_methods(["compact"], overrides=[f"compact.config.{setting}" for setting in TINY])
-    cell = make_rows(replace(bench, minutes=10.0), method, seed=0)
+    cell = make_rows(bench, method, seed=0)
     assert cell.reason is None
     assert cell.rows is not None
     assert pyarrow.csv.read_csv(cell.rows).num_rows == 60
