@@ -14,6 +14,7 @@ import typer
 
 from difflm.errors import DiffLMError, StorageError
 from difflm.lifetime import end_with_parent
+from difflm_jobs.cli.benchmark import benchmark_app
 from difflm_jobs.cli.compare import report_app
 from difflm_jobs.cli.configuration import config_app, configuration_app
 from difflm_jobs.cli.diagnose import diagnose_app
@@ -53,6 +54,7 @@ app = typer.Typer(
 INTERRUPTED = 130
 
 app.add_typer(config_app, name="config")
+app.add_typer(benchmark_app)
 app.add_typer(judge_app, name="judge")
 app.add_typer(configuration_app)
 app.add_typer(diagnose_app)
