@@ -70,9 +70,7 @@ class FitDecoder:
         shutil.copytree(described, context.output, dirs_exist_ok=True)
         if self.fit is not None:
             parts = read_parts(context.output, read_schema(prepared))
-            fitted = read_tensors(context.output / "best.safetensors")
-            prompt = None if self.steering is None else self.steering.positions
-            write_compact_model(context.output, parts, fitted, prompt=prompt)
+            write_compact_model(context.output, parts, read_tensors(context.output / "best.safetensors"))
         return outcome
 
     def _partly_read(self, described: Path) -> list[JSON]:
