@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from difflm.records.kinds.columns import round_decimals
 from difflm.records.schema import DecimalField, RecordSchema
-from difflm_evaluators.columns.columns import Column, Columns, FloatArray, IntArray, Labels
+from difflm_evaluators.columns.columns import Column, Columns, FloatArray, IntArray
+from difflm_evaluators.columns.labels import Labels
 
 MOST = 2**62
 

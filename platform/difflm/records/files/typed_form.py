@@ -6,14 +6,15 @@ import base64
 from typing import Literal, Self, TypeAlias
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
+from pydantic import Field as Option
 
 from difflm.errors import DataError
 from difflm.records.files.restoring import restored
 from difflm.records.files.typed_files import is_bytes, kept_as_digits, without_nesting
 from difflm.records.kinds.columns import as_text
 from difflm.records.notices import Notice, Reporter, ignore
-from difflm.records.schema import RecordSchema, TextField
+from difflm.records.schema import CodeField, Field, IdentifierField, RecordSchema, TextField
 
 Unit: TypeAlias = Literal["day", "s", "us"]
 
@@ -25,8 +26,8 @@ class TypedForm(BaseModel):
 
     arrow: str
     names: dict[str, str] = {}
-    digits: tuple[str, ...] = Field(default=(), description="columns of bytes that are kept as hexadecimal digits")
-    units: dict[str, Unit] = Field(default={}, description="by column of moments what their texts are given in")
+    digits: tuple[str, ...] = Option(default=(), description="columns of bytes that are kept as hexadecimal digits")
+    units: dict[str, Unit] = Option(default={}, description="by column of moments what their texts are given in")
 
     @classmethod
     def of(cls, typed: pa.Table, read: pa.Table, names: dict[str, str]) -> Self:
@@ -50,9 +51,10 @@ class TypedForm(BaseModel):
         types = self.types()
         for field in schema.fields:
             place = types.get_field_index(field.name)
-            if place < 0 or not isinstance(field, TextField) or _is_text(types.field(place).type):
+            if place < 0 or not _is_loose(field, types.field(place).type) or _is_text(types.field(place).type):
                 continue
-            message = f"of the type {types.field(place).type} and read as free text; made rows have it as text"
+            what = "free text" if isinstance(field, TextField) else "codes"
+            message = f"of the type {types.field(place).type} and read as {what}; made rows have it as text"
             report(Notice(column=field.name, code="kept_as_text", count=1, message=message))
             types = types.set(place, types.field(place).with_type(pa.string()))
         return self.model_copy(update={"arrow": _dumped(types)})
@@ -100,6 +102,13 @@ class TypedForm(BaseModel):
 
 def _dumped(schema: pa.Schema) -> str:
     return base64.b64encode(schema.serialize().to_pybytes()).decode()
+
+
+def _is_loose(field: Field, kind: pa.DataType) -> bool:
+    """Tell whether values that a column's field allows may be none of its type: codes are, but for nested ones."""
+    return isinstance(field, TextField) or (
+        isinstance(field, CodeField | IdentifierField) and bool(pa.types.is_nested(kind))
+    )
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -227,23 +227,25 @@ def _dressed(column: pa.ChunkedArray, field: IntegerField | DecimalField, report
     typed = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
     plain = field.model_copy(update={"dress": None, "words": ()})
     texts = as_text(column)
-    rounded = 0
+    respelled = 0
 
     def read(text: str) -> str | None:
-        nonlocal rounded
+        nonlocal respelled
         value = read_cell(plain if typed else field, text)
         if value is None:
             return None
         if isinstance(value, float) and isinstance(field, DecimalField):
-            value = float(decimal_literal(value, field.decimals, field.exponent))
+            exact, value = value, float(decimal_literal(value, field.decimals, field.exponent))
+            if exact != value:  # rounding is told where the field is inferred
+                return print_cell(field, value)
         printed = print_cell(field, value)
-        rounded += not typed and printed != text
+        respelled += not typed and printed != text
         return printed
 
     converted = _by_value(texts, read, pa.string())
-    if rounded:
-        message = f"{rounded} different numbers are spelled or rounded as the column's others"
-        report(Notice(column=field.name, code="rounded", count=rounded, message=message))
+    if respelled:
+        message = f"{respelled} different numbers are spelled as the column's others"
+        report(Notice(column=field.name, code="spelled", count=respelled, message=message))
     lost = converted.null_count - column.null_count
     if lost:
         report(_unreadable(texts, converted, field, lost))

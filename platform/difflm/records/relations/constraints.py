@@ -14,9 +14,17 @@ import numpy.typing as npt
 
 from difflm.errors import ConfigError, DataError
 from difflm.records.relations.categories import learn_combinations, learn_lookup
-from difflm.records.relations.expressions import Column, interval, quoted
+from difflm.records.relations.expressions import Column, Reader, interval, quoted
 from difflm.records.relations.model import Relation, Rule
-from difflm.records.relations.rules import Comparison, CompiledRule, Learned, compiled, ranges_of, read_constraint
+from difflm.records.relations.rules import (
+    Comparison,
+    CompiledRule,
+    Learned,
+    compiled,
+    ranges_of,
+    read_constraint,
+    refuse_names,
+)
 from difflm.records.relations.values import TableValues
 from difflm.records.schema import RecordSchema
 
@@ -82,6 +90,8 @@ def asked_relations(
                 found.append(rule.rule)
                 broken_N, where, columns = rule.broken(table), source, rule.columns
             else:
+                fields = {field.name: field for field in schema.fields}
+                refuse_names(each.columns, fields, Reader(stated(text), schema.names))
                 relation, broken_N = _learned(each, train)
                 found.append(relation)
                 where, columns = f"{source}, training split", each.columns

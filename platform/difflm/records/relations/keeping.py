@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 from difflm.records.relations.expressions import Column, Expression, columns_of, evaluate, interval, solved
 from difflm.records.relations.model import Combinations, Lookup, Relation, Relations, Rule
 from difflm.records.relations.rules import CompiledRule, compile_rule, ranges_of
-from difflm.records.relations.values import number_of, value_of
+from difflm.records.relations.values import is_word, number_of, value_of
 from difflm.records.relations.words import name_of
 from difflm.records.schema import DatetimeField, Record, RecordSchema, Value
 
@@ -201,9 +201,13 @@ def _rule_way(rule: CompiledRule, name: str, expression: Expression) -> _Derivat
             return None if rule.rule.missing_together and target.nullable else record[name]
         if record[name] is None and not rule.rule.missing_together:
             return None
+        if any(is_word(rule.fields[each], record[each]) for each in rule.columns):
+            return record[name]
         return fresh(record)
 
     def fresh(record: Mapping[str, Value]) -> Value | Broken:
+        if any(is_word(rule.fields[each], record[each]) for each in inputs):
+            return None
         values = {each: number_of(rule.fields[each], record[each]) for each in inputs}
         try:
             value = value_of(target, evaluate(expression, values))
@@ -223,9 +227,10 @@ def _rule_check(rule: CompiledRule) -> Callable[[Record, frozenset[str]], Broken
         values = {name: number_of(rule.fields[name], record[name]) for name in rule.columns}
         if None not in values.values():
             return None if rule.holds(values) else Broken(f"{rule.rule.text}: {_cells(record, rule.columns)}")
-        if not rule.rule.missing_together or any(values[name] is None and name in given for name in rule.columns):
+        gaps = {name for name in rule.columns if record[name] is None}
+        if not rule.rule.missing_together or not gaps.isdisjoint(given):
             return None
-        together = (values[left[0]] is None) == any(values[name] is None for name in sources)
+        together = (left[0] in gaps) == (not gaps.isdisjoint(sources))
         return None if together else Broken(f"{rule.rule.text}: {_cells(record, rule.columns)}")
 
     return fault

@@ -27,7 +27,7 @@ from difflm.records.relations.expressions import (
 )
 from difflm.records.relations.model import Rule
 from difflm.records.relations.values import Kind, TableValues, kind_of, number_of, range_of, step_of
-from difflm.records.schema import DatetimeField, Field, RecordSchema
+from difflm.records.schema import DatetimeField, Field, IdentifierField, RecordSchema
 
 Operator: TypeAlias = Literal["==", "!=", "<", "<="]
 _OPERATORS: Mapping[type[ast.cmpop], tuple[Operator, bool]] = {
@@ -156,7 +156,8 @@ class CompiledRule:
         present_N = ~np.logical_or.reduce([table.missing(name) for name in self.columns])
         with np.errstate(all="ignore"):
             holds_N = np.asarray(self.holds({name: table.numbers(name) for name in self.columns}), dtype=np.bool_)
-        broken_N: npt.NDArray[np.bool_] = present_N & ~holds_N
+        worded_N = np.logical_or.reduce([table.worded(name) for name in self.columns])
+        broken_N: npt.NDArray[np.bool_] = present_N & ~worded_N & ~holds_N
         if self.rule.missing_together and isinstance(self.left, Column):
             sources_N = np.logical_or.reduce([table.missing(name) for name in columns_of(self.right)])
             broken_N |= table.missing(self.left.name) != sources_N
@@ -190,6 +191,7 @@ def compiled(comparison: Comparison, rule: Rule, schema: RecordSchema) -> Compil
     reader = Reader(rule.text, schema.names)
     fields = {field.name: field for field in schema.fields}
     left, right = comparison.left, comparison.right
+    refuse_names((*columns_of(left), *columns_of(right)), fields, reader)
     left, right = _dated(left, right, fields, reader), _dated(right, left, fields, reader)
     kinds = _kind(left, fields, reader), _kind(right, fields, reader)
     if kinds[0] != kinds[1]:
@@ -204,6 +206,16 @@ def compiled(comparison: Comparison, rule: Rule, schema: RecordSchema) -> Compil
     if comparison.operator == "==" and isinstance(left, Column) and left.name in columns_of(right):
         raise reader.error(f"{left.name!r} stands on both sides; write it with one column alone on a side")
     return CompiledRule(rule, comparison.operator, left, right, kinds[0], fields)
+
+
+def refuse_names(columns: Sequence[str], fields: Mapping[str, Field], reader: Reader) -> None:
+    """Refuse columns that only name the rows: their cells are made for each row, and follow from nothing in it."""
+    for name in columns:
+        if isinstance(fields[name], IdentifierField):
+            raise reader.error(
+                f"{name!r} only names the rows and is made anew for each; if it says something of them, set "
+                f"schema.kinds.{name}=number, code or text"
+            )
 
 
 def ranges_of(schema: RecordSchema) -> dict[str, tuple[float, float]]:

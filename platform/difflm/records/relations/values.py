@@ -1,6 +1,7 @@
 """Values in relations: numbers and dates as floating-point numbers, everything else as it is, cell by cell or whole.
 
-A date is days since 1970 with their fraction; texts, categories and booleans are compared for equality only.
+A date is days since 1970 with their fraction; texts, categories and booleans are compared for equality only. Words
+beside the numbers or dates of a column (`n/d`) are none: no comparison says anything of a row that has one.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 
 from difflm.records.kinds.codes import moment_code
 from difflm.records.kinds.columns import conform_column
+from difflm.records.kinds.dress import in_text, read_cell
 from difflm.records.kinds.literals import decimal_literal, dictionary_of
 from difflm.records.kinds.moments import parse_datetime, pieces
 from difflm.records.relations.expressions import Interval
@@ -59,8 +61,8 @@ def kind_of(field: Field) -> Kind:
 
 
 def number_of(field: Field, value: Value) -> Any:
-    """Return a normalised value as expressions see it; None for a missing one, and for a date that cannot be read."""
-    if value is None:
+    """Return a normalised value as expressions see it; None for a missing one, a word, an unreadable date."""
+    if is_word(field, value) or value is None:
         return None
     match kind_of(field):
         case "number":
@@ -72,6 +74,11 @@ def number_of(field: Field, value: Value) -> Any:
             return value
 
 
+def is_word(field: Field, value: Value) -> bool:
+    """Whether a value is one of the words beside the numbers or dates of a column."""
+    return isinstance(field, IntegerField | DecimalField | DatetimeField) and value in field.words
+
+
 def value_of(field: Field, number: Any) -> Value:
     """Return the value of a column that a number stands for, rounded to what it prints; None where it has none.
 
@@ -80,12 +87,12 @@ def value_of(field: Field, number: Any) -> Value:
     match field:
         case IntegerField(minimum=low, maximum=high):
             whole = round(number) if math.isfinite(number) else high + 1
-            return whole if low <= whole <= high else None
+            return whole if low <= whole <= high or whole in field.points else None
         case DecimalField(minimum=least, maximum=most):
             if not math.isfinite(number):
                 return None
             printed = float(decimal_literal(number, field.decimals, field.exponent))
-            return printed if least <= printed <= most else None
+            return printed if least <= printed <= most or printed in field.points else None
         case DatetimeField():
             return _date(field, number)
         case CategoricalField(values=values):
@@ -174,10 +181,13 @@ class TableValues:
         return self._columns[name]
 
     def numbers(self, name: str) -> Any:
-        """Return numbers or dates as float64 (N,), NaN where they are missing; texts as objects, None where missing."""
+        """Return numbers or dates as float64 (N,), NaN where a row has none; texts as objects, None where missing."""
         if name not in self._numbers:
             column, each = self.column(name), self._fields[name]
             match kind_of(each):
+                case "number" if in_text(each):
+                    read = (number_of(each, value) for value in self.canonical(name))
+                    self._numbers[name] = np.array([math.nan if value is None else value for value in read])
                 case "number":
                     self._numbers[name] = pc.cast(column, pa.float64(), safe=False).to_numpy().astype(np.float64)
                 case "date":
@@ -207,6 +217,14 @@ class TableValues:
         found: npt.NDArray[np.bool_] = self.column(name).is_null().to_numpy()
         return found
 
+    def worded(self, name: str) -> npt.NDArray[np.bool_]:
+        """Return (N,) booleans, True where the column has a word in the place of a number or date."""
+        words = getattr(self._fields[name], "words", ())
+        if not words:
+            return np.zeros(len(self), np.bool_)
+        found: npt.NDArray[np.bool_] = pc.is_in(self.column(name), pa.array(words, pa.string())).to_numpy()
+        return found
+
     def take(self, rows_N: IntArray) -> TableValues:
         """Return some rows of it."""
         return TableValues(self.table.take(pa.array(rows_N)), self.schema)
@@ -222,6 +240,8 @@ def _canonical(field: Field, values: list[Value]) -> list[Value]:
     if isinstance(field, BooleanField) and field.stored == "text":
         meaning: Mapping[Value, Value] = {field.true_text: True, field.false_text: False}
         return [None if value is None else meaning.get(value) for value in values]
+    if isinstance(field, IntegerField | DecimalField) and in_text(field):
+        return [None if value is None else read_cell(field, str(value)) for value in values]
     return values
 
 

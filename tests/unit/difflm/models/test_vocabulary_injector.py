@@ -4,7 +4,7 @@ import torch
 
 from difflm.models.autoencoder import PosteriorHead
 from difflm.models.encoder import CompactEncoder, CompactEncoderConfig
-from difflm.models.field_slots import NumberFeatures, SlotLayout
+from difflm.models.field_slots import DigitTokens, NumberFeatures, SlotLayout
 from difflm.models.vocabulary_injector import (
     DraftModel,
     VocabularyConfig,
@@ -61,7 +61,8 @@ def test_fields_are_exact_where_all_their_slots_are() -> None:
 
 
 def test_a_draft_is_learned_without_a_language_model() -> None:
-    numbers = NumberFeatures(((), ()), LAYOUT.grid, LAYOUT.field_S, digit_V=torch.full((12,), -1), minus_id=0)
+    digits = DigitTokens(value_V=torch.full((12,), -1.0), base_V=torch.ones(12), minus_id=0)
+    numbers = NumberFeatures(((), ()), LAYOUT.grid, LAYOUT.field_S, digits=digits)
     config = CompactEncoderConfig(hidden_size=16, layers=1, heads=2, latent_per_slot=4)
     writer = injector()
     encoder = CompactEncoder(config, LAYOUT, vocabulary_size=12, pad_id=PAD, numbers=numbers)

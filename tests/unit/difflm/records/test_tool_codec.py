@@ -118,7 +118,7 @@ _RECORD = {
 
 
 def test_conditions_cannot_compare_json(schema: RecordSchema) -> None:
-    with pytest.raises(ConfigError, match="free text"):
+    with pytest.raises(ConfigError, match="is json, which conditions"):
         parse_condition('parameters == "[]"', schema)
 
 

@@ -47,7 +47,7 @@ def test_every_row_keeps_the_relations_and_what_breaks_one_is_counted(opened: Op
     drawn, account = synthesizer.draw_valid(range(60), seed=1)
     assert [fault for _, record in drawn for fault in faults({k: str(v) for k, v in record.items()})] == []
     assert len(drawn) == 60
-    assert account.rejections["relation"] > 10  # low <= high cannot be computed
+    assert account.rejections["relation"] >= 5  # low <= high cannot be computed
     draws = synthesizer.draw(range(20), seed=1, attempt=0)
     assert {draw.reason for draw in draws} == {None, "relation"}
     told = {str(draw.detail).partition(":")[0] for draw in draws if draw.reason}

@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as arrays
 from difflm.records.kinds.inference import infer_schema
 from difflm_evaluators.columns.coding import bin_edges
 from difflm_evaluators.columns.column_counts import count_column, fit_ruler
-from difflm_evaluators.columns.columns import Column, Labels, read_columns
+from difflm_evaluators.columns.columns import Column, read_columns
+from difflm_evaluators.columns.labels import Labels
 from difflm_evaluators.columns.moments import PairMoments, RunningMean
 from difflm_evaluators.columns.row_keys import KnownRows, RowNumbering, row_hashes
 from difflm_evaluators.columns.value_counts import DistinctRows, ValueCounts

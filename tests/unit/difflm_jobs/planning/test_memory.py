@@ -32,14 +32,8 @@ from difflm_jobs.planning.memory import (
     layer_bytes,
     model_states,
 )
-from difflm_jobs.planning.sizes import (
-    Sizes,
-    autoencoder_size,
-    decoder_shape,
-    fitted_parameters,
-    pretrained_shape,
-    transformer_shape,
-)
+from difflm_jobs.planning.model_shapes import decoder_shape, pretrained_shape, transformer_shape
+from difflm_jobs.planning.sizes import Sizes, autoencoder_size, fitted_parameters
 from difflm_jobs.planning.stage_sizes import stage_sizes
 
 BILLION = 10**9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import io
 import json
 import uuid
@@ -21,6 +22,7 @@ from difflm.records.files.source import SOURCE_NAME, SourceForm
 from difflm.records.kinds.columns import conform_table
 from difflm.records.kinds.inference import infer_schema
 from difflm.records.notices import Notice
+from difflm.records.schema import SchemaConfig
 
 
 def there_and_back(path: Path, config: ReadConfig | None = None) -> bytes:
@@ -151,16 +153,33 @@ def test_a_uuid_of_arrow_comes_back(tmp_path: Path) -> None:
 
 def test_the_type_of_free_texts_is_given_up_and_told(tmp_path: Path) -> None:
     """Nothing keeps a made text to 32 digits, or to JSON: the column is text then, and not an error after hours."""
-    values = [bytes([row] * 16) for row in range(60)]
-    pq.write_table(pa.table({"v": pa.array(values, pa.binary(16)), "g": ["p", "q"] * 30}), tmp_path / "t.parquet")
+    values = [bytes([row] * (row + 1)) for row in range(60)]
+    pq.write_table(pa.table({"v": pa.array(values, pa.binary()), "g": ["p", "q"] * 30}), tmp_path / "t.parquet")
     table = read_table(tmp_path / "t.parquet")
-    assert table.column("v")[1].as_py() == "01" * 16
+    assert table.column("v")[1].as_py() == "0101"
     schema, form, notices = infer_schema(table), SourceForm.of(table), list[Notice]()
     assert form is not None
     kept = form.kept(schema, notices.append)
     assert [(notice.column, notice.code) for notice in notices] == [("v", "kept_as_text")]
     made = pa.table({"v": ["no digits"], "g": ["p"]})
     assert pq.read_table(io.BytesIO(encode_table(made, "parquet", form=kept))).to_pydict() == made.to_pydict()
+
+
+def test_codes_of_a_form_keep_their_type_unless_it_is_nested(tmp_path: Path) -> None:
+    """Made hexadecimal digits of one length are bytes again; a made list may be no JSON."""
+    keys = [hashlib.sha256(bytes([row])).digest()[:16] for row in range(60)]
+    lists = [[f"X{row:03d}-{(row * 37) % 100:02d}"] for row in range(60)]
+    pq.write_table(pa.table({"key": pa.array(keys, pa.binary(16)), "list": lists}), tmp_path / "t.parquet")
+    table = read_table(tmp_path / "t.parquet")
+    schema = infer_schema(table, config=SchemaConfig(kinds={"list": "code"}))
+    form, notices = SourceForm.of(table), list[Notice]()
+    assert {field.kind for field in schema.fields} <= {"code", "identifier"}
+    assert form is not None
+    kept = form.kept(schema, notices.append)
+    assert [(notice.column, notice.code) for notice in notices] == [("list", "kept_as_text")]
+    made = pa.table({"key": ["0f" * 16], "list": ['"X"0']})
+    back = pq.read_table(io.BytesIO(encode_table(made, "parquet", form=kept))).to_pydict()
+    assert back == {"key": [b"\x0f" * 16], "list": ['"X"0']}
 
 
 def test_names_come_back(tmp_path: Path) -> None:

@@ -98,6 +98,14 @@ def test_unknown_columns_are_named() -> None:
 
 
 def test_names_that_are_no_words() -> None:
-    table = pa.table({"a b": range(40), "default.payment": range(40)})
+    table = pa.table({"a b": [*range(20)] * 2, "default.payment": [*range(20)] * 2})
     schema = infer_schema(table)
     assert asked_rules(["`a b` <= default.payment"], schema)[0].text == "`a b` <= `default.payment`"
+
+
+@pytest.mark.parametrize("text", ["id <= n", "n == id + 1", "determines(id, n)", "fixed(n, id)"])
+def test_names_of_rows_stand_in_no_relation(text: str) -> None:
+    table = pa.table({"id": range(40), "n": [*range(20)] * 2})
+    values = TableValues(table, infer_schema(table))
+    with pytest.raises(ConfigError, match="'id' only names the rows"):
+        asked_relations([text], table=values, train=values, source="")

@@ -11,6 +11,8 @@ from difflm.records.relations.given import broken_given, completed, implied
 from difflm.records.relations.keeping import Broken, Keeper
 from difflm.records.relations.mining import mine_relations
 from difflm.records.relations.model import Combinations, Lookup, Relations, Rule
+from difflm.records.relations.rules import compile_rule
+from difflm.records.relations.values import TableValues
 from difflm.records.schema import Record
 from difflm.testing.related import CITIES, faults, related_table
 
@@ -80,7 +82,7 @@ def test_every_computed_record_is_one_of_the_schema() -> None:
 
 
 def test_relations_that_state_the_same_column_are_solved_for_others() -> None:
-    table = pa.table({name: pa.array(range(60)) for name in "abcd"})
+    table = pa.table({name: [*range(30)] * 2 for name in "abcd"})
     schema = infer_schema(table)
     rules = Relations(kept=(Rule(text="a == b"), Rule(text="a == c"), Rule(text="b == d")))
     kept = Keeper(schema, rules).keep({"a": 1, "b": 2, "c": 3, "d": 4})
@@ -155,3 +157,19 @@ def test_conditions_are_carried_on(column: str) -> None:
     assert left["city"].codes.size == left["state"].codes.size == 1
     assert left["start"].codes.spans[-1][1] == left["end"].codes.spans[-1][1]
     assert left["high"].codes.spans[0][0] == 900
+
+
+def test_nothing_is_said_of_words_and_numbers_in_a_dress_are_numbers() -> None:
+    net = [f"{row},50 \u20ac" for row in range(40)] + ["n/d"] * 3
+    gross = [f"{row + 1},50 \u20ac" for row in range(40)] + ["n/d", "3,50 \u20ac", "4,50 \u20ac"]
+    table = pa.table({"net": net, "gross": gross})
+    schema = infer_schema(table)
+    rule = Rule(text="gross == net + 1")
+    assert compile_rule(rule, schema).broken(TableValues(table, schema)).sum() == 0
+    wrong = pa.table({"net": ["1,50 \u20ac", "n/d"], "gross": ["9,50 \u20ac", "9,50 \u20ac"]})
+    assert compile_rule(rule, schema).broken(TableValues(wrong, schema)).tolist() == [True, False]
+    keeper = Keeper(schema, Relations(kept=(rule,)))
+    assert keeper.keep({"net": 3.5, "gross": 9.5}) in ({"net": 3.5, "gross": 4.5}, {"net": 8.5, "gross": 9.5})
+    for record in ({"net": "n/d", "gross": 9.5}, {"net": 3.5, "gross": "n/d"}):
+        assert keeper.keep(record) == record
+    assert keeper.deduced({"net": "n/d", "gross": None}, ["gross"]) == {}

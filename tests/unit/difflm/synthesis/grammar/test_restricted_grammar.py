@@ -159,6 +159,8 @@ def test_what_is_asked_for_is_written_first(data: st.DataObject, name: str, seed
             assert decoded.reason in ("length", "range") or "zone" in str(decoded.field), decoded
             continue
         for place in given_places:
+            if isinstance(schema.fields[place], IdentifierField):
+                continue  # a record's text does not say which row it names
             assert decoded.record[schema.names[place]] == setup.records[row][schema.names[place]]
         for name, allowed in restriction.items():
             field = schema.field(name)
