@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from difflm_jobs.inputs.frame_files import INPUT, GivenFrame, TemporaryFolder, r
 if TYPE_CHECKING:
     from difflm_evaluators import Report
     from difflm_jobs.config import ExperimentConfig
+    from difflm_jobs.loading import Settings
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -73,7 +74,8 @@ def fit(
     target = None if target is None else str(target)  # a label of pandas may be a number
     frame = None if is_path(table) else GivenFrame.of(table, folder)
     given = str(table) if frame is None else str(frame.path)
-    experiment = _experiment(given, target, config, folder.name, kind)
+    settings = _settings(given, target, config, folder.name, kind)
+    experiment = settings.experiment()
     if cluster is not None:
         runtime = experiment.runtime
         address = runtime.cluster.model_copy(update={"address": cluster})
@@ -150,34 +152,33 @@ def _template_folder(run: Path, bundle: Path) -> Path:
     return run / INPUT / bundle.name
 
 
-def _experiment(
+def _settings(
     given: str,
     target: str | None,
     config: str | Path | Mapping[str, Any] | ExperimentConfig | None,
     name: str,
     kind: str,
-) -> ExperimentConfig:
+) -> Settings:
     """Return the settings of a run: those that were given, about this table."""
-    from difflm.config import validate
     from difflm_jobs.config import ExperimentConfig
-    from difflm_jobs.loading import experiment_settings, over, preset_names
+    from difflm_jobs.loading import Settings, over, preset_names, read_settings
 
-    source: str | Callable[[str], str] = "config"
     if isinstance(config, ExperimentConfig):
-        settings = config.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        found = _own(config.model_dump(mode="json", by_alias=True, exclude_unset=True))
     elif isinstance(config, Mapping):
-        settings = _nested(config)
+        found = _own(_nested(config))
     elif is_path(config):
-        settings, source = experiment_settings(str(config))
+        found = read_settings(str(config))
     elif config is not None:
         raise ConfigError(
             f"config: a {type(config).__name__} is none; give a preset's name, a YAML file, a mapping or an "
             "ExperimentConfig"
         )
     else:
-        settings = {}
+        found = _own({})
+    settings = dict(found.merged)
     if given in preset_names():
-        settings = over(experiment_settings(given)[0], settings)
+        settings = over(read_settings(given).merged, settings)
     data = settings.get("data", {})
     if not isinstance(data, Mapping):
         raise ConfigError(f"config: data: expected an object; found {data!r}")
@@ -190,7 +191,13 @@ def _experiment(
         data["kind"] = kind
     if data.get("kind") == "tools" and "engine" not in settings.get("sampling", {}):
         settings = over(settings, {"sampling": {"engine": {"kind": "builtin", "constraint": "llguidance"}}})
-    return validate(ExperimentConfig, {**settings, "name": name, "data": data}, source)
+    return Settings(merged={**settings, "name": name, "data": data}, source=found.source, own=found.own)
+
+
+def _own(settings: Mapping[str, Any]) -> Settings:
+    from difflm_jobs.loading import Settings
+
+    return Settings(merged=settings, source="config", own=(settings,))
 
 
 def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
