@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from difflm_evaluators import Report
     from difflm_jobs.config import ExperimentConfig
     from difflm_jobs.loading import Settings
+    from difflm_jobs.planning.choice import Choice
 
+BUNDLED = "assemble"
+"""The stage that ends a fit."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -34,6 +37,8 @@ def fit(
     progress: bool = True,
     *,
     kind: str = "table",
+    quality: str | None = None,
+    budget: str | None = None,
 ) -> Generator:
     """Learn a table and return what writes new rows of it.
 
@@ -48,10 +53,16 @@ def fit(
             Ray cluster, ``"local"`` on one that is started here.
         progress: show bars in a terminal or a notebook, lines elsewhere.
         kind: ``"table"``, ``"tools"`` or ``"code"``.
+        quality: ``"fast"`` trains a third of the default steps, ``"balanced"`` all of them, ``"best"`` several times as
+            many, with a larger decoder where the table has enough rows. Settings in ``config`` that you give yourself
+            stay; those of a preset do not.
+        budget: about how long the fit may take on this machine, such as ``"90s"``, ``"10m"`` or ``"1h30m"``: what can
+            be trained in that time is chosen by a few steps tried out beforehand. With ``out`` a fit that was killed
+            goes on with what was chosen.
 
     Raises:
         DataError: the table cannot be used, such as one without rows or without the target.
-        ConfigError: a setting cannot be used.
+        ConfigError: a setting cannot be used, or the budget is too small for anything; it says the least.
         TrainingError: training cannot go on.
 
     >>> import difflm, pandas
@@ -65,6 +76,8 @@ def fit(
     >>> rows.columns.tolist(), set(rows["city"]) <= {"Rome", "Oslo", "Lima"}
     (['city', 'age'], True)
     """
+    from difflm_jobs.planning.choice import Chooser, Wish
+
     kept = TemporaryFolder() if out is None else None
     folder = kept.path / "fit" if kept is not None else Path(str(out))
     if NAME.fullmatch(folder.name) is None:
@@ -74,17 +87,16 @@ def fit(
     target = None if target is None else str(target)  # a label of pandas may be a number
     frame = None if is_path(table) else GivenFrame.of(table, folder)
     given = str(table) if frame is None else str(frame.path)
-    settings = _settings(given, target, config, folder.name, kind)
+    wish, settings = Wish(quality=quality, budget=budget), _settings(given, target, config, folder.name, kind, cluster)
     experiment = settings.experiment()
-    if cluster is not None:
-        runtime = experiment.runtime
-        address = runtime.cluster.model_copy(update={"address": cluster})
-        experiment = experiment.model_copy(update={"runtime": runtime.model_copy(update={"cluster": address})})
     _refuse_undrawable(experiment)
     refuse_no_folder(folder)
     if frame is not None:
         frame.lay_down(experiment.data.target)
-    run = _Run(experiment=experiment, folder=folder, in_process=cluster is None, progress=progress)
+    chooser = Chooser(settings=settings, runs=folder.parent, in_process=cluster is None, last=BUNDLED)
+    choice = chooser.choose(wish, keep=True)
+    experiment = choice.experiment
+    run = _Run(choice=choice, folder=folder, in_process=cluster is None, progress=progress)
     bundle = run.bundle()
     if frame is not None:
         write_bytes_atomic(_template_folder(folder, bundle) / TEMPLATE_NAME, frame.template.dumped())
@@ -112,9 +124,10 @@ def load(path: str | Path) -> Generator:
     run = None
     if (folder / LOG_NAME).is_file() and bundle.is_relative_to(folder):
         from difflm_jobs.loading import load_experiment
+        from difflm_jobs.planning.choice import Choice
 
         experiment = load_experiment(str(folder / CONFIG_NAME))
-        run = _Run(experiment=experiment, folder=folder, in_process=True, progress=False)
+        run = _Run(choice=Choice(experiment=experiment), folder=folder, in_process=True, progress=False)
     return Generator(
         bundle,
         template=FrameTemplate.read(_template_folder(folder, bundle)) or FrameTemplate.read(folder),
@@ -134,7 +147,7 @@ def _last_bundle(folder: Path) -> Path | None:
         runs = read_runs(folder)
     except ValueError:  # a line that a killed process left unfinished
         return None
-    stages = [stage for run in runs for stage in run.stages if stage.stage == "assemble"]
+    stages = [stage for run in runs for stage in run.stages if stage.stage == BUNDLED]
     found = folder / "artifacts" / stages[-1].artifact if stages else folder
     return find_bundle(found) if found != folder and found.is_dir() else None
 
@@ -158,8 +171,9 @@ def _settings(
     config: str | Path | Mapping[str, Any] | ExperimentConfig | None,
     name: str,
     kind: str,
+    cluster: str | None,
 ) -> Settings:
-    """Return the settings of a run: those that were given, about this table."""
+    """Return the settings of a run: those that were given, about this table and on this cluster."""
     from difflm_jobs.config import ExperimentConfig
     from difflm_jobs.loading import Settings, over, preset_names, read_settings
 
@@ -191,6 +205,8 @@ def _settings(
         data["kind"] = kind
     if data.get("kind") == "tools" and "engine" not in settings.get("sampling", {}):
         settings = over(settings, {"sampling": {"engine": {"kind": "builtin", "constraint": "llguidance"}}})
+    if cluster is not None:
+        settings = over(settings, {"runtime": {"cluster": {"address": cluster}}})
     return Settings(merged={**settings, "name": name, "data": data}, source=found.source, own=found.own)
 
 
@@ -223,16 +239,21 @@ def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
 class _Run:
     """A run in a folder of its own, and where its stages compute."""
 
-    experiment: ExperimentConfig
+    choice: Choice
     folder: Path
     in_process: bool
     progress: bool
+
+    @property
+    def experiment(self) -> ExperimentConfig:
+        """The settings of the run."""
+        return self.choice.experiment
 
     def bundle(self) -> Path:
         """Run what is missing up to the bundle; returns its folder."""
         from difflm.artifacts.manifest import BUNDLE_KIND
 
-        return self._artifact(BUNDLE_KIND, last="assemble")
+        return self._artifact(BUNDLE_KIND, last=BUNDLED)
 
     def report(self, bundle: Path) -> Report:
         """Read the report of a bundle of this run; where it is missing, run what leads to it."""
@@ -273,6 +294,7 @@ class _Run:
                 started=time.time(),
                 reporting=partial(reporting, Console(stderr=True, quiet=not self.progress)),
                 cluster=this_process if self.in_process else None,
+                predicted=self.choice.times,
             )
         (found,) = [artifact.path for artifact in artifacts if artifact.kind == kind]
         return found

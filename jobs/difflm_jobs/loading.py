@@ -74,7 +74,7 @@ class Settings:
         return any(_holds(data, key.split(".")) for data in (*self.own, apply_overrides({}, self.overrides)))
 
     def experiment(self, chosen: Mapping[str, Any] | None = None) -> ExperimentConfig:
-        """Read them as an experiment, with the values of `chosen` dotted keys in place of those of presets and defaults.
+        """Read them as an experiment, with `chosen` values of dotted keys in place of what presets and defaults say.
 
         Raises:
             ConfigError: a key or value cannot be used; names the file and the dotted key.

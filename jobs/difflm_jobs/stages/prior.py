@@ -48,7 +48,9 @@ class TrainDiffusion:
             context.report(0, None, f"fitting a prior of kind {prior.kind}")
             fit_simple_prior(prior, latents / LATENTS, context.output, seed=derive_seed(self.seed, self.name))
             return StageOutcome()
-        outcome = run_training(context, name=self.name, spec=self.spec(latents), loop=prior.loop, runtime=context.runtime)
+        outcome = run_training(
+            context, name=self.name, spec=self.spec(latents), loop=prior.loop, runtime=context.runtime
+        )
         best = context.output / "best.safetensors"
         finish_diffusion(best, prior, context.output)
         best.unlink()
