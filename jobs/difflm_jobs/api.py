@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,9 @@ from difflm.api import Generator
 from difflm.artifacts.atomic import write_bytes_atomic
 from difflm.errors import ConfigError
 from difflm.records.files.frames import TEMPLATE_NAME, Frame, FrameTemplate, is_path
+from difflm.synthesis.arguments import texts
 from difflm.synthesis.saved_sampling import read_sampling
+from difflm.synthesis.synthesizer import SamplingConfig
 from difflm_jobs.inputs.frame_files import INPUT, GivenFrame, TemporaryFolder, refuse_no_folder
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from difflm_jobs.planning.choice import Choice
 
 BUNDLED = "assemble"
-"""The stage that ends a fit."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -37,6 +38,7 @@ def fit(
     progress: bool = True,
     *,
     kind: str = "table",
+    constraints: Sequence[str] = (),
     quality: str | None = None,
     budget: str | None = None,
 ) -> Generator:
@@ -53,6 +55,8 @@ def fit(
             Ray cluster, ``"local"`` on one that is started here.
         progress: show bars in a terminal or a notebook, lines elsewhere.
         kind: ``"table"``, ``"tools"`` or ``"code"``.
+        constraints: what every row satisfies across columns, such as ``["start <= end", "total == n * unit"]``,
+            beside the relations that are found (setting ``relations``: ``"auto"``, ``"off"`` or a list).
         quality: ``"fast"`` trains a third of the default steps, ``"balanced"`` all of them, ``"best"`` several times as
             many, with a larger decoder where the table has enough rows. Settings in ``config`` that you give yourself
             stay; those of a preset do not.
@@ -61,7 +65,7 @@ def fit(
             goes on with what was chosen.
 
     Raises:
-        DataError: the table cannot be used, such as one without rows or without the target.
+        DataError: the table cannot be used, such as one without rows or without the target, or breaks a constraint.
         ConfigError: a setting cannot be used, or the budget is too small for anything; it says the least.
         TrainingError: training cannot go on.
 
@@ -87,7 +91,8 @@ def fit(
     target = None if target is None else str(target)  # a label of pandas may be a number
     frame = None if is_path(table) else GivenFrame.of(table, folder)
     given = str(table) if frame is None else str(frame.path)
-    wish, settings = Wish(quality=quality, budget=budget), _settings(given, target, config, folder.name, kind, cluster)
+    rules, wish = texts(constraints, name="constraints"), Wish(quality=quality, budget=budget)
+    settings = _settings(given, target, config, folder.name, kind, cluster, rules)
     experiment = settings.experiment()
     _refuse_undrawable(experiment)
     refuse_no_folder(folder)
@@ -95,7 +100,6 @@ def fit(
         frame.lay_down(experiment.data.target)
     chooser = Chooser(settings=settings, runs=folder.parent, in_process=cluster is None, last=BUNDLED)
     choice = chooser.choose(wish, keep=True)
-    experiment = choice.experiment
     run = _Run(choice=choice, folder=folder, in_process=cluster is None, progress=progress)
     bundle = run.bundle()
     if frame is not None:
@@ -103,24 +107,32 @@ def fit(
     return Generator(
         bundle,
         template=None if frame is None else frame.template,
-        sampling=experiment.sampling,
+        sampling=run.experiment.sampling,
         make_report=partial(run.report, bundle),
         kept=kept,
     )
 
 
-def load(path: str | Path) -> Generator:
+def load(path: str | Path, *, signed_by: str | Path | None = None) -> Generator:
     """Open what a run, `Generator.save` or the stage `assemble` left in a folder. Of several fits in one folder it is
     the last that is opened.
 
+    Args:
+        path: the folder.
+        signed_by: the file of a public key; a bundle that was not signed with it (`difflm sign`) is refused. The
+            signature vouches for the bundle, not for the run around it.
+
     Raises:
-        BundleError: nothing of the kind is there, or it is of another version or damaged.
+        BundleError: nothing of the kind is there, it is of another version or damaged, or not signed with that key.
+        ConfigError: no public key can be read, or signatures cannot be checked here.
     """
+    from difflm.synthesis.signatures import read_public_key
     from difflm_jobs.inputs.models import find_bundle
     from difflm_jobs.pipeline.runlog import CONFIG_NAME, LOG_NAME
 
     folder = Path(path)
-    bundle = _last_bundle(folder) or find_bundle(folder)
+    signer = None if signed_by is None else read_public_key(Path(signed_by))
+    bundle = find_bundle(_last_bundle(folder) or folder, signed_by=signer)
     run = None
     if (folder / LOG_NAME).is_file() and bundle.is_relative_to(folder):
         from difflm_jobs.loading import load_experiment
@@ -128,17 +140,19 @@ def load(path: str | Path) -> Generator:
 
         experiment = load_experiment(str(folder / CONFIG_NAME))
         run = _Run(choice=Choice(experiment=experiment), folder=folder, in_process=True, progress=False)
+    sampling = run.experiment.sampling if run is not None else read_sampling(folder)
+    if signer is not None:
+        sampling = (sampling or SamplingConfig()).model_copy(update={"signed_by": signer})
     return Generator(
         bundle,
         template=FrameTemplate.read(_template_folder(folder, bundle)) or FrameTemplate.read(folder),
-        sampling=run.experiment.sampling if run is not None else read_sampling(folder),
+        sampling=sampling,
         make_report=partial(run.report, bundle) if run is not None else None,
     )
 
 
 def _last_bundle(folder: Path) -> Path | None:
     """Find the bundle that the last run of a folder made or found again; None where that is not known."""
-    from difflm_jobs.inputs.models import find_bundle
     from difflm_jobs.pipeline.runlog import LOG_NAME, read_runs
 
     if not (folder / LOG_NAME).is_file():
@@ -148,8 +162,10 @@ def _last_bundle(folder: Path) -> Path | None:
     except ValueError:  # a line that a killed process left unfinished
         return None
     stages = [stage for run in runs for stage in run.stages if stage.stage == BUNDLED]
+    if stages and Path(stages[-1].artifact).name != stages[-1].artifact:
+        return None  # a log from elsewhere leads to no other folder
     found = folder / "artifacts" / stages[-1].artifact if stages else folder
-    return find_bundle(found) if found != folder and found.is_dir() else None
+    return found if found != folder and found.is_dir() else None
 
 
 def _refuse_undrawable(experiment: ExperimentConfig) -> None:
@@ -172,10 +188,11 @@ def _settings(
     name: str,
     kind: str,
     cluster: str | None,
+    constraints: Sequence[str],
 ) -> Settings:
     """Return the settings of a run: those that were given, about this table and on this cluster."""
     from difflm_jobs.config import ExperimentConfig
-    from difflm_jobs.loading import Settings, over, preset_names, read_settings
+    from difflm_jobs.loading import Settings, constrained, over, preset_names, read_settings
 
     if isinstance(config, ExperimentConfig):
         found = _own(config.model_dump(mode="json", by_alias=True, exclude_unset=True))
@@ -207,7 +224,10 @@ def _settings(
         settings = over(settings, {"sampling": {"engine": {"kind": "builtin", "constraint": "llguidance"}}})
     if cluster is not None:
         settings = over(settings, {"runtime": {"cluster": {"address": cluster}}})
-    return Settings(merged={**settings, "name": name, "data": data}, source=found.source, own=found.own)
+    settings = {**settings, "name": name, "data": data}
+    if constraints:
+        settings["relations"] = constrained(settings, constraints)
+    return Settings(merged=settings, source=found.source, own=found.own)
 
 
 def _own(settings: Mapping[str, Any]) -> Settings:

@@ -14,18 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from difflm.config import Origin, apply_overrides, load_yaml, parse_yaml, validate
 from difflm.errors import ConfigError, DataError
+from difflm.records.files.paths import KINDS, ending_of, files_of, is_pattern, unpacked_name
 
 if TYPE_CHECKING:
     from difflm_jobs.config import ExperimentConfig
 
 YAML_SUFFIXES = (".yaml", ".yml")
-TABLE_SUFFIXES = (
-    ".csv", ".tsv", ".tab", ".txt", ".data", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".arrow", ".arff",
-)  # fmt: skip
+TABLE_SUFFIXES = (*KINDS, ".arff")
 
 
-PAPER = "paper"
-"""Folder of the presets with the paper's own models and hyper-parameters."""
+_FOLDERS = ("llm", "paper")
+"""Of presets with pretrained models: from packages, or the paper's own from the hub."""
 
 PARTS = "parts"
 """Folder of what presets share; no presets of their own, but files may extend them."""
@@ -35,7 +34,8 @@ _PRESETS = importlib.resources.files("difflm_jobs") / "presets"
 
 def preset_names() -> list[str]:
     """List the presets that ship with the platform."""
-    return [*_names(_PRESETS), *(f"{PAPER}/{name}" for name in _names(_PRESETS / PAPER))]
+    inside = [f"{folder}/{name}" for folder in _FOLDERS for name in _names(_PRESETS / folder)]
+    return [*_names(_PRESETS), *inside]
 
 
 def _names(folder: Traversable) -> list[str]:
@@ -62,7 +62,10 @@ class _Layers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of an experiment before their defaults, and what of them a person gave: all but those of presets."""
+    """The settings of an experiment before their defaults, and what of them a person gave: all but those of presets.
+
+    `overrides` are in `merged` already.
+    """
 
     merged: Mapping[str, Any]
     source: Origin
@@ -79,7 +82,7 @@ class Settings:
         Raises:
             ConfigError: a key or value cannot be used; names the file and the dotted key.
         """
-        merged = apply_overrides(self.merged, self.overrides)
+        merged = apply_overrides(self.merged, ())
         for key, value in (chosen or {}).items():
             *sections, last = key.split(".")
             place = merged
@@ -91,10 +94,27 @@ class Settings:
         return validate(ExperimentConfig, merged, self.source, self.overrides)
 
 
+def constrained(settings: Mapping[str, Any], constraints: Sequence[str]) -> Any:
+    """Return the `relations` of some settings with constraints added; what is no such setting stays, to be refused."""
+    from difflm_jobs.inputs.relations import AUTO, with_constraints
+
+    given = settings.get("relations", AUTO)
+    if given in (AUTO, "off"):
+        return list(with_constraints(given, constraints))
+    return list(with_constraints(tuple(map(str, given)), constraints)) if isinstance(given, list | tuple) else given
+
+
 def read_settings(
-    given: str, *, overrides: Sequence[str] = (), target: str | None = None, name: str | None = None
+    given: str,
+    *,
+    overrides: Sequence[str] = (),
+    target: str | None = None,
+    name: str | None = None,
+    constraints: Sequence[str] = (),
 ) -> Settings:
     """Read the settings behind a YAML file, a preset's name or a table; later arguments win over what it says.
+
+    `constraints` are kept beside the relations that it asks for or has looked for.
 
     Raises:
         ConfigError: nothing is called so, or the file cannot be read.
@@ -102,19 +122,30 @@ def read_settings(
     layers = _read(given)
     extra = [f"data.target={_quoted(target)}"] if target is not None else []
     extra += [f"name={_quoted(name)}"] if name is not None else []
+    merged = apply_overrides(layers.merged, [*overrides, *extra])
+    if constraints:
+        merged["relations"] = constrained(merged, constraints)
     own = tuple(data for label, data in layers.own if not label.startswith(_PRESET))
-    return Settings(merged=layers.merged, source=layers.source, overrides=[*overrides, *extra], own=own)
+    return Settings(merged=merged, source=layers.source, overrides=[*overrides, *extra], own=own)
 
 
 def load_experiment(
-    given: str, *, overrides: Sequence[str] = (), target: str | None = None, name: str | None = None
+    given: str,
+    *,
+    overrides: Sequence[str] = (),
+    target: str | None = None,
+    name: str | None = None,
+    constraints: Sequence[str] = (),
 ) -> ExperimentConfig:
     """Read the experiment behind a YAML file, a preset's name or a table; later arguments win over what it says.
+
+    `constraints` are kept beside the relations that it asks for or has looked for.
 
     Raises:
         ConfigError: nothing is called so, or a key or value cannot be used; names the file and the dotted key.
     """
-    return read_settings(given, overrides=overrides, target=target, name=name).experiment()
+    settings = read_settings(given, overrides=overrides, target=target, name=name, constraints=constraints)
+    return settings.experiment()
 
 
 def refuse_missing(given: str, overrides: Sequence[str] = ()) -> None:
@@ -127,6 +158,9 @@ def refuse_missing(given: str, overrides: Sequence[str] = ()) -> None:
     keys = [override.partition("=")[0].strip() for override in overrides]
     replaced = any(key == "data" or f"{key}.".startswith("data.train.") for key in keys)
     if suffix_of(path) in TABLE_SUFFIXES and "$" not in given and not replaced and not path.exists():
+        if is_pattern(path):
+            files_of(path)
+            return
         raise DataError(
             f"data.train: {path}: no such file; check the path or give another one with --set data.train=PATH"
         )
@@ -165,12 +199,17 @@ def _read(given: str) -> _Layers:
     raise ConfigError(_unknown(given))
 
 
+_MAX_DEPTH, _MAX_EXTENDED = 20, 200
+
+
 def _layers(at: str | Path, above: Sequence[str | Path] = ()) -> _Layers:
     """Read a preset or a file over those that it extends, in their order; ``above`` are those that extend it."""
     label = _label(at)
     if any(_same(at, other) for other in above):
         chain = " -> ".join(map(_label, [*above, at]))
         raise ConfigError(f"{_label(above[-1])}: extends: files extend each other in a circle: {chain}; cut it")
+    if len(above) >= _MAX_DEPTH:
+        raise ConfigError(f"{_label(above[0])}: extends: {_MAX_DEPTH} files deep, up to {label}; extend fewer")
     data = load_yaml(at) if isinstance(at, Path) else _preset(at)
     given = data.pop("extends", [])
     names = [given] if isinstance(given, str) else given
@@ -185,6 +224,8 @@ def _layers(at: str | Path, above: Sequence[str | Path] = ()) -> _Layers:
         below = _layers(_extended(name, at), [*above, at])
         merged = over(merged, below.merged)
         own += below.own
+        if len(own) > _MAX_EXTENDED:
+            raise ConfigError(f"{label}: extends: more than {_MAX_EXTENDED} files in all; extend fewer")
     return _Layers(merged=over(merged, data), own=(*own, (label, data)))
 
 
@@ -246,13 +287,13 @@ def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def suffix_of(path: Path) -> str:
-    """Return the ending of a file's name in small letters, without `.gz`."""
-    return Path(path.name.lower().removesuffix(".gz")).suffix
+    """Return the ending of a file's name in small letters, without that of its packing, such as `.gz`."""
+    return ending_of(path)
 
 
 def name_of(path: Path) -> str:
     """Derive an experiment's name from that of its file."""
-    stem = Path(path.name.removesuffix(".gz")).stem
+    stem = Path(unpacked_name(path.name)).stem
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "experiment"
 
 
@@ -265,7 +306,7 @@ def _unknown(given: str) -> str:
     return (
         f"{given}: neither a preset nor a file of a known kind; {_close(given, names)}presets are "
         f"{', '.join(names)}; otherwise give a configuration ({', '.join(YAML_SUFFIXES)}) or a table "
-        f"({', '.join(TABLE_SUFFIXES)}, also .gz)"
+        f"({', '.join(TABLE_SUFFIXES)}, also .gz, .zip, ...)"
     )
 
 

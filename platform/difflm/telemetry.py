@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
 
@@ -71,6 +71,18 @@ class Stopwatch:
         return end - self._started
 
 
+def parse_json(content: str | bytes) -> Any:
+    """Read the value of a JSON text that anybody may have written.
+
+    Raises:
+        ValueError: the text is no JSON or nested too deep to be read; nothing else is raised.
+    """
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
 def append_event(path: Path, event: Mapping[str, JSON]) -> None:
     """Append one event as a line of JSON; the folder must be there, for a folder taken away is not to come back.
 
@@ -95,12 +107,12 @@ def append_event(path: Path, event: Mapping[str, JSON]) -> None:
 def read_events(path: Path) -> list[dict[str, JSON]]:
     """Read all complete events of a log, oldest first; a last line cut short by a killed process is left out.
 
-    A log that does not exist has no events.
+    A log that does not exist has no events. Raises ValueError for a line that is no JSON.
     """
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")
-    return [json.loads(line) for line in lines[:-1] if line.strip()]
+    return [parse_json(line) for line in lines[:-1] if line.strip()]
 
 
 def truncate_events(path: Path, keep: Callable[[Mapping[str, JSON]], bool]) -> None:

@@ -3,6 +3,7 @@
     python tests/benchmarks/serving.py runs/adult                                       # all parts, about 25 minutes
     python tests/benchmarks/serving.py runs/adult --only overload --overload-seconds 60
     python tests/benchmarks/serving.py runs/adult --only latency --only rate --seconds 20
+    python tests/benchmarks/serving.py runs/adult --only before --before 4cbcc9e             # beside an older commit
 
 Every part stands under its name in results/serving.json as soon as it is measured, with its own command, date and the
 processors that other work took just before: parts can be measured one at a time on a quiet machine. One replica has one
@@ -14,11 +15,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,6 +44,7 @@ from serving_load import (
 RESULTS = Path(__file__).parent / "results" / "serving.json"
 WARM_S = 10.0
 SETTLE_S = 3.0
+ROUNDS = 5
 BLOCKS = 5  # the engine alone and the server take turns: the machine is not equally fast all the time
 
 
@@ -53,6 +58,7 @@ class Options:
     seconds: float
     overload_seconds: float
     fuzz_examples: int
+    before: str | None = None
 
     def served(self, replicas: int, *more: str) -> Any:
         """A server with so many replicas."""
@@ -165,6 +171,63 @@ def fuzzed(options: Options) -> dict[str, Any]:
         return fuzz(server.url, options.fuzz_examples)
 
 
+def beside(options: Options) -> dict[str, Any]:
+    """The endpoint of an older commit and of this checkout, which take turns: both run, one is asked."""
+    if options.before is None:
+        raise typer.BadParameter("the part 'before' compares with a commit; give it", param_hint="--before")
+    with older_checkout(options.before, options.folder) as (commit, checkout):
+        bounds = [f"server.replicas.{name}=1" for name in ("min_replicas", "max_replicas")]
+        settings = [*bounds, *options.changes]
+        with (
+            served(options.bundle, settings, options.folder / "before.log", checkout) as before,
+            served(options.bundle, settings, options.folder / "now.log") as now,
+        ):
+            sides = {"before": before, "now": now}
+            for server in sides.values():
+                asyncio.run(streamed_rate(server, WARM_S))
+            found: dict[str, dict[str, list[float]]] = {side: {} for side in sides}
+            for number in range(ROUNDS):
+                for side in sorted(sides, reverse=number % 2 == 1):
+                    for name, value in asyncio.run(figures(sides[side], options.seconds)).items():
+                        found[side].setdefault(name, []).append(value)
+    medians = {side: {name: statistics.median(values) for name, values in one.items()} for side, one in found.items()}
+    return {
+        "before_commit": commit,
+        "rounds": {side: {name: rounded(values) for name, values in one.items()} for side, one in found.items()},
+        "medians": {side: dict(zip(one, rounded([*one.values()]), strict=True)) for side, one in medians.items()},
+        "now_over_before": {name: round(value / medians["before"][name], 3) for name, value in medians["now"].items()},
+    }
+
+
+async def figures(server: Any, seconds: float) -> dict[str, float]:
+    """One round: three kinds of load, a third of the seconds each."""
+    took = await alone(server, 20)
+    return {
+        "one_row_ms": 1000 * statistics.median(took),
+        "one_row_answers_per_second": await closed_loop(server, seconds / 3, 16),
+        "streamed_rows_per_second": await streamed_rate(server, seconds / 3, settle=1.0),
+    }
+
+
+def rounded(values: list[float]) -> list[float]:
+    """What a record shows of figures."""
+    return [round(value, 2) for value in values]
+
+
+@contextmanager
+def older_checkout(commit: str, folder: Path) -> Iterator[tuple[str, Path]]:
+    """A working tree of another commit, gone afterwards, and its short hash."""
+    checkout = folder / "before"
+    subprocess.run(["git", "worktree", "add", "--detach", "--quiet", str(checkout), commit], check=True)
+    try:
+        short = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=checkout, check=True, capture_output=True, text=True
+        )
+        yield short.stdout.strip(), checkout
+    finally:
+        subprocess.run(["git", "worktree", "remove", "--force", str(checkout)], check=True)
+
+
 PARTS: dict[str, Callable[[Options], dict[str, Any]]] = {
     "rate": rate,
     "latency": latency,
@@ -173,6 +236,7 @@ PARTS: dict[str, Callable[[Options], dict[str, Any]]] = {
     "kill": killed,
     "scaling": scaled,
     "fuzz": fuzzed,
+    "before": beside,
 }
 
 
@@ -183,6 +247,7 @@ def main(
     overload_seconds: Annotated[float, typer.Option(help="of ten times overload")] = 300.0,
     fuzz_examples: Annotated[int, typer.Option(help="of every operation, about; phases add theirs")] = 100,
     set_: Annotated[list[str] | None, typer.Option("--set", help="overrides, as of difflm serve")] = None,
+    before: Annotated[str | None, typer.Option(help="an older commit, for the part of this name")] = None,
     out: Annotated[Path, typer.Option(help="where parts are put beside those that are there")] = RESULTS,
 ) -> None:
     """Measure parts and write them down."""
@@ -195,9 +260,10 @@ def main(
         seconds=seconds,
         overload_seconds=overload_seconds,
         fuzz_examples=fuzz_examples,
+        before=before,
     )
     print(f"what the servers say: {options.folder}")
-    for name in only or PARTS:
+    for name in only or [name for name in PARTS if name != "before" or before is not None]:
         busy = psutil.cpu_percent(3.0) / 100 * (psutil.cpu_count() or 1)
         found = PARTS[name](options)
         command = " ".join(["serving.py", *sys.argv[1:]])

@@ -61,14 +61,16 @@ class Server:
 
 
 @contextmanager
-def served(bundle: Path, settings: list[str], log: Path) -> Iterator[Server]:
-    """`difflm serve` with further settings, ready; what it says goes into a file."""
+def served(bundle: Path, settings: list[str], log: Path, checkout: Path | None = None) -> Iterator[Server]:
+    """`difflm serve`, ready, of this checkout unless another is given; what it says goes into a file."""
     port = free_port()
     bounds = ["server.limits.outstanding_rows=20000", "server.limits.outstanding_requests=200"]
     command = [sys.executable, "-m", "difflm_jobs", "serve", f"bench={bundle}", "--port", str(port)]
     command += [part for setting in [*bounds, *settings] for part in ("--set", setting)]
     with log.open("ab") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, start_new_session=True, env=_environment(checkout)
+        )
     url = f"http://127.0.0.1:{port}"
     try:
         _await_ready(url, process, log)
@@ -79,6 +81,13 @@ def served(bundle: Path, settings: list[str], log: Path) -> Iterator[Server]:
             process.wait(120)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def _environment(checkout: Path | None) -> dict[str, str]:
+    if checkout is None:
+        return {**os.environ}
+    roots = [str(checkout / root) for root in ("platform", "evaluators", "jobs")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(roots)}
 
 
 def _await_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -16,7 +16,7 @@ from difflm.serving.app import create_app
 from difflm.serving.backend import BundleRef, RowsWanted
 from difflm.serving.config import HttpConfig, LimitsConfig, ServeConfig, ServedConfig
 from difflm.serving.fair_queue import Chunk
-from difflm.serving.jobs import Jobs
+from difflm.serving.jobs import Jobs, JobSpec
 from difflm.serving.limits import KeyConfig, KeyRing, hash_key
 from difflm.serving.service import Service
 from difflm.testing.bundles import StageFolders
@@ -131,6 +131,53 @@ def test_no_answer_is_kept_taken_for_something_else_or_leads_away(ask: Ask, meth
         if answer.status_code >= 400:
             assert set(answer.json()) == {"error"}
             assert set(answer.json()["error"]) == {"code", "message", "field"}
+
+
+@pytest.mark.parametrize(
+    ("origin", "method", "headers", "field"),
+    [
+        ("https://evil.example", "POST", None, "origin"),
+        ("https://mine.example", "PUT", None, "method"),
+        ("https://mine.example", "POST", "x-evil", "headers"),
+    ],
+)
+def test_a_refused_preflight_is_told_in_one_form(
+    ask: Ask, origin: str, method: str, headers: str | None, field: str
+) -> None:
+    asked = {"Origin": origin, "Access-Control-Request-Method": method}
+    asked |= {} if headers is None else {"Access-Control-Request-Headers": headers}
+    answer = ask("OPTIONS", "/v1/samples", http={"cors_origins": ["https://mine.example"]}, headers=asked)
+    assert answer.status_code == 400
+    assert answer.json()["error"] == {"code": "cors", "message": f"pages may not ask so: {field}", "field": field}
+    assert "Origin" in answer.headers["vary"]
+    assert ("access-control-allow-origin" in answer.headers) is (origin == "https://mine.example")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("range_", "status", "code"), [("bytes=x", 400, "refused"), ("bytes=99-", 416, "range"), ("bytes=0-0", 206, None)]
+)
+def test_a_part_of_a_file_that_cannot_be_is_told_in_one_form(
+    stages: StageFolders, tmp_path: Path, range_: str, status: int, code: str | None
+) -> None:
+    """Starlette's answers about ranges were plain text."""
+    facts: dict[str, Any] = {"owner": "anonymous", "bundle": "b", "version": "v", "folder": "/b", "n": 1, "seed": 1}
+    spec = JobSpec(**facts, where=None, sampling="{}", format="csv")
+    config = ServeConfig(bundles=[ServedConfig(name="tiny", path=str(stages.bundle))])
+
+    async def asked() -> httpx2.Response:
+        jobs = Jobs(tmp_path, most=1)
+        name = jobs.submit(spec).id
+        (tmp_path / name / "data.csv").write_text("a\n1\n")
+        transport = httpx2.ASGITransport(app=create_app(Service(config, Full(), jobs=jobs)))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.get(f"/v1/jobs/{name}/data", headers={"Range": range_})
+
+    answer = asyncio.run(asked())
+    assert answer.status_code == status
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert code is None or answer.json()["error"]["code"] == code
+    assert status != 416 or answer.headers["content-range"] == "bytes */4"
 
 
 def test_a_fault_bears_the_same_headers(ask: Ask) -> None:

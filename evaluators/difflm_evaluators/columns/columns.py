@@ -5,7 +5,10 @@
 | integer, decimal                  | float64 numbers, NaN where missing                                    |
 | datetime                          | float64 seconds since 1970 (UTC where the text names no zone)         |
 | categorical, boolean, constant    | text, None where missing; booleans in the source's spelling           |
-| text                              | text, None where missing; compared by its length in characters        |
+| identifier                        | one category for all rows: a name says nothing of what was learned     |
+| text, code                        | text, None where missing; compared by its length in characters        |
+
+Words beside numbers or dates have no number either: NaN.
 
 A column whose values cannot be read as its schema kind is an error naming the column, never a guess.
 
@@ -24,7 +27,18 @@ import pyarrow.compute as pc
 
 from difflm.errors import DataError
 from difflm.records.kinds.columns import parse_decimals
-from difflm.records.schema import BooleanField, ConstantField, DatetimeField, Field, RecordSchema
+from difflm.records.kinds.dress import in_text, read_cell
+from difflm.records.kinds.moments import COMPACT, field_moment
+from difflm.records.schema import (
+    BooleanField,
+    ConstantField,
+    DatetimeField,
+    DecimalField,
+    Field,
+    IdentifierField,
+    IntegerField,
+    RecordSchema,
+)
 
 MAX_CELLS = 2**24
 """Features times rows of one encoded sample: 64 MiB in float32."""
@@ -107,6 +121,8 @@ _KINDS: Mapping[str, Kind] = {
     "boolean": "category",
     "constant": "category",
     "text": "text",
+    "code": "text",
+    "identifier": "category",
     "json": "text",
 }
 
@@ -186,7 +202,12 @@ def _read_column(array: pa.ChunkedArray, field: Field, role: str) -> Column:
         array = array.cast(array.type.value_type)
     where = f"{role} table, column {field.name!r}"
     if isinstance(field, DatetimeField):
-        return Column(name=field.name, kind=kind, numbers_N=_seconds(array, field.format, where), labels_N=())
+        return Column(name=field.name, kind=kind, numbers_N=_seconds(array, field, where), labels_N=())
+    if isinstance(field, IdentifierField):
+        named = pc.if_else(pc.is_valid(array), pa.scalar("named"), pa.scalar(None, pa.string()))
+        return Column(name=field.name, kind=kind, numbers_N=np.zeros(0), labels_N=Labels.read(named))
+    if isinstance(field, IntegerField | DecimalField) and in_text(field) and _is_text(array):
+        return Column(name=field.name, kind=kind, numbers_N=_dressed(array, field, where), labels_N=())
     if kind == "numeric":
         return Column(name=field.name, kind=kind, numbers_N=_numbers(array, where), labels_N=())
     labels = _labels(array, field, where)
@@ -229,6 +250,20 @@ def _parsed(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     return numbers
 
 
+def _dressed(array: pa.ChunkedArray, field: IntegerField | DecimalField, where: str) -> FloatArray:
+    """Return the numbers of cells in a dress, NaN for words and where missing; each distinct cell is read once."""
+    labels = Labels.read(pc.cast(array, pa.string()))
+    numbers = [np.nan]
+    for text in labels.values[::-1]:
+        value = read_cell(field, text)
+        if value is None:
+            place = list(labels).index(text) + 1
+            raise DataError(f"{where} should hold numbers, but record {place} has {text[:60]!r}; mend it")
+        numbers.insert(0, np.nan if isinstance(value, str) else float(value))
+    numbers_V: FloatArray = np.array(numbers, dtype=np.float64)
+    return numbers_V[labels.codes_N]
+
+
 def _is_text(array: pa.ChunkedArray) -> bool:
     return bool(pa.types.is_string(array.type) or pa.types.is_large_string(array.type))
 
@@ -259,20 +294,22 @@ def _labels(array: pa.ChunkedArray, field: Field, where: str) -> Labels:
     return labels
 
 
-def _seconds(array: pa.ChunkedArray, text_format: str, where: str) -> FloatArray:
+def _seconds(array: pa.ChunkedArray, field: DatetimeField, where: str) -> FloatArray:
     """Return date and time as seconds since 1970-01-01; each distinct value is parsed once."""
+    text_format = " or ".join(field.formats)
+    if pa.types.is_integer(array.type) and field.format in COMPACT:
+        array = array.cast(pa.string())  # dates without separators are whole numbers in typed sources
     if not (pa.types.is_temporal(array.type) or _is_text(array) or pa.types.is_null(array.type)):
         raise DataError(f"{where} has type {array.type} but the schema says date or time ({text_format}); convert it")
     values = array.to_pylist()
-    seconds: dict[object, float] = {None: np.nan}
+    seconds: dict[object, float] = dict.fromkeys((None, *field.words), np.nan)
     for value in dict.fromkeys(values):  # in their order, so that the first at fault is named
-        if value is None:
+        if value in seconds:
             continue
-        try:
-            moment = datetime.strptime(value, text_format) if isinstance(value, str) else value
-        except ValueError as error:
+        moment = field_moment(field, value) if isinstance(value, str) else value
+        if moment is None:
             place = f"{value!r} in record {values.index(value) + 1}"
-            raise DataError(f"{where} has {place}, which is not of the form {text_format}; mend it") from error
+            raise DataError(f"{where} has {place}, which is not of the form {text_format}; mend it")
         seconds[value] = timestamp(moment, where)
     return np.array([seconds[value] for value in values], dtype=np.float64)
 

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from difflm.telemetry import parse_json
 from difflm_evaluators.judge.client import Reply
 
 NO_JSON = "the reply is not JSON"
@@ -18,7 +19,7 @@ REFUSED = "the judge refused"
 CUT_OFF = "the reply was cut off at max_output_tokens"
 
 _THOUGHTS = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
-_FENCED = re.compile(r"```(?:json)?\s*(\{.*\})\s*```", re.DOTALL)
+_FENCE = re.compile(r"```(?:json)?\s*(?=\{)")
 _SHOWN = 300  # characters of a reply that could not be read
 
 
@@ -43,8 +44,8 @@ def read_reply(reply: Reply, model: type[BaseModel]) -> dict[str, Any]:
         raise NotReadable(REFUSED, _shown(reply.refusal or reply.content), again=False)
     for text in _candidates(reply.content):
         try:
-            found = json.loads(text)
-        except (ValueError, RecursionError):
+            found = parse_json(text)
+        except ValueError:
             continue
         if not isinstance(found, dict):
             continue
@@ -65,9 +66,8 @@ def read_reply(reply: Reply, model: type[BaseModel]) -> dict[str, Any]:
 def _candidates(content: str) -> Iterator[str]:
     text = _THOUGHTS.sub("", content).strip()
     yield text
-    fenced = _FENCED.search(text)
-    if fenced:
-        yield fenced[1]
+    if fence := _FENCE.search(text):
+        yield text[fence.end() : text.rfind("```")]
     yield text[text.find("{") : text.rfind("}") + 1]
 
 

@@ -5,7 +5,6 @@ A judge's scores as a report shows them, read from the judge.json that `difflm j
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pydantic import ValidationError
 
 from difflm.artifacts.atomic import write_bytes_atomic, write_json_atomic
 from difflm.errors import DataError
-from difflm.telemetry import JSON
+from difflm.telemetry import JSON, parse_json
 from difflm_evaluators.base import Evaluation, Score
 from difflm_evaluators.judge.answers import Answer
 from difflm_evaluators.judge.settings import JudgeSettings
@@ -199,7 +198,7 @@ def read_judgement(folder: Path) -> JudgeEntry:
     """
     path = folder / JUDGE_FILE
     try:
-        data: Any = json.loads(path.read_text(encoding="utf-8"))
+        data: Any = parse_json(path.read_text(encoding="utf-8"))
         account, evaluation = data["account"], data["evaluation"]
         return JudgeEntry(
             title=data["title"],

@@ -35,6 +35,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from difflm.errors import EvaluationError
+from difflm.telemetry import parse_json
 
 Outcome = Literal["passed", "failed", "timeout", "memory", "no_report"]
 _RUNNER = Path(__file__).with_name("sandbox_runner.py")
@@ -146,7 +147,7 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 def _result(written: bytes, token: str, status: int) -> SandboxResult:
     """Read the report of a run; anything but one report with the right token is none."""
     try:
-        report = json.loads(written) if len(written) <= _MAX_REPORT_BYTES else None
+        report = parse_json(written) if len(written) <= _MAX_REPORT_BYTES else None
     except ValueError:
         report = None
     if isinstance(report, dict) and report.get("token") == token:

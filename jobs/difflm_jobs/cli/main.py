@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from difflm.errors import DiffLMError, StorageError
+from difflm.lifetime import end_with_parent
+from difflm_jobs.cli.benchmark import benchmark_app
 from difflm_jobs.cli.compare import report_app
 from difflm_jobs.cli.configuration import config_app, configuration_app
 from difflm_jobs.cli.diagnose import diagnose_app
@@ -20,11 +22,14 @@ from difflm_jobs.cli.judge import judge_app
 from difflm_jobs.cli.protocol import protocol_app
 from difflm_jobs.cli.scoring_verbs import scoring_app
 from difflm_jobs.cli.serve import serve_app
+from difflm_jobs.cli.signing import SignedBy, signer_setting, signing_app
 from difflm_jobs.cli.study_verbs import study_app
 from difflm_jobs.cli.submit import submit_app
 from difflm_jobs.cli.terminal import (
     RUNS,
     Budget,
+    Constraints,
+    Dialect,
     Gates,
     Given,
     Name,
@@ -34,6 +39,7 @@ from difflm_jobs.cli.terminal import (
     Set,
     Target,
     audience,
+    is_plain,
     output,
     print_line,
     print_warning,
@@ -50,6 +56,7 @@ app = typer.Typer(
 INTERRUPTED = 130
 
 app.add_typer(config_app, name="config")
+app.add_typer(benchmark_app)
 app.add_typer(judge_app, name="judge")
 app.add_typer(configuration_app)
 app.add_typer(diagnose_app)
@@ -57,6 +64,7 @@ app.add_typer(protocol_app)
 app.add_typer(report_app)
 app.add_typer(serve_app)
 app.add_typer(scoring_app)
+app.add_typer(signing_app)
 app.add_typer(study_app)
 app.add_typer(submit_app)
 
@@ -67,7 +75,10 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        end_with_parent()
         app()
+    except KeyboardInterrupt:  # before typer takes it
+        sys.exit(_fail("interrupted", INTERRUPTED))
     except DiffLMError as error:
         sys.exit(_fail(str(error), error.exit_code))
     except SystemExit as stop:
@@ -96,6 +107,7 @@ def _fail(message: str, code: int) -> int:
 def run(
     config: Given,
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
+    constraint: Constraints = None,
     changes: Set = None,
     target: Target = None,
     name: Name = None,
@@ -107,35 +119,27 @@ def run(
 
     --quality fast, balanced or best and --budget 10m choose how long to train; difflm plan says how long that takes.
     """
-    _run(config, until, changes, target, name, quality, budget, runs)
+    asked = {"overrides": changes or (), "target": target, "name": name, "constraints": constraint or ()}
+    _run(config, until, runs, asked, {"quality": quality, "budget": budget})
 
 
-def _run(
-    given: str,
-    until: str | None,
-    changes: list[str] | None,
-    target: str | None,
-    name: str | None,
-    quality: str | None,
-    budget: str | None,
-    runs: Path,
-) -> None:
+def _run(given: str, until: str | None, runs: Path, asked: Mapping[str, Any], wished: Mapping[str, Any]) -> None:
     import psutil
 
     from difflm_jobs.loading import read_settings, refuse_missing
 
     started = psutil.Process().create_time()
-    refuse_missing(given, changes or ())
-    settings = read_settings(given, overrides=changes or (), target=target, name=name)
+    refuse_missing(given, asked["overrides"])
+    settings = read_settings(given, **asked)
     settings.experiment()
     from difflm_jobs.cli.summary import choice_line, print_summary
     from difflm_jobs.planning.choice import Chooser, Wish
 
-    wish = Wish(quality=quality, budget=budget)
+    wish = Wish(**wished)
     choice = Chooser(settings=settings, runs=runs).choose(wish, keep=True)
-    experiment = choice.experiment
     if wish:
         print_line(progress_output(), choice_line(choice))
+    experiment = choice.experiment
     from difflm_jobs.experiment import refuse_failed_run, run_experiment
     from difflm_jobs.inputs.gates import table_gates
     from difflm_jobs.pipeline.progress import reporting
@@ -156,6 +160,7 @@ def _run(
 def _stage_verb(stage: str, summary: str) -> None:
     def verb(
         config: Given,
+        constraint: Constraints = None,
         changes: Set = None,
         target: Target = None,
         name: Name = None,
@@ -163,7 +168,8 @@ def _stage_verb(stage: str, summary: str) -> None:
         budget: Budget = None,
         runs: Runs = RUNS,
     ) -> None:
-        _run(config, stage, changes, target, name, quality, budget, runs)
+        asked = {"overrides": changes or (), "target": target, "name": name, "constraints": constraint or ()}
+        _run(config, stage, runs, asked, {"quality": quality, "budget": budget})
 
     command: Callable[[Callable[..., Any]], Callable[..., Any]] = app.command(name=stage, help=summary)
     command(verb)
@@ -224,6 +230,7 @@ def synthesize(
         str | None, typer.Option(help="What every row satisfies, such as 'age >= 40 and income == \">50K\"'.")
     ] = None,
     balance: Annotated[str | None, typer.Option(help="A column whose values all come up equally often.")] = None,
+    constraint: Constraints = None,
     like: Annotated[Path | None, typer.Option(help="A table whose records are varied, by turns.")] = None,
     strength: Annotated[float, typer.Option(help="How far --like goes: 0 the records themselves, 1 any record.")] = 0.3,
     between: Annotated[
@@ -240,6 +247,8 @@ def synthesize(
     ] = None,
     gate: Gates = None,
     safe_csv: SafeCsv = False,
+    dialect: Dialect = "source",
+    signed_by: SignedBy = None,
     changes: Set = None,
 ) -> None:
     """Make rows from a finished bundle; given again after a kill, or with more rows, it goes on."""
@@ -256,13 +265,15 @@ def synthesize(
         out=out,
         format=format_,
         resume=resume_mode(resume),
-        plan=PlanRequest(where=where, balance=balance),
+        plan=PlanRequest(where=where, balance=balance, constraints=tuple(constraint or ())),
         given=given_file(like, between, strength, rows),
         real=real_files(bundle, of_run=evaluate_own, train=evaluate_against, holdout=holdout),
         gates=tuple(gate or ()),
         safe_csv=safe_csv,
+        plain=is_plain(dialect),
     )
-    print_line(output(), rows_line(write_rows(wanted, overrides=changes or (), audience=audience())))
+    overrides = [*(changes or ()), *signer_setting(signed_by, "sampling")]
+    print_line(output(), rows_line(write_rows(wanted, overrides=overrides, audience=audience())))
 
 
 @app.command()
@@ -273,6 +284,8 @@ def impute(
     column: Annotated[list[str] | None, typer.Option(help="Only this column; may be given several times.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other values: multiple imputation.")] = 0,
     safe_csv: SafeCsv = False,
+    dialect: Dialect = "source",
+    signed_by: SignedBy = None,
     changes: Set = None,
 ) -> None:
     """Fill in the missing cells of a table; the other cells and the order of the rows stay as they are."""
@@ -291,8 +304,10 @@ def impute(
         plan=PlanRequest(),
         given=GivenFile(path=table, use=Impute(columns=tuple(column) if column else None)),
         safe_csv=safe_csv,
+        plain=is_plain(dialect),
     )
-    print_line(output(), rows_line(write_rows(wanted, overrides=changes or (), audience=audience())))
+    overrides = [*(changes or ()), *signer_setting(signed_by, "sampling")]
+    print_line(output(), rows_line(write_rows(wanted, overrides=overrides, audience=audience())))
 
 
 @app.command()
@@ -303,18 +318,3 @@ def show(
     from difflm_jobs.cli.summary import print_experiment
 
     print_experiment(run, runs, output())
-
-
-@app.command()
-def verify(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="An experiment's name or folder, or a dataset.")],
-    runs: Runs = RUNS,
-) -> None:
-    """Compare every file of an experiment's artifacts, or of a dataset, with what was written."""
-    from difflm_jobs.cli.summary import verified_line, verify_experiment
-    from difflm_jobs.rows.verify_dataset import is_dataset, verify_dataset
-
-    if is_dataset(run):
-        print_line(output(), verified_line(verify_dataset(run)))
-    else:
-        verify_experiment(run, runs, output())

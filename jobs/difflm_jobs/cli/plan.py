@@ -12,6 +12,7 @@ from rich.table import Table
 
 from difflm.artifacts import ArtifactStore
 from difflm.errors import ConfigError, UserError
+from difflm.records.files.paths import files_of
 from difflm.runtime.training import chosen_engine
 from difflm_jobs.cli.summary import choice_line
 from difflm_jobs.cli.terminal import print_line
@@ -171,7 +172,8 @@ def _data(config: ExperimentConfig) -> str:
         if source is None:
             continue
         try:
-            parts.append(f"{describe(source)} ({locate(source, key).stat().st_size / 2**20:.1f} MiB)")
+            size = sum(file.stat().st_size for file in files_of(locate(source, key)))
+            parts.append(f"{describe(source)} ({size / 2**20:.1f} MiB)")
         except UserError:
             parts.append(f"{describe(source)} (not there)")
     target = f", target {config.data.target}" if config.data.target else ""

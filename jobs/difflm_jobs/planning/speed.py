@@ -272,6 +272,7 @@ class _Trial:
             gradient_clip=loop.gradient_clip,
             gradient_accumulation=loop.gradient_accumulation,
             precision=resolve_precision(loop.precision, self.device),
+            method=loop.method,
         )
         engine.set_training(True)
         seconds: list[float] = []

@@ -37,10 +37,9 @@ BATCH_ROWS = 2048
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learned:
-    """A bundle, the folder of its decoder's fit where that is known, the rows it learned, and how it is drawn from."""
+    """A bundle, the rows it learned, and how it is drawn from."""
 
     bundle: Path
-    decoder: Path | None
     real: RealFiles
     sampling: SamplingConfig
 
@@ -59,11 +58,10 @@ def locate(given: Path, *, train: Path | None, test: Path | None) -> Learned:
     folder = find_bundle(given).resolve()
     root = folder.parent.parent
     known = {one.identity: one for one in ArtifactStore(root).finished()} if folder.parent.name == "artifacts" else {}
-    made: dict[str, Artifact | None] = {"prepare": None, "fit-decoder": None}
+    prepared: Artifact | None = None
     for artifact in known.values():
         if artifact.path == folder:
-            made = {stage: known.get(artifact.manifest.inputs.get(stage, "")) for stage in made}
-    prepared, decoder = made["prepare"], made["fit-decoder"]
+            prepared = known.get(artifact.manifest.inputs.get("prepare", ""))
     if train is None and prepared is None:
         raise ConfigError(
             f"{given}: a bundle holds no rows, and its run's are not beside it; give the run's folder, or the rows "
@@ -76,7 +74,6 @@ def locate(given: Path, *, train: Path | None, test: Path | None) -> Learned:
         real = RealFiles(train=prepared.path / "train.parquet", holdout=prepared.path / "test.parquet", own=True)
     return Learned(
         bundle=folder,
-        decoder=None if decoder is None else decoder.path,
         real=real,
         sampling=_run_sampling(root / CONFIG_NAME) if known else read_sampling(folder) or SamplingConfig(),
     )
@@ -129,7 +126,7 @@ def diagnose_learned(learned: Learned, *, rows: int, seed: int, report: Report) 
 
 def _sources(learned: Learned, encoded: pa.Table, *, seed: int, report: Report) -> list[Source]:
     """Draw as many rows as are encoded from every part that there is."""
-    from difflm.synthesis.probes import decoder_alone, empty_prompt, reconstructor
+    from difflm.synthesis.probes import decoder_alone, reconstructor
     from difflm.synthesis.synthesizer import OpenBundle
     from difflm_evaluators.diagnosis.diagnosis import DECODER, DRAWS, RECONSTRUCTED, TITLES
 
@@ -144,14 +141,10 @@ def _sources(learned: Learned, encoded: pa.Table, *, seed: int, report: Report) 
     found = []
     for name, make in parts.items():
         found.append(_drawn(name, TITLES[name], make(opened), len(encoded), seed, report))
-    if learned.decoder is None:
-        reason = "the folder of its fit, which keeps the decoder's empty prompt, is not beside the bundle; give the run"
-        return [*found, _missing(DECODER, reason)]
     try:
-        prompt_SD = empty_prompt(learned.decoder, opened.bundle.parts)
+        alone = decoder_alone(opened)
     except ModelError as error:
         return [*found, _missing(DECODER, str(error))]
-    alone = decoder_alone(opened, prompt_SD)
     return [*found, _drawn(DECODER, TITLES[DECODER], alone, len(encoded), seed, report)]
 
 

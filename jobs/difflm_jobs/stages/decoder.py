@@ -63,7 +63,9 @@ class FitDecoder:
         shutil.copytree(described, context.output, dirs_exist_ok=True)
         if self.fit is not None:
             parts = read_parts(context.output, read_schema(prepared))
-            write_compact_model(context.output, parts, read_tensors(context.output / "best.safetensors"))
+            fitted = read_tensors(context.output / "best.safetensors")
+            prompt = None if self.steering is None else self.steering.positions
+            write_compact_model(context.output, parts, fitted, prompt=prompt)
         return outcome
 
     def spec(self, prepared: Path, described: Path) -> TaskSpec:

@@ -28,7 +28,7 @@ def build_stages(config: ExperimentConfig, *, against: Artifact | None = None) -
     decoder, autoencoder, seed = config.decoder, config.autoencoder, config.seed
     compact, cells = decoder.kind == "compact", autoencoder.encoder.kind in {"compact", "pooled"}
     return [
-        Prepare(data=config.data, schema=config.schema_, seed=seed),
+        Prepare(data=config.data, schema=config.schema_, seed=seed, relations=config.relations),
         FitDecoder(
             decoder=decoder,
             fit=config.decoder_fit if compact else None,
@@ -52,6 +52,7 @@ def build_stages(config: ExperimentConfig, *, against: Artifact | None = None) -
             kind=config.data.kind,
             evaluation=config.evaluation,
             copies=config.copies,
+            language=config.language,
             maps=compact and cells and config.data.record_kind.tabular,
             published=config.published,
             shown=config.model_dump(mode="json", by_alias=True, exclude={"published", "runtime"}),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -10,21 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from difflm.artifacts.atomic import write_json_atomic
 from difflm.errors import ArtifactError, ModelError
+from difflm.telemetry import parse_json
 
 BUNDLE_KIND = "bundle"
 REPORT_KIND = "report"
-
-
-def parse_json(content: str | bytes) -> Any:
-    """Read the value of a JSON text.
-
-    Raises:
-        ValueError: the text is no JSON or nested too deep to be read; nothing else is raised.
-    """
-    try:
-        return json.loads(content)
-    except RecursionError:
-        raise ValueError("nested too deep") from None
 
 
 def read_facts(path: Path, *, version: int, what: str, remedy: str) -> dict[str, Any]:
@@ -46,6 +34,7 @@ def read_facts(path: Path, *, version: int, what: str, remedy: str) -> dict[str,
 
 
 MANIFEST_NAME = "manifest.json"
+SIGNATURE_NAME = "signature.json"  # put beside the files of a bundle at any time; of none of their hashes
 FORMAT_VERSION: Final = 1
 
 

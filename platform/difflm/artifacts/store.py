@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from difflm.artifacts.atomic import atomic_directory, remove_temporaries, remove_tree, storage_errors
-from difflm.artifacts.manifest import MANIFEST_NAME, FileEntry, Manifest
+from difflm.artifacts.manifest import MANIFEST_NAME, SIGNATURE_NAME, FileEntry, Manifest
 from difflm.errors import ArtifactError
 from difflm.telemetry import JSON, Stopwatch, host_facts
 
@@ -232,7 +232,7 @@ class ArtifactStore:
 
 def _names(folder: Path) -> set[str]:
     files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return {name for name in files if name != MANIFEST_NAME}
+    return set(files) - {MANIFEST_NAME, SIGNATURE_NAME}
 
 
 def _entries(folder: Path) -> dict[str, FileEntry]:

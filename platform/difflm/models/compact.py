@@ -41,6 +41,18 @@ from difflm.models.field_slots import (
 )
 from difflm.models.injector import EmbeddingScale
 from difflm.models.prompt import Prompt, causal_nll
+from difflm.records.kinds.literals import value_literal
+from difflm.records.number_tokens import number_tokens
+from difflm.records.schema import (
+    BooleanField,
+    CategoricalField,
+    ConstantField,
+    DecimalField,
+    IntegerField,
+    JsonField,
+    RecordSchema,
+    TextField,
+)
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
@@ -119,6 +131,46 @@ class CompactDecoderConfig(Config):
         if self.heads % self.key_heads:
             raise ValueError(f"heads {self.heads} must be a multiple of key_heads ({self.key_heads})")
         return self
+
+
+def fit_record_tokenizer(
+    config: CompactDecoderConfig, schema: RecordSchema, fixed: Sequence[str], literals: Sequence[Sequence[str]]
+) -> PreTrainedTokenizerFast:
+    """Fit the tokenizer to the literals of a training split, one sequence per field, and its schema's fixed texts."""
+    closed = (CategoricalField, BooleanField, ConstantField)
+    categories = [
+        text
+        for field, column in zip(schema.fields, literals, strict=True)
+        if isinstance(field, closed)
+        for text in column
+    ]
+    texts = [
+        text
+        for field, column in zip(schema.fields, literals, strict=True)
+        if isinstance(field, TextField | JsonField)
+        for text in column
+    ]
+    return fit_compact_tokenizer(
+        fixed_texts=fixed,
+        category_literals=categories,
+        texts=texts,
+        vocabulary_size=config.vocabulary_size,
+        numbers=_numbers(schema) if config.number_pairs else [],
+    )
+
+
+def _numbers(schema: RecordSchema) -> list[str]:
+    """Name the tokens that the numbers of a schema are written in: none beside JSON, which llguidance constrains."""
+    if any(isinstance(field, JsonField) for field in schema.fields):
+        return []
+    names: list[str] = []
+    for field in schema.fields:
+        if isinstance(field, IntegerField | DecimalField):
+            magnitudes = [value_literal(field, value).removeprefix("-") for value in (field.minimum, field.maximum)]
+            digits = max(len(text.partition("e")[0].partition(".")[0]) for text in magnitudes)
+            decimals = field.decimals if isinstance(field, DecimalField) else 0
+            names += number_tokens(whole_digits=digits, decimals=decimals)
+    return names
 
 
 class CompactDecoderFit(nn.Module):

@@ -28,7 +28,7 @@ from difflm.models.compact import (
     CompactDecoderFit,
     attention,
     build_compact_llama,
-    fit_compact_tokenizer,
+    fit_record_tokenizer,
     save_model,
 )
 from difflm.models.decoder import DecoderConfig, FrozenDecoder, PretrainedDecoderConfig, load_causal_lm
@@ -40,22 +40,13 @@ from difflm.models.field_slots import (
     fit_knots,
     spelled_values,
 )
+from difflm.models.gguf_files import licence_of
 from difflm.models.loading import load_configuration, load_tokenizer, load_weights
 from difflm.models.precision import PrecisionSetting, own_device, resolve_precision
 from difflm.models.pretrained import check_weights, hash_weights, pinned
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.kinds.literals import value_literal
-from difflm.records.schema import (
-    BooleanField,
-    CategoricalField,
-    ConstantField,
-    DecimalField,
-    IntegerField,
-    JsonField,
-    RecordSchema,
-    TextField,
-)
-from difflm.records.tokenization import CHARACTER_KINDS, GridLayout, RecordTokenizer, number_tokens
+from difflm.records.schema import RecordSchema
+from difflm.records.tokenization import CHARACTER_KINDS, NUMBER_KINDS, GridLayout, RecordTokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -104,21 +95,22 @@ def write_tokenizer(
 ) -> DecoderParts:
     """Fit (compact) or fetch (pretrained) the tokenizer and write it with the layout of the training split's values.
 
-    `any_order` says that the decoder will be fitted to write fields in any order, where there are several.
+    `any_order` says that the decoder will be fitted to write fields in any order, where there are several and every
+    value says by itself where it ends.
     """
     kinds = [field.kind for field in schema.fields]
     fixed = JsonRecordCodec(schema).fixed_texts()
     facts: dict[str, Any] = {"format_version": FORMAT_VERSION, "config": config.model_dump(mode="json")}
     match config:
         case CompactDecoderConfig():
-            tokenizer: PreTrainedTokenizerBase = _fit(config, schema, fixed, literals)
+            tokenizer: PreTrainedTokenizerBase = fit_record_tokenizer(config, schema, fixed, literals)
         case PretrainedDecoderConfig():
             name, revision = pinned(config.model, config.revision)
             # The hash does not depend on the precision, and a large model in float32 might not fit.
             dtype = torch.float32 if config.dtype == "float32" else torch.bfloat16
             model, tokenizer = load_causal_lm(name, revision=revision, dtype=dtype)
             facts["config"] |= {"model": name, "revision": revision}
-            facts |= {"weights_sha256": hash_weights(model)}
+            facts |= {"weights_sha256": hash_weights(model), "licence": licence_of(name)}
     records = RecordTokenizer(tokenizer, kinds=kinds, fixed_texts=fixed)
     layout = records.layout(literals, longest=config.value_tokens)
     table = records.encode(literals, layout)
@@ -131,7 +123,7 @@ def write_tokenizer(
         "partly_read": dict(zip(schema.names, records.partly_read(literals, layout), strict=True)),
         "longest": int(table.lengths_N.max()) + SPARE_TOKENS,
     }
-    if any_order and len(schema.fields) > 1:
+    if any_order and _ends_by_itself(schema, records):
         facts["any_order"] = True
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(directory / "tokenizer")
@@ -139,43 +131,13 @@ def write_tokenizer(
     return read_parts(directory, schema)
 
 
-def _fit(
-    config: CompactDecoderConfig, schema: RecordSchema, fixed: Sequence[str], literals: Sequence[Sequence[str]]
-) -> PreTrainedTokenizerBase:
-    closed = (CategoricalField, BooleanField, ConstantField)
-    categories = [
-        text
-        for field, column in zip(schema.fields, literals, strict=True)
-        if isinstance(field, closed)
-        for text in column
-    ]
-    texts = [
-        text
-        for field, column in zip(schema.fields, literals, strict=True)
-        if isinstance(field, TextField | JsonField)
-        for text in column
-    ]
-    return fit_compact_tokenizer(
-        fixed_texts=fixed,
-        category_literals=categories,
-        texts=texts,
-        vocabulary_size=config.vocabulary_size,
-        numbers=_numbers(schema) if config.number_pairs else [],
-    )
+def _ends_by_itself(schema: RecordSchema, tokenizer: RecordTokenizer) -> bool:
+    """Whether there are several fields whose values can be told apart in any order of them.
 
-
-def _numbers(schema: RecordSchema) -> list[str]:
-    """Name the tokens that the numbers of a schema are written in: none beside JSON, which llguidance constrains."""
-    if any(isinstance(field, JsonField) for field in schema.fields):
-        return []
-    names: list[str] = []
-    for field in schema.fields:
-        if isinstance(field, IntegerField | DecimalField):
-            magnitudes = [value_literal(field, value).removeprefix("-") for value in (field.minimum, field.maximum)]
-            digits = max(len(text.partition("e")[0].partition(".")[0]) for text in magnitudes)
-            decimals = field.decimals if isinstance(field, DecimalField) else 0
-            names += number_tokens(whole_digits=digits, decimals=decimals)
-    return names
+    Numbers in single digits end where the next text begins, and in JSON may stand what begins another field.
+    """
+    kinds = {field.kind for field in schema.fields}
+    return len(schema.fields) > 1 and "json" not in kinds and bool(tokenizer.pieces.numbers or not kinds & NUMBER_KINDS)
 
 
 def read_parts(directory: Path, schema: RecordSchema) -> DecoderParts:
@@ -243,9 +205,20 @@ def unfitted(parts: DecoderParts) -> CompactDecoderFit:
     )
 
 
-def write_compact_model(directory: Path, parts: DecoderParts, tensors: dict[str, Tensor]) -> None:
-    """Write the fitted weights (`model.*` of the fit) as a Hugging Face model beside the tokenizer."""
-    model = unfitted(parts).model
+def write_compact_model(
+    directory: Path, parts: DecoderParts, tensors: dict[str, Tensor], *, prompt: int | None = None
+) -> None:
+    """Write the fitted weights (`model.*` of the fit) as a Hugging Face model beside the tokenizer.
+
+    `prompt` is how many vectors stand in front of a record, by default one per slot.
+    """
+    model = build_compact_llama(
+        CompactDecoderConfig.model_validate(parts.facts["config"]),
+        vocabulary_size=len(parts.tokenizer.tokenizer),
+        bos_id=parts.tokenizer.bos_id,
+        pad_id=parts.tokenizer.pad_id,
+        longest=parts.positions if prompt is None else parts.longest + prompt + 1,
+    )
     state = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
     missing, unexpected = model.load_state_dict(state, strict=False)
     if unexpected or set(missing) - {"lm_head.weight"}:

@@ -33,6 +33,7 @@ from difflm.models.pretrained import (
     loaded_attention,
     refused_attention,
 )
+from difflm.models.sources import MODEL_NAME, is_gguf, located
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema
 
@@ -139,7 +140,7 @@ class PretrainedEncoderConfig(Config):
     """Any Hugging Face encoder (BERT, T5 encoder, ...), mean-pooled over the text into one latent."""
 
     kind: Literal["pretrained"] = "pretrained"
-    model: str = Field(min_length=1, description="hub id or local directory")
+    model: str = Field(min_length=1, description=MODEL_NAME)
     revision: str | None = None
     latent_size: int = Field(default=256, ge=1)
     longest: int = Field(default=512, ge=8, description="tokens read of a record; a longer record is an error, not cut")
@@ -237,7 +238,8 @@ def load_encoder(
     Raises:
         ModelError: it cannot be loaded; names the path, or the attention that the model does not have.
     """
-    if (model.startswith((".", "/"))) and not (Path(model) / "config.json").exists():
+    found = located(model)
+    if not is_gguf(found) and str(found).startswith((".", "/")) and not (Path(found) / "config.json").exists():
         raise ModelError(
             f"the encoder path {model!r} has no config.json; give a hub id or a directory made by save_pretrained"
         )

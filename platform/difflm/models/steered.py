@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import torch
@@ -51,7 +52,7 @@ class FieldClasses:
         cls, grid_NG: Tensor, layout: GridLayout, knots: Knots, digits: DigitTokens, texts: Sequence[int]
     ) -> FieldClasses:
         """Find the most frequent first tokens of every field of training records (N, G)."""
-        starts = [0, *torch.tensor(layout.widths).cumsum(0).tolist()]
+        starts = list(accumulate(layout.widths, initial=0))
         vocabulary = len(digits.value_V)
         classes = []
         for start in starts[:-1]:
@@ -87,7 +88,7 @@ class IndependentFields(nn.Module):
 
     def __init__(self, latent_size: int, *, fields: int, texts: Sequence[int], layout: GridLayout, vocabulary: int):
         super().__init__()
-        starts = [0, *torch.tensor(layout.widths).cumsum(0).tolist()]
+        starts = list(accumulate(layout.widths, initial=0))
         self.fields, self.texts = fields, [(field, starts[field], layout.widths[field]) for field in texts]
         self.hidden = nn.Sequential(nn.Linear(latent_size, 128), nn.GELU())
         self.outer = nn.Linear(128, fields * CLASSES)

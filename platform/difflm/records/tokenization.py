@@ -7,22 +7,21 @@ on its own; numbers and dates are tokenized character by character. Training, co
 this one segmentation, so a grammar over token ids is exact for every tokenizer. The price is a few more tokens than a
 merge across segment borders would give.
 
-A tokenizer that has number tokens (`number_tokens`) writes numbers in pairs of digits instead: 12345.6 is `1`, of a
-number with two more pairs before its point, `23`, `45` and `.6`. The first token tells how long the number is, so
-every number says by itself where it ends, and what is written next has no part in that.
+A tokenizer that has number tokens (`records.number_tokens`) writes numbers in pairs of digits instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from difflm.errors import ModelError
+from difflm.records.number_tokens import is_number, number_bytes, number_pieces
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,47 +30,9 @@ IntArray = npt.NDArray[np.int64]
 
 CHARACTER_KINDS = frozenset({"integer", "decimal", "datetime"})
 NUMBER_KINDS = frozenset({"integer", "decimal"})
+SPELLED_KINDS = CHARACTER_KINDS | {"code", "identifier"}
+"""Kinds whose literals are tokens of one character each; of those in `CHARACTER_KINDS` the digits are a number."""
 NO_TOKEN = -1
-NUMBER_MARK = "\ue000"
-"""What the names of number tokens begin with: of the private use area, so that texts hardly ever have it."""
-
-
-def leading_token(digits: str, pairs: int) -> str:
-    """Name the token of a whole number's first one or two digits, which `pairs` more pairs follow."""
-    return f"{NUMBER_MARK}{digits}|{pairs}"
-
-
-def pair_token(digits: str) -> str:
-    """Name the token of digits inside of a number; `.5` and `.50` begin a fraction."""
-    return f"{NUMBER_MARK}{digits}"
-
-
-def number_pieces(magnitude: str) -> list[str]:
-    """Cut a number without its sign, such as 12345.6, into the names of its tokens."""
-    whole, _, fraction = magnitude.partition(".")
-    pairs = (len(whole) - 1) // 2
-    head = len(whole) - 2 * pairs
-    names = [leading_token(whole[:head], pairs)]
-    names += [pair_token(whole[at : at + 2]) for at in range(head, len(whole), 2)]
-    cut = [fraction[at : at + 2] for at in range(0, len(fraction), 2)]
-    return names + [pair_token(("." if at == 0 else "") + digits) for at, digits in enumerate(cut)]
-
-
-def number_tokens(*, whole_digits: int, decimals: int) -> list[str]:
-    """Name all tokens of numbers with up to so many digits before the point and exactly so many behind it."""
-    longest = (whole_digits - 1) // 2
-    ones, pairs = [str(digit) for digit in range(10)], [f"{pair:02}" for pair in range(100)]
-    names = [leading_token(digits, 0) for digits in ones]
-    for behind in range(longest + 1):
-        names += [leading_token(digits, behind) for digits in ones[1:] if behind]
-        if 2 * behind + 2 <= whole_digits:
-            names += [leading_token(digits, behind) for digits in pairs[10:]]
-    names += [pair_token(digits) for digits in pairs if longest or decimals > 3]
-    if decimals:
-        names += [pair_token("." + digits) for digits in (ones if decimals == 1 else pairs)]
-    if decimals > 1 and decimals % 2:
-        names += [pair_token(digits) for digits in ones]
-    return names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +90,7 @@ def _is_byte_level(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 def _bytes_of(token: str, byte_level: bool, added: bool) -> bytes:
     if added:
-        return token.removeprefix(NUMBER_MARK).partition("|")[0].encode() if _is_number(token) else token.encode()
+        return number_bytes(token) if is_number(token) else token.encode()
     if byte_level:
         table = _unicode_to_byte()
         return bytes(table[c] for c in token) if all(c in table for c in token) else token.encode()
@@ -138,13 +99,7 @@ def _bytes_of(token: str, byte_level: bool, added: bool) -> bytes:
     return token.replace("▁", " ").encode()
 
 
-def _is_number(token: str) -> bool:
-    return token.startswith(NUMBER_MARK) and token[1:].translate(_NO_NUMBERS) == ""
-
-
-_NO_NUMBERS = str.maketrans("", "", "0123456789.|")
-
-
+@cache
 def _unicode_to_byte() -> dict[str, int]:
     """Map the printable stand-ins of byte-level BPE (Radford et al. 2019) to the 256 bytes."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
@@ -162,7 +117,7 @@ class PieceTokenizer:
         self.bytes_V = token_bytes(tokenizer)
         added = tokenizer.get_added_vocab()
         self._whole = {token: index for token, index in added.items() if self.bytes_V[index] == token.encode()}
-        self.numbers: Mapping[str, int] = {token: index for token, index in added.items() if _is_number(token)}
+        self.numbers: Mapping[str, int] = {token: index for token, index in added.items() if is_number(token)}
         self._pieces: dict[str, tuple[int, ...]] = {}
 
     @cached_property
@@ -250,7 +205,7 @@ class RecordTokenizer:
             return self.pieces.piece(literal)
         if self.kinds[field] in NUMBER_KINDS:
             return self.pieces.number(literal)
-        if self.kinds[field] in CHARACTER_KINDS:
+        if self.kinds[field] in SPELLED_KINDS:
             return self.pieces.characters(literal)
         if self.kinds[field] == "text":
             quote = self.pieces.characters('"')

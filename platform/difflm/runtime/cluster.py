@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from difflm.runtime.process import handler_kept, usable_processors, without_log_
 
 _PACKAGES = ("difflm", "difflm_evaluators", "difflm_jobs")
 _METRICS = "RAY_enable_metrics_collection"
+LOOPBACK = "127.0.0.1"
 _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 # Read by Ray when it is imported or started. Only defaults: what the environment already says stays.
@@ -35,6 +37,8 @@ _DEFAULTS = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "difflm.runtime.serve_processes:middlewares",  # their errors are ours
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # 5 s by default, which a busy machine exceeds
     "SERVE_SOCKET_REUSE_PORT_ENABLED": "0",  # else a second server takes half of the first one's connections
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -57,7 +61,7 @@ class ClusterConfig(Config):
     object_store_mib: int = Field(default=512, ge=80, description="Shared-memory object store of a local cluster.")
     dashboard: bool = Field(default=False, description="Serve Ray's dashboard on this machine (local cluster only).")
     metrics: bool = Field(
-        default=False, description="Open Ray's metrics port, which has no password (local cluster only)."
+        default=False, description="Open Ray's metrics port to this machine, without a password (local cluster only)."
     )
     verbose: bool = Field(default=False, description="Print what Ray and its workers log.")
 
@@ -156,13 +160,15 @@ def require_resources(context: ClusterContext, *, cpus: float, gpus: float, purp
 
 def _start(ray: Any, config: ClusterConfig) -> None:
     """Start Ray here. Its processes inherit PYTHONPATH, so workers need no runtime environment and can be
-    pre-started. What lies on the disk of it, its token first of all, is for this user alone.
+    pre-started. What lies on the disk of it, its token first of all, is for this user alone, and its ports are open to
+    this machine alone.
     """
     if not os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
         keep_token_private(Path.home() / ".ray" / "auth_token")
-    with _variable("PYTHONPATH", _python_path()), _variable(_METRICS, str(int(config.metrics))):
+    with _variable("PYTHONPATH", _python_path()), _variable(_METRICS, str(int(config.metrics))), _loopback(ray):
         ray.init(
             address="local",
+            _node_ip_address=LOOPBACK,
             num_cpus=config.num_cpus or usable_processors(),
             num_gpus=config.num_gpus,
             object_store_memory=config.object_store_mib * 2**20,
@@ -192,18 +198,48 @@ def keep_token_private(path: Path) -> None:
 def _connect(ray: Any, address: str, config: ClusterConfig) -> None:
     roots = source_roots()
     environment = None if in_ray_job() or not roots else {"env_vars": {"PYTHONPATH": os.pathsep.join(roots)}}
-    ray.init(
-        address=address,
-        runtime_env=environment,
-        log_to_driver=config.verbose,
-        logging_level=logging.INFO if config.verbose else logging.ERROR,
-    )
+    with _loopback(ray) if _listens_on_loopback_only(ray, address) else nullcontext():
+        ray.init(
+            address=address,
+            runtime_env=environment,
+            log_to_driver=config.verbose,
+            logging_level=logging.INFO if config.verbose else logging.ERROR,
+        )
+
+
+def _listens_on_loopback_only(ray: Any, address: str) -> bool:
+    """Tell whether a cluster at an address is one that `_start` started, in another process of this machine."""
+    host, _, port = address.rpartition(":")
+    if host != LOOPBACK or not port.isdecimal():
+        return False
+    try:
+        socket.create_connection((ray.util.get_node_ip_address(), int(port)), timeout=5.0).close()
+    except OSError:
+        return True
+    return False
 
 
 def _python_path() -> str:
     """Return PYTHONPATH with the source roots first."""
     parts = [*source_roots(), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return os.pathsep.join(part for part in parts if part)
+
+
+@contextmanager
+def _loopback(ray: Any) -> Iterator[None]:
+    """Let 127.0.0.1 stay what it is within, as the address of a node that is started, whose servers then listen there
+    and nowhere else, or as that of a cluster.
+
+    On Linux Ray puts another address in its place, so that other machines can join; there is no argument for it. Where
+    a later version has another switch, ports are open as they were, and tests/security/test_running_server.py says so.
+    """
+    constants = ray._private.ray_constants
+    before = getattr(constants, "ENABLE_RAY_CLUSTER", None)
+    constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from difflm.config import validate
 from difflm.errors import ClusterError, DiffLMError
+from difflm.runtime.serve_processes import listen_as_the_node_does
 from difflm.runtime.worker_precision import worker_precision
 from difflm.serving.app import create_app
 from difflm.serving.backend import BundleRef, RowsWanted
@@ -46,6 +47,7 @@ class Sampler:
     def __init__(self, config: ServeConfig) -> None:
         import torch
 
+        listen_as_the_node_does()
         torch.set_num_threads(max(1, int(config.replicas.cpus)))
         self._backend = LocalBackend(config)
         self._backend.load_first()
@@ -129,6 +131,7 @@ class Gateway:
     """The process that answers HTTP."""
 
     def __init__(self, config: ServeConfig, sampler: Any) -> None:
+        listen_as_the_node_does()
         ring = None if config.keys_file is None else KeyRing(read_keys(Path(config.keys_file)), time.monotonic)
         self._service = Service(config, HandleBackend(sampler), ring=ring, jobs=_jobs(config, ring))
 

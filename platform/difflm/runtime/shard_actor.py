@@ -15,6 +15,7 @@ import io
 import json
 import os
 import secrets
+import stat
 import tarfile
 import tempfile
 import time
@@ -29,7 +30,7 @@ from difflm.artifacts.atomic import remove_tree, storage_errors
 from difflm.artifacts.dataset import Shard
 from difflm.artifacts.hashing import hash_folder
 from difflm.config import Config
-from difflm.errors import DiffLMError, RunError, UserError
+from difflm.errors import DiffLMError, RunError, StorageError, UserError
 from difflm.runtime.cluster import ClusterContext
 from difflm.runtime.ledger import Order, Piece
 from difflm.runtime.process import error_class
@@ -74,9 +75,9 @@ def unpack(shipped: ShippedFolder) -> Path:
 
     target = Path(tempfile.gettempdir()) / f"difflm-{os.getuid()}" / shipped.digest[:32]
     with storage_errors(target):
+        _own(target.parent)
         if target.is_dir():
             return target
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.tmp-{secrets.token_hex(6)}")
         try:
             with tarfile.open(fileobj=io.BytesIO(ray.get(shipped.archive))) as archive:
@@ -88,6 +89,19 @@ def unpack(shipped: ShippedFolder) -> Path:
         finally:
             remove_tree(temporary)
     return target
+
+
+def _own(folder: Path) -> None:
+    """Make a folder that nobody else may write to. Everybody may make one of its name beforehand, to have a model of
+    theirs loaded.
+
+    Raises:
+        StorageError: somebody else did.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise StorageError(f"{folder}: others may write there; remove it, or set TMPDIR to a folder of your own")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

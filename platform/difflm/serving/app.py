@@ -9,7 +9,6 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
@@ -36,9 +35,9 @@ from difflm.serving.answers import (
 from difflm.serving.bodies import body_document, document_bodies, parsed
 from difflm.serving.fair_queue import Chunk
 from difflm.serving.jobs import Jobs, JobView
-from difflm.serving.middleware import RequestMiddleware, SafeHeaders
+from difflm.serving.middleware import CorsProblems, RequestMiddleware
 from difflm.serving.playground import add_playground
-from difflm.serving.problems import FAULT, Problem, problem_response, validation_problem
+from difflm.serving.problems import FAULT, Problem, SafeHeaders, ToldProblems, problem_response, validation_problem
 from difflm.serving.requests import BundleName, EncodeBody, ImputeBody, SampleBody
 from difflm.serving.service import Accepted, Service
 
@@ -100,11 +99,12 @@ def create_app(service: Service) -> Any:
     )
     if service.config.http.cors_origins:
         app.add_middleware(
-            CORSMiddleware,
+            CorsProblems,
             allow_origins=service.config.http.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["authorization", "content-type"],
         )
+    app.add_middleware(ToldProblems)
     app.add_middleware(SafeHeaders)
     return app
 
@@ -224,7 +224,7 @@ async def _collected(chunks: AsyncGenerator[Chunk, None]) -> tuple[list[Any], li
     rows, given_up = [], list[int]()
     async with aclosing(chunks):
         async for chunk in chunks:
-            rows += [record for _, record in chunk.rows]
+            rows += chunk.rows
             given_up += chunk.given_up
     return rows, given_up
 

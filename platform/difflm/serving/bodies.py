@@ -15,10 +15,10 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import ValidationError
 from pydantic.json_schema import models_json_schema
 
-from difflm.artifacts.manifest import parse_json
 from difflm.config import Config
 from difflm.serving.problems import Problem, invalid, validation_problem
 from difflm.serving.requests import MAX_NAMES, EncodeBody, ImputeBody, SampleBody
+from difflm.telemetry import parse_json
 
 BODIES = (SampleBody, ImputeBody, EncodeBody)
 _RECORDS = ("rows", "like")

@@ -3,10 +3,11 @@
     <jobs>/<id>/job.json       what was asked, by whom; written first
     <jobs>/<id>/data.<format>  the rows; appears whole
     <jobs>/<id>/error.txt      why there will be none
-    <jobs>/<id>/.lock          held by the server that runs the job
+    <jobs>/<id>/.lock          held by the server that runs the job, and by the job's own process
 
 The files are the truth: after a restart, jobs without rows and without an error go on from the parts they have. Several
 servers may share a folder, such as an old one and the new one that takes its place: whoever runs a job holds its lock.
+A job's process ends with its server and holds the lock until then: after a kill, too, nobody else runs the job beside.
 Keys take turns, one job each, and share the room for unfinished ones.
 The command line is a process of its own; nothing of it is imported here. Ids are random, 128 bits, and the only part
 of a path that comes from a request: they are looked up among those that were given out.
@@ -15,6 +16,7 @@ of a path that comes from a request: they are looked up among those that were gi
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import re
 import secrets
@@ -24,12 +26,11 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
-
-from filelock import FileLock, Timeout
+from typing import IO, Literal
 
 from difflm.artifacts.atomic import write_bytes_atomic, write_json_atomic
 from difflm.config import Config
+from difflm.lifetime import bound_environment
 from difflm.serving.problems import Problem, overloaded
 from difflm.serving.shares import Shares
 
@@ -79,6 +80,7 @@ class Jobs:
         self._lines: dict[str, deque[str]] = {}  # by owner, the one whose turn it is first
         self._some = asyncio.Event()
         self._running: str | None = None
+        self._fds: tuple[int, ...] = ()  # what its process holds of its lock
         self._run_task: asyncio.Task[None] | None = None
         self._unfinished: dict[str, str] = {}  # the owner of each
         self._specs: dict[str, JobSpec] = {}
@@ -88,7 +90,7 @@ class Jobs:
         """Find the jobs that are there, and go on with those that are unfinished."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in sorted(self._folder.glob("*/job.json"), key=lambda path: path.stat().st_mtime):
-            with suppress(ValueError):
+            with suppress(ValueError, OSError):
                 self._specs[path.parent.name] = JobSpec.model_validate_json(path.read_bytes())
                 if not self._is_finished(path.parent.name):
                     self._enqueue(path.parent.name)
@@ -144,7 +146,7 @@ class Jobs:
             n=spec.n,
             seed=spec.seed,
             rows_done=spec.n if state == "finished" else self._rows_done(name),
-            error=error.read_text(encoding="utf-8") if state == "failed" else None,
+            error=error.read_text(encoding="utf-8", errors="replace") if state == "failed" else None,
             data=f"/v1/jobs/{name}/data" if state == "finished" else None,
         )
 
@@ -216,27 +218,26 @@ class Jobs:
             name = await self._next()
             if name not in self._specs:
                 continue  # cancelled while it waited
-            lock = FileLock(self._folder / name / _LOCK, timeout=0)
             try:
-                lock.acquire()
-            except Timeout:  # another server runs it; should that one end, this one goes on with the job
+                lock = _locked(self._folder / name / _LOCK)
+            except BlockingIOError:  # another server runs it; should that one end, this one goes on with the job
                 asyncio.get_running_loop().call_later(_AGAIN_S, self._enqueue, name)
                 continue
             except OSError:  # another server took it away
                 self._forget(name)
                 continue
-            try:
-                if not self._is_finished(name):
-                    await self._run_locked(name)
-            finally:
-                self._forget(name)
-                lock.release()
+            with lock:
+                try:
+                    if not self._is_finished(name):
+                        await self._run_locked(name, lock)
+                finally:
+                    self._forget(name)
 
     def _is_finished(self, name: str) -> bool:
         return self._data(name).exists() or (self._folder / name / "error.txt").exists()
 
-    async def _run_locked(self, name: str) -> None:
-        self._running = name
+    async def _run_locked(self, name: str, lock: IO[bytes]) -> None:
+        self._running, self._fds = name, (lock.fileno(),)
         self._run_task = asyncio.create_task(self._run(name))
         try:
             await asyncio.wait([self._run_task])
@@ -267,6 +268,8 @@ class Jobs:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
+            env=bound_environment(),
+            pass_fds=self._fds,
         )
         try:
             _, told = await process.communicate()
@@ -277,6 +280,19 @@ class Jobs:
             lines = [line for line in told.decode("utf-8", "replace").splitlines() if line.startswith("error:")]
             reason = (lines or [f"error: it ended with code {process.returncode}"])[-1].removeprefix("error: ")
             write_bytes_atomic(folder / "error.txt", reason.replace(str(self._folder), "").encode())
+
+
+def _locked(path: Path) -> IO[bytes]:
+    """Take a lock that this process and those that inherit the file hold until the last of them has closed it. Raises
+    BlockingIOError where somebody else holds it, OSError where there is no such folder.
+    """
+    lock = path.open("wb")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise
+    return lock
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:

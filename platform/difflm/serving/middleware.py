@@ -12,15 +12,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from difflm.serving.config import ServeConfig
 from difflm.serving.limits import KeyRing, Traffic
 from difflm.serving.metrics import ServerMetrics
 from difflm.serving.playground import PLAYGROUND_PATHS
-from difflm.serving.problems import FAULT, SAFE_HEADERS, Problem, overloaded, problem_response
+from difflm.serving.problems import FAULT, Problem, overloaded, problem_response
 from difflm.serving.shares import Shares
 
 BODIES = 16  # as many bodies of the largest size are in memory at most
@@ -164,21 +166,18 @@ class RequestMiddleware:
         return Problem(413, "too_large", f"a body has {self._limits.body_bytes:,} bytes at most", field="body")
 
 
-class SafeHeaders:
-    """An ASGI application whose answers are kept by nobody and are nothing but what they say, whoever made them."""
+class CorsProblems(CORSMiddleware):
+    """Starlette's CORS, whose refusals are problems like all others."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def safe(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in SAFE_HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
-
-        await self._app(scope, receive, safe)
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Answer what a browser asks before a page's request."""
+        answer = super().preflight_response(request_headers)
+        if answer.status_code < 400:
+            return answer
+        what = bytes(answer.body).decode().removeprefix("Disallowed CORS ")
+        problem = problem_response(Problem(answer.status_code, "cors", f"pages may not ask so: {what}", field=what))
+        problem.headers.update({name: value for name, value in answer.headers.items() if "content-" not in name})
+        return problem
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

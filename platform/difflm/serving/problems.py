@@ -1,19 +1,26 @@
 """Problems: every answer that is no success, as {"error": {"code", "message", "field"}}.
 
-`field` is null where none is meant. `problem_response` is the one place that writes them.
+`field` is null where none is meant. `problem_response` is the one place that writes them. `ToldProblems` puts them in
+place of what libraries say, and `SafeHeaders` sees to the headers of every answer; Serve's proxies load both, so that
+this module imports nothing heavy.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 UNPROCESSABLE = 422
 RETRY_SOON_S = 1.0
 SAFE_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_log = logging.getLogger(__name__)
 _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 408: {"Connection": "close"}}
 
 
@@ -83,3 +90,75 @@ def validation_problem(errors: Sequence[Mapping[str, Any]]) -> Problem:
 
 def _sound(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+class SafeHeaders:
+    """An ASGI application whose answers are kept by nobody and are nothing but what they say, whoever made them."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def safe(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SAFE_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, safe)
+
+
+class ToldProblems:
+    """An ASGI application whose answers in plain text that are no success become problems, whoever made them."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = told = False
+
+        async def translated(message: Message) -> None:
+            nonlocal began, told
+            if message["type"] == "http.response.start":
+                began = True
+                if (answer := _told(message)) is not None:
+                    told = True
+                    await answer(scope, receive, send)
+            if not told:
+                await send(message)
+
+        try:
+            await self._app(scope, receive, translated)
+        except ClientDisconnect:
+            raise
+        except Exception:
+            if began:
+                raise
+            _log.exception("a request met a fault of the server")
+            await problem_response(FAULT)(scope, receive, send)
+
+
+_TOLD = {
+    404: Problem(404, "not_found", "there is nothing here"),
+    408: Problem(408, "slow", "the answer took too long", retry_after_s=RETRY_SOON_S),
+    416: Problem(416, "range", "the file has no such part", field="range"),
+    429: overloaded("there is enough to do"),
+    500: FAULT,
+    503: Problem(503, "unavailable", "no process can answer now; try again later", retry_after_s=RETRY_SOON_S),
+}
+
+
+def _told(start: Message) -> Response | None:
+    """Return the problem in place of a plain answer; None for one that says itself what it is."""
+    status, headers = int(start["status"]), Headers(scope=start)
+    if status < 400 or not headers.get("content-type", "text/plain").startswith("text/plain"):
+        return None
+    answer = problem_response(_TOLD.get(status) or Problem(status, "refused", "the request cannot be used"))
+    for name, value in headers.items():
+        if name not in ("content-type", "content-length"):
+            answer.headers[name] = value
+    return answer

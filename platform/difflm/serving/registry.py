@@ -7,7 +7,6 @@ stay with the version they began with.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from difflm.serving.backend import VERSION_DIGITS, BundleRef, bundle_ref
 from difflm.serving.config import ServeConfig
 from difflm.serving.problems import Problem, loading
 from difflm.synthesis.bundle import bundle_folder
-from difflm.telemetry import JSON
+from difflm.telemetry import JSON, parse_json
 
 REPORT_NAME = "report.json"
 
@@ -124,5 +123,12 @@ def _quality(path: Path, bundle: Path) -> dict[str, JSON] | None:
     ]
     if not reports:
         return None
-    report = json.loads((reports[-1].path / REPORT_NAME).read_bytes())
+    path = reports[-1].path / REPORT_NAME
+    try:
+        report = parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        report = error
+    if not isinstance(report, dict):  # the bundle can be served all the same
+        _log.warning("%s: no report can be read from it; evaluate again", path)
+        return None
     return {key: report.get(key) for key in ("title", "rows", "target", "task", "evaluations")}

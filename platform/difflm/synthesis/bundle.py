@@ -2,6 +2,7 @@
 
 bundle.json              format version, platform version, autoencoder configuration
 schema.json              the fitted schema
+source.json              the form of the table's file, where it had one
 decoder/                 tokenizer and frozen decoder (a pretrained one: its id, revision and hash)
 autoencoder.safetensors  encoder, posterior head and injector
 prior/                   prior.json, prior.safetensors with the latent scaler
@@ -18,16 +19,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import pyarrow as pa
 import torch
 from pydantic import ValidationError
 
 import difflm
-from difflm.artifacts.manifest import BUNDLE_KIND, parse_json
+from difflm.artifacts.manifest import BUNDLE_KIND
 from difflm.artifacts.store import ArtifactStore
 from difflm.diffusion.conditional import ConditionalPrior, load_conditional
 from difflm.diffusion.priors import HeunSettings, LatentPrior, load_prior
@@ -35,9 +37,12 @@ from difflm.errors import BundleError, ModelError, SchemaError
 from difflm.models.autoencoder import Autoencoder, AutoencoderShape, GaussianPosterior, build_autoencoder, latent_size
 from difflm.models.decoder_store import DecoderParts, read_tensors
 from difflm.models.encoder import encoder_inputs
+from difflm.records.files.source import SOURCE_NAME
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.synthesis.bundle_files import check_base, check_files, write_hashes
+from difflm.synthesis.signatures import check_signature
+from difflm.telemetry import parse_json
 
 
 def bundle_folder(given: Path) -> Path:
@@ -90,6 +95,8 @@ def assemble_bundle(
     """
     directory.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(prepared / "schema.json", directory / "schema.json")
+    if (prepared / SOURCE_NAME).is_file():
+        shutil.copyfile(prepared / SOURCE_NAME, directory / SOURCE_NAME)
     kept = _only("decoder.json", "tokenizer", "model")
     _copy_tree(decoder, directory / "decoder", kept)
     shutil.copyfile(autoencoder / "best.safetensors", directory / "autoencoder.safetensors")
@@ -122,26 +129,35 @@ class _Ignore:
         return [name for name in found if name not in self.names] if at_top else []
 
 
+HeunChoice: TypeAlias = HeunSettings | Callable[[AutoencoderShape], HeunSettings]
+
+
 def load_bundle(
     directory: Path,
     *,
-    heun: HeunSettings | None = None,
+    heun: HeunChoice = HeunSettings(),  # noqa: B008 - a frozen value
     device: torch.device | str = "cpu",
     precision: torch.dtype = torch.float32,
     allow_local_base: bool = False,
+    signed_by: str | None = None,
 ) -> Bundle:
-    """Load a bundle whose files are those that were written; `allow_local_base` as of `check_base`.
+    """Load a bundle whose files are those that were written; `allow_local_base` as of `check_base`, `signed_by` as of
+    `check_signature`.
+
+    `heun` is how the prior is sampled, or says so for the bundle's shape.
 
     Raises:
-        BundleError: a file is missing, changed or unreadable, or leads to a model that nobody chose; names the file and
-            the remedy.
+        BundleError: a file is missing, changed or unreadable, leads to a model that nobody chose, or was not signed by
+            whom it should have been; names the file and the remedy.
     """
     facts = read_facts(directory)
+    if signed_by is not None:
+        check_signature(directory, signed_by)
     _check_files(directory)
     check_files(directory)
     check_base(directory, facts, allow_local=allow_local_base)
     try:
-        return _loaded(directory, facts, heun or HeunSettings(), device, precision)
+        return _loaded(directory, facts, heun, device, precision)
     except BundleError:
         raise
     except (ModelError, SchemaError) as error:
@@ -157,10 +173,11 @@ _MISFITS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
 
 
 def _loaded(
-    directory: Path, facts: dict[str, object], heun: HeunSettings, device: torch.device | str, precision: torch.dtype
+    directory: Path, facts: dict[str, object], choice: HeunChoice, device: torch.device | str, precision: torch.dtype
 ) -> Bundle:
     schema, shape = read_schema(directory), _shape(directory / "bundle.json", facts)
     _check_sizes(directory, shape)
+    heun = choice if isinstance(choice, HeunSettings) else choice(shape)
     try:
         module, parts = build_autoencoder(shape, directory / "decoder", schema, dtype=precision)
     except ModelError as error:

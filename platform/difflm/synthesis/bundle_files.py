@@ -14,10 +14,11 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from difflm.artifacts.manifest import MANIFEST_NAME, FileEntry, Manifest, parse_json
+from difflm.artifacts.manifest import MANIFEST_NAME, SIGNATURE_NAME, FileEntry, Manifest
 from difflm.artifacts.store import hash_file
 from difflm.config import load_yaml
 from difflm.errors import BundleError, ConfigError
+from difflm.telemetry import parse_json
 
 HASHES_NAME = "hashes.json"
 ALLOW_LOCAL = "DIFFLM_ALLOW_LOCAL_BASE"
@@ -83,10 +84,12 @@ def _first(error: ValidationError) -> str:
 
 
 def _names(directory: Path) -> set[str]:
-    """All files but the lists themselves and hidden ones, which file managers leave."""
-    found = (path.relative_to(directory) for path in directory.rglob("*") if path.is_file())
+    """All files but the lists themselves, the signature and hidden ones, which file managers leave. A link to a folder
+    counts as a file: what lies behind it is read with the bundle, and was never listed.
+    """
+    found = (path.relative_to(directory) for path in directory.rglob("*") if path.is_file() or path.is_symlink())
     names = {name.as_posix() for name in found if not any(part.startswith(".") for part in name.parts)}
-    return names - {HASHES_NAME, MANIFEST_NAME}
+    return names - {HASHES_NAME, MANIFEST_NAME, SIGNATURE_NAME}
 
 
 def check_base(directory: Path, facts: Mapping[str, object], *, allow_local: bool = False) -> None:

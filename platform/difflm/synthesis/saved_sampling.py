@@ -10,12 +10,12 @@ from difflm.errors import BundleError
 from difflm.synthesis.synthesizer import SamplingConfig
 
 SAMPLING_NAME = "sampling.json"
-_NOT_KEPT = "allow_local_base"  # whoever loads a bundle says whom they trust, not the bundle
+_NOT_KEPT = {"allow_local_base", "signed_by"}  # whoever loads a bundle says whom they trust, not the bundle
 
 
 def write_sampling(folder: Path, sampling: SamplingConfig) -> None:
     """Write the sampling.json of a saved generator."""
-    (folder / SAMPLING_NAME).write_text(sampling.model_dump_json(exclude={_NOT_KEPT}, indent=2))
+    (folder / SAMPLING_NAME).write_text(sampling.model_dump_json(exclude=_NOT_KEPT, indent=2))
 
 
 def read_sampling(folder: Path) -> SamplingConfig | None:
@@ -32,4 +32,4 @@ def read_sampling(folder: Path) -> SamplingConfig | None:
     except ValidationError as error:
         reason = " ".join(str(error).split())[:200]
         raise BundleError(f"{path}: not readable ({reason}); save the generator again") from error
-    return found.model_copy(update={_NOT_KEPT: False})
+    return found.model_copy(update={name: SamplingConfig.model_fields[name].default for name in _NOT_KEPT})

@@ -9,6 +9,8 @@ records whose segments stand in any order can be given any cells first, and writ
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,12 @@ FEW = 3
 
 
 def opening_tokens(tokenizer: RecordTokenizer) -> Tensor | None:
-    """Return the token that each field begins with, shape (F,); None where a field has none of its own."""
+    """Return the token that each field begins with, shape (F,); None where a field has none of its own.
+
+    That is so beside JSON, whose values may have keys that are written as those of the record.
+    """
+    if "json" in tokenizer.kinds:
+        return None
     opening = [ids[0] for ids in tokenizer.fixed_ids[:-1] if len(ids) == 1]
     alone = len(tokenizer.fixed_ids[-1]) == 1 and len(set(opening)) == len(tokenizer.kinds)
     return torch.tensor(opening) if alone and len(opening) == len(tokenizer.kinds) else None
@@ -65,3 +72,45 @@ def draw_ranks(count: int, fields: int, share: float, generator: torch.Generator
     first_BF = (torch.rand(count, fields, generator=generator) < part_B[:, None]) & other_B[:, None]
     drawn_BF = torch.where(first_BF, torch.rand(count, fields, generator=generator), 1.0 + torch.arange(fields))
     return drawn_BF.argsort(dim=1, stable=True).argsort(dim=1, stable=True)
+
+
+def placed_first(ranks_BF: Tensor, field_B: Tensor) -> Tensor:
+    """Return the ranks with one field of every record moved to the front."""
+    return ranks_BF.scatter(1, field_B[:, None], -1).argsort(dim=1, stable=True).argsort(dim=1, stable=True)
+
+
+RARE_POWER = 1 / 3
+"""Of a value's rows, is how often it stands first: rare ones far more than they occur."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RareFirst:
+    """Rows that are drawn for the value of one field, which then stands first: rare values more often than they occur.
+
+    Whatever rows are drawn for it, given this value the other fields are distributed as in the table. So the decoder
+    learns what follows from rare values, as long as it is not taught the first value itself by such rows.
+    """
+
+    order_FN: Tensor
+    starts_FC: Tensor
+    counts_FC: Tensor
+
+    @classmethod
+    def of(cls, class_NF: Tensor) -> RareFirst:
+        """Sort rows by the class of every field, (N, F)."""
+        class_FN = class_NF.T.cpu()
+        classes = int(class_FN.max()) + 1
+        counts_FC = torch.stack([torch.bincount(class_N, minlength=classes) for class_N in class_FN])
+        return cls(
+            order_FN=class_FN.argsort(dim=1, stable=True),
+            starts_FC=counts_FC.cumsum(dim=1) - counts_FC,
+            counts_FC=counts_FC,
+        )
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw fields (B,), and a row for the class of each that was drawn (B,)."""
+        field_B = torch.randint(len(self.order_FN), (count,), generator=generator)
+        weight_BC = self.counts_FC[field_B].double().pow(RARE_POWER) * (self.counts_FC[field_B] > 0)
+        class_B = torch.multinomial(weight_BC, 1, generator=generator).squeeze(1)
+        place_B = torch.rand(count, generator=generator, dtype=torch.float64) * self.counts_FC[field_B, class_B]
+        return field_B, self.order_FN[field_B, self.starts_FC[field_B, class_B] + place_B.long()]

@@ -40,7 +40,7 @@ SETTLED_NATS = 0.05
 class DecoderFitConfig(Config):
     """How the compact decoder is fitted."""
 
-    steps: int = Field(default=1500, ge=1, description="most optimizer steps")
+    steps: int = Field(default=2000, ge=1, description="most optimizer steps")
     epochs: float = Field(default=40.0, gt=0, description="most passes over the rows (but 400 steps)")
     batch_size: int = Field(default=128, ge=1)
     tokens_per_batch: int = Field(default=16384, ge=1, description="most tokens of a micro-batch: long records")
@@ -74,7 +74,9 @@ class DecoderFitConfig(Config):
         description="with a pooled encoder: evaluations that end the fit: without improvement once the learning rate "
         "is low, or clearly worse at any rate",
     )
-    loop: LoopConfig = LoopConfig(learning_rate=3e-3, warmup_steps=50, evaluate_every=100, checkpoint_every=100)
+    loop: LoopConfig = LoopConfig(
+        method="muon", learning_rate=3e-3, warmup_steps=50, evaluate_every=100, checkpoint_every=100
+    )
 
 
 class DecoderFitModule(nn.Module):

@@ -29,7 +29,15 @@ from difflm.models.steered import FieldClasses, IndependentFields, SteeredDecode
 from difflm.records.schema import JsonField, RecordSchema, TextField, read_schema
 from difflm.seeding import torch_generator
 from difflm.telemetry import JSON
-from difflm.training.any_order import counted_tokens, draw_ranks, opening_tokens, reorder
+from difflm.training.any_order import (
+    RareFirst,
+    counted_tokens,
+    draw_ranks,
+    fields_of,
+    opening_tokens,
+    placed_first,
+    reorder,
+)
 from difflm.training.decoder_task import DecoderFitConfig
 from difflm.training.patience import Patience, rate_share
 from difflm.training.record_data import TokenBatches, read_split, tokenize
@@ -41,6 +49,13 @@ class Steering(Config):
 
     shape: AutoencoderShape
     nats: float = Field(ge=0)
+
+    @property
+    def positions(self) -> int:
+        """How many vectors stand in front of a record."""
+        injector = self.shape.injector
+        assert isinstance(injector, SoftPromptConfig), "only soft prompts steer a decoder that is fitted with them"
+        return injector.soft_tokens + injector.learned_prefix
 
 
 class SteeredDecoderTask:
@@ -61,7 +76,7 @@ class SteeredDecoderTask:
         self.config, self._module, self.seed = config, module, seed
         self.train, self.train_class_NF = train
         self.validation, self.validation_class_NF = validation
-        self.opening_F, self.any_order = opening_F, any_order
+        self.opening_F, self.rare = opening_F, RareFirst.of(train[1]) if any_order else None
         self.order = self.train.order(
             most=config.batch_size, tokens=config.tokens_per_batch, group_by_length=config.group_by_length, seed=seed
         )
@@ -77,17 +92,27 @@ class SteeredDecoderTask:
 
     def batch(self, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
         rows_B = self.order.rows(step, micro, rank, world_size)
-        batch = self.train.at(rows_B)
         generator = torch_generator(self.seed, "prompts", step, micro, rank)
         told_B = torch.rand(len(rows_B), generator=generator) < self.config.told_share
-        if self.any_order and self.opening_F is not None:
-            fields = len(self.opening_F)
-            ranks_BF = draw_ranks(len(rows_B), fields, self.config.reordered_share, generator)
-            ranks_BF = torch.where(told_B[:, None], torch.arange(fields), ranks_BF)
-            batch["ids_BT"] = reorder(
-                batch["ids_BT"], batch["lengths_B"], self.opening_F, ranks_BF.to(batch["ids_BT"].device)
-            )
-        return self._completed(batch, self.train_class_NF[rows_B.to(self.train_class_NF.device)], told_B)
+        if self.rare is None or self.opening_F is None:
+            return self._completed(self.train.at(rows_B), self._classes(rows_B), told_B)
+        fields = len(self.opening_F)
+        ranks_BF = draw_ranks(len(rows_B), fields, self.config.reordered_share, generator)
+        # Half of the reordered rows are drawn for the field that stands first in them.
+        drawn_B = ~told_B & (torch.rand(len(rows_B), generator=generator) < self.config.reordered_share / 2)
+        field_B, rare_B = self.rare.draw(len(rows_B), generator)
+        rows_B = torch.where(drawn_B, rare_B, rows_B)
+        ranks_BF = torch.where(drawn_B[:, None], placed_first(ranks_BF, field_B), ranks_BF)
+        ranks_BF = torch.where(told_B[:, None], torch.arange(fields), ranks_BF)
+        batch, device = self.train.at(rows_B), self.train.lengths_N.device
+        batch["ids_BT"] = reorder(batch["ids_BT"], batch["lengths_B"], self.opening_F, ranks_BF.to(device))
+        batch = self._completed(batch, self._classes(rows_B), told_B)
+        first_BT = fields_of(batch["ids_BT"], batch["lengths_B"], self.opening_F) == field_B[:, None].to(device)
+        batch["counted_BT"] = batch["counted_BT"] & ~(first_BT & drawn_B[:, None].to(device))
+        return batch
+
+    def _classes(self, rows_B: Tensor) -> Tensor:
+        return self.train_class_NF[rows_B.to(self.train_class_NF.device)]
 
     def _completed(self, batch: dict[str, Tensor], class_BF: Tensor, told_B: Tensor) -> dict[str, Tensor]:
         counted_BT = counted_tokens(batch["ids_BT"], batch["lengths_B"], self.opening_F)
@@ -177,7 +202,7 @@ def unfitted_steered(parts: DecoderParts, steering: Steering, texts: list[int]) 
         vocabulary_size=vocabulary,
         bos_id=tokenizer.bos_id,
         pad_id=tokenizer.pad_id,
-        longest=parts.longest + 1 + injector_config.soft_tokens + injector_config.learned_prefix,
+        longest=parts.longest + 1 + steering.positions,
     )
     encoder, head = build_encoder(encoder_config, parts)
     reader = FrozenDecoder(model, bos_id=tokenizer.bos_id, pad_id=tokenizer.pad_id)

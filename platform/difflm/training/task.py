@@ -114,6 +114,7 @@ TASKS: dict[str, str] = {
     "diffusion": "difflm.training.diffusion_task:build_diffusion_task",
     "conditional": "difflm.training.conditional_task:build_conditional_task",
     "language_model": "difflm.training.language_model_task:build_language_model_task",
+    "draft": "difflm.training.draft_task:build_draft_task",
 }
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from difflm.errors import BundleError, DataError
 from difflm.records.files.pandas_frames import empty_table, frame_like, storable
 from difflm.records.files.reading import ReadConfig, canonical_table, read_table, unique_names
+from difflm.records.files.restoring import restored
 from difflm.records.notices import Reporter, ignore
+from difflm.telemetry import parse_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -165,15 +166,30 @@ class FrameTemplate:
         if not path.is_file():
             return None
         try:
-            facts = json.loads(path.read_bytes())
-            if facts["format_version"] != _FORMAT_VERSION or facts["library"] not in ("pandas", "polars", "arrow"):
-                raise BundleError(
-                    f"{path}: of format {facts['format_version']!r} for {facts['library']!r}, this version reads "
-                    f"{_FORMAT_VERSION}; use the version that made it, or remove the file to get pandas frames"
-                )
-            return cls(library=facts["library"], empty=base64.b64decode(facts["empty"]))
-        except (ValueError, KeyError, TypeError) as error:
+            facts = parse_json(path.read_bytes())
+            version, library = facts["format_version"], facts["library"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise BundleError(f"{path}: not readable ({error}); remove the file to get pandas frames") from error
+        if version != _FORMAT_VERSION or library not in ("pandas", "polars", "arrow"):
+            raise BundleError(
+                f"{path}: of format {version!r} for {library!r}, this version reads {_FORMAT_VERSION}; use the version "
+                "that made it, or remove the file to get pandas frames"
+            )
+        try:
+            template = cls(library=library, empty=base64.b64decode(facts["empty"]))
+            template._try()
+        except Exception as error:  # what bytes may mean is up to Arrow, pandas and polars, with errors of their own
+            reason = " ".join(str(error).split())[:200]
+            raise BundleError(f"{path}: not readable ({reason}); remove the file to get pandas frames") from error
+        return template
+
+    def _try(self) -> None:
+        """Make a frame of no rows, so that what is wrong with a template is said before rows are drawn."""
+        stored = pa.ipc.open_stream(self.empty).read_all()
+        stored.validate(full=True)
+        if stored.num_rows:
+            raise ValueError(f"{stored.num_rows} rows, expected none")
+        self.frame(pa.Table.from_arrays(stored.columns, unique_names(stored.column_names)))
 
     def frame(self, table: pa.Table) -> Frame:
         """Convert rows, as a bundle writes them, to a frame of this kind; unknown columns stay as they are."""
@@ -221,40 +237,6 @@ def pandas_frame(table: pa.Table) -> pd.DataFrame:
     """Convert rows to a pandas frame, the form in which rows of a table from a file are returned."""
     frame: pd.DataFrame = table.to_pandas()
     return frame
-
-
-def restored(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
-    """Cast a column, as a bundle writes it, to the type that its source had; unchanged where that cannot be done."""
-    if column.type == wanted:
-        return column
-    try:
-        if pa.types.is_dictionary(wanted):
-            return restored(column, wanted.value_type).dictionary_encode().cast(wanted)
-        if pa.types.is_timestamp(wanted) and pa.types.is_string(column.type):
-            return _moments(column, wanted)
-        if pa.types.is_time(wanted) and pa.types.is_string(column.type):
-            return _times(column, wanted)
-        if pa.types.is_duration(wanted):
-            return column.cast(pa.int64()).cast(wanted)
-        return column.cast(wanted)
-    except (pa.ArrowException, ValueError):
-        return column
-
-
-def _moments(texts: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
-    if wanted.tz is None:
-        return texts.cast(wanted)
-    try:
-        return texts.cast(wanted)
-    except pa.ArrowInvalid:  # texts without a zone are local ones
-        return pc.assume_timezone(texts.cast(pa.timestamp(wanted.unit)), wanted.tz)
-
-
-def _times(texts: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
-    from datetime import time
-
-    values = [None if text is None else time.fromisoformat(text) for text in texts.to_pylist()]
-    return pa.chunked_array([pa.array(values, pa.time64("us")).cast(wanted)])
 
 
 def _write_stream(sink: io.BytesIO, table: pa.Table) -> None:

@@ -99,7 +99,7 @@ class SlotTable:
         self.known_B = torch.zeros_like(self.filled_B)  # tokens of the record, read or in its run
         self.tokens_BT = torch.zeros((count, most), dtype=torch.int64, device=device)
         self.uniforms_BT = torch.zeros_like(prompts.uniforms_NT)
-        self.temperature_B1 = torch.ones((count, 1), dtype=torch.float64, device=device)
+        self.temperature_B1 = torch.ones((count, 1), device=device)
         self.runs = Runs(tokens_NF=self.tokens_BT[:, :1].clone(), lengths_N=torch.zeros_like(self.filled_B))
 
     @property

@@ -1,19 +1,21 @@
-"""Numbers as automata: exactly the digits, decimal places and ranges of a column.
+"""Numbers and codes as automata: exactly the digits, decimal places and ranges of a column, or the forms of its codes.
 
 A number is worked on as its magnitude scaled to a whole number (12.50 with two places is 1250). For every range and
 every length that a magnitude in it can have, a walk over its digits is tight to the lower bound, to the upper bound, to
 both or to neither; the sets of walks that one text may belong to are the automaton's states.
 
-Tokenizers with number tokens write pairs of digits (`records.tokenization`): the same walks, two digits a step.
+Tokenizers with number tokens write pairs of digits (`records.number_tokens`): the same walks, two digits a step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from difflm.records.fields import Shape
 from difflm.records.kinds.codes import IntervalSet
-from difflm.records.tokenization import leading_token, pair_token
+from difflm.records.kinds.literals import quote
+from difflm.records.number_tokens import leading_token, pair_token
 from difflm.synthesis.grammar.automaton import AutomatonBuilder
 
 
@@ -75,6 +77,35 @@ def add_number(
         return ends
     first = builder.join(ends, token[suffix[0]])
     return {builder.chain(first, (token[c] for c in suffix[1:]))}
+
+
+def add_words(
+    builder: AutomatonBuilder, start: int, words: Iterable[str], characters: Callable[[str], Sequence[int]]
+) -> set[int]:
+    """Add quoted words beside numbers or dates; `characters` gives a text's tokens one by one."""
+    return {builder.chain(start, characters(quote(word))) for word in words}
+
+
+def add_codes(
+    builder: AutomatonBuilder, start: int, shapes: Sequence[Shape], characters: Callable[[str], Sequence[int]]
+) -> set[int]:
+    """Add all quoted codes of the shapes: states are the sets of shapes that a beginning may still belong to."""
+    opened = builder.chain(start, characters('"'))
+    known = {(0, frozenset(range(len(shapes)))): opened}
+    todo, ends = list(known), set[int]()
+    while todo:
+        place, mine = key = todo.pop()
+        if any(len(shapes[shape]) == place for shape in mine):
+            ends.add(known[key])
+        going = [shape for shape in mine if len(shapes[shape]) > place]
+        for letter in sorted({letter for shape in going for letter in shapes[shape][place]}):
+            after = (place + 1, frozenset(shape for shape in going if letter in shapes[shape][place]))
+            if after not in known:
+                known[after] = builder.state()
+                todo.append(after)
+            *first, last = characters(letter)
+            builder.transitions[builder.chain(known[key], first)][last] = known[after]
+    return {builder.join(sorted(ends), characters('"')[0])}
 
 
 def _add_magnitudes(

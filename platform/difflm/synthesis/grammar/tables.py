@@ -14,15 +14,17 @@ import torch
 
 from difflm.errors import ConfigError
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.kinds.codes import Allowed, Restriction, whole_domain
-from difflm.records.kinds.literals import NULL, value_literal
+from difflm.records.kinds.codes import Allowed, Restriction, ordered_codes, whole_domain, word_codes
+from difflm.records.kinds.literals import IDENTIFIER, NULL, quote, value_literal
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,
+    CodeField,
     ConstantField,
     DatetimeField,
     DecimalField,
     Field,
+    IdentifierField,
     IntegerField,
     JsonField,
     RecordSchema,
@@ -31,7 +33,7 @@ from difflm.records.schema import (
 from difflm.records.tokenization import RecordTokenizer
 from difflm.synthesis.grammar.automaton import Automaton, AutomatonBuilder
 from difflm.synthesis.grammar.dates import add_date, longest_date
-from difflm.synthesis.grammar.numbers import add_number
+from difflm.synthesis.grammar.numbers import add_codes, add_number, add_words
 from difflm.synthesis.grammar.texts import CLOSING_TOKENS, add_text
 
 _NUMBER_CHARACTERS = "0123456789-.e"
@@ -124,34 +126,31 @@ def _add_value(
     def literals(*values: str | int | float | bool) -> set[int]:
         return {builder.chain(start, tokenizer.literal_ids(index, value_literal(field, value))) for value in values}
 
+    characters = tokenizer.pieces.characters
     match field:
-        case IntegerField():
-            return add_number(
+        case IntegerField() | DecimalField() | DatetimeField():
+            if isinstance(field, DatetimeField):
+                return add_date(builder, start, field, allowed.codes, characters)
+            words = [word for word, code in word_codes(field).items() if code in allowed.codes]
+            ends, ranges = add_words(builder, start, words, characters), allowed.codes & ordered_codes(field)
+            decimals, exponent = (field.decimals, field.exponent) if isinstance(field, DecimalField) else (0, 0)
+            return ends | add_number(
                 builder,
                 start,
-                ranges=allowed.codes,
-                decimals=0,
-                suffix="",
+                ranges=ranges,
+                decimals=decimals,
+                suffix=f"e{exponent}" if exponent else "",
                 token=_number_tokens(tokenizer),
                 pairs=tokenizer.pieces.numbers,
             )
-        case DecimalField(decimals=decimals, exponent=exponent):
-            suffix, token = f"e{exponent}" if exponent else "", _number_tokens(tokenizer)
-            return add_number(
-                builder,
-                start,
-                ranges=allowed.codes,
-                decimals=decimals,
-                suffix=suffix,
-                token=token,
-                pairs=tokenizer.pieces.numbers,
-            )
+        case CodeField(shapes=shapes):
+            return add_codes(builder, start, shapes, characters)
+        case IdentifierField():
+            return {builder.chain(start, tokenizer.literal_ids(index, IDENTIFIER))}
         case CategoricalField(values=values):
             return literals(*(values[code] for code in allowed.codes))
         case BooleanField():
             return literals(*(bool(code) for code in allowed.codes))
-        case DatetimeField():
-            return add_date(builder, start, field, allowed.codes, tokenizer.pieces.characters)
         case TextField(max_characters=most):
             (quote,) = tokenizer.pieces.characters('"')
             return add_text(
@@ -209,14 +208,22 @@ class _Sizes:
 
     def _value(self, place: int, field: Field) -> int:
         match field:
+            case DatetimeField():
+                return 2 + longest_date(field)
             case IntegerField() | DecimalField():
-                return max(self.literal(place, value_literal(field, value)) for value in (field.minimum, field.maximum))
+                words = [len(quote(word).encode()) for word in field.words]
+                ends = (field.minimum, field.maximum, *field.points)
+                return max(*(self.literal(place, value_literal(field, value)) for value in ends), *words)
+            case CodeField(shapes=shapes):
+                return 2 + max(
+                    sum(max(len(letter.encode()) for letter in place) for place in shape) for shape in shapes
+                )
+            case IdentifierField():
+                return self.literal(place, IDENTIFIER)
             case CategoricalField(values=values):
                 return max(self.literal(place, value_literal(field, value)) for value in values)
             case BooleanField():
                 return max(self.literal(place, literal) for literal in ("true", "false"))
-            case DatetimeField():
-                return 2 + longest_date(field)
             case TextField(max_characters=most) | JsonField(max_characters=most):
                 return 1 + min(most * self.character, self.text_tokens) + CLOSING_TOKENS
             case ConstantField(value=value):

@@ -20,6 +20,7 @@ from difflm.diffusion.priors import DiffusionPrior
 from difflm.errors import BundleError, ConfigError, DataError
 from difflm.records.kinds.codes import Allowed, IntervalSet, Restriction, column_codes, whole_domain
 from difflm.records.kinds.literals import NULL, column_literals, value_literal
+from difflm.records.relations.given import completed
 from difflm.records.schema import BooleanField, CategoricalField, Field, RecordSchema, TextField
 from difflm.synthesis.bundle import Bundle, encode_table
 from difflm.synthesis.grammar.constraint import Cells, RecordSet
@@ -144,7 +145,7 @@ class DrawPlans:
         """
         schema = self.bundle.schema
         wanted = set(schema.names) if columns is None else {column_field(schema, name).name for name in columns}
-        known = _KnownCells.of(table, schema.fields, wanted)
+        known = _KnownCells.of(completed(table, schema, wanted), schema.fields, wanted)
         self._check_texts(known)
         present = {
             field.name: Allowed(codes=whole_domain(field).codes, null=False)

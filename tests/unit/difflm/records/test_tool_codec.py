@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from difflm.errors import ConfigError, DataError
 from difflm.records.codec import Accepted, Rejected
-from difflm.records.files.readers import read_json_rows
+from difflm.records.files.json_files import read_json_rows
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import JsonField, RecordSchema, SchemaConfig

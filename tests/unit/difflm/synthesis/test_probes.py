@@ -1,20 +1,17 @@
 """Parts of a bundle drawn by themselves: the posterior's samples, and the decoder behind its empty prompt."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from difflm.errors import ModelError
 from difflm.models.autoencoder import GaussianPosterior
-from difflm.models.decoder_store import unfitted
 from difflm.synthesis.decoding.loop import Address
 from difflm.synthesis.plans.request import nearest_table
-from difflm.synthesis.probes import FITTED, PosteriorLatents, decoder_alone, empty_prompt, reconstructor
+from difflm.synthesis.probes import PosteriorLatents, decoder_alone, reconstructor
 from difflm.synthesis.synthesizer import OpenBundle, SamplingConfig
-from difflm.testing.bundles import StageFolders, untrained_stages
+from difflm.testing.bundles import TINY_POOLED_SHAPE, StageFolders, untrained_stages
 from difflm.testing.tables import small_table
 
 SAMPLING = SamplingConfig(precision="float32", steps=2, batch_size=32)
@@ -53,45 +50,16 @@ def test_reconstructions_are_addressed_and_begin_at_the_records_posterior(opened
     assert account.given_up == []
 
 
-def fitted(stages: StageFolders, folder: Path, absent: torch.Tensor | None) -> Path:
-    """The decoder's folder with the tensors of its fit."""
-    shutil.copytree(stages.decoder, folder)
-    save_file({} if absent is None else {"absent": absent}, folder / FITTED)
-    return folder
-
-
-def test_the_decoder_alone_reads_what_its_fit_took_for_empty(
-    stages: StageFolders, opened: OpenBundle, tmp_path: Path
-) -> None:
-    parts = opened.bundle.parts
-    fit = unfitted(parts)
-    with torch.no_grad():
-        fit.absent.normal_()
-    prompt_SD = empty_prompt(fitted(stages, tmp_path / "decoder", fit.absent.detach()), parts)
-    assert torch.allclose(prompt_SD, fit.scale(fit.absent))
-    injector = opened.bundle.autoencoder.injector
-    synthesizer = decoder_alone(opened, prompt_SD)
+def test_the_decoder_alone_writes_behind_its_empty_prompt(tmp_path: Path) -> None:
+    opened = OpenBundle(untrained_stages(tmp_path, small_table(40), shape=TINY_POOLED_SHAPE).bundle, SAMPLING)
+    synthesizer = decoder_alone(opened)
     prompts = synthesizer.prompts([Address(index=0, attempt=0), Address(index=7, attempt=1)], seed=3)
-    assert torch.equal(prompts.prompt.embeds_BKD, prompt_SD.expand(2, -1, -1))
+    empty = opened.bundle.autoencoder.empty_prompt(2)
+    assert torch.equal(prompts.prompt.embeds_BKD, empty.embeds_BKD)
     assert not torch.equal(prompts.uniforms_NT[0], prompts.uniforms_NT[1])
-    assert opened.bundle.autoencoder.injector is injector  # the bundle draws as before
     assert len(synthesizer.draw_valid(range(5), seed=0)[0]) == 5
 
 
-def test_a_decoder_without_an_empty_prompt_says_why(stages: StageFolders, opened: OpenBundle, tmp_path: Path) -> None:
-    parts = opened.bundle.parts
-    slots, size = parts.slots.count, 32
-    with pytest.raises(ModelError, match=r"has no best\.safetensors"):
-        empty_prompt(stages.decoder, parts)
-    for name, absent, reason in (
-        ("none", None, f"holds no empty prompt of {slots} vectors"),
-        ("other", torch.ones(slots + 1, size), f"holds no empty prompt of {slots} vectors"),
-        ("zero", torch.zeros(slots, size), "never fitted without a record to read"),
-    ):
-        folder = fitted(stages, tmp_path / name, absent)
-        with pytest.raises(ModelError, match=reason):
-            empty_prompt(folder, parts)
-    pretrained = {**parts.facts, "config": {"kind": "pretrained"}}
-    other = type(parts)(tokenizer=parts.tokenizer, slots=parts.slots, longest=parts.longest, facts=pretrained)
-    with pytest.raises(ModelError, match="a pretrained decoder was not fitted"):
-        empty_prompt(stages.decoder, other)
+def test_a_decoder_that_only_copies_says_so(opened: OpenBundle) -> None:
+    with pytest.raises(ModelError, match="has no empty prompt"):
+        decoder_alone(opened)

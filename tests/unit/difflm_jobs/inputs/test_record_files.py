@@ -61,7 +61,7 @@ def test_arff_and_damaged_arrow_files(tmp_path: Path) -> None:
     arff.write_text("@relation r\n@attribute x numeric\n@data\n1\n?\n")
     assert _read(arff).to_pydict() == {"x": ["1", None]}
     arrow.write_bytes(b"PAR1")
-    with pytest.raises(DataError, match=r"t\.arrow: not an Arrow IPC file"):
+    with pytest.raises(DataError, match=r"t\.arrow: is Parquet, not what its name says"):
         _read(arrow)
 
 

@@ -114,7 +114,7 @@ def test_each_kind_knows_what_is_special_to_it() -> None:
     assert table == given
     assert (tools.kinds["parameters"], tools.text_max_characters) == ("tool_parameters", 50)
     odd = [Notice(column="a", code="identifier", count=2, message="differs"), NO_API]
-    assert [kind.shown(odd) for kind in kinds] == [[], ["no API"], ["no API"]]
+    assert [kind.shown(odd) for kind in kinds] == [["'a': differs", "no API"], ["no API"], ["no API"]]
 
 
 def test_any_tools_and_code_can_be_evaluated(tmp_path: Path) -> None:

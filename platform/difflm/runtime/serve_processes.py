@@ -1,0 +1,60 @@
+"""Serve's own processes: what proxies and uvicorn answer by themselves, and where replicas listen.
+
+A proxy calls `middlewares` when it starts, because RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH names it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from starlette.middleware import Middleware
+
+from difflm.runtime.cluster import LOOPBACK
+from difflm.serving.problems import Problem, SafeHeaders, ToldProblems, problem_response
+
+CALLBACK = "difflm.runtime.serve_processes:middlewares"
+
+_PROTOCOLS = {"httptools_impl": "HttpToolsProtocol", "h11_impl": "H11Protocol"}  # of uvicorn, by its modules
+_NO_HTTP = Problem(400, "invalid_http", "the request is no HTTP")
+
+
+def middlewares() -> list[Middleware]:
+    """Prepare the process of a proxy, and return what stands around its application."""
+    tell_invalid_requests()
+    return [Middleware(SafeHeaders), Middleware(ToldProblems)]
+
+
+def tell_invalid_requests() -> None:
+    """Have uvicorn answer what is no HTTP as a problem; it knows no setting for that."""
+    problem = problem_response(_NO_HTTP)
+    headers = b"".join(b"%s: %s\r\n" % header for header in problem.raw_headers)
+    answer = b"HTTP/1.1 400 Bad Request\r\n" + headers + b"connection: close\r\n\r\n" + bytes(problem.body)
+
+    def told(protocol: Any, _: str) -> None:
+        protocol.transport.write(answer)
+        protocol.transport.close()
+
+    for module, name in _PROTOCOLS.items():
+        try:
+            protocol = getattr(importlib.import_module(f"uvicorn.protocols.http.{module}"), name)
+        except ImportError:  # uvicorn takes the parser that is installed
+            continue
+        protocol.send_400_response = told
+
+
+def listen_as_the_node_does() -> None:
+    """Have this replica's server for calls between deployments listen on the loopback where all else of its node does.
+
+    Serve lets it listen everywhere and knows no setting for that. Call it before the replica is ready.
+    """
+    ray_util: Any = importlib.import_module("ray.util")
+    replica: Any = importlib.import_module("ray.serve._private.replica")
+    add = getattr(replica, "add_port_to_grpc_server", None)
+    if add is None or ray_util.get_node_ip_address() != LOOPBACK:
+        return
+
+    def added(server: Any, address: str) -> Any:
+        return add(server, address.replace("[::]", LOOPBACK))
+
+    replica.add_port_to_grpc_server = added

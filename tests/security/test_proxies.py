@@ -1,0 +1,149 @@
+"""What Serve's proxies and uvicorn say by themselves: one form, whoever answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.routing import Route
+
+from difflm.runtime import cluster
+from difflm.runtime.serve_processes import CALLBACK, middlewares
+from difflm.serving.problems import SafeHeaders, ToldProblems
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+GARBAGE = [
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(40),  # TLS on a port without
+    b"GET / HTTP/9.9\r\n\r\n",
+    b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"no http at all\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost x\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
+]
+
+
+async def proxied(scope: Any, receive: Any, send: Any) -> None:
+    """As Serve's proxy answers by itself; `/ours` is an answer of the application behind it."""
+    status = {"/gone": 404, "/late": 408, "/none": 503, "/odd": 418}.get(scope["path"])
+    if scope["path"] == "/broken":
+        raise ZeroDivisionError
+    if scope["path"] == "/ours":
+        await JSONResponse({"error": "ours"}, status_code=404)(scope, receive, send)
+    elif status is not None:
+        await PlainTextResponse(f"Path '{scope['path']}' <script>", status_code=status)(scope, receive, send)
+    else:
+        await PlainTextResponse("success")(scope, receive, send)
+
+
+def wrapped() -> Any:
+    """The proxy's application as Serve wraps it, the last one outermost."""
+    app: Any = proxied
+    for middleware in middlewares():
+        app = middleware.cls(app, *middleware.args, **middleware.kwargs)
+    return app
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/gone", 404, "not_found"),
+        ("/late", 408, "slow"),
+        ("/none", 503, "unavailable"),
+        ("/odd", 418, "refused"),
+        ("/broken", 500, "internal"),
+    ],
+)
+def test_what_a_proxy_says_by_itself_is_a_problem(path: str, status: int, code: str) -> None:
+    async def ask() -> httpx2.Response:
+        transport = httpx2.ASGITransport(app=wrapped())
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.get(path)
+
+    answer = asyncio.run(ask())
+    assert answer.status_code == status
+    assert answer.json()["error"]["code"] == code
+    assert "script" not in answer.text
+    assert {name: answer.headers[name] for name in HEADERS} == HEADERS
+    assert int(answer.headers["content-length"]) == len(answer.content)
+
+
+def test_answers_of_the_application_pass_as_they_are() -> None:
+    async def ask(path: str) -> httpx2.Response:
+        transport = httpx2.ASGITransport(app=wrapped())
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.get(path)
+
+    assert asyncio.run(ask("/ours")).json() == {"error": "ours"}
+    success = asyncio.run(ask("/-/healthz"))
+    assert (success.status_code, success.text) == (200, "success")
+    assert {name: success.headers[name] for name in HEADERS} == HEADERS
+
+
+@pytest.fixture(scope="module", params=["httptools", "h11"])
+def address(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
+    """A server of uvicorn with one of its two parsers, in a process that a proxy's callback prepared."""
+    middlewares()
+    app = Starlette(routes=[Route("/", lambda _: PlainTextResponse("ok"))])
+    running = uvicorn.Server(uvicorn.Config(app, http=request.param, ws="none", log_level="critical", lifespan="off"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield listener.getsockname()
+        finally:
+            running.should_exit = True
+            thread.join()
+
+
+@pytest.mark.parametrize("number", range(len(GARBAGE)))
+def test_what_is_no_http_is_told_as_a_problem(address: tuple[str, int], number: int) -> None:
+    with socket.create_connection(address, timeout=20) as connection:
+        connection.sendall(GARBAGE[number])
+        said = bytearray()
+        while part := connection.recv(65536):
+            said += part
+            if b" 200 OK" in said:
+                return  # this parser takes it for HTTP
+    head, _, body = bytes(said).partition(b"\r\n\r\n")
+    lines = head.decode().lower().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines[1:])
+    assert lines[0] == "http/1.1 400 bad request"
+    assert json.loads(body) == {"error": {"code": "invalid_http", "message": "the request is no HTTP", "field": None}}
+    assert {name: headers[name] for name in HEADERS} == HEADERS
+    assert int(headers["content-length"]) == len(body)
+    assert headers["connection"] == "close"
+
+
+def test_a_proxy_loads_no_more_than_it_needs() -> None:
+    """With torch a proxy took so long to start that Serve gave it up on a busy machine."""
+    code = "import sys, difflm.runtime.serve_processes; print({'torch', 'pyarrow', 'numpy', 'ray'} & set(sys.modules))"
+    roots = os.pathsep.join(str(REPOSITORY / root) for root in ("platform", "evaluators", "jobs"))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": roots},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "set()"
+
+
+def test_local_clusters_call_back() -> None:
+    assert cluster._DEFAULTS["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] == CALLBACK
+    assert [middleware.cls for middleware in middlewares()] == [SafeHeaders, ToldProblems]
