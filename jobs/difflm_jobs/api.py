@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from difflm_jobs.planning.choice import Choice
 
 BUNDLED = "assemble"
+"""The stage that ends a fit."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -91,8 +92,8 @@ def fit(
     target = None if target is None else str(target)  # a label of pandas may be a number
     frame = None if is_path(table) else GivenFrame.of(table, folder)
     given = str(table) if frame is None else str(frame.path)
-    rules, wish = texts(constraints, name="constraints"), Wish(quality=quality, budget=budget)
-    settings = _settings(given, target, config, folder.name, kind, cluster, rules)
+    wish = Wish(quality=quality, budget=budget)
+    settings = _settings(given, target, config, folder.name, kind, cluster, texts(constraints, name="constraints"))
     experiment = settings.experiment()
     _refuse_undrawable(experiment)
     refuse_no_folder(folder)
@@ -100,6 +101,7 @@ def fit(
         frame.lay_down(experiment.data.target)
     chooser = Chooser(settings=settings, runs=folder.parent, in_process=cluster is None, last=BUNDLED)
     choice = chooser.choose(wish, keep=True)
+    experiment = choice.experiment
     run = _Run(choice=choice, folder=folder, in_process=cluster is None, progress=progress)
     bundle = run.bundle()
     if frame is not None:
@@ -107,7 +109,7 @@ def fit(
     return Generator(
         bundle,
         template=None if frame is None else frame.template,
-        sampling=run.experiment.sampling,
+        sampling=experiment.sampling,
         make_report=partial(run.report, bundle),
         kept=kept,
     )
@@ -192,7 +194,7 @@ def _settings(
 ) -> Settings:
     """Return the settings of a run: those that were given, about this table and on this cluster."""
     from difflm_jobs.config import ExperimentConfig
-    from difflm_jobs.loading import Settings, constrained, over, preset_names, read_settings
+    from difflm_jobs.loading import Settings, over, preset_names, read_settings
 
     if isinstance(config, ExperimentConfig):
         found = _own(config.model_dump(mode="json", by_alias=True, exclude_unset=True))
@@ -224,10 +226,8 @@ def _settings(
         settings = over(settings, {"sampling": {"engine": {"kind": "builtin", "constraint": "llguidance"}}})
     if cluster is not None:
         settings = over(settings, {"runtime": {"cluster": {"address": cluster}}})
-    settings = {**settings, "name": name, "data": data}
-    if constraints:
-        settings["relations"] = constrained(settings, constraints)
-    return Settings(merged=settings, source=found.source, own=found.own)
+    merged = {**settings, "name": name, "data": data}
+    return Settings(merged=merged, source=found.source, own=found.own, constraints=constraints)
 
 
 def _own(settings: Mapping[str, Any]) -> Settings:

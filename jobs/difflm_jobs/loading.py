@@ -62,19 +62,20 @@ class _Layers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of an experiment before their defaults, and what of them a person gave: all but those of presets.
-
-    `overrides` are in `merged` already.
-    """
+    """The settings of an experiment before their defaults, and what of them a person gave: all but those of presets."""
 
     merged: Mapping[str, Any]
     source: Origin
     overrides: Sequence[str] = ()
     own: Sequence[Mapping[str, Any]] = ()
+    constraints: Sequence[str] = ()
+    """Kept beside the relations that the settings ask for or have looked for."""
 
     def fixed(self, key: str) -> bool:
         """Say whether a person gave a dotted key."""
-        return any(_holds(data, key.split(".")) for data in (*self.own, apply_overrides({}, self.overrides)))
+        given = [*self.own, apply_overrides({}, self.overrides)]
+        given += [{_RELATIONS: self.constraints}] if self.constraints else []
+        return any(_holds(data, key.split(".")) for data in given)
 
     def experiment(self, chosen: Mapping[str, Any] | None = None) -> ExperimentConfig:
         """Read them as an experiment, with `chosen` values of dotted keys in place of what presets and defaults say.
@@ -82,23 +83,28 @@ class Settings:
         Raises:
             ConfigError: a key or value cannot be used; names the file and the dotted key.
         """
-        merged = apply_overrides(self.merged, ())
+        merged = apply_overrides(self.merged, self.overrides)
         for key, value in (chosen or {}).items():
             *sections, last = key.split(".")
             place = merged
             for section in sections:
                 place = place.setdefault(section, {})
             place[last] = value
+        if self.constraints:
+            merged[_RELATIONS] = _constrained(merged, self.constraints)
         from difflm_jobs.config import ExperimentConfig  # slow, and the paths are known to be there
 
         return validate(ExperimentConfig, merged, self.source, self.overrides)
 
 
-def constrained(settings: Mapping[str, Any], constraints: Sequence[str]) -> Any:
+_RELATIONS = "relations"
+
+
+def _constrained(settings: Mapping[str, Any], constraints: Sequence[str]) -> Any:
     """Return the `relations` of some settings with constraints added; what is no such setting stays, to be refused."""
     from difflm_jobs.inputs.relations import AUTO, with_constraints
 
-    given = settings.get("relations", AUTO)
+    given = settings.get(_RELATIONS, AUTO)
     if given in (AUTO, "off"):
         return list(with_constraints(given, constraints))
     return list(with_constraints(tuple(map(str, given)), constraints)) if isinstance(given, list | tuple) else given
@@ -120,13 +126,11 @@ def read_settings(
         ConfigError: nothing is called so, or the file cannot be read.
     """
     layers = _read(given)
-    extra = [f"data.target={_quoted(target)}"] if target is not None else []
-    extra += [f"name={_quoted(name)}"] if name is not None else []
-    merged = apply_overrides(layers.merged, [*overrides, *extra])
-    if constraints:
-        merged["relations"] = constrained(merged, constraints)
+    asked = [*overrides]
+    asked += [f"data.target={_quoted(target)}"] if target is not None else []
+    asked += [f"name={_quoted(name)}"] if name is not None else []
     own = tuple(data for label, data in layers.own if not label.startswith(_PRESET))
-    return Settings(merged=merged, source=layers.source, overrides=[*overrides, *extra], own=own)
+    return Settings(merged=layers.merged, source=layers.source, overrides=asked, own=own, constraints=constraints)
 
 
 def load_experiment(
@@ -137,9 +141,7 @@ def load_experiment(
     name: str | None = None,
     constraints: Sequence[str] = (),
 ) -> ExperimentConfig:
-    """Read the experiment behind a YAML file, a preset's name or a table; later arguments win over what it says.
-
-    `constraints` are kept beside the relations that it asks for or has looked for.
+    """Read the experiment behind a YAML file, a preset's name or a table, as `read_settings` reads its settings.
 
     Raises:
         ConfigError: nothing is called so, or a key or value cannot be used; names the file and the dotted key.

@@ -144,11 +144,10 @@ def _run(given: str, until: str | None, runs: Path, asked: Mapping[str, Any], wi
     from difflm_jobs.inputs.gates import table_gates
     from difflm_jobs.pipeline.progress import reporting
 
-    shown = partial(reporting, progress_output())
+    shown, out = partial(reporting, progress_output()), output()
     record, artifacts = run_experiment(
         experiment, runs, last=until, started=started, reporting=shown, predicted=choice.times
     )
-    out = output()
     print_summary(out, record, artifacts)
     for artifact in artifacts:
         report = artifact.path / "report.html"
@@ -190,6 +189,7 @@ for _stage, _summary in (
 @app.command()
 def plan(
     config: Given,
+    constraint: Constraints = None,
     changes: Set = None,
     target: Target = None,
     name: Name = None,
@@ -203,7 +203,7 @@ def plan(
     """
     from difflm_jobs.loading import read_settings
 
-    settings = read_settings(config, overrides=changes or (), target=target, name=name)
+    settings = read_settings(config, overrides=changes or (), target=target, name=name, constraints=constraint or ())
     settings.experiment()
     from difflm_jobs.cli.plan import print_plan
     from difflm_jobs.planning.choice import Chooser, Wish

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 FILE = "quality.json"
 """In the folder of an experiment: what was chosen for which request, the latest last."""
-TRAINED = {"data", "schema_", "decoder", "decoder_fit", "autoencoder", "prior", "conditions"}
+TRAINED = {"data", "schema_", "relations", "decoder", "decoder_fit", "autoencoder", "prior", "conditions"}
 """Sections that a choice depends on."""
 BISECTIONS = 20
 
@@ -107,7 +107,7 @@ class Chooser:
             return Choice(experiment=self.settings.experiment(chosen), chosen=chosen, times=times, kept=True)
         choice = self._chosen(wish, base, look_at(base, prepared_table(base, self.runs)))
         if keep:
-            entry = {"request": request, "chosen": dict(choice.chosen), "times": dict(choice.times)}
+            entry: dict[str, Any] = {"request": request, "chosen": dict(choice.chosen), "times": dict(choice.times)}
             with storage_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
                 write_json_atomic(folder / FILE, [*entries, entry])

@@ -104,6 +104,17 @@ def test_settings_of_a_person_win_over_a_budget(people: str) -> None:
         chosen(people, "decoder_fit.steps=100000", "decoder_fit.epochs=100000.0", budget="6m")
 
 
+def test_constraints_are_a_persons_own_and_hold_in_what_is_chosen(people: str) -> None:
+    plain, settings = read_settings(people), read_settings(people, constraints=["age >= 0"])
+    assert (plain.fixed("relations"), settings.fixed("relations")) == (False, True)
+    runs, wish = Path(people).parent / "runs", Wish(quality="fast")
+    first = Chooser(settings=settings, runs=runs, speedometer=Machine()).choose(wish, keep=True)
+    assert first.experiment.relations == ("auto", "age >= 0")
+    assert first.experiment.decoder_fit.steps == first.chosen["decoder_fit.steps"]
+    assert Chooser(settings=settings, runs=runs, speedometer=Machine()).choose(wish, keep=True).kept
+    assert not Chooser(settings=plain, runs=runs, speedometer=Machine()).choose(wish, keep=True).kept
+
+
 @pytest.mark.parametrize(("quality", "budget", "message"), [
     ("great", None, "quality 'great': no such level; give one of fast, balanced, best"),
     (None, "10", "budget '10': expected a span of time"),

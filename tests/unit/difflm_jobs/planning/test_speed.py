@@ -1,6 +1,7 @@
 """The speed of this machine is measured on a sample, by the stages' own trainings, once for a process."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -8,6 +9,8 @@ import pytest
 import torch
 
 from difflm.errors import ConfigError, DataError
+from difflm.training.engine import PlainEngine
+from difflm.training.optimizer import Method
 from difflm_jobs.config import ExperimentConfig
 from difflm_jobs.loading import read_settings
 from difflm_jobs.planning import speed
@@ -54,6 +57,30 @@ def test_a_few_steps_of_every_training_are_timed_once(people: str, monkeypatch: 
     monkeypatch.setattr(speed, "_look", refuse)
     more = experiment(people, "decoder_fit.steps=9", "sampling.temperature=0.5")
     assert measure(more, look_at(more, None)) == found
+
+
+def test_the_steps_that_are_timed_are_those_of_the_trainings_own_method(
+    people: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods: list[str] = []
+
+    class Watched(PlainEngine):
+        def __init__(self, *args: Any, method: Method = "adamw", **settings: Any) -> None:
+            methods.append(method)
+            super().__init__(*args, method=method, **settings)
+
+    monkeypatch.setattr("difflm.training.engine.PlainEngine", Watched)
+    config = experiment(people, "seed=5")
+    measure(config, look_at(config, None))
+    loops = [section.loop for section in (config.decoder_fit, config.autoencoder)]
+    assert methods[:2] == [loop.method for loop in loops]
+    assert methods[0] == "muon"
+
+
+def test_another_constraint_is_another_table(people: str) -> None:
+    plain, kept = experiment(people), experiment(people, "relations=[age >= 0]")
+    assert look_at(plain, None) is look_at(plain, None)
+    assert look_at(kept, None) is not look_at(plain, None)
 
 
 @pytest.mark.parametrize(
