@@ -211,12 +211,15 @@ class _Trial:
         """Time the decoder's fit, and leave its folder."""
         from safetensors.torch import save_file
 
+        from difflm.models.decoder_store import read_parts, write_compact_model
+        from difflm.records.schema import read_schema
+
         (stage,) = [stage for stage in build_stages(self.config) if isinstance(stage, FitDecoder)]
         stage.describe(self.prepared, self._decoder)
         seconds, task = self._timed(stage.spec(self.prepared, self._decoder), self.config.decoder_fit.loop)
         tensors = {name: value.detach().cpu().contiguous() for name, value in task.artifact_tensors().items()}
         save_file(tensors, self._decoder / "best.safetensors")
-        stage.write_model(self.prepared, self._decoder)
+        write_compact_model(self._decoder, read_parts(self._decoder, read_schema(self.prepared)), tensors)
         return StepSpeed(seconds=seconds, rows=_rows_of_a_batch(task))
 
     def autoencoder(self) -> StepSpeed:

@@ -48,6 +48,9 @@ class FitDecoder:
         return fingerprint(decoder.model, "decoder.model") if decoder.kind == "pretrained" else {}
 
     def run(self, context: StageContext) -> StageOutcome:
+        from difflm.models.decoder_store import read_parts, read_tensors, write_compact_model
+        from difflm.records.schema import read_schema
+
         prepared, described = context.input("prepare"), context.work / "described"
         if not described.exists():
             context.report(0, None, "fitting the tokenizer" if self.fit is not None else "reading the decoder")
@@ -59,17 +62,9 @@ class FitDecoder:
         outcome = replace(outcome, facts={**outcome.facts, NOTICES: [*_cut(prepared), *self._partly_read(described)]})
         shutil.copytree(described, context.output, dirs_exist_ok=True)
         if self.fit is not None:
-            self.write_model(prepared, context.output)
+            parts = read_parts(context.output, read_schema(prepared))
+            write_compact_model(context.output, parts, read_tensors(context.output / "best.safetensors"))
         return outcome
-
-    def write_model(self, prepared: Path, folder: Path) -> None:
-        """Write the weights in the best.safetensors of a folder as a model beside the tokenizer in it."""
-        from difflm.models.decoder_store import read_parts, read_tensors, write_compact_model
-        from difflm.records.schema import read_schema
-
-        parts, fitted = read_parts(folder, read_schema(prepared)), read_tensors(folder / "best.safetensors")
-        prompt = None if self.steering is None else self.steering.positions
-        write_compact_model(folder, parts, fitted, prompt=prompt)
 
     def spec(self, prepared: Path, described: Path) -> TaskSpec:
         """Describe the fit of a compact decoder to a prepared table, with the tokenizer in `described`."""

@@ -205,20 +205,9 @@ def unfitted(parts: DecoderParts) -> CompactDecoderFit:
     )
 
 
-def write_compact_model(
-    directory: Path, parts: DecoderParts, tensors: dict[str, Tensor], *, prompt: int | None = None
-) -> None:
-    """Write the fitted weights (`model.*` of the fit) as a Hugging Face model beside the tokenizer.
-
-    `prompt` is how many vectors stand in front of a record, by default one per slot.
-    """
-    model = build_compact_llama(
-        CompactDecoderConfig.model_validate(parts.facts["config"]),
-        vocabulary_size=len(parts.tokenizer.tokenizer),
-        bos_id=parts.tokenizer.bos_id,
-        pad_id=parts.tokenizer.pad_id,
-        longest=parts.positions if prompt is None else parts.longest + prompt + 1,
-    )
+def write_compact_model(directory: Path, parts: DecoderParts, tensors: dict[str, Tensor]) -> None:
+    """Write the fitted weights (`model.*` of the fit) as a Hugging Face model beside the tokenizer."""
+    model = unfitted(parts).model
     state = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
     missing, unexpected = model.load_state_dict(state, strict=False)
     if unexpected or set(missing) - {"lm_head.weight"}:

@@ -139,8 +139,7 @@ def untrained_stages(
     parts = write_tokenizer(folders.decoder, decoder, schema, literals, any_order=steered)
     torch.manual_seed(seed)
     if isinstance(decoder, CompactDecoderConfig):
-        prompt = shape.injector.soft_tokens if steered and isinstance(shape.injector, SoftPromptConfig) else None
-        write_compact_model(folders.decoder, parts, dict(unfitted(parts).named_parameters()), prompt=prompt)
+        write_compact_model(folders.decoder, parts, dict(unfitted(parts).named_parameters()))
     _write_untrained_autoencoder(folders.autoencoder, folders.decoder, shape, schema)
     _write_prior(folders.prior, prior, latent_size=latent_size(shape.encoder, parts.slots))
     if not steered:

@@ -50,13 +50,6 @@ class Steering(Config):
     shape: AutoencoderShape
     nats: float = Field(ge=0)
 
-    @property
-    def positions(self) -> int:
-        """How many vectors stand in front of a record."""
-        injector = self.shape.injector
-        assert isinstance(injector, SoftPromptConfig), "only soft prompts steer a decoder that is fitted with them"
-        return injector.soft_tokens + injector.learned_prefix
-
 
 class SteeredDecoderTask:
     """`TrainingTask` of the decoder stage where the latent is pooled."""
@@ -202,7 +195,7 @@ def unfitted_steered(parts: DecoderParts, steering: Steering, texts: list[int]) 
         vocabulary_size=vocabulary,
         bos_id=tokenizer.bos_id,
         pad_id=tokenizer.pad_id,
-        longest=parts.longest + 1 + steering.positions,
+        longest=parts.longest + 1 + injector_config.soft_tokens + injector_config.learned_prefix,
     )
     encoder, head = build_encoder(encoder_config, parts)
     reader = FrozenDecoder(model, bos_id=tokenizer.bos_id, pad_id=tokenizer.pad_id)

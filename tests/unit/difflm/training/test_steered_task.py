@@ -164,7 +164,7 @@ def test_the_autoencoder_goes_on_with_the_draft(
     parts = read_parts(decoder, read_schema(any_order_stages.prepared))
     tensors = {name: value.detach().clone() for name, value in task.artifact_tensors().items()}
     save_file(tensors, decoder / "best.safetensors")
-    write_compact_model(decoder, parts, tensors, prompt=STEERING.positions)
+    write_compact_model(decoder, parts, tensors)
     module = _autoencoder(any_order_stages, decoder).module
     assert isinstance(module, Autoencoder)
     own = {name: value.detach() for name, value in module.named_parameters() if value.requires_grad}
@@ -219,7 +219,7 @@ def test_tables_of_fewer_columns_than_soft_tokens_have_room(columns: list[str], 
     task.module(**task.batch(0, 0, 0, 1))
     tensors = {name: value.detach().clone() for name, value in task.artifact_tensors().items()}
     save_file(tensors, tmp_path / "decoder" / "best.safetensors")
-    write_compact_model(tmp_path / "decoder", parts, tensors, prompt=STEERING.positions)
+    write_compact_model(tmp_path / "decoder", parts, tensors)
     inputs["fit-decoder"] = inputs["tokenizer"]
     build_task(TaskSpec(factory="autoencoder", config=AUTOENCODER.model_dump(mode="json"), inputs=inputs), "cpu")
 

@@ -130,7 +130,7 @@ def steered(tmp_path_factory: pytest.TempPathFactory) -> Steered:
     fit: dict[str, JSON] = {"fit": FIT.model_dump(mode="json"), "steering": STEERING.model_dump(mode="json")}
     result, decoder = _trained("steered_decoder", fit, LOOP, inputs, folders.decoder / "best.safetensors")
     parts = read_parts(folders.decoder, schema)
-    write_compact_model(folders.decoder, parts, result.best_tensors, prompt=STEERING.positions)
+    write_compact_model(folders.decoder, parts, result.best_tensors)
     going_on = GOING_ON.model_dump(mode="json")
     _, autoencoder = _trained("autoencoder", going_on, GOING_ON.loop, inputs, folders.autoencoder / "best.safetensors")
     _assemble(folders)
