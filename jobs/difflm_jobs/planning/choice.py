@@ -107,7 +107,7 @@ class Chooser:
             return Choice(experiment=self.settings.experiment(chosen), chosen=chosen, times=times, kept=True)
         choice = self._chosen(wish, base, look_at(base, prepared_table(base, self.runs)))
         if keep:
-            entry: dict[str, Any] = {"request": request, "chosen": dict(choice.chosen), "times": dict(choice.times)}
+            entry: dict[str, JSON] = {"request": request, "chosen": dict(choice.chosen), "times": dict(choice.times)}
             with storage_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
                 write_json_atomic(folder / FILE, [*entries, entry])

@@ -156,7 +156,7 @@ def parse_span(text: str) -> float:
     Raises:
         ConfigError: it is none, or nothing.
     """
-    match = _SPAN.fullmatch(str(text).strip().lower())
+    match = _SPAN.fullmatch(str(text).strip().lower())  # Python callers may give a number
     hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0.0, 0.0, 0.0)
     span = 3600 * hours + 60 * minutes + seconds
     if span <= 0:
