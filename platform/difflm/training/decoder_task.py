@@ -70,6 +70,12 @@ class DecoderFitConfig(Config):
         default=0.5, gt=0, lt=1, description="nats with the full prefix over nats without that counts as copying"
     )
     validation_records: int = Field(default=512, ge=1)
+    patience: int = Field(
+        default=5,
+        ge=1,
+        description="with a pooled encoder: evaluations that end the fit: without improvement once the learning rate "
+        "is low, or clearly worse at any rate",
+    )
     loop: LoopConfig = LoopConfig(
         method="muon", learning_rate=3e-3, warmup_steps=50, evaluate_every=100, checkpoint_every=100
     )
