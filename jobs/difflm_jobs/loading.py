@@ -6,13 +6,13 @@ import difflib
 import importlib.resources
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from difflm.config import apply_overrides, load_yaml, parse_yaml, validate
+from difflm.config import Origin, apply_overrides, load_yaml, parse_yaml, validate
 from difflm.errors import ConfigError, DataError
 from difflm.records.files.paths import KINDS, ending_of, files_of, is_pattern, unpacked_name
 
@@ -60,6 +60,79 @@ class _Layers:
         return self.own[-1][0]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of an experiment before their defaults, and what of them a person gave: all but those of presets."""
+
+    merged: Mapping[str, Any]
+    source: Origin
+    overrides: Sequence[str] = ()
+    own: Sequence[Mapping[str, Any]] = ()
+    constraints: Sequence[str] = ()
+    """Kept beside the relations that the settings ask for or have looked for."""
+
+    def fixed(self, key: str) -> bool:
+        """Say whether a person gave a dotted key."""
+        given = [*self.own, apply_overrides({}, self.overrides)]
+        given += [{_RELATIONS: self.constraints}] if self.constraints else []
+        return any(_holds(data, key.split(".")) for data in given)
+
+    def experiment(self, chosen: Mapping[str, Any] | None = None) -> ExperimentConfig:
+        """Read them as an experiment, with `chosen` values of dotted keys in place of what presets and defaults say.
+
+        Raises:
+            ConfigError: a key or value cannot be used; names the file and the dotted key.
+        """
+        merged = apply_overrides(self.merged, self.overrides)
+        for key, value in (chosen or {}).items():
+            *sections, last = key.split(".")
+            place = merged
+            for section in sections:
+                place = place.setdefault(section, {})
+            place[last] = value
+        if self.constraints:
+            merged[_RELATIONS] = _constrained(merged, self.constraints)
+        from difflm_jobs.config import ExperimentConfig  # slow, and the paths are known to be there
+
+        return validate(ExperimentConfig, merged, self.source, self.overrides)
+
+
+_RELATIONS = "relations"
+
+
+def _constrained(settings: Mapping[str, Any], constraints: Sequence[str]) -> Any:
+    """Return the `relations` of some settings with constraints added; what is no such setting stays, to be refused."""
+    from difflm_jobs.inputs.relations import AUTO, with_constraints
+
+    given = settings.get(_RELATIONS, AUTO)
+    if given in (AUTO, "off"):
+        return list(with_constraints(given, constraints))
+    return list(with_constraints(tuple(map(str, given)), constraints)) if isinstance(given, list | tuple) else given
+
+
+def read_settings(
+    given: str,
+    *,
+    overrides: Sequence[str] = (),
+    target: str | None = None,
+    name: str | None = None,
+    constraints: Sequence[str] = (),
+) -> Settings:
+    """Read the settings behind a YAML file, a preset's name or a table; later arguments win over what it says.
+
+    `constraints` are kept beside the relations that it asks for or has looked for.
+
+    Raises:
+        ConfigError: nothing is called so, or the file cannot be read.
+    """
+    layers = _read(given)
+    asked = [*overrides]
+    asked += [f"data.target={_quoted(target)}"] if target is not None else []
+    asked += [f"name={_quoted(name)}"] if name is not None else []
+    own = tuple(data for label, data in layers.own if not label.startswith(_PRESET))
+    return Settings(merged=layers.merged, source=layers.source, overrides=asked, own=own, constraints=constraints)
+
+
 def load_experiment(
     given: str,
     *,
@@ -68,42 +141,13 @@ def load_experiment(
     name: str | None = None,
     constraints: Sequence[str] = (),
 ) -> ExperimentConfig:
-    """Read the configuration behind a YAML file, a preset's name or a table; later arguments win over what it says.
-
-    `constraints` are kept beside the relations that it asks for or has looked for.
+    """Read the experiment behind a YAML file, a preset's name or a table, as `read_settings` reads its settings.
 
     Raises:
         ConfigError: nothing is called so, or a key or value cannot be used; names the file and the dotted key.
     """
-    layers = _read(given)
-    extra = [f"data.target={_quoted(target)}"] if target is not None else []
-    extra += [f"name={_quoted(name)}"] if name is not None else []
-    merged = apply_overrides(layers.merged, [*overrides, *extra])
-    from difflm_jobs.config import ExperimentConfig  # slow, and the paths are known to be there
-
-    if constraints:
-        merged["relations"] = constrained(merged, constraints)
-    return validate(ExperimentConfig, merged, layers.source, [*overrides, *extra])
-
-
-def constrained(settings: Mapping[str, Any], constraints: Sequence[str]) -> Any:
-    """Return the `relations` of some settings with constraints added; what is no such setting stays, to be refused."""
-    from difflm_jobs.inputs.relations import AUTO, with_constraints
-
-    given = settings.get("relations", AUTO)
-    if given in (AUTO, "off"):
-        return list(with_constraints(given, constraints))
-    return list(with_constraints(tuple(map(str, given)), constraints)) if isinstance(given, list | tuple) else given
-
-
-def experiment_settings(given: str) -> tuple[dict[str, Any], Callable[[str], str]]:
-    """Read the settings behind a YAML file, a preset's name or a table, and say from where each key comes.
-
-    Raises:
-        ConfigError: nothing is called so, or the file cannot be read.
-    """
-    layers = _read(given)
-    return layers.merged, layers.source
+    settings = read_settings(given, overrides=overrides, target=target, name=name, constraints=constraints)
+    return settings.experiment()
 
 
 def refuse_missing(given: str, overrides: Sequence[str] = ()) -> None:
@@ -211,8 +255,11 @@ def _preset(name: str) -> dict[str, Any]:
     return data
 
 
+_PRESET = "preset "
+
+
 def _label(at: str | Path) -> str:
-    return str(at) if isinstance(at, Path) else f"preset {at}"
+    return str(at) if isinstance(at, Path) else f"{_PRESET}{at}"
 
 
 def _same(one: str | Path, other: str | Path) -> bool:

@@ -286,14 +286,7 @@ class Generator:
         return PlanRequest(where=where, balance=balance, given=GivenRecords(use=use, sha256="")), table
 
     def _drawn(
-        self,
-        synthesizer: Synthesizer,
-        n: int,
-        seed: int,
-        columns: list[str] | None,
-        batch_rows: int,
-        *,
-        progress: bool,
+        self, synthesizer: Synthesizer, n: int, seed: int, columns: list[str] | None, batch_rows: int, *, progress: bool
     ) -> Iterator[pa.RecordBatch]:
         emitted, reasons = 0, Counter[str]()
         for start in _tracked(range(0, n, batch_rows), progress=progress):

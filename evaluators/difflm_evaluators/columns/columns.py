@@ -17,7 +17,6 @@ Seeded samples of the rows of a table, for evaluators whose cost grows faster th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
 from typing import Literal
 
 import numpy as np
@@ -26,9 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.errors import DataError
-from difflm.records.kinds.columns import parse_decimals
-from difflm.records.kinds.dress import in_text, read_cell
-from difflm.records.kinds.moments import COMPACT, field_moment
+from difflm.records.kinds.dress import in_text
 from difflm.records.schema import (
     BooleanField,
     ConstantField,
@@ -39,6 +36,7 @@ from difflm.records.schema import (
     IntegerField,
     RecordSchema,
 )
+from difflm_evaluators.columns.cell_numbers import is_text, one_line, read_dressed, read_numbers, read_seconds
 from difflm_evaluators.columns.labels import Labels
 
 MAX_CELLS = 2**24
@@ -139,70 +137,18 @@ def _read_column(array: pa.ChunkedArray, field: Field, role: str) -> Column:
         array = array.cast(array.type.value_type)
     where = f"{role} table, column {field.name!r}"
     if isinstance(field, DatetimeField):
-        return Column(name=field.name, kind=kind, numbers_N=_seconds(array, field, where), labels_N=())
+        return Column(name=field.name, kind=kind, numbers_N=read_seconds(array, field, where), labels_N=())
     if isinstance(field, IdentifierField):
         named = pc.if_else(pc.is_valid(array), pa.scalar("named"), pa.scalar(None, pa.string()))
         return Column(name=field.name, kind=kind, numbers_N=np.zeros(0), labels_N=Labels.read(named))
-    if isinstance(field, IntegerField | DecimalField) and in_text(field) and _is_text(array):
-        return Column(name=field.name, kind=kind, numbers_N=_dressed(array, field, where), labels_N=())
+    if isinstance(field, IntegerField | DecimalField) and in_text(field) and is_text(array):
+        return Column(name=field.name, kind=kind, numbers_N=read_dressed(array, field, where), labels_N=())
     if kind == "numeric":
-        return Column(name=field.name, kind=kind, numbers_N=_numbers(array, where), labels_N=())
+        return Column(name=field.name, kind=kind, numbers_N=read_numbers(array, where), labels_N=())
     labels = _labels(array, field, where)
     lengths_V = np.array([*(len(text) for text in labels.values), np.nan])
     lengths_N = lengths_V[labels.codes_N] if kind == "text" else np.zeros(0)
     return Column(name=field.name, kind=kind, numbers_N=lengths_N, labels_N=labels)
-
-
-def _numbers(array: pa.ChunkedArray, where: str) -> FloatArray:
-    """Return numbers as float64; text is accepted where every value is a number."""
-    if pa.types.is_boolean(array.type) or pa.types.is_temporal(array.type):
-        raise DataError(f"{where} has type {array.type} but the schema says numbers; convert it")
-    try:
-        cast = _parsed(array) if _is_text(array) else pc.cast(array, pa.float64(), safe=False)
-        numbers: FloatArray = cast.to_numpy(zero_copy_only=False).astype(np.float64)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(
-            f"{where} should hold numbers but has type {array.type}: {_one_line(error)}; mend it"
-        ) from error
-    mask_N = array.is_null().to_numpy(zero_copy_only=False).astype(bool)
-    infinite = int(np.isinf(numbers).sum())
-    if infinite:
-        first = int(np.argmax(np.isinf(numbers))) + 1
-        counted = f"{infinite} infinite numbers, the first in record {first}"
-        raise DataError(f"{where} has {counted}; leave those cells empty or drop the rows")
-    numbers[mask_N] = np.nan
-    return numbers
-
-
-def _parsed(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Read texts as float64; ArrowInvalid naming the first that is no number, and its place."""
-    texts = pc.cast(texts, pa.string())
-    numbers = parse_decimals(texts)
-    if numbers.null_count > texts.null_count:
-        wrong_N = pc.and_(pc.is_valid(texts), pc.is_null(numbers))
-        count, first = pc.sum(wrong_N).as_py(), pc.index(wrong_N, True).as_py()
-        raise pa.ArrowInvalid(
-            f"{count} values are no numbers, the first {texts[first].as_py()!r} in record {first + 1}"
-        )
-    return numbers
-
-
-def _dressed(array: pa.ChunkedArray, field: IntegerField | DecimalField, where: str) -> FloatArray:
-    """Return the numbers of cells in a dress, NaN for words and where missing; each distinct cell is read once."""
-    labels = Labels.read(pc.cast(array, pa.string()))
-    numbers = [np.nan]
-    for text in labels.values[::-1]:
-        value = read_cell(field, text)
-        if value is None:
-            place = list(labels).index(text) + 1
-            raise DataError(f"{where} should hold numbers, but record {place} has {text[:60]!r}; mend it")
-        numbers.insert(0, np.nan if isinstance(value, str) else float(value))
-    numbers_V: FloatArray = np.array(numbers, dtype=np.float64)
-    return numbers_V[labels.codes_N]
-
-
-def _is_text(array: pa.ChunkedArray) -> bool:
-    return bool(pa.types.is_string(array.type) or pa.types.is_large_string(array.type))
 
 
 def constant_label(value: str | int | float | bool) -> str:
@@ -214,7 +160,7 @@ def _labels(array: pa.ChunkedArray, field: Field, where: str) -> Labels:
     if isinstance(field, ConstantField) and not isinstance(field.value, str):
         if isinstance(field.value, bool):
             return Labels.of([None if value is None else str(value) for value in array.to_pylist()])
-        return Labels.of([None if np.isnan(value) else repr(value) for value in _numbers(array, where).tolist()])
+        return Labels.of([None if np.isnan(value) else repr(value) for value in read_numbers(array, where).tolist()])
     if pa.types.is_boolean(array.type):
         if not isinstance(field, BooleanField):
             raise DataError(f"{where} has type bool but the schema says {field.kind}; give the source's text")
@@ -224,45 +170,11 @@ def _labels(array: pa.ChunkedArray, field: Field, where: str) -> Labels:
     try:
         labels = Labels.read(array if pa.types.is_dictionary(array.type) else pc.cast(array, pa.string()))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(f"{where} should hold text but has type {array.type}: {_one_line(error)}; mend it") from error
+        raise DataError(f"{where} should hold text but has type {array.type}: {one_line(error)}; mend it") from error
     if isinstance(field, BooleanField):
         spelled = {text.lower(): text for text in (field.true_text, field.false_text)}
         return labels.spelled(lambda text: spelled.get(text.lower(), text))
     return labels
-
-
-def _seconds(array: pa.ChunkedArray, field: DatetimeField, where: str) -> FloatArray:
-    """Return date and time as seconds since 1970-01-01; each distinct value is parsed once."""
-    text_format = " or ".join(field.formats)
-    if pa.types.is_integer(array.type) and field.format in COMPACT:
-        array = array.cast(pa.string())  # dates without separators are whole numbers in typed sources
-    if not (pa.types.is_temporal(array.type) or _is_text(array) or pa.types.is_null(array.type)):
-        raise DataError(f"{where} has type {array.type} but the schema says date or time ({text_format}); convert it")
-    values = array.to_pylist()
-    seconds: dict[object, float] = dict.fromkeys((None, *field.words), np.nan)
-    for value in dict.fromkeys(values):  # in their order, so that the first at fault is named
-        if value in seconds:
-            continue
-        moment = field_moment(field, value) if isinstance(value, str) else value
-        if moment is None:
-            place = f"{value!r} in record {values.index(value) + 1}"
-            raise DataError(f"{where} has {place}, which is not of the form {text_format}; mend it")
-        seconds[value] = timestamp(moment, where)
-    return np.array([seconds[value] for value in values], dtype=np.float64)
-
-
-def timestamp(moment: object, where: str) -> float:
-    """Return seconds since 1970-01-01 of a date or time, UTC where it names no zone; DataError for anything else."""
-    if isinstance(moment, datetime):
-        zoned = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-        return (zoned - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
-    if isinstance(moment, date):
-        return float((moment - date(1970, 1, 1)).days * 86_400)
-    raise DataError(f"{where} holds {type(moment).__name__} values, which are no date or time; convert it")
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
 
 
 def category_codes(*columns: Column) -> tuple[list[str | None], list[IntArray]]:

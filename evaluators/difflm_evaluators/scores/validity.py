@@ -33,7 +33,8 @@ from difflm.records.schema import (
 )
 from difflm.telemetry import JSON
 from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
-from difflm_evaluators.columns.columns import Column, Columns, constant_label, timestamp
+from difflm_evaluators.columns.cell_numbers import timestamp
+from difflm_evaluators.columns.columns import Column, Columns, constant_label
 from difflm_evaluators.columns.labels import Labels
 from difflm_evaluators.columns.streaming import NO_ROWS, fingerprint, require_same
 

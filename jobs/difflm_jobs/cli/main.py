@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,11 +27,13 @@ from difflm_jobs.cli.study_verbs import study_app
 from difflm_jobs.cli.submit import submit_app
 from difflm_jobs.cli.terminal import (
     RUNS,
+    Budget,
     Constraints,
     Dialect,
     Gates,
     Given,
     Name,
+    Quality,
     Runs,
     SafeCsv,
     Set,
@@ -109,38 +111,43 @@ def run(
     changes: Set = None,
     target: Target = None,
     name: Name = None,
+    quality: Quality = None,
+    budget: Budget = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Run every stage whose artifact does not exist yet, and show the scores."""
-    _run(config, until, changes, target, name, runs, constraint)
+    """Run every stage whose artifact does not exist yet, and show the scores.
+
+    --quality fast, balanced or best and --budget 10m choose how long to train; difflm plan says how long that takes.
+    """
+    asked = {"overrides": changes or (), "target": target, "name": name, "constraints": constraint or ()}
+    _run(config, until, runs, asked, {"quality": quality, "budget": budget})
 
 
-def _run(
-    given: str,
-    until: str | None,
-    changes: list[str] | None,
-    target: str | None,
-    name: str | None,
-    runs: Path,
-    constraints: list[str] | None = None,
-) -> None:
+def _run(given: str, until: str | None, runs: Path, asked: Mapping[str, Any], wished: Mapping[str, Any]) -> None:
     import psutil
 
-    from difflm_jobs.loading import load_experiment, refuse_missing
+    from difflm_jobs.loading import read_settings, refuse_missing
 
     started = psutil.Process().create_time()
-    refuse_missing(given, changes or ())
-    experiment = load_experiment(
-        given, overrides=changes or (), target=target, name=name, constraints=constraints or ()
-    )
-    from difflm_jobs.cli.summary import print_summary
+    refuse_missing(given, asked["overrides"])
+    settings = read_settings(given, **asked)
+    settings.experiment()
+    from difflm_jobs.cli.summary import choice_line, print_summary
+    from difflm_jobs.planning.choice import Chooser, Wish
+
+    wish = Wish(**wished)
+    choice = Chooser(settings=settings, runs=runs).choose(wish, keep=True)
+    if wish:
+        print_line(progress_output(), choice_line(choice))
+    experiment = choice.experiment
     from difflm_jobs.experiment import refuse_failed_run, run_experiment
     from difflm_jobs.inputs.gates import table_gates
     from difflm_jobs.pipeline.progress import reporting
 
-    shown = partial(reporting, progress_output())
-    record, artifacts = run_experiment(experiment, runs, last=until, started=started, reporting=shown)
-    out = output()
+    shown, out = partial(reporting, progress_output()), output()
+    record, artifacts = run_experiment(
+        experiment, runs, last=until, started=started, reporting=shown, predicted=choice.times
+    )
     print_summary(out, record, artifacts)
     for artifact in artifacts:
         report = artifact.path / "report.html"
@@ -156,9 +163,12 @@ def _stage_verb(stage: str, summary: str) -> None:
         changes: Set = None,
         target: Target = None,
         name: Name = None,
+        quality: Quality = None,
+        budget: Budget = None,
         runs: Runs = RUNS,
     ) -> None:
-        _run(config, stage, changes, target, name, runs, constraint)
+        asked = {"overrides": changes or (), "target": target, "name": name, "constraints": constraint or ()}
+        _run(config, stage, runs, asked, {"quality": quality, "budget": budget})
 
     command: Callable[[Callable[..., Any]], Callable[..., Any]] = app.command(name=stage, help=summary)
     command(verb)
@@ -177,14 +187,28 @@ for _stage, _summary in (
 
 
 @app.command()
-def plan(config: Given, changes: Set = None, target: Target = None, name: Name = None, runs: Runs = RUNS) -> None:
-    """Say what would run, how large it is and how much memory it needs; runs nothing."""
-    from difflm_jobs.loading import load_experiment
+def plan(
+    config: Given,
+    constraint: Constraints = None,
+    changes: Set = None,
+    target: Target = None,
+    name: Name = None,
+    quality: Quality = None,
+    budget: Budget = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Say what would run, how large it is, how long it takes here and how much memory it needs; runs nothing.
 
-    experiment = load_experiment(config, overrides=changes or (), target=target, name=name)
+    The time comes from a few steps of the real trainings on a sample of the table.
+    """
+    from difflm_jobs.loading import read_settings
+
+    settings = read_settings(config, overrides=changes or (), target=target, name=name, constraints=constraint or ())
+    settings.experiment()
     from difflm_jobs.cli.plan import print_plan
+    from difflm_jobs.planning.choice import Chooser, Wish
 
-    print_plan(experiment, runs, output())
+    print_plan(Chooser(settings=settings, runs=runs), Wish(quality=quality, budget=budget), output())
 
 
 @app.command()

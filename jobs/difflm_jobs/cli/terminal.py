@@ -23,6 +23,22 @@ Gates = Annotated[
         "--gate", metavar="GATE", help="What must hold, such as 'shape < 3', 'warn: trend < 5'; may be repeated."
     ),
 ]
+Quality = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LEVEL",
+        help="fast (a third of the steps), balanced (the defaults) or best (several times as many, and a larger "
+        "decoder from 5,000 rows on). What --set or your own file says stays.",
+    ),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="Choose the steps so that the whole run takes about so long on this machine: 90s, 10m, 1h, 1h30m. Given "
+        "again after a kill, the same choice holds.",
+    ),
+]
 Constraints = Annotated[
     list[str] | None,
     typer.Option(

@@ -61,7 +61,8 @@ class StageRecord(BaseModel):
     """What one stage did in one run.
 
     ``seconds`` is its wall time in this run, ``compute_seconds`` its own computing time (both 0 when its artifact was
-    reused); ``peak_rss_mib`` maps each process to its largest resident memory in MiB.
+    reused), ``predicted_seconds`` what was expected of the former, where something was; ``peak_rss_mib`` maps each
+    process to its largest resident memory in MiB.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,6 +73,7 @@ class StageRecord(BaseModel):
     compute_seconds: float
     peak_rss_mib: dict[str, float]
     artifact: str
+    predicted_seconds: float | None = None
 
     @staticmethod
     def of(stage: str, status: Status, artifact: Artifact, *, seconds: float) -> StageRecord:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
 CLASSES = BINS
+KL_PRICE = 4.0
+"""Of a nat of KL above its capacity: what fields have in common saves independent ones more than a nat for each."""
 TEXT_NATS = 8.0
 """What the tokens of a text count together, as many as there are: it is one field among others."""
 
@@ -154,7 +156,7 @@ class SteeredDecoderFit(nn.Module):
         prompt = Prompt(embeds_BKD=self.injector(latents_BZ.detach(), told_B))
         nats_BT = causal_nll(self.model, prompt, ids_BT, lengths_B, bos_id=self.bos_id) * counted_BT
         nats_B, told = nats_BT.sum(dim=1), told_B.to(nats_BT.dtype)
-        draft = torch.relu(kl - self.capacity_nats) + independent
+        draft = KL_PRICE * torch.relu(kl - self.capacity_nats) + independent
         return {
             "loss": (nats_B.mean() + draft) / lengths_B.float().mean(),
             "nats": nats_B.mean(),

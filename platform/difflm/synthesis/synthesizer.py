@@ -49,7 +49,7 @@ class SamplingConfig(Config):
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     top_p: float = Field(default=1.0, gt=0, le=1, description="least mass of the likeliest tokens that are drawn from")
     top_k: int | None = Field(default=None, ge=1, description="only the k likeliest tokens; 1 is greedy decoding")
-    batch_size: int = Field(default=1024, ge=1, description="records under way at a time")
+    batch_size: int = Field(default=512, ge=1, description="records under way at a time")
     attempts: int = Field(default=4, ge=1, description="draws of one index before it is given up and reported")
     text_tokens: int = Field(default=256, ge=1, description="most tokens of one free-text value")
     precision: PrecisionSetting = Field(default="auto", description=DESCRIPTION)
@@ -94,12 +94,9 @@ class SamplingConfig(Config):
     def heun(self, shape: AutoencoderShape | None = None) -> HeunSettings:
         """Return how the prior of a bundle with this shape is sampled; without one, of latents of whole records."""
         known = COARSE if shape is not None and shape.encoder.kind == "pooled" else WHOLE
-        return HeunSettings(
-            steps=self.steps or known.steps,
-            sigma_min=self.sigma_min or known.sigma_min,
-            sigma_max=self.sigma_max or known.sigma_max,
-            rho=self.rho or known.rho,
-        )
+        steps, low = self.steps or known.steps, self.sigma_min or known.sigma_min
+        high, rho = self.sigma_max or known.sigma_max, self.rho or known.rho
+        return HeunSettings(steps=steps, sigma_min=low, sigma_max=high, rho=rho)
 
     def truncation(self) -> Truncation:
         return Truncation(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k)

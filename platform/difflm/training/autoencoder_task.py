@@ -39,7 +39,7 @@ from difflm.training.record_data import TokenBatches, read_split, tokenize
 from difflm.training.task import TaskSpec, Verdict
 
 WHOLE_RECORDS: Mapping[str, Mapping[str, object]] = {
-    "decoder_fit": {"steps": 600},
+    "decoder_fit": {"steps": 600, "epochs": 40.0, "loop": {"method": "adamw"}},
     "autoencoder": {
         "injector": {"kind": "soft_prompt", "soft_tokens": 32, "empty": False},
         "kl": {"kind": "adaptive", "start": 0.01, "minimum": 0.001, "minimum_improvement": 0.01},

@@ -41,7 +41,9 @@ class DecoderFitConfig(Config):
     """How the compact decoder is fitted."""
 
     steps: int = Field(default=2000, ge=1, description="most optimizer steps")
-    epochs: float = Field(default=40.0, gt=0, description="most passes over the rows (but 400 steps)")
+    epochs: float = Field(
+        default=10.0, gt=0, description="most passes over the rows (but 400 steps); more are learned by heart"
+    )
     batch_size: int = Field(default=128, ge=1)
     tokens_per_batch: int = Field(default=16384, ge=1, description="most tokens of a micro-batch: long records")
     group_by_length: bool = Field(
@@ -68,6 +70,12 @@ class DecoderFitConfig(Config):
         default=0.5, gt=0, lt=1, description="nats with the full prefix over nats without that counts as copying"
     )
     validation_records: int = Field(default=512, ge=1)
+    patience: int = Field(
+        default=5,
+        ge=1,
+        description="with a pooled encoder: evaluations that end the fit: without improvement once the learning rate "
+        "is low, or clearly worse at any rate",
+    )
     loop: LoopConfig = LoopConfig(
         method="muon", learning_rate=3e-3, warmup_steps=50, evaluate_every=100, checkpoint_every=100
     )

@@ -39,6 +39,7 @@ from difflm.training.any_order import (
     reorder,
 )
 from difflm.training.decoder_task import DecoderFitConfig
+from difflm.training.patience import Patience, rate_share
 from difflm.training.record_data import TokenBatches, read_split, tokenize
 from difflm.training.task import TaskSpec, Verdict
 
@@ -73,6 +74,7 @@ class SteeredDecoderTask:
             most=config.batch_size, tokens=config.tokens_per_batch, group_by_length=config.group_by_length, seed=seed
         )
         self.last: dict[str, float] = {}
+        self.patience = Patience(evaluations=config.patience)
 
     @property
     def module(self) -> nn.Module:
@@ -123,16 +125,18 @@ class SteeredDecoderTask:
         self.last = dict(metrics)
         alone, told, kl = metrics["nats_empty"], metrics["nats_told"], metrics["kl_nats"]
         note = f"by itself {alone:.2f} nats, steered by {kl:.2f} {told:.2f}"
-        return Verdict(objective=metrics["nats"], note=note)
+        stop = self.patience.ends(metrics["nats"], rate=rate_share(step, self.steps(), self.config.loop))
+        return Verdict(objective=metrics["nats"], stop=stop, note=note)
 
     def after_step(self, step: int) -> None:
         """Nothing follows a step."""
 
     def state_dict(self) -> dict[str, Any]:
-        return {"last": self.last}
+        return {"last": self.last, "patience": self.patience.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.last = state["last"]
+        self.patience.load_state_dict(state["patience"])
 
     def artifact_tensors(self) -> dict[str, Tensor]:
         # The output matrix is the tied embedding: one of the two is enough.

@@ -198,7 +198,7 @@ class SlotTable:
         self.filled_B[slots_N], self.known_B[slots_N] = self.waiting.prompt.positions, 0
         self.uniforms_BT[slots_N] = self.waiting.uniforms_NT[rows_N]
         own_N = self.waiting.temperatures_N
-        self.temperature_B1[slots_N, 0] = self.truncation.temperature if own_N is None else own_N[rows_N]
+        self.temperature_B1[slots_N, 0] = self.truncation.temperature if own_N is None else own_N[rows_N].float()
         opening = self.walks.begin(slots_N, [address.index for address in addresses])
         self._follow(slots_N, opening)
         bos_N1 = torch.full((len(rows), 1), self.bos_id, device=device)

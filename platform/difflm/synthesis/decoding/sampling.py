@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+COLDEST, HOTTEST = 1e-30, 1e30
+"""Beyond them single precision would divide 0 by 0 or infinity by itself; long before, no draw changes any more."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truncation:
     """How the distribution of the next token is sharpened before it is drawn from.
@@ -42,7 +46,10 @@ class Truncation:
         gives every row a temperature of its own.
         """
         # The greatest score becomes 0 before the division, so that no temperature overflows it.
-        temperature = self.temperature if temperature_B1 is None else temperature_B1
+        if temperature_B1 is None:
+            temperature: float | Tensor = min(max(self.temperature, COLDEST), HOTTEST)
+        else:
+            temperature = temperature_B1.clamp(COLDEST, HOTTEST)
         scores_BA = (masked_BA - masked_BA.amax(dim=1, keepdim=True)) / temperature
         if self.top_k is not None and self.top_k < scores_BA.shape[1]:
             least_B1 = scores_BA.topk(self.top_k, dim=1).values[:, -1:]
