@@ -17,10 +17,13 @@ from difflm.errors import DataError
 from difflm.records.kinds.column_inference import infer_column
 from difflm.records.kinds.columns import as_text, parse_decimals
 from difflm.records.kinds.distinct_values import Column
+from difflm.records.kinds.dress import in_text, read_cell
+from difflm.records.kinds.moments import field_moment
 from difflm.records.notices import ignore
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,
+    CodeField,
     ConstantField,
     DatetimeField,
     DecimalField,
@@ -39,7 +42,8 @@ _TRUE = ("true", "t", "yes", "y", "on", "1", "1.0")
 _FALSE = ("false", "f", "no", "n", "off", "0", "0.0")
 _KINDS = {
     "integer": "whole numbers", "decimal": "numbers", "categorical": "categories", "boolean": "truth values",
-    "datetime": "dates or times", "text": "texts", "json": "JSON", "constant": "one value",
+    "datetime": "dates or times", "text": "texts", "code": "codes", "identifier": "names of rows", "json": "JSON",
+    "constant": "one value",
 }  # fmt: skip
 
 
@@ -78,20 +82,20 @@ def _respelled(column: pa.ChunkedArray, train: pa.ChunkedArray, field: Field) ->
         case BooleanField():
             spelling = _truth(distinct, field)
             what = "{0!r} is read as {1!r}"
-        case IntegerField():
+        case IntegerField() if not in_text(field):
             spelling = _whole(distinct)
             what = None  # a number all the same
         case DatetimeField():
-            spelling = _moments(distinct, field.format)
+            spelling = _moments(distinct, field)
             what = "{0!r} is read as {1!r}, the form of the training table"
-        case CategoricalField() | TextField() | ConstantField(value=str()):
+        case CategoricalField() | TextField() | CodeField() | ConstantField(value=str()):
             known = [text for text in pc.unique(as_text(_plain(train))).to_pylist() if text is not None]
             spelling = _codes(distinct, known)
             what = "leading zeros are lost: {0!r} is read as {1!r}"
         case _:
             return column, None
     if not spelling:
-        is_code = isinstance(field, CategoricalField | TextField) and pa.types.is_floating(column.type)
+        is_code = isinstance(field, CategoricalField | TextField | CodeField) and pa.types.is_floating(column.type)
         return texts if is_code else column, None
     found, wanted = next(iter(spelling.items()))
     count = pc.sum(pc.is_in(texts, value_set=pa.array(list(spelling), pa.string()))).as_py()
@@ -119,11 +123,11 @@ def _whole(distinct: list[str]) -> Spelling:
     return {text: short for text, short in whole.items() if short.lstrip("-").isdigit()}
 
 
-def _moments(distinct: list[str], form: str) -> Spelling:
+def _moments(distinct: list[str], field: DatetimeField) -> Spelling:
     """Spell moments in ISO form, where the field has another form, in the field's; one that loses something is kept."""
-    spelling = {}
+    spelling, form = {}, field.format
     for text in distinct:
-        if _fits(text, form):
+        if _is_dated(text, field):
             continue
         try:
             moment = datetime.fromisoformat(text)
@@ -141,12 +145,8 @@ def _moments(distinct: list[str], form: str) -> Spelling:
     return spelling
 
 
-def _fits(text: str, form: str) -> bool:
-    try:
-        datetime.strptime(text, form)
-    except ValueError:
-        return False
-    return True
+def _is_dated(text: str, field: DatetimeField) -> bool:
+    return text in field.words or field_moment(field, text) is not None
 
 
 def _codes(distinct: list[str], known: list[str]) -> Spelling:
@@ -185,9 +185,9 @@ def _refuse_another_kind(column: pa.ChunkedArray, field: Field, name: str) -> No
             known = pa.array([field.true_text.lower(), field.false_text.lower()], pa.string())
             fits = pc.is_in(pc.utf8_lower(texts), value_set=known)
         case DatetimeField():
-            unique = pc.unique(texts)
-            good = [text for text in unique.to_pylist() if text is not None and _fits(text, field.format)]
-            fits = pc.is_in(texts, value_set=pa.array(good, pa.string()))
+            fits = _is_among(texts, lambda text: _is_dated(text, field))
+        case IntegerField() | DecimalField() if in_text(field) and pa.types.is_string(column.type):
+            fits = _is_among(texts, lambda text: read_cell(field, text) is not None)
         case _:
             fits = pc.is_valid(parse_decimals(texts))
     wrong = pc.and_(pc.is_valid(texts), pc.invert(fits))
@@ -195,11 +195,19 @@ def _refuse_another_kind(column: pa.ChunkedArray, field: Field, name: str) -> No
     if not count:
         return
     first = pc.index(wrong, True).as_py()
+    kind = _kind_of(column, field)
+    here = "other values here" if kind == field.kind else f"{_KINDS[kind]} here"
     raise DataError(
-        f"{name}: column {field.name!r} has {_KINDS[_kind_of(column, field)]} here and {_of(field)} in the training "
-        f"table: {count:,} of {len(texts):,} cells are none, the first {texts[first].as_py()[:60]!r} in record "
-        f"{first + 1}; mend it, or give a table with the training table's kinds of columns"
+        f"{name}: column {field.name!r} has {here} and {_of(field)} in the training table: {count:,} of {len(texts):,} "
+        f"cells are none, the first {texts[first].as_py()[:60]!r} in record {first + 1}; mend it, or give a table with "
+        "the training table's kinds of columns"
     )
+
+
+def _is_among(texts: pa.ChunkedArray, fits: Callable[[str], bool]) -> pa.ChunkedArray:
+    """Mark the texts that fit; each distinct one is looked at once."""
+    good = [text for text in pc.unique(texts).to_pylist() if text is not None and fits(text)]
+    return pc.is_in(texts, value_set=pa.array(good, pa.string()))
 
 
 def _kind_of(column: pa.ChunkedArray, field: Field) -> str:

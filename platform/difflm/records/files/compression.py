@@ -30,10 +30,12 @@ def contents(path: Path) -> tuple[bytes, str]:
     """Read a file whole, taken out of its compression; and the ending, in small letters, of what is inside.
 
     Raises:
-        DataError: it is missing, damaged, or an archive of several files; names it.
+        DataError: it is missing, a folder, damaged, or an archive of several files; names it.
         StorageError: it may not be read.
     """
     packing = path.suffix.lower()
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; give a file of it, or several by a pattern such as '{path}/*.csv'")
     try:
         if packing == ".zip":
             return _zipped(path)

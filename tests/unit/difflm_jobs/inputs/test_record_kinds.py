@@ -178,7 +178,7 @@ def test_code_is_read_from_csv_and_a_folder_holds_no_tools(tmp_path: Path) -> No
     (tmp_path / "a.csv").write_text('text,more\n"x = 1",a\n"y = 2",b\n')
     assert CODE.read(tmp_path / "a.csv", ReadConfig(), ignore).to_pydict() == {"code": ["x = 1", "y = 2"]}
     (tmp_path / "a.py").write_text("x = 1\n")
-    with pytest.raises(DataError, match="unknown kind of file"):
+    with pytest.raises(DataError, match="is a folder; give a file"):
         TOOLS.read(tmp_path, ReadConfig(), ignore)
 
 

@@ -129,7 +129,7 @@ def test_a_missing_file_and_a_broken_archive(tmp_path: Path) -> None:
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"a,b\n1,2\n" * 1000)[:50])
     with pytest.raises(DataError, match="cannot be read"):
         read_table(tmp_path / "t.csv.gz")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="is a folder; give a file"):
         read_table(write_folder(tmp_path))
 
 

@@ -168,7 +168,7 @@ def test_the_type_of_free_texts_is_given_up_and_told(tmp_path: Path) -> None:
 def test_codes_of_a_form_keep_their_type_unless_it_is_nested(tmp_path: Path) -> None:
     """Made hexadecimal digits of one length are bytes again; a made list may be no JSON."""
     keys = [hashlib.sha256(bytes([row])).digest()[:16] for row in range(60)]
-    lists = [[f"X{row:03d}-{(row * 37) % 100:02d}"] for row in range(60)]
+    lists = [[row, 10 + row] for row in range(10, 70)]
     pq.write_table(pa.table({"key": pa.array(keys, pa.binary(16)), "list": lists}), tmp_path / "t.parquet")
     table = read_table(tmp_path / "t.parquet")
     schema = infer_schema(table, config=SchemaConfig(kinds={"list": "code"}))
@@ -177,9 +177,9 @@ def test_codes_of_a_form_keep_their_type_unless_it_is_nested(tmp_path: Path) -> 
     assert form is not None
     kept = form.kept(schema, notices.append)
     assert [(notice.column, notice.code) for notice in notices] == [("list", "kept_as_text")]
-    made = pa.table({"key": ["0f" * 16], "list": ['"X"0']})
+    made = pa.table({"key": ["0f" * 16], "list": ["[01, 20]"]})
     back = pq.read_table(io.BytesIO(encode_table(made, "parquet", form=kept))).to_pydict()
-    assert back == {"key": [b"\x0f" * 16], "list": ['"X"0']}
+    assert back == {"key": [b"\x0f" * 16], "list": ["[01, 20]"]}
 
 
 def test_names_come_back(tmp_path: Path) -> None:
