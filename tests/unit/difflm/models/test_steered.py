@@ -10,7 +10,7 @@ from difflm.models.decoder_store import read_parts
 from difflm.models.encoder import PooledEncoderConfig
 from difflm.models.field_slots import BINS, DigitTokens
 from difflm.models.injector import SoftPromptConfig
-from difflm.models.steered import CLASSES, TEXT_NATS, FieldClasses, IndependentFields, SteeredDecoderFit
+from difflm.models.steered import CLASSES, KL_PRICE, TEXT_NATS, FieldClasses, IndependentFields, SteeredDecoderFit
 from difflm.records.schema import read_schema
 from difflm.records.tokenization import GridLayout
 from difflm.testing.bundles import StageFolders
@@ -116,7 +116,7 @@ def test_the_loss_is_what_the_decoder_and_the_draft_cost(fit: Fit) -> None:
     found = {name: float(value.detach()) for name, value in fit.module(**fit.batch).items()}
     told, empty = found["nats_told"], found["nats_empty"]
     assert found["nats"] == pytest.approx((3 * told + 3 * empty) / 6, rel=1e-5)
-    draft = max(0.0, found["kl_nats"] - 0.5) + found["independent_nats"]
+    draft = KL_PRICE * max(0.0, found["kl_nats"] - 0.5) + found["independent_nats"]
     assert found["loss"] == pytest.approx((found["nats"] + draft) / float(fit.batch["lengths_B"].float().mean()), 1e-5)
 
 
