@@ -18,7 +18,7 @@ from difflm_jobs.planning.machine import Machine
 
 def test_presets_are_found() -> None:
     tables = ["adult", "beijing", "code", "default", "demo", "magic", "shoppers", "tools"]
-    assert preset_names() == tables + [f"paper/{name}" for name in tables if name != "demo"]
+    assert preset_names() == tables + ["llm/tools"] + [f"paper/{name}" for name in tables if name != "demo"]
 
 
 @pytest.mark.parametrize("name", [name for name in preset_names() if name.startswith("paper/")])
@@ -95,7 +95,7 @@ def test_a_name_is_a_folder_name(name: str) -> None:
             "autoencoder={encoder: {kind: compact}, kl: {start: 0.0005}}",
             "autoencoder.kl: minimum 0.001 must not be above start 0.0005",
         ),
-        ("sampling.sigma_min=90", "sampling: sigma_min 90.0 must be below sigma_max 80.0"),
+        ("sampling.sigma_min=90", "sampling: sigma_min 90.0 must be below sigma_max 10.0"),
     ],
 )
 def test_values_that_do_not_fit_each_other_are_refused_before_anything_runs(change: str, message: str) -> None:
@@ -138,7 +138,7 @@ def test_a_part_of_the_papers_presets_lies_over_a_table_of_ones_own(tmp_path: Pa
 def test_by_default_the_decoder_writes_and_the_latent_steers() -> None:
     config = load_experiment("demo")
     assert (config.autoencoder.encoder.kind, config.autoencoder.kl) == ("pooled", CapacityKl(nats=2.0))
-    assert (config.decoder_fit.steps, config.autoencoder.steps, config.prior.steps) == (1500, 300, 4000)
+    assert (config.decoder_fit.steps, config.autoencoder.steps, config.prior.steps) == (2000, 300, 4000)
     assert config.autoencoder.injector == SoftPromptConfig(soft_tokens=4, empty=True)
 
 
@@ -150,6 +150,8 @@ WHOLE: dict[str, object] = {
     "autoencoder.steps": 1200,
     "autoencoder.loop.learning_rate": 2e-3,
     "decoder_fit.steps": 600,
+    "decoder_fit.epochs": 40.0,
+    "decoder_fit.loop.method": "adamw",
     "prior.width": 512,
     "prior.blocks": 4,
     "prior.steps": 12000,

@@ -139,7 +139,13 @@ def test_the_one_pass_evaluators_are_the_streaming_ones(
         evaluate_privacy(synthetic, real, holdout, schema, PrivacyConfig(threads=1)),
     ]
     for evaluation in whole:
-        _close(found[evaluation.name].to_json(), evaluation.to_json(), evaluation.name)
+        one, expected = found[evaluation.name].to_json(), evaluation.to_json()
+        if evaluation.name == "privacy":  # copies of single values are counted over whole tables only
+            assert isinstance(expected["scores"], list)
+            expected["scores"] = [score for score in expected["scores"] if "rare_" not in str(score)]
+            assert isinstance(expected["details"], dict)
+            expected["details"].pop("rare", None)
+        _close(one, expected, evaluation.name)
 
 
 def test_pickles_go_on_where_they_were(fitted: tuple[StreamingSuite, pa.Table]) -> None:

@@ -10,13 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from difflm.artifacts import ArtifactStore
-from difflm.models.decoder_store import read_parts, unfitted
-from difflm.records.schema import read_schema
-from difflm.testing.bundles import StageFolders, untrained_stages
+from difflm.testing.bundles import TINY_POOLED_SHAPE, StageFolders, untrained_stages
 from difflm.testing.tables import small_table
 from difflm_jobs.cli.main import main
 
@@ -42,11 +38,8 @@ def as_run(folder: Path, stages: StageFolders) -> Path:
 
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory: pytest.TempPathFactory) -> StageFolders:
-    stages = untrained_stages(tmp_path_factory.mktemp("stages"), TRAIN)
+    stages = untrained_stages(tmp_path_factory.mktemp("stages"), TRAIN, shape=TINY_POOLED_SHAPE)
     pq.write_table(TEST, stages.prepared / "test.parquet")
-    fit = unfitted(read_parts(stages.decoder, read_schema(stages.prepared)))
-    absent = torch.ones_like(fit.absent).cumsum(dim=1)
-    save_file({"absent": absent}, stages.decoder / "best.safetensors")
     return stages
 
 
@@ -98,15 +91,16 @@ def test_the_same_seed_gives_the_same_figures_also_for_the_bundle_in_its_run(
     assert found[0] == found[1]
 
 
-def test_a_bundle_by_itself_is_diagnosed_with_tables_and_without_its_decoder(
-    stages: StageFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_bundle_by_itself_is_diagnosed_with_tables_and_says_where_its_decoder_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pq.write_table(TRAIN, tmp_path / "train.parquet")
+    stages = untrained_stages(tmp_path / "stages", TRAIN)
     given = [stages.bundle, "--train", tmp_path / "train.parquet", "--rows", 12, "--out", tmp_path / "out"]
     code, printed, told = call(monkeypatch, capsys, *given)
     assert code == 0, told
     assert "real held-out rows: not available: there are no real rows that were not learned" in printed
-    assert "decoder alone: not available: the folder of its fit" in printed
+    assert "decoder alone: not available: the injector has no empty prompt" in printed
     pq.write_table(pa.table({"age": [1]}), tmp_path / "other.parquet")
     code, _, told = call(monkeypatch, capsys, *given, "--test", tmp_path / "other.parquet")
     assert (code, told.count("\n")) == (2, told.count("diagnose ") + 1)
