@@ -276,8 +276,8 @@ def test_tools_that_nothing_could_draw_are_refused_before_they_are_learned(tmp_p
     with pytest.raises(ConfigError, match="parameters of tools are JSON"):
         difflm.fit(tools, kind="tools", config={"sampling.engine.constraint": "automaton"}, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    experiment = _settings("tools.json", None, None, "run", "tools", None, ()).experiment()
-    assert experiment.sampling.engine.constraint == "llguidance"
+    tools_settings = _settings("tools.json", None, None, "run", "tools", None, ())
+    assert tools_settings.experiment().sampling.engine.constraint == "llguidance"
 
 
 @pytest.mark.parametrize("below", ["", "run"])
