@@ -24,7 +24,7 @@ if sys.argv[2] == "killed":
 tiny = {"decoder": {"hidden_size": 16, "layers": 1, "heads": 1, "intermediate_size": 16}}
 tiny |= {"decoder_fit": {"batch_size": 32}, "prior": {"steps": 4, "width": 16, "blocks": 1}}
 tiny |= {"autoencoder": {"steps": 4, "encoder": {"hidden_size": 16, "layers": 1, "heads": 2}}}
-difflm.fit("people.csv", config=tiny, out="run", budget="60s", progress=False)
+difflm.fit("people.csv", config=tiny, out="run", budget="3m", progress=False)
 """
 
 

@@ -87,7 +87,8 @@ def test_a_preset_of_the_paper_goes_from_its_data_to_scores(
 
     made = pq.read_table(artifact("synthetic") / "shards")
     assert JsonRecordCodec(read_schema(artifact("bundle"))).normalize_table(made).table.num_rows == made.num_rows
-    assert made.num_rows == ROWS or name == "code", "most of what an untrained model writes is no Python, and left out"
+    # Of what untrained models write, most is no Python, and some rows break an order between columns.
+    assert made.num_rows == ROWS or name in {"code", "magic"}
     assert 0 < made.num_rows <= ROWS
     report = json.loads((artifact("report") / "report.json").read_text(encoding="utf-8"))
     evaluations = {evaluation["name"]: evaluation["scores"] for evaluation in report["evaluations"]}

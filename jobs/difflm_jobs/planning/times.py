@@ -29,7 +29,7 @@ PROCESSES_S = 9.0
 START_S = 8.0
 """To start Python and Ray."""
 
-FLOORS = {"fit-decoder": 400, "train-autoencoder": 300, "train-diffusion": 300}
+FLOORS = {"fit-decoder": 150, "train-autoencoder": 300, "train-diffusion": 300}
 """Steps that the passes over the rows do not go below."""
 WORKING = {"fit-decoder", "train-autoencoder", "encode", "train-diffusion", "train-conditional", "synthesize"}
 """Stages with processes of their own."""

@@ -42,7 +42,9 @@ class DecoderFitConfig(Config):
 
     steps: int = Field(default=2000, ge=1, description="most optimizer steps")
     epochs: float = Field(
-        default=10.0, gt=0, description="most passes over the rows (but 400 steps); more are learned by heart"
+        default=10.0,
+        gt=0,
+        description="most passes over the rows (but 150 steps, to copy 400); more are learned by heart",
     )
     batch_size: int = Field(default=128, ge=1)
     tokens_per_batch: int = Field(default=16384, ge=1, description="most tokens of a micro-batch: long records")

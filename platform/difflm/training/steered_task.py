@@ -51,6 +51,10 @@ class Steering(Config):
     nats: float = Field(ge=0)
 
 
+LEAST_STEPS = 150
+"""For tables of so few rows that ten passes are fewer: more are learned by heart."""
+
+
 class SteeredDecoderTask:
     """`TrainingTask` of the decoder stage where the latent is pooled."""
 
@@ -81,7 +85,7 @@ class SteeredDecoderTask:
         return self._module
 
     def steps(self) -> int:
-        return self.order.steps(most=self.config.steps, epochs=self.config.epochs, floor=400)
+        return self.order.steps(most=self.config.steps, epochs=self.config.epochs, floor=LEAST_STEPS)
 
     def batch(self, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
         rows_B = self.order.rows(step, micro, rank, world_size)
