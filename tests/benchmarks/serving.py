@@ -44,7 +44,6 @@ from serving_load import (
 RESULTS = Path(__file__).parent / "results" / "serving.json"
 WARM_S = 10.0
 SETTLE_S = 3.0
-ROUNDS = 5
 BLOCKS = 5  # the engine alone and the server take turns: the machine is not equally fast all the time
 
 
@@ -59,6 +58,7 @@ class Options:
     overload_seconds: float
     fuzz_examples: int
     before: str | None = None
+    rounds: int = 5
 
     def served(self, replicas: int, *more: str) -> Any:
         """A server with so many replicas."""
@@ -186,9 +186,11 @@ def beside(options: Options) -> dict[str, Any]:
             for server in sides.values():
                 asyncio.run(streamed_rate(server, WARM_S))
             found: dict[str, dict[str, list[float]]] = {side: {} for side in sides}
-            for number in range(ROUNDS):
+            for number in range(options.rounds):
                 for side in sorted(sides, reverse=number % 2 == 1):
-                    for name, value in asyncio.run(figures(sides[side], options.seconds)).items():
+                    one = asyncio.run(figures(sides[side], options.seconds))
+                    print(f"round {number + 1}, {side}: {one}", file=sys.stderr, flush=True)
+                    for name, value in one.items():
                         found[side].setdefault(name, []).append(value)
     medians = {side: {name: statistics.median(values) for name, values in one.items()} for side, one in found.items()}
     return {
@@ -248,6 +250,7 @@ def main(
     fuzz_examples: Annotated[int, typer.Option(help="of every operation, about; phases add theirs")] = 100,
     set_: Annotated[list[str] | None, typer.Option("--set", help="overrides, as of difflm serve")] = None,
     before: Annotated[str | None, typer.Option(help="an older commit, for the part of this name")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="of the part before")] = 5,
     out: Annotated[Path, typer.Option(help="where parts are put beside those that are there")] = RESULTS,
 ) -> None:
     """Measure parts and write them down."""
@@ -261,6 +264,7 @@ def main(
         overload_seconds=overload_seconds,
         fuzz_examples=fuzz_examples,
         before=before,
+        rounds=rounds,
     )
     print(f"what the servers say: {options.folder}")
     for name in only or [name for name in PARTS if name != "before" or before is not None]:

@@ -23,7 +23,7 @@ from difflm.testing.clusters import free_port
 CLIENTS = 8  # streams at a time
 LARGE = 2_000  # rows of each; all of them fit into what a server takes on
 REPLICA = "ray::ServeReplica:difflm:sampler"
-_TIMEOUT_S = 300
+_TIMEOUT_S = 600
 
 
 @dataclass(frozen=True)
