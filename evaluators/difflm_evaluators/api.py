@@ -17,11 +17,12 @@ from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import RecordSchema, SchemaConfig
 from difflm.records.text_codec import code_of_table, read_code
 from difflm.records.tool_codec import KEYS
+from difflm_evaluators.columns.plain_values import plainly_read
 from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table
 from difflm_evaluators.report.comparison_report import Comparison, compare_reports
 from difflm_evaluators.report.layout import read_report
 from difflm_evaluators.report.report import Report
-from difflm_evaluators.texts.evaluation import evaluate_code_table, evaluate_tool_table
+from difflm_evaluators.texts.evaluation import TextScoring, evaluate_code_table, evaluate_tool_table
 from difflm_evaluators.texts.text_scores import CopiesConfig
 
 Kind: TypeAlias = Literal["table", "tools", "code"]
@@ -89,7 +90,7 @@ def evaluate(
     else:
         splits = RealSplits(train=real.table, test=None if unseen is None else unseen.table)
         score = evaluate_code_table if kind == "code" else evaluate_tool_table
-        report = score(made.table, splits, _settings(CopiesConfig, config))
+        report = score(made.table, splits, TextScoring(copies=_settings(CopiesConfig, config)))
     return replace(report, title=f"{made.name} against {real.name}") if is_path(synthetic) else report
 
 
@@ -139,7 +140,8 @@ def evaluate_named(
 ) -> Report:
     """Score a table by the schema of `train`, inferred with `inference` unless it is given.
 
-    `tell` gets a line for every column of the other tables that `train` lacks, and which is left out.
+    `tell` gets a line for every column of the other tables that `train` lacks, and which is left out, and for values
+    that are spelled another way there (see `plainly_read`).
 
     Raises:
         DataError: a column is missing or has values that do not fit; the message begins with the table's name.
@@ -149,9 +151,14 @@ def evaluate_named(
         raise DataError(f"{train.name}: no target column {target!r}; it has {known}; give another name as the target")
     with _naming(synthetic, train, test):
         schema = schema or infer_schema(train.table, target=target, config=inference or SchemaConfig())
-    made = _with_columns(synthetic, train, schema, tell)
-    unseen = None if test is None else _with_columns(test, train, schema, tell)
     real = _with_columns(train, train, schema, tell)
+    made, unseen = (
+        None
+        if given is None
+        else plainly_read(_with_columns(given, train, schema, tell), real, schema, given.name, tell)
+        for given in (synthetic, test)
+    )
+    assert made is not None
     with _naming(synthetic, train, test):
         return evaluate_table(made, RealSplits(train=real, test=unseen), schema, config)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from difflm.api import Generator
 from difflm.artifacts.atomic import write_bytes_atomic
 from difflm.errors import ConfigError
 from difflm.records.files.frames import TEMPLATE_NAME, Frame, FrameTemplate, is_path
+from difflm.synthesis.arguments import texts
 from difflm.synthesis.saved_sampling import read_sampling
 from difflm.synthesis.synthesizer import SamplingConfig
 from difflm_jobs.inputs.frame_files import INPUT, GivenFrame, TemporaryFolder, refuse_no_folder
@@ -21,7 +22,11 @@ from difflm_jobs.inputs.frame_files import INPUT, GivenFrame, TemporaryFolder, r
 if TYPE_CHECKING:
     from difflm_evaluators import Report
     from difflm_jobs.config import ExperimentConfig
+    from difflm_jobs.loading import Settings
+    from difflm_jobs.planning.choice import Choice
 
+BUNDLED = "assemble"
+"""The stage that ends a fit."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -34,6 +39,9 @@ def fit(
     progress: bool = True,
     *,
     kind: str = "table",
+    constraints: Sequence[str] = (),
+    quality: str | None = None,
+    budget: str | None = None,
 ) -> Generator:
     """Learn a table and return what writes new rows of it.
 
@@ -48,10 +56,18 @@ def fit(
             Ray cluster, ``"local"`` on one that is started here.
         progress: show bars in a terminal or a notebook, lines elsewhere.
         kind: ``"table"``, ``"tools"`` or ``"code"``.
+        constraints: what every row satisfies across columns, such as ``["start <= end", "total == n * unit"]``,
+            beside the relations that are found (setting ``relations``: ``"auto"``, ``"off"`` or a list).
+        quality: ``"fast"`` trains a third of the default steps, ``"balanced"`` all of them, ``"best"`` several times as
+            many, with a larger decoder where the table has enough rows. Settings in ``config`` that you give yourself
+            stay; those of a preset do not.
+        budget: about how long the fit may take on this machine, such as ``"90s"``, ``"10m"`` or ``"1h30m"``: what can
+            be trained in that time is chosen by a few steps tried out beforehand. With ``out`` a fit that was killed
+            goes on with what was chosen.
 
     Raises:
-        DataError: the table cannot be used, such as one without rows or without the target.
-        ConfigError: a setting cannot be used.
+        DataError: the table cannot be used, such as one without rows or without the target, or breaks a constraint.
+        ConfigError: a setting cannot be used, or the budget is too small for anything; it says the least.
         TrainingError: training cannot go on.
 
     >>> import difflm, pandas
@@ -65,6 +81,8 @@ def fit(
     >>> rows.columns.tolist(), set(rows["city"]) <= {"Rome", "Oslo", "Lima"}
     (['city', 'age'], True)
     """
+    from difflm_jobs.planning.choice import Chooser, Wish
+
     kept = TemporaryFolder() if out is None else None
     folder = kept.path / "fit" if kept is not None else Path(str(out))
     if NAME.fullmatch(folder.name) is None:
@@ -74,16 +92,17 @@ def fit(
     target = None if target is None else str(target)  # a label of pandas may be a number
     frame = None if is_path(table) else GivenFrame.of(table, folder)
     given = str(table) if frame is None else str(frame.path)
-    experiment = _experiment(given, target, config, folder.name, kind)
-    if cluster is not None:
-        runtime = experiment.runtime
-        address = runtime.cluster.model_copy(update={"address": cluster})
-        experiment = experiment.model_copy(update={"runtime": runtime.model_copy(update={"cluster": address})})
+    wish = Wish(quality=quality, budget=budget)
+    settings = _settings(given, target, config, folder.name, kind, cluster, texts(constraints, name="constraints"))
+    experiment = settings.experiment()
     _refuse_undrawable(experiment)
     refuse_no_folder(folder)
     if frame is not None:
         frame.lay_down(experiment.data.target)
-    run = _Run(experiment=experiment, folder=folder, in_process=cluster is None, progress=progress)
+    chooser = Chooser(settings=settings, runs=folder.parent, in_process=cluster is None, last=BUNDLED)
+    choice = chooser.choose(wish, keep=True)
+    experiment = choice.experiment
+    run = _Run(choice=choice, folder=folder, in_process=cluster is None, progress=progress)
     bundle = run.bundle()
     if frame is not None:
         write_bytes_atomic(_template_folder(folder, bundle) / TEMPLATE_NAME, frame.template.dumped())
@@ -111,18 +130,18 @@ def load(path: str | Path, *, signed_by: str | Path | None = None) -> Generator:
     """
     from difflm.synthesis.signatures import read_public_key
     from difflm_jobs.inputs.models import find_bundle
-    from difflm_jobs.pipeline.runlog import LOG_NAME
+    from difflm_jobs.pipeline.runlog import CONFIG_NAME, LOG_NAME
 
     folder = Path(path)
     signer = None if signed_by is None else read_public_key(Path(signed_by))
     bundle = find_bundle(_last_bundle(folder) or folder, signed_by=signer)
     run = None
     if (folder / LOG_NAME).is_file() and bundle.is_relative_to(folder):
-        from difflm_jobs.experiment import CONFIG_NAME
         from difflm_jobs.loading import load_experiment
+        from difflm_jobs.planning.choice import Choice
 
         experiment = load_experiment(str(folder / CONFIG_NAME))
-        run = _Run(experiment=experiment, folder=folder, in_process=True, progress=False)
+        run = _Run(choice=Choice(experiment=experiment), folder=folder, in_process=True, progress=False)
     sampling = run.experiment.sampling if run is not None else read_sampling(folder)
     if signer is not None:
         sampling = (sampling or SamplingConfig()).model_copy(update={"signed_by": signer})
@@ -144,7 +163,7 @@ def _last_bundle(folder: Path) -> Path | None:
         runs = read_runs(folder)
     except ValueError:  # a line that a killed process left unfinished
         return None
-    stages = [stage for run in runs for stage in run.stages if stage.stage == "assemble"]
+    stages = [stage for run in runs for stage in run.stages if stage.stage == BUNDLED]
     if stages and Path(stages[-1].artifact).name != stages[-1].artifact:
         return None  # a log from elsewhere leads to no other folder
     found = folder / "artifacts" / stages[-1].artifact if stages else folder
@@ -164,34 +183,35 @@ def _template_folder(run: Path, bundle: Path) -> Path:
     return run / INPUT / bundle.name
 
 
-def _experiment(
+def _settings(
     given: str,
     target: str | None,
     config: str | Path | Mapping[str, Any] | ExperimentConfig | None,
     name: str,
     kind: str,
-) -> ExperimentConfig:
-    """Return the settings of a run: those that were given, about this table."""
-    from difflm.config import validate
+    cluster: str | None,
+    constraints: Sequence[str],
+) -> Settings:
+    """Return the settings of a run: those that were given, about this table and on this cluster."""
     from difflm_jobs.config import ExperimentConfig
-    from difflm_jobs.loading import experiment_settings, over, preset_names
+    from difflm_jobs.loading import Settings, over, preset_names, read_settings
 
-    source: str | Callable[[str], str] = "config"
     if isinstance(config, ExperimentConfig):
-        settings = config.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        found = _own(config.model_dump(mode="json", by_alias=True, exclude_unset=True))
     elif isinstance(config, Mapping):
-        settings = _nested(config)
+        found = _own(_nested(config))
     elif is_path(config):
-        settings, source = experiment_settings(str(config))
+        found = read_settings(str(config))
     elif config is not None:
         raise ConfigError(
             f"config: a {type(config).__name__} is none; give a preset's name, a YAML file, a mapping or an "
             "ExperimentConfig"
         )
     else:
-        settings = {}
+        found = _own({})
+    settings = dict(found.merged)
     if given in preset_names():
-        settings = over(experiment_settings(given)[0], settings)
+        settings = over(read_settings(given).merged, settings)
     data = settings.get("data", {})
     if not isinstance(data, Mapping):
         raise ConfigError(f"config: data: expected an object; found {data!r}")
@@ -204,7 +224,16 @@ def _experiment(
         data["kind"] = kind
     if data.get("kind") == "tools" and "engine" not in settings.get("sampling", {}):
         settings = over(settings, {"sampling": {"engine": {"kind": "builtin", "constraint": "llguidance"}}})
-    return validate(ExperimentConfig, {**settings, "name": name, "data": data}, source)
+    if cluster is not None:
+        settings = over(settings, {"runtime": {"cluster": {"address": cluster}}})
+    merged = {**settings, "name": name, "data": data}
+    return Settings(merged=merged, source=found.source, own=found.own, constraints=constraints)
+
+
+def _own(settings: Mapping[str, Any]) -> Settings:
+    from difflm_jobs.loading import Settings
+
+    return Settings(merged=settings, source="config", own=(settings,))
 
 
 def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -230,16 +259,21 @@ def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
 class _Run:
     """A run in a folder of its own, and where its stages compute."""
 
-    experiment: ExperimentConfig
+    choice: Choice
     folder: Path
     in_process: bool
     progress: bool
+
+    @property
+    def experiment(self) -> ExperimentConfig:
+        """The settings of the run."""
+        return self.choice.experiment
 
     def bundle(self) -> Path:
         """Run what is missing up to the bundle; returns its folder."""
         from difflm.artifacts.manifest import BUNDLE_KIND
 
-        return self._artifact(BUNDLE_KIND, last="assemble")
+        return self._artifact(BUNDLE_KIND, last=BUNDLED)
 
     def report(self, bundle: Path) -> Report:
         """Read the report of a bundle of this run; where it is missing, run what leads to it."""
@@ -280,6 +314,7 @@ class _Run:
                 started=time.time(),
                 reporting=partial(reporting, Console(stderr=True, quiet=not self.progress)),
                 cluster=this_process if self.in_process else None,
+                predicted=self.choice.times,
             )
         (found,) = [artifact.path for artifact in artifacts if artifact.kind == kind]
         return found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -20,14 +21,16 @@ from difflm.runtime.training import AutoEngineConfig, EngineConfig, WorkersConfi
 from difflm.serving.config import ServeConfig
 from difflm.synthesis.decoding.vllm import require_soft_prompt
 from difflm.synthesis.synthesizer import SamplingConfig
-from difflm.training.autoencoder_task import AutoencoderConfig
+from difflm.training.autoencoder_task import WHOLE_RECORDS, AutoencoderConfig
 from difflm.training.conditional_task import ConditionsConfig
 from difflm.training.decoder_task import DecoderFitConfig
 from difflm.training.diffusion_task import DiffusionPriorConfig, PriorConfig
 from difflm_evaluators.evaluation import EvaluationConfig
 from difflm_evaluators.live.live import LiveConfig
+from difflm_evaluators.texts.language import LanguageConfig
 from difflm_evaluators.texts.text_scores import CopiesConfig
 from difflm_jobs.inputs.gates import table_gates
+from difflm_jobs.inputs.relations import AUTO, RelationsConfig, asked_of
 from difflm_jobs.inputs.sources import DataConfig
 
 
@@ -88,6 +91,11 @@ class ExperimentConfig(Config):
     seed: int = Field(default=0, ge=0, lt=2**63, description="the root of all randomness")
     data: DataConfig
     schema_: SchemaConfig = Field(default=SchemaConfig(), alias="schema")
+    relations: RelationsConfig = Field(
+        default=AUTO,
+        description="between columns, kept in every synthetic row: auto (those that are found), off, or a list such as "
+        "['start <= end', 'total == n * unit'], with auto in it for both",
+    )
     decoder: DecoderConfig = CompactDecoderConfig()
     decoder_fit: DecoderFitConfig = Field(default=DecoderFitConfig(), description="for a compact decoder only")
     autoencoder: AutoencoderConfig = AutoencoderConfig()
@@ -99,11 +107,56 @@ class ExperimentConfig(Config):
     rows: int | None = Field(default=None, ge=1, description="rows to make; None: as many as were trained on")
     evaluation: EvaluationConfig = Field(default=EvaluationConfig(), description="of tables")
     copies: CopiesConfig = Field(default=CopiesConfig(), description="how tools and code are evaluated")
+    language: LanguageConfig = Field(default=LanguageConfig(), description="how their words and fluency are")
     gates: tuple[str, ...] = Field(
         default=(), description="what the report's scores must hold, such as 'shape < 3' or 'warn: mia_auc < 0.6'"
     )
     published: tuple[PublishedConfig, ...] = ()
     runtime: RuntimeConfig = RuntimeConfig()
+
+    @classmethod
+    def completed(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Take the defaults of `WHOLE_RECORDS` where z carries whole records: an encoder is chosen that does so, or the
+        decoder is pretrained and knows nothing of the table. For engines that know characters only, numbers are in
+        single digits.
+        """
+        given = _spelled_for_its_engine(given)
+        sections = {name: given.get(name, {}) for name in ("decoder", *WHOLE_RECORDS)}
+        if not all(isinstance(section, Mapping) for section in sections.values()):
+            return given  # what is wrong is said where it is read
+        encoder = sections["autoencoder"].get("encoder", {})
+        if "encoder" not in sections["autoencoder"] and sections["decoder"].get("kind") == "pretrained":
+            encoder = {"kind": "compact"}
+        if not isinstance(encoder, Mapping) or encoder.get("kind", "pooled") == "pooled":
+            return given
+        whole = {name: _beside(sections[name], defaults) for name, defaults in WHOLE_RECORDS.items()}
+        return {**given, **whole, "autoencoder": {**whole["autoencoder"], "encoder": encoder}}
+
+    @model_validator(mode="after")
+    def _few_nats_go_with_a_fitted_decoder(self) -> Self:
+        encoder, kl = self.autoencoder.encoder.kind, self.autoencoder.kl.kind
+        if (encoder == "pooled") != (kl == "capacity"):
+            raise ValueError(
+                f"autoencoder.encoder.kind={encoder} does not go with autoencoder.kl.kind={kl}: a capacity is for "
+                "pooled encoders, which need one; others take adaptive, cyclical or constant"
+            )
+        if encoder == "pooled" and self.decoder.kind == "pretrained":
+            raise ValueError(
+                "a pretrained decoder is not fitted beside a latent of few nats; choose autoencoder.encoder.kind "
+                "compact or pretrained"
+            )
+        injector = self.autoencoder.injector
+        if encoder == "pooled" and injector.kind != "soft_prompt":
+            raise ValueError(
+                f"autoencoder.injector.kind={injector.kind} needs an encoder of whole records; choose "
+                "autoencoder.encoder.kind=compact"
+            )
+        if encoder == "pooled" and injector.kind == "soft_prompt" and not injector.empty:
+            raise ValueError(
+                "autoencoder.injector.empty=false leaves a decoder that is fitted beside a latent of few nats no "
+                "prompt for what it writes by itself; leave it out"
+            )
+        return self
 
     @field_validator("gates", mode="after")
     @classmethod
@@ -114,6 +167,21 @@ class ExperimentConfig(Config):
         except ConfigError as error:
             raise ValueError(str(error)) from None
         return gates
+
+    @field_validator("relations", mode="after")
+    @classmethod
+    def _constraints_can_be_read(cls, relations: RelationsConfig, info: ValidationInfo) -> RelationsConfig:
+        from difflm.records.relations.constraints import check_constraints
+
+        data: DataConfig | None = info.data.get("data")
+        texts, _ = asked_of(relations)
+        if texts and data is not None and not data.record_kind.tabular:
+            raise ValueError(f"constraints are for tables, not for records of kind {data.kind}")
+        try:
+            check_constraints(texts)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return relations
 
     @model_validator(mode="after")
     def _conditions_have_a_denoiser(self) -> Self:
@@ -138,6 +206,30 @@ class ExperimentConfig(Config):
             except ConfigError as error:
                 raise ValueError(str(error)) from None
         return self
+
+
+def _spelled_for_its_engine(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what is given, `decoder.number_pairs` being false by default where only the automaton would know pairs."""
+    decoder, sampling = given.get("decoder", {}), given.get("sampling", {})
+    engine = sampling.get("engine", {}) if isinstance(sampling, Mapping) else {}
+    if (
+        not (isinstance(decoder, Mapping) and isinstance(engine, Mapping))
+        or decoder.get("kind", "compact") != "compact"
+    ):
+        return given
+    characters = engine.get("kind") == "vllm" or engine.get("constraint") == "llguidance"
+    return {**given, "decoder": {"number_pairs": False, **decoder}} if characters else given
+
+
+def _beside(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is given of a section and the defaults of the rest; those of another kind than given do not count."""
+    if given.get("kind", defaults.get("kind")) != defaults.get("kind"):
+        return dict(given)
+    both: dict[str, Any] = {**defaults, **given}
+    for name, default in defaults.items():
+        if isinstance(default, Mapping) and isinstance(own := given.get(name), Mapping):
+            both[name] = _beside(own, default)
+    return both
 
 
 class ReadSettings(Config):
@@ -169,3 +261,4 @@ class EvaluationSettings(Config):
     schema_: SchemaConfig = Field(default=SchemaConfig(), alias="schema")
     evaluation: EvaluationConfig = EvaluationConfig()
     copies: CopiesConfig = CopiesConfig()
+    language: LanguageConfig = LanguageConfig()

@@ -16,7 +16,7 @@ from difflm.errors import ConfigError
 from difflm_jobs.inputs.gates import refuse_failed
 from difflm_jobs.pipeline.engine_check import check_engine, check_json, draws_rows
 from difflm_jobs.pipeline.pipeline import ClusterFactory, execute, resolve, until
-from difflm_jobs.pipeline.runlog import HEADLINES, LOG_NAME, RunRecord, StageRecord, describe_environment
+from difflm_jobs.pipeline.runlog import CONFIG_NAME, HEADLINES, LOG_NAME, RunRecord, StageRecord, describe_environment
 from difflm_jobs.stages.stages import build_stages, cluster_of
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from difflm_evaluators.report.layout import ScoreEntry
     from difflm_jobs.config import ExperimentConfig
     from difflm_jobs.pipeline.progress import Reporting
-
-CONFIG_NAME = "config.yaml"
 
 
 def run_experiment(
@@ -37,11 +35,13 @@ def run_experiment(
     reporting: Reporting,
     cluster: ClusterFactory | None = None,
     against: Artifact | None = None,
+    predicted: Mapping[str, float] | None = None,
 ) -> tuple[RunRecord, list[Artifact]]:
     """Run what is missing of an experiment up to the stage ``last``, and log the run.
 
     ``started`` is when the process began, in seconds since the epoch: starting Python counts as part of the run.
     ``cluster`` is one that several runs share; without it the run has its own. ``against`` is as of `Evaluate`.
+    ``predicted`` are the seconds that stages are expected to take, for the log.
 
     Raises:
         DiffLMError: whatever ended the run; finished stages and checkpoints are kept for the next one.
@@ -66,7 +66,8 @@ def run_experiment(
                 factory = cluster or cluster_of(config.runtime)
                 ran = execute(steps, store, runtime=config.runtime, reporter=reporter, cluster=factory)
                 for record, artifact in ran:
-                    records.append(record)
+                    expected = (predicted or {}).get(record.stage) if record.status == "ran" else None
+                    records.append(record.model_copy(update={"predicted_seconds": expected}))
                     artifacts.append(artifact)
                     if record.status == "ran" and record.stage == "fit-decoder":  # now the records' lengths are known
                         refuse_too_large(config, stages, store, named)

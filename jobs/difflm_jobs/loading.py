@@ -6,26 +6,25 @@ import difflib
 import importlib.resources
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from difflm.config import apply_overrides, load_yaml, parse_yaml, validate
+from difflm.config import Origin, apply_overrides, load_yaml, parse_yaml, validate
 from difflm.errors import ConfigError, DataError
+from difflm.records.files.paths import KINDS, ending_of, files_of, is_pattern, unpacked_name
 
 if TYPE_CHECKING:
     from difflm_jobs.config import ExperimentConfig
 
 YAML_SUFFIXES = (".yaml", ".yml")
-TABLE_SUFFIXES = (
-    ".csv", ".tsv", ".tab", ".txt", ".data", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".arrow", ".arff",
-)  # fmt: skip
+TABLE_SUFFIXES = (*KINDS, ".arff")
 
 
-PAPER = "paper"
-"""Folder of the presets with the paper's own models and hyper-parameters."""
+_FOLDERS = ("llm", "paper")
+"""Of presets with pretrained models: from packages, or the paper's own from the hub."""
 
 PARTS = "parts"
 """Folder of what presets share; no presets of their own, but files may extend them."""
@@ -35,7 +34,8 @@ _PRESETS = importlib.resources.files("difflm_jobs") / "presets"
 
 def preset_names() -> list[str]:
     """List the presets that ship with the platform."""
-    return [*_names(_PRESETS), *(f"{PAPER}/{name}" for name in _names(_PRESETS / PAPER))]
+    inside = [f"{folder}/{name}" for folder in _FOLDERS for name in _names(_PRESETS / folder)]
+    return [*_names(_PRESETS), *inside]
 
 
 def _names(folder: Traversable) -> list[str]:
@@ -60,31 +60,94 @@ class _Layers:
         return self.own[-1][0]
 
 
-def load_experiment(
-    given: str, *, overrides: Sequence[str] = (), target: str | None = None, name: str | None = None
-) -> ExperimentConfig:
-    """Read the configuration behind a YAML file, a preset's name or a table; later arguments win over what it says.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of an experiment before their defaults, and what of them a person gave: all but those of presets."""
 
-    Raises:
-        ConfigError: nothing is called so, or a key or value cannot be used; names the file and the dotted key.
-    """
-    layers = _read(given)
-    extra = [f"data.target={_quoted(target)}"] if target is not None else []
-    extra += [f"name={_quoted(name)}"] if name is not None else []
-    merged = apply_overrides(layers.merged, [*overrides, *extra])
-    from difflm_jobs.config import ExperimentConfig  # slow, and the paths are known to be there
+    merged: Mapping[str, Any]
+    source: Origin
+    overrides: Sequence[str] = ()
+    own: Sequence[Mapping[str, Any]] = ()
+    constraints: Sequence[str] = ()
+    """Kept beside the relations that the settings ask for or have looked for."""
 
-    return validate(ExperimentConfig, merged, layers.source, [*overrides, *extra])
+    def fixed(self, key: str) -> bool:
+        """Say whether a person gave a dotted key."""
+        given = [*self.own, apply_overrides({}, self.overrides)]
+        given += [{_RELATIONS: self.constraints}] if self.constraints else []
+        return any(_holds(data, key.split(".")) for data in given)
+
+    def experiment(self, chosen: Mapping[str, Any] | None = None) -> ExperimentConfig:
+        """Read them as an experiment, with `chosen` values of dotted keys in place of what presets and defaults say.
+
+        Raises:
+            ConfigError: a key or value cannot be used; names the file and the dotted key.
+        """
+        merged = apply_overrides(self.merged, self.overrides)
+        for key, value in (chosen or {}).items():
+            *sections, last = key.split(".")
+            place = merged
+            for section in sections:
+                place = place.setdefault(section, {})
+            place[last] = value
+        if self.constraints:
+            merged[_RELATIONS] = _constrained(merged, self.constraints)
+        from difflm_jobs.config import ExperimentConfig  # slow, and the paths are known to be there
+
+        return validate(ExperimentConfig, merged, self.source, self.overrides)
 
 
-def experiment_settings(given: str) -> tuple[dict[str, Any], Callable[[str], str]]:
-    """Read the settings behind a YAML file, a preset's name or a table, and say from where each key comes.
+_RELATIONS = "relations"
+
+
+def _constrained(settings: Mapping[str, Any], constraints: Sequence[str]) -> Any:
+    """Return the `relations` of some settings with constraints added; what is no such setting stays, to be refused."""
+    from difflm_jobs.inputs.relations import AUTO, with_constraints
+
+    given = settings.get(_RELATIONS, AUTO)
+    if given in (AUTO, "off"):
+        return list(with_constraints(given, constraints))
+    return list(with_constraints(tuple(map(str, given)), constraints)) if isinstance(given, list | tuple) else given
+
+
+def read_settings(
+    given: str,
+    *,
+    overrides: Sequence[str] = (),
+    target: str | None = None,
+    name: str | None = None,
+    constraints: Sequence[str] = (),
+) -> Settings:
+    """Read the settings behind a YAML file, a preset's name or a table; later arguments win over what it says.
+
+    `constraints` are kept beside the relations that it asks for or has looked for.
 
     Raises:
         ConfigError: nothing is called so, or the file cannot be read.
     """
     layers = _read(given)
-    return layers.merged, layers.source
+    asked = [*overrides]
+    asked += [f"data.target={_quoted(target)}"] if target is not None else []
+    asked += [f"name={_quoted(name)}"] if name is not None else []
+    own = tuple(data for label, data in layers.own if not label.startswith(_PRESET))
+    return Settings(merged=layers.merged, source=layers.source, overrides=asked, own=own, constraints=constraints)
+
+
+def load_experiment(
+    given: str,
+    *,
+    overrides: Sequence[str] = (),
+    target: str | None = None,
+    name: str | None = None,
+    constraints: Sequence[str] = (),
+) -> ExperimentConfig:
+    """Read the experiment behind a YAML file, a preset's name or a table, as `read_settings` reads its settings.
+
+    Raises:
+        ConfigError: nothing is called so, or a key or value cannot be used; names the file and the dotted key.
+    """
+    settings = read_settings(given, overrides=overrides, target=target, name=name, constraints=constraints)
+    return settings.experiment()
 
 
 def refuse_missing(given: str, overrides: Sequence[str] = ()) -> None:
@@ -97,6 +160,9 @@ def refuse_missing(given: str, overrides: Sequence[str] = ()) -> None:
     keys = [override.partition("=")[0].strip() for override in overrides]
     replaced = any(key == "data" or f"{key}.".startswith("data.train.") for key in keys)
     if suffix_of(path) in TABLE_SUFFIXES and "$" not in given and not replaced and not path.exists():
+        if is_pattern(path):
+            files_of(path)
+            return
         raise DataError(
             f"data.train: {path}: no such file; check the path or give another one with --set data.train=PATH"
         )
@@ -189,8 +255,11 @@ def _preset(name: str) -> dict[str, Any]:
     return data
 
 
+_PRESET = "preset "
+
+
 def _label(at: str | Path) -> str:
-    return str(at) if isinstance(at, Path) else f"preset {at}"
+    return str(at) if isinstance(at, Path) else f"{_PRESET}{at}"
 
 
 def _same(one: str | Path, other: str | Path) -> bool:
@@ -220,13 +289,13 @@ def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def suffix_of(path: Path) -> str:
-    """Return the ending of a file's name in small letters, without `.gz`."""
-    return Path(path.name.lower().removesuffix(".gz")).suffix
+    """Return the ending of a file's name in small letters, without that of its packing, such as `.gz`."""
+    return ending_of(path)
 
 
 def name_of(path: Path) -> str:
     """Derive an experiment's name from that of its file."""
-    stem = Path(path.name.removesuffix(".gz")).stem
+    stem = Path(unpacked_name(path.name)).stem
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "experiment"
 
 
@@ -239,7 +308,7 @@ def _unknown(given: str) -> str:
     return (
         f"{given}: neither a preset nor a file of a known kind; {_close(given, names)}presets are "
         f"{', '.join(names)}; otherwise give a configuration ({', '.join(YAML_SUFFIXES)}) or a table "
-        f"({', '.join(TABLE_SUFFIXES)}, also .gz)"
+        f"({', '.join(TABLE_SUFFIXES)}, also .gz, .zip, ...)"
     )
 
 

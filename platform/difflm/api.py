@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +15,13 @@ from difflm.artifacts.atomic import atomic_directory
 from difflm.artifacts.manifest import MANIFEST_NAME, SIGNATURE_NAME
 from difflm.errors import ConfigError, DataError, SynthesisError
 from difflm.records.files.frames import TEMPLATE_NAME, Frame, FrameTemplate, filled_in, is_path, pandas_frame, to_table
+from difflm.records.files.source import SourceForm
+from difflm.records.relations.given import broken_given
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.seeding import random_state_kept
-from difflm.synthesis.arguments import column_names, row_count, seed_number, share, text_or_none
+from difflm.synthesis.arguments import column_names, row_count, seed_number, share, text_or_none, texts
 from difflm.synthesis.bundle_files import check_files, write_hashes
+from difflm.synthesis.plans.kept_cells import kept_cells, put_back
 from difflm.synthesis.plans.request import (
     Between,
     GivenRecords,
@@ -70,13 +74,12 @@ class Generator:
         self._kept = kept
         self._open: OpenBundle | None = None
         self._schema = read_schema(bundle)
+        self._form = SourceForm.read(bundle)
 
     def __repr__(self) -> str:
         target = f", target {self._schema.target!r}" if self._schema.target is not None else ""
-        return (
-            f"<difflm.Generator of {len(self._schema.fields)} columns{target}, learned from "
-            f"{self._schema.row_count:,} rows: {self._folder}>"
-        )
+        about = f"{len(self._schema.fields)} columns{target}, learned from {self._schema.row_count:,} rows"
+        return f"<difflm.Generator of {about}: {self._folder}>"
 
     @property
     def bundle(self) -> Path:
@@ -112,6 +115,7 @@ class Generator:
         seed: int = 0,
         where: str | None = None,
         balance: str | None = None,
+        constraints: Sequence[str] = (),
         like: Frame | str | Path | None = None,
         strength: float = 0.3,
         between: Frame | str | Path | None = None,
@@ -125,6 +129,7 @@ class Generator:
             seed: the same seed gives the same rows.
             where: what every row satisfies, such as ``"age >= 40 and income == '>50K'"``.
             balance: a column whose values all come up equally often.
+            constraints: what every row satisfies across columns, such as ``["start <= end"]``.
             like: a table whose records are varied, by turns.
             strength: how far ``like`` goes, from 0 (the records themselves) to 1 (any record).
             between: a table of two records; the rows lead from one to the other.
@@ -145,6 +150,7 @@ class Generator:
             seed=seed,
             where=where,
             balance=balance,
+            constraints=constraints,
             like=like,
             strength=strength,
             between=between,
@@ -160,6 +166,7 @@ class Generator:
         seed: int = 0,
         where: str | None = None,
         balance: str | None = None,
+        constraints: Sequence[str] = (),
         like: Frame | str | Path | None = None,
         strength: float = 0.3,
         between: Frame | str | Path | None = None,
@@ -175,6 +182,7 @@ class Generator:
         n, seed, batch_rows = row_count(n, name="n"), seed_number(seed), row_count(batch_rows, name="batch_rows")
         wanted = column_names(columns, self._schema.names)
         request, given = self._request(n, where, balance, like, strength, between)
+        request = request.model_copy(update={"constraints": texts(constraints, name="constraints")})
         request.check(self._folder, self._schema)
         synthesizer = self._opened().synthesizer(request, given)
         return self._drawn(synthesizer, n, seed, wanted, batch_rows, progress=progress)
@@ -196,6 +204,8 @@ class Generator:
         name = str(table) if is_path(table) else "table"
         gaps = to_table(table, name=name)
         given = table_with_gaps(gaps, self._schema, name=name)
+        for notice in broken_given(given, self._schema, name=name):
+            warnings.warn(notice.message, RuntimeWarning, stacklevel=2)
         wanted, seed = column_names(columns, self._schema.names), seed_number(seed)
         use = Impute(columns=None if wanted is None else tuple(wanted))
         request = PlanRequest(given=GivenRecords(use=use, sha256=""))
@@ -207,7 +217,7 @@ class Generator:
                 f"{name}: {len(given) - len(made)} rows have no valid completion within "
                 f"{self._sampling.attempts} draws; give those rows fewer given cells"
             )
-        made = made.select(gaps.column_names)
+        made = put_back(made, range(len(made)), kept_cells(gaps, self._schema)).select(gaps.column_names)
         return self._frame(made) if is_path(table) else filled_in(table, made, name=name)
 
     def encode(self, table: Frame | str | Path) -> npt.NDArray[np.float32]:
@@ -246,7 +256,9 @@ class Generator:
         return self._open
 
     def _frame(self, table: pa.Table) -> Frame:
-        return pandas_frame(table) if self._template is None else self._template.frame(table)
+        if self._template is not None:
+            return self._template.frame(table)
+        return pandas_frame(table if self._form is None else self._form.shaped(table, "arrow"))
 
     def _request(
         self,
@@ -274,38 +286,23 @@ class Generator:
         return PlanRequest(where=where, balance=balance, given=GivenRecords(use=use, sha256="")), table
 
     def _drawn(
-        self,
-        synthesizer: Synthesizer,
-        n: int,
-        seed: int,
-        columns: list[str] | None,
-        batch_rows: int,
-        *,
-        progress: bool,
+        self, synthesizer: Synthesizer, n: int, seed: int, columns: list[str] | None, batch_rows: int, *, progress: bool
     ) -> Iterator[pa.RecordBatch]:
-        emitted, reasons = 0, dict[str, int]()
+        emitted, reasons = 0, Counter[str]()
         for start in _tracked(range(0, n, batch_rows), progress=progress):
             drawn, account = synthesizer.draw_valid(range(start, min(start + batch_rows, n)), seed=seed)
-            for reason, count in account.rejections.items():
-                reasons[reason] = reasons.get(reason, 0) + count
+            reasons.update(account.rejections)
             emitted += len(drawn)
             table = synthesizer.bundle.codec.table_of(record for _, record in drawn)
-            yield from (table if columns is None else table.select(columns)).combine_chunks().to_batches() or [
-                _no_rows(table, columns)
-            ]
+            chosen = table if columns is None else table.select(columns)
+            empty = pa.RecordBatch.from_pylist([], schema=chosen.schema)
+            yield from chosen.combine_chunks().to_batches() or [empty]
         why = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
         if emitted == 0:
             raise SynthesisError(f"{self._folder}: none of the draws of {n:,} rows was valid ({why}); train longer")
         if emitted < n:
-            message = (
-                f"{n - emitted:,} of {n:,} rows had no valid draw within {self._sampling.attempts} attempts ({why})"
-            )
-            warnings.warn(message, RuntimeWarning, stacklevel=3)
-
-
-def _no_rows(table: pa.Table, columns: list[str] | None) -> pa.RecordBatch:
-    schema = table.schema if columns is None else table.select(columns).schema
-    return pa.RecordBatch.from_pylist([], schema=schema)
+            within = f"within {self._sampling.attempts} attempts ({why})"
+            warnings.warn(f"{n - emitted:,} of {n:,} rows had no valid draw {within}", RuntimeWarning, stacklevel=3)
 
 
 def _tracked(starts: range, *, progress: bool) -> Iterator[int]:

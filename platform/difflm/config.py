@@ -23,6 +23,11 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
 
+    @classmethod
+    def completed(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what is given with the defaults that depend on it: none, unless a section says otherwise."""
+        return given
+
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
@@ -93,7 +98,8 @@ def validate(model: type[ConfigT], data: Mapping[str, Any], source: Origin, over
         ConfigError: one line with the source, the dotted key, what was expected, and for a typo the closest key.
     """
     try:
-        return model.model_validate_json(json.dumps(_filled(model, data), default=_plain), strict=True)
+        filled = _filled(model, model.completed(data) if issubclass(model, Config) else data)
+        return model.model_validate_json(json.dumps(filled, default=_plain), strict=True)
     except ValidationError as error:
         found = sorted(error.errors(include_url=False), key=lambda details: details["type"] != "extra_forbidden")
         messages = [_describe(model, details, source, overrides) for details in found]

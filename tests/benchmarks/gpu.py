@@ -30,6 +30,7 @@ from difflm.models.compact import save_model
 from difflm.models.decoder import PretrainedDecoderConfig
 from difflm.models.encoder import PretrainedEncoderConfig
 from difflm.models.injector import SoftPromptConfig
+from difflm.models.kl_schedule import AdaptiveBeta
 from difflm.testing.bundles import StageFolders, untrained_stages
 from difflm.testing.models import save_encoder, sentencepiece_tokenizer, wordpiece_tokenizer
 from difflm.testing.tables import mixed_table
@@ -72,6 +73,7 @@ def stages_of(folder: Path, name: str, batch: int) -> tuple[StageFolders, Autoen
     config = AutoencoderConfig(
         encoder=PretrainedEncoderConfig(model=str(encoder), latent_size=1024),
         injector=SoftPromptConfig(soft_tokens=32, learned_prefix=32, hidden_size=1024),
+        kl=AdaptiveBeta(),
         batch_size=batch,
     )
     stages = untrained_stages(

@@ -69,7 +69,9 @@ def experiment(case: str, decoder: Path) -> ExperimentConfig:
     short = ["steps=3", "loop.evaluate_every=1000", "loop.checkpoint_every=1000"]
     overrides = [f"{section}.{item}" for section in ("decoder_fit", "autoencoder", "prior") for item in short]
     overrides += ["runtime.workers.cpus_per_worker=1"]
-    if case != "compact":
+    if case == "compact":
+        overrides += ["autoencoder.encoder.kind=compact"]
+    else:
         dtype = "bfloat16" if case == "llama-bfloat16" else "float32"
         overrides += [f"decoder={{kind: pretrained, model: {decoder}, dtype: {dtype}}}", "autoencoder.batch_size=32"]
         overrides += ["sampling.batch_size=128"]

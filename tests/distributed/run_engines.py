@@ -103,6 +103,7 @@ def make_task(name: str, folder: Path) -> TrainingTask:
         {
             "encoder": encoder,
             "injector": {"kind": name.split("-")[2], "hidden_size": 16},
+            "kl": {"kind": "adaptive"},
             "gradient_checkpointing": "checkpointing" in name,
             "steps": MISTRAL_STEPS,
             "batch_size": 8,

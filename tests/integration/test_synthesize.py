@@ -27,7 +27,14 @@ from difflm.synthesis.bundle import load_bundle
 from difflm.synthesis.decoding.engines import BuiltinEngineConfig
 from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
 from difflm.telemetry import read_events
-from difflm.testing.bundles import committed, part_hashes, untrained_stages, write_undisturbed
+from difflm.testing.bundles import (
+    TINY_DECODER,
+    TINY_POOLED_SHAPE,
+    committed,
+    part_hashes,
+    untrained_stages,
+    write_undisturbed,
+)
 from difflm.testing.models import save_decoder
 from difflm.testing.processes import ChildProcess, assert_no_orphans, kill_pid, marked_pids, pids_by_command, wait_until
 from difflm.testing.servers import new_bucket, s3_environment, s3_server
@@ -154,8 +161,13 @@ def nothing_is_started(config: object) -> None:
 
 @pytest.mark.distributed
 @pytest.mark.usefixtures("shared_cluster")
-def test_a_condition_holds_in_every_row_and_is_part_of_the_job(difflm: Difflm, bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("any_order", [False, True], ids=["conditional prior", "any order"])
+def test_a_condition_holds_in_every_row_and_is_part_of_the_job(
+    difflm: Difflm, bundle: Path, tmp_path: Path, any_order: bool
+) -> None:
     out = tmp_path / "rows"
+    if any_order:
+        bundle = untrained_stages(tmp_path / "stages", mixed_table(40), shape=TINY_POOLED_SHAPE).bundle
     made = difflm(*verb(bundle, 24, out, "--where", "age >= 40 and age < 60", "--balance", "label"))
     assert made.code == 0, made.err
     rows = pq.read_table(out / DATA).to_pylist()
@@ -170,9 +182,10 @@ def test_a_condition_holds_in_every_row_and_is_part_of_the_job(difflm: Difflm, b
 @pytest.mark.distributed
 @pytest.mark.usefixtures("shared_cluster")
 def test_grammars_of_llguidance_give_the_same_rows_on_workers_as_in_this_process(
-    difflm: Difflm, bundle: Path, tmp_path: Path
+    difflm: Difflm, tmp_path: Path
 ) -> None:
-    out = tmp_path / "rows"
+    out, decoder = tmp_path / "rows", TINY_DECODER.model_copy(update={"number_pairs": False})
+    bundle = untrained_stages(tmp_path / "stages", mixed_table(40), decoder=decoder).bundle
     made = difflm(*verb(bundle, 24, out, "--seed", "4", "--set", "sampling.engine.constraint=llguidance"))
     assert made.code == 0, made.err
     sampling = AS_CONFIG.model_copy(update={"engine": BuiltinEngineConfig(constraint="llguidance")})

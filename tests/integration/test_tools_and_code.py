@@ -26,7 +26,8 @@ name: tiny
 decoder: {{hidden_size: 32, layers: 1, heads: 2, intermediate_size: 64, vocabulary_size: 400, value_tokens: 16}}
 decoder_fit:
   {{steps: 80, batch_size: 32, group_by_length: true, copied_below: 0.9999, validation_records: 20, loop: {LOOP}}}
-autoencoder: {{encoder: {{hidden_size: 16, layers: 1, heads: 2}}, steps: 40, batch_size: 32, loop: {LOOP}}}
+autoencoder:
+  {{encoder: {{kind: compact, hidden_size: 16, layers: 1, heads: 2}}, steps: 40, batch_size: 32, loop: {LOOP}}}
 prior: {{steps: 40, width: 16, blocks: 1, batch_size: 32, loop: {LOOP}}}
 rows: 24
 """

@@ -41,7 +41,7 @@ from difflm_evaluators.live.gates import parse_gate
 from difflm_evaluators.report.layout import read_report
 from difflm_jobs.api import load
 from difflm_jobs.inputs.arff import arff_to_csv
-from difflm_jobs.loading import experiment_settings
+from difflm_jobs.loading import read_settings
 
 DEEP = "[" * 5000
 HUGE = 10**400
@@ -272,7 +272,7 @@ def test_gates(text: list[str]) -> None:
 @quickly
 def test_what_a_configuration_extends(folder: Path, value: Any) -> None:
     (folder / "x.yaml").write_text(json.dumps({"extends": value, "data": value}))
-    said = failure(ConfigError, lambda: experiment_settings(str(folder / "x.yaml")))
+    said = failure(ConfigError, lambda: read_settings(str(folder / "x.yaml")))
     assert said is None or "\n" not in said
 
 
@@ -289,12 +289,12 @@ def test_chains_circles_and_webs_of_configurations_end(tmp_path: Path) -> None:
     for name, said in {"chain0": "20 files deep", "web0": "more than 200 files", "circle": "in a circle"}.items():
         spent = seconds(lambda name=name, said=said: refused(tmp_path / f"{name}.yaml", said))  # type: ignore[misc]
         assert spent < 5.0, name
-    assert experiment_settings(str(tmp_path / "chain1190.yaml"))[0]["name"] == "chain1190"
+    assert read_settings(str(tmp_path / "chain1190.yaml")).merged["name"] == "chain1190"
 
 
 def refused(path: Path, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        experiment_settings(str(path))
+        read_settings(str(path))
 
 
 JOB = {

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from difflm_evaluators.columns.columns import Column, FloatArray, IntArray, Labels
+from difflm_evaluators.columns.columns import Column, FloatArray, IntArray
+from difflm_evaluators.columns.labels import Labels
 
 NUMBER_BINS = 10
 

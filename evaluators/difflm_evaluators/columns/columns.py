@@ -5,17 +5,19 @@
 | integer, decimal                  | float64 numbers, NaN where missing                                    |
 | datetime                          | float64 seconds since 1970 (UTC where the text names no zone)         |
 | categorical, boolean, constant    | text, None where missing; booleans in the source's spelling           |
-| text                              | text, None where missing; compared by its length in characters        |
+| identifier                        | one category for all rows: a name says nothing of what was learned     |
+| text, code                        | text, None where missing; compared by its length in characters        |
+
+Words beside numbers or dates have no number either: NaN.
 
 A column whose values cannot be read as its schema kind is an error naming the column, never a guess.
 
 Seeded samples of the rows of a table, for evaluators whose cost grows faster than the rows.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from typing import Literal, overload
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +25,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.errors import DataError
-from difflm.records.kinds.columns import parse_decimals
-from difflm.records.schema import BooleanField, ConstantField, DatetimeField, Field, RecordSchema
+from difflm.records.kinds.dress import in_text
+from difflm.records.schema import (
+    BooleanField,
+    ConstantField,
+    DatetimeField,
+    DecimalField,
+    Field,
+    IdentifierField,
+    IntegerField,
+    RecordSchema,
+)
+from difflm_evaluators.columns.cell_numbers import is_text, one_line, read_dressed, read_numbers, read_seconds
+from difflm_evaluators.columns.labels import Labels
 
 MAX_CELLS = 2**24
 """Features times rows of one encoded sample: 64 MiB in float32."""
@@ -32,70 +45,6 @@ MAX_CELLS = 2**24
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Labels(Sequence[str | None]):
-    """Reads like a tuple of texts, None where missing. `codes_N` numbers `values`, and is -1 where missing."""
-
-    values: tuple[str, ...]
-    codes_N: IntArray
-
-    @classmethod
-    def of(cls, texts: Sequence[str | None]) -> "Labels":
-        """Take any texts as labels; labels as they are."""
-        return texts if isinstance(texts, Labels) else cls.read(pa.chunked_array([pa.array(texts, pa.string())]))
-
-    @classmethod
-    def read(cls, texts: pa.ChunkedArray) -> "Labels":
-        """Wrap an Arrow column of type string, or of a dictionary of strings, which is kept as it is."""
-        whole = texts.unify_dictionaries().combine_chunks()
-        encoded = whole if pa.types.is_dictionary(whole.type) else whole.dictionary_encode()
-        if encoded.dictionary.null_count:  # missing in the dictionary and not among the rows
-            encoded = encoded.dictionary_decode().dictionary_encode()
-        codes_N: IntArray = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-        return cls(values=tuple(encoded.dictionary.to_pylist()), codes_N=codes_N)
-
-    def spelled(self, spell: Callable[[str], str]) -> "Labels":
-        """Spell every value another way."""
-        return Labels(values=tuple(spell(value) for value in self.values), codes_N=self.codes_N)
-
-    @property
-    def missing_N(self) -> npt.NDArray[np.bool_]:
-        """True where there is no text."""
-        return self.codes_N < 0
-
-    def lookup(self, number: Callable[[str | None], int]) -> IntArray:
-        """Return `number(text)` of every row, None being the missing text; call it once per distinct value."""
-        table = np.array([number(value) for value in (*self.values, None)], dtype=np.int64)
-        return table[self.codes_N]
-
-    def take(self, rows: IntArray) -> "Labels":
-        """Select the labels at these positions."""
-        return Labels(values=self.values, codes_N=self.codes_N[rows])
-
-    def __len__(self) -> int:
-        return len(self.codes_N)
-
-    def __iter__(self) -> Iterator[str | None]:
-        known = (*self.values, None)
-        return (known[code] for code in self.codes_N.tolist())
-
-    @overload
-    def __getitem__(self, rows: int) -> str | None: ...
-    @overload
-    def __getitem__(self, rows: slice) -> "Labels": ...
-    def __getitem__(self, rows: int | slice) -> "str | Labels | None":
-        if isinstance(rows, slice):
-            return Labels(values=self.values, codes_N=self.codes_N[rows])
-        code = int(self.codes_N[rows])
-        return None if code < 0 else self.values[code]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and tuple(self) == tuple(other)
-
-    __hash__ = None  # type: ignore[assignment]  # two spellings of the same texts would differ
-
 
 Kind = Literal["numeric", "category", "text"]
 
@@ -107,6 +56,8 @@ _KINDS: Mapping[str, Kind] = {
     "boolean": "category",
     "constant": "category",
     "text": "text",
+    "code": "text",
+    "identifier": "category",
     "json": "text",
 }
 
@@ -186,51 +137,18 @@ def _read_column(array: pa.ChunkedArray, field: Field, role: str) -> Column:
         array = array.cast(array.type.value_type)
     where = f"{role} table, column {field.name!r}"
     if isinstance(field, DatetimeField):
-        return Column(name=field.name, kind=kind, numbers_N=_seconds(array, field.format, where), labels_N=())
+        return Column(name=field.name, kind=kind, numbers_N=read_seconds(array, field, where), labels_N=())
+    if isinstance(field, IdentifierField):
+        named = pc.if_else(pc.is_valid(array), pa.scalar("named"), pa.scalar(None, pa.string()))
+        return Column(name=field.name, kind=kind, numbers_N=np.zeros(0), labels_N=Labels.read(named))
+    if isinstance(field, IntegerField | DecimalField) and in_text(field) and is_text(array):
+        return Column(name=field.name, kind=kind, numbers_N=read_dressed(array, field, where), labels_N=())
     if kind == "numeric":
-        return Column(name=field.name, kind=kind, numbers_N=_numbers(array, where), labels_N=())
+        return Column(name=field.name, kind=kind, numbers_N=read_numbers(array, where), labels_N=())
     labels = _labels(array, field, where)
     lengths_V = np.array([*(len(text) for text in labels.values), np.nan])
     lengths_N = lengths_V[labels.codes_N] if kind == "text" else np.zeros(0)
     return Column(name=field.name, kind=kind, numbers_N=lengths_N, labels_N=labels)
-
-
-def _numbers(array: pa.ChunkedArray, where: str) -> FloatArray:
-    """Return numbers as float64; text is accepted where every value is a number."""
-    if pa.types.is_boolean(array.type) or pa.types.is_temporal(array.type):
-        raise DataError(f"{where} has type {array.type} but the schema says numbers; convert it")
-    try:
-        cast = _parsed(array) if _is_text(array) else pc.cast(array, pa.float64(), safe=False)
-        numbers: FloatArray = cast.to_numpy(zero_copy_only=False).astype(np.float64)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(
-            f"{where} should hold numbers but has type {array.type}: {_one_line(error)}; mend it"
-        ) from error
-    mask_N = array.is_null().to_numpy(zero_copy_only=False).astype(bool)
-    infinite = int(np.isinf(numbers).sum())
-    if infinite:
-        first = int(np.argmax(np.isinf(numbers))) + 1
-        counted = f"{infinite} infinite numbers, the first in record {first}"
-        raise DataError(f"{where} has {counted}; leave those cells empty or drop the rows")
-    numbers[mask_N] = np.nan
-    return numbers
-
-
-def _parsed(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Read texts as float64; ArrowInvalid naming the first that is no number, and its place."""
-    texts = pc.cast(texts, pa.string())
-    numbers = parse_decimals(texts)
-    if numbers.null_count > texts.null_count:
-        wrong_N = pc.and_(pc.is_valid(texts), pc.is_null(numbers))
-        count, first = pc.sum(wrong_N).as_py(), pc.index(wrong_N, True).as_py()
-        raise pa.ArrowInvalid(
-            f"{count} values are no numbers, the first {texts[first].as_py()!r} in record {first + 1}"
-        )
-    return numbers
-
-
-def _is_text(array: pa.ChunkedArray) -> bool:
-    return bool(pa.types.is_string(array.type) or pa.types.is_large_string(array.type))
 
 
 def constant_label(value: str | int | float | bool) -> str:
@@ -242,7 +160,7 @@ def _labels(array: pa.ChunkedArray, field: Field, where: str) -> Labels:
     if isinstance(field, ConstantField) and not isinstance(field.value, str):
         if isinstance(field.value, bool):
             return Labels.of([None if value is None else str(value) for value in array.to_pylist()])
-        return Labels.of([None if np.isnan(value) else repr(value) for value in _numbers(array, where).tolist()])
+        return Labels.of([None if np.isnan(value) else repr(value) for value in read_numbers(array, where).tolist()])
     if pa.types.is_boolean(array.type):
         if not isinstance(field, BooleanField):
             raise DataError(f"{where} has type bool but the schema says {field.kind}; give the source's text")
@@ -252,43 +170,11 @@ def _labels(array: pa.ChunkedArray, field: Field, where: str) -> Labels:
     try:
         labels = Labels.read(array if pa.types.is_dictionary(array.type) else pc.cast(array, pa.string()))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(f"{where} should hold text but has type {array.type}: {_one_line(error)}; mend it") from error
+        raise DataError(f"{where} should hold text but has type {array.type}: {one_line(error)}; mend it") from error
     if isinstance(field, BooleanField):
         spelled = {text.lower(): text for text in (field.true_text, field.false_text)}
         return labels.spelled(lambda text: spelled.get(text.lower(), text))
     return labels
-
-
-def _seconds(array: pa.ChunkedArray, text_format: str, where: str) -> FloatArray:
-    """Return date and time as seconds since 1970-01-01; each distinct value is parsed once."""
-    if not (pa.types.is_temporal(array.type) or _is_text(array) or pa.types.is_null(array.type)):
-        raise DataError(f"{where} has type {array.type} but the schema says date or time ({text_format}); convert it")
-    values = array.to_pylist()
-    seconds: dict[object, float] = {None: np.nan}
-    for value in dict.fromkeys(values):  # in their order, so that the first at fault is named
-        if value is None:
-            continue
-        try:
-            moment = datetime.strptime(value, text_format) if isinstance(value, str) else value
-        except ValueError as error:
-            place = f"{value!r} in record {values.index(value) + 1}"
-            raise DataError(f"{where} has {place}, which is not of the form {text_format}; mend it") from error
-        seconds[value] = timestamp(moment, where)
-    return np.array([seconds[value] for value in values], dtype=np.float64)
-
-
-def timestamp(moment: object, where: str) -> float:
-    """Return seconds since 1970-01-01 of a date or time, UTC where it names no zone; DataError for anything else."""
-    if isinstance(moment, datetime):
-        zoned = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-        return (zoned - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
-    if isinstance(moment, date):
-        return float((moment - date(1970, 1, 1)).days * 86_400)
-    raise DataError(f"{where} holds {type(moment).__name__} values, which are no date or time; convert it")
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
 
 
 def category_codes(*columns: Column) -> tuple[list[str | None], list[IntArray]]:

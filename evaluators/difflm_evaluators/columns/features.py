@@ -26,7 +26,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from difflm_evaluators.columns.columns import Column, Columns, FloatArray, Labels, category_codes
+from difflm_evaluators.columns.columns import Column, Columns, FloatArray, category_codes
+from difflm_evaluators.columns.labels import Labels
 from difflm_evaluators.columns.mixed_rows import OUTERMOST
 
 Float32Array = npt.NDArray[np.float32]

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from difflm_evaluators.columns.columns import Column, Columns, FloatArray, IntArray, Labels, category_codes
+from difflm_evaluators.columns.columns import Column, Columns, FloatArray, IntArray, category_codes
+from difflm_evaluators.columns.labels import Labels
 
 Float32Array = npt.NDArray[np.float32]
 

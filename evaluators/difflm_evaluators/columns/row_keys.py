@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from difflm.records.kinds.columns import round_decimals
 from difflm.records.schema import DecimalField, RecordSchema
-from difflm_evaluators.columns.columns import Column, Columns, FloatArray, IntArray, Labels
+from difflm_evaluators.columns.columns import Column, Columns, FloatArray, IntArray
+from difflm_evaluators.columns.labels import Labels
 
 MOST = 2**62
 
@@ -110,7 +111,7 @@ class KnownRows:
 
     def __init__(self, train: Columns, schema: RecordSchema) -> None:
         self._schema = schema
-        self._columns = {name: _known(train[name], schema) for name in schema.names}
+        self._columns = {name: known_column(train[name], schema) for name in schema.names}
         sizes = tuple(known.size for known in self._columns.values())
         self.numbering = RowNumbering(self._codes_NC(train), sizes)
 
@@ -122,7 +123,8 @@ class KnownRows:
         return np.stack([known.code(table[name], self._schema) for name, known in self._columns.items()], axis=1)
 
 
-def _known(column: Column, schema: RecordSchema) -> KnownColumn:
+def known_column(column: Column, schema: RecordSchema) -> KnownColumn:
+    """Give the distinct values of a training column their numbers."""
     if column.kind != "numeric":
         texts = {text: code for code, text in enumerate(dict.fromkeys(Labels.of(column.labels_N).values))}
         return KnownColumn(texts=texts, numbers_K=np.zeros(0), size=len(texts) + 1)

@@ -15,6 +15,8 @@ Positive = Annotated[float, Field(gt=0)]
 
 OFFICIAL_URL = "https://api.openai.com/v1"
 URL_VARIABLE = "OPENAI_BASE_URL"
+THIS_PROCESS = "this process"
+"""Where a model of this machine answers, in an address's place."""
 
 
 class SamplingSettings(Config):
@@ -103,11 +105,16 @@ class Endpoint:
 
 
 def find_endpoint(settings: JudgeSettings, environment: Mapping[str, str]) -> Endpoint:
-    """Find the endpoint of the settings and the environment; a server of one's own needs an address and no key.
+    """Find the endpoint of the settings and the environment; a server of one's own needs an address and no key, and
+    a model of this machine (a package, a GGUF file, a path) no endpoint at all, unless an address is given.
 
     Raises:
         ConfigError: neither an address nor a key is given, so there is nobody to ask.
     """
+    from difflm.models.sources import is_own_model
+
+    if settings.base_url is None and is_own_model(settings.model):
+        return Endpoint(base_url=THIS_PROCESS, api_key="none")
     key = environment.get(settings.api_key_env, "").strip()
     url = (settings.base_url or environment.get(URL_VARIABLE, "")).strip()
     if not url and not key:

@@ -15,6 +15,7 @@ from typing import Any
 
 from difflm.artifacts.dataset import Dataset, Range
 from difflm.artifacts.storage import open_store
+from difflm.records.files.source import SourceForm
 from difflm.runtime.cluster import current_context
 from difflm.runtime.process import last_line
 from difflm.runtime.shard_actor import reachable, unpacked
@@ -34,7 +35,8 @@ class EvaluatorActor:
         from difflm_evaluators.live.part_scorer import PartScorer
 
         pa.set_cpu_count(1)
-        dataset = Dataset(store=open_store(arguments["url"]), format=arguments["format"])
+        form = None if arguments["form"] is None else SourceForm.parsed_json(arguments["form"], "form")
+        dataset = Dataset(store=open_store(arguments["url"]), format=arguments["format"], form=form)
         self._scorer = PartScorer(dataset, Path(unpacked(arguments["real"])), share=share, seed=config.seed)
 
     def take(self, parts: Sequence[Range]) -> int:
@@ -71,7 +73,9 @@ class EvaluatorActors:
     ) -> None:
         """`rows` is how many the dataset is to have; `on_restart` gets the reason why an actor had to be made anew."""
         folders = reachable({"real": real}, current_context())
-        self._arguments = {**folders, "url": dataset.store.url, "format": dataset.format}
+        self._arguments = {**folders, "url": dataset.store.url, "format": dataset.format, "form": None}
+        if dataset.form is not None:
+            self._arguments["form"] = dataset.form.dumped().decode()
         self._config, self._on_restart = config, on_restart
         self._share = min(1.0, config.max_queries / rows)
         self._question: Any = None

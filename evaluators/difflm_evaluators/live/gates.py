@@ -32,18 +32,21 @@ STREAMED_SCORES = (
 TABLE_SCORES = (
     *STREAMED_SCORES,
     *("c2st_auc", "c2st_accuracy", "alpha_precision", "beta_recall", "mle_auc", "mle_rmse"),
-    *("mia_auc", "mia_calibrated_auc", "mia_tpr"),
+    *("mia_auc", "mia_calibrated_auc", "mia_tpr", "rare_cell_share", "rare_pair_share"),
 )
 """Scores of a finished table; which of them there are depends on the table and the settings."""
+_LANGUAGE_SCORES = ("known_word_share", "repetition_within", "repetition_between", "bits_per_character")
 CODE_SCORES = (
     *("parses_share", "compiles_share", "resolvable_import_share", "known_import_share", "lint_rate", "licence_share"),
     *("near_duplicate_share", "exact_copy_share", "near_copy_share"),
+    *_LANGUAGE_SCORES,
 )
 """Scores of finished records of code."""
 TOOL_SCORES = (
     *("valid_share", "consistent_share", "category_coverage"),
     *("near_duplicate_share", "exact_copy_share", "near_copy_share"),
     *("description_length_error", "parameter_count_error", "distinct_pairs"),
+    *_LANGUAGE_SCORES,
 )
 """Scores of finished records of tools."""
 RECORD_MEASURES = ("exact_copy_share", "dcr_quantile")

@@ -23,6 +23,7 @@ from difflm_evaluators.columns.row_keys import KnownRows
 from difflm_evaluators.columns.streaming import NO_ROWS, fingerprint, require_same
 from difflm_evaluators.privacy.distances import TIE, StreamingDistances
 from difflm_evaluators.privacy.neighbours import nearest
+from difflm_evaluators.privacy.rare_values import evaluate_rare_values
 
 COPIED = (
     "{share:.1f} % of the synthetic rows are copies of training rows, of the real test rows only {test:.1f} %: "
@@ -171,7 +172,7 @@ class StreamingPrivacy:
 def evaluate_privacy(
     synthetic: Columns, train: Columns, test: Columns | None, schema: RecordSchema, config: PrivacyConfig
 ) -> Evaluation:
-    """DCR, DCR share, exact copies and NNDR of the synthetic table, beside the real test split's own."""
+    """DCR, DCR share, exact copies, NNDR and rare values of the synthetic table, beside the real test split's own."""
     streaming = StreamingPrivacy.fit(train, test, schema, config)
     rows = len(next(iter(synthetic.values())))
     sample = synthetic
@@ -179,7 +180,8 @@ def evaluate_privacy(
         random = np.random.default_rng((config.seed, 1))  # not the draws of the test split
         sample = take_rows(synthetic, np.sort(random.choice(rows, size=config.max_queries, replace=False)))
     streaming.update_parts(synthetic, sample)
-    return streaming.result()
+    near, rare = streaming.result(), evaluate_rare_values(sample, train, test, schema, seed=config.seed)
+    return Evaluation(name=near.name, scores=(*near.scores, *rare.scores), details={**near.details, **rare.details})
 
 
 SHOWN = 5

@@ -17,7 +17,8 @@ import yaml
 
 from difflm.errors import DataError
 from difflm.telemetry import JSON
-from difflm_evaluators.columns.columns import Columns, Labels, read_columns
+from difflm_evaluators.columns.columns import Columns, read_columns
+from difflm_evaluators.columns.labels import Labels
 from difflm_evaluators.protocol.figures import (
     Figure,
     Printed,

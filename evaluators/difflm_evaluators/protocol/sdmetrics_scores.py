@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from difflm.errors import ConfigError
-from difflm_evaluators.columns.columns import Column, Columns, FloatArray, Labels
+from difflm_evaluators.columns.columns import Column, Columns, FloatArray
+from difflm_evaluators.columns.labels import Labels
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,8 @@ table are compared, all of the smaller one. synthcity's own code is not used.
 
 import numpy as np
 
-from difflm_evaluators.columns.columns import Columns, FloatArray, Labels, row_count, take_rows
+from difflm_evaluators.columns.columns import Columns, FloatArray, row_count, take_rows
+from difflm_evaluators.columns.labels import Labels
 from difflm_evaluators.scores.fidelity import closeness, support_curves
 
 

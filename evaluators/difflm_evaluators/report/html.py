@@ -115,6 +115,8 @@ def render_html(report: ReportFile, pictures: Sequence[Picture]) -> str:
             nearest=_nearest(report),
             shown_rows=SHOWN_ROWS,
             map=_map(report),
+            samples=_samples(report),
+            unknown=_unknown_words(report),
             judge=judge_rows(report.judge),
             judge_text=judge_text(report.judge) if report.judge is not None else "",
             judge_warnings=judge_warnings(report.judge),
@@ -181,6 +183,21 @@ def _nearest(report: ReportFile) -> list[dict[str, Any]]:
         }
         for pair in details.get("pairs", [])
     ]
+
+
+_SIDES = {"synthetic": "Synthetic", "real_test": "Real"}
+
+
+def _samples(report: ReportFile) -> list[tuple[str, list[str]]]:
+    """Lay out the texts of each side that has some, under its title; none where none were drawn."""
+    details = report.details("samples")
+    return [(title, details[role]) for role, title in _SIDES.items() if details.get(role)]
+
+
+def _unknown_words(report: ReportFile) -> list[str]:
+    """List the unknown words of each side that `_samples` shows, the most frequent first."""
+    details, shown = report.details("language").get("unknown_words", {}), report.details("samples")
+    return [", ".join(word for word, _ in details.get(role, [])) for role in _SIDES if shown.get(role)]
 
 
 def _map(report: ReportFile) -> dict[str, Any]:

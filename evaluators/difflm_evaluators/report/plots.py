@@ -27,6 +27,7 @@ RASTER_DPI = 200
 MAX_TICK_LABELS = 40
 MAX_VECTOR_CELLS = 40  # per side; larger heat maps are drawn as one raster
 LABEL_CHARACTERS = 18
+PAIR_CHARACTERS = 36
 
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -246,7 +247,31 @@ def levels_by(series: Mapping[str, Sequence[tuple[int, float]]], real: float | N
         return _svg(axes)
 
 
-def shorten(text: str) -> str:
-    """Cut a text to at most 18 characters on one line, with an ellipsis where cut."""
+def dots(
+    labels: Sequence[str], series: Mapping[str, tuple[str, Sequence[float | None]]], *, label: str, shares: bool
+) -> str:
+    """Draw a dot per label, the first on top, and series: a colour and numbers (`shares` as percentages), or None."""
+    with _axes(6.4, 1.1 + 0.27 * max(3, len(labels))) as axes:
+        for row in range(len(labels)):
+            axes.axhline(row, color=GRID, linewidth=0.6, zorder=0)
+        for name, (colour, values) in series.items():
+            points = [(value, row) for row, value in enumerate(values) if value is not None]
+            if points:
+                xs, ys = [value for value, _ in points], [row for _, row in points]
+                axes.plot(xs, ys, linestyle="", marker="o", markersize=6, alpha=0.85, color=colour, label=name)
+        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=8, handletextpad=0.2)
+        axes.set_yticks(range(len(labels)), [shorten(text, PAIR_CHARACTERS) for text in labels])
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel(label)
+        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
+        if shares:
+            axes.set_xlim(left=0)
+            axes.xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1.0, decimals=None))
+        return _svg(axes)
+
+
+def shorten(text: str, characters: int = LABEL_CHARACTERS) -> str:
+    """Cut a text to at most so many characters on one line, with an ellipsis where cut."""
     line = " ".join(text.split())
-    return line if len(line) <= LABEL_CHARACTERS else line[: LABEL_CHARACTERS - 1] + "…"
+    return line if len(line) <= characters else line[: characters - 1] + "…"

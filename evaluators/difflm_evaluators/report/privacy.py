@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from difflm_evaluators.privacy.membership import NORMAL_95
@@ -40,6 +41,8 @@ def privacy_findings(report: ReportFile) -> list[Finding]:
         *_near_copies(report),
         *_read(report, "dcr_share", "Nearer to training than to unseen rows", _share),
         *_read(report, "nndr", "Clinging to single rows", _ratio),
+        *_read(report, "rare_cell_share", "Rare values", partial(_rare, "values")),
+        *_read(report, "rare_pair_share", "Rare pairs of values", partial(_rare, "pairs of values")),
         *_read(report, "mia_auc", "Membership attack", _attack),
         *_read(report, "mia_calibrated_auc", "Membership attack, calibrated", _attack),
     ]
@@ -101,6 +104,17 @@ def _ratio(score: ScoreEntry, value: float) -> tuple[Status, str]:
         return "unknown", f"{text}; there are no real test rows to compare with."
     status: Status = "look" if value < NEAR_RATIO * score.baseline else "fine"
     return status, f"{text}; for real test rows {score.baseline:.3f} times."
+
+
+def _rare(what: str, score: ScoreEntry, value: float) -> tuple[Status, str]:
+    text = f"{value:.1f} % of the synthetic rows' {what} that few training rows have are one of theirs"
+    if score.baseline is None:
+        return "unknown", f"{text}; there are no real test rows to compare with."
+    text += f"; of the real test rows' {score.baseline:.1f} %."
+    surely = value - score.baseline > SURE * (score.standard_error or 0.0)
+    if surely and value > score.baseline / NEAR_RATIO:
+        return "look", f"{text} Values of single rows are handed out."
+    return "fine", f"{text} That is not clearly more than chance."
 
 
 def _attack(score: ScoreEntry, value: float) -> tuple[Status, str]:

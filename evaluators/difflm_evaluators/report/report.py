@@ -27,7 +27,8 @@ class Report:
 
     A notebook shows it as a table; `print(report)` gives the same as text.
 
-    Counts, shares and the names of columns and categories; no rows, unless `privacy.show_nearest` asked for some.
+    Counts, shares and the names of columns and categories; no rows of tables, unless `privacy.show_nearest` asked for
+    some. Of tools and code it shows records to read, real test records among them, unless `language.samples` is 0.
     """
 
     evaluations: tuple[Evaluation, ...]

@@ -33,11 +33,12 @@ def level_text(level: Mapping[str, Any], kind: str) -> str:
         return line if len(line) <= LABEL_CHARACTERS else line[: LABEL_CHARACTERS - 1] + "…"
     low, high = level.get("low"), level.get("high")
     if low is None:
-        return f"≤ {_number(high, kind)}" if high is not None else "all"
-    return f"> {_number(low, kind)}" if high is None else f"{_number(low, kind)} to {_number(high, kind)}"
+        return f"≤ {value_or_date(high, kind)}" if high is not None else "all"
+    least = value_or_date(low, kind)
+    return f"> {least}" if high is None else f"{least} to {value_or_date(high, kind)}"
 
 
-def _number(value: float, kind: str) -> str:
+def value_or_date(value: float, kind: str) -> str:
     """Write a number with six significant digits, or the date of seconds since 1970."""
     if kind != "datetime":
         return f"{value:,.6g}" if abs(value) < 1e6 else f"{value:.6g}"

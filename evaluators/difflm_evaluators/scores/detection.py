@@ -29,7 +29,7 @@ from difflm_evaluators.columns.columns import MAX_CELLS, Columns, IntArray, draw
 from difflm_evaluators.columns.features import FeatureEncoder
 from difflm_evaluators.scores.boosting import FloatArray, Samples, Setup, binary_auc
 
-TREES = 100
+TREES, DEPTH = 100, 5
 
 
 class DetectionConfig(BaseModel):
@@ -82,12 +82,12 @@ def evaluate_detection(synthetic: Columns, train: Columns, test: Columns | None,
     encoder = FeatureEncoder.fit(train)
     if not encoder.feature_types:
         return _evaluation(None, None, "every column is free text, of which the trees see nothing")
-    rows = _rows(synthetic, train, encoder, config)
+    rows = rows_each(synthetic, train, encoder, config)
     if rows < 2 * config.folds:
         reason = f"{rows} rows of each table are too few for {config.folds} folds of two; give {2 * config.folds}"
         return _evaluation(None, None, reason)
     found = detect(synthetic, train, encoder, rows, config)
-    test_rows = _rows(test, train, encoder, config) if test is not None else 0
+    test_rows = rows_each(test, train, encoder, config) if test is not None else 0
     baseline = None
     if test is not None and test_rows >= 2 * config.folds:
         baseline = detect(test, train, encoder, test_rows, config)
@@ -103,7 +103,7 @@ def evaluate_detection(synthetic: Columns, train: Columns, test: Columns | None,
     return _evaluation(found, baseline, None, details)
 
 
-def _rows(table: Columns, train: Columns, encoder: FeatureEncoder, config: DetectionConfig) -> int:
+def rows_each(table: Columns, train: Columns, encoder: FeatureEncoder, config: DetectionConfig) -> int:
     """Count the rows of each side; fewer than `max_rows` where the features would make the matrix too large."""
     fit = MAX_CELLS // (2 * len(encoder.feature_types))
     return min(row_count(table), row_count(train), config.max_rows, fit)
@@ -134,7 +134,7 @@ def _fold(samples: Samples, setup: Setup, seed: int, split: tuple[IntArray, IntA
     fitting, left_out = (samples.take(rows_N) for rows_N in split)
     types = setup.data_options()
     data = xgb.QuantileDMatrix(fitting.features_ND, fitting.target_N, **types)
-    booster = xgb.train(setup.parameters(depth=5, weight=1, gamma=0, seed=seed), data, num_boost_round=TREES)
+    booster = xgb.train(setup.parameters(depth=DEPTH, weight=1, gamma=0, seed=seed), data, num_boost_round=TREES)
     predicted_N = booster.predict(xgb.DMatrix(left_out.features_ND, **types)).astype(np.float64)
     is_table_N = left_out.target_N == 1
     auc = binary_auc(is_table_N, predicted_N)

@@ -7,7 +7,7 @@ split's share stands beside. Streaming is exact.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,14 +15,17 @@ import numpy.typing as npt
 
 from difflm.errors import DataError
 from difflm.records.codec import RejectionReason
-from difflm.records.kinds.literals import parse_datetime
+from difflm.records.kinds.codes_of_form import is_of_form
+from difflm.records.kinds.moments import field_moment
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,
+    CodeField,
     ConstantField,
     DatetimeField,
     DecimalField,
     Field,
+    IdentifierField,
     IntegerField,
     JsonField,
     RecordSchema,
@@ -30,7 +33,9 @@ from difflm.records.schema import (
 )
 from difflm.telemetry import JSON
 from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
-from difflm_evaluators.columns.columns import Column, Columns, Labels, constant_label, timestamp
+from difflm_evaluators.columns.cell_numbers import timestamp
+from difflm_evaluators.columns.columns import Column, Columns, constant_label
+from difflm_evaluators.columns.labels import Labels
 from difflm_evaluators.columns.streaming import NO_ROWS, fingerprint, require_same
 
 BoolArray = npt.NDArray[np.bool_]
@@ -168,21 +173,32 @@ def column_faults(column: Column, field: Field) -> dict[RejectionReason, BoolArr
     """Return, per reason that occurs, a mask of the rows at fault."""
     missing_N = column.missing_N
     faults: dict[RejectionReason, BoolArray] = {}
-    if not field.nullable:
+    words = field.words if isinstance(field, IntegerField | DecimalField | DatetimeField) else ()
+    if not field.nullable and not words:  # a word has no number, as a missing value has none
         faults["missing"] = missing_N
     match field:
         case IntegerField():
-            faults["range"] = _outside(column, field.minimum, field.maximum)
+            faults["range"] = _outside(column, field.minimum, field.maximum, field.points)
             faults["type"] = ~missing_N & (column.numbers_N != np.round(column.numbers_N))
         case DecimalField():
             faults |= _decimal_faults(column, field)
         case DatetimeField():
-            first, last = (parse_datetime(text, field.format) for text in (field.minimum, field.maximum))
-            faults["range"] = _outside(column, timestamp(first, field.name), timestamp(last, field.name))
+            first, last, *points = (
+                timestamp(field_moment(field, text), field.name)
+                for text in (field.minimum, field.maximum, *field.points)
+            )
+            faults["range"] = _outside(column, first, last, points)
         case CategoricalField():
             faults["category"] = _unknown(column, set(field.values))
         case BooleanField():
             faults["type"] = _unknown(column, {field.true_text, field.false_text})
+        case IdentifierField():
+            pass
+        case CodeField():
+            known = Labels.of(column.labels_N)
+            faults["category"] = known.lookup(
+                lambda text: int(text is not None and not is_of_form(field.shapes, text))
+            ).astype(bool)
         case TextField() | JsonField():
             faults["length"] = ~missing_N & (np.nan_to_num(column.numbers_N) > field.max_characters)
         case ConstantField():
@@ -190,8 +206,9 @@ def column_faults(column: Column, field: Field) -> dict[RejectionReason, BoolArr
     return {reason: fault_N for reason, fault_N in faults.items() if fault_N.any()}
 
 
-def _outside(column: Column, low: float, high: float) -> BoolArray:
-    return (column.numbers_N < low) | (column.numbers_N > high)
+def _outside(column: Column, low: float, high: float, points: Sequence[float]) -> BoolArray:
+    outside_N = (column.numbers_N < low) | (column.numbers_N > high)
+    return outside_N & ~np.isin(column.numbers_N, list(points)) if points else outside_N
 
 
 def _decimal_faults(column: Column, field: DecimalField) -> dict[RejectionReason, BoolArray]:
@@ -204,7 +221,9 @@ def _decimal_faults(column: Column, field: DecimalField) -> dict[RejectionReason
     half = 0.5 * 10.0**-field.decimals
     present_N = ~column.missing_N
     return {
-        "range": present_N & ((units_N < low - half) | (units_N > high + half)),
+        "range": present_N
+        & ((units_N < low - half) | (units_N > high + half))
+        & ~np.isin(column.numbers_N, field.points),
         "decimals": present_N & (np.abs(units_N - rounded_N) > slack_N),
     }
 

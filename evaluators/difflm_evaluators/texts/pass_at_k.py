@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from difflm.errors import DataError
-from difflm.records.files.readers import read_json_rows
+from difflm.records.files.json_files import read_json_rows
 from difflm.telemetry import JSON
 from difflm_evaluators.base import Evaluation, Score
 from difflm_evaluators.texts.sandbox import SandboxLimits, SandboxResult, isolation, run_program

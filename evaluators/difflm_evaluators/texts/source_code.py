@@ -15,6 +15,7 @@ from pyflakes.checker import Checker
 
 from difflm.telemetry import JSON
 from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
+from difflm_evaluators.texts.language import LanguageConfig, TextScorer, evaluate_language
 from difflm_evaluators.texts.text_scores import CopiesConfig, copy_scores, percentage, share_score
 
 _LICENCE = re.compile(
@@ -90,9 +91,18 @@ def resolves(module: str) -> bool:
 
 
 def evaluate_source_code(
-    synthetic: Sequence[str], train: Sequence[str], test: Sequence[str] | None, config: CopiesConfig
+    synthetic: Sequence[str],
+    train: Sequence[str],
+    test: Sequence[str] | None,
+    config: CopiesConfig,
+    *,
+    language: LanguageConfig | None = None,
+    scorer: TextScorer | None = None,
 ) -> list[Evaluation]:
-    """Make two evaluations, `source_code` and `copies`; nothing is run. Imports depend on what is installed here."""
+    """Make two evaluations, `source_code` and `copies`, and those of the language where it is asked for.
+
+    Nothing is run. Imports depend on what is installed here.
+    """
     seen = [inspect_code(text) for text in synthetic]
     trained = [inspect_code(text) for text in train]
     held_out = [inspect_code(text) for text in test] if test else None
@@ -115,6 +125,7 @@ def evaluate_source_code(
     return [
         Evaluation(name="source_code", scores=tuple(scores), details=_details(seen, held_out)),
         Evaluation(name="copies", scores=tuple(copies), details={"near_copies": examples}),
+        *([] if language is None else evaluate_language(synthetic, train, test, language, scorer=scorer)),
     ]
 
 

@@ -19,14 +19,23 @@ from difflm.errors import DataError
 from difflm.records.tool_codec import KEYS, ToolRecord, parameters_text, record_schema
 from difflm.telemetry import JSON
 from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
+from difflm_evaluators.texts.language import LanguageConfig, TextScorer, evaluate_language, read_tool
 from difflm_evaluators.texts.text_scores import CopiesConfig, copy_scores, share_score
 
 _MAX_NAMED = 20
 Records = Sequence[Mapping[str, Any]]
 
 
-def evaluate_tools(synthetic: Records, train: Records, test: Records | None, config: CopiesConfig) -> list[Evaluation]:
-    """Make three evaluations: `tools`, `copies` and `tool_texts`.
+def evaluate_tools(
+    synthetic: Records,
+    train: Records,
+    test: Records | None,
+    config: CopiesConfig,
+    *,
+    language: LanguageConfig | None = None,
+    scorer: TextScorer | None = None,
+) -> list[Evaluation]:
+    """Make three evaluations: `tools`, `copies` and `tool_texts`, and those of the language where it is asked for.
 
     DataError when a real record does not fit the schema: all others would be measured by it.
     """
@@ -71,7 +80,17 @@ def evaluate_tools(synthetic: Records, train: Records, test: Records | None, con
         ),
         Evaluation(name="copies", scores=tuple(copies), details={"near_copies": examples}),
         _texts(valid, train, real),
+        *_language(valid, train, real, language, scorer),
     ]
+
+
+def _language(
+    valid: Records, train: Records, real: Records | None, config: LanguageConfig | None, scorer: TextScorer | None
+) -> list[Evaluation]:
+    if config is None:
+        return []
+    made, trained, beside = ([read_tool(record) for record in some or ()] for some in (valid, train, real))
+    return evaluate_language(made, trained, beside, config, scorer=scorer)
 
 
 def _check_real(records: Records, schema: Mapping[str, Any], role: str) -> None:

@@ -1,4 +1,4 @@
-"""The verbs about configuration files: `difflm init`, `config show` and `config schema`."""
+"""The verbs before a run: `difflm inspect`, `init`, `config show` and `config schema`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,27 @@ def init(
     made = write_starting_file(table, target=target, kind=record_kind(kind), out=out, force=force)
     print_line(output(), f"{made.path}: a configuration for {made.records:,} records of {made.columns:,} columns")
     print_line(output(), f"go on with: difflm plan {quote(str(made.path))}, then difflm run {quote(str(made.path))}")
+
+
+@configuration_app.command()
+def inspect(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="The records to learn: a file, or a folder of code.")],
+    target: Target = None,
+    changes: Set = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of lines.")] = False,
+) -> None:
+    """Show what each column of a table is taken for, why, and the setting that changes it; nothing is trained."""
+    from difflm_jobs.cli.inspection import document, inspected, notice_line
+
+    lines, notices = inspected(table, target=target, overrides=changes or ())
+    if as_json:
+        print(document(table, lines, notices))
+        return
+    console = output()
+    for line in lines:
+        print_line(console, line.text)
+    for notice in notices:
+        print_line(console, f"noticed: {notice_line(notice)}")
 
 
 @config_app.command("schema")

@@ -103,7 +103,10 @@ judge_app = typer.Typer(
 )
 
 Records = Annotated[Path, typer.Argument(help="The records: JSON lines, CSV, Parquet, ...")]
-Model = Annotated[str, typer.Option(help="The model that judges, by its name at the endpoint.")]
+Model = Annotated[
+    str,
+    typer.Option(help="The model that judges, by its name at the endpoint; or package:NAME, a GGUF file or a folder."),
+]
 BaseUrl = Annotated[
     str | None, typer.Option(help="The endpoint, such as http://localhost:8000/v1; else OPENAI_BASE_URL, else OpenAI.")
 ]

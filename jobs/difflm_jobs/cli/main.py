@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +14,10 @@ import typer
 
 from difflm.errors import DiffLMError, StorageError
 from difflm.lifetime import end_with_parent
+from difflm_jobs.cli.benchmark import benchmark_app
 from difflm_jobs.cli.compare import report_app
 from difflm_jobs.cli.configuration import config_app, configuration_app
+from difflm_jobs.cli.diagnose import diagnose_app
 from difflm_jobs.cli.judge import judge_app
 from difflm_jobs.cli.protocol import protocol_app
 from difflm_jobs.cli.scoring_verbs import scoring_app
@@ -25,14 +27,19 @@ from difflm_jobs.cli.study_verbs import study_app
 from difflm_jobs.cli.submit import submit_app
 from difflm_jobs.cli.terminal import (
     RUNS,
+    Budget,
+    Constraints,
+    Dialect,
     Gates,
     Given,
     Name,
+    Quality,
     Runs,
     SafeCsv,
     Set,
     Target,
     audience,
+    is_plain,
     output,
     print_line,
     print_warning,
@@ -49,8 +56,10 @@ app = typer.Typer(
 INTERRUPTED = 130
 
 app.add_typer(config_app, name="config")
+app.add_typer(benchmark_app)
 app.add_typer(judge_app, name="judge")
 app.add_typer(configuration_app)
+app.add_typer(diagnose_app)
 app.add_typer(protocol_app)
 app.add_typer(report_app)
 app.add_typer(serve_app)
@@ -98,33 +107,47 @@ def _fail(message: str, code: int) -> int:
 def run(
     config: Given,
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
+    constraint: Constraints = None,
     changes: Set = None,
     target: Target = None,
     name: Name = None,
+    quality: Quality = None,
+    budget: Budget = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Run every stage whose artifact does not exist yet, and show the scores."""
-    _run(config, until, changes, target, name, runs)
+    """Run every stage whose artifact does not exist yet, and show the scores.
+
+    --quality fast, balanced or best and --budget 10m choose how long to train; difflm plan says how long that takes.
+    """
+    asked = {"overrides": changes or (), "target": target, "name": name, "constraints": constraint or ()}
+    _run(config, until, runs, asked, {"quality": quality, "budget": budget})
 
 
-def _run(
-    given: str, until: str | None, changes: list[str] | None, target: str | None, name: str | None, runs: Path
-) -> None:
+def _run(given: str, until: str | None, runs: Path, asked: Mapping[str, Any], wished: Mapping[str, Any]) -> None:
     import psutil
 
-    from difflm_jobs.loading import load_experiment, refuse_missing
+    from difflm_jobs.loading import read_settings, refuse_missing
 
     started = psutil.Process().create_time()
-    refuse_missing(given, changes or ())
-    experiment = load_experiment(given, overrides=changes or (), target=target, name=name)
-    from difflm_jobs.cli.summary import print_summary
+    refuse_missing(given, asked["overrides"])
+    settings = read_settings(given, **asked)
+    settings.experiment()
+    from difflm_jobs.cli.summary import choice_line, print_summary
+    from difflm_jobs.planning.choice import Chooser, Wish
+
+    wish = Wish(**wished)
+    choice = Chooser(settings=settings, runs=runs).choose(wish, keep=True)
+    if wish:
+        print_line(progress_output(), choice_line(choice))
+    experiment = choice.experiment
     from difflm_jobs.experiment import refuse_failed_run, run_experiment
     from difflm_jobs.inputs.gates import table_gates
     from difflm_jobs.pipeline.progress import reporting
 
-    shown = partial(reporting, progress_output())
-    record, artifacts = run_experiment(experiment, runs, last=until, started=started, reporting=shown)
-    out = output()
+    shown, out = partial(reporting, progress_output()), output()
+    record, artifacts = run_experiment(
+        experiment, runs, last=until, started=started, reporting=shown, predicted=choice.times
+    )
     print_summary(out, record, artifacts)
     for artifact in artifacts:
         report = artifact.path / "report.html"
@@ -134,8 +157,18 @@ def _run(
 
 
 def _stage_verb(stage: str, summary: str) -> None:
-    def verb(config: Given, changes: Set = None, target: Target = None, name: Name = None, runs: Runs = RUNS) -> None:
-        _run(config, stage, changes, target, name, runs)
+    def verb(
+        config: Given,
+        constraint: Constraints = None,
+        changes: Set = None,
+        target: Target = None,
+        name: Name = None,
+        quality: Quality = None,
+        budget: Budget = None,
+        runs: Runs = RUNS,
+    ) -> None:
+        asked = {"overrides": changes or (), "target": target, "name": name, "constraints": constraint or ()}
+        _run(config, stage, runs, asked, {"quality": quality, "budget": budget})
 
     command: Callable[[Callable[..., Any]], Callable[..., Any]] = app.command(name=stage, help=summary)
     command(verb)
@@ -154,14 +187,28 @@ for _stage, _summary in (
 
 
 @app.command()
-def plan(config: Given, changes: Set = None, target: Target = None, name: Name = None, runs: Runs = RUNS) -> None:
-    """Say what would run, how large it is and how much memory it needs; runs nothing."""
-    from difflm_jobs.loading import load_experiment
+def plan(
+    config: Given,
+    constraint: Constraints = None,
+    changes: Set = None,
+    target: Target = None,
+    name: Name = None,
+    quality: Quality = None,
+    budget: Budget = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Say what would run, how large it is, how long it takes here and how much memory it needs; runs nothing.
 
-    experiment = load_experiment(config, overrides=changes or (), target=target, name=name)
+    The time comes from a few steps of the real trainings on a sample of the table.
+    """
+    from difflm_jobs.loading import read_settings
+
+    settings = read_settings(config, overrides=changes or (), target=target, name=name, constraints=constraint or ())
+    settings.experiment()
     from difflm_jobs.cli.plan import print_plan
+    from difflm_jobs.planning.choice import Chooser, Wish
 
-    print_plan(experiment, runs, output())
+    print_plan(Chooser(settings=settings, runs=runs), Wish(quality=quality, budget=budget), output())
 
 
 @app.command()
@@ -183,6 +230,7 @@ def synthesize(
         str | None, typer.Option(help="What every row satisfies, such as 'age >= 40 and income == \">50K\"'.")
     ] = None,
     balance: Annotated[str | None, typer.Option(help="A column whose values all come up equally often.")] = None,
+    constraint: Constraints = None,
     like: Annotated[Path | None, typer.Option(help="A table whose records are varied, by turns.")] = None,
     strength: Annotated[float, typer.Option(help="How far --like goes: 0 the records themselves, 1 any record.")] = 0.3,
     between: Annotated[
@@ -199,6 +247,7 @@ def synthesize(
     ] = None,
     gate: Gates = None,
     safe_csv: SafeCsv = False,
+    dialect: Dialect = "source",
     signed_by: SignedBy = None,
     changes: Set = None,
 ) -> None:
@@ -216,11 +265,12 @@ def synthesize(
         out=out,
         format=format_,
         resume=resume_mode(resume),
-        plan=PlanRequest(where=where, balance=balance),
+        plan=PlanRequest(where=where, balance=balance, constraints=tuple(constraint or ())),
         given=given_file(like, between, strength, rows),
         real=real_files(bundle, of_run=evaluate_own, train=evaluate_against, holdout=holdout),
         gates=tuple(gate or ()),
         safe_csv=safe_csv,
+        plain=is_plain(dialect),
     )
     overrides = [*(changes or ()), *signer_setting(signed_by, "sampling")]
     print_line(output(), rows_line(write_rows(wanted, overrides=overrides, audience=audience())))
@@ -234,6 +284,7 @@ def impute(
     column: Annotated[list[str] | None, typer.Option(help="Only this column; may be given several times.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other values: multiple imputation.")] = 0,
     safe_csv: SafeCsv = False,
+    dialect: Dialect = "source",
     signed_by: SignedBy = None,
     changes: Set = None,
 ) -> None:
@@ -253,6 +304,7 @@ def impute(
         plan=PlanRequest(),
         given=GivenFile(path=table, use=Impute(columns=tuple(column) if column else None)),
         safe_csv=safe_csv,
+        plain=is_plain(dialect),
     )
     overrides = [*(changes or ()), *signer_setting(signed_by, "sampling")]
     print_line(output(), rows_line(write_rows(wanted, overrides=overrides, audience=audience())))

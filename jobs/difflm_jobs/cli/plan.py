@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,19 +12,26 @@ from rich.table import Table
 
 from difflm.artifacts import ArtifactStore
 from difflm.errors import ConfigError, UserError
+from difflm.records.files.paths import files_of
 from difflm.runtime.training import chosen_engine
+from difflm_jobs.cli.summary import choice_line
+from difflm_jobs.cli.terminal import print_line
 from difflm_jobs.inputs.sources import locate
 from difflm_jobs.pipeline.engine_check import check_engine, check_json
 from difflm_jobs.pipeline.pipeline import Step, resolve
+from difflm_jobs.planning.choice import Choice
 from difflm_jobs.planning.lines import PlanLine, plan_lines
 from difflm_jobs.planning.machine import Machine, runs_here, this_machine
 from difflm_jobs.planning.memory import ProcessMemory
+from difflm_jobs.planning.quality import span_text
 from difflm_jobs.planning.room import too_large
+from difflm_jobs.planning.times import STARTING
 from difflm_jobs.stages.prepare import describe
 from difflm_jobs.stages.stages import build_stages
 
 if TYPE_CHECKING:
     from difflm_jobs.config import ExperimentConfig
+    from difflm_jobs.planning.choice import Chooser, Wish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,35 +66,69 @@ def plan(config: ExperimentConfig, runs: Path, machine: Machine) -> Plan:
     return Plan(lines=lines, missing=missing, refused=too_large(config, planner, machine if known else None))
 
 
-def print_plan(config: ExperimentConfig, runs: Path, console: Console) -> None:
-    """Print the plan of an experiment.
+def print_plan(chooser: Chooser, wish: Wish, console: Console) -> None:
+    """Print the plan of an experiment, with what would be chosen for a wish.
 
     Raises:
         ConfigError: the decoding engine is not installed, or has no GPU to run on; or a stage does not fit into this
-            machine, if it would run here, or into what `runtime.memory` says.
+            machine, if it would run here, or into what `runtime.memory` says; or nothing fits into the budget.
     """
+    runs, choice = chooser.runs, chooser.choose(wish, keep=False)
+    config = choice.experiment
     check_engine(config.sampling, config.runtime)
     check_json(config.sampling, holds_json=config.data.record_kind.holds_json)
     made = plan(config, runs, this_machine())
     console.print(f"{config.name} in {runs / config.name}: {_data(config)}", highlight=False, soft_wrap=True)
-    console.print(_stages(made.lines))
+    if wish:
+        print_line(console, choice_line(choice))
+    else:
+        choice = _expected(chooser, config, made.lines)
+    console.print(_stages(made.lines, choice.times))
     console.print(_memory(made.lines))
     console.print(_processes(config), highlight=False, soft_wrap=True)
     console.print(_needs(made.lines), highlight=False, soft_wrap=True)
+    if (said := _time(made.lines, choice)) is not None:
+        print_line(console, said)
     if made.missing is not None:
         console.print(f"not ready to run: {made.missing}", highlight=False, soft_wrap=True, markup=False)
     if made.refused is not None:
         raise ConfigError(made.refused)
 
 
-def _stages(lines: Sequence[PlanLine]) -> Table:
+def _expected(chooser: Chooser, config: ExperimentConfig, lines: Sequence[PlanLine]) -> Choice:
+    """Predict the times of what is left; why there are none is no reason not to plan."""
+    if all(line.state == "finished" for line in lines):
+        return Choice(experiment=config)
+    try:
+        return chooser.expected(config)
+    except UserError as error:
+        return Choice(experiment=config, unknown=str(error))
+
+
+def _stages(lines: Sequence[PlanLine], times: Mapping[str, float]) -> Table:
     table = Table(title="Plan", title_justify="left")
     table.add_column("stage", no_wrap=True)
     table.add_column("state", no_wrap=True)
+    if times:
+        table.add_column("time", justify="right", no_wrap=True)
     table.add_column("size")
     for line in lines:
-        table.add_row(line.stage, line.state, line.size, style="dim" if line.state == "finished" else None)
+        finished = line.state == "finished"
+        time = [] if not times else ["-" if finished else span_text(times.get(line.stage, 0.0))]
+        table.add_row(line.stage, line.state, *time, line.size, style="dim" if finished else None)
     return table
+
+
+def _time(lines: Sequence[PlanLine], choice: Choice) -> str | None:
+    """Say how long what is left takes, or why that is not known; None where nothing is left."""
+    left = [line.stage for line in lines if line.state != "finished"]
+    if not left:
+        return None
+    if not choice.times:
+        return None if choice.unknown is None else f"time: not known before it ran: {choice.unknown}"
+    seconds = sum(choice.times.get(name, 0.0) for name in (STARTING, *left))
+    words = "as an earlier run of this command predicted it" if choice.kept else "by a few steps of each training"
+    return f"time: about {span_text(seconds)} on this machine, {words}; early stopping may end it sooner"
 
 
 def _memory(lines: Sequence[PlanLine]) -> Table:
@@ -131,7 +172,8 @@ def _data(config: ExperimentConfig) -> str:
         if source is None:
             continue
         try:
-            parts.append(f"{describe(source)} ({locate(source, key).stat().st_size / 2**20:.1f} MiB)")
+            size = sum(file.stat().st_size for file in files_of(locate(source, key)))
+            parts.append(f"{describe(source)} ({size / 2**20:.1f} MiB)")
         except UserError:
             parts.append(f"{describe(source)} (not there)")
     target = f", target {config.data.target}" if config.data.target else ""

@@ -12,27 +12,15 @@ from typing import Any
 
 from difflm.artifacts.atomic import storage_errors, write_bytes_atomic
 from difflm.config import parse_yaml, validate
-from difflm.errors import ConfigError, DataError
-from difflm.records.files.reading import ReadConfig
-from difflm.records.kinds.inference import infer_schema
+from difflm.errors import ConfigError
 from difflm.records.notices import Notice
 from difflm.records.schema import (
-    BooleanField,
-    CategoricalField,
-    ConstantField,
-    DatetimeField,
-    DecimalField,
-    Field,
-    IntegerField,
     RecordSchema,
-    SchemaConfig,
-    TextField,
 )
+from difflm_jobs.cli.columns_shown import described, look_through, one_line
 from difflm_jobs.config import ExperimentConfig
-from difflm_jobs.inputs.record_files import read_records
 from difflm_jobs.inputs.record_kinds import RecordKind
-from difflm_jobs.inputs.sources import DataConfig
-from difflm_jobs.loading import TABLE_SUFFIXES, YAML_SUFFIXES, name_of, suffix_of
+from difflm_jobs.loading import YAML_SUFFIXES, name_of, suffix_of
 
 SETTINGS = (
     "seed",
@@ -47,6 +35,7 @@ SETTINGS = (
     "conditions.enabled",
     "sampling.temperature",
     "sampling.steps",
+    "relations",
     "gates",
     "runtime.workers.num_workers",
 )
@@ -83,29 +72,10 @@ def write_starting_file(
     if not path.parent.is_dir():
         raise ConfigError(f"--out {path}: there is no folder {path.parent}; make it first")
     notices: list[Notice] = []
-    schema = _look_through(table, target, kind, notices)
+    schema = look_through(table, target, kind, notices)
     with storage_errors(path):
         write_bytes_atomic(path, starting_text(table, schema, kind, path, notices).encode())
     return StartingFile(path=path, records=schema.row_count, columns=len(schema.fields))
-
-
-def _look_through(table: Path, target: str | None, kind: RecordKind, notices: list[Notice]) -> RecordSchema:
-    """Infer the schema of all records of a file; what reading them found odd is added to `notices`."""
-    if not table.exists():
-        raise DataError(f"{table}: no such file; check the path")
-    if table.is_dir() and not kind.folders:
-        raise DataError(f"{table}: is a folder; give the file inside it")
-    if kind.tabular and suffix_of(table) not in TABLE_SUFFIXES:
-        raise DataError(f"{table}: not a table of a known kind; give one of {', '.join(TABLE_SUFFIXES)}, also .gz")
-    try:
-        records = read_records(table, kind.name, ReadConfig(), notices.append)
-        longest: int = DataConfig.model_fields["longest"].default
-        records = kind.usable(records, longest=longest, report=notices.append)
-        config = kind.schema_config(SchemaConfig(drop_all_missing=True), longest=longest)
-        return infer_schema(records, target=target, config=config)
-    except DataError as error:
-        named = str(error) if str(table) in str(error) else f"{table}: {error}"
-        raise type(error)(named) from None
 
 
 def starting_text(table: Path, schema: RecordSchema, kind: RecordKind, path: Path, notices: Sequence[Notice]) -> str:
@@ -146,9 +116,9 @@ def starting_text(table: Path, schema: RecordSchema, kind: RecordKind, path: Pat
 
 
 def _head(table: Path, schema: RecordSchema, path: Path) -> list[str]:
-    file = _one_line(shlex.quote(str(path)))
+    file = one_line(shlex.quote(str(path)))
     return [
-        f"# Written by difflm init from {_one_line(str(table))}: {schema.row_count:,} records, "
+        f"# Written by difflm init from {one_line(str(table))}: {schema.row_count:,} records, "
         f"{len(schema.fields)} columns.",
         "#",
         f"# difflm plan {file} says what would run, and how much memory it needs; difflm run {file} runs it,",
@@ -162,40 +132,13 @@ def _head(table: Path, schema: RecordSchema, path: Path) -> list[str]:
 def _column_lines(schema: RecordSchema, notices: Sequence[Notice]) -> list[str]:
     """Describe the columns, and what was found odd in them."""
     lines = ["Columns, and what each was taken for; schema.kinds settles one that was misjudged:"]
-    lines += [f"{_flow(field.name)}: {_described(field)}" for field in schema.fields]
+    lines += [f"{_flow(field.name)}: {described(field)}" for field in schema.fields]
     for notice in (*notices, *schema.notices):
         if notice.code == "constant":  # the column's own line says so
             continue
         column = "" if notice.column is None else f"{_flow(notice.column)}: "
-        lines.append(f"noticed: {column}{_one_line(notice.message)}")
+        lines.append(f"noticed: {column}{one_line(notice.message)}")
     return lines
-
-
-def _described(field: Field) -> str:
-    match field:
-        case IntegerField():
-            text = f"integer {field.minimum}..{field.maximum}"
-        case DecimalField():
-            unit = f"e{field.exponent}" if field.exponent else ""
-            places = f", {field.decimals} decimals" if not unit else f" in units of 1{unit}"
-            text = f"decimal {field.minimum:g}..{field.maximum:g}{places}"
-        case CategoricalField():
-            more = ", ..." if len(field.values) > _SHOWN_VALUES else ""
-            shown = ", ".join(_short(value) for value in field.values[:_SHOWN_VALUES])
-            text = f"categorical, {len(field.values):,} values: {shown}{more}"
-        case BooleanField():
-            text = f"boolean {_short(field.true_text)} or {_short(field.false_text)}"
-        case DatetimeField():
-            text = f"datetime {field.minimum}..{field.maximum} ({field.format})"
-        case TextField():
-            language = f" in {field.language}" if field.language else ""
-            text = f"text{language} of at most {field.max_characters:,} characters"
-        case ConstantField():
-            text = f"always {_short(str(field.value))}"
-        case _:
-            text = f"{field.kind} of at most {field.max_characters:,} characters"
-    missing = f", {100 * field.missing_share:.3g} % missing" if field.missing_share else ""
-    return _one_line(text + missing)
 
 
 def _default(config: ExperimentConfig, key: str) -> tuple[Any, str]:
@@ -205,7 +148,7 @@ def _default(config: ExperimentConfig, key: str) -> tuple[Any, str]:
     for part in outer:
         section = getattr(section, part)
     about = type(section).model_fields[name].description or ""
-    return section.model_dump(mode="json", include={name})[name], _one_line(about)
+    return section.model_dump(mode="json", include={name})[name], one_line(about)
 
 
 def _entry(key: str, value: Any) -> str:
@@ -227,12 +170,3 @@ def _flow(value: Any) -> str:
     if plain and parse_yaml(value, "a plain value") == value:
         return value
     return json.dumps(value, ensure_ascii=not value.isprintable())
-
-
-def _short(text: str) -> str:
-    return _one_line(text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "...")
-
-
-def _one_line(text: str) -> str:
-    """Replace what would end a comment."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)

@@ -22,6 +22,7 @@ _FILES = {
     "passk": ("samples", "problems", "out"),
     "export-tools": ("records", "out"),
     "compare": ("out",),
+    "diagnose": ("out", "train", "test"),
     "ablate": ("out",),
     "study": ("out",),
 }
@@ -121,7 +122,8 @@ def check_settings(verb: Sequence[str], verbs: Verbs) -> None:
         settings = validate(SynthesisSettings, apply_overrides({}, changes), "--set", changes)
         check_room(settings.sampling, settings.runtime)
     elif not given["config"].endswith(YAML_SUFFIXES) or Path(given["config"]).is_file():  # else it is on the cluster
-        config = load_experiment(given["config"], overrides=changes, target=given["target"], name=given["name"])
+        asked = {"target": given["target"], "name": given["name"], "constraints": given.get("constraint") or ()}
+        config = load_experiment(given["config"], overrides=changes, **asked)
         if draws_rows(until(build_stages(config), given.get("until"))):
             check_room(config.sampling, config.runtime)
 

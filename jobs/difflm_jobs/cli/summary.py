@@ -15,6 +15,7 @@ from difflm_jobs.pipeline.runlog import HEADLINES, NOTICES, RunRecord, StageReco
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from difflm_jobs.planning.choice import Choice
     from difflm_jobs.rows.bundle_rows import RowsWritten
     from difflm_jobs.rows.verify_dataset import VerifiedDataset
 
@@ -30,6 +31,28 @@ def print_summary(console: Console, run: RunRecord, artifacts: Sequence[Artifact
         if scores:
             print_scores(console, scores)
     console.print(overhead_line(run), highlight=False, soft_wrap=True)
+    if (expected := expected_line(run.stages)) is not None:
+        console.print(expected, highlight=False, soft_wrap=True)
+
+
+def choice_line(choice: Choice) -> str:
+    """Say in one line what was chosen for a quality or a budget, and how long it is expected to take."""
+    from difflm_jobs.planning.quality import span_text
+    from difflm_jobs.planning.times import whole
+
+    settings = " ".join(f"{key}={value}" for key, value in choice.chosen.items()) or "the settings as they are"
+    when = " (chosen by an earlier run of this command)" if choice.kept else ""
+    time = f"; about {span_text(whole(choice.times))} in all" if choice.times else ""
+    return f"chosen{when}: {settings}{time}"
+
+
+def expected_line(stages: Sequence[StageRecord]) -> str | None:
+    """Say what the stages that ran were expected to take, and took; None where nothing was predicted."""
+    told = [(stage.predicted_seconds, stage.seconds) for stage in stages if stage.predicted_seconds is not None]
+    if not told:
+        return None
+    expected, took = (sum(column) for column in zip(*told, strict=True))
+    return f"expected {expected:,.1f} s for these stages, which took {took:,.1f} s ({took / max(expected, 1e-9):.2f})."
 
 
 def stage_table(stages: Sequence[StageRecord]) -> Table:
@@ -37,14 +60,16 @@ def stage_table(stages: Sequence[StageRecord]) -> Table:
     table = Table(title="Stages", title_justify="left")
     table.add_column("stage", no_wrap=True)
     table.add_column("status")
-    for name in ("seconds", "computing", "peak MiB"):
+    predicted = any(stage.predicted_seconds is not None for stage in stages)
+    for name in (*(["expected"] if predicted else []), "seconds", "computing", "peak MiB"):
         table.add_column(name, justify="right")
     table.add_column("artifact", overflow="fold")
     for stage in stages:
         ran = stage.status == "ran"
         cells = (f"{stage.seconds:,.1f}", f"{stage.compute_seconds:,.1f}") if ran else ("-", "-")
         peak = f"{max(stage.peak_rss_mib.values()):,.0f}" if stage.peak_rss_mib else "-"
-        table.add_row(stage.stage, stage.status, *cells, peak, stage.artifact, style=None if ran else "dim")
+        expected = ["-" if stage.predicted_seconds is None else f"{stage.predicted_seconds:,.1f}"] if predicted else []
+        table.add_row(stage.stage, stage.status, *expected, *cells, peak, stage.artifact, style=None if ran else "dim")
     return table
 
 

@@ -23,15 +23,59 @@ Gates = Annotated[
         "--gate", metavar="GATE", help="What must hold, such as 'shape < 3', 'warn: trend < 5'; may be repeated."
     ),
 ]
+Quality = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LEVEL",
+        help="fast (a third of the steps), balanced (the defaults) or best (several times as many, and a larger "
+        "decoder from 5,000 rows on). What --set or your own file says stays.",
+    ),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="Choose the steps so that the whole run takes about so long on this machine: 90s, 10m, 1h, 1h30m. Given "
+        "again after a kill, the same choice holds.",
+    ),
+]
+Constraints = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--constraint",
+        metavar="RULE",
+        help="What every row satisfies across columns, such as 'start <= end', 'total == n * unit'; may be repeated.",
+    ),
+]
 Runs = Annotated[Path, typer.Option(envvar="DIFFLM_RUNS", help="Folder that holds the experiments.")]
 SafeCsv = Annotated[
     bool, typer.Option("--safe-csv", help="Put an apostrophe before CSV texts that a spreadsheet would run.")
+]
+Dialect = Annotated[
+    str,
+    typer.Option(
+        metavar="source|plain",
+        help="Write rows as the table's file was written (its delimiter, types, ...), or plainly.",
+    ),
 ]
 RUNS = Path("runs")
 REFERENCE = "reference"
 """In place of a file of completions: the exercises' own solutions."""
 
 PLAIN_WIDTH = 120
+
+
+def is_plain(dialect: str) -> bool:
+    """Read a value of --dialect.
+
+    Raises:
+        ConfigError: there is no such dialect.
+    """
+    from difflm.errors import ConfigError
+
+    if dialect not in ("source", "plain"):
+        raise ConfigError(f"--dialect {dialect}: unknown; give source or plain")
+    return dialect == "plain"
 
 
 def output() -> Console:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from difflm.artifacts import Artifact, ArtifactStore
 from difflm.artifacts.hashing import hash_folder
 from difflm.errors import ConfigError, DataError
+from difflm.records.files.source import SourceForm
 from difflm.records.notices import Notice
+from difflm.records.relations.given import broken_given
 from difflm.records.schema import RecordSchema
 from difflm.synthesis.plans.request import Between, GivenRecords, Impute, Use, nearest_table, table_with_gaps
 
@@ -118,11 +120,15 @@ class GivenFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaidDown:
-    """The folder with the checked table, how many records it has, and the job's request for them."""
+    """The folder with the checked table, how many records it has, and the job's request for them.
+
+    ``form`` is that of the file where its own rows come back completed, else None.
+    """
 
     folder: Path
     count: int
     request: GivenRecords
+    form: SourceForm | None = None
 
 
 def given_file(like: Path | None, between: Path | None, strength: float, rows: int) -> GivenFile | None:
@@ -154,13 +160,18 @@ def laid_down(
     import pyarrow.parquet as pq
 
     from difflm.records.files.reading import read_table
-    from difflm.synthesis.workers import GIVEN_TABLE
+    from difflm.synthesis.plans.kept_cells import kept_cells
+    from difflm.synthesis.workers import GIVEN_TABLE, KEPT_TABLE
 
-    table = _given_rows_checked(given, read_table(given.path, read), schema, tell)
+    read_rows = read_table(given.path, read)
+    table = _given_rows_checked(given, read_rows, schema, tell)
     with tempfile.TemporaryDirectory(prefix="difflm-given-") as folder:
         pq.write_table(table, Path(folder) / GIVEN_TABLE)
+        if isinstance(given.use, Impute):
+            pq.write_table(kept_cells(read_rows, schema), Path(folder) / KEPT_TABLE)
         request = GivenRecords(use=given.use, sha256=hash_folder(Path(folder)))
-        yield LaidDown(folder=Path(folder), count=len(table), request=request)
+        form = SourceForm.of(read_rows) if isinstance(given.use, Impute) else None
+        yield LaidDown(folder=Path(folder), count=len(table), request=request, form=form)
 
 
 def _given_rows_checked(
@@ -169,7 +180,10 @@ def _given_rows_checked(
     if isinstance(given.use, Between) and len(table) != 2:
         raise DataError(f"{given.path}: a way leads from one record to another; it has {len(table)} rows, give 2")
     if isinstance(given.use, Impute):
-        return table_with_gaps(table, schema, name=str(given.path))
+        gaps = table_with_gaps(table, schema, name=str(given.path))
+        for notice in broken_given(gaps, schema, name=str(given.path)):
+            tell(notice.message)
+        return gaps
     nearest = nearest_table(table, schema, name=str(given.path))
     for notice in nearest.notices:
         tell(f"{given.path}: column {notice.column!r}: {notice.message}")

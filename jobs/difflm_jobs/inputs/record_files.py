@@ -26,6 +26,8 @@ def read_records(path: Path, kind: Kind, read: ReadConfig, report: Reporter) -> 
     """
     import pyarrow as pa
 
+    from difflm.records.files.source import joined_columns
+
     what = record_kind(kind)
     if what.folders and path.is_dir() and not (path / JOB_NAME).is_file():
         return what.read(path, read, report)
@@ -35,17 +37,7 @@ def read_records(path: Path, kind: Kind, read: ReadConfig, report: Reporter) -> 
     for file, table in zip(files, tables, strict=True):
         if sorted(table.column_names) != sorted(names):
             raise DataError(f"{file}: other columns than {files[0]} has; give files of one table")
-    return pa.table({name: _joined([table.column(name) for table in tables]) for name in names})
-
-
-def _joined(columns: list[pa.ChunkedArray]) -> pa.ChunkedArray:
-    import pyarrow as pa
-
-    from difflm.records.kinds.columns import as_text
-
-    if len({column.type for column in columns}) > 1:
-        columns = [as_text(column) for column in columns]
-    return pa.chunked_array([chunk for column in columns for chunk in column.chunks], columns[0].type)
+    return pa.table({name: joined_columns([table.column(name) for table in tables]) for name in names})
 
 
 def _files(path: Path) -> list[Path]:

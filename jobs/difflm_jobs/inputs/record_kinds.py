@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from difflm_evaluators.report.report import Report
     from difflm_evaluators.scores.projection import Latents
     from difflm_evaluators.scores.validity import SynthesisAccount
+    from difflm_evaluators.texts.evaluation import TextScoring
+    from difflm_evaluators.texts.language import LanguageConfig, TextScorer
     from difflm_evaluators.texts.text_scores import CopiesConfig
 
 Kind: TypeAlias = Literal["table", "tools", "code"]
@@ -32,11 +34,14 @@ Kind: TypeAlias = Literal["table", "tools", "code"]
 class Scoring:
     """What records are evaluated with: the settings of tables and those of texts, and what is known beside the rows.
 
-    ``account`` is that of the synthesis, ``latents`` are the generator's, ``progress`` gets each part's name.
+    ``scorer`` is the language model that measures the fluency of texts, ``account`` that of the synthesis, ``latents``
+    are the generator's, ``progress`` gets each part's name.
     """
 
     evaluation: EvaluationConfig
     copies: CopiesConfig
+    language: LanguageConfig
+    scorer: TextScorer | None = None
     account: SynthesisAccount | None = None
     latents: Latents | None = None
     progress: Progress | None = None
@@ -98,6 +103,10 @@ class RecordKind(Protocol):
         ...
 
 
+_QUIET: Final = ("constant", "delimiter", "trimmed", "whole_decimals")
+"""Findings about tables that change nothing of what comes out; the report of the table has them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableKind:
     """Rows of a table, whose values are cut or rounded by column."""
@@ -123,8 +132,11 @@ class TableKind:
         return splits
 
     def shown(self, notices: Sequence[Notice]) -> list[str]:
-        del notices  # the report of the table has them
-        return []
+        return [
+            notice.message if notice.column is None else f"{notice.column!r}: {notice.message}"
+            for notice in notices
+            if notice.code not in _QUIET
+        ]
 
     def gate_scores(self) -> tuple[str, ...]:
         from difflm_evaluators.live.gates import TABLE_SCORES
@@ -157,7 +169,7 @@ class TextKind:
     reader: Callable[[Path, ReadConfig, Reporter], pa.Table]
     chooser: Callable[[pa.Table, int, Reporter], pa.Table]
     scores: Callable[[], tuple[str, ...]]
-    evaluator: Callable[[pa.Table, RealSplits, CopiesConfig, SynthesisAccount | None], Report]
+    evaluator: Callable[[pa.Table, RealSplits, TextScoring], Report]
     tabular: ClassVar[bool] = False
 
     def read(self, path: Path, config: ReadConfig, report: Reporter, work: Path | None = None) -> pa.Table:
@@ -194,8 +206,13 @@ class TextKind:
         return self.scores()
 
     def evaluate(self, synthetic: pa.Table, real: RealSplits, schema: RecordSchema | None, scoring: Scoring) -> Report:
+        from difflm_evaluators.texts.evaluation import TextScoring
+
         del schema
-        return self.evaluator(synthetic, real, scoring.copies, scoring.account)
+        texts = TextScoring(
+            copies=scoring.copies, language=scoring.language, scorer=scoring.scorer, account=scoring.account
+        )
+        return self.evaluator(synthetic, real, texts)
 
 
 def _usable_code(table: pa.Table, longest: int, report: Reporter) -> pa.Table:
@@ -210,12 +227,10 @@ def _code_scores() -> tuple[str, ...]:
     return CODE_SCORES
 
 
-def _evaluate_code(
-    synthetic: pa.Table, real: RealSplits, config: CopiesConfig, account: SynthesisAccount | None
-) -> Report:
+def _evaluate_code(synthetic: pa.Table, real: RealSplits, scoring: TextScoring) -> Report:
     from difflm_evaluators.texts.evaluation import evaluate_code_table
 
-    return evaluate_code_table(synthetic, real, config, account=account)
+    return evaluate_code_table(synthetic, real, scoring)
 
 
 def _usable_tools(table: pa.Table, longest: int, report: Reporter) -> pa.Table:
@@ -230,12 +245,10 @@ def _tool_scores() -> tuple[str, ...]:
     return TOOL_SCORES
 
 
-def _evaluate_tools(
-    synthetic: pa.Table, real: RealSplits, config: CopiesConfig, account: SynthesisAccount | None
-) -> Report:
+def _evaluate_tools(synthetic: pa.Table, real: RealSplits, scoring: TextScoring) -> Report:
     from difflm_evaluators.texts.evaluation import evaluate_tool_table
 
-    return evaluate_tool_table(synthetic, real, config, account=account)
+    return evaluate_tool_table(synthetic, real, scoring)
 
 
 TABLE: Final = TableKind()

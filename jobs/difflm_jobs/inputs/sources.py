@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from difflm.artifacts import hash_file
 from difflm.config import Config
 from difflm.errors import ConfigError, DataError
+from difflm.records.files.paths import files_of, is_pattern
 from difflm.records.files.reading import ReadConfig
 from difflm_jobs.inputs.record_kinds import Kind, RecordKind, record_kind
 
@@ -22,7 +23,8 @@ _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
 class FileSource(Config):
-    """A file: CSV, TSV, JSON lines, JSON, Parquet or ARFF, also gzip. `${NAME}` stands for an environment variable."""
+    """A file: CSV and its relatives, JSON, Parquet, Arrow, Excel or ARFF, also packed; or a pattern, parts/*.csv, of
+    several. `${NAME}` stands for an environment variable."""
 
     kind: Literal["file"] = "file"
     path: str = Field(min_length=1)
@@ -62,10 +64,20 @@ def locate(
     path = Path(_VARIABLE.sub(lambda found: _variable(found, source.path, key, environment), source.path)).expanduser()
     if path.is_dir() and folders:
         return path
+    if is_pattern(path):
+        return _checked_pattern(path, key)
     if path.is_dir():
         raise DataError(f"{key}: {path} is a folder; give the file inside it, for example --set {key}={path}/table.csv")
     if not path.is_file():
         raise DataError(f"{key}: {path}: no such file; check the path or give another one with --set {key}=PATH")
+    return path
+
+
+def _checked_pattern(path: Path, key: str) -> Path:
+    try:
+        files_of(path)
+    except DataError as error:
+        raise DataError(f"{key}: {error}, or give another one with --set {key}=PATH") from None
     return path
 
 
@@ -98,7 +110,10 @@ def _locate_resource(source: PackagedSource, key: str) -> Path:
 
 
 def hash_source(path: Path) -> str:
-    """Hash a file, or all code in a folder with its names."""
+    """Hash a file, all files of a pattern, or all code in a folder; with their names where there are several."""
+    if is_pattern(path):
+        listed = "".join(f"{file.name} {hash_file(file)}\n" for file in files_of(path))
+        return hashlib.sha256(listed.encode()).hexdigest()
     if not path.is_dir():
         return hash_file(path)
     digest = hashlib.sha256()

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from difflm.errors import DataError
-from difflm.records.files.readers import read_json_rows
+from difflm.records.files.json_files import read_json_rows
+from difflm.records.files.paths import ending_of
 from difflm.records.files.reading import ReadConfig, read_table
 from difflm.records.notices import Notice, Reporter
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _ending(path: Path) -> str:
-    return Path(path.name.lower().removesuffix(".gz")).suffix
+    return ending_of(path)
 
 
 def read_code_records(path: Path, config: ReadConfig, report: Reporter) -> pa.Table:

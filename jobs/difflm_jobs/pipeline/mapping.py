@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from difflm.artifacts.atomic import storage_errors, temporary_sibling
 from difflm.artifacts.dataset import JOB_NAME, Dataset, Shard, ShardEntry, missing_ranges, part_name
-from difflm.artifacts.formats import FORMATS, table_writer
+from difflm.artifacts.formats import FORMATS, Form, table_writer
 from difflm.artifacts.storage import LocalStore
 from difflm.errors import ConfigError
 from difflm.telemetry import JSON
@@ -41,10 +41,10 @@ def file_format(path: Path) -> str:
     return path.suffix[1:]
 
 
-def export(parts: Path, path: Path, *, safe_csv: bool = False) -> int:
+def export(parts: Path, path: Path, *, safe_csv: bool = False, form: Form | None = None) -> int:
     """Write all `part-*.parquet` of a folder, in order, as one file of the format of its ending; return the row count.
 
-    `safe_csv` is as of `table_writer`.
+    `safe_csv` and `form` are those of `table_writer`.
 
     Raises:
         ConfigError: the ending of ``path`` says no known format.
@@ -60,7 +60,7 @@ def export(parts: Path, path: Path, *, safe_csv: bool = False) -> int:
         found = sorted(parts.glob("part-*.parquet"))
         try:
             with temporary.open("wb") as sink:
-                with table_writer(format_, sink, pq.read_schema(found[0]), safe_csv=safe_csv) as write:
+                with table_writer(format_, sink, pq.read_schema(found[0]), safe_csv=safe_csv, form=form) as write:
                     for part in found:
                         table = pq.read_table(part)
                         write(table)
@@ -208,6 +208,7 @@ def run_map(
         "url": job.dataset.store.url,
         "format": job.dataset.format,
         "safe_csv": job.dataset.safe_csv,
+        "form": None if job.dataset.form is None else job.dataset.form.dumped().decode(),
         "fingerprint": job.fingerprint,
     }
     pool = config.pool if job.may_give_up else config.pool.model_copy(update={"max_given_up": 0})

@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict
 from difflm.artifacts import Artifact
 from difflm.telemetry import JSON, append_event, host_facts, read_events
 
+CONFIG_NAME = "config.yaml"
+"""In the folder of an experiment: its configuration, with every default written out."""
 HEADLINES = "headlines"
 """Among the facts of a report's artifact: its scores, as the summary of a run shows them."""
 NOTICES = "notices"
@@ -59,7 +61,8 @@ class StageRecord(BaseModel):
     """What one stage did in one run.
 
     ``seconds`` is its wall time in this run, ``compute_seconds`` its own computing time (both 0 when its artifact was
-    reused); ``peak_rss_mib`` maps each process to its largest resident memory in MiB.
+    reused), ``predicted_seconds`` what was expected of the former, where something was; ``peak_rss_mib`` maps each
+    process to its largest resident memory in MiB.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +73,7 @@ class StageRecord(BaseModel):
     compute_seconds: float
     peak_rss_mib: dict[str, float]
     artifact: str
+    predicted_seconds: float | None = None
 
     @staticmethod
     def of(stage: str, status: Status, artifact: Artifact, *, seconds: float) -> StageRecord:

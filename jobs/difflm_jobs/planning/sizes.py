@@ -1,8 +1,7 @@
 """Sizes of an experiment's models and records, as far as they are known before anything runs.
 
 The models are those that the stages train: the platform's own functions build them on torch's meta device, without
-weights, and their parameters, layers and widths are read off. Only the compact decoder is counted by its configuration
-(`llama_parameters` says why). Of a pretrained model nothing but its configuration is read.
+weights, and their parameters, layers and widths are read off (`model_shapes`).
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,115 +21,26 @@ from difflm.diffusion.network import TransformerNetwork, build_network
 from difflm.models.autoencoder import PosteriorHead, build_injector, latent_size
 from difflm.models.compact import CompactDecoderFit, llama_parameters
 from difflm.models.decoder_store import slot_layout
-from difflm.models.encoder import CompactEncoder, encoder_class
-from difflm.models.field_slots import NumberFeatures, SlotLayout
+from difflm.models.encoder import CompactEncoder
+from difflm.models.field_slots import DigitTokens, NumberFeatures, SlotLayout
 from difflm.models.precision import Precision, PrecisionSetting, own_device, resolve_precision
-from difflm.models.pretrained import add_adapters
+from difflm.models.steered import IndependentFields
 from difflm.records.tokenization import GridLayout
 from difflm.runtime.training import chosen_engine
-from difflm_jobs.planning.memory import BYTES, FLOAT32, Adapters, ProcessMemory, Transformer, model_states
+from difflm_jobs.planning.memory import BYTES, FLOAT32, ProcessMemory, Transformer, model_states
+from difflm_jobs.planning.model_shapes import decoder_shape, parameters, pretrained_shape
 
 if TYPE_CHECKING:
     from difflm.models.compact import CompactDecoderConfig
-    from difflm.models.decoder import DecoderConfig
-    from difflm.models.encoder import CompactEncoderConfig
-    from difflm.models.pretrained import LoraConfig
+    from difflm.models.encoder import CompactEncoderConfig, PooledEncoderConfig
     from difflm.training.autoencoder_task import AutoencoderConfig
     from difflm.training.loop import LoopConfig
     from difflm_jobs.config import ExperimentConfig
-
-KNOWN: dict[str, dict[str, Any]] = {
-    "mistralai/Mistral-7B-Instruct-v0.3": {"model_type": "mistral", "vocab_size": 32768, "sliding_window": None},
-    "meta-llama/Meta-Llama-3-8B-Instruct": {
-        "model_type": "llama",
-        "vocab_size": 128256,
-        "intermediate_size": 14336,
-        "num_key_value_heads": 8,
-    },
-    "bert-base-uncased": {"model_type": "bert"},
-}
-"""What the configurations of the paper's models say beside defaults, so that a plan of its presets needs no hub."""
 
 ASSUMED_TOKENS = 256
 """Of the longest record of a table, before the decoder has counted them."""
 ASSUMED_CHARACTERS_PER_TOKEN = 3
 ASSUMED_TOKENS_PER_SLOT = 4
-
-
-def parameters(module: nn.Module) -> int:
-    """Count the numbers of a module, whether or not they are trained."""
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def transformer_shape(model: Any) -> Transformer:
-    """Read off a model of Hugging Face, which may be on the meta device."""
-    config: Any = model.config.get_text_config()
-    heads, width = int(config.num_attention_heads), int(config.hidden_size)
-    inner = [getattr(config, name, None) for name in ("intermediate_size", "n_inner", "d_ff")]
-    names = [name for name, _ in model.named_parameters()]
-    return Transformer(
-        parameters=parameters(model),
-        layers=int(config.num_hidden_layers),
-        width=width,
-        heads=heads,
-        key_heads=int(getattr(config, "num_key_value_heads", None) or heads),
-        head_size=int(getattr(config, "head_dim", None) or getattr(config, "d_kv", None) or width // heads),
-        intermediate=int(next((size for size in inner if size), 4 * width)),
-        vocabulary=int(config.vocab_size),
-        gated=any("gate_proj" in name or "wi_1" in name for name in names),
-    )
-
-
-@lru_cache
-def pretrained_shape(
-    model: str, revision: str | None = None, *, causal: bool = True, lora: LoraConfig | None = None
-) -> Transformer | None:
-    """Build a causal LM of Hugging Face, or an encoder, without weights; None where its configuration is out of reach.
-
-    Raises:
-        ModelError: none of its layers has the name of a target of `lora`.
-    """
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
-
-    from difflm.models.loading import load_configuration, model_of
-
-    try:
-        known = KNOWN.get(model)
-        config: Any = AutoConfig.for_model(**known) if known else load_configuration(model, revision=revision)
-    except (OSError, ValueError, KeyError):
-        return None
-    factory: Any = AutoModelForCausalLM if causal else encoder_class(config.model_type)
-    with torch.device("meta"):
-        automatic = factory in (AutoModel, AutoModelForCausalLM)
-        built = model_of(factory, config) if automatic else factory(config)  # a class of one family is called itself
-        shape = transformer_shape(built)
-        return shape if lora is None else replace(shape, adapters=_adapters(built, lora))
-
-
-def _adapters(model: Any, lora: LoraConfig) -> Adapters:
-    add_adapters(model, lora)
-    narrowing = [module for name, module in model.named_modules() if ".lora_A." in name]
-    return Adapters(
-        parameters=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
-        numbers=sum(module.in_features + module.out_features for module in narrowing),
-        dropout=lora.dropout > 0,
-    )
-
-
-def decoder_shape(decoder: DecoderConfig) -> Transformer | None:
-    """Return the shape of the decoder, with a full vocabulary; None where a configuration is out of reach."""
-    if decoder.kind == "pretrained":
-        return pretrained_shape(decoder.model, decoder.revision)
-    return Transformer(
-        parameters=llama_parameters(decoder, decoder.vocabulary_size),
-        layers=decoder.layers,
-        width=decoder.hidden_size,
-        heads=decoder.heads,
-        key_heads=decoder.key_heads,
-        head_size=decoder.hidden_size // decoder.heads,
-        intermediate=decoder.intermediate_size,
-        vocabulary=decoder.vocabulary_size,
-    )
 
 
 def fitted_parameters(decoder: CompactDecoderConfig, layout: SlotLayout, *, vocabulary: int) -> int:
@@ -172,7 +82,7 @@ def autoencoder_size(
         found = _compact_encoder(section, layout, decoder.vocabulary)
     if found is None or decoder is None:
         return None
-    outputs = section.latent_size if section.kind == "pretrained" else section.latent_per_slot
+    outputs = section.latent_per_slot if section.kind == "compact" else section.latent_size
     with torch.device("meta"):
         injector = build_injector(config.injector, section, layout, decoder, scale=1.0)
         rest = parameters(injector) + parameters(PosteriorHead(found.width, outputs))
@@ -185,10 +95,13 @@ def autoencoder_size(
     )
 
 
-def _compact_encoder(config: CompactEncoderConfig, layout: SlotLayout, vocabulary: int) -> Transformer:
+def _compact_encoder(
+    config: CompactEncoderConfig | PooledEncoderConfig, layout: SlotLayout, vocabulary: int
+) -> Transformer:
     fields = len(layout.grid.widths)
     with torch.device("meta"):
-        numbers = NumberFeatures(((),) * fields, layout.grid, layout.field_S, digit_V=torch.empty(0), minus_id=0)
+        digits = DigitTokens(value_V=torch.empty(0), base_V=torch.empty(0), minus_id=0)
+        numbers = NumberFeatures(((),) * fields, layout.grid, layout.field_S, digits=digits)
         encoder = CompactEncoder(config, layout, vocabulary_size=vocabulary, pad_id=0, numbers=numbers)
     layers: Any = encoder.blocks.layers
     return Transformer(
@@ -260,12 +173,21 @@ class Sizes:
         return assumed_precision(setting, on_gpus=self.config.runtime.workers.gpus_per_worker > 0)
 
     @property
+    def independent_fields(self) -> int:
+        """Parameters of what a pooled latent learns by, as of a table without texts."""
+        fields = len(self.layout.grid.widths)
+        with torch.device("meta"):
+            return parameters(
+                IndependentFields(self.latents, fields=fields, texts=(), layout=self.layout.grid, vocabulary=0)
+            )
+
+    @property
     def encoder_tokens(self) -> int:
         """Of a record as the encoder reads it: its slots, or its text in tokens of the encoder's own."""
         encoder = self.config.autoencoder.encoder
-        return (
-            self.layout.count if encoder.kind == "compact" else min(encoder.longest, max(self.tokens, ASSUMED_TOKENS))
-        )
+        if encoder.kind != "pretrained":
+            return self.layout.count
+        return min(encoder.longest, max(self.tokens, ASSUMED_TOKENS))
 
     def batch(self, most: int, tokens: int, *, grouped: bool) -> tuple[int, int]:
         """Bound rows and tokens of a micro-batch; one of short records has more of the one than of the other."""

@@ -20,7 +20,7 @@ from difflm_jobs.planning.memory import (
     loss_bytes,
     reading_bytes,
 )
-from difflm_jobs.planning.sizes import Sizes, assumed_precision, fitted_parameters
+from difflm_jobs.planning.sizes import AutoencoderSize, Sizes, assumed_precision, fitted_parameters
 
 if TYPE_CHECKING:
     from difflm.training.loop import LoopConfig
@@ -68,8 +68,12 @@ def _decoder(sizes: Sizes) -> StageSize:
         return StageSize(words=words, memory=ProcessMemory(loading=float(model.parameters * sizes.frozen_bytes)))
     assert model is not None, "a compact decoder's shape is its configuration"
     rows, tokens = sizes.batch(fit.batch_size, fit.tokens_per_batch, grouped=fit.group_by_length)
-    trained = fitted_parameters(decoder, sizes.layout, vocabulary=model.vocabulary)
-    number_bytes, prompt = BYTES[sizes.training_precision(fit.loop.precision)], sizes.layout.count
+    draft = sizes.autoencoder if sizes.config.autoencoder.encoder.kind == "pooled" else None
+    number_bytes = BYTES[sizes.training_precision(fit.loop.precision)]
+    if draft is None:
+        prompt, trained = sizes.layout.count, fitted_parameters(decoder, sizes.layout, vocabulary=model.vocabulary)
+    else:
+        prompt, trained = draft.positions, model.parameters + draft.trained + sizes.independent_fields
     length = sizes.tokens + prompt + 1
     passes = Passes(
         tokens=tokens + rows * (prompt + 1),
@@ -79,6 +83,8 @@ def _decoder(sizes: Sizes) -> StageSize:
         fused=attention(length) != "eager",
     )
     activations = activation_bytes(model, passes) + loss_bytes(model, tokens=tokens, number_bytes=number_bytes)
+    if draft is not None:
+        activations += activation_bytes(draft.encoder, _encoder_passes(sizes, draft, rows, number_bytes))
     states = sizes.model_states(trained, 0, fit.loop)
     memory = replace(states, activations=activations, kept=states.kept + _token_data(sizes))
     words = f"at most {fit.steps:,} steps of {rows} rows, {model.parameters / 1e6:.1f} M parameters"
@@ -103,14 +109,7 @@ def _autoencoder(sizes: Sizes) -> StageSize:
         fused=_attention(sizes, length) != "eager",
         checkpointing=section.gradient_checkpointing,
     )
-    encoding = Passes(
-        tokens=rows * sizes.encoder_tokens,
-        length=sizes.encoder_tokens,
-        number_bytes=number_bytes,
-        trained=size.encoder.adapters is None,
-        fused=section.encoder.kind == "compact" or section.encoder.attention != "eager",
-        dropout=section.encoder.kind == "pretrained",
-    )
+    encoding = _encoder_passes(sizes, size, rows, number_bytes)
     vectors = rows * max(1, prompt) * size.vector_numbers
     activations = (
         activation_bytes(model, decoding)
@@ -119,11 +118,23 @@ def _autoencoder(sizes: Sizes) -> StageSize:
         + vectors * 4 * FLOAT32  # as they are made, normed, scaled, and their gradient
     )
     states = sizes.model_states(size.trained, model.parameters, section.loop, frozen_encoder=size.frozen)
-    texts = 0 if section.encoder.kind == "compact" or sizes.rows is None else sizes.rows * sizes.encoder_tokens
+    texts = 0 if section.encoder.kind != "pretrained" or sizes.rows is None else sizes.rows * sizes.encoder_tokens
     kept = states.kept + _token_data(sizes) + OBJECT_BYTES * texts
     return StageSize(
         words=f"{words}, {size.trained / 1e6:.1f} M parameters",
         memory=replace(states, activations=activations, kept=kept),
+    )
+
+
+def _encoder_passes(sizes: Sizes, size: AutoencoderSize, rows: int, number_bytes: int) -> Passes:
+    encoder = sizes.config.autoencoder.encoder
+    return Passes(
+        tokens=rows * sizes.encoder_tokens,
+        length=sizes.encoder_tokens,
+        number_bytes=number_bytes,
+        trained=size.encoder.adapters is None,
+        fused=encoder.kind != "pretrained" or encoder.attention != "eager",
+        dropout=encoder.kind == "pretrained",
     )
 
 

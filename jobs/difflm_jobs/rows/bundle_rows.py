@@ -18,6 +18,7 @@ from difflm.artifacts.hashing import hash_folder
 from difflm.artifacts.storage import LocalStore, Store, open_store
 from difflm.config import apply_overrides, validate
 from difflm.errors import ConfigError
+from difflm.records.files.source import SourceForm
 from difflm.records.schema import read_schema
 from difflm.synthesis.plans.request import PlanRequest
 from difflm.telemetry import JSON, Stopwatch, peak_rss_mib
@@ -56,6 +57,8 @@ class DatasetRequest:
     real: RealFiles | None = None
     gates: tuple[str, ...] = ()
     safe_csv: bool = False
+    plain: bool = False
+    """Write rows plainly, not as the file of the table was written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,7 @@ class _Job:
     compute: ClusterFactory
     real: Path | None
     gates: tuple[Gate, ...]
+    form: SourceForm | None
 
 
 def write_rows(
@@ -118,10 +122,12 @@ def write_rows(
     check_json(settings.sampling, holds_json=any(field.kind == "json" for field in read_schema(bundle).fields))
     with ExitStack() as stack:
         plan, rows, folders = wanted.plan, wanted.rows, {"bundle": bundle}
+        given_form: SourceForm | None = None
         if wanted.given is not None:
             given = stack.enter_context(laid_down(wanted.given, read_schema(bundle), settings.data.read, audience.tell))
-            plan = PlanRequest(where=plan.where, balance=plan.balance, given=given.request)
+            plan = plan.model_copy(update={"given": given.request})
             rows, folders["given"] = rows or given.count, given.folder
+            given_form = given.form
         assert rows is not None
         plan.check(bundle, read_schema(bundle))
         real = screen = None
@@ -138,6 +144,7 @@ def write_rows(
             format=format_,
             screen=screen,
             safe_csv=wanted.safe_csv,
+            written="plain" if wanted.plain else None if given_form is None else given_form.sha256,
         )
         job = _Job(
             rows=rows,
@@ -149,10 +156,11 @@ def write_rows(
             compute=compute or cluster_of(settings.runtime),
             real=real,
             gates=gates,
+            form=None if wanted.plain else given_form or SourceForm.read(bundle),
         )
         if file is not None:
             return _one_file(file, job)
-        dataset = Dataset(store=open_store(wanted.out), format=format_, safe_csv=identity.safe_csv)
+        dataset = Dataset(store=open_store(wanted.out), format=format_, safe_csv=identity.safe_csv, form=job.form)
         claim(dataset, identity, rows=rows, resume=wanted.resume)
         account = _draw(dataset, job, dataset.store)
         return RowsWritten(where=dataset.store.shown, account=account, attempts=settings.sampling.attempts)
@@ -210,7 +218,7 @@ def _one_file(file: Path, job: _Job) -> RowsWritten:
         claim(dataset, job.identity, rows=job.rows, resume=job.resume)
         beside = LocalStore(file.absolute().parent)
         account = _draw(dataset, job, beside, prefix=f"{file.stem}.")
-        export(work / DATA, file, safe_csv=job.identity.safe_csv)
+        export(work / DATA, file, safe_csv=job.identity.safe_csv, form=job.form)
         remove_tree(work)
     return RowsWritten(where=str(file), account=account, attempts=job.settings.sampling.attempts)
 
@@ -279,12 +287,9 @@ def _manifest(
 ) -> dict[str, JSON]:
     """Build manifest.json: what was asked, what came of it, and every part. ``seconds`` is this run's wall time."""
     peaks = {name: round(peak, 1) for name, peak in mapped.peak_rss_mib.items()}
+    own = {"given_up", "account"}
     shards: list[JSON] = [
-        {
-            **entry.model_dump(mode="json", exclude={"given_up", "account"}),
-            "given_up": entry.missing,
-            **entry.account,
-        }
+        {**entry.model_dump(mode="json", exclude=own), "given_up": entry.missing, **entry.account}
         for entry in mapped.entries
     ]
     return {

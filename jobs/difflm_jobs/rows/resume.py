@@ -33,6 +33,8 @@ class JobIdentity:
     format: str
     screen: Mapping[str, JSON] | None = None
     safe_csv: bool = False
+    written: str | None = None
+    """In which form, if not that of the bundle: plain, or the hash of another one."""
 
     def facts(self) -> dict[str, JSON]:
         """Return the identity as JSON."""
@@ -46,6 +48,7 @@ class JobIdentity:
             "screen": None if self.screen is None else dict(self.screen),
             "drawing_version": DRAWING_VERSION,
             **({"safe_csv": True} if self.safe_csv else {}),  # jobs of before have none
+            **({} if self.written is None else {"written": self.written}),
         }
 
     @property

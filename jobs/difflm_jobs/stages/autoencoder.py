@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from difflm.records.schema import read_schema
@@ -16,6 +17,7 @@ from difflm_jobs.pipeline.training import run_training
 
 if TYPE_CHECKING:
     from difflm.training.autoencoder_task import AutoencoderConfig
+    from difflm.training.task import TaskSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,16 +35,21 @@ class TrainAutoencoder:
         encoder = self.autoencoder.encoder
         return fingerprint(encoder.model, "autoencoder.encoder.model") if encoder.kind == "pretrained" else {}
 
-    def run(self, context: StageContext) -> StageOutcome:
-        from difflm.training.autoencoder_task import finish_autoencoder
+    def spec(self, inputs: Mapping[str, Path]) -> TaskSpec:
+        """Describe the training on the folders of its inputs."""
         from difflm.training.task import TaskSpec
 
-        spec = TaskSpec(
+        return TaskSpec(
             factory="autoencoder",
             config=self.autoencoder.model_dump(mode="json"),
-            inputs={name: str(context.input(name)) for name in self.inputs},
+            inputs={name: str(inputs[name]) for name in self.inputs},
             seed=derive_seed(self.seed, self.name),
         )
+
+    def run(self, context: StageContext) -> StageOutcome:
+        from difflm.training.autoencoder_task import finish_autoencoder
+
+        spec = self.spec({name: context.input(name) for name in self.inputs})
         loop = self.autoencoder.loop
         outcome = run_training(context, name=self.name, spec=spec, loop=loop, runtime=context.runtime)
         finish_autoencoder(context.output, self.autoencoder)

@@ -20,23 +20,27 @@ from difflm_jobs.pipeline.training import run_training
 if TYPE_CHECKING:
     from difflm.models.decoder import DecoderConfig
     from difflm.training.decoder_task import DecoderFitConfig
+    from difflm.training.steered_task import Steering
+    from difflm.training.task import TaskSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitDecoder:
     """Writes decoder.json, tokenizer/ and, for a compact decoder, model/ with best.safetensors and the loss curve.
 
-    `fit` is how to fit a compact decoder; None for one that is fitted already. `cells` says whether the encoder or the
-    decoder reads values in cells of so many tokens, so that longer values are worth a notice.
+    `fit` is how to fit a compact decoder; None for one that is fitted already. With `steering` it learns to write
+    records by itself beside a latent of so few nats, without it to copy them from prompts. `cells` says whether the
+    encoder or the decoder reads values in cells of so many tokens, so that longer values are worth a notice.
     """
 
     decoder: DecoderConfig
     fit: DecoderFitConfig | None
+    steering: Steering | None
     seed: int
     cells: bool
     inputs: ClassVar[tuple[str, ...]] = ("prepare",)
     name: ClassVar[str] = "fit-decoder"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     output: ClassVar[str] = "decoder"
 
     def sources(self) -> Mapping[str, str]:
@@ -46,20 +50,14 @@ class FitDecoder:
     def run(self, context: StageContext) -> StageOutcome:
         from difflm.models.decoder_store import read_parts, read_tensors, write_compact_model
         from difflm.records.schema import read_schema
-        from difflm.training.task import TaskSpec
 
         prepared, described = context.input("prepare"), context.work / "described"
         if not described.exists():
             context.report(0, None, "fitting the tokenizer" if self.fit is not None else "reading the decoder")
-            self._describe(prepared, described)
+            self.describe(prepared, described)
         outcome = StageOutcome()
         if self.fit is not None:
-            spec = TaskSpec(
-                factory="decoder",
-                config=self.fit.model_dump(mode="json"),
-                inputs={"prepare": str(prepared), "tokenizer": str(described)},
-                seed=derive_seed(self.seed, self.name),
-            )
+            spec = self.spec(prepared, described)
             outcome = run_training(context, name=self.name, spec=spec, loop=self.fit.loop, runtime=context.runtime)
         outcome = replace(outcome, facts={**outcome.facts, NOTICES: [*_cut(prepared), *self._partly_read(described)]})
         shutil.copytree(described, context.output, dirs_exist_ok=True)
@@ -67,6 +65,20 @@ class FitDecoder:
             parts = read_parts(context.output, read_schema(prepared))
             write_compact_model(context.output, parts, read_tensors(context.output / "best.safetensors"))
         return outcome
+
+    def spec(self, prepared: Path, described: Path) -> TaskSpec:
+        """Describe the fit of a compact decoder to a prepared table, with the tokenizer in `described`."""
+        from difflm.training.task import TaskSpec
+
+        assert self.fit is not None, "a pretrained decoder is not fitted"
+        fit = self.fit.model_dump(mode="json")
+        steering = None if self.steering is None else self.steering.model_dump(mode="json")
+        return TaskSpec(
+            factory="decoder" if steering is None else "steered_decoder",
+            config=fit if steering is None else {"fit": fit, "steering": steering},
+            inputs={"prepare": str(prepared), "tokenizer": str(described)},
+            seed=derive_seed(self.seed, self.name),
+        )
 
     def _partly_read(self, described: Path) -> list[JSON]:
         """Describe training values with more tokens than a cell has; a pooled latent has no cells."""
@@ -80,7 +92,7 @@ class FitDecoder:
             if count
         ]
 
-    def _describe(self, prepared: Path, folder: Path) -> None:
+    def describe(self, prepared: Path, folder: Path) -> None:
         """Write the tokenizer and the layout of the training split's values."""
         from difflm.models.decoder_store import write_tokenizer
         from difflm.records.json_codec import JsonRecordCodec
@@ -90,7 +102,7 @@ class FitDecoder:
         schema = read_schema(prepared)
         literals = JsonRecordCodec(schema).value_literals(read_split(prepared, "train", schema))
         with atomic_directory(folder) as temporary:
-            write_tokenizer(temporary, self.decoder, schema, literals)
+            write_tokenizer(temporary, self.decoder, schema, literals, any_order=self.steering is not None)
 
 
 def _cut(prepared: Path) -> list[JSON]:

@@ -22,6 +22,7 @@ from difflm.errors import ConfigError, DataError
 from difflm.records.notices import Notice
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.telemetry import JSON, read_events
+from difflm_jobs.inputs.models import language_sources, text_scorer
 from difflm_jobs.inputs.record_files import read_records
 from difflm_jobs.inputs.record_kinds import Kind, Scoring, record_kind
 from difflm_jobs.pipeline.runlog import HEADLINES, describe_environment
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from difflm_evaluators.report.report import Report
     from difflm_evaluators.scores.projection import Latents, ProjectionConfig
     from difflm_evaluators.scores.validity import SynthesisAccount
+    from difflm_evaluators.texts.language import LanguageConfig
     from difflm_evaluators.texts.text_scores import CopiesConfig
     from difflm_jobs.config import EvaluationSettings, PublishedConfig
 
@@ -104,6 +106,7 @@ class Evaluate:
     kind: Kind
     evaluation: EvaluationConfig
     copies: CopiesConfig
+    language: LanguageConfig
     maps: bool
     published: tuple[PublishedConfig, ...]
     shown: Mapping[str, JSON]
@@ -113,11 +116,12 @@ class Evaluate:
         *("train-diffusion", "assemble", "synthesize"),
     )
     name: ClassVar[str] = "evaluate"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     output: ClassVar[str] = REPORT_KIND
 
     def sources(self) -> Mapping[str, str]:
-        return {} if self.against is None else {"real": self.against.identity}
+        against = {} if self.against is None else {"real": self.against.identity}
+        return against if record_kind(self.kind).tabular else {**against, **language_sources(self.language)}
 
     def run(self, context: StageContext) -> StageOutcome:
         from difflm.records.kinds.columns import conform_table
@@ -138,6 +142,8 @@ class Evaluate:
         scoring = Scoring(
             evaluation=self.evaluation,
             copies=self.copies,
+            language=self.language,
+            scorer=None if record_kind(self.kind).tabular else text_scorer(self.language, self.shown),
             account=_account(context.input("synthesize") / ACCOUNT),
             latents=self._latents(context, synthetic, schema),
             progress=progress,
@@ -205,7 +211,12 @@ def evaluate_files(
         if target is not None:
             raise ConfigError(f"--target {target}: records of {kind} have none; leave it out, or give --kind table")
         made, splits = files.read(kind, settings.data.read, tell)
-        scoring = Scoring(evaluation=settings.evaluation, copies=settings.copies)
+        scoring = Scoring(
+            evaluation=settings.evaluation,
+            copies=settings.copies,
+            language=settings.language,
+            scorer=text_scorer(settings.language),
+        )
         report = what.evaluate(made, splits, None, scoring)
     write_report(report, out, context=about)
     return report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from difflm.seeding import derive_seed
@@ -14,6 +15,7 @@ from difflm_jobs.stages.autoencoder import LATENTS
 if TYPE_CHECKING:
     from difflm.training.conditional_task import ConditionsConfig
     from difflm.training.diffusion_task import PriorConfig
+    from difflm.training.task import TaskSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,20 +32,25 @@ class TrainDiffusion:
     def sources(self) -> Mapping[str, str]:
         return {}
 
-    def run(self, context: StageContext) -> StageOutcome:
-        from difflm.training.diffusion_task import finish_diffusion, fit_simple_prior
+    def spec(self, latents: Path) -> TaskSpec:
+        """Describe the training of a diffusion on the folder of the latents."""
         from difflm.training.task import TaskSpec
 
-        prior, seed = self.prior, derive_seed(self.seed, self.name)
-        latents = context.input("encode")
+        seed = derive_seed(self.seed, self.name)
+        config = self.prior.model_dump(mode="json")
+        return TaskSpec(factory="diffusion", config=config, inputs={"encode": str(latents)}, seed=seed)
+
+    def run(self, context: StageContext) -> StageOutcome:
+        from difflm.training.diffusion_task import finish_diffusion, fit_simple_prior
+
+        prior, latents = self.prior, context.input("encode")
         if prior.kind != "diffusion":
             context.report(0, None, f"fitting a prior of kind {prior.kind}")
-            fit_simple_prior(prior, latents / LATENTS, context.output, seed=seed)
+            fit_simple_prior(prior, latents / LATENTS, context.output, seed=derive_seed(self.seed, self.name))
             return StageOutcome()
-        spec = TaskSpec(
-            factory="diffusion", config=prior.model_dump(mode="json"), inputs={"encode": str(latents)}, seed=seed
+        outcome = run_training(
+            context, name=self.name, spec=self.spec(latents), loop=prior.loop, runtime=context.runtime
         )
-        outcome = run_training(context, name=self.name, spec=spec, loop=prior.loop, runtime=context.runtime)
         best = context.output / "best.safetensors"
         finish_diffusion(best, prior, context.output)
         best.unlink()

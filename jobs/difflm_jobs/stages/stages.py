@@ -18,16 +18,24 @@ from difflm_jobs.stages.synthesize import Assemble, Synthesize
 
 if TYPE_CHECKING:
     from difflm.runtime.compute import Compute
+    from difflm.training.autoencoder_task import AutoencoderConfig
+    from difflm.training.steered_task import Steering
     from difflm_jobs.config import ExperimentConfig, RuntimeConfig
 
 
 def build_stages(config: ExperimentConfig, *, against: Artifact | None = None) -> list[Stage]:
     """Make every stage that a configuration asks for, each with its own part of it; `against` is as of `Evaluate`."""
     decoder, autoencoder, seed = config.decoder, config.autoencoder, config.seed
-    compact, cells = decoder.kind == "compact", autoencoder.encoder.kind == "compact"
+    compact, cells = decoder.kind == "compact", autoencoder.encoder.kind in {"compact", "pooled"}
     return [
-        Prepare(data=config.data, schema=config.schema_, seed=seed),
-        FitDecoder(decoder=decoder, fit=config.decoder_fit if compact else None, seed=seed, cells=compact or cells),
+        Prepare(data=config.data, schema=config.schema_, seed=seed, relations=config.relations),
+        FitDecoder(
+            decoder=decoder,
+            fit=config.decoder_fit if compact else None,
+            steering=_steering(autoencoder) if compact else None,
+            seed=seed,
+            cells=compact or cells,
+        ),
         TrainAutoencoder(autoencoder=autoencoder, seed=seed),
         Encode(rows_per_shard=config.runtime.encoding.rows_per_shard),
         TrainDiffusion(prior=config.prior, seed=seed),
@@ -44,12 +52,22 @@ def build_stages(config: ExperimentConfig, *, against: Artifact | None = None) -
             kind=config.data.kind,
             evaluation=config.evaluation,
             copies=config.copies,
+            language=config.language,
             maps=compact and cells and config.data.record_kind.tabular,
             published=config.published,
             shown=config.model_dump(mode="json", by_alias=True, exclude={"published", "runtime"}),
             against=against,
         ),
     ]
+
+
+def _steering(autoencoder: AutoencoderConfig) -> Steering | None:
+    """Return the latent that a compact decoder is fitted with; None where z carries whole records."""
+    from difflm.training.steered_task import Steering
+
+    if autoencoder.encoder.kind != "pooled" or autoencoder.kl.kind != "capacity":
+        return None
+    return Steering(shape=autoencoder.shape, nats=autoencoder.kl.nats)
 
 
 def cluster_of(runtime: RuntimeConfig) -> ClusterFactory:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from difflm.artifacts import write_json_atomic
 from difflm.artifacts.manifest import BUNDLE_KIND
 from difflm.errors import SynthesisError
+from difflm.records.files.source import SourceForm
 from difflm.records.schema import read_schema
 from difflm.seeding import derive_seed
 from difflm.telemetry import JSON
@@ -57,12 +58,14 @@ class Assemble:
 
 
 CSV_NAME = "synthetic.csv"
+PARQUET_NAME = "synthetic.parquet"
 CSV_MAX_ROWS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Synthesize:
-    """Writes shards/part-*.parquet, account.json and, up to a million rows, synthetic.csv.
+    """Writes shards/part-*.parquet, account.json and, up to a million rows, synthetic.csv in the dialect of the source;
+    of a typed one also synthetic.parquet, with its types.
 
     `rows` are those to make, None: as many as were trained on; `rows_per_shard` decides where parts begin.
     """
@@ -73,7 +76,7 @@ class Synthesize:
     seed: int
     inputs: ClassVar[tuple[str, ...]] = ("assemble",)
     name: ClassVar[str] = "synthesize"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     output: ClassVar[str] = "synthetic"
 
     def sources(self) -> Mapping[str, str]:
@@ -106,7 +109,10 @@ class Synthesize:
         deliver_shards(context, mapped, SHARDS)
         write_json_atomic(context.output / ACCOUNT, account)
         if rows <= CSV_MAX_ROWS:
-            export(context.output / SHARDS, context.output / CSV_NAME)
+            form = SourceForm.read(bundle)
+            export(context.output / SHARDS, context.output / CSV_NAME, form=form)
+            if form is not None and form.typed is not None:
+                export(context.output / SHARDS, context.output / PARQUET_NAME, form=form)
         return StageOutcome(
             compute_seconds=mapped.compute_seconds,
             peak_rss_mib=mapped.peak_rss_mib,
@@ -122,9 +128,11 @@ def refuse_nothing(account: Mapping[str, JSON], bundle: Path) -> None:
         SynthesisError: not one draw was valid.
     """
     if account["rows_emitted"] == 0:
+        from difflm.records.relations.keeping import RELATION
         from difflm.synthesis.draws import PRIVACY
 
         reasons: Any = account["rejections"]
         screened = PRIVACY in reasons
         remedy = "train longer, or let the gates drop less" if screened else "train longer"
+        remedy += ", or keep fewer relations (--set relations=off)" if RELATION in reasons else ""
         raise SynthesisError(f"{bundle}: none of {account['attempts']} draws was valid ({counted(reasons)}); {remedy}")

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from difflm.config import Config
 from difflm.models.compact import CompactDecoderConfig
+from difflm.models.sources import MODEL_NAME
 from difflm.training.language_model_task import LanguageModelConfig
 from difflm.training.loop import LoopConfig
 from difflm_evaluators.texts.sandbox import SandboxLimits
@@ -45,7 +46,7 @@ class DownstreamConfig(Config):
 
     name: str = Field(min_length=1)
     seed: int = Field(default=0, ge=0)
-    model: str | None = Field(default=None, description="hub id or a folder made by save_pretrained")
+    model: str | None = Field(default=None, description=MODEL_NAME)
     revision: str | None = None
     scratch: ScratchConfig | None = None
     real: Source

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from difflm.artifacts.formats import decode_table, encode_table
+from difflm.artifacts.formats import Form, decode_table, encode_table
 from difflm.artifacts.storage import Store
 from difflm.errors import StorageError
 from difflm.telemetry import JSON, parse_json
@@ -145,11 +145,15 @@ class ShardEntry(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """The files of a dataset in a store; any process on any node may commit parts. `safe_csv`: see `table_writer`."""
+    """The files of a dataset in a store; any process on any node may commit parts.
+
+    `safe_csv` and `form` are those of `table_writer`.
+    """
 
     store: Store
     format: str = "parquet"
     safe_csv: bool = False
+    form: Form | None = None
 
     def commit(
         self, start: int, stop: int, table: pa.Table, *, given_up: Iterable[GivenUp] = (), account: dict[str, Any]
@@ -160,7 +164,7 @@ class Dataset:
             StorageError: the disk is full or writing is not permitted; the part then does not count.
             ValueError: rows and indices given up are not as many as the range has.
         """
-        content = encode_table(table, self.format, safe_csv=self.safe_csv)
+        content = encode_table(table, self.format, safe_csv=self.safe_csv, form=self.form)
         entry = ShardEntry(
             start=start,
             stop=stop,
@@ -251,7 +255,8 @@ class Dataset:
             raise StorageError(
                 f"{self.store.shown}/{name}: was committed and is not there; give the same command again"
             )
-        return decode_table(content, self.format, schema)
+        own = None if self.form is None else self.form.parsed(content, self.format, schema)
+        return decode_table(content, self.format, schema) if own is None else own
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """Read job.json or manifest.json; None where it is missing or not readable as a JSON object."""

@@ -9,19 +9,50 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     import pyarrow as pa
+
+Write = Callable[["pa.Table"], None]
+
+
+class Form(Protocol):
+    """The form of a source, in which rows are written where the format can hold it; see `SourceForm` of the records."""
+
+    def dumped(self) -> bytes:
+        """Return the form as JSON, for another process."""
+        ...
+
+    def shaped(self, table: pa.Table, format_: str) -> pa.Table:
+        """Convert a table to the types and names of the source."""
+        ...
+
+    def csv_writer(
+        self, sink: IO[bytes], schema: pa.Schema, guard: Callable[[str], str] | None
+    ) -> AbstractContextManager[Write] | None:
+        """Return what writes CSV as the source does, texts respelled by `guard`; None for the usual way."""
+        ...
+
+    def json_row(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Convert a row to what the source has in an object."""
+        ...
+
+    def parsed(self, content: bytes, format_: str, schema: pa.Schema) -> pa.Table | None:
+        """Read a whole file of this form; None where it is of the usual one."""
+        ...
+
 
 FORMATS = ("parquet", "jsonl", "csv", "arrow")
 _BOOLEANS = {True: "true", False: "false"}
 
 
-def encode_table(table: pa.Table, format_: str, *, safe_csv: bool = False) -> bytes:
-    """Write a whole table as the bytes of one file of a format in FORMATS; `safe_csv` as of `table_writer`."""
+def encode_table(table: pa.Table, format_: str, *, safe_csv: bool = False, form: Form | None = None) -> bytes:
+    """Write a whole table as the bytes of one file of a format in FORMATS; the options are those of `table_writer`."""
     sink = io.BytesIO()
-    with table_writer(format_, sink, table.schema, safe_csv=safe_csv) as write:
+    with table_writer(format_, sink, table.schema, safe_csv=safe_csv, form=form) as write:
         write(table)
     return sink.getvalue()
 
@@ -58,16 +89,23 @@ def decode_table(content: bytes, format_: str, schema: pa.Schema) -> pa.Table:
 
 @contextmanager
 def table_writer(
-    format_: str, sink: IO[bytes], schema: pa.Schema, *, safe_csv: bool = False
-) -> Iterator[Callable[[pa.Table], None]]:
+    format_: str, sink: IO[bytes], schema: pa.Schema, *, safe_csv: bool = False, form: Form | None = None
+) -> Iterator[Write]:
     """Give a function that appends tables of one schema to ``sink``; a format's ending is written on leaving.
 
-    CSV has one line of column names, nothing for a missing value, and true and false for booleans. JSON lines keep
-    missing values as null. The sink stays open.
+    CSV has one line of column names, nothing for a missing value, and true and false for booleans; numbers are printed
+    as the column's metadata `PRINTED` says, by default so that they read back. JSON lines keep missing values as null.
+    The sink stays open.
 
     With `safe_csv` texts that a spreadsheet would run get an apostrophe in front; the other formats stay as they are.
     Such a file gives other texts when it is read again, so it is for people and no default.
+
+    With a `form` rows are written as the source of the table has them: its types, its dialect of CSV.
     """
+    if form is not None:
+        with _formed(format_, sink, schema, form, safe_csv=safe_csv) as write:
+            yield write
+        return
     match format_:
         case "parquet":
             import pyarrow.parquet as pq
@@ -86,9 +124,23 @@ def table_writer(
                 yield lambda table: writer.writerows(_cells(table, safe=safe_csv))
         case "jsonl":
             with _text(sink) as lines:
-                yield lambda table: lines.writelines(_json_lines(table))
+                yield lambda table: lines.writelines(map(_json_line, table.to_pylist()))
         case _:
             raise ValueError(f"unknown format {format_!r}")
+
+
+@contextmanager
+def _formed(format_: str, sink: IO[bytes], schema: pa.Schema, form: Form, *, safe_csv: bool) -> Iterator[Write]:
+    if format_ == "csv" and (own := form.csv_writer(sink, schema, harmless if safe_csv else None)) is not None:
+        with own as write:
+            yield write
+    elif format_ == "jsonl":
+        with _text(sink) as lines:
+            yield lambda table: lines.writelines(_json_line(form.json_row(row)) for row in table.to_pylist())
+    else:
+        shaped = form.shaped(schema.empty_table(), format_).schema
+        with table_writer(format_, sink, shaped, safe_csv=safe_csv) as write:
+            yield lambda table: write(form.shaped(table, format_))
 
 
 _QUOTED_END = "\r\n"  # of a line, as csv sees it: it quotes a text that holds one of these characters
@@ -111,23 +163,41 @@ def _text(sink: IO[bytes]) -> Iterator[IO[str]]:
     text.detach()  # flushes, and leaves the sink open
 
 
-def _json_lines(table: pa.Table) -> Iterator[str]:
-    for row in table.to_pylist():
-        yield json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+def _json_line(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _cells(table: pa.Table, *, safe: bool) -> Iterator[tuple[Any, ...]]:
     import pyarrow as pa
 
     columns = []
-    for column in table.columns:
+    for field, column in zip(table.schema, table.columns, strict=True):
         values = column.to_pylist()
-        if pa.types.is_boolean(column.type):
+        how = (field.metadata or {}).get(PRINTED)
+        if how is not None and pa.types.is_floating(column.type):
+            values = [None if value is None else printed(value, **json.loads(how)) for value in values]
+        elif pa.types.is_boolean(column.type):
             values = [_BOOLEANS.get(value) for value in values]
         elif safe:
             values = [harmless(value) if isinstance(value, str) else value for value in values]
         columns.append(values)
     return zip(*columns, strict=True)
+
+
+PRINTED = b"difflm.printed"
+"""Metadata of a column of numbers: the arguments of `printed`, as JSON."""
+
+
+def printed(value: float, *, places: int | None = None, trimmed: bool = False, capital: bool = False) -> str:
+    """Print a number with a fixed number of decimals, or as short as it reads back: `trimmed` without a fraction of
+    zero, `capital` with an exponent of `E`.
+    """
+    if places is not None:
+        text = f"{value:.{places}f}"
+        return text[1:] if text[0] == "-" and not text.strip("-0.") else text
+    text = repr(value)
+    text = text.removesuffix(".0") if trimmed else text
+    return text.replace("e", "E") if capital else text
 
 
 _RUN = ("=", "+", "-", "@", "\t", "\r", "\n")

@@ -41,8 +41,10 @@ from difflm.records.kinds.codes import Allowed, Restriction, whole_domain
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,
+    CodeField,
     ConstantField,
     Field,
+    IdentifierField,
     JsonField,
     RecordSchema,
     TextField,
@@ -131,7 +133,8 @@ class ConditionBins:
 
 def _fit_field(field: Field, codes_N: FloatArray) -> FieldBins:
     low, high = whole_domain(field).codes.spans[0][0], whole_domain(field).codes.spans[-1][1]
-    ordered = not isinstance(field, CategoricalField | BooleanField | ConstantField | TextField | JsonField)
+    closed = (CategoricalField, BooleanField, ConstantField, TextField, CodeField, IdentifierField, JsonField)
+    ordered = not isinstance(field, closed) or (isinstance(field, CategoricalField) and field.ordered)
     if ordered:
         edges = _quantile_edges(codes_N[~np.isnan(codes_N)], low, high)
     else:

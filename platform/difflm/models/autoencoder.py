@@ -24,6 +24,7 @@ from difflm.models.encoder import (
     CompactEncoder,
     CompactEncoderConfig,
     EncoderConfig,
+    PooledEncoderConfig,
     PretrainedEncoder,
     PretrainedEncoderConfig,
 )
@@ -120,6 +121,18 @@ class Autoencoder(nn.Module):
     def inject(self, latents_BZ: Tensor) -> Prompt:
         return self.injector.prompt(latents_BZ)
 
+    def empty_prompt(self, count: int) -> Prompt:
+        """Return the prompts of so many records of which nothing is said: the decoder writes them by itself.
+
+        Raises:
+            ModelError: there is none.
+        """
+        injector = self.injector
+        if not isinstance(injector, PooledInjector) or injector.empty is None:
+            raise ModelError("the injector has no empty prompt; train it with autoencoder.injector.empty=true")
+        latents_BZ = injector.empty.new_zeros((count, injector.latent_size))
+        return injector.prompt(latents_BZ, torch.zeros(count, dtype=torch.bool, device=latents_BZ.device))
+
     def check_room(self, tokens: int, *, remedy: str) -> None:
         """Raise ModelError when a record of so many tokens does not fit behind the prompt into the decoder."""
         most, needed = self.decoder.max_positions, self.injector.positions + 1 + tokens
@@ -134,26 +147,34 @@ class Autoencoder(nn.Module):
         ids_BT: Tensor,
         lengths_B: Tensor,
         beta: Tensor,
-        worth_BT: Tensor | None = None,
+        capacity: Tensor | None = None,
+        told_B: Tensor | None = None,
+        counted_BT: Tensor | None = None,
         **inputs: Tensor,
     ) -> dict[str, Tensor]:
         """Return the negative ELBO with beta (Eq. 4), per token: its scale does not depend on the record's length.
 
-        The parts are in nats per record. `worth_BT` is what a nat of each token counts; `worth_nats` is said with it.
+        The parts are in nats per record. Of KL counts what its mean has above `capacity`. Records that are not in
+        `told_B` (booleans) are written behind the empty prompt, and are no part of the nats that are reported.
+        `counted_BT` says which tokens count.
         """
         posterior = self.encode(inputs)
         latents_BZ = posterior.sample(torch.randn_like(posterior.mean_BZ))
-        nats_BT = self.decoder.nll(self.inject(latents_BZ), ids_BT, lengths_B)
-        nats_B = nats_BT.sum(dim=1)
-        counted_B = nats_B if worth_BT is None else (nats_BT * worth_BT).sum(dim=1)
-        kl_B = posterior.kl_nats()
-        tokens = lengths_B.float().mean()
-        figures = {
-            "loss": (counted_B + beta * kl_B).mean() / tokens,
-            "reconstruction_nats": nats_B.mean(),
-            "kl_nats": kl_B.mean(),
+        injector = self.injector
+        prompt = self.inject(latents_BZ)
+        if told_B is not None:
+            assert isinstance(injector, PooledInjector), "only pooled latents have an empty prompt"
+            prompt = injector.prompt(latents_BZ, told_B)
+        nats_BT = self.decoder.nll(prompt, ids_BT, lengths_B)
+        nats_B = (nats_BT if counted_BT is None else nats_BT * counted_BT).sum(dim=1)
+        kl = posterior.kl_nats().mean()
+        excess = kl if capacity is None else torch.relu(kl - capacity)
+        told = torch.ones_like(nats_B) if told_B is None else told_B.to(nats_B.dtype)
+        return {
+            "loss": (nats_B.mean() + beta * excess) / lengths_B.float().mean(),
+            "reconstruction_nats": (nats_B * told).sum() / told.sum(),
+            "kl_nats": kl,
         }
-        return figures if worth_BT is None else figures | {"worth_nats": counted_B.mean()}
 
 
 class AutoencoderShape(Config):
@@ -188,11 +209,14 @@ def build_autoencoder(
 
 
 def build_encoder(
-    config: CompactEncoderConfig | PretrainedEncoderConfig, parts: DecoderParts, *, weights_sha256: str | None = None
+    config: CompactEncoderConfig | PooledEncoderConfig | PretrainedEncoderConfig,
+    parts: DecoderParts,
+    *,
+    weights_sha256: str | None = None,
 ) -> tuple[nn.Module, PosteriorHead]:
     """Return the encoder and the head that turns its output into a posterior."""
     match config:
-        case CompactEncoderConfig():
+        case CompactEncoderConfig() | PooledEncoderConfig():
             encoder: nn.Module = CompactEncoder(
                 config,
                 parts.slots,
@@ -200,7 +224,8 @@ def build_encoder(
                 pad_id=parts.tokenizer.pad_id,
                 numbers=parts.number_features(),
             )
-            return encoder, PosteriorHead(config.hidden_size, config.latent_per_slot)
+            latents = config.latent_per_slot if isinstance(config, CompactEncoderConfig) else config.latent_size
+            return encoder, PosteriorHead(config.hidden_size, latents)
         case PretrainedEncoderConfig():
             pretrained = PretrainedEncoder(config, weights_sha256=weights_sha256)
             return pretrained, PosteriorHead(pretrained.size, config.latent_size)
@@ -208,7 +233,7 @@ def build_encoder(
 
 def build_injector(
     config: SoftPromptConfig | KvMemoryConfig | EmbeddingConfig,
-    encoder: CompactEncoderConfig | PretrainedEncoderConfig,
+    encoder: CompactEncoderConfig | PooledEncoderConfig | PretrainedEncoderConfig,
     layout: SlotLayout,
     decoder: PromptReader,
     *,
@@ -233,10 +258,17 @@ def build_injector(
             learned_prefix=prefix,
         )
     return PooledInjector(
-        form, latent_size=size, vectors=vectors, hidden_size=config.hidden_size, learned_prefix=prefix
+        form,
+        latent_size=size,
+        vectors=vectors,
+        hidden_size=config.hidden_size,
+        learned_prefix=prefix,
+        empty=isinstance(config, SoftPromptConfig) and config.empty,
     )
 
 
-def latent_size(encoder: CompactEncoderConfig | PretrainedEncoderConfig, layout: SlotLayout) -> int:
+def latent_size(
+    encoder: CompactEncoderConfig | PooledEncoderConfig | PretrainedEncoderConfig, layout: SlotLayout
+) -> int:
     """Z."""
     return layout.count * encoder.latent_per_slot if isinstance(encoder, CompactEncoderConfig) else encoder.latent_size

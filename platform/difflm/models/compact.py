@@ -2,9 +2,9 @@
 
 The compact decoder's tokenizer: byte-level BPE fitted to the training split.
 
-Fixed texts, category literals and the JSON words are single tokens, every digit is its own token, and what is left
-(free text) is byte-level BPE of about `vocabulary_size` entries. Nothing is downloaded, and every byte string can be
-written.
+Fixed texts, category literals and the JSON words are single tokens, numbers are pairs of digits, every other digit is
+its own token, and what is left (free text) is byte-level BPE of about `vocabulary_size` entries. Nothing is downloaded,
+and every byte string can be written.
 
 The compact decoder: a small Llama fitted to the training split to copy a record from a prefix, then frozen.
 
@@ -41,6 +41,18 @@ from difflm.models.field_slots import (
 )
 from difflm.models.injector import EmbeddingScale
 from difflm.models.prompt import Prompt, causal_nll
+from difflm.records.kinds.literals import value_literal
+from difflm.records.number_tokens import number_tokens
+from difflm.records.schema import (
+    BooleanField,
+    CategoricalField,
+    ConstantField,
+    DecimalField,
+    IntegerField,
+    JsonField,
+    RecordSchema,
+    TextField,
+)
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
@@ -57,12 +69,13 @@ def fit_compact_tokenizer(
     texts: Iterable[str],
     vocabulary_size: int = 1000,
     max_categories: int = 4000,
+    numbers: Iterable[str] = (),
 ) -> PreTrainedTokenizerFast:
     """Fit the tokenizer.
 
     `category_literals` are literals with repetition or in order of frequency: the `max_categories` most frequent
     become tokens, the rest is spelled by BPE. `texts` are the literals of free-text fields (and rare categories) that
-    the merges are learned from.
+    the merges are learned from. `numbers` are the number tokens of numeric fields (`number_tokens`).
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -84,7 +97,7 @@ def fit_compact_tokenizer(
     )
     tokenizer.train_from_iterator(texts, trainer=trainer)
     frequent = [literal for literal, _ in Counter(category_literals).most_common(max_categories)]
-    whole = dict.fromkeys([*fixed_texts, *JSON_WORDS, *frequent])
+    whole = dict.fromkeys([*fixed_texts, *JSON_WORDS, *frequent, *numbers])
     added = [AddedToken(text, normalized=False, special=False) for text in whole if len(text.encode()) > 1]
     tokenizer.add_tokens(added)
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
@@ -102,6 +115,11 @@ class CompactDecoderConfig(Config):
     key_heads: int = Field(default=1, ge=1, description="key and value heads; query heads share them in equal groups")
     intermediate_size: int = Field(default=384, ge=16)
     vocabulary_size: int = Field(default=1000, ge=300)
+    number_pairs: bool = Field(
+        default=True,
+        description="numbers are written in pairs of digits; false for sampling.engine.constraint=llguidance and vLLM, "
+        "which know characters only",
+    )
     cells_per_slot: int = Field(default=8, ge=1)
     value_tokens: ValueTokens = VALUE_TOKENS
     slots_per_value: SlotsPerValue = SLOTS_PER_VALUE
@@ -113,6 +131,46 @@ class CompactDecoderConfig(Config):
         if self.heads % self.key_heads:
             raise ValueError(f"heads {self.heads} must be a multiple of key_heads ({self.key_heads})")
         return self
+
+
+def fit_record_tokenizer(
+    config: CompactDecoderConfig, schema: RecordSchema, fixed: Sequence[str], literals: Sequence[Sequence[str]]
+) -> PreTrainedTokenizerFast:
+    """Fit the tokenizer to the literals of a training split, one sequence per field, and its schema's fixed texts."""
+    closed = (CategoricalField, BooleanField, ConstantField)
+    categories = [
+        text
+        for field, column in zip(schema.fields, literals, strict=True)
+        if isinstance(field, closed)
+        for text in column
+    ]
+    texts = [
+        text
+        for field, column in zip(schema.fields, literals, strict=True)
+        if isinstance(field, TextField | JsonField)
+        for text in column
+    ]
+    return fit_compact_tokenizer(
+        fixed_texts=fixed,
+        category_literals=categories,
+        texts=texts,
+        vocabulary_size=config.vocabulary_size,
+        numbers=_numbers(schema) if config.number_pairs else [],
+    )
+
+
+def _numbers(schema: RecordSchema) -> list[str]:
+    """Name the tokens that the numbers of a schema are written in: none beside JSON, which llguidance constrains."""
+    if any(isinstance(field, JsonField) for field in schema.fields):
+        return []
+    names: list[str] = []
+    for field in schema.fields:
+        if isinstance(field, IntegerField | DecimalField):
+            magnitudes = [value_literal(field, value).removeprefix("-") for value in (field.minimum, field.maximum)]
+            digits = max(len(text.partition("e")[0].partition(".")[0]) for text in magnitudes)
+            decimals = field.decimals if isinstance(field, DecimalField) else 0
+            names += number_tokens(whole_digits=digits, decimals=decimals)
+    return names
 
 
 class CompactDecoderFit(nn.Module):
@@ -144,17 +202,13 @@ class CompactDecoderFit(nn.Module):
         grid_BG: Tensor,
         keep_BS: Tensor,
         noise_B: Tensor,
-        *,
-        keep_length: bool = False,
     ) -> dict[str, Tensor]:
         """Loss and nats per record; `keep_BS` says which slots the prefix shows, `noise_B` how much noise it bears (in
-        embedding scales). With `keep_length` noise does not make the vectors longer.
+        embedding scales).
         """
         prompt_BSD = torch.where(keep_BS[..., None], self.embedder(grid_BG), self.absent)
         prompt_BSD = self.scale(prompt_BSD)
         prompt_BSD = prompt_BSD + torch.randn_like(prompt_BSD) * (noise_B[:, None, None] * self.scale.scale)
-        if keep_length:
-            prompt_BSD = prompt_BSD / (1.0 + noise_B.square()).sqrt()[:, None, None]
         nats_BT = causal_nll(self.model, Prompt(embeds_BKD=prompt_BSD), ids_BT, lengths_B, bos_id=self.bos_id)
         return {"loss": nats_BT.sum() / lengths_B.sum(), "nats": nats_BT.sum(dim=1).mean()}
 

@@ -27,6 +27,7 @@ from difflm.models.loading import load_tokenizer, load_weights
 from difflm.models.precision import PrecisionSetting
 from difflm.models.pretrained import AttentionChoice, AttentionName, loaded_attention, refused_attention
 from difflm.models.prompt import Prompt, causal_nll, freeze
+from difflm.models.sources import MODEL_NAME, is_gguf, located
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,7 +37,7 @@ class PretrainedDecoderConfig(Config):
     """Any Hugging Face causal LM."""
 
     kind: Literal["pretrained"] = "pretrained"
-    model: str = Field(min_length=1, description="hub id or local directory")
+    model: str = Field(min_length=1, description=MODEL_NAME)
     revision: str | None = None
     dtype: PrecisionSetting = Field(default="auto", description="of its weights; auto: what is computed in")
     attention: AttentionChoice = "auto"
@@ -166,15 +167,16 @@ def load_causal_lm(
     dtype: torch.dtype = torch.float32,
     attention: AttentionName = "auto",
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load model and tokenizer from a hub id or a local directory.
+    """Load model and tokenizer from a hub id, a local directory, a GGUF file or an installed package.
 
     Raises:
         ModelError: they cannot be loaded; names the path and what is missing, or the attention that the model lacks.
     """
     from transformers import AutoModelForCausalLM
 
-    path = Path(model)
-    if path.is_absolute() or str(model).startswith("."):
+    found = located(model)
+    path = Path(found)
+    if not is_gguf(found) and (path.is_absolute() or str(model).startswith(".")):
         _check_directory(path)
     try:
         tokenizer = load_tokenizer(model, revision=revision)

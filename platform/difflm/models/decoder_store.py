@@ -28,24 +28,25 @@ from difflm.models.compact import (
     CompactDecoderFit,
     attention,
     build_compact_llama,
-    fit_compact_tokenizer,
+    fit_record_tokenizer,
     save_model,
 )
 from difflm.models.decoder import DecoderConfig, FrozenDecoder, PretrainedDecoderConfig, load_causal_lm
 from difflm.models.field_slots import (
     SLOTS_PER_VALUE,
+    DigitTokens,
     NumberFeatures,
     SlotLayout,
     fit_knots,
-    number_tokens,
     spelled_values,
 )
+from difflm.models.gguf_files import licence_of
 from difflm.models.loading import load_configuration, load_tokenizer, load_weights
 from difflm.models.precision import PrecisionSetting, own_device, resolve_precision
 from difflm.models.pretrained import check_weights, hash_weights, pinned
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.schema import BooleanField, CategoricalField, ConstantField, JsonField, RecordSchema, TextField
-from difflm.records.tokenization import CHARACTER_KINDS, GridLayout, RecordTokenizer
+from difflm.records.schema import RecordSchema
+from difflm.records.tokenization import CHARACTER_KINDS, NUMBER_KINDS, GridLayout, RecordTokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -69,6 +70,11 @@ class DecoderParts:
         """Positions of the longest record behind a prompt of one soft token per slot and BOS."""
         return self.longest + self.slots.count + 1
 
+    @property
+    def any_order(self) -> bool:
+        """Whether the decoder was fitted to write the fields of a record in any order."""
+        return bool(self.facts.get("any_order", False))
+
     def prompt_scale(self, decoder: FrozenDecoder) -> float:
         """Return the scale of soft tokens: what a compact decoder was fitted to read, else the token embeddings'."""
         return EMBEDDING_STD if self.facts["config"]["kind"] == "compact" else decoder.embedding_scale
@@ -76,8 +82,7 @@ class DecoderParts:
     def number_features(self) -> NumberFeatures:
         """Return the encoding of numbers over the bins of the training split."""
         knots = tuple(tuple(edges) for edges in self.facts["knots"])
-        digit_V, minus_id = number_tokens(self.tokenizer)
-        return NumberFeatures(knots, self.slots.grid, self.slots.field_S, digit_V=digit_V, minus_id=minus_id)
+        return NumberFeatures(knots, self.slots.grid, self.slots.field_S, digits=DigitTokens.of(self.tokenizer))
 
 
 def write_tokenizer(
@@ -85,25 +90,31 @@ def write_tokenizer(
     config: CompactDecoderConfig | PretrainedDecoderConfig,
     schema: RecordSchema,
     literals: Sequence[Sequence[str]],
+    *,
+    any_order: bool = False,
 ) -> DecoderParts:
-    """Fit (compact) or fetch (pretrained) the tokenizer and write it with the layout of the training split's values."""
+    """Fit (compact) or fetch (pretrained) the tokenizer and write it with the layout of the training split's values.
+
+    `any_order` says that the decoder will be fitted to write fields in any order, where there are several and every
+    value says by itself where it ends.
+    """
     kinds = [field.kind for field in schema.fields]
     fixed = JsonRecordCodec(schema).fixed_texts()
     facts: dict[str, Any] = {"format_version": FORMAT_VERSION, "config": config.model_dump(mode="json")}
     match config:
         case CompactDecoderConfig():
-            tokenizer: PreTrainedTokenizerBase = _fit(config, schema, fixed, literals)
+            tokenizer: PreTrainedTokenizerBase = fit_record_tokenizer(config, schema, fixed, literals)
         case PretrainedDecoderConfig():
             name, revision = pinned(config.model, config.revision)
             # The hash does not depend on the precision, and a large model in float32 might not fit.
             dtype = torch.float32 if config.dtype == "float32" else torch.bfloat16
             model, tokenizer = load_causal_lm(name, revision=revision, dtype=dtype)
             facts["config"] |= {"model": name, "revision": revision}
-            facts |= {"weights_sha256": hash_weights(model)}
+            facts |= {"weights_sha256": hash_weights(model), "licence": licence_of(name)}
     records = RecordTokenizer(tokenizer, kinds=kinds, fixed_texts=fixed)
     layout = records.layout(literals, longest=config.value_tokens)
     table = records.encode(literals, layout)
-    values_NF = spelled_values(torch.from_numpy(table.grid_NG), layout, *number_tokens(records))
+    values_NF = spelled_values(torch.from_numpy(table.grid_NG), layout, DigitTokens.of(records))
     facts |= {
         "widths": list(layout.widths),
         "knots": fit_knots(values_NF, [kind in CHARACTER_KINDS for kind in kinds]),
@@ -112,31 +123,21 @@ def write_tokenizer(
         "partly_read": dict(zip(schema.names, records.partly_read(literals, layout), strict=True)),
         "longest": int(table.lengths_N.max()) + SPARE_TOKENS,
     }
+    if any_order and _ends_by_itself(schema, records):
+        facts["any_order"] = True
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(directory / "tokenizer")
     (directory / "decoder.json").write_text(json.dumps(facts, indent=2))
     return read_parts(directory, schema)
 
 
-def _fit(
-    config: CompactDecoderConfig, schema: RecordSchema, fixed: Sequence[str], literals: Sequence[Sequence[str]]
-) -> PreTrainedTokenizerBase:
-    closed = (CategoricalField, BooleanField, ConstantField)
-    categories = [
-        text
-        for field, column in zip(schema.fields, literals, strict=True)
-        if isinstance(field, closed)
-        for text in column
-    ]
-    texts = [
-        text
-        for field, column in zip(schema.fields, literals, strict=True)
-        if isinstance(field, TextField | JsonField)
-        for text in column
-    ]
-    return fit_compact_tokenizer(
-        fixed_texts=fixed, category_literals=categories, texts=texts, vocabulary_size=config.vocabulary_size
-    )
+def _ends_by_itself(schema: RecordSchema, tokenizer: RecordTokenizer) -> bool:
+    """Whether there are several fields whose values can be told apart in any order of them.
+
+    Numbers in single digits end where the next text begins, and in JSON may stand what begins another field.
+    """
+    kinds = {field.kind for field in schema.fields}
+    return len(schema.fields) > 1 and "json" not in kinds and bool(tokenizer.pieces.numbers or not kinds & NUMBER_KINDS)
 
 
 def read_parts(directory: Path, schema: RecordSchema) -> DecoderParts:
@@ -165,6 +166,7 @@ class _Facts(BaseModel):
     cells_per_slot: int = Field(ge=1, le=_MAX_CELLS)
     slots_per_value: int = Field(default=SLOTS_PER_VALUE, ge=1, le=_MAX_CELLS)
     longest: int = Field(ge=1, le=_MAX_CELLS)
+    any_order: bool = False
     weights_sha256: str | None = None
 
 

@@ -33,6 +33,7 @@ from difflm.models.pretrained import (
     loaded_attention,
     refused_attention,
 )
+from difflm.models.sources import MODEL_NAME, is_gguf, located
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema
 
@@ -44,7 +45,7 @@ EncoderInputs = Callable[[Tensor, Tensor], dict[str, Tensor]]
 
 
 def encoder_inputs(
-    config: CompactEncoderConfig | PretrainedEncoderConfig,
+    config: CompactEncoderConfig | PooledEncoderConfig | PretrainedEncoderConfig,
     table: pa.Table,
     schema: RecordSchema,
     device: torch.device | str,
@@ -55,7 +56,7 @@ def encoder_inputs(
         ModelError: a record is longer than the encoder reads; names the first one.
     """
     match config:
-        case CompactEncoderConfig():
+        case CompactEncoderConfig() | PooledEncoderConfig():
             return lambda rows_B, grid_BG: {"grid_BG": grid_BG}
         case PretrainedEncoderConfig():
             texts = JsonRecordCodec(schema).encode_table(table)
@@ -116,11 +117,30 @@ class CompactEncoderConfig(Config):
         return self
 
 
+class PooledEncoderConfig(Config):
+    """The same transformer, its slots averaged into one latent of a few numbers that says what is coarse of a record.
+
+    For compact decoders, which are then fitted to write records by themselves, steered by so much.
+    """
+
+    kind: Literal["pooled"] = "pooled"
+    hidden_size: int = Field(default=128, ge=8)
+    layers: int = Field(default=2, ge=0)
+    heads: int = Field(default=4, ge=1)
+    latent_size: int = Field(default=16, ge=1)
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.hidden_size % self.heads:
+            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of the heads ({self.heads})")
+        return self
+
+
 class PretrainedEncoderConfig(Config):
     """Any Hugging Face encoder (BERT, T5 encoder, ...), mean-pooled over the text into one latent."""
 
     kind: Literal["pretrained"] = "pretrained"
-    model: str = Field(min_length=1, description="hub id or local directory")
+    model: str = Field(min_length=1, description=MODEL_NAME)
     revision: str | None = None
     latent_size: int = Field(default=256, ge=1)
     longest: int = Field(default=512, ge=8, description="tokens read of a record; a longer record is an error, not cut")
@@ -137,15 +157,17 @@ class PretrainedEncoderConfig(Config):
         return os.path.expanduser(model)
 
 
-EncoderConfig = Annotated[CompactEncoderConfig | PretrainedEncoderConfig, Field(discriminator="kind")]
+EncoderConfig = Annotated[
+    CompactEncoderConfig | PooledEncoderConfig | PretrainedEncoderConfig, Field(discriminator="kind")
+]
 
 
 class CompactEncoder(nn.Module):
-    """Slots in, one hidden vector per slot out."""
+    """Slots in, one hidden vector per slot out, or one of all."""
 
     def __init__(
         self,
-        config: CompactEncoderConfig,
+        config: CompactEncoderConfig | PooledEncoderConfig,
         layout: SlotLayout,
         *,
         vocabulary_size: int,
@@ -153,7 +175,7 @@ class CompactEncoder(nn.Module):
         numbers: NumberFeatures,
     ) -> None:
         super().__init__()
-        size = config.hidden_size
+        size, self.pooled = config.hidden_size, config.kind == "pooled"
         self.embedder = SlotEmbedder(
             layout,
             vocabulary_size=vocabulary_size,
@@ -169,9 +191,9 @@ class CompactEncoder(nn.Module):
         self.blocks = nn.TransformerEncoder(layer, config.layers, norm=nn.LayerNorm(size), enable_nested_tensor=False)
 
     def forward(self, grid_BG: Tensor) -> Tensor:
-        """Return hidden vectors of shape (B, S, H)."""
+        """Return hidden vectors of shape (B, S, H), or (B, 1, H) where they are averaged."""
         out: Tensor = self.blocks(self.embedder(grid_BG))
-        return out
+        return out.mean(dim=1, keepdim=True) if self.pooled else out
 
 
 class PretrainedEncoder(nn.Module):
@@ -216,7 +238,8 @@ def load_encoder(
     Raises:
         ModelError: it cannot be loaded; names the path, or the attention that the model does not have.
     """
-    if (model.startswith((".", "/"))) and not (Path(model) / "config.json").exists():
+    found = located(model)
+    if not is_gguf(found) and str(found).startswith((".", "/")) and not (Path(found) / "config.json").exists():
         raise ModelError(
             f"the encoder path {model!r} has no config.json; give a hub id or a directory made by save_pretrained"
         )

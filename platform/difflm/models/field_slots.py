@@ -135,15 +135,29 @@ Knots = tuple[tuple[float, ...], ...]
 """Per field, increasing bin edges in spelled units; empty for a field that is no number."""
 
 
-def number_tokens(tokenizer: RecordTokenizer) -> tuple[Tensor, int]:
-    """Return what each token counts as a digit (-1: none), shape (V,), and the token of the minus sign."""
-    digit_V = torch.full((len(tokenizer.tokenizer),), -1.0, dtype=torch.float64)
-    for digit in range(10):
-        digit_V[tokenizer.pieces.characters(str(digit))[0]] = digit
-    return digit_V, tokenizer.pieces.characters("-")[0]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DigitTokens:
+    """What tokens count in numbers: the whole number that a token's digits spell (`value_V`, -1: none), and ten to the
+    power of how many they are (`base_V`), both float64; the token of the minus sign.
+    """
+
+    value_V: Tensor
+    base_V: Tensor
+    minus_id: int
+
+    @classmethod
+    def of(cls, tokenizer: RecordTokenizer) -> DigitTokens:
+        pieces = tokenizer.pieces
+        value_V = torch.full((len(tokenizer.tokenizer),), -1.0, dtype=torch.float64)
+        base_V = torch.ones_like(value_V)
+        digits = {pieces.characters(str(digit))[0] for digit in range(10)} | set(pieces.numbers.values())
+        for token in digits:
+            spelled = pieces.bytes_V[token].removeprefix(b".")
+            value_V[token], base_V[token] = int(spelled), 10.0 ** len(spelled)
+        return cls(value_V=value_V, base_V=base_V, minus_id=pieces.characters("-")[0])
 
 
-def spelled_values(grid_NG: Tensor, layout: GridLayout, digit_V: Tensor, minus_id: int) -> Tensor:
+def spelled_values(grid_NG: Tensor, layout: GridLayout, digits: DigitTokens) -> Tensor:
     """Return the whole number that a field's digits spell, with its sign, passing over other tokens: (N, F), float64.
 
     Places after the point are a constant factor within a field and ISO dates are in order: what matters is kept.
@@ -152,10 +166,10 @@ def spelled_values(grid_NG: Tensor, layout: GridLayout, digit_V: Tensor, minus_i
     for cells_NW in torch.split(grid_NG, list(layout.widths), dim=1):
         value_N = torch.zeros(len(grid_NG), dtype=torch.float64, device=grid_NG.device)
         for token_N in cells_NW.unbind(dim=1):
-            digit_N = digit_V[token_N]
-            value_N = torch.where(digit_N >= 0, value_N * 10 + digit_N, value_N)
+            digit_N = digits.value_V[token_N]
+            value_N = torch.where(digit_N >= 0, value_N * digits.base_V[token_N] + digit_N, value_N)
         # Only in front is it a sign: dates and exponents have others behind.
-        values.append(torch.where(cells_NW[:, 0] == minus_id, -value_N, value_N))
+        values.append(torch.where(cells_NW[:, 0] == digits.minus_id, -value_N, value_N))
     return torch.stack(values, dim=1)
 
 
@@ -179,20 +193,21 @@ class NumberFeatures(nn.Module):
     Its tables are float64 and no buffers: converting a model to bfloat16 must not round them.
     """
 
-    def __init__(self, knots: Knots, layout: GridLayout, field_S: Tensor, *, digit_V: Tensor, minus_id: int) -> None:
+    def __init__(self, knots: Knots, layout: GridLayout, field_S: Tensor, *, digits: DigitTokens) -> None:
         super().__init__()
-        self.layout, self.minus_id = layout, minus_id
+        self.layout, self.minus_id = layout, digits.minus_id
         low_FK = torch.zeros(len(knots), BINS, dtype=torch.float64)
         width_FK, used_FK = torch.ones_like(low_FK), torch.zeros_like(low_FK)
         for field, edges in enumerate(knots):
             steps = torch.tensor(edges, dtype=torch.float64)
             count = max(0, len(edges) - 1)
             low_FK[field, :count], width_FK[field, :count], used_FK[field, :count] = steps[:-1], steps.diff(), 1.0
-        self.tables = (digit_V, low_FK, width_FK, used_FK, field_S)
+        self.tables = (digits.value_V, digits.base_V, low_FK, width_FK, used_FK, field_S)
 
     def forward(self, grid_BG: Tensor) -> Tensor:
         """Return features of shape (B, S, K), each in [-1, 1]."""
-        digit_V, low_FK, width_FK, used_FK, field_S = (table.to(grid_BG.device) for table in self.tables)
-        values_BF = spelled_values(grid_BG, self.layout, digit_V, self.minus_id)
+        value_V, base_V, low_FK, width_FK, used_FK, field_S = (table.to(grid_BG.device) for table in self.tables)
+        digits = DigitTokens(value_V=value_V, base_V=base_V, minus_id=self.minus_id)
+        values_BF = spelled_values(grid_BG, self.layout, digits)
         filled_BFK = ((values_BF[..., None] - low_FK) / width_FK).clamp(0, 1)
         return ((2 * filled_BFK - 1) * used_FK)[:, field_S].float()

@@ -31,6 +31,11 @@ class SoftPromptConfig(Config):
     )
     learned_prefix: int = Field(default=0, ge=0, description="virtual tokens that do not depend on z")
     hidden_size: int = Field(default=256, ge=1)
+    empty: bool = Field(
+        default=False,
+        exclude_if=lambda empty: not empty,  # artifacts that were made before there was a choice keep their names
+        description="also a learned prompt that says nothing, for pooled latents: what conditions are written behind",
+    )
 
 
 class KvMemoryConfig(Config):
@@ -202,21 +207,6 @@ class SlotInjector(nn.Module):
         """Z."""
         return self.slots * self.latent_per_slot
 
-    @torch.no_grad()
-    def begin_as(self, vectors_SW: Tensor) -> None:
-        """Let the untrained injector write these vectors where z = 0, and little else elsewhere: the decoder's empty
-        prompt, say, so that training begins at what the decoder does by itself.
-
-        The last matrix is the smallest that does so (least squares where there are more slots than hidden numbers).
-        """
-        hidden_SH = self.mlp[:-1](self.slot_embedding)
-        last = self.mlp[-1]
-        assert isinstance(last, nn.Linear), "the MLP ends in a matrix"
-        wanted_SW = nn.functional.layer_norm(vectors_SW.flatten(1), last.bias.shape)
-        last.bias.copy_(wanted_SW.mean(dim=0))
-        solution_HW = torch.linalg.lstsq(hidden_SH.double(), (wanted_SW - last.bias).double(), driver="gelsd").solution
-        last.weight.copy_(solution_HW.T)
-
     def prompt(self, latents_BZ: Tensor) -> Prompt:
         """Return what the decoder reads of z."""
         return self.form.prompt(self(latents_BZ))
@@ -235,10 +225,17 @@ class PooledInjector(nn.Module):
     """
 
     def __init__(
-        self, form: PromptForm, *, latent_size: int, vectors: int, hidden_size: int, learned_prefix: int
+        self,
+        form: PromptForm,
+        *,
+        latent_size: int,
+        vectors: int,
+        hidden_size: int,
+        learned_prefix: int,
+        empty: bool = False,
     ) -> None:
         super().__init__()
-        self.form, self.vectors = form, vectors
+        self.form, self.vectors, self.latent_size = form, vectors, latent_size
         self.mlp = nn.Sequential(
             nn.Linear(latent_size, hidden_size),
             nn.GELU(),
@@ -248,18 +245,23 @@ class PooledInjector(nn.Module):
         )
         self.scale = EmbeddingScale(form.vector_shape[-1], scale=form.scale)
         self.prefix = _learned(form, learned_prefix)
+        self.empty = nn.Parameter(torch.randn(vectors, *form.vector_shape)) if empty else None
 
     @property
     def positions(self) -> int:
         """K, with the learned prefix; 0 where the vector is added to the text's own embeddings."""
         return 0 if isinstance(self.form, AddedEmbedding) else self.vectors + int(self.prefix.shape[0])
 
-    def prompt(self, latents_BZ: Tensor) -> Prompt:
-        """Return what the decoder reads of z."""
-        return self.form.prompt(self(latents_BZ))
+    def prompt(self, latents_BZ: Tensor, told_B: Tensor | None = None) -> Prompt:
+        """Return what the decoder reads of z; of records that are not in `told_B` (booleans) the empty prompt."""
+        return self.form.prompt(self(latents_BZ, told_B))
 
-    def forward(self, latents_BZ: Tensor) -> Tensor:
+    def forward(self, latents_BZ: Tensor, told_B: Tensor | None = None) -> Tensor:
         vectors_BKW = self.mlp(latents_BZ).unflatten(-1, (self.vectors, *self.form.vector_shape))
+        if told_B is not None:
+            assert self.empty is not None, "only injectors with an empty prompt leave records without their latents"
+            told = told_B.reshape(-1, *[1] * (vectors_BKW.ndim - 1))
+            vectors_BKW = torch.where(told, vectors_BKW, self.empty.to(vectors_BKW.dtype))
         return _with_prefix(self.prefix, self.scale(vectors_BKW))
 
 

@@ -1,16 +1,20 @@
 """Loading models that others made: none of their code runs, weights are safetensors, and every tensor is there.
 
 These are the only calls of `from_pretrained` and `from_config`; a test looks for others that leave something out.
+Whatever is called a model here may be any of what `sources` names: a hub id, a folder, a GGUF file, a package.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from difflm.errors import ModelError
+from difflm.models.gguf_files import is_unpacked, read_head, unpack, unpacked_folder
+from difflm.models.sources import is_gguf, located
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -21,24 +25,79 @@ _ADAPTER = "adapter_config.json"
 
 
 def load_configuration(model: str | Path, *, revision: str | None = None) -> Any:
-    """Read a model's configuration.
+    """Read a model's configuration; that of a GGUF file from its head, without unpacking it.
 
     Raises:
-        ModelError: the model brings code.
+        ModelError: the model brings code, is not where its name says, or is a GGUF file that cannot be used.
         OSError, ValueError, KeyError: it cannot be read.
     """
     from transformers import AutoConfig
 
+    found = located(model)
+    if is_gguf(found):
+        file = Path(found)
+        if not is_unpacked(unpacked_folder(file)):
+            read_head(file)
+            with _refusing_code(model):
+                return AutoConfig.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
+        found = unpacked_folder(file)
     with _refusing_code(model):
-        return AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=False)
+        return AutoConfig.from_pretrained(found, revision=revision, trust_remote_code=False)
+
+
+def loadable(model: str | Path) -> str | Path:
+    """Return what every library loads of a model: its folder or hub id; a GGUF file is unpacked first.
+
+    Raises:
+        ModelError: it is not where its name says, or cannot be unpacked.
+        StorageError: there is no room to unpack it.
+    """
+    found = located(model)
+    return unpack(Path(found), _unpack_gguf) if is_gguf(found) else found
+
+
+def _unpack_gguf(file: Path, folder: Path) -> None:
+    """Write a GGUF file's model in float32, with its configuration and tokenizer.
+
+    Raises:
+        ModelError: transformers cannot read it, or a tensor is missing.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from difflm.models.compact import save_model
+
+    factory: Any = AutoModelForCausalLM
+    try:
+        # its bar of converted tensors is tqdm's own, which writes where sys.stderr leads
+        with _refusing_code(file), _without_bars(), redirect_stderr(StringIO()):
+            model, found = factory.from_pretrained(
+                file.parent,
+                gguf_file=file.name,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"{file}: transformers cannot unpack this GGUF file: {reason}; give its own folder") from error
+    _refuse(file, "lack", [str(name) for name in found["missing_keys"]])
+    configuration: Any = model.config
+    if hasattr(configuration, "quantization_config"):
+        del configuration.quantization_config  # the weights are plain from here on
+    save_model(model, folder)
+    tokenizer.save_pretrained(folder)
 
 
 def load_tokenizer(model: str | Path, *, revision: str | None = None) -> Any:
     """Load the tokenizer of a model; raise as `load_configuration` does."""
     from transformers import AutoTokenizer
 
+    found = loadable(model)
     with _refusing_code(model):
-        return AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(found, revision=revision, trust_remote_code=False)
 
 
 def load_weights(
@@ -60,11 +119,12 @@ def load_weights(
             the model has no place for, or one of another shape; names them.
         OSError, ValueError, KeyError: it cannot be read.
     """
-    if (Path(model) / _ADAPTER).is_file():
-        raise ModelError(f"{Path(model) / _ADAPTER}: an adapter of another model; give the model with it merged in")
+    source = loadable(model)
+    if (Path(source) / _ADAPTER).is_file():
+        raise ModelError(f"{Path(source) / _ADAPTER}: an adapter of another model; give the model with it merged in")
     with _refusing_code(model), _without_bars():
         loaded, found = factory.from_pretrained(
-            model,
+            source,
             revision=revision,
             trust_remote_code=False,
             use_safetensors=True,
@@ -74,9 +134,9 @@ def load_weights(
     if getattr(loaded, "_hf_peft_config_loaded", False):
         raise ModelError(f"{str(model)!r} is an adapter of another model; give the model with it merged in")
     missing = [name for name in found["missing_keys"] if not unread(name)]
-    _refuse(model, "lack", missing)
-    _refuse(model, "have in another shape", [str(entry[0]) for entry in found["mismatched_keys"]])
-    _refuse(model, "have, but its configuration has no place for,", [] if partly else found["unexpected_keys"])
+    _refuse(source, "lack", missing)
+    _refuse(source, "have in another shape", [str(entry[0]) for entry in found["mismatched_keys"]])
+    _refuse(source, "have, but its configuration has no place for,", [] if partly else found["unexpected_keys"])
     whole: PreTrainedModel = loaded
     return whole
 

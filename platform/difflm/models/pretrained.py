@@ -24,6 +24,7 @@ from torch import nn
 
 from difflm.config import Config
 from difflm.errors import ModelError
+from difflm.models.sources import PACKAGE, is_gguf, located
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -80,13 +81,17 @@ def use_flash_attention(model: PreTrainedModel, *, key: str) -> None:
 
 
 def pinned(model: str, revision: str | None) -> tuple[str, str | None]:
-    """Return a local folder's absolute path, or a hub id with the commit of its revision (or main branch) now.
+    """Return a local folder's or GGUF file's absolute path, or a hub id with the commit of its revision (or main
+    branch) now; the name of a package stays, for packages lie elsewhere on every machine.
 
     Raises:
-        ModelError: the hub, or offline its cache, has no such model or revision; names both.
+        ModelError: the hub, or offline its cache, has no such model or revision, or there is no such package; names it.
     """
-    folder = Path(model).expanduser()
-    if folder.is_dir() or folder.is_absolute() or model.startswith("."):
+    found = located(model)
+    if model.startswith(PACKAGE):
+        return model, None
+    folder = Path(found).expanduser()
+    if is_gguf(found) or folder.is_dir() or folder.is_absolute() or model.startswith("."):
         return str(folder.resolve()), None
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

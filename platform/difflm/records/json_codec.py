@@ -9,11 +9,21 @@ import pyarrow as pa
 from difflm.errors import DataError, SchemaError
 from difflm.records.codec import Accepted, Decoded, Normalized, NormalizedTable, Rejected, Segment
 from difflm.records.kinds.columns import arrow_schema, arrow_type, conform_table
+from difflm.records.kinds.dress import in_text, print_cell, read_cell
 from difflm.records.kinds.literal_checks import Fault, Number, Pairs, check_literal
 from difflm.records.kinds.literals import column_literals, quote, value_literal
 from difflm.records.normalizing import normalize_column
 from difflm.records.notices import Notice
-from difflm.records.schema import BooleanField, CategoricalField, DecimalField, Field, Record, RecordSchema, Value
+from difflm.records.schema import (
+    BooleanField,
+    CategoricalField,
+    DecimalField,
+    Field,
+    IntegerField,
+    Record,
+    RecordSchema,
+    Value,
+)
 
 _BATCH_ROWS = 4096
 
@@ -147,6 +157,8 @@ def _values(field: Field, column: pa.Array) -> list[Value]:
     if isinstance(field, BooleanField) and field.stored == "text":
         meaning: Mapping[Value, Value] = {field.true_text: True, field.false_text: False, None: None}
         return [meaning[value] for value in values]
+    if isinstance(field, IntegerField | DecimalField) and in_text(field):
+        return [None if value is None else read_cell(field, str(value)) for value in values]
     return values
 
 
@@ -158,6 +170,8 @@ def _array(field: Field, values: list[Value]) -> pa.Array:
     if isinstance(field, BooleanField) and field.stored == "text":
         spelling: Mapping[Value, Value] = {True: field.true_text, False: field.false_text, None: None}
         values = [spelling[value] for value in values]
+    elif isinstance(field, IntegerField | DecimalField) and in_text(field):
+        values = [None if value is None else print_cell(field, value) for value in values]
     elif isinstance(field, DecimalField):
         values = [None if value is None else float(value) for value in values]
     return pa.array(values, type=arrow_type(field))

@@ -6,16 +6,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.errors import SchemaError
+from difflm.records.kinds.codes_of_form import numbered_code
 from difflm.records.kinds.columns import arrow_type
-from difflm.records.kinds.literals import dictionary_of, parse_datetime
+from difflm.records.kinds.dress import in_text, print_cell, read_cell
+from difflm.records.kinds.literals import dictionary_of
+from difflm.records.kinds.moments import field_moment, microseconds
 from difflm.records.notices import Notice, NoticeCode, Reporter, ignore
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,
+    CodeField,
     ConstantField,
     DatetimeField,
     DecimalField,
     Field,
+    IdentifierField,
     IntegerField,
     JsonField,
     TextField,
@@ -32,12 +37,14 @@ def normalize_column(column: pa.ChunkedArray, field: Field, *, report: Reporter 
     """
     filled = _fill(column, field, report)
     match field:
+        case IntegerField() | DecimalField() if in_text(field):
+            return _clip_cells(filled, field, report)
         case IntegerField() | DecimalField():
             return _clip(filled, field, report)
         case CategoricalField():
             known = pa.array(field.values, pa.string())
             unseen = pc.and_kleene(pc.invert(pc.is_in(filled, value_set=known)), pc.is_valid(filled))
-            stand_in = None if field.nullable else field.values[0]
+            stand_in = None if field.nullable else field.commonest
             return _replace(filled, unseen, stand_in, field, "category", report)
         case DatetimeField():
             return _clip_dates(filled, field, report)
@@ -48,7 +55,7 @@ def normalize_column(column: pa.ChunkedArray, field: Field, *, report: Reporter 
         case ConstantField():
             other = pc.not_equal(filled, _scalar(field, field.value))
             return _replace(filled, other, field.value, field, "category", report)
-        case BooleanField() | JsonField():
+        case BooleanField() | CodeField() | IdentifierField() | JsonField():
             return filled
 
 
@@ -60,10 +67,16 @@ def _fill(column: pa.ChunkedArray, field: Field, report: Reporter) -> pa.Chunked
 
 def _stand_in(field: Field) -> Value:
     match field:
+        case IntegerField() | DecimalField() if in_text(field):
+            return print_cell(field, field.median)
         case IntegerField() | DecimalField():
             return field.median
         case CategoricalField():
-            return field.values[0]
+            return field.commonest
+        case CodeField():
+            return numbered_code(field.shapes, 0)
+        case IdentifierField():
+            return 0 if field.stored == "integer" else ""
         case BooleanField():
             true = field.counts[0] >= field.counts[1]
             return true if field.stored == "boolean" else (field.true_text if true else field.false_text)
@@ -80,20 +93,43 @@ def _stand_in(field: Field) -> Value:
 def _clip(column: pa.ChunkedArray, field: IntegerField | DecimalField, report: Reporter) -> pa.ChunkedArray:
     low, high = _scalar(field, field.minimum), _scalar(field, field.maximum)
     outside = pc.or_(pc.less(column, low), pc.greater(column, high))
+    if field.points:
+        points = pa.array(field.points, arrow_type(field))
+        outside = pc.and_(outside, pc.invert(pc.is_in(column, value_set=points)))
     _tell(outside, field, "range", f"clipped to {field.minimum}..{field.maximum}", report)
-    return pc.if_else(pc.less(column, low), low, pc.if_else(pc.greater(column, high), high, column))
+    return pc.if_else(outside, pc.if_else(pc.less(column, low), low, high), column)
+
+
+def _clip_cells(column: pa.ChunkedArray, field: IntegerField | DecimalField, report: Reporter) -> pa.ChunkedArray:
+    """Clip numbers that are texts; words stay."""
+    codes, cells = dictionary_of(column)
+    nearest: list[str] = []
+    for cell in cells:
+        value = read_cell(field, str(cell))
+        if value is None or isinstance(value, str) or value in field.points:
+            nearest.append(str(cell))
+        else:
+            nearest.append(print_cell(field, min(max(value, field.minimum), field.maximum)))
+    result = pa.chunked_array([pa.array([None if code is None else nearest[code] for code in codes], pa.string())])
+    outside = pc.and_(pc.fill_null(pc.not_equal(result, column), False), pc.is_valid(column))
+    _tell(outside, field, "range", f"clipped to {field.minimum}..{field.maximum}", report)
+    return result
 
 
 def _clip_dates(column: pa.ChunkedArray, field: DatetimeField, report: Reporter) -> pa.ChunkedArray:
-    first, last = parse_datetime(field.minimum, field.format), parse_datetime(field.maximum, field.format)
+    bounds = field_moment(field, field.minimum), field_moment(field, field.maximum)
+    first, last = (None if moment is None else microseconds(moment) for moment in bounds)
     codes, values = dictionary_of(column)
     nearest: list[Value] = []
     for value in values:
-        moment = parse_datetime(str(value), field.format)
-        if moment is None or first is None or last is None:
+        moment = field_moment(field, str(value))
+        if value in field.words or value in field.points:
+            nearest.append(value)
+        elif moment is None or first is None or last is None:
             nearest.append(None if field.nullable else field.minimum)
         else:
-            nearest.append(field.minimum if moment < first else field.maximum if moment > last else value)
+            code = microseconds(moment)
+            nearest.append(field.minimum if code < first else field.maximum if code > last else value)
     result = pa.chunked_array([pa.array([None if code is None else nearest[code] for code in codes], pa.string())])
     changed = pc.fill_null(pc.not_equal(result, column), True)
     _tell(

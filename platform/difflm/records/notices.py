@@ -8,13 +8,25 @@ from pydantic import BaseModel, ConfigDict
 NoticeCode: TypeAlias = Literal[
     "renamed",  # a column got another name (duplicate, empty or odd)
     "delimiter",  # cells are divided by another character than usual
+    "encoding",  # the encoding of a text file was recognised, not said
+    "preamble",  # lines above the header were left out
+    "header",  # the first row looks like values
+    "repeated_header",  # the header stands among the rows as well
+    "blank_rows",  # empty rows at the end were left out
+    "cut_off",  # the last row does not end
+    "sheet",  # one sheet of several was read
+    "missing_word",  # a word counts as missing, or would and is a value
     "dropped",  # a column was left out
     "trimmed",  # spaces around values were taken off
     "nested",  # lists or objects are kept as their JSON text
     "mixed",  # a column holds values of several types and is kept as text
+    "kept_as_text",  # the type of a column is not kept in made rows
     "not_finite",  # infinities are counted as missing
     "identifier",  # every value is different
     "rounded",  # numbers were rounded to what the field prints
+    "spelled",  # numbers of several spellings are kept as text, or spelled alike
+    "words",  # a few texts stand beside the numbers or dates of a column
+    "undated",  # what looks like dates is in no known format
     "long_text",  # text above the configured cap
     "out_of_int64",  # whole numbers too large for 64 bits are kept as text
     "whole_decimals",  # decimals whose fraction is always zero
@@ -29,6 +41,7 @@ NoticeCode: TypeAlias = Literal[
     "syntax",  # code that does not parse
     "repeated",  # records equal to an earlier one
     "no_api",  # tools without an API
+    "relation",  # a relation between columns that some rows break
 ]
 
 

@@ -1,180 +1,54 @@
-"""The schema of a table: its fields in column order as fitted on the training split, its target, its file format.
-
-Fields: what one column of a table holds, as fitted on the training split.
-
-Every field has `name`, `nullable` (missing values were seen) and `missing_share` (the share of training rows
-without a value). The classes share these by repetition, not by inheritance: each is complete as `schema.json` has it.
-"""
+"""The schema of a table: its fields in column order as fitted on the training split, its target, its file format."""
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+from typing import Annotated, Final, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic import Field as Option
 
 from difflm.errors import SchemaError
+from difflm.records.fields import (
+    BooleanField,
+    CategoricalField,
+    CodeField,
+    ConstantField,
+    DatetimeField,
+    DecimalField,
+    Dress,
+    Field,
+    IdentifierField,
+    IntegerField,
+    JsonField,
+    Record,
+    TextField,
+    Value,
+)
 from difflm.records.notices import Notice
+from difflm.records.relations.model import Relations
 
-Value: TypeAlias = str | int | float | bool | None
-"""A cell. Dates and times are their own text, in the format that their field holds; None is a missing value."""
-
-Record: TypeAlias = dict[str, Value]
-"""One row, keys in the order of the schema."""
-
-
-_FROZEN = ConfigDict(frozen=True, extra="forbid", strict=True)
-Share: TypeAlias = Annotated[float, Option(ge=0.0, le=1.0)]
-
-
-class IntegerField(BaseModel):
-    """Whole numbers of 64 bits. Literal: `39`. `median` is of the values present, rounded down."""
-
-    model_config = _FROZEN
-
-    kind: Literal["integer"] = "integer"
-    name: str
-    nullable: bool
-    missing_share: Share
-    minimum: int
-    maximum: int
-    median: int
-    distinct: int
-
-
-class DecimalField(BaseModel):
-    """Numbers printed with exactly `decimals` places. Literal: `1.50`.
-
-    `exponent` is 0 in ordinary columns. Columns of very large or very small numbers print every value in units of ten
-    to that power, and the literal ends in it: `1.50000e300`. `minimum`, `maximum` and `median` are rounded to what is
-    printed.
-    """
-
-    model_config = _FROZEN
-
-    kind: Literal["decimal"] = "decimal"
-    name: str
-    nullable: bool
-    missing_share: Share
-    minimum: FiniteFloat
-    maximum: FiniteFloat
-    median: FiniteFloat
-    distinct: int
-    decimals: Annotated[int, Option(ge=0, le=15)]
-    exponent: Annotated[int, Option(ge=-400, le=400)] = 0
-
-
-class CategoricalField(BaseModel):
-    """Text out of a closed list, most frequent first. Literal: `"State-gov"`. `counts` are training rows per value."""
-
-    model_config = _FROZEN
-
-    kind: Literal["categorical"] = "categorical"
-    name: str
-    nullable: bool
-    missing_share: Share
-    values: tuple[str, ...]
-    counts: tuple[int, ...]
-
-
-class BooleanField(BaseModel):
-    """True or false. Literal: `true`. Tables keep the source's spelling, or Arrow booleans when `stored` is "boolean".
-
-    `counts` are training rows that are (true, false).
-    """
-
-    model_config = _FROZEN
-
-    kind: Literal["boolean"] = "boolean"
-    name: str
-    nullable: bool
-    missing_share: Share
-    true_text: str
-    false_text: str
-    counts: tuple[int, int]
-    stored: Literal["text", "boolean"] = "text"
-
-
-class DatetimeField(BaseModel):
-    """Dates or times as text in one strptime `format`. Literal: `"2010-01-31"`. Bounds are texts in that format.
-
-    `padded` has the letters of the directives whose numbers below ten training always writes with a leading zero,
-    `bare` of those that it writes without; letters in neither may be written both ways.
-    """
-
-    model_config = _FROZEN
-
-    kind: Literal["datetime"] = "datetime"
-    name: str
-    nullable: bool
-    missing_share: Share
-    format: str
-    minimum: str
-    maximum: str
-    padded: Annotated[str, Option(exclude_if=lambda letters: not letters)] = ""
-    bare: Annotated[str, Option(exclude_if=lambda letters: not letters)] = ""
-
-
-class TextField(BaseModel):
-    """Free text. Literal: a JSON string, not ASCII-escaped. `max_characters` counts characters before escaping; with
-    `not_empty` there is at least one. With `one_line` no training text has control characters, such as line breaks.
-
-    Text in a `language` has to parse: a record whose text does not is rejected. Grammars do not know it.
-    """
-
-    model_config = _FROZEN
-
-    kind: Literal["text"] = "text"
-    name: str
-    nullable: bool
-    missing_share: Share
-    max_characters: int
-    mean_characters: FiniteFloat
-    not_empty: Annotated[bool, Option(exclude_if=lambda not_empty: not not_empty)] = False
-    one_line: Annotated[bool, Option(exclude_if=lambda one_line: not one_line)] = False
-    language: Annotated[Literal["python"] | None, Option(exclude_if=lambda language: language is None)] = None
-
-
-class JsonField(BaseModel):
-    """A JSON value of a schema, never missing. Literal: that value; tables hold its text, spelled by `json.dumps`.
-
-    `max_characters` counts characters of the text. Only grammars of llguidance know the schema.
-    """
-
-    model_config = _FROZEN
-
-    kind: Literal["json"] = "json"
-    name: str
-    nullable: Literal[False] = False
-    missing_share: Annotated[float, Option(ge=0.0, le=0.0)] = 0.0
-    json_schema: dict[str, Any]
-    max_characters: int
-
-
-class ConstantField(BaseModel):
-    """One value in every row of the training split; never missing. Literal: that value as JSON."""
-
-    model_config = _FROZEN
-
-    kind: Literal["constant"] = "constant"
-    name: str
-    nullable: Literal[False] = False
-    missing_share: Annotated[float, Option(ge=0.0, le=0.0)] = 0.0
-    value: str | int | FiniteFloat | bool
-
-
-Field: TypeAlias = Annotated[
-    IntegerField
-    | DecimalField
-    | CategoricalField
-    | BooleanField
-    | DatetimeField
-    | TextField
-    | JsonField
-    | ConstantField,
-    Option(discriminator="kind"),
+__all__ = [
+    "SCHEMA_FORMAT_VERSION",
+    "BooleanField",
+    "CategoricalField",
+    "CodeField",
+    "ConstantField",
+    "DatetimeField",
+    "DecimalField",
+    "Dress",
+    "Field",
+    "GivenKind",
+    "IdentifierField",
+    "IntegerField",
+    "JsonField",
+    "Record",
+    "RecordSchema",
+    "SchemaConfig",
+    "Task",
+    "TextField",
+    "Value",
+    "read_schema",
 ]
-
 
 SCHEMA_FORMAT_VERSION: Final = 1
 
@@ -182,7 +56,8 @@ SCHEMA_FORMAT_VERSION: Final = 1
 class RecordSchema(BaseModel):
     """What a table holds, fitted on its training split alone; everything that decoding and normalising need.
 
-    `row_count` is the number of training rows; `notices` is what inference found odd, rounded or left out.
+    `row_count` is the number of training rows; `notices` is what inference found odd, rounded or left out; `relations`
+    are kept in every synthetic row, and left out of the file where there are none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -194,6 +69,7 @@ class RecordSchema(BaseModel):
     task: Literal["classification", "regression"] | None = None
     row_count: Annotated[int, Option(ge=1)]
     notices: tuple[Notice, ...] = ()
+    relations: Annotated[Relations, Option(exclude_if=lambda relations: not relations)] = Relations()
 
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
@@ -250,7 +126,18 @@ def read_schema(folder: Path) -> RecordSchema:
     return RecordSchema.from_json(content, source=str(path))
 
 
-GivenKind: TypeAlias = Literal["categorical", "text", "name", "python", "tool_parameters"]
+GivenKind: TypeAlias = Literal[
+    "categorical",
+    "ordinal",
+    "number",
+    "datetime",
+    "code",
+    "identifier",
+    "text",
+    "name",
+    "python",
+    "tool_parameters",
+]
 """What a person or a kind of records may say of a column. A `name` is text, and like `python` never empty where no
 training value is."""
 
@@ -263,13 +150,17 @@ class SchemaConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     kinds: dict[str, GivenKind] = {}
-    """Columns to be kept as text whatever they look like, for instance codes made of digits: `categorical`, `text`,
-    `python` (text that has to parse as Python) or `tool_parameters` (see `tool_codec.parameters_text`)."""
+    """What columns are, whatever they look like: `categorical` (a closed list), `ordinal` (one with an order, see
+    `orders`), `number` (numbers that training spells in several ways are then spelled alike, and counted), `datetime`,
+    `code` (characters by place), `identifier` (names the row, made anew), `text`, `python` (text that has to parse as
+    Python) or `tool_parameters` (see `tool_codec.parameters_text`)."""
+    orders: Annotated[dict[str, tuple[str, ...]], Option(exclude_if=lambda orders: not orders)] = {}
+    """The values of ordinal columns from the lowest to the highest; by default in the order of numbers or letters."""
     category_share: Annotated[float, Option(gt=0.0, le=1.0)] = 0.2
     """A text column is categorical with at most this share of distinct values among its rows ..."""
     category_few: Annotated[int, Option(ge=1)] = 30
     """... or at most this many, as long as each stands for two rows on average ..."""
-    category_max_values: Annotated[int, Option(ge=1)] = 2000
+    category_max_values: Annotated[int, Option(ge=1)] = 20_000
     """... and never with more than this many."""
     text_max_characters: Annotated[int, Option(ge=1)] = 2000
     """Cap on `TextField.max_characters`; longer training values are counted and reported."""
@@ -281,6 +172,8 @@ class SchemaConfig(BaseModel):
     """This share of rows may be rounded so that a few odd values do not give every row their decimals (reported)."""
     max_decimals: Annotated[int, Option(ge=0, le=15)] | None = None
     """An upper limit on decimals, for shorter records at the price of rounding (reported)."""
+    respell: Annotated[bool, Option(exclude_if=lambda respell: not respell)] = False
+    """Numbers that one column spells in several ways are numbers, spelled alike (reported); otherwise they are text."""
     drop_all_missing: bool = False
     """Leave out columns without a single value instead of an error."""
     task: Task | None = None

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from difflm.errors import DataError
-from difflm.records.files.readers import read_json_rows, read_text
+from difflm.records.files.json_files import read_json_rows, read_text
 from difflm.records.kinds.literal_checks import python_fault
 from difflm.records.notices import Notice, NoticeCode, Reporter
 from difflm.records.schema import JsonField, RecordSchema, TextField
@@ -25,7 +25,7 @@ COLUMNS = (CODE, "content", "text", "output")
 """Names under which files hold code, in the order in which they are looked for."""
 
 
-def read_code(path: Path, *, encoding: str = "utf-8") -> pa.Table:
+def read_code(path: Path, *, encoding: str | None = None) -> pa.Table:
     """Read the code in a folder of `.py` files (in order of their names), or in a `.jsonl`, `.json` or `.parquet` file.
 
     Raises DataError naming the file, and the byte or line, for text in another encoding, no known column or no text.

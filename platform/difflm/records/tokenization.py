@@ -6,19 +6,22 @@ A record is tokenized as the concatenation of its segments (fixed text, value li
 on its own; numbers and dates are tokenized character by character. Training, constrained decoding and encoding share
 this one segmentation, so a grammar over token ids is exact for every tokenizer. The price is a few more tokens than a
 merge across segment borders would give.
+
+A tokenizer that has number tokens (`records.number_tokens`) writes numbers in pairs of digits instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from difflm.errors import ModelError
+from difflm.records.number_tokens import is_number, number_bytes, number_pieces
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 IntArray = npt.NDArray[np.int64]
 
 CHARACTER_KINDS = frozenset({"integer", "decimal", "datetime"})
+NUMBER_KINDS = frozenset({"integer", "decimal"})
+SPELLED_KINDS = CHARACTER_KINDS | {"code", "identifier"}
+"""Kinds whose literals are tokens of one character each; of those in `CHARACTER_KINDS` the digits are a number."""
 NO_TOKEN = -1
 
 
@@ -84,7 +90,7 @@ def _is_byte_level(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 def _bytes_of(token: str, byte_level: bool, added: bool) -> bytes:
     if added:
-        return token.encode()
+        return number_bytes(token) if is_number(token) else token.encode()
     if byte_level:
         table = _unicode_to_byte()
         return bytes(table[c] for c in token) if all(c in table for c in token) else token.encode()
@@ -93,6 +99,7 @@ def _bytes_of(token: str, byte_level: bool, added: bool) -> bytes:
     return token.replace("▁", " ").encode()
 
 
+@cache
 def _unicode_to_byte() -> dict[str, int]:
     """Map the printable stand-ins of byte-level BPE (Radford et al. 2019) to the 256 bytes."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
@@ -110,6 +117,7 @@ class PieceTokenizer:
         self.bytes_V = token_bytes(tokenizer)
         added = tokenizer.get_added_vocab()
         self._whole = {token: index for token, index in added.items() if self.bytes_V[index] == token.encode()}
+        self.numbers: Mapping[str, int] = {token: index for token, index in added.items() if is_number(token)}
         self._pieces: dict[str, tuple[int, ...]] = {}
 
     @cached_property
@@ -132,6 +140,18 @@ class PieceTokenizer:
                 f"the tokenizer has no single-byte token for a character of {text!r}; "
                 "choose a decoder whose vocabulary has digits"
             ) from None
+
+    def number(self, literal: str) -> tuple[int, ...]:
+        """Return the tokens of a number: of its pairs of digits where the tokenizer has them, or of its characters.
+
+        Raises ModelError if the vocabulary lacks such a token.
+        """
+        magnitude, exponent, power = literal.removeprefix("-").partition("e")
+        ids = [self.numbers.get(name, NO_TOKEN) for name in number_pieces(magnitude)] if self.numbers else [NO_TOKEN]
+        if NO_TOKEN in ids:
+            return self.characters(literal)
+        sign = self.characters("-") if literal.startswith("-") else ()
+        return (*sign, *ids, *self.characters(exponent + power))
 
     def piece(self, text: str) -> tuple[int, ...]:
         """Return the token ids of a piece; ModelError for a lossy tokenizer (lower-cases, drops white space, ...)."""
@@ -183,12 +203,27 @@ class RecordTokenizer:
         """
         if literal == "null":
             return self.pieces.piece(literal)
-        if self.kinds[field] in CHARACTER_KINDS:
+        if self.kinds[field] in NUMBER_KINDS:
+            return self.pieces.number(literal)
+        if self.kinds[field] in SPELLED_KINDS:
             return self.pieces.characters(literal)
         if self.kinds[field] == "text":
             quote = self.pieces.characters('"')
             return quote + self.pieces.piece(literal[1:-1]) + quote
         return self.pieces.piece(literal)
+
+    def in_order(self, tokens: Sequence[int]) -> list[int]:
+        """Return a record's tokens with its fields in the table's order, from any order of them.
+
+        Every field's own text is one token here, no two of them alike.
+        """
+        opening = {ids[0]: place for place, ids in enumerate(self.fixed_ids[:-1])}
+        parts: dict[int, list[int]] = {}
+        place = 0
+        for token in tokens[:-1]:
+            place = opening.get(token, place)
+            parts.setdefault(place, []).append(token)
+        return [token for place in sorted(parts) for token in parts[place]] + list(tokens[-1:])
 
     def partly_read(self, literals: Sequence[Sequence[str]], layout: GridLayout) -> tuple[int, ...]:
         """Count, by field, the values that have more tokens than the field has cells."""

@@ -172,6 +172,7 @@ def _build_engine(job: WorkerJob, task: TrainingTask, device: torch.device, prec
         gradient_clip=job.loop.gradient_clip,
         gradient_accumulation=job.loop.gradient_accumulation,
         precision=precision,
+        method=job.loop.method,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from pydantic import ConfigDict, Field
 
 from difflm.artifacts.formats import encode_table
@@ -17,6 +18,7 @@ from difflm.records.schema import Record, RecordSchema
 from difflm.serving.fair_queue import Chunk
 from difflm.serving.problems import Problem
 from difflm.serving.requests import Format, only
+from difflm.synthesis.plans.kept_cells import put_back
 
 MEDIA_TYPES: dict[Format, str] = {
     "json": "application/json",
@@ -36,27 +38,35 @@ def media_type_of(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowWriter:
-    """Writes rows of a schema as files do: booleans in the source's spelling, only the wanted columns."""
+    """Writes rows of a schema as files do: booleans in the source's spelling, only the wanted columns.
+
+    Rows are pairs of index and record; cells that are `kept` stand as they were given.
+    """
 
     codec: JsonRecordCodec
     columns: list[str] | None
     format: Format
     safe_csv: bool = False
+    kept: pa.Table | None = None
 
-    def rows(self, records: Sequence[Record]) -> list[Record]:
+    def rows(self, rows: Sequence[tuple[int, Record]]) -> list[Record]:
         """Return rows as JSON has them."""
-        table: list[Record] = self.codec.table_of(records).to_pylist()
+        table: list[Record] = self._table(rows).to_pylist()
         return [only(row, self.columns) for row in table]
 
-    def file(self, records: Sequence[Record]) -> bytes:
+    def _table(self, rows: Sequence[tuple[int, Record]]) -> pa.Table:
+        table = self.codec.table_of(record for _, record in rows)
+        return table if self.kept is None else put_back(table, [index for index, _ in rows], self.kept)
+
+    def file(self, rows: Sequence[tuple[int, Record]]) -> bytes:
         """Write a whole csv, parquet or arrow file."""
-        table = self.codec.table_of(records)
+        table = self._table(rows)
         chosen = table if self.columns is None else table.select(self.columns)
         return encode_table(chosen, self.format, safe_csv=self.safe_csv)
 
     def lines(self, chunk: Chunk) -> bytes:
         """Write what a stream says of a chunk."""
-        rows = self.rows([record for _, record in chunk.rows])
+        rows = self.rows(chunk.rows)
         if self.format == "ndjson":
             return "".join(_json(row) + "\n" for row in rows).encode()
         return _event("rows", {"rows": rows, "given_up": chunk.given_up})

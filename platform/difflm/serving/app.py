@@ -224,7 +224,7 @@ async def _collected(chunks: AsyncGenerator[Chunk, None]) -> tuple[list[Any], li
     rows, given_up = [], list[int]()
     async with aclosing(chunks):
         async for chunk in chunks:
-            rows += [record for _, record in chunk.rows]
+            rows += chunk.rows
             given_up += chunk.given_up
     return rows, given_up
 

@@ -24,6 +24,7 @@ from difflm.serving.metrics import ServerMetrics
 from difflm.serving.problems import Problem, invalid, overloaded
 from difflm.serving.registry import Registry, ServedBundle
 from difflm.serving.requests import MAX_INDEX, SEED_BITS, EncodeBody, GivenRow, ImputeBody, SampleBody, as_texts
+from difflm.synthesis.plans.kept_cells import kept_cells
 from difflm.synthesis.plans.request import GivenRecords, Impute, PlanRequest, Use, Vary, nearest_table, table_with_gaps
 
 _REFUSALS = ("overloaded", "unavailable")  # rows that the server did not make cost nothing
@@ -145,7 +146,9 @@ class Service:
         """Return who writes the rows of a request."""
         codec = accepted.bundle.codec
         if isinstance(body, ImputeBody):
-            return RowWriter(codec=codec, columns=None, format=body.format)
+            complete = _text_table([{name: row.get(name) for name in codec.schema.names} for row in body.rows])
+            kept = kept_cells(complete, codec.schema, spelling=False)
+            return RowWriter(codec=codec, columns=None, format=body.format, kept=kept)
         return RowWriter(codec=codec, columns=body.columns, format=body.format, safe_csv=body.safe_csv)
 
     def _refuse_failure(self, chunk: Chunk, wanted: RowsWanted) -> None:

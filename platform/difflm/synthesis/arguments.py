@@ -56,6 +56,21 @@ def text_or_none(given: object, *, name: str, remedy: str) -> str | None:
     raise ConfigError(f"{name} is {given!r}; give {remedy}")
 
 
+def texts(given: object, *, name: str) -> tuple[str, ...]:
+    """Return a list of texts as a tuple.
+
+    Raises:
+        ConfigError: it is one text, or holds something else; names the argument.
+    """
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise ConfigError(f"{name} is {given!r}; give a list of texts, such as {name}=['start <= end']")
+    found = tuple(given)
+    for each in found:
+        if not isinstance(each, str):
+            raise ConfigError(f"{name} holds {each!r}; give texts, such as 'start <= end'")
+    return found
+
+
 def column_names(given: Iterable[str] | None, known: Sequence[str]) -> list[str] | None:
     """Return the names of columns as a list; None for all. Labels that are no text go by their text, as in the table.
 

@@ -2,6 +2,7 @@
 
 bundle.json              format version, platform version, autoencoder configuration
 schema.json              the fitted schema
+source.json              the form of the table's file, where it had one
 decoder/                 tokenizer and frozen decoder (a pretrained one: its id, revision and hash)
 autoencoder.safetensors  encoder, posterior head and injector
 prior/                   prior.json, prior.safetensors with the latent scaler
@@ -18,9 +19,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import pyarrow as pa
 import torch
@@ -35,6 +37,7 @@ from difflm.errors import BundleError, ModelError, SchemaError
 from difflm.models.autoencoder import Autoencoder, AutoencoderShape, GaussianPosterior, build_autoencoder, latent_size
 from difflm.models.decoder_store import DecoderParts, read_tensors
 from difflm.models.encoder import encoder_inputs
+from difflm.records.files.source import SOURCE_NAME
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.synthesis.bundle_files import check_base, check_files, write_hashes
@@ -92,6 +95,8 @@ def assemble_bundle(
     """
     directory.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(prepared / "schema.json", directory / "schema.json")
+    if (prepared / SOURCE_NAME).is_file():
+        shutil.copyfile(prepared / SOURCE_NAME, directory / SOURCE_NAME)
     kept = _only("decoder.json", "tokenizer", "model")
     _copy_tree(decoder, directory / "decoder", kept)
     shutil.copyfile(autoencoder / "best.safetensors", directory / "autoencoder.safetensors")
@@ -124,10 +129,13 @@ class _Ignore:
         return [name for name in found if name not in self.names] if at_top else []
 
 
+HeunChoice: TypeAlias = HeunSettings | Callable[[AutoencoderShape], HeunSettings]
+
+
 def load_bundle(
     directory: Path,
     *,
-    heun: HeunSettings | None = None,
+    heun: HeunChoice = HeunSettings(),  # noqa: B008 - a frozen value
     device: torch.device | str = "cpu",
     precision: torch.dtype = torch.float32,
     allow_local_base: bool = False,
@@ -135,6 +143,8 @@ def load_bundle(
 ) -> Bundle:
     """Load a bundle whose files are those that were written; `allow_local_base` as of `check_base`, `signed_by` as of
     `check_signature`.
+
+    `heun` is how the prior is sampled, or says so for the bundle's shape.
 
     Raises:
         BundleError: a file is missing, changed or unreadable, leads to a model that nobody chose, or was not signed by
@@ -147,7 +157,7 @@ def load_bundle(
     check_files(directory)
     check_base(directory, facts, allow_local=allow_local_base)
     try:
-        return _loaded(directory, facts, heun or HeunSettings(), device, precision)
+        return _loaded(directory, facts, heun, device, precision)
     except BundleError:
         raise
     except (ModelError, SchemaError) as error:
@@ -163,10 +173,11 @@ _MISFITS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
 
 
 def _loaded(
-    directory: Path, facts: dict[str, object], heun: HeunSettings, device: torch.device | str, precision: torch.dtype
+    directory: Path, facts: dict[str, object], choice: HeunChoice, device: torch.device | str, precision: torch.dtype
 ) -> Bundle:
     schema, shape = read_schema(directory), _shape(directory / "bundle.json", facts)
     _check_sizes(directory, shape)
+    heun = choice if isinstance(choice, HeunSettings) else choice(shape)
     try:
         module, parts = build_autoencoder(shape, directory / "decoder", schema, dtype=precision)
     except ModelError as error:
@@ -216,6 +227,14 @@ def _check_files(directory: Path) -> None:
     for name in (*_FILES, *compact):
         if not (directory / name).exists():
             raise BundleError(f"{directory / name} is missing from the bundle; assemble the bundle again")
+
+
+def writes_in_any_order(directory: Path) -> bool:
+    """Whether conditions and gaps need no conditional prior, since the decoder writes what is asked for first."""
+    try:
+        return parse_json((directory / "decoder" / "decoder.json").read_bytes()).get("any_order") is True
+    except (OSError, ValueError, AttributeError):
+        return False  # what is wrong with the file is said where the bundle is loaded
 
 
 def _is_compact(path: Path) -> bool:

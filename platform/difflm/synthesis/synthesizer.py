@@ -19,8 +19,12 @@ from torch import Tensor
 
 from difflm.config import Config
 from difflm.diffusion.priors import HeunSettings
+from difflm.models.autoencoder import AutoencoderShape
 from difflm.models.precision import DESCRIPTION, PrecisionSetting, own_device, resolve_precision
 from difflm.records.codec import Accepted
+from difflm.records.kinds.codes_of_form import named
+from difflm.records.relations.keeping import RELATION, Broken, Keeper
+from difflm.records.relations.model import Relations
 from difflm.records.schema import Record
 from difflm.seeding import derive_seed
 from difflm.synthesis.bundle import Bundle, encode_table, load_bundle
@@ -33,6 +37,11 @@ from difflm.synthesis.plans.draw_plans import DrawPlan, DrawPlans
 from difflm.synthesis.plans.request import PlanRequest
 from difflm.synthesis.signatures import PublicKey
 
+COARSE = HeunSettings(steps=10, sigma_min=0.1, sigma_max=10.0, rho=4.0)
+"""For latents of a few nats: next to no information below a noise of 0.1, none above 10."""
+WHOLE = HeunSettings(steps=16, sigma_min=0.002, sigma_max=80.0, rho=7.0)
+"""For latents of whole records: the paper's levels, in fewer steps."""
+
 
 class SamplingConfig(Config):
     """How records are drawn. Colder than temperature 1 sharpens every marginal."""
@@ -44,10 +53,15 @@ class SamplingConfig(Config):
     attempts: int = Field(default=4, ge=1, description="draws of one index before it is given up and reported")
     text_tokens: int = Field(default=256, ge=1, description="most tokens of one free-text value")
     precision: PrecisionSetting = Field(default="auto", description=DESCRIPTION)
-    steps: int = Field(default=16, ge=2, description="Heun steps of the diffusion prior (the paper: 50)")
-    sigma_min: float = Field(default=0.002, gt=0, allow_inf_nan=False)
-    sigma_max: float = Field(default=80.0, gt=0, allow_inf_nan=False)
-    rho: float = Field(default=7.0, gt=0, allow_inf_nan=False)
+    steps: int | None = Field(
+        default=None,
+        ge=2,
+        description="Heun steps of the diffusion prior (the paper: 50); null, as for the other three: what serves the "
+        "latents, 10 from 10 to 0.1 with rho 4 where they carry a few nats, else 16 from 80 to 0.002 with rho 7",
+    )
+    sigma_min: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="the paper: 0.002")
+    sigma_max: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="the paper: 80")
+    rho: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="the paper: 7")
     engine: EngineConfig = Field(default=BuiltinEngineConfig(), description="what turns prompts into records")
     allow_local_base: bool = Field(
         default=False,
@@ -62,8 +76,10 @@ class SamplingConfig(Config):
 
     @model_validator(mode="after")
     def _sigmas_decrease(self) -> Self:
-        if self.sigma_min >= self.sigma_max:
-            raise ValueError(f"sigma_min {self.sigma_min} must be below sigma_max {self.sigma_max}")
+        for known in (COARSE, WHOLE):
+            low, high = self.sigma_min or known.sigma_min, self.sigma_max or known.sigma_max
+            if low >= high:
+                raise ValueError(f"sigma_min {low} must be below sigma_max {high}")
         return self
 
     @model_validator(mode="after")
@@ -75,8 +91,12 @@ class SamplingConfig(Config):
             )
         return self
 
-    def heun(self) -> HeunSettings:
-        return HeunSettings(steps=self.steps, sigma_min=self.sigma_min, sigma_max=self.sigma_max, rho=self.rho)
+    def heun(self, shape: AutoencoderShape | None = None) -> HeunSettings:
+        """Return how the prior of a bundle with this shape is sampled; without one, of latents of whole records."""
+        known = COARSE if shape is not None and shape.encoder.kind == "pooled" else WHOLE
+        steps, low = self.steps or known.steps, self.sigma_min or known.sigma_min
+        high, rho = self.sigma_max or known.sigma_max, self.rho or known.rho
+        return HeunSettings(steps=steps, sigma_min=low, sigma_max=high, rho=rho)
 
     def truncation(self) -> Truncation:
         return Truncation(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k)
@@ -109,10 +129,12 @@ class Synthesizer:
         device: torch.device | str = "cpu",
         plan: DrawPlan | None = None,
         screen: Screen | None = None,
+        relations: Relations | None = None,
     ) -> None:
         """Load the engine for `plan`: where latents come from, which records they may become (default: plain draws).
 
-        `draw_valid` rejects the records that `screen` holds back, with the reason `PRIVACY`.
+        `draw_valid` rejects the records that `screen` holds back, with the reason `PRIVACY`. Records keep `relations`,
+        by default those of the schema.
 
         Raises:
             ModelError: the longest record has no room in the decoder, or the engine cannot read its tokenizer.
@@ -121,6 +143,7 @@ class Synthesizer:
         self.bundle, self.device = bundle, torch.device(device)
         self.config = config.resolved(self.device)
         self.screen = screen
+        self.keeper = Keeper(bundle.schema, bundle.schema.relations if relations is None else relations)
         self.steps = max_tokens(config.engine, bundle, text_tokens=config.text_tokens)
         bundle.autoencoder.check_room(self.steps, remedy="lower sampling.text_tokens")
         self.plan = plan or DrawPlans(bundle, text_tokens=config.text_tokens, device=self.device).plain()
@@ -200,9 +223,12 @@ class Synthesizer:
     def seeded_prompts(self, addresses: Sequence[Address], seeds: Sequence[int]) -> Prompts:
         """Compute prompts as `prompts` does, for draws that each have a seed of their own."""
         noise_NM, uniforms_NT = self._randomness(addresses, seeds)
-        latents_NZ = self.plan.latents.latents([address.index for address in addresses], noise_NM)
+        source, autoencoder = self.plan.latents, self.bundle.autoencoder
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            prompt = self.bundle.autoencoder.inject(latents_NZ)
+            if source is None:
+                prompt = autoencoder.empty_prompt(len(addresses))
+            else:
+                prompt = autoencoder.inject(source.latents([address.index for address in addresses], noise_NM))
         prompt = prompt.to(self.bundle.autoencoder.decoder.embeddings_VD.dtype)
         return Prompts(addresses=list(addresses), prompt=prompt, uniforms_NT=uniforms_NT)
 
@@ -210,22 +236,29 @@ class Synthesizer:
         """Return the decoded record, or the reason why it is rejected."""
         if item.failure is not None:
             return _rejected(item.address, item.failure)
-        bytes_V = self.bundle.parts.tokenizer.pieces.bytes_V
-        text = b"".join([bytes_V[token] for token in item.tokens]).decode("utf-8", errors="replace")
+        tokenizer = self.bundle.parts.tokenizer
+        tokens = item.tokens if self.plan.records.first is None else tokenizer.in_order(item.tokens)
+        text = b"".join([tokenizer.pieces.bytes_V[token] for token in tokens]).decode("utf-8", errors="replace")
         try:
             decoded = self.bundle.codec.decode(text)
         except Exception as error:  # a codec never raises; one that does costs its record, not the shard
             return _rejected(item.address, "codec_error", f"{type(error).__name__}: {error}")
         if not isinstance(decoded, Accepted):
             return _rejected(item.address, decoded.reason, decoded.detail)
-        fault = self.plan.records.fault(item.address.index, decoded.record, self.bundle.schema)
+        schema, records = self.bundle.schema, self.plan.records
+        cells = records.cells(item.address.index) if self.keeper and records.cells is not None else {}
+        record = self.keeper.keep(decoded.record, frozenset(schema.names[place] for place in cells))
+        if isinstance(record, Broken):
+            return _rejected(item.address, RELATION, record.detail)
+        fault = records.fault(item.address.index, record, schema)
         if fault is not None:
             return _rejected(item.address, "condition", fault)
-        return Draw(index=item.address.index, attempt=item.address.attempt, record=decoded.record)
+        record = named(record, self.bundle.schema, item.address.index)
+        return Draw(index=item.address.index, attempt=item.address.attempt, record=record)
 
     def _randomness(self, addresses: Sequence[Address], seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Draw latent noise (N, M) and token uniforms (N, T), each row with the generator of its seed and address."""
-        size = self.plan.latents.noise_size
+        size = 0 if self.plan.latents is None else self.plan.latents.noise_size
         noise_NM = np.empty((len(addresses), size), np.float32)
         uniforms_NT = np.empty((len(addresses), self.steps), np.float32)
         keys = {seed: derive_seed(seed, "draw") for seed in set(seeds)}
@@ -257,7 +290,7 @@ class OpenBundle:
         self.config = config = config.resolved(self.device)
         self.bundle = load_bundle(
             folder,
-            heun=config.heun(),
+            heun=config.heun,
             device=self.device,
             precision=config.dtype(),
             allow_local_base=config.allow_local_base,
@@ -274,8 +307,9 @@ class OpenBundle:
             ConfigError: the request names what is not there, or no record satisfies it.
             BundleError: the bundle has no prior for such a request.
         """
-        plan = (request or PlanRequest()).plan(self._plans, given)
-        return Synthesizer(self.bundle, self.config, device=self.device, plan=plan, screen=screen)
+        request = request or PlanRequest()
+        plan, relations = request.plan(self._plans, given), request.relations(self.bundle.schema)
+        return Synthesizer(self.bundle, self.config, device=self.device, plan=plan, screen=screen, relations=relations)
 
     def encode(self, table: pa.Table) -> npt.NDArray[np.float32]:
         """Encode a normalised table: posterior means (N, Z)."""

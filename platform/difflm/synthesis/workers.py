@@ -18,15 +18,19 @@ from difflm.artifacts.storage import open_store
 from difflm.errors import StorageError
 from difflm.models.autoencoder import AutoencoderShape, build_autoencoder
 from difflm.models.precision import own_device
+from difflm.records.files.source import SourceForm
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import read_schema
 from difflm.synthesis.bundle import encode_table, load_trainable
 from difflm.synthesis.draws import PRIVACY
+from difflm.synthesis.plans.kept_cells import put_back
 from difflm.synthesis.plans.request import PlanRequest
 from difflm.synthesis.synthesizer import OpenBundle, SamplingConfig, Screen
 from difflm.telemetry import JSON
 
 GIVEN_TABLE = "given.parquet"
+KEPT_TABLE = "kept.parquet"
+"""Beside it, where its gaps are filled in: its cells as they are written again (see `plans.kept_cells`)."""
 
 
 class EncodeWorker:
@@ -85,6 +89,8 @@ class SynthesisWorker:
         chosen = {"precision": precision, "allow_local_base": True}  # the driver has looked at the base, where it lay
         bundle = OpenBundle(Path(args["bundle"]), sampling.model_copy(update=chosen))
         given = pq.read_table(Path(args["given"]) / GIVEN_TABLE) if "given" in args else None
+        kept = Path(args["given"]) / KEPT_TABLE if "given" in args else None
+        self.kept = pq.read_table(kept) if kept is not None and kept.is_file() else None
         self.synthesizer = bundle.synthesizer(PlanRequest.model_validate(args["plan"]), given, screen=screen)
         self.seed = int(args["seed"])
 
@@ -95,6 +101,8 @@ class SynthesisWorker:
         started = time.perf_counter()
         drawn, account = self.synthesizer.draw_valid(range(shard.start, shard.stop), seed=self.seed)
         table = self.synthesizer.bundle.codec.table_of(record for _, record in drawn)
+        if self.kept is not None:
+            table = put_back(table, [index for index, _ in drawn], self.kept)
         reason = f"none of {self.synthesizer.config.attempts} draws was valid"
         if PRIVACY in account.rejections:
             reason += " and far enough from the training records"
@@ -111,12 +119,18 @@ class SynthesisWorker:
 
 
 def open_output(args: Mapping[str, Any]) -> Dataset:
-    """Open the dataset that a driver announced: its `url`, `format`, `safe_csv` and `fingerprint`.
+    """Open the dataset that a driver announced: its `url`, `format`, `safe_csv`, `form` and `fingerprint`.
 
     Raises:
         StorageError: on this machine the dataset is not there, or it is another one.
     """
-    dataset = Dataset(store=open_store(args["url"]), format=args["format"], safe_csv=bool(args.get("safe_csv")))
+    form = args.get("form")
+    dataset = Dataset(
+        store=open_store(args["url"]),
+        format=args["format"],
+        safe_csv=bool(args.get("safe_csv")),
+        form=None if form is None else SourceForm.parsed_json(form, "form"),
+    )
     job = dataset.read_json(JOB_NAME)
     if job is None or job.get("fingerprint") != args["fingerprint"]:
         raise StorageError(

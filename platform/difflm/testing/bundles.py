@@ -24,11 +24,12 @@ from difflm.models.autoencoder import AutoencoderShape, build_autoencoder, laten
 from difflm.models.compact import CompactDecoderConfig
 from difflm.models.decoder import PretrainedDecoderConfig
 from difflm.models.decoder_store import unfitted, write_compact_model, write_tokenizer
-from difflm.models.encoder import CompactEncoderConfig
+from difflm.models.encoder import CompactEncoderConfig, PooledEncoderConfig
 from difflm.models.injector import SoftPromptConfig
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.kinds.columns import conform_table
 from difflm.records.kinds.inference import infer_schema
+from difflm.records.relations.model import Relations
 from difflm.records.schema import RecordSchema, SchemaConfig, read_schema
 from difflm.synthesis.bundle import assemble_bundle
 from difflm.synthesis.synthesizer import SamplingConfig
@@ -71,6 +72,11 @@ TINY_SHAPE = AutoencoderShape(
     encoder=CompactEncoderConfig(hidden_size=16, layers=1, heads=2, latent_per_slot=2),
     injector=SoftPromptConfig(hidden_size=16, soft_tokens=4),
 )
+TINY_POOLED_SHAPE = AutoencoderShape(
+    encoder=PooledEncoderConfig(hidden_size=16, layers=1, heads=2, latent_size=4),
+    injector=SoftPromptConfig(hidden_size=16, soft_tokens=4, empty=True),
+)
+"""Of a decoder that writes records by itself, in any order of their fields."""
 TINY_PRIOR = DiffusionPriorConfig(width=16, blocks=1)
 
 
@@ -87,11 +93,16 @@ class StageFolders:
 
 
 def write_prepared(
-    directory: Path, train: pa.Table, validation: pa.Table, *, inference: SchemaConfig | None = None
+    directory: Path,
+    train: pa.Table,
+    validation: pa.Table,
+    *,
+    inference: SchemaConfig | None = None,
+    relations: Relations | None = None,
 ) -> None:
     """Write the prepared data of two splits: schema.json, train.parquet and validation.parquet."""
     directory.mkdir(parents=True, exist_ok=True)
-    schema = infer_schema(train, config=inference)
+    schema = infer_schema(train, config=inference).model_copy(update={"relations": relations or Relations()})
     (directory / "schema.json").write_text(schema.to_json())
     for name, table in (("train", train), ("validation", validation)):
         pq.write_table(conform_table(table, schema), directory / f"{name}.parquet")
@@ -106,8 +117,12 @@ def untrained_stages(
     prior: DiffusionPriorConfig = TINY_PRIOR,
     seed: int = 0,
     inference: SchemaConfig | None = None,
+    relations: Relations | None = None,
 ) -> StageFolders:
-    """Write all stages' folders under `root` with the schema and layout of `table` and random weights, and a bundle."""
+    """Write all stages' folders under `root` with the schema and layout of `table` and random weights, and a bundle.
+
+    With a pooled encoder the decoder is said to write in any order, and there is no conditional prior.
+    """
     folders = StageFolders(
         prepared=root / "prepared",
         decoder=root / "decoder",
@@ -116,16 +131,19 @@ def untrained_stages(
         conditional=root / "conditional",
         bundle=root / "bundle",
     )
-    write_prepared(folders.prepared, table, table, inference=inference)
+    write_prepared(folders.prepared, table, table, inference=inference, relations=relations)
     schema = read_schema(folders.prepared)
     codec = JsonRecordCodec(schema)
-    parts = write_tokenizer(folders.decoder, decoder, schema, codec.value_literals(codec.normalize_table(table).table))
+    literals = codec.value_literals(codec.normalize_table(table).table)
+    steered = isinstance(decoder, CompactDecoderConfig) and shape.encoder.kind == "pooled"
+    parts = write_tokenizer(folders.decoder, decoder, schema, literals, any_order=steered)
     torch.manual_seed(seed)
     if isinstance(decoder, CompactDecoderConfig):
         write_compact_model(folders.decoder, parts, dict(unfitted(parts).named_parameters()))
     _write_untrained_autoencoder(folders.autoencoder, folders.decoder, shape, schema)
     _write_prior(folders.prior, prior, latent_size=latent_size(shape.encoder, parts.slots))
-    _write_conditional(folders)
+    if not steered:
+        _write_conditional(folders)
     named = {"decoder": decoder.model_dump(mode="json"), "autoencoder": shape.model_dump(mode="json")}
     (root / "config.yaml").write_text(yaml.safe_dump(named))  # as an experiment's, which names the base models
     assemble_bundle(
@@ -134,7 +152,7 @@ def untrained_stages(
         decoder=folders.decoder,
         autoencoder=folders.autoencoder,
         prior=folders.prior,
-        conditional=folders.conditional,
+        conditional=None if steered else folders.conditional,
     )
     return folders
 

@@ -70,6 +70,7 @@ def odd_tables() -> dict[str, pa.Table]:
         "dates": _dates(),
         "mixed_types": _mixed_types(),
         "typed": _typed(),
+        "dressed": _dressed(),
     }
 
 
@@ -206,5 +207,25 @@ def _typed() -> pa.Table:
             "dictionary": pa.array(["x", "y", None] * 10).dictionary_encode(),
             "large": pa.array(["p", "q", "r"] * 10, pa.large_string()),
             "decimal": pa.array(["1.50", "2.25", "0.00"] * 10).cast(pa.decimal128(9, 2)),
+        }
+    )
+
+
+def _dressed() -> pa.Table:
+    random = np.random.default_rng(9)
+    cents = random.integers(0, 200_000, 60).tolist()
+    days = [str(np.datetime64("2021-03-01") + day) for day in random.integers(0, 900, 60).tolist()]
+    return pa.table(
+        {
+            "price": [f"${cent / 100:,.2f}" for cent in cents],
+            "preis": [f"{cent // 100},{cent % 100:02d} \u20ac" for cent in cents],
+            "weight": ["n/d", "n/d", *[f"{cent % 90} kg" for cent in cents[2:]]],
+            "censored": ["<0.5", 'say "no"', "<0.5", *[f"{cent % 90 / 10:.1f}" for cent in cents[3:]]],
+            "worked": [f"{cent % 40:02d}:{cent % 60:02d}:00" for cent in cents],
+            "until": ["9999-12-31", None, "9999-12-31", *days[3:]],
+            "entered": ["unknown", *[f"{day[8:]}/{day[5:7]}/{day[:4]}" for day in days[1:30]], *days[30:]],
+            "compact": [day.replace("-", "") for day in days],
+            "level": ["-999", "-999", *[str(cent % 30) for cent in cents[2:]]],
+            "phone": [f"+{cent % 9 + 40}{cent:0{7 + cent % 2}d}" for cent in [*cents[:40], *cents[:20]]],
         }
     )

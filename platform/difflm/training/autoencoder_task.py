@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,37 +18,51 @@ from torch import Tensor, nn
 
 from difflm.config import Config
 from difflm.models.autoencoder import Autoencoder, AutoencoderShape, build_autoencoder
-from difflm.models.decoder import FrozenDecoder
 from difflm.models.decoder_store import DecoderParts, read_tensors
 from difflm.models.encoder import (
-    CompactEncoderConfig,
     EncoderConfig,
     EncoderInputs,
+    PooledEncoderConfig,
     PretrainedEncoder,
     PretrainedEncoderConfig,
     encoder_inputs,
     load_encoder,
 )
-from difflm.models.injector import InjectorConfig, SlotInjector, SoftPromptConfig, SoftTokens
-from difflm.models.kl_schedule import AdaptiveBeta, CapacityKl, KlConfig, KlSchedule
+from difflm.models.injector import InjectorConfig, PooledInjector, SoftPromptConfig
+from difflm.models.kl_schedule import CapacityKl, KlConfig, KlSchedule
 from difflm.models.pretrained import hash_weights, pinned, use_flash_attention
 from difflm.records.schema import read_schema
 from difflm.telemetry import JSON
+from difflm.training.any_order import counted_tokens, opening_tokens
 from difflm.training.loop import LoopConfig
 from difflm.training.record_data import TokenBatches, read_split, tokenize
 from difflm.training.task import TaskSpec, Verdict
+
+WHOLE_RECORDS: Mapping[str, Mapping[str, object]] = {
+    "decoder_fit": {"steps": 600, "epochs": 40.0, "loop": {"method": "adamw"}},
+    "autoencoder": {
+        "injector": {"kind": "soft_prompt", "soft_tokens": 32, "empty": False},
+        "kl": {"kind": "adaptive", "start": 0.01, "minimum": 0.001, "minimum_improvement": 0.01},
+        "steps": 1200,
+        "loop": {"learning_rate": 2e-3},
+    },
+    "prior": {"kind": "diffusion", "width": 512, "blocks": 4, "steps": 12000},
+}
+"""What differs by default, by section, where z carries whole records: with any encoder but the pooled one."""
 
 
 class AutoencoderConfig(Config):
     """Encoder, injector and how they are trained.
 
-    The KL term is summed over Z, so beta is far below the paper's number, whose KL is averaged.
+    By default z carries a few nats, and encoder and injector go on from the draft that the compact decoder was fitted
+    with. Every other encoder puts whole records into z, with the defaults of `WHOLE_RECORDS`. The KL term is summed
+    over Z, so beta is far below the paper's number, whose KL is averaged.
     """
 
-    encoder: EncoderConfig = CompactEncoderConfig()
-    injector: InjectorConfig = SoftPromptConfig()
-    kl: KlConfig = AdaptiveBeta(start=0.01, minimum=0.001, minimum_improvement=0.01)
-    steps: int = Field(default=1200, ge=1, description="most optimizer steps")
+    encoder: EncoderConfig = PooledEncoderConfig()
+    injector: InjectorConfig = SoftPromptConfig(soft_tokens=4, empty=True)
+    kl: KlConfig = CapacityKl()
+    steps: int = Field(default=300, ge=1, description="most optimizer steps")
     epochs: float = Field(default=60.0, gt=0, description="most passes over the rows (but 300 steps)")
     batch_size: int = Field(default=128, ge=1)
     tokens_per_batch: int = Field(default=16384, ge=1, description="most tokens of a micro-batch: long records")
@@ -67,7 +80,7 @@ class AutoencoderConfig(Config):
         default=10, ge=1, description="evaluations without improvement that end the training"
     )
     validation_records: int = Field(default=1024, ge=1)
-    loop: LoopConfig = LoopConfig(learning_rate=2e-3, warmup_steps=50, evaluate_every=50, checkpoint_every=100)
+    loop: LoopConfig = LoopConfig(learning_rate=5e-4, warmup_steps=50, evaluate_every=50, checkpoint_every=100)
 
     @model_validator(mode="after")
     def _memory_is_read_once(self) -> AutoencoderConfig:
@@ -102,7 +115,9 @@ class AutoencoderTask:
         validation: tuple[TokenBatches, EncoderInputs],
         *,
         seed: int,
+        opening_F: Tensor | None = None,
     ) -> None:
+        """Take the splits; where `opening_F` are tokens that only say which field follows, they do not count."""
         self.config, self._module, self.seed = config, module, seed
         self.train, self.train_inputs = train
         self.validation, self.validation_inputs = validation
@@ -110,7 +125,7 @@ class AutoencoderTask:
             most=config.batch_size, tokens=config.tokens_per_batch, group_by_length=config.group_by_length, seed=seed
         )
         self.schedule = KlSchedule(config.kl)
-        self.worth: FieldWorth | None = None
+        self.opening_F = opening_F
         self.best_objective, self.stale, self.last = math.inf, 0, dict[str, float]()
 
     @property
@@ -122,14 +137,24 @@ class AutoencoderTask:
 
     def batch(self, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
         rows_B = self.order.rows(step, micro, rank, world_size)
-        return self._batch(self.train, self.train_inputs, rows_B, self.schedule.beta(step))
+        batch = self._batch(self.train, self.train_inputs, rows_B, self.schedule.beta(step))
+        if self._says_nothing():
+            batch["told_B"] = torch.arange(len(rows_B), device=batch["beta"].device) >= len(rows_B) // UNTOLD
+        return batch
+
+    def _says_nothing(self) -> bool:
+        """Whether the injector also learns a prompt for records of which nothing is said."""
+        injector = self._module.injector
+        return isinstance(injector, PooledInjector) and injector.empty is not None
 
     def _batch(self, batches: TokenBatches, inputs: EncoderInputs, rows_B: Tensor, beta: float) -> dict[str, Tensor]:
         batch = batches.at(rows_B)
         grid_BG = batch.pop("grid_BG")
         tensors = {"beta": torch.tensor(beta, device=grid_BG.device)}
-        if self.worth is not None:
-            tensors["worth_BT"] = self.worth(batch["ids_BT"])
+        if self.schedule.capacity:
+            tensors["capacity"] = torch.tensor(self.schedule.capacity, device=grid_BG.device)
+        if self.opening_F is not None:
+            tensors["counted_BT"] = counted_tokens(batch["ids_BT"], batch["lengths_B"], self.opening_F)
         return batch | inputs(rows_B, grid_BG) | tensors
 
     def validation_batches(self, rank: int, world_size: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
@@ -139,17 +164,14 @@ class AutoencoderTask:
                 yield len(part), self._batch(self.validation, self.validation_inputs, part, 1.0)
 
     def observe(self, step: int, metrics: Mapping[str, float]) -> Verdict:
-        """Follow the paper's rule: no improvement for a while lowers beta, none for longer ends the training.
-
-        With a capacity, beta moves until KL is there, and training does not end before.
-        """
+        """Follow the paper's rule: no improvement for a while lowers beta, none for longer ends the training."""
         nats, kl_nats = metrics["reconstruction_nats"], metrics["kl_nats"]
         before = self.schedule.beta(step)
-        moved = self.schedule.observe(nats, kl_nats)
-        objective = self.schedule.objective(metrics.get("worth_nats", nats), kl_nats)
+        moved = self.schedule.observe(nats)
+        objective = self.schedule.objective(nats, kl_nats)
         if objective < self.best_objective:
             self.best_objective, self.stale = objective, 0
-        elif self.schedule.settled:
+        else:
             self.stale += 1
         self.last = {**metrics, "beta": self.schedule.beta(step - 1)}
         note = f"reconstruction {nats:.2f} nats, KL {kl_nats:.1f}, beta {before:.4g}"
@@ -214,77 +236,37 @@ def build_autoencoder_task(spec: TaskSpec, device: torch.device | str) -> Autoen
     if config.gradient_checkpointing:
         module.decoder.recompute_layers()
     _use_flash_attention(module, config, parts)
-    if isinstance(config.kl, CapacityKl):
-        _begin_empty(module, directory)
+    if config.encoder.kind == "pooled":
+        _go_on_with_draft(module, directory)
     splits = []
     for split in ("train", "validation"):
         table = read_split(prepared, split, schema)
         tokens = TokenBatches.of(tokenize(table, schema, parts.tokenizer, parts.slots), device)
         splits.append((tokens, encoder_inputs(config.encoder, table, schema, device)))
-    task = AutoencoderTask(config, module.to(device), splits[0], splits[1], seed=spec.seed)
-    injector = module.injector
-    if isinstance(config.kl, CapacityKl) and config.kl.equal_fields and isinstance(injector, SlotInjector):
-        rows = task.order.batch_size
-        task.worth = FieldWorth.of(injector, module.decoder, parts, task.validation, batch_size=rows)
-    return task
+    opening_F = opening_tokens(parts.tokenizer) if parts.any_order else None
+    return AutoencoderTask(
+        config,
+        module.to(device),
+        splits[0],
+        splits[1],
+        seed=spec.seed,
+        opening_F=None if opening_F is None else opening_F.to(device),
+    )
 
 
-LEAST_NATS, MOST_NATS = 0.25, 1.0
-"""A field that takes the decoder fewer nats counts as with so many: what is certain anyway needs no steering. One that
-takes more does, too: where a nat of a column of digits counted next to nothing, prompts bent its distribution.
-"""
+UNTOLD = 8
+"""One of so many records is written behind the empty prompt, where there is one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FieldWorth:
-    """What a nat of each field counts, for tokenizers that have one token for the text in front of every value."""
-
-    opening_F: Tensor
-    worth_F: Tensor
-
-    def __call__(self, ids_BT: Tensor) -> Tensor:
-        """Return the worth of every token's field, shape (B, T)."""
-        return self.worth_F[self.field(ids_BT)]
-
-    def field(self, ids_BT: Tensor) -> Tensor:
-        """Return the field of every token, shape (B, T)."""
-        return (torch.isin(ids_BT, self.opening_F).long().cumsum(dim=1) - 1).clamp(0, len(self.opening_F) - 1)
-
-    @classmethod
-    @torch.no_grad()
-    def of(
-        cls,
-        injector: SlotInjector,
-        decoder: FrozenDecoder,
-        parts: DecoderParts,
-        batches: TokenBatches,
-        *,
-        batch_size: int,
-        most: int = 512,
-    ) -> FieldWorth | None:
-        """LEAST_NATS over the nats that each field takes the decoder behind the prompt of z = 0, between these bounds.
-
-        None where texts in front of values are no single tokens of their own.
-        """
-        opening = [ids[0] for ids in parts.tokenizer.fixed_ids[:-1]]
-        if len(set(opening)) < len(opening) or any(len(ids) != 1 for ids in parts.tokenizer.fixed_ids[:-1]):
-            return None
-        device = batches.lengths_N.device
-        worth = cls(opening_F=torch.tensor(opening, device=device), worth_F=torch.ones(len(opening), device=device))
-        nats_F, rows = torch.zeros(len(opening), device=device), 0
-        for count, batch in batches.share(0, 1, batch_size=batch_size, most=most):
-            latents_BZ = torch.zeros(count, injector.latent_size, device=device)
-            nats_BT = decoder.nll(injector.prompt(latents_BZ), batch["ids_BT"], batch["lengths_B"])
-            nats_F.index_add_(0, worth.field(batch["ids_BT"]).flatten(), nats_BT.flatten().float())
-            rows += count
-        return replace(worth, worth_F=LEAST_NATS / (nats_F / rows).clamp(LEAST_NATS, MOST_NATS))
-
-
-def _begin_empty(module: Autoencoder, directory: Path) -> None:
-    """Let soft tokens aligned with slots begin as the prompt that the compact decoder was fitted to take as empty."""
-    injector, fitted = module.injector, directory / "best.safetensors"
-    if isinstance(injector, SlotInjector) and isinstance(injector.form, SoftTokens) and fitted.is_file():
-        injector.begin_as(read_tensors(fitted)["absent"])
+def _go_on_with_draft(module: Autoencoder, directory: Path) -> None:
+    """Take over the draft of encoder and injector that the decoder was fitted with, if it is one of this shape."""
+    fitted = directory / "best.safetensors"
+    if not fitted.is_file():
+        return
+    own = {name: value.shape for name, value in module.named_parameters() if value.requires_grad}
+    draft = {name: value for name, value in read_tensors(fitted).items() if name in own}
+    if {name: value.shape for name, value in draft.items()} == own:
+        module.load_state_dict(draft, strict=False)
 
 
 def _use_flash_attention(module: Autoencoder, config: AutoencoderConfig, parts: DecoderParts) -> None:

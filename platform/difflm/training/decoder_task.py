@@ -6,10 +6,6 @@ Curriculum: complete and clean prefixes until copying is there (and for `clean_s
 of all, some and no slots, with noise of 0, 0.2 or 0.5 embedding scales. The figure for it is `copied`: nats with the
 full prefix over nats without. A decoder that did not learn to copy cannot be steered, so it is an error, not an
 artifact.
-
-With `prefix_share` the decoder is a language model of the table instead: only that share of the rows is shown slots,
-clean and complete ones until copying is there, then some or all under noise from none to far more than the vectors
-themselves, so that a prompt counts for as much as it says. It need not copy, for it writes the table by itself.
 """
 
 from __future__ import annotations
@@ -34,9 +30,6 @@ from difflm.training.record_data import TokenBatches, read_split, tokenize
 from difflm.training.task import TaskSpec, Verdict
 
 NOISE_LEVELS = (0.0, 0.2, 0.5)
-"""Where prompts carry whole records: more would teach the decoder to doubt them."""
-VAGUE_NOISE_LEVELS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""Up to where next to nothing is left of a slot: a prompt of few nats must not be taken for a certain one."""
 VALIDATED_NOISE = 0.5
 DEAF = 0.9
 """A decoder whose nats fall by less than this factor when it is shown the whole record hears nothing."""
@@ -47,8 +40,10 @@ SETTLED_NATS = 0.05
 class DecoderFitConfig(Config):
     """How the compact decoder is fitted."""
 
-    steps: int = Field(default=600, ge=1, description="most optimizer steps")
-    epochs: float = Field(default=40.0, gt=0, description="most passes over the rows (but 400 steps)")
+    steps: int = Field(default=2000, ge=1, description="most optimizer steps")
+    epochs: float = Field(
+        default=10.0, gt=0, description="most passes over the rows (but 400 steps); more are learned by heart"
+    )
     batch_size: int = Field(default=128, ge=1)
     tokens_per_batch: int = Field(default=16384, ge=1, description="most tokens of a micro-batch: long records")
     group_by_length: bool = Field(
@@ -56,44 +51,54 @@ class DecoderFitConfig(Config):
         exclude_if=lambda grouped: not grouped,  # artifacts that were made before there was a choice keep their names
         description="batches of equally long records: faster where lengths differ widely",
     )
-    prefix_share: float | None = Field(
-        default=None,
+    told_share: float = Field(
+        default=0.5,
         gt=0,
-        le=1,
-        exclude_if=lambda share: share is None,  # artifacts that were made before there was a choice keep their names
-        description="null: all rows have prefixes and the decoder must copy; a number: the share of the rows with a "
-        "prefix, the others make a language model, for latents of few nats (autoencoder.kl.kind=capacity)",
+        lt=1,
+        description="with a pooled encoder: share of rows that are steered by their latents",
     )
-    clean_share: float = Field(default=0.3, ge=0, le=1, description="share of the steps with complete, clean prefixes")
+    reordered_share: float = Field(
+        default=0.7, ge=0, lt=1, description="with a pooled encoder: share of the other rows that are in another order"
+    )
+    clean_share: float = Field(
+        default=0.3,
+        ge=0,
+        le=1,
+        description="with an encoder of slots: share of steps with complete, clean prefixes",
+    )
     copied_below: float = Field(
         default=0.5, gt=0, lt=1, description="nats with the full prefix over nats without that counts as copying"
     )
     validation_records: int = Field(default=512, ge=1)
-    loop: LoopConfig = LoopConfig(learning_rate=3e-3, warmup_steps=50, evaluate_every=100, checkpoint_every=100)
+    patience: int = Field(
+        default=5,
+        ge=1,
+        description="with a pooled encoder: evaluations that end the fit: without improvement once the learning rate "
+        "is low, or clearly worse at any rate",
+    )
+    loop: LoopConfig = LoopConfig(
+        method="muon", learning_rate=3e-3, warmup_steps=50, evaluate_every=100, checkpoint_every=100
+    )
 
 
 class DecoderFitModule(nn.Module):
-    """The fit; in evaluation it reports nats with the full prefix, with a noisy one and with none.
-
-    The validation loss mixes the last two: in equal parts, or as `prefix_share` mixes rows.
+    """The fit; in evaluation it reports nats with the full prefix, with a noisy one and with none; the loss is the mean
+    of the last two.
     """
 
-    def __init__(self, fit: CompactDecoderFit, *, prefix_share: float | None) -> None:
+    def __init__(self, fit: CompactDecoderFit) -> None:
         super().__init__()
-        self.fit, self.prefix_share, self.keep_length = fit, prefix_share, prefix_share is not None
+        self.fit = fit
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
         if self.training:
-            return self.fit(**batch, keep_length=self.keep_length)  # type: ignore[no-any-return]
+            return self.fit(**batch)  # type: ignore[no-any-return]
         keep_BS, noise_B = torch.ones_like(batch["keep_BS"]), torch.zeros_like(batch["noise_B"])
         batch = {**batch, "keep_BS": keep_BS, "noise_B": noise_B}
-        full = self.fit(**batch, keep_length=self.keep_length)
-        noisy = self.fit(**{**batch, "noise_B": noise_B + VALIDATED_NOISE}, keep_length=self.keep_length)
-        none = self.fit(**{**batch, "keep_BS": ~keep_BS}, keep_length=self.keep_length)
-        if self.prefix_share is None:
-            loss = (noisy["loss"] + none["loss"]) / 2
-        else:
-            loss = self.prefix_share * noisy["loss"] + (1.0 - self.prefix_share) * none["loss"]
+        full = self.fit(**batch)
+        noisy = self.fit(**{**batch, "noise_B": noise_B + VALIDATED_NOISE})
+        none = self.fit(**{**batch, "keep_BS": ~keep_BS})
+        loss = (noisy["loss"] + none["loss"]) / 2
         return {"loss": loss, "nats_full": full["nats"], "nats_noisy": noisy["nats"], "nats_none": none["nats"]}
 
 
@@ -109,19 +114,6 @@ def _copied_prefix(count: int, slots: int, generator: torch.Generator, *, clean:
     return keep_BS, noise_B
 
 
-def _rare_prefix(
-    count: int, slots: int, generator: torch.Generator, *, clean: bool, share: float
-) -> tuple[Tensor, Tensor]:
-    """Draw the same where only a share of the rows is shown anything."""
-    shown_B1 = torch.rand(count, 1, generator=generator) < share
-    if clean:
-        return shown_B1.expand(-1, slots), torch.zeros(count)
-    share_B1 = (2 * torch.rand(count, 1, generator=generator)).clamp(max=1)  # of half the rows it is all
-    keep_BS = shown_B1 & (torch.rand(count, slots, generator=generator) < share_B1)
-    drawn_B = torch.randint(0, len(VAGUE_NOISE_LEVELS), (count,), generator=generator)
-    return keep_BS, torch.tensor(VAGUE_NOISE_LEVELS)[drawn_B] * shown_B1[:, 0]
-
-
 class DecoderTask:
     """`TrainingTask` of the decoder stage."""
 
@@ -133,7 +125,7 @@ class DecoderTask:
             most=config.batch_size, tokens=config.tokens_per_batch, group_by_length=config.group_by_length, seed=seed
         )
         torch.manual_seed(seed)
-        self._module = DecoderFitModule(unfitted(parts), prefix_share=config.prefix_share)
+        self._module = DecoderFitModule(unfitted(parts))
         self.copied_at: int | None = None
         self.last: dict[str, float] = {}
 
@@ -152,10 +144,7 @@ class DecoderTask:
     def _prefix(self, count: int, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         slots, device = self.parts.slots.count, self.train.lengths_N.device
         clean = step < self.config.clean_share * self.steps() or self.copied_at is None
-        if self.config.prefix_share is None:
-            keep_BS, noise_B = _copied_prefix(count, slots, generator, clean=clean)
-        else:
-            keep_BS, noise_B = _rare_prefix(count, slots, generator, clean=clean, share=self.config.prefix_share)
+        keep_BS, noise_B = _copied_prefix(count, slots, generator, clean=clean)
         return {"keep_BS": keep_BS.to(device), "noise_B": noise_B.to(device)}
 
     def validation_batches(self, rank: int, world_size: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
@@ -173,16 +162,13 @@ class DecoderTask:
         if self.copied_at is None and (copied < self.config.copied_below or settled):
             self.copied_at = step
             note += "; copying is there"
-        must_copy = self.config.prefix_share is None
-        if must_copy and step >= self.steps() and self.copied_at is None and copied > DEAF:
+        if step >= self.steps() and self.copied_at is None and copied > DEAF:
             raise TrainingError(
                 f"after {step} steps the decoder does not copy from its prefix: {note} (ratio {copied:.2f}), so "
                 "nothing could steer it; raise decoder_fit.steps and decoder_fit.epochs"
             )
-        # Where it must copy, states before it does are never the best one, however low their loss: they cannot be
-        # steered.
-        waits = must_copy and self.copied_at is None
-        return Verdict(objective=metrics["loss"] + (1e3 if waits else 0.0), note=note)
+        # States before copying are never the best one, however low their loss: they cannot be steered.
+        return Verdict(objective=metrics["loss"] + (1e3 if self.copied_at is None else 0.0), note=note)
 
     def copied(self) -> float:
         """Nats with the full prefix over nats without, at the last evaluation."""

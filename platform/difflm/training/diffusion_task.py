@@ -41,11 +41,11 @@ class DiffusionPriorConfig(Config):
     """The paper's prior: a diffusion over z, by default with the paper's kind of denoiser."""
 
     kind: Literal["diffusion"] = "diffusion"
-    width: int = Field(default=512, ge=8)
-    blocks: int = Field(default=4, ge=1)
+    width: int = Field(default=256, ge=8)
+    blocks: int = Field(default=3, ge=1)
     denoiser: DenoiserConfig = MlpDenoiserConfig()
     noise_embedding: NoiseEmbedding = Field(default="positional", description="how the denoiser reads the noise level")
-    steps: int = Field(default=12000, ge=1, description="most optimizer steps")
+    steps: int = Field(default=4000, ge=1, description="most optimizer steps")
     epochs: float = Field(default=1000.0, gt=0, description="most passes over the latents (but 300 steps)")
     batch_size: int = Field(default=512, ge=1)
     ema_decay: float = Field(default=0.999, ge=0, lt=1)

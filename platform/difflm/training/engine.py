@@ -14,12 +14,11 @@ from torch import Tensor, nn
 from difflm.errors import TrainingError
 from difflm.models.precision import Precision
 from difflm.training.optimizer import (
-    ADAM_BETAS,
-    ADAM_EPS,
+    Method,
     load_optimizer_state,
     named_trainable_parameters,
     optimizer_state,
-    parameter_groups,
+    optimizers,
     read_engine_state,
     trainable_parameters,
     write_engine_state,
@@ -88,7 +87,9 @@ class Engine(Protocol):
 
 
 class PlainEngine:
-    """AdamW in one process, or on several with an all-reduce of gradients where torch.distributed is initialised."""
+    """AdamW, or Muon beside it, in one process, or on several with an all-reduce of gradients where torch.distributed
+    is initialised.
+    """
 
     def __init__(
         self,
@@ -99,6 +100,7 @@ class PlainEngine:
         gradient_clip: float = 1.0,
         gradient_accumulation: int = 1,
         precision: Precision = "float32",
+        method: Method = "adamw",
     ) -> None:
         self._collective = Collective(device or torch.device("cpu"))
         self.rank, self.world_size = self._collective.rank, self._collective.world_size
@@ -109,9 +111,7 @@ class PlainEngine:
         if not self._parameters:
             raise TrainingError("the module has no trainable parameters: every parameter has requires_grad=False")
         fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in self._parameters)
-        self._optimizer = torch.optim.AdamW(
-            parameter_groups(module, weight_decay), lr=0.0, betas=ADAM_BETAS, eps=ADAM_EPS, fused=fused
-        )
+        self._optimizers = optimizers(module, method, weight_decay=weight_decay, fused=fused)
         self._clip = gradient_clip
         self._accumulation = gradient_accumulation
         self.precision: Precision = precision
@@ -140,10 +140,12 @@ class PlainEngine:
         self._collective.average(gradients)
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._clip))
         if torch.isfinite(torch.tensor(norm)):
-            for group in self._optimizer.param_groups:
-                group["lr"] = learning_rate
-            self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+            for optimizer in self._optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate * group.get("rate", 1.0)
+                optimizer.step()
+        for parameter in self._parameters:
+            parameter.grad = None
         return norm
 
     def mean(self, metrics: Mapping[str, float], weight: float) -> dict[str, float]:
@@ -157,10 +159,10 @@ class PlainEngine:
 
     def save(self, directory: Path) -> None:
         if self.rank == 0:
-            write_engine_state(directory, optimizer_state(self._named, self._optimizer))
+            write_engine_state(directory, optimizer_state(self._named, *self._optimizers))
 
     def load(self, directory: Path) -> None:
-        load_optimizer_state(read_engine_state(directory, self._named, self.device), self._named, self._optimizer)
+        load_optimizer_state(read_engine_state(directory, self._named, self.device), self._named, *self._optimizers)
 
 
 class Collective:

@@ -29,7 +29,7 @@ from difflm.models.precision import DESCRIPTION, Precision, PrecisionSetting
 from difflm.seeding import derive_seed
 from difflm.telemetry import JSON, peak_rss_mib
 from difflm.training.engine import Engine
-from difflm.training.optimizer import Schedule, learning_rate_at, load_state
+from difflm.training.optimizer import Method, Schedule, learning_rate_at, load_state
 from difflm.training.task import TrainingTask
 
 
@@ -77,6 +77,11 @@ _FORMAT_VERSION = 2
 class LoopConfig(Config):
     """Settings of the loop that every task shares; steps are optimizer steps."""
 
+    method: Method = Field(
+        default="adamw",
+        exclude_if=lambda method: method == "adamw",  # artifacts made before there was a choice keep their names
+        description="adamw, or muon for the matrices of layers; DeepSpeed's engine has AdamW alone",
+    )
     learning_rate: float = Field(default=1e-3, gt=0, description="Peak learning rate of AdamW.")
     warmup_steps: int = Field(default=50, ge=0, description="Steps of linear warm-up.")
     schedule: Schedule = Field(default="cosine", description="Learning rate after the warm-up.")

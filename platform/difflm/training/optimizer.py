@@ -63,8 +63,38 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     return [group for group in groups if group["params"]]
 
 
+Method = Literal["adamw", "muon"]
+MUON_RATE = 1.6
+"""Muon's learning rate over AdamW's: what served both best on the compact decoder's fit."""
+
+
+def optimizers(
+    module: nn.Module, method: Method, *, weight_decay: float, fused: bool
+) -> tuple[torch.optim.Optimizer, ...]:
+    """Return the optimizers that together change every trainable parameter once.
+
+    With `muon`, the matrices inside of repeated layers are changed along orthogonalised momentum (Jordan et al. 2024,
+    "Muon"), scaled to the size of AdamW's changes (Liu et al. 2025, arXiv 2502.16982), and the rest by AdamW.
+    """
+    groups = parameter_groups(module, weight_decay)
+    chosen = {id(p) for name, p in module.named_parameters() if ".layers." in name and p.ndim == 2}
+    matrices = [p for p in trainable_parameters(module) if method == "muon" and id(p) in chosen]
+    taken = {id(p) for p in matrices}
+    rest = [group | {"params": [p for p in group["params"] if id(p) not in taken]} for group in groups]
+    adamw = torch.optim.AdamW(
+        [group for group in rest if group["params"]], lr=0.0, betas=ADAM_BETAS, eps=ADAM_EPS, fused=fused
+    )
+    if not matrices:
+        return (adamw,)
+    muon = torch.optim.Muon(matrices, lr=0.0, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+    for group in muon.param_groups:
+        group["rate"] = MUON_RATE
+    return adamw, muon
+
+
 MOMENTS = ("exp_avg", "exp_avg_sq")
-"""AdamW's state of a parameter, as torch calls it."""
+"""AdamW's state of a parameter, as torch calls it. Muon's momentum stands in place of the first."""
+_MUON_MOMENT = "momentum_buffer"
 _FILE = "engine.pt"
 
 
@@ -77,29 +107,38 @@ class EngineState:
     steps: int
 
 
-def optimizer_state(parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> EngineState:
+def optimizer_state(parameters: Mapping[str, nn.Parameter], *optimizers: torch.optim.Optimizer) -> EngineState:
     """Return the state where nothing is sharded; before the first step its moments are zero."""
-    own = {name: optimizer.state.get(parameter, {}) for name, parameter in parameters.items()}
+    states = {parameter: dict(state) for optimizer in optimizers for parameter, state in optimizer.state.items()}
+    own = {name: states.get(parameter, {}) for name, parameter in parameters.items()}
+    for state in own.values():
+        if _MUON_MOMENT in state:
+            state["exp_avg"] = state[_MUON_MOMENT]
     return EngineState(
         weights={name: parameter.detach() for name, parameter in parameters.items()},
         moments={
             key: {name: own[name].get(key, torch.zeros_like(parameter)) for name, parameter in parameters.items()}
             for key in MOMENTS
         },
-        steps=max(int(state.get("step", 0)) for state in own.values()),
+        steps=max((int(state["step"]) for state in own.values() if "step" in state), default=0),
     )
 
 
 @torch.no_grad()
 def load_optimizer_state(
-    state: EngineState, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+    state: EngineState, parameters: Mapping[str, nn.Parameter], *optimizers: torch.optim.Optimizer
 ) -> None:
     """Take the state over where nothing is sharded."""
+    owners = {id(p): owner for owner in optimizers for group in owner.param_groups for p in group["params"]}
     for name, parameter in parameters.items():
         parameter.copy_(state.weights[name])
         moments = {key: state.moments[key][name].to(parameter.device) for key in MOMENTS}
-        step = torch.tensor(float(state.steps), device=parameter.device)
-        optimizer.state[parameter] = {"step": step, **moments}
+        owner = owners[id(parameter)]
+        if isinstance(owner, torch.optim.Muon):
+            owner.state[parameter] = {_MUON_MOMENT: moments["exp_avg"]}
+        else:
+            step = torch.tensor(float(state.steps), device=parameter.device)
+            owner.state[parameter] = {"step": step, **moments}
 
 
 def write_engine_state(directory: Path, state: EngineState) -> None:

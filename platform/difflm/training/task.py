@@ -109,10 +109,12 @@ class TrainingTask(Protocol):
 
 TASKS: dict[str, str] = {
     "decoder": "difflm.training.decoder_task:build_decoder_task",
+    "steered_decoder": "difflm.training.steered_task:build_steered_task",
     "autoencoder": "difflm.training.autoencoder_task:build_autoencoder_task",
     "diffusion": "difflm.training.diffusion_task:build_diffusion_task",
     "conditional": "difflm.training.conditional_task:build_conditional_task",
     "language_model": "difflm.training.language_model_task:build_language_model_task",
+    "draft": "difflm.training.draft_task:build_draft_task",
 }
 
 

@@ -24,6 +24,23 @@ def tiny_stages(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-un
     return untrained_stages(tmp_path_factory.mktemp("stages"), mixed_table(80))
 
 
+@pytest.fixture(scope="session")
+def spelled_stages(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    """The same with numbers in single digits, as llguidance and vLLM need them."""
+    from difflm.testing.bundles import TINY_DECODER, untrained_stages
+
+    decoder = TINY_DECODER.model_copy(update={"number_pairs": False})
+    return untrained_stages(tmp_path_factory.mktemp("spelled"), mixed_table(80), decoder=decoder)
+
+
+@pytest.fixture(scope="session")
+def any_order_stages(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    """The same of a decoder that writes in any order, beside a pooled latent and without a conditional prior."""
+    from difflm.testing.bundles import TINY_POOLED_SHAPE, untrained_stages
+
+    return untrained_stages(tmp_path_factory.mktemp("any_order"), mixed_table(80), shape=TINY_POOLED_SHAPE)
+
+
 @pytest.fixture
 def vllm_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The double of vLLM in place of the package, and a GPU that is said to be there."""

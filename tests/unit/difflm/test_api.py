@@ -22,7 +22,7 @@ from difflm.synthesis.arguments import column_names
 from difflm.synthesis.saved_sampling import read_sampling
 from difflm.synthesis.synthesizer import SamplingConfig
 from difflm.testing.bundles import untrained_stages
-from difflm_jobs.api import _experiment
+from difflm_jobs.api import _settings
 from difflm_jobs.inputs.frame_files import TemporaryFolder
 
 QUICK = SamplingConfig(steps=2, precision="float32")
@@ -276,7 +276,8 @@ def test_tools_that_nothing_could_draw_are_refused_before_they_are_learned(tmp_p
     with pytest.raises(ConfigError, match="parameters of tools are JSON"):
         difflm.fit(tools, kind="tools", config={"sampling.engine.constraint": "automaton"}, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    assert _experiment("tools.json", None, None, "run", "tools").sampling.engine.constraint == "llguidance"
+    tools_settings = _settings("tools.json", None, None, "run", "tools", None, ())
+    assert tools_settings.experiment().sampling.engine.constraint == "llguidance"
 
 
 @pytest.mark.parametrize("below", ["", "run"])

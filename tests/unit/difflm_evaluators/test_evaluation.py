@@ -50,6 +50,8 @@ NAMES = {
     "dcr_share",
     "exact_copy_share",
     "nndr",
+    "rare_cell_share",
+    "rare_pair_share",
 }
 
 

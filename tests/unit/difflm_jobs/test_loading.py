@@ -4,9 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
-from difflm.config import apply_overrides
+from difflm.config import apply_overrides, dump_yaml
 from difflm.errors import ConfigError, DataError
+from difflm.models.injector import SoftPromptConfig
 from difflm.models.kl_schedule import CapacityKl
 from difflm_jobs.cli.plan import plan
 from difflm_jobs.config import RuntimeConfig
@@ -16,7 +18,7 @@ from difflm_jobs.planning.machine import Machine
 
 def test_presets_are_found() -> None:
     tables = ["adult", "beijing", "code", "default", "demo", "magic", "shoppers", "tools"]
-    assert preset_names() == tables + [f"paper/{name}" for name in tables if name != "demo"]
+    assert preset_names() == tables + ["llm/tools"] + [f"paper/{name}" for name in tables if name != "demo"]
 
 
 @pytest.mark.parametrize("name", [name for name in preset_names() if name.startswith("paper/")])
@@ -89,8 +91,11 @@ def test_a_name_is_a_folder_name(name: str) -> None:
         ("decoder.key_heads=3", "decoder: heads 4 must be a multiple of key_heads (3)"),
         ("decoder.heads=3", "decoder: hidden_size 128 must be a multiple of twice the heads (3)"),
         ("autoencoder.encoder.heads=3", "autoencoder.encoder: hidden_size 128 must be a multiple of the heads (3)"),
-        ("autoencoder.kl.start=0.0005", "autoencoder.kl: minimum 0.001 must not be above start 0.0005"),
-        ("sampling.sigma_min=90", "sampling: sigma_min 90.0 must be below sigma_max 80.0"),
+        (
+            "autoencoder={encoder: {kind: compact}, kl: {start: 0.0005}}",
+            "autoencoder.kl: minimum 0.001 must not be above start 0.0005",
+        ),
+        ("sampling.sigma_min=90", "sampling: sigma_min 90.0 must be below sigma_max 10.0"),
     ],
 )
 def test_values_that_do_not_fit_each_other_are_refused_before_anything_runs(change: str, message: str) -> None:
@@ -130,14 +135,117 @@ def test_a_part_of_the_papers_presets_lies_over_a_table_of_ones_own(tmp_path: Pa
     assert config.data.train.kind == "file"
 
 
-def test_few_nats_lie_over_adult(tmp_path: Path) -> None:
-    config = load_experiment(str(written(tmp_path, mine="extends: [adult, parts/few_nats]\n")))
-    preset = load_experiment("adult")
-    assert config.data == preset.data
-    fit = {"prefix_share": 0.2, "clean_share": 0.1, "steps": 1500}
-    assert config.decoder_fit == preset.decoder_fit.model_copy(update=fit)
-    assert config.autoencoder.kl == CapacityKl(nats=0.5)
-    assert config.prior == preset.prior.model_copy(update={"width": 256, "blocks": 3, "steps": 3000})
+def test_by_default_the_decoder_writes_and_the_latent_steers() -> None:
+    config = load_experiment("demo")
+    assert (config.autoencoder.encoder.kind, config.autoencoder.kl) == ("pooled", CapacityKl(nats=2.0))
+    assert (config.decoder_fit.steps, config.autoencoder.steps, config.prior.steps) == (2000, 300, 4000)
+    assert config.autoencoder.injector == SoftPromptConfig(soft_tokens=4, empty=True)
+
+
+WHOLE: dict[str, object] = {
+    "autoencoder.kl.kind": "adaptive",
+    "autoencoder.kl.minimum_improvement": 0.01,
+    "autoencoder.injector.soft_tokens": 32,
+    "autoencoder.injector.empty": False,
+    "autoencoder.steps": 1200,
+    "autoencoder.loop.learning_rate": 2e-3,
+    "decoder_fit.steps": 600,
+    "decoder_fit.epochs": 40.0,
+    "decoder_fit.loop.method": "adamw",
+    "prior.width": 512,
+    "prior.blocks": 4,
+    "prior.steps": 12000,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "others"),
+    [
+        (["autoencoder.encoder.kind=compact"], {}),
+        (["autoencoder.encoder={kind: compact, layers: 1}"], {"autoencoder.encoder.layers": 1}),
+        (["decoder={kind: pretrained, model: gpt2}"], {"autoencoder.encoder.kind": "compact"}),
+        (
+            ["autoencoder.encoder.kind=compact", "autoencoder.loop.warmup_steps=3", "prior.steps=7"],
+            {"autoencoder.loop.warmup_steps": 3, "prior.steps": 7},
+        ),
+        (
+            ["autoencoder.encoder.kind=compact", "autoencoder.kl={kind: constant, value: 0.5}", "prior.kind=gmm"],
+            {"autoencoder.kl.kind": "constant", "autoencoder.kl.value": 0.5, "autoencoder.kl.minimum_improvement": None}
+            | {"prior.kind": "gmm", "prior.width": None, "prior.blocks": None, "prior.steps": None},
+        ),
+        (
+            ["autoencoder.encoder.kind=compact", "autoencoder.injector.kind=kv_memory"],
+            {"autoencoder.injector.soft_tokens": None, "autoencoder.injector.empty": None},
+        ),
+        (["decoder={kind: pretrained, model: gpt2}", "decoder_fit.steps=9"], {"decoder_fit.steps": 9}),
+    ],
+)
+def test_where_z_carries_whole_records_other_defaults_hold(changes: list[str], others: dict[str, object]) -> None:
+    config = load_experiment("demo", overrides=changes)
+    for key, value in (WHOLE | others).items():
+        found: object = config
+        for name in key.split("."):
+            found = getattr(found, name, None)
+        assert found == value, key
+
+
+def test_engines_that_know_characters_only_get_a_decoder_that_writes_them() -> None:
+    engines = ("sampling.engine.kind=vllm", "sampling.engine.constraint=llguidance", "sampling.engine.kind=builtin")
+    found = [load_experiment("demo", overrides=[engine]).decoder for engine in engines]
+    assert [decoder.kind == "compact" and decoder.number_pairs for decoder in found] == [False, False, True]
+    kept = load_experiment("demo", overrides=[engines[0], "decoder.number_pairs=true"]).decoder
+    assert kept.kind == "compact"
+    assert kept.number_pairs
+    assert (
+        load_experiment("demo", overrides=[engines[0], "decoder={kind: pretrained, model: gpt2}"]).decoder.kind
+        == "pretrained"
+    )
+
+
+@pytest.mark.parametrize("change", ["autoencoder.encoder.kind=compact", "autoencoder.encoder.kind=pooled", "rows=5"])
+def test_what_is_written_loads_back_to_the_same(change: str, tmp_path: Path) -> None:
+    config = load_experiment("demo", overrides=[change])
+    (tmp_path / "again.yaml").write_text(dump_yaml(config))
+    assert load_experiment(str(tmp_path / "again.yaml")) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("autoencoder.kl={kind: constant}", "encoder.kind=pooled does not go with autoencoder.kl.kind=constant"),
+        ("autoencoder={encoder: {kind: compact}, kl: {kind: capacity}}", "encoder.kind=compact does not go with"),
+        (
+            "{decoder: {kind: pretrained, model: gpt2}, autoencoder: {encoder: {kind: pooled}}}",
+            "a pretrained decoder is not fitted beside a latent of few nats",
+        ),
+        (
+            "autoencoder.injector.kind=embedding",
+            "autoencoder.injector.kind=embedding needs an encoder of whole records",
+        ),
+        ("autoencoder.injector.empty=false", "autoencoder.injector.empty=false leaves a decoder"),
+        ("autoencoder.encoder.kind=pooed", "autoencoder.encoder.kind"),
+        ("autoencoder.encoder=3", "autoencoder.encoder"),
+        ("autoencoder=3", "autoencoder"),
+        ("decoder=pretrained", "decoder"),
+    ],
+)
+def test_latents_and_what_they_do_not_go_with(change: str, message: str, tmp_path: Path) -> None:
+    if change.startswith("{"):
+        data = {"extends": "demo", **yaml.safe_load(change)}
+        (tmp_path / "mine.yaml").write_text(yaml.safe_dump(data))
+        with pytest.raises(ConfigError, match=re.escape(message)):
+            load_experiment(str(tmp_path / "mine.yaml"))
+    else:
+        with pytest.raises(ConfigError, match=re.escape(message)):
+            load_experiment("demo", overrides=[change])
+
+
+@pytest.mark.parametrize("name", ["paper/adult", "paper/tools", "tools", "code"])
+def test_presets_of_whole_records_stay_so(name: str) -> None:
+    config = load_experiment(name, overrides=["data.train=x.json"] if name != "paper/adult" else [])
+    assert config.autoencoder.encoder.kind == ("pretrained" if name.startswith("paper") else "compact")
+    assert (config.autoencoder.kl.kind, config.autoencoder.injector.kind) == ("adaptive", "soft_prompt")
+    assert config.prior.steps == (12000 if name.startswith("paper") else 4000)
 
 
 def test_files_extend_files_beside_them_in_their_order(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from difflm.errors import BundleError, DataError
 from difflm.records.files.pandas_frames import empty_table, frame_like, storable
 from difflm.records.files.reading import ReadConfig, canonical_table, read_table, unique_names
+from difflm.records.files.restoring import restored
 from difflm.records.notices import Reporter, ignore
 from difflm.telemetry import parse_json
 
@@ -237,40 +237,6 @@ def pandas_frame(table: pa.Table) -> pd.DataFrame:
     """Convert rows to a pandas frame, the form in which rows of a table from a file are returned."""
     frame: pd.DataFrame = table.to_pandas()
     return frame
-
-
-def restored(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
-    """Cast a column, as a bundle writes it, to the type that its source had; unchanged where that cannot be done."""
-    if column.type == wanted:
-        return column
-    try:
-        if pa.types.is_dictionary(wanted):
-            return restored(column, wanted.value_type).dictionary_encode().cast(wanted)
-        if pa.types.is_timestamp(wanted) and pa.types.is_string(column.type):
-            return _moments(column, wanted)
-        if pa.types.is_time(wanted) and pa.types.is_string(column.type):
-            return _times(column, wanted)
-        if pa.types.is_duration(wanted):
-            return column.cast(pa.int64()).cast(wanted)
-        return column.cast(wanted)
-    except (pa.ArrowException, ValueError):
-        return column
-
-
-def _moments(texts: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
-    if wanted.tz is None:
-        return texts.cast(wanted)
-    try:
-        return texts.cast(wanted)
-    except pa.ArrowInvalid:  # texts without a zone are local ones
-        return pc.assume_timezone(texts.cast(pa.timestamp(wanted.unit)), wanted.tz)
-
-
-def _times(texts: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
-    from datetime import time
-
-    values = [None if text is None else time.fromisoformat(text) for text in texts.to_pylist()]
-    return pa.chunked_array([pa.array(values, pa.time64("us")).cast(wanted)])
 
 
 def _write_stream(sink: io.BytesIO, table: pa.Table) -> None:

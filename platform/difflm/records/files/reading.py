@@ -4,24 +4,29 @@ Column names: every column gets one of its own, without line breaks or blanks ar
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Option
 
-from difflm.errors import ConfigError, DataError, StorageError
-from difflm.records.files.readers import (
-    read_arrow,
-    read_delimited,
-    read_json_document,
-    read_json_lines,
-    read_parquet,
-    without_nesting,
-)
+from difflm.errors import ConfigError, DataError
+from difflm.records.files.compression import contents, refuse_another_kind
+from difflm.records.files.delimited import read_delimited
+from difflm.records.files.dialects import Dialect, number_spelling
+from difflm.records.files.json_files import JsonForm, read_json_document, read_json_lines
+from difflm.records.files.layouts import Wanted
+from difflm.records.files.missing_words import MISSING as MISSING
+from difflm.records.files.missing_words import MissingWords
+from difflm.records.files.paths import KINDS, SHEETS, files_of
+from difflm.records.files.sheets import read_sheet
+from difflm.records.files.source import SourceForm, joined_tables
+from difflm.records.files.typed_files import read_arrow, read_parquet, without_nesting
+from difflm.records.files.typed_form import TypedForm
 from difflm.records.kinds.columns import as_text
 from difflm.records.notices import Notice, Reporter, ignore
 
@@ -46,7 +51,7 @@ def unique_names(names: Sequence[str]) -> list[str]:
     return unique
 
 
-MISSING = ("", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null")
+Letter: TypeAlias = Annotated[str, Option(min_length=1, max_length=1)]
 
 
 class ReadConfig(BaseModel):
@@ -54,8 +59,11 @@ class ReadConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    missing: tuple[str, ...] = MISSING
-    """Texts that stand for a missing value."""
+    missing: tuple[str, ...] | None = None
+    """Texts that stand for a missing value. None: in delimited files nothing, ?, NA, N/A, NaN, NULL and their like, but
+    for NA among codes of two letters; in typed files and JSON only what they themselves call missing."""
+    missing_in: dict[str, tuple[str, ...]] = {}
+    """The same of single columns."""
     drop: tuple[str, ...] = ()
     """Columns to leave out, by their names in the file."""
     columns: tuple[str, ...] = ()
@@ -64,33 +72,40 @@ class ReadConfig(BaseModel):
     """New names by the names in the file."""
     header: tuple[str, ...] | None = None
     """Column names of a delimited file without a header line."""
+    skip: Annotated[int, Option(ge=0)] | None = None
+    """Lines above the header to leave out; None: titles above it are recognised and reported."""
     strip_suffix: dict[str, str] = {}
     """Endings to take off the values of a column, for instance `{income: "."}` for `<=50K.`."""
-    delimiter: Annotated[str, Option(min_length=1, max_length=1)] | None = None
-    """Between the cells of a delimited file; None for a comma, or a tab in .tsv and .tab.
-
-    Where the first line has none of these, but semicolons, tabs or bars, they are taken and reported.
-    """
-    encoding: str = "utf-8"
-    """Of a text file; a byte order mark is skipped."""
+    delimiter: Letter | None = None
+    """Between the cells of a delimited file; None: what divides most rows alike, or aligned columns; reported where it
+    is not a comma, or a tab in .tsv and .tab."""
+    encoding: str | None = None
+    """Of a text file; None: what its byte order mark says, UTF-8, or what is recognised, which is reported."""
+    sheet: str | None = None
+    """Which sheet of a workbook; None for the first with a table."""
     trim: bool = True
     """Take blanks off both ends of the cells of delimited files."""
 
 
-_Reader = Callable[[bytes, Path, ReadConfig, Reporter], pa.Table]
-
-
 def read_table(path: Path | str, config: ReadConfig | None = None, *, report: Reporter = ignore) -> pa.Table:
-    """Read the table of a csv, tsv, txt, jsonl, ndjson, json, parquet or arrow file, the text formats also as .gz.
+    """Read the table of a delimited, JSON, Parquet, Arrow or Excel file, also packed (.gz, .bz2, .xz, .zst, .zip), or
+    of all files that a pattern such as parts/*.csv matches.
 
-    Columns of delimited files are text; those of JSON and Parquet are int64, double, bool or text (dates in ISO form,
-    nested values as JSON). Missing values are null. What was renamed, trimmed, dropped or mixed is reported. DataError
-    naming file and row for what cannot be read.
+    Columns of delimited files are text; those of the others are int64, double, bool or text (dates in ISO form, nested
+    values as JSON). Missing values are null. What was renamed, trimmed, dropped or guessed is reported. The table
+    carries the form of its file (`SourceForm.of`).
+
+    Raises:
+        DataError: the file is missing or cannot be read; names file and row.
+        ConfigError: the configuration names what is not there.
+        StorageError: the file may not be read.
     """
-    path = Path(path)
     config = config or ReadConfig()
-    trim = config.trim and path.suffix.lower() not in (".parquet", ".pq", ".arrow") and not _is_json(path)
-    return _canonical_table(_parse(path, config, report), config, str(path), report, trim=trim)
+    read: list[tuple[Path, pa.Table]] = []
+    for file in files_of(Path(path)):
+        data, kind = contents(file)
+        read.append((file, _canonical_table(_parse(data, kind, file, config, report), config, str(file), report)))
+    return joined_tables(read)
 
 
 def canonical_table(table: pa.Table, config: ReadConfig, *, name: str, report: Reporter = ignore) -> pa.Table:
@@ -100,98 +115,110 @@ def canonical_table(table: pa.Table, config: ReadConfig, *, name: str, report: R
         DataError: it has no rows; the message begins with ``name``.
         ConfigError: ``config`` names a column that is not there.
     """
-    return _canonical_table(without_nesting(table, report), config, name, report, trim=False)
+    return _canonical_table(_Raw(table=table), config, name, report).replace_schema_metadata(None)
 
 
-def _canonical_table(table: pa.Table, config: ReadConfig, name: str, report: Reporter, *, trim: bool) -> pa.Table:
-    table = _select(_unique(table, report), name, config, report)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Raw:
+    """A table as its file has it; a delimited one has a dialect, and `quoted` are the places of quoted columns."""
+
+    table: pa.Table
+    dialect: Dialect | None = None
+    quoted: tuple[int, ...] = ()
+    json: JsonForm | None = None
+
+
+def _parse(data: bytes, kind: str, path: Path, config: ReadConfig, report: Reporter) -> _Raw:
+    if kind not in KINDS:
+        known = ", ".join(sorted(KINDS))
+        raise DataError(f"{path}: unknown kind of file {kind!r}; known are {known}, each also with .gz or .zip")
+    if kind not in SHEETS:
+        refuse_another_kind(data, path, kind)
+    match KINDS[kind]:
+        case ".jsonl":
+            return _of_json(read_json_lines(data, path, encoding=config.encoding, report=report))
+        case ".json":
+            return _of_json(read_json_document(data, path, encoding=config.encoding, report=report))
+        case ".parquet":
+            return _Raw(table=read_parquet(data, path))
+        case ".arrow":
+            return _Raw(table=read_arrow(data, path))
+        case ".xlsx":
+            return _Raw(table=read_sheet(data, path, sheet=config.sheet, skip=config.skip, report=report))
+        case ending:
+            usual = "\t" if ending == ".tsv" else ","
+            wanted = Wanted(delimiter=config.delimiter, usual=usual, header=config.header, skip=config.skip)
+            found = read_delimited(data, path, wanted, encoding=config.encoding, report=report)
+            return _Raw(table=found.table, dialect=found.dialect, quoted=found.quoted)
+
+
+def _of_json(read: tuple[pa.Table, JsonForm]) -> _Raw:
+    return _Raw(table=read[0], json=read[1])
+
+
+def _canonical_table(raw: _Raw, config: ReadConfig, name: str, report: Reporter) -> pa.Table:
+    table, chosen = _select(_unique(raw.table, report), name, config, report)
     if table.num_rows == 0 or table.num_columns == 0:
         raise DataError(
             f"{name}: {table.num_rows} rows, {table.num_columns} columns; give a table with at least one row"
         )
-    columns = []
-    for column_name, column in zip(table.column_names, table.columns, strict=True):
+    plain = table if raw.dialect is not None else without_nesting(table, report)
+    words = _words(config, table.column_names, name, typed=raw.dialect is None)
+    columns: list[pa.ChunkedArray] = []
+    missing: dict[str, str] = {}
+    for column_name, column in zip(plain.column_names, plain.columns, strict=True):
         try:
-            canonical = _canonical(column, column_name, report)
+            column = _canonical(column, column_name, report)
         except pa.ArrowNotImplementedError as error:
             raise DataError(
                 f"{name}: column {column_name!r} is of the type {column.type}, which cannot be written as text; give "
                 "another type, or leave the column out"
             ) from error
-        columns.append(_cells(canonical, column_name, config, report, trim=trim))
-    return pa.Table.from_arrays(columns, names=table.column_names)
+        if pa.types.is_string(column.type):
+            if raw.dialect is not None and config.trim:
+                column = _trimmed(column, column_name, report)
+            column, missing[column_name] = words.without(column, column_name, report)
+            column = _without_suffix(column, config.strip_suffix.get(column_name))
+        columns.append(column)
+    read = pa.Table.from_arrays(columns, names=table.column_names)
+    files = dict(zip(table.column_names, (raw.table.column_names[place] for place in chosen), strict=True))
+    return _form(raw, table, read, chosen, _kept_names(files, config), missing).on(read)
 
 
-def _parse(path: Path, config: ReadConfig, report: Reporter) -> pa.Table:
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] == ".gz":
-        suffixes.pop()
-    kind = suffixes[-1] if suffixes else ""
-    readers: dict[str, _Reader] = {
-        ".jsonl": _json_lines,
-        ".json": _json_document,
-        ".parquet": _parquet,
-        ".arrow": _arrow,
-        ".csv": _commas,
-        ".tsv": _tabs,
-    }
-    alias = {".ndjson": ".jsonl", ".pq": ".parquet", ".txt": ".csv", ".data": ".csv", ".tab": ".tsv"}
-    reader = readers.get(alias.get(kind, kind))
-    if reader is None:
-        known = ", ".join(sorted({*readers, *alias}))
-        raise DataError(f"{path}: unknown kind of file {kind!r}; known are {known}, each also with .gz")
-    return reader(_bytes_of(path), path, config, report)
+def _kept_names(files: dict[str, str], config: ReadConfig) -> dict[str, str]:
+    """Return the names in the file of columns that have others in the table, but for those that were to be renamed."""
+    wanted = set(config.rename.values())
+    return {name: file for name, file in files.items() if name != file and name not in wanted}
 
 
-def _commas(data: bytes, path: Path, config: ReadConfig, report: Reporter) -> pa.Table:
-    return _delimited(data, path, config, ",", report)
-
-
-def _tabs(data: bytes, path: Path, config: ReadConfig, report: Reporter) -> pa.Table:
-    return _delimited(data, path, config, "\t", report)
-
-
-def _delimited(data: bytes, path: Path, config: ReadConfig, usual: str, report: Reporter) -> pa.Table:
-    return read_delimited(
-        data,
-        path,
-        delimiter=config.delimiter,
-        usual=usual,
-        encoding=config.encoding,
-        header=config.header,
-        report=report,
+def _form(
+    raw: _Raw, typed: pa.Table, read: pa.Table, chosen: list[int], names: dict[str, str], missing: dict[str, str]
+) -> SourceForm:
+    """Describe the file: its own dialect, types or nesting, by the names that its columns have in the table."""
+    if raw.json is not None:
+        known = dict(zip((raw.table.column_names[place] for place in chosen), read.column_names, strict=True))
+        nested, absent = (tuple(known[n] for n in some if n in known) for some in (raw.json.nested, raw.json.absent))
+        return SourceForm(json=JsonForm(nested=nested, absent=absent, names=names))
+    if raw.dialect is None:
+        return SourceForm(typed=TypedForm.of(typed, read, names))
+    spelling = {name: number_spelling(read.column(name)) for name in read.column_names}
+    dialect = raw.dialect.model_copy(
+        update={
+            "names": names,
+            "quoted": tuple(read.column_names[place] for place, at in enumerate(chosen) if at in raw.quoted),
+            "missing": {name: word for name, word in missing.items() if word},
+            "places": {name: places for name, places in spelling.items() if isinstance(places, int)},
+            "bare": tuple(name for name, kind in spelling.items() if kind == "bare"),
+        }
     )
+    return SourceForm(dialect=dialect)
 
 
-def _json_lines(data: bytes, path: Path, config: ReadConfig, report: Reporter) -> pa.Table:
-    return read_json_lines(data, path, encoding=config.encoding, report=report)
-
-
-def _json_document(data: bytes, path: Path, config: ReadConfig, report: Reporter) -> pa.Table:
-    return read_json_document(data, path, encoding=config.encoding, report=report)
-
-
-def _parquet(data: bytes, path: Path, config: ReadConfig, report: Reporter) -> pa.Table:
-    del config
-    return read_parquet(data, path, report=report)
-
-
-def _arrow(data: bytes, path: Path, config: ReadConfig, report: Reporter) -> pa.Table:
-    del config
-    return read_arrow(data, path, report=report)
-
-
-def _bytes_of(path: Path) -> bytes:
-    try:
-        with pa.input_stream(str(path), compression="gzip" if path.suffix.lower() == ".gz" else None) as stream:
-            data: bytes = stream.read()
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; give the path of a table") from error
-    except PermissionError as error:
-        raise StorageError(f"{path}: no permission to read; change it or give another file") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error}); is it complete and what its name says?") from error
-    return data
+def _words(config: ReadConfig, names: list[str], path: str, *, typed: bool) -> MissingWords:
+    for name in config.missing_in:
+        if name not in names:
+            raise ConfigError(f"missing_in: {path} has no column {name!r}; it has {', '.join(map(repr, names))}")
+    return MissingWords(all=() if typed and config.missing is None else config.missing, by_column=config.missing_in)
 
 
 def _unique(table: pa.Table, report: Reporter) -> pa.Table:
@@ -203,7 +230,8 @@ def _unique(table: pa.Table, report: Reporter) -> pa.Table:
     return table.rename_columns(names)
 
 
-def _select(table: pa.Table, path: str, config: ReadConfig, report: Reporter) -> pa.Table:
+def _select(table: pa.Table, path: str, config: ReadConfig, report: Reporter) -> tuple[pa.Table, list[int]]:
+    """Choose and rename columns; return the table, and the places of its columns in the file."""
     present = table.column_names
     asked = {"drop": config.drop, "columns": config.columns, "rename": tuple(config.rename)}
     for key, names in asked.items():
@@ -212,14 +240,14 @@ def _select(table: pa.Table, path: str, config: ReadConfig, report: Reporter) ->
                 raise ConfigError(f"{key}: {path} has no column {name!r}; it has {', '.join(map(repr, present))}")
     for name in config.drop:
         report(Notice(column=name, code="dropped", count=1, message="left out, as configured"))
-    table = table.select([name for name in config.columns or present if name not in config.drop])
-    renamed = [config.rename.get(name, name) for name in table.column_names]
+    kept = [name for name in config.columns or present if name not in config.drop]
+    renamed = [config.rename.get(name, name) for name in kept]
     if len(set(renamed)) != len(renamed):
         raise ConfigError(f"rename: {path} would have two columns of the same name: {renamed}; choose other names")
     for name in config.strip_suffix:
         if name not in renamed:
             raise ConfigError(f"strip_suffix: {path} has no column {name!r}; it has {', '.join(map(repr, renamed))}")
-    return table.rename_columns(renamed)
+    return table.select(kept).rename_columns(renamed), [present.index(name) for name in kept]
 
 
 def _canonical(column: pa.ChunkedArray, name: str, report: Reporter) -> pa.ChunkedArray:
@@ -242,25 +270,10 @@ def _canonical(column: pa.ChunkedArray, name: str, report: Reporter) -> pa.Chunk
     return as_text(column)
 
 
-def _cells(column: pa.ChunkedArray, name: str, config: ReadConfig, report: Reporter, *, trim: bool) -> pa.ChunkedArray:
-    if not pa.types.is_string(column.type):
+def _without_suffix(column: pa.ChunkedArray, suffix: str | None) -> pa.ChunkedArray:
+    if not suffix:
         return column
-    if trim:
-        column = _trimmed(column, name, report)
-    column = pc.if_else(
-        pc.fill_null(pc.is_in(column, value_set=pa.array(config.missing, pa.string())), True),
-        pa.scalar(None, pa.string()),
-        column,
-    )
-    suffix = config.strip_suffix.get(name)
-    if suffix:
-        ends = pc.ends_with(column, suffix)
-        column = pc.if_else(ends, pc.utf8_slice_codeunits(column, 0, -len(suffix)), column)
-    return column
-
-
-def _is_json(path: Path) -> bool:
-    return bool({".json", ".jsonl", ".ndjson"} & {suffix.lower() for suffix in path.suffixes[-2:]})
+    return pc.if_else(pc.ends_with(column, suffix), pc.utf8_slice_codeunits(column, 0, -len(suffix)), column)
 
 
 def _trimmed(column: pa.ChunkedArray, name: str, report: Reporter) -> pa.ChunkedArray:

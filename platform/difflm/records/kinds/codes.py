@@ -4,26 +4,30 @@ Codes: the values of a column as whole numbers, so that every set of values is a
 
 A category's code is its place in the schema, false is 0 and true is 1, an integer is its own code, a decimal counts its
 last decimal place (12.50 is 1250), a date or time counts microseconds (since 1970 in UTC where it states a zone, as if
-in UTC where it does not). A constant is code 0. Free text has no codes.
+in UTC where it does not). Words beside numbers or dates come behind the largest of them, with a gap. A constant is
+code 0. Free text, codes of a fixed form and identifiers have no codes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
 import pyarrow as pa
 
-from difflm.records.kinds.literals import decimal_literal, dictionary_of, parse_datetime
+from difflm.records.kinds.dress import in_text, read_cell
+from difflm.records.kinds.literals import decimal_literal, dictionary_of
+from difflm.records.kinds.moments import field_moment, microseconds
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,
+    CodeField,
     ConstantField,
     DatetimeField,
     DecimalField,
     Field,
+    IdentifierField,
     IntegerField,
     JsonField,
     TextField,
@@ -86,10 +90,6 @@ class IntervalSet:
         return left
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowed:
     """Values of one column: codes, and whether it may be missing."""
@@ -114,19 +114,34 @@ Restriction: TypeAlias = Mapping[str, Allowed]
 def whole_domain(field: Field) -> Allowed:
     """Return all codes in the range of training, and missing where training has it; code 0 stands for any free text."""
     match field:
-        case IntegerField(minimum=low, maximum=high):
-            codes = IntervalSet.of([(low, high)])
-        case DecimalField(minimum=least, maximum=most):
-            codes = IntervalSet.of([(decimal_code(field, least), decimal_code(field, most))])
+        case IntegerField() | DecimalField() | DatetimeField():
+            codes = ordered_codes(field) | IntervalSet.points(word_codes(field).values())
         case CategoricalField(values=values):
             codes = IntervalSet.of([(0, len(values) - 1)])
         case BooleanField(counts=(true, false)):
             codes = IntervalSet.points([*([0] if false else []), *([1] if true else [])])
-        case DatetimeField(minimum=first, maximum=last):
-            codes = IntervalSet.of([(moment_code(field, first), moment_code(field, last))])
-        case ConstantField() | TextField() | JsonField():
+        case ConstantField() | TextField() | CodeField() | IdentifierField() | JsonField():
             codes = IntervalSet.points([0])
     return Allowed(codes=codes, null=field.nullable)
+
+
+def ordered_codes(field: IntegerField | DecimalField | DatetimeField) -> IntervalSet:
+    """Return the codes of a field's numbers or dates: its range, and the points outside. Words are left out."""
+    match field:
+        case IntegerField(minimum=low, maximum=high, points=points):
+            return IntervalSet.of([(low, high), *((point, point) for point in points)])
+        case DecimalField(minimum=least, maximum=most):
+            ends = [(least, most), *((point, point) for point in field.points)]
+            return IntervalSet.of((decimal_code(field, low), decimal_code(field, high)) for low, high in ends)
+        case DatetimeField(minimum=first, maximum=last):
+            bounds = [(first, last), *((point, point) for point in field.points)]
+            return IntervalSet.of((moment_code(field, low), moment_code(field, high)) for low, high in bounds)
+
+
+def word_codes(field: IntegerField | DecimalField | DatetimeField) -> dict[str, int]:
+    """Return the codes of the words of a field."""
+    first = ordered_codes(field).spans[-1][1] + 2 if field.words else 0
+    return {word: first + place for place, word in enumerate(field.words)}
 
 
 def decimal_code(field: DecimalField, value: float) -> int:
@@ -135,16 +150,11 @@ def decimal_code(field: DecimalField, value: float) -> int:
 
 
 def moment_code(field: DatetimeField, text: str) -> int:
-    """Return the microseconds of a date or time in the field's format. Raises ValueError when it does not fit."""
-    moment = parse_datetime(text, field.format)
+    """Return the microseconds of a date or time in a format of the field. Raises ValueError when it does not fit."""
+    moment = field_moment(field, text)
     if moment is None:
-        raise ValueError(f"column {field.name!r}: {text!r} does not fit {field.format!r}")
+        raise ValueError(f"column {field.name!r}: {text!r} does not fit {' or '.join(map(repr, field.formats))}")
     return microseconds(moment)
-
-
-def microseconds(moment: datetime) -> int:
-    """Return the microseconds since 1970, a moment without a zone taken as UTC."""
-    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
 
 
 def value_code(field: Field, value: Value) -> int | None:
@@ -152,6 +162,8 @@ def value_code(field: Field, value: Value) -> int | None:
     if value is None:
         return None
     match field:
+        case IntegerField() | DecimalField() | DatetimeField() if isinstance(value, str) and value in field.words:
+            return word_codes(field)[value]
         case IntegerField() if isinstance(value, int):
             return value
         case DecimalField() if isinstance(value, int | float):
@@ -162,7 +174,7 @@ def value_code(field: Field, value: Value) -> int | None:
             return int(bool(value))
         case DatetimeField() if isinstance(value, str):
             return moment_code(field, value)
-        case ConstantField() | TextField() | JsonField():
+        case ConstantField() | TextField() | CodeField() | IdentifierField() | JsonField():
             return 0
         case _:
             raise ValueError(f"column {field.name!r} ({field.kind}) cannot hold {value!r}")
@@ -170,14 +182,16 @@ def value_code(field: Field, value: Value) -> int | None:
 
 def column_codes(field: Field, column: pa.ChunkedArray) -> list[int | None]:
     """Return the codes of a normalised column in its canonical type."""
-    if isinstance(field, IntegerField):
+    if isinstance(field, IntegerField) and not in_text(field):
         numbers: list[int | None] = column.to_pylist()
         return numbers
-    if isinstance(field, TextField | JsonField | ConstantField):
+    if isinstance(field, TextField | CodeField | IdentifierField | JsonField | ConstantField):
         return [None if missing else 0 for missing in column.is_null().to_pylist()]
     places, values = dictionary_of(column)
     if isinstance(field, BooleanField):
         values = [value is True or value == field.true_text for value in values]
+    if isinstance(field, IntegerField | DecimalField) and in_text(field):
+        values = [read_cell(field, str(value)) for value in values]
     known = {value: code for code, value in enumerate(field.values)} if isinstance(field, CategoricalField) else {}
     codes = [known[str(value)] if known else value_code(field, value) for value in values]
     return [None if place is None else codes[place] for place in places]

@@ -1,34 +1,31 @@
 """Column inference: the field that one column of the training split is."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self
+from __future__ import annotations
 
-import numpy as np
+import json
+import re
+from collections.abc import Sequence
+from typing import Final
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.errors import DataError
-from difflm.records.kinds.columns import INTEGER_PATTERN, as_text, is_decimal, parse_decimals, round_decimals
-from difflm.records.kinds.literals import (
-    DecimalForm,
-    bounds,
-    decimal_form,
-    decimal_literal,
-    decimal_places,
-    find_format,
-    leading_zeros,
-)
-from difflm.records.notices import Notice, NoticeCode, Reporter
+from difflm.records.kinds.codes_of_form import code_count, find_shapes, looks_like_codes
+from difflm.records.kinds.columns import is_decimal
+from difflm.records.kinds.date_inference import datetime_field, undated
+from difflm.records.kinds.distinct_values import Column
+from difflm.records.kinds.moments import find_formats
+from difflm.records.kinds.number_inference import dressed_field, number_field
+from difflm.records.notices import Reporter
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,
+    CodeField,
     ConstantField,
-    DatetimeField,
-    DecimalField,
     Field,
     GivenKind,
+    IdentifierField,
     IntegerField,
     JsonField,
     SchemaConfig,
@@ -36,154 +33,213 @@ from difflm.records.schema import (
 )
 from difflm.records.tool_codec import parameters_schema
 
-_CONTROL = r"[\x00-\x1f]"
-_BOOLEAN_PAIRS = {("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"), ("on", "off")}
-_NOT_FINITE = r"(?i)^[+-]?inf(inity)?$"
-_SMALLEST_IDENTIFIER = 20
-_MOSTLY_MISSING = 0.95
-_WHOLE_LIMIT = 2.0**53
+_CONTROL: Final = r"[\x00-\x1f]"
+_BOOLEAN_PAIRS: Final = {("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"), ("on", "off")}
+_SMALLEST_IDENTIFIER: Final = 20
+_CODES_PER_ROW: Final = 1000
+_MOSTLY_MISSING: Final = 0.95
+_MAX_GIVEN_SHAPES: Final = 256
+_NAMING = re.compile(
+    r"(?i)(?:^|[_\s.-])(?:id|uid|uuid|guid|key|index|idx|serial|row|rowid|column_1)$|^unnamed: ?0$|[a-z]Id$|[a-z]ID$"
+)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """A column as text: its distinct values with their counts, and how many rows have none."""
+def infer_column(
+    column: Column, limits: SchemaConfig, *, kind: GivenKind | None, report: Reporter, target: bool = False
+) -> Field:
+    """Infer the field of a column; `kind` settles what it is, and a target never only names the row.
 
-    name: str
-    source: pa.DataType
-    rows: int
-    missing: int
-    distinct: pa.Array
-    counts: pa.Array
+    Irregularities are reported.
 
-    @classmethod
-    def of(cls, name: str, column: pa.ChunkedArray) -> Self:
-        """Count the distinct values of a column that has at least one."""
-        texts = as_text(column)
-        counted = pc.value_counts(texts.combine_chunks())
-        values, counts = counted.field("values"), counted.field("counts")
-        present = pc.is_valid(values)
-        return cls(
-            name=name,
-            source=column.type,
-            rows=len(column),
-            missing=texts.null_count,
-            distinct=values.filter(present),
-            counts=counts.filter(present),
-        )
-
-    def without(self, gone: pa.Array) -> Self:
-        """Return the column with the distinct values under the mask `gone` counted as missing."""
-        lost = pc.sum(self.counts.filter(gone)).as_py()
-        kept = pc.invert(gone)
-        return type(self)(
-            name=self.name,
-            source=self.source,
-            rows=self.rows,
-            missing=self.missing + lost,
-            distinct=self.distinct.filter(kept),
-            counts=self.counts.filter(kept),
-        )
-
-
-def infer_column(column: Column, limits: SchemaConfig, *, kind: GivenKind | None, report: Reporter) -> Field:
-    """Infer the field of a column; `kind` keeps it text. Irregularities are reported."""
+    Raises:
+        DataError: a value does not fit the given kind; names row and value.
+    """
     if kind == "tool_parameters":
         return _tool_parameters(column)
     if column.missing > _MOSTLY_MISSING * column.rows:
-        _tell(column, "mostly_missing", column.missing, f"{column.missing} of {column.rows} values are missing", report)
-    field = None if kind else _number(column, limits, report) or _boolean(column)
-    if field is None and kind in (None, "categorical") and len(column.distinct) == 1 and not column.missing:
-        field = ConstantField(name=column.name, value=column.distinct[0].as_py())
-    if field is None and not kind:
-        field = _datetime(column)
-    if field is None:
-        field = _text(column, limits, kind, report)
+        message = f"{column.missing} of {column.rows} values are missing"
+        column.tell("mostly_missing", column.missing, message, report)
+    field = _inferred(column, limits, report, target=target) if kind is None else _given(column, limits, kind, report)
     if isinstance(field, ConstantField):
-        _tell(column, "constant", column.rows, f"always {field.value!r}", report)
-    if isinstance(field, IntegerField | TextField) and _SMALLEST_IDENTIFIER <= len(column.distinct) == column.rows:
-        message = "every value is different: if it only names the row, drop it before training"
-        _tell(column, "identifier", column.rows, message, report)
+        column.tell("constant", column.rows, f"always {field.value!r}", report)
+    if isinstance(field, IdentifierField):
+        message = f"every value is different: made anew for each row; schema.kinds.{column.name}=code or text learns it"
+        column.tell("identifier", column.rows, message, report)
+    elif isinstance(field, IntegerField | TextField) and _SMALLEST_IDENTIFIER <= len(column.distinct) == column.rows:
+        message = f"every value is different: if it only names the row, set schema.kinds.{column.name}=identifier"
+        column.tell("identifier", column.rows, message, report)
     return field
 
 
-def _number(column: Column, limits: SchemaConfig, report: Reporter) -> Field | None:
-    whole = pc.match_substring_regex(column.distinct, INTEGER_PATTERN)
-    if not pa.types.is_floating(column.source) and pc.all(whole).as_py():
-        try:
-            return _integer(column, pc.cast(column.distinct, pa.int64()))
-        except pa.ArrowInvalid:
-            message = "whole numbers beyond 64 bits are kept as text"
-            _tell(column, "out_of_int64", len(column.distinct), message, report)
-            return None
-    infinite = pc.match_substring_regex(column.distinct, _NOT_FINITE)
-    overflows = pc.and_(is_decimal(column.distinct), pc.is_null(parse_decimals(pa.chunked_array([column.distinct]))))
-    if isinstance(overflows, pa.ChunkedArray):
-        overflows = overflows.combine_chunks()
-    gone = pc.or_(infinite, overflows)
-    if pc.all(gone).as_py():
-        return None
-    finite = column.without(gone) if pc.any(gone).as_py() else column
-    if not pc.all(is_decimal(finite.distinct)).as_py():
-        return None
-    if finite.missing > column.missing:
-        lost = finite.missing - column.missing
-        _tell(column, "not_finite", lost, f"{lost} infinite values count as missing", report)
-    return _decimal(finite, limits, report)
+def _inferred(column: Column, limits: SchemaConfig, report: Reporter, *, target: bool) -> Field:
+    field: Field | None = None
+    if not pa.types.is_floating(column.source):
+        field = datetime_field(column, report, compact=True)
+    if field is None:
+        field = number_field(column, limits, report) or _boolean(column)
+    if isinstance(field, IntegerField) and not target and _names_rows(column, field):
+        return _numbered(column, field)
+    if field is None and len(column.distinct) == 1 and not column.missing:
+        field = ConstantField(name=column.name, value=column.distinct[0].as_py())
+    if field is None:
+        field = datetime_field(column, report) or dressed_field(column, limits, report)
+    if field is not None:
+        return field
+    undated(column, report)
+    _tell_spellings(column, report)
+    if _is_categorical(column, limits):
+        return _categorical(column)
+    return _code(column, target=target) or _text(column, limits, None, report)
 
 
-def _integer(column: Column, numbers: pa.Array) -> Field:
-    low, high = pc.min(numbers).as_py(), pc.max(numbers).as_py()
-    if low == high and not column.missing:
-        return ConstantField(name=column.name, value=low)
-    values = numbers.to_numpy()
-    return IntegerField(
+def _tell_spellings(column: Column, report: Reporter) -> None:
+    """Report plain numbers that would be printed in other ways than the source has them, if they are no codes."""
+    numbers = pc.all(is_decimal(column.distinct)).as_py() and pc.any(pc.match_substring(column.distinct, ".")).as_py()
+    if numbers and len(column.distinct) > 1:
+        shown = ", ".join(map(repr, column.distinct[:3].to_pylist()))
+        message = (
+            f"numbers that no one way of printing gives back ({shown}) are kept as they are spelled; "
+            f"schema.kinds.{column.name}=number prints them alike, schema.respell=true those of all columns"
+        )
+        column.tell("spelled", column.rows - column.missing, message, report)
+
+
+def _given(column: Column, limits: SchemaConfig, kind: GivenKind, report: Reporter) -> Field:
+    match kind:
+        case "categorical":
+            if len(column.distinct) == 1 and not column.missing:
+                return ConstantField(name=column.name, value=column.distinct[0].as_py())
+            return _categorical(column)
+        case "ordinal":
+            return _ordinal(column, limits.orders.get(column.name))
+        case "number":
+            return _given_number(column, limits, report)
+        case "datetime":
+            return _given_date(column, report)
+        case "code":
+            return _given_code(column)
+        case "identifier":
+            return _given_identifier(column, limits)
+        case _:
+            return _text(column, limits, kind, report)
+
+
+def _given_number(column: Column, limits: SchemaConfig, report: Reporter) -> Field:
+    field = number_field(column, limits, report) or dressed_field(column, limits, report, given=True)
+    if field is None:
+        raise column.misfit(column.distinct[0].as_py(), "number", "it is beyond 64 bits; set text or code")
+    return field
+
+
+def _given_date(column: Column, report: Reporter) -> Field:
+    field = datetime_field(column, report, compact=True, given=True) or datetime_field(column, report, given=True)
+    if field is None:
+        texts: list[str] = column.distinct.to_pylist()
+        wrong = next((text for text in texts if find_formats([text]) is None), texts[0])
+        remedy = "none of the known formats of dates fits it; correct it, or set text or code"
+        raise column.misfit(wrong, "datetime", remedy)
+    return field
+
+
+def _given_code(column: Column) -> CodeField:
+    texts: list[str] = column.distinct.to_pylist()
+    shapes = find_shapes(texts, least=1, most=_MAX_GIVEN_SHAPES)
+    if shapes is None:
+        wrong = next((text for text in texts if find_shapes([text], least=1) is None), texts[-1])
+        remedy = f"codes have up to 64 characters and {_MAX_GIVEN_SHAPES} forms; set text"
+        raise column.misfit(wrong, "code", remedy)
+    return _code_field(column, shapes)
+
+
+def _given_identifier(column: Column, limits: SchemaConfig) -> IdentifierField:
+    if column.missing:
+        row = pc.index(pc.is_null(column.texts), True).as_py() + 1
+        raise DataError(
+            f"column {column.name!r} is to be identifier (schema.kinds.{column.name}), but row {row} has none; fill it "
+            "in, or set text or code"
+        )
+    if not column.is_unique:
+        often = column.distinct[pc.index(pc.greater(column.counts, 1), True).as_py()].as_py()
+        raise column.misfit(often, "identifier", "as another row has; a name stands for one row, so set code or text")
+    field = number_field(column, limits, lambda notice: None)
+    if isinstance(field, IntegerField):
+        return _numbered(column, field)
+    return _named_by_code(column, _given_code(column))
+
+
+def _names_rows(column: Column, field: IntegerField) -> bool:
+    """Return whether whole numbers only name their rows: all different, and running, or under a name that says so."""
+    if not column.is_unique or column.rows < _SMALLEST_IDENTIFIER or field.points:
+        return False
+    runs = field.minimum in (0, 1) and field.maximum < 2 * column.rows
+    return runs or _NAMING.search(column.name) is not None
+
+
+def _numbered(column: Column, field: IntegerField) -> IdentifierField:
+    """Count on behind the largest number of training, or from 0 or 1 as training does."""
+    start = field.minimum if field.minimum in (0, 1) else field.maximum + 1
+    stored = "integer" if pa.types.is_integer(column.source) or pa.types.is_string(column.source) else "text"
+    return IdentifierField.model_validate({"name": column.name, "start": start, "stored": stored})
+
+
+def _named_by_code(column: Column, field: CodeField) -> IdentifierField:
+    return IdentifierField(name=column.name, shapes=field.shapes)
+
+
+def _code(column: Column, *, target: bool) -> CodeField | IdentifierField | None:
+    texts: list[str] = column.distinct.to_pylist()
+    shapes = find_shapes(texts) if looks_like_codes(texts) else None
+    if shapes is None:
+        return None
+    field = _code_field(column, shapes)
+    many = code_count(shapes) >= _CODES_PER_ROW * column.rows
+    unique = column.is_unique and column.rows >= _SMALLEST_IDENTIFIER
+    return _named_by_code(column, field) if unique and many and not target else field
+
+
+def _code_field(column: Column, shapes: tuple[tuple[str, ...], ...]) -> CodeField:
+    return CodeField(
         name=column.name,
         nullable=column.missing > 0,
         missing_share=column.missing / column.rows,
-        minimum=low,
-        maximum=high,
-        median=int(values[_median_index(values, column.counts)]),
-        distinct=len(values),
+        shapes=shapes,
     )
 
 
-def _decimal(column: Column, limits: SchemaConfig, report: Reporter) -> Field:
-    numbers = parse_decimals(pa.chunked_array([column.distinct])).combine_chunks().to_numpy()
-    if len(np.unique(numbers)) == 1 and not column.missing:
-        return ConstantField(name=column.name, value=float(numbers[0]) + 0.0)
-    counts = column.counts.to_numpy()
-    if np.all(numbers == np.floor(numbers)) and np.abs(numbers).max() < _WHOLE_LIMIT:
-        form = DecimalForm(0, 0)
-        _tell(column, "whole_decimals", column.rows, "fractions are always zero and are left out", report)
-    else:
-        form = decimal_form(
-            decimal_places(column.distinct),
-            numbers,
-            counts,
-            exact_digits=limits.exact_digits,
-            significant_digits=limits.significant_digits,
-            max_decimals=limits.max_decimals,
-            rounded_share=limits.rounded_share,
-        )
+def _categorical(column: Column) -> CategoricalField:
+    counted = zip(column.distinct.to_pylist(), column.counts.to_pylist(), strict=True)
+    return _closed_list(column, sorted(counted, key=lambda item: (-item[1], item[0])), ordered=False)
 
-    def printed(number: float) -> float:
-        return float(decimal_literal(number, form.decimals, form.exponent))
 
-    kept = round_decimals(pa.chunked_array([numbers]), form.decimals, form.exponent).to_numpy() == numbers
-    rounded = int(counts[~kept].sum())
-    if rounded:
-        unit = f"{form.decimals} decimals" + (f" in units of 1e{form.exponent}" if form.exponent else "")
-        _tell(column, "rounded", rounded, f"{rounded} numbers are rounded to {unit}", report)
-    return DecimalField(
+def _ordinal(column: Column, order: Sequence[str] | None) -> CategoricalField:
+    counts = dict(zip(column.distinct.to_pylist(), column.counts.to_pylist(), strict=True))
+    if order is None:
+        return _closed_list(column, sorted(counts.items(), key=lambda item: _natural(item[0])), ordered=True)
+    unknown = next((text for text in counts if text not in order), None)
+    if unknown is not None:
+        remedy = f"which is not among its schema.orders ({', '.join(order)}); add it"
+        raise column.misfit(unknown, "ordinal", remedy)
+    return _closed_list(column, [(text, counts[text]) for text in order if text in counts], ordered=True)
+
+
+def _natural(text: str) -> tuple[float, list[tuple[int, int, str]]]:
+    """Return a key that orders numbers by their value, and texts with numbers in them as people do."""
+    parts = re.findall(r"(\d+)|(\D+)", text)
+    key = [(0, int(digits), "") if digits else (1, 0, letters) for digits, letters in parts]
+    try:
+        return float(text), key
+    except ValueError:
+        return float("inf"), key
+
+
+def _closed_list(column: Column, counted: Sequence[tuple[str, int]], *, ordered: bool) -> CategoricalField:
+    return CategoricalField(
         name=column.name,
         nullable=column.missing > 0,
         missing_share=column.missing / column.rows,
-        minimum=printed(float(numbers.min())),
-        maximum=printed(float(numbers.max())),
-        median=printed(float(numbers[_median_index(numbers, column.counts)])),
-        distinct=len(np.unique(numbers)),
-        decimals=form.decimals,
-        exponent=form.exponent,
+        values=tuple(value for value, _ in counted),
+        counts=tuple(count for _, count in counted),
+        ordered=ordered,
     )
 
 
@@ -210,41 +266,13 @@ def _boolean(column: Column) -> Field | None:
     )
 
 
-def _datetime(column: Column) -> Field | None:
-    texts: list[str] = column.distinct.to_pylist()
-    format = find_format(texts)
-    if format is None:
-        return None
-    (first, last), (padded, bare) = bounds(texts, format), leading_zeros(texts, format)
-    return DatetimeField(
-        name=column.name,
-        nullable=column.missing > 0,
-        missing_share=column.missing / column.rows,
-        format=format,
-        minimum=first,
-        maximum=last,
-        padded=padded,
-        bare=bare,
-    )
-
-
 def _text(column: Column, limits: SchemaConfig, kind: GivenKind | None, report: Reporter) -> Field:
-    if kind == "categorical" or (kind is None and _is_categorical(column, limits)):
-        counted = zip(column.distinct.to_pylist(), column.counts.to_pylist(), strict=True)
-        order = sorted(counted, key=lambda item: (-item[1], item[0]))
-        return CategoricalField(
-            name=column.name,
-            nullable=column.missing > 0,
-            missing_share=column.missing / column.rows,
-            values=tuple(value for value, _ in order),
-            counts=tuple(count for _, count in order),
-        )
     lengths = pc.utf8_length(column.distinct)
     too_long = pc.greater(lengths, limits.text_max_characters)
     above = pc.sum(column.counts.filter(too_long)).as_py()
     if above:
         message = f"{above} texts are longer than {limits.text_max_characters} characters"
-        _tell(column, "long_text", above, message, report)
+        column.tell("long_text", above, message, report)
     present = column.rows - column.missing
     return TextField(
         name=column.name,
@@ -282,14 +310,3 @@ def _is_categorical(column: Column, limits: SchemaConfig) -> bool:
     present = column.rows - column.missing
     few = min(limits.category_few, present // 2)
     return len(column.distinct) <= min(max(limits.category_share * present, few, 1), limits.category_max_values)
-
-
-def _median_index(values: np.ndarray, counts: pa.Array) -> int:
-    """Return the index of the lower weighted median of distinct `values`."""
-    order: Sequence[int] = np.argsort(values, kind="stable").tolist()
-    reached = np.cumsum(counts.to_numpy()[order])
-    return order[int(np.searchsorted(reached, (reached[-1] + 1) // 2))]
-
-
-def _tell(column: Column, code: NoticeCode, count: int, message: str, report: Reporter) -> None:
-    report(Notice(column=column.name, code=code, count=count, message=message))

@@ -2,15 +2,29 @@
 
 import math
 from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.errors import DataError
+from difflm.records.kinds.codes_of_form import is_of_form
+from difflm.records.kinds.dress import in_text, print_cell, read_cell
 from difflm.records.kinds.literals import decimal_literal
+from difflm.records.kinds.moments import field_moment
 from difflm.records.notices import Notice, Reporter, ignore
-from difflm.records.schema import BooleanField, ConstantField, DecimalField, Field, IntegerField, RecordSchema
+from difflm.records.schema import (
+    BooleanField,
+    CodeField,
+    ConstantField,
+    DatetimeField,
+    DecimalField,
+    Field,
+    IdentifierField,
+    IntegerField,
+    RecordSchema,
+)
 
 INTEGER_PATTERN = r"^(0|-?[1-9][0-9]*)$"
 DECIMAL_PATTERN = r"^[+-]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][+-]?[0-9]+)?$"
@@ -21,8 +35,15 @@ _EXACT_WHOLE = 2.0**53
 
 
 def arrow_type(field: Field) -> pa.DataType:
-    """Map integer to int64, decimal to float64, boolean to string or bool as in the source, all text to string."""
+    """Map integer to int64, decimal to float64, boolean to string or bool as in the source, all text to string.
+
+    Numbers in a dress, or with words beside them, are texts.
+    """
     match field:
+        case IntegerField() | DecimalField() if in_text(field):
+            return pa.string()
+        case IdentifierField(stored="integer"):
+            return pa.int64()
         case IntegerField():
             return pa.int64()
         case DecimalField():
@@ -40,8 +61,18 @@ def arrow_type(field: Field) -> pa.DataType:
 
 
 def arrow_schema(schema: RecordSchema) -> pa.Schema:
-    """Return the Arrow schema of every table in canonical types."""
-    return pa.schema([pa.field(field.name, arrow_type(field)) for field in schema.fields])
+    """Return the Arrow schema of every table in canonical types; see `PRINTED` for the metadata of its fields."""
+    return pa.schema([pa.field(field.name, arrow_type(field), metadata=_printed_so(field)) for field in schema.fields])
+
+
+PRINTED: Final = b"difflm.printed"
+"""Metadata of a column of decimals: how text files spell them (see `artifacts.formats.printed`)."""
+
+
+def _printed_so(field: Field) -> dict[bytes, bytes] | None:
+    if not isinstance(field, DecimalField) or field.dress is None or in_text(field):
+        return None
+    return {PRINTED: field.dress.model_dump_json(exclude_defaults=True).encode()}
 
 
 def conform_table(table: pa.Table, schema: RecordSchema, *, report: Reporter = ignore) -> pa.Table:
@@ -64,9 +95,11 @@ def conform_table(table: pa.Table, schema: RecordSchema, *, report: Reporter = i
 def conform_column(column: pa.ChunkedArray, field: Field, *, report: Reporter = ignore) -> pa.ChunkedArray:
     """Cast one column to its canonical type; unreadable values become missing and are reported."""
     wanted = arrow_type(field)
+    if isinstance(field, IntegerField | DecimalField) and in_text(field):
+        return _dressed(column, field, report)
     if column.type == wanted and pa.types.is_floating(wanted):
         return _printed(pc.if_else(pc.is_finite(column), column, pa.scalar(None, wanted)), field)
-    if column.type == wanted and not isinstance(field, BooleanField):
+    if column.type == wanted and not isinstance(field, BooleanField | CodeField | DatetimeField):
         return column
     texts = as_text(column)
     match field:
@@ -78,6 +111,10 @@ def conform_column(column: pa.ChunkedArray, field: Field, *, report: Reporter = 
             converted = _printed(parse_decimals(texts), field)
         case _ if pa.types.is_boolean(wanted):
             converted = _by_value(texts, lambda text: {"true": True, "false": False}.get(text.lower()), wanted)
+        case CodeField():
+            converted = _by_value(texts, lambda text: text if is_of_form(field.shapes, text) else None, wanted)
+        case DatetimeField() if field.words or field.others:
+            converted = _by_value(texts, lambda text: text if _is_dated(field, text) else None, wanted)
         case _:
             converted = texts
     lost = converted.null_count - column.null_count
@@ -178,6 +215,40 @@ def _integers(texts: pa.ChunkedArray, field: Field, report: Reporter) -> pa.Chun
     if rounded:
         message = f"{rounded} decimals were rounded to whole numbers"
         report(Notice(column=field.name, code="rounded", count=rounded, message=message))
+    return converted
+
+
+def _is_dated(field: DatetimeField, text: str) -> bool:
+    return text in field.words or field_moment(field, text) is not None
+
+
+def _dressed(column: pa.ChunkedArray, field: IntegerField | DecimalField, report: Reporter) -> pa.ChunkedArray:
+    """Spell numbers as training does, words as they are; numbers of a typed column get the dress on."""
+    typed = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+    plain = field.model_copy(update={"dress": None, "words": ()})
+    texts = as_text(column)
+    respelled = 0
+
+    def read(text: str) -> str | None:
+        nonlocal respelled
+        value = read_cell(plain if typed else field, text)
+        if value is None:
+            return None
+        if isinstance(value, float) and isinstance(field, DecimalField):
+            exact, value = value, float(decimal_literal(value, field.decimals, field.exponent))
+            if exact != value:  # rounding is told where the field is inferred
+                return print_cell(field, value)
+        printed = print_cell(field, value)
+        respelled += not typed and printed != text
+        return printed
+
+    converted = _by_value(texts, read, pa.string())
+    if respelled:
+        message = f"{respelled} different numbers are spelled as the column's others"
+        report(Notice(column=field.name, code="spelled", count=respelled, message=message))
+    lost = converted.null_count - column.null_count
+    if lost:
+        report(_unreadable(texts, converted, field, lost))
     return converted
 
 

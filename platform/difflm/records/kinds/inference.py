@@ -1,17 +1,22 @@
 """Inference: the schema of a table from its training split alone, without hand-written metadata."""
 
+import difflib
+
 import pyarrow as pa
 
 from difflm.errors import DataError, SchemaError
-from difflm.records.kinds.column_inference import Column, infer_column
+from difflm.records.kinds.column_inference import infer_column
+from difflm.records.kinds.distinct_values import Column
 from difflm.records.notices import Notice
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,
+    CodeField,
     ConstantField,
     DatetimeField,
     DecimalField,
     Field,
+    IdentifierField,
     IntegerField,
     RecordSchema,
     SchemaConfig,
@@ -35,7 +40,15 @@ def infer_schema(table: pa.Table, *, target: str | None = None, config: SchemaCo
         if column.null_count == len(column):
             notices.append(_all_missing(name, len(column), config))
             continue
-        fields.append(infer_column(Column.of(name, column), config, kind=config.kinds.get(name), report=notices.append))
+        fields.append(
+            infer_column(
+                Column.of(name, column),
+                config,
+                kind=config.kinds.get(name, "ordinal" if name in config.orders else None),
+                report=notices.append,
+                target=name == target,
+            )
+        )
     if not fields:
         raise DataError("no column has a value; give a table with data")
     task = None if target is None else _task(fields, target, config)
@@ -50,9 +63,15 @@ def _check_table(table: pa.Table, target: str | None, config: SchemaConfig) -> N
         raise DataError(f"the table has {table.num_rows} rows and {len(names)} columns; at least one of each is needed")
     if len(set(names)) != len(names):
         raise DataError(f"column names are not unique: {sorted({n for n in names if names.count(n) > 1})}; rename them")
-    for wanted in (*([] if target is None else [target]), *config.kinds):
-        if wanted not in names:
-            raise DataError(f"the table has no column {wanted!r}; it has {', '.join(map(repr, names))}")
+    known = ", ".join(map(repr, names))
+    if target is not None and target not in names:
+        raise DataError(f"the table has no column {target!r}; it has {known}")
+    for key, columns in (("kinds", config.kinds), ("orders", config.orders)):
+        for wanted in columns:
+            if wanted not in names:
+                close = difflib.get_close_matches(wanted, names, n=1)
+                remedy = f"did you mean {close[0]!r}?" if close else f"it has {known}"
+                raise DataError(f"schema.{key}: the table has no column {wanted!r}; {remedy}")
 
 
 def _all_missing(name: str, rows: int, config: SchemaConfig) -> Notice:
@@ -72,7 +91,7 @@ def _task(fields: list[Field], target: str, config: SchemaConfig) -> Task:
             task = "regression"
         case ConstantField():
             raise DataError(f"target {target!r} is {field.value!r} in every training row; choose another target")
-        case TextField() | DatetimeField():
+        case TextField() | DatetimeField() | CodeField() | IdentifierField():
             raise DataError(
                 f"target {target!r} is {field.kind}, which is neither a class nor a number; choose another target"
             )

@@ -9,14 +9,18 @@ from functools import cache
 from typing import Any, Final, NamedTuple
 
 from difflm.records.codec import RejectionReason
-from difflm.records.kinds.literals import decimal_literal, parse_datetime
+from difflm.records.kinds.codes_of_form import is_of_form
+from difflm.records.kinds.literals import IDENTIFIER, decimal_literal
+from difflm.records.kinds.moments import field_moment, microseconds
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,
+    CodeField,
     ConstantField,
     DatetimeField,
     DecimalField,
     Field,
+    IdentifierField,
     IntegerField,
     JsonField,
     TextField,
@@ -58,6 +62,8 @@ def check_literal(field: Field, parsed: object, categories: frozenset[str] = fro
     if parsed is None:
         return None if field.nullable else Fault("missing", f"{field.name!r} was never missing in training")
     match field:
+        case IntegerField() | DecimalField() | DatetimeField() if isinstance(parsed, str) and parsed in field.words:
+            return parsed
         case IntegerField():
             return _integer(field, parsed)
         case DecimalField():
@@ -70,6 +76,11 @@ def check_literal(field: Field, parsed: object, categories: frozenset[str] = fro
             return parsed if isinstance(parsed, bool) else _wrong_type(field, parsed)
         case DatetimeField():
             return _datetime(field, parsed)
+        case CodeField():
+            return _code(field, parsed)
+        case IdentifierField():  # whoever knows the row gives it its name
+            is_it = isinstance(parsed, Number) and parsed.text == IDENTIFIER
+            return _unnamed(field) if is_it else _wrong_type(field, parsed)
         case TextField():
             return _text(field, parsed)
         case JsonField():
@@ -84,7 +95,7 @@ def _integer(field: IntegerField, parsed: object) -> Value | Fault:
     if not _INTEGER.fullmatch(parsed.text) or parsed.text == "-0":
         return Fault("type", f"{field.name!r}: {_short(parsed.text)} is not a whole number of 64 bits")
     number = int(parsed.text)
-    if not field.minimum <= number <= field.maximum:
+    if not field.minimum <= number <= field.maximum and number not in field.points:
         return Fault("range", f"{field.name!r}: {number} is outside {field.minimum}..{field.maximum}")
     return number
 
@@ -97,7 +108,7 @@ def _decimal(field: DecimalField, parsed: object) -> Value | Fault:
     number = float(parsed.text)
     if not math.isfinite(number):
         return Fault("range", f"{field.name!r}: {parsed.text} is not finite")
-    if not field.minimum <= number <= field.maximum:
+    if not field.minimum <= number <= field.maximum and number not in field.points:
         return Fault("range", f"{field.name!r}: {parsed.text} is outside {field.minimum!r}..{field.maximum!r}")
     if decimal_literal(number, field.decimals, field.exponent) != parsed.text:
         return Fault("decimals", f"{field.name!r}: {parsed.text} is not written with {field.decimals} decimals")
@@ -107,13 +118,28 @@ def _decimal(field: DecimalField, parsed: object) -> Value | Fault:
 def _datetime(field: DatetimeField, parsed: object) -> Value | Fault:
     if not isinstance(parsed, str):
         return _wrong_type(field, parsed)
-    moment = parse_datetime(parsed, field.format)
+    moment = field_moment(field, parsed)
     if moment is None:
-        return Fault("datetime", f"{field.name!r}: {_short(parsed)} is not in the format {field.format}")
-    first, last = parse_datetime(field.minimum, field.format), parse_datetime(field.maximum, field.format)
-    if first is not None and last is not None and not first <= moment <= last:
+        formats = " or ".join(field.formats)
+        return Fault("datetime", f"{field.name!r}: {_short(parsed)} is not in the format {formats}")
+    first, last = field_moment(field, field.minimum), field_moment(field, field.maximum)
+    if first is None or last is None or microseconds(first) <= microseconds(moment) <= microseconds(last):
+        return parsed
+    if parsed not in field.points:
         return Fault("range", f"{field.name!r}: {parsed} is outside {field.minimum}..{field.maximum}")
     return parsed
+
+
+def _code(field: CodeField, parsed: object) -> Value | Fault:
+    if not isinstance(parsed, str):
+        return _wrong_type(field, parsed)
+    if not is_of_form(field.shapes, parsed):
+        return Fault("category", f"{field.name!r}: {_short(parsed)} has another form than any code of training")
+    return parsed
+
+
+def _unnamed(field: IdentifierField) -> Value:
+    return 0 if field.stored == "integer" else ""
 
 
 def _text(field: TextField, parsed: object) -> Value | Fault:

@@ -18,6 +18,7 @@ import torch
 from pydantic import Field
 
 from difflm.config import Config
+from difflm.errors import ConfigError
 from difflm.models.decoder import FrozenDecoder
 from difflm.synthesis.bundle import Bundle
 from difflm.synthesis.decoding.loop import Decoded, PromptSource, decode
@@ -92,6 +93,8 @@ def load_engine(
         ModelError: llguidance cannot read the decoder's tokenizer.
         ValueError: a record set that leaves a column nothing.
     """
+    if not (isinstance(config, BuiltinEngineConfig) and config.constraint == "automaton"):
+        _check_characters(bundle, records)
     match config:
         case BuiltinEngineConfig():
             return BuiltinEngine(
@@ -117,10 +120,33 @@ def load_engine(
             )
 
 
+def _check_characters(bundle: Bundle, records: RecordSet) -> None:
+    """Refuse what only the automaton knows: numbers in pairs of digits, and fields in another order."""
+    if bundle.parts.tokenizer.pieces.numbers:
+        raise ConfigError(
+            "the bundle's decoder writes numbers in pairs of digits, which llguidance and vLLM cannot read; draw with "
+            "sampling.engine.kind=builtin and constraint=automaton, or fit it with decoder.number_pairs=false"
+        )
+    if records.first is not None:
+        raise ConfigError(
+            "conditions and gaps are written first, which llguidance and vLLM cannot do; draw with "
+            "sampling.engine.kind=builtin and constraint=automaton"
+        )
+
+
 def _constraint(config: BuiltinEngineConfig, bundle: Bundle, records: RecordSet, text_tokens: int) -> Constraint:
     schema, tokenizer = bundle.schema, bundle.parts.tokenizer
     device = bundle.autoencoder.decoder.embeddings_VD.device
     if config.constraint == "llguidance":
         return indexed_guidance_constraint(table_larks(schema, records), tokenizer.tokenizer, device=device)
-    grammar = record_grammar(schema, tokenizer, text_tokens=text_tokens, restriction=records.restriction, device=device)
-    return grammar.automaton if records.cells is None else ForcedCells.of(grammar, tokenizer, records.cells)
+    grammar = record_grammar(
+        schema,
+        tokenizer,
+        text_tokens=text_tokens,
+        restriction=records.restriction,
+        first=records.first or (),
+        device=device,
+    )
+    if records.cells is None:
+        return grammar.automaton
+    return ForcedCells.of(grammar, tokenizer, records.cells, ahead=records.first is not None)

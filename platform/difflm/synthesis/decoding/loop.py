@@ -99,7 +99,7 @@ class SlotTable:
         self.known_B = torch.zeros_like(self.filled_B)  # tokens of the record, read or in its run
         self.tokens_BT = torch.zeros((count, most), dtype=torch.int64, device=device)
         self.uniforms_BT = torch.zeros_like(prompts.uniforms_NT)
-        self.temperature_B1 = torch.ones((count, 1), dtype=torch.float64, device=device)
+        self.temperature_B1 = torch.ones((count, 1), device=device)
         self.runs = Runs(tokens_NF=self.tokens_BT[:, :1].clone(), lengths_N=torch.zeros_like(self.filled_B))
 
     @property
@@ -198,7 +198,7 @@ class SlotTable:
         self.filled_B[slots_N], self.known_B[slots_N] = self.waiting.prompt.positions, 0
         self.uniforms_BT[slots_N] = self.waiting.uniforms_NT[rows_N]
         own_N = self.waiting.temperatures_N
-        self.temperature_B1[slots_N, 0] = self.truncation.temperature if own_N is None else own_N[rows_N]
+        self.temperature_B1[slots_N, 0] = self.truncation.temperature if own_N is None else own_N[rows_N].float()
         opening = self.walks.begin(slots_N, [address.index for address in addresses])
         self._follow(slots_N, opening)
         bos_N1 = torch.full((len(rows), 1), self.bos_id, device=device)

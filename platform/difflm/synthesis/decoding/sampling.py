@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+COLDEST, HOTTEST = 1e-30, 1e30
+"""Beyond them single precision would divide 0 by 0 or infinity by itself; long before, no draw changes any more."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truncation:
     """How the distribution of the next token is sharpened before it is drawn from.
@@ -36,14 +40,17 @@ class Truncation:
     top_k: int | None = None
 
     def scores_BA(self, masked_BA: Tensor, temperature_B1: Tensor | None = None) -> Tensor:
-        """Return scores (double) with -inf for what may not be drawn; a row's greatest score is 0.
+        """Return scores with -inf for what may not be drawn; a row's greatest score is 0.
 
         `masked_BA` has -inf where the grammar forbids a token, and a finite score in every row. `temperature_B1`
-        (double) gives every row a temperature of its own.
+        gives every row a temperature of its own.
         """
         # The greatest score becomes 0 before the division, so that no temperature overflows it.
-        temperature = self.temperature if temperature_B1 is None else temperature_B1
-        scores_BA = (masked_BA - masked_BA.amax(dim=1, keepdim=True)).double() / temperature
+        if temperature_B1 is None:
+            temperature: float | Tensor = min(max(self.temperature, COLDEST), HOTTEST)
+        else:
+            temperature = temperature_B1.clamp(COLDEST, HOTTEST)
+        scores_BA = (masked_BA - masked_BA.amax(dim=1, keepdim=True)) / temperature
         if self.top_k is not None and self.top_k < scores_BA.shape[1]:
             least_B1 = scores_BA.topk(self.top_k, dim=1).values[:, -1:]
             scores_BA = scores_BA.masked_fill(scores_BA < least_B1, -math.inf)
@@ -62,7 +69,8 @@ def draw(scores_BA: Tensor, uniform_B: Tensor) -> Tensor:
 
     A masked place is never drawn.
     """
-    weights_BA = torch.softmax(scores_BA.double(), dim=-1).cumsum(dim=-1)
+    # Sums in double precision: of a thousand terms in single one, the last ones would hardly count.
+    weights_BA = torch.exp(scores_BA - scores_BA.amax(dim=-1, keepdim=True)).cumsum(dim=-1, dtype=torch.float64)
     threshold_B1 = uniform_B.double()[:, None] * weights_BA[:, -1:]
     return torch.searchsorted(weights_BA, threshold_B1, right=True).squeeze(1).clamp(max=scores_BA.shape[1] - 1)
 

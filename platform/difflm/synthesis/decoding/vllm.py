@@ -38,6 +38,7 @@ from difflm.config import Config
 from difflm.errors import ConfigError
 from difflm.models.decoder import FrozenDecoder, PretrainedDecoderConfig
 from difflm.models.decoder_store import DecoderParts
+from difflm.models.loading import loadable
 from difflm.seeding import derive_seed
 from difflm.synthesis.decoding.loop import Address, Decoded, Prompts, PromptSource
 from difflm.synthesis.decoding.sampling import Truncation
@@ -73,7 +74,8 @@ def vllm_model(folder: Path, parts: DecoderParts, *, dtype: torch.dtype) -> Vllm
     if config["kind"] == "compact":
         return VllmModel(model=str(folder / "model"), revision=None, tokenizer=tokenizer, dtype=dtype)
     pretrained = PretrainedDecoderConfig.model_validate(config)
-    return VllmModel(model=pretrained.model, revision=pretrained.revision, tokenizer=tokenizer, dtype=dtype)
+    model = str(loadable(pretrained.model))
+    return VllmModel(model=model, revision=pretrained.revision, tokenizer=tokenizer, dtype=dtype)
 
 
 class VllmEngine:

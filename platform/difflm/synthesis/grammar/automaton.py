@@ -54,6 +54,20 @@ class AutomatonBuilder:
             self.transitions[start][token] = target
         return target
 
+    def fuse(self, ends: set[int], *, since: int) -> set[int]:
+        """Make one state of `ends`, all of them reached from states no older than `since`, where nothing follows any.
+
+        Returns the state alone; `ends` as they are where something follows one of them.
+        """
+        if len(ends) < 2 or any(self.transitions[end] for end in ends):
+            return ends
+        kept = min(ends)
+        for row in self.transitions[since:]:
+            for token, target in row.items():
+                if target in ends:
+                    row[token] = kept
+        return {kept}
+
     def build(self, *, start: int, final: int) -> Automaton:
         """Build the automaton; tokens with the same transitions in every state share one column of its table."""
         moves: dict[int, list[tuple[int, int]]] = {}

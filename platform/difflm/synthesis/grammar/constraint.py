@@ -30,10 +30,14 @@ class RecordSet:
 
     A given cell stands as it is, also where the restriction of its column would leave it out; such a record is none of
     the set, and `fault` says so. Without arguments it is all records of the schema.
+
+    With `first`, the given cells of an index are written before all others, then the fields at these places, then the
+    rest: what is written later follows from them. Only decoders that write in any order can do so.
     """
 
     restriction: Restriction = field(default_factory=dict)
     cells: Callable[[int], Cells] | None = None
+    first: tuple[int, ...] | None = None
 
     def fault(self, index: int, record: Record, schema: RecordSchema) -> str | None:
         """Return why a record of the schema is none that this index may become; None if it is one."""

@@ -12,98 +12,14 @@ from __future__ import annotations
 import calendar
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
-from difflm.records.kinds.codes import IntervalSet
-from difflm.records.kinds.literals import pieces
+from difflm.records.kinds.codes import IntervalSet, ordered_codes, word_codes
+from difflm.records.kinds.literals import quote
+from difflm.records.kinds.moments import pieces
 from difflm.records.schema import DatetimeField
 from difflm.synthesis.grammar.automaton import AutomatonBuilder
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LEAST = (1, 1, 1, 0, 0, 0, 0)
-_MOST = (9999, 12, 31, 23, 59, 59, 999_999)
-_SPAN: TypeAlias = tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """Closed ranges of years, hours, minutes, seconds, microseconds and days, and a set of months."""
-
-    years: _SPAN
-    months: tuple[int, ...]
-    days: _SPAN
-    hours: _SPAN
-    minutes: _SPAN
-    seconds: _SPAN
-    microseconds: _SPAN
-    leap_years_only: bool = False
-
-    def year_list(self) -> list[int]:
-        low, high = self.years
-        return [year for year in range(low, high + 1) if not self.leap_years_only or calendar.isleap(year)]
-
-
-def boxes(first: int, last: int) -> Iterator[Box]:
-    """Yield disjoint boxes that together hold the moments from `first` to `last`, in microseconds since 1970."""
-    low, high = _parts(first), _parts(last)
-    for ranges in _between(low, high, 0):
-        years, months, days, hours, minutes, seconds, microseconds = ranges
-        times = (hours, minutes, seconds, microseconds)
-        for choice, longest, leap in (
-            ((1, 3, 5, 7, 8, 10, 12), 31, False),
-            ((4, 6, 9, 11), 30, False),
-            ((2,), 28, False),
-            ((2,), 29, True),
-        ):
-            chosen = tuple(month for month in choice if months[0] <= month <= months[1])
-            span = (29, 29) if leap else (1, longest)
-            within = (max(days[0], span[0]), min(days[1], span[1]))
-            box = Box(years, chosen, within, *times, leap_years_only=leap)
-            if chosen and within[0] <= within[1] and (not leap or box.year_list()):
-                yield box
-
-
-def _parts(code: int) -> tuple[int, ...]:
-    moment = _EPOCH + timedelta(microseconds=code)
-    return (
-        moment.year,
-        moment.month,
-        moment.day,
-        moment.hour,
-        moment.minute,
-        moment.second,
-        moment.microsecond,
-    )
-
-
-def _between(low: tuple[int, ...], high: tuple[int, ...], place: int) -> Iterator[tuple[_SPAN, ...]]:
-    """Yield all tuples from `low` to `high` in order, from `place` on, as products of ranges."""
-    if place == len(low):
-        yield ()
-    elif low[place:] == _LEAST[place:] and high[place:] == _MOST[place:]:
-        yield tuple(zip(_LEAST[place:], _MOST[place:], strict=True))
-    elif low[place] == high[place]:
-        yield from _prefixed(low[place], _between(low, high, place + 1))
-    else:
-        top, bottom = low[: place + 1] + _MOST[place + 1 :], high[: place + 1] + _LEAST[place + 1 :]
-        inner = (low[place] + 1, high[place] - 1)
-        if low[place + 1 :] == _LEAST[place + 1 :]:
-            inner = (low[place], inner[1])
-        else:
-            yield from _prefixed(low[place], _between(low, top, place + 1))
-        if high[place + 1 :] == _MOST[place + 1 :]:
-            inner = (inner[0], high[place])
-        else:
-            yield from _prefixed(high[place], _between(bottom, high, place + 1))
-        if inner[0] <= inner[1]:
-            yield (inner, *zip(_LEAST[place + 1 :], _MOST[place + 1 :], strict=True))
-
-
-def _prefixed(value: int, rest: Iterator[tuple[_SPAN, ...]]) -> Iterator[tuple[_SPAN, ...]]:
-    for ranges in rest:
-        yield ((value, value), *ranges)
-
+from difflm.synthesis.grammar.calendar_boxes import FIRST, LAST, Box, boxes
 
 _ZONES = ["Z"] + [
     f"{sign}{hour:02d}{colon}{minute:02d}"
@@ -119,16 +35,17 @@ _LONGEST = {"Y": 4, "f": 6, "p": 2, "b": 3, "B": 9, "a": 3, "z": 6}  # of the ot
 
 @dataclass(frozen=True, slots=True)
 class _Fraction:
-    """One to six digits after the point of seconds, which make `low` to `high` microseconds."""
+    """Digits after the point of seconds, as many as `digits` has numbers, which make `low` to `high` microseconds."""
 
     low: int
     high: int
+    digits: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
 
     def following(self, prefix: str) -> Iterable[str]:
-        return "0123456789" if len(prefix) < 6 else ()
+        return "0123456789" if len(prefix) < self.digits[-1] else ()
 
     def holds(self, prefix: str) -> bool:
-        return bool(prefix) and (prefix[0] == _ANY or self.low <= int(prefix.ljust(6, "0")) <= self.high)
+        return len(prefix) in self.digits and (prefix[0] == _ANY or self.low <= int(prefix.ljust(6, "0")) <= self.high)
 
     def canonical(self, prefix: str) -> str | None:
         """Replace digits that anything may follow by their number; None where nothing in range begins with them."""
@@ -161,8 +78,11 @@ _Part: TypeAlias = _Words | _Fraction
 
 
 def longest_date(field: DatetimeField) -> int:
-    """Return the number of characters of the longest date in the field's format."""
-    return sum(_LONGEST.get(piece[1], 2) if piece[0] == "%" else 1 for piece in pieces(field.format))
+    """Return the number of characters of the longest date in the field's formats, or of its longest word."""
+    dates = (
+        sum(_LONGEST.get(piece[1], 2) if piece[0] == "%" else 1 for piece in pieces(format)) for format in field.formats
+    )
+    return max(*dates, *(len(quote(word)) - 2 for word in field.words), 0)
 
 
 def add_date(
@@ -172,7 +92,7 @@ def add_date(
     codes: IntervalSet,
     characters: Callable[[str], Sequence[int]],
 ) -> set[int]:
-    """Add the quoted dates of a field whose codes are in `codes`; `characters` gives a text's tokens one by one.
+    """Add the quoted dates and words of a field whose codes are in `codes`; `characters` gives a text's tokens.
 
     Returns where a date ends: nowhere if no date of the format is in `codes`.
     """
@@ -186,16 +106,21 @@ def add_date(
 
 
 def any_date(field: DatetimeField, codes: IntervalSet) -> bool:
-    """Return whether a date of the field's format is in `codes`: of whole days, none is between two midnights."""
+    """Return whether a date or word of the field is in `codes`: of whole days, none is between two midnights."""
     return any(True for _ in _dates(field, codes))
 
 
 def _dates(field: DatetimeField, codes: IntervalSet) -> Iterator[Sequence[_Part]]:
-    format_pieces = pieces(field.format)
-    reserve = _ZONE_RESERVE if "%z" in format_pieces else 0
-    for first, last in codes.spans:
-        for box in boxes(first - reserve, last + reserve):
-            yield from _written(box, format_pieces, field)
+    if field.words:
+        yield from (
+            [_Words(frozenset([quote(word)[1:-1]]))] for word, code in word_codes(field).items() if code in codes
+        )
+        codes = codes & ordered_codes(field)
+    for format_pieces in map(pieces, field.formats):
+        reserve = _ZONE_RESERVE if "%z" in format_pieces else 0
+        for first, last in codes.spans:
+            for box in boxes(max(first - reserve, FIRST), min(last + reserve, LAST)):
+                yield from _written(box, format_pieces, field)
 
 
 class _Dates:
@@ -249,7 +174,7 @@ def _written(box: Box, format_pieces: Sequence[str], field: DatetimeField) -> It
 
     What strptime does not read is 1 January 1900, midnight.
     """
-    named = {piece[1] for piece in format_pieces if piece[0] == "%"}
+    named = {piece[1] for piece in format_pieces if piece[0] == "%"} - set(field.zero)
     left_out = (
         ("Yy", 1900 in box.year_list()),
         ("mbB", 1 in box.months),
@@ -271,8 +196,12 @@ def _written(box: Box, format_pieces: Sequence[str], field: DatetimeField) -> It
 
 
 def _part(piece: str, box: Box, hours: tuple[int, int], field: DatetimeField) -> _Part:
+    if piece == "%f" and "f" in field.zero:
+        return _Words(frozenset("0" * count for count in field.fraction or (6,)))
+    if piece[0] == "%" and piece[1] in field.zero:
+        return _Words(frozenset(_numbers([0], piece[1], field)))
     if piece == "%f":
-        return _Fraction(*box.microseconds)
+        return _Fraction(*box.microseconds, *((field.fraction,) if field.fraction else ()))
     return _Words(frozenset(_texts(piece, box, hours, field)))
 
 
@@ -285,11 +214,11 @@ def _texts(piece: str, box: Box, hours: tuple[int, int], field: DatetimeField) -
         case "%m":
             return _numbers(box.months, piece[1], field)
         case "%b":
-            return _names([calendar.month_abbr[month] for month in box.months])
+            return _names([calendar.month_abbr[month] for month in box.months], field)
         case "%B":
-            return _names([calendar.month_name[month] for month in box.months])
+            return _names([calendar.month_name[month] for month in box.months], field)
         case "%a":
-            return _names(list(calendar.day_abbr))
+            return _names(list(calendar.day_abbr), field)
         case "%d":
             return _numbers(range(box.days[0], box.days[1] + 1), piece[1], field)
         case "%H":
@@ -297,13 +226,13 @@ def _texts(piece: str, box: Box, hours: tuple[int, int], field: DatetimeField) -
         case "%I":
             return _numbers([hour % 12 or 12 for hour in range(hours[0], hours[1] + 1)], piece[1], field)
         case "%p":
-            return _names(["AM" if hours[0] < 12 else "PM"])
+            return _names(["AM" if hours[0] < 12 else "PM"], field)
         case "%M":
             return _numbers(range(box.minutes[0], box.minutes[1] + 1), piece[1], field)
         case "%S":
             return _numbers(range(box.seconds[0], box.seconds[1] + 1), piece[1], field)
         case "%z":
-            return _ZONES
+            return list(field.zones) or _ZONES
         case character:
             return [character]
 
@@ -314,6 +243,7 @@ def _numbers(values: Iterable[int], letter: str, field: DatetimeField) -> list[s
     return [f"{value:02d}" if zero else str(value) for value in values for zero in zeros]
 
 
-def _names(names: Sequence[str]) -> list[str]:
-    """Spell names as the calendar does, in capitals and in small letters."""
-    return [text for name in names for text in (name, name.upper(), name.lower())]
+def _names(names: Sequence[str], field: DatetimeField) -> list[str]:
+    """Spell names as training does: as the calendar does, in capitals, in small letters, or in all three ways."""
+    ways: dict[str, tuple[Callable[[str], str], ...]] = {"title": (str,), "upper": (str.upper,), "lower": (str.lower,)}
+    return [spell(name) for name in names for spell in ways.get(field.names, (str, str.upper, str.lower))]

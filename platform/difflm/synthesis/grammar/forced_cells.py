@@ -5,6 +5,8 @@ run, and goes on behind it. Whether the automaton itself has the value does not 
 than it has (a date's month, say): what is given stands, and the codec judges the record. A value that the tokenizer
 cannot spell leaves its walk nothing to take, which the decoding loop counts as a dead end.
 
+Decoders that write in any order take all given values ahead, with the text in front of each, and pass over them later.
+
 Shape legend: B slots, N of them, A active tokens, F tokens of the longest run.
 """
 
@@ -25,22 +27,37 @@ from difflm.synthesis.grammar.tables import RecordGrammar
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForcedCells:
-    """A `Constraint`: the records of a grammar whose cells are those that `cells` gives for their index."""
+    """A `Constraint`: the records of a grammar whose cells are those that `cells` gives for their index.
+
+    `place_of_state` is the field that begins in a state: its value or, where given cells are written `ahead`, its own
+    text. `resume_states` are where a walk goes on that need not write a field.
+    """
 
     automaton: Automaton
     tokenizer: RecordTokenizer
-    field_of_state: Mapping[int, int]
-    behind_states: Sequence[int]
+    place_of_state: Mapping[int, int]
+    resume_states: Mapping[int, int]
     cells: Callable[[int], Cells]
+    ahead: bool
 
     @classmethod
-    def of(cls, grammar: RecordGrammar, tokenizer: RecordTokenizer, cells: Callable[[int], Cells]) -> ForcedCells:
+    def of(
+        cls, grammar: RecordGrammar, tokenizer: RecordTokenizer, cells: Callable[[int], Cells], *, ahead: bool = False
+    ) -> ForcedCells:
+        order = grammar.order
+        if ahead:
+            assert grammar.open_states is not None, "only decoders whose values all say where they end write ahead"
+            begins, resumes = grammar.open_states[:-1], grammar.open_states[1:]
+        else:
+            begins = tuple(grammar.value_states[place] for place in order)
+            resumes = tuple(grammar.behind_states[place] for place in order)
         return cls(
             automaton=grammar.automaton,
             tokenizer=tokenizer,
-            field_of_state={state: place for place, state in enumerate(grammar.value_states)},
-            behind_states=grammar.behind_states,
+            place_of_state=dict(zip(begins, order, strict=True)),
+            resume_states=dict(zip(order, resumes, strict=True)),
             cells=cells,
+            ahead=ahead,
         )
 
     @property
@@ -104,7 +121,7 @@ class ForcedWalks:
         runs: list[list[int]] = []
         for slot, index in zip(slots_N.tolist(), indices, strict=True):
             self.slots[slot] = _Slot(self.grammar.automaton.start, 0, self.grammar.cells(index))
-            runs.append(self._forced(self.slots[slot]))
+            runs.append(self._written_ahead(self.slots[slot]) + self._forced(self.slots[slot]))
         return self._moved(slots_N, runs)
 
     def allowed_BA(self) -> Tensor:
@@ -135,13 +152,23 @@ class ForcedWalks:
         lengths_N = torch.tensor([len(run) for run in runs], dtype=torch.long, device=device)
         return Runs(tokens_NF=tokens_NF.reshape(len(runs), longest), lengths_N=lengths_N)
 
+    def _written_ahead(self, slot: _Slot) -> list[int]:
+        """Return the tokens of all given cells, if they come first."""
+        run: list[int] = []
+        for place in sorted(slot.cells) if self.grammar.ahead else ():
+            value = self._value(slot, place)
+            run += [*self.grammar.tokenizer.fixed_ids[place], *value] if value is not None else []
+        return run
+
     def _forced(self, slot: _Slot) -> list[int]:
         """Follow given values and forced tokens; return the tokens on the way."""
         run: list[int] = []
         while slot.state not in (self.grammar.automaton.final, DEAD):
-            place = self.grammar.field_of_state.get(slot.state)
+            place = self.grammar.place_of_state.get(slot.state)
             if place is not None and place in slot.cells:
-                run += self._given(slot, place)
+                run += [] if self.grammar.ahead else self._given(slot, place)
+                if slot.state != DEAD:
+                    slot.state, slot.spent = self.grammar.resume_states[place], 0
             elif (token := self.steps.only_S[slot.state]) >= 0:
                 self.steps.take(slot, token)
                 run.append(token)
@@ -151,11 +178,13 @@ class ForcedWalks:
 
     def _given(self, slot: _Slot, place: int) -> list[int]:
         """Return the tokens of a given value, and the first token after it, which ends it."""
-        tokenizer = self.grammar.tokenizer
+        value = self._value(slot, place)
+        return [] if value is None else [*value, self.grammar.tokenizer.fixed_ids[place + 1][0]]
+
+    def _value(self, slot: _Slot, place: int) -> tuple[int, ...] | None:
+        """Return the tokens of a given value; where it cannot be spelled, the walk is dead."""
         try:
-            tokens = [*tokenizer.literal_ids(place, slot.cells[place]), tokenizer.fixed_ids[place + 1][0]]
+            return self.grammar.tokenizer.literal_ids(place, slot.cells[place])
         except ModelError:
             slot.state = DEAD
-            return []
-        slot.state, slot.spent = self.grammar.behind_states[place], 0
-        return tokens
+            return None

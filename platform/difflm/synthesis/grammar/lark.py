@@ -14,15 +14,17 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.kinds.codes import Allowed, Restriction, whole_domain
-from difflm.records.kinds.literals import NULL, value_literal
+from difflm.records.kinds.codes import Allowed, Restriction, ordered_codes, whole_domain, word_codes
+from difflm.records.kinds.literals import IDENTIFIER, NULL, value_literal
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,
+    CodeField,
     ConstantField,
     DatetimeField,
     DecimalField,
     Field,
+    IdentifierField,
     IntegerField,
     JsonField,
     RecordSchema,
@@ -32,7 +34,7 @@ from difflm.synthesis.grammar.automaton import AutomatonBuilder
 from difflm.synthesis.grammar.constraint import RecordSet
 from difflm.synthesis.grammar.dates import add_date
 from difflm.synthesis.grammar.json_schema import GrammarText, json_schema_grammar
-from difflm.synthesis.grammar.numbers import add_number
+from difflm.synthesis.grammar.numbers import add_codes, add_number, add_words
 
 _CODES = {character: ord(character) for character in "0123456789-.e"}
 _IN_CLASS, _ESCAPED = re.compile(r"[^0-9A-Za-z ]"), r"\\\g<0>"
@@ -109,7 +111,9 @@ def _options(name: str, field: Field, allowed: Allowed, lines: list[str]) -> lis
             return _literals(field, (bool(code) for code in allowed.codes))
         case ConstantField(value=value):
             return _literals(field, [value])
-        case IntegerField() | DecimalField() | DatetimeField():
+        case IdentifierField():
+            return [json.dumps(IDENTIFIER)]
+        case IntegerField() | DecimalField() | DatetimeField() | CodeField():
             builder = AutomatonBuilder()
             start = builder.state()
             ends = _add(builder, start, field, allowed)
@@ -118,13 +122,24 @@ def _options(name: str, field: Field, allowed: Allowed, lines: list[str]) -> lis
 
 
 def _add(
-    builder: AutomatonBuilder, start: int, field: IntegerField | DecimalField | DatetimeField, allowed: Allowed
+    builder: AutomatonBuilder,
+    start: int,
+    field: IntegerField | DecimalField | DatetimeField | CodeField,
+    allowed: Allowed,
 ) -> set[int]:
+    if isinstance(field, CodeField):
+        return add_codes(builder, start, field.shapes, _characters)
     if isinstance(field, DatetimeField):
-        return add_date(builder, start, field, allowed.codes, lambda text: tuple(map(ord, text)))
+        return add_date(builder, start, field, allowed.codes, _characters)
+    words = [word for word, code in word_codes(field).items() if code in allowed.codes]
+    ends, codes = add_words(builder, start, words, _characters), allowed.codes & ordered_codes(field)
     decimals, exponent = (field.decimals, field.exponent) if isinstance(field, DecimalField) else (0, 0)
     suffix = f"e{exponent}" if exponent else ""
-    return add_number(builder, start, ranges=allowed.codes, decimals=decimals, suffix=suffix, token=_CODES)
+    return ends | add_number(builder, start, ranges=codes, decimals=decimals, suffix=suffix, token=_CODES)
+
+
+def _characters(text: str) -> tuple[int, ...]:
+    return tuple(map(ord, text))
 
 
 def _literals(field: Field, values: Iterable[str | int | float | bool]) -> list[str]:

@@ -1,16 +1,21 @@
-"""Numbers as automata: exactly the digits, decimal places and ranges of a column.
+"""Numbers and codes as automata: exactly the digits, decimal places and ranges of a column, or the forms of its codes.
 
 A number is worked on as its magnitude scaled to a whole number (12.50 with two places is 1250). For every range and
 every length that a magnitude in it can have, a walk over its digits is tight to the lower bound, to the upper bound, to
 both or to neither; the sets of walks that one text may belong to are the automaton's states.
+
+Tokenizers with number tokens write pairs of digits (`records.number_tokens`): the same walks, two digits a step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from difflm.records.fields import Shape
 from difflm.records.kinds.codes import IntervalSet
+from difflm.records.kinds.literals import quote
+from difflm.records.number_tokens import leading_token, pair_token
 from difflm.synthesis.grammar.automaton import AutomatonBuilder
 
 
@@ -47,27 +52,69 @@ class _Walk:
 
 
 def add_number(
-    builder: AutomatonBuilder, start: int, *, ranges: IntervalSet, decimals: int, suffix: str, token: Mapping[str, int]
+    builder: AutomatonBuilder,
+    start: int,
+    *,
+    ranges: IntervalSet,
+    decimals: int,
+    suffix: str,
+    token: Mapping[str, int],
+    pairs: Mapping[str, int] | None = None,
 ) -> set[int]:
     """Add all numbers whose scaled value is in `ranges`; return the states in which a number may end.
 
-    `suffix` is a fixed end such as `e300`; `token` maps each of `0123456789-.e` to its token id.
+    `suffix` is a fixed end such as `e300`; `token` maps each of `0123456789-.e` to its token id, `pairs` the names of
+    number tokens to theirs, where there are any.
     """
     ends: set[int] = set()
     positive = [(max(low, 0), high) for low, high in ranges.spans if high >= 0]
     negative = [(max(-high, 1), -low) for low, high in ranges.spans if low < 0]
     if positive:
-        ends |= _add_magnitudes(builder, start, positive, decimals, token)
+        ends |= _add_magnitudes(builder, start, positive, decimals, token, pairs)
     if negative:
-        ends |= _add_magnitudes(builder, builder.follow(start, token["-"]), negative, decimals, token)
+        ends |= _add_magnitudes(builder, builder.follow(start, token["-"]), negative, decimals, token, pairs)
     if not suffix:
         return ends
     first = builder.join(ends, token[suffix[0]])
     return {builder.chain(first, (token[c] for c in suffix[1:]))}
 
 
+def add_words(
+    builder: AutomatonBuilder, start: int, words: Iterable[str], characters: Callable[[str], Sequence[int]]
+) -> set[int]:
+    """Add quoted words beside numbers or dates; `characters` gives a text's tokens one by one."""
+    return {builder.chain(start, characters(quote(word))) for word in words}
+
+
+def add_codes(
+    builder: AutomatonBuilder, start: int, shapes: Sequence[Shape], characters: Callable[[str], Sequence[int]]
+) -> set[int]:
+    """Add all quoted codes of the shapes: states are the sets of shapes that a beginning may still belong to."""
+    opened = builder.chain(start, characters('"'))
+    known = {(0, frozenset(range(len(shapes)))): opened}
+    todo, ends = list(known), set[int]()
+    while todo:
+        place, mine = key = todo.pop()
+        if any(len(shapes[shape]) == place for shape in mine):
+            ends.add(known[key])
+        going = [shape for shape in mine if len(shapes[shape]) > place]
+        for letter in sorted({letter for shape in going for letter in shapes[shape][place]}):
+            after = (place + 1, frozenset(shape for shape in going if letter in shapes[shape][place]))
+            if after not in known:
+                known[after] = builder.state()
+                todo.append(after)
+            *first, last = characters(letter)
+            builder.transitions[builder.chain(known[key], first)][last] = known[after]
+    return {builder.join(sorted(ends), characters('"')[0])}
+
+
 def _add_magnitudes(
-    builder: AutomatonBuilder, start: int, ranges: Sequence[tuple[int, int]], decimals: int, token: Mapping[str, int]
+    builder: AutomatonBuilder,
+    start: int,
+    ranges: Sequence[tuple[int, int]],
+    decimals: int,
+    token: Mapping[str, int],
+    pairs: Mapping[str, int] | None,
 ) -> set[int]:
     walks = []
     for low, high in ranges:
@@ -76,6 +123,8 @@ def _add_magnitudes(
             last = min(high, 10**length - 1)
             if first <= last:
                 walks.append(_Walk(str(first).zfill(length), str(last).zfill(length), 0, True, True))
+    if pairs:
+        return _Pairs(builder, decimals, pairs).add(start, frozenset(walks))
     return _Digits(builder, decimals, token).add(start, frozenset(walks))
 
 
@@ -112,3 +161,62 @@ class _Digits:
             if after:
                 moves.append((digit, after, fraction))
         return moves
+
+
+class _Pairs:
+    """The same where a step is a number token; behind the first one all walks are equally long."""
+
+    def __init__(self, builder: AutomatonBuilder, decimals: int, token: Mapping[str, int]) -> None:
+        self.builder, self.decimals, self.token = builder, decimals, token
+
+    def add(self, start: int, walks: frozenset[_Walk]) -> set[int]:
+        known: dict[object, int] = {}
+        ends: set[int] = set()
+        todo = [(start, self._first(walks))]
+        while todo:
+            state, moves = todo.pop()
+            for name, after in moves:
+                key = frozenset(self._left(walk) for walk in after)
+                if key not in known:
+                    known[key] = self.builder.state()
+                    if next(iter(after)).done == next(iter(after)).length:
+                        ends.add(known[key])
+                    else:
+                        todo.append((known[key], self._next(after)))
+                self.builder.transitions[state][self.token[name]] = known[key]
+        return ends
+
+    def _first(self, walks: frozenset[_Walk]) -> list[tuple[str, frozenset[_Walk]]]:
+        """Take the first one or two digits, whichever leaves pairs before the point."""
+        moves = []
+        for whole in sorted({walk.length - self.decimals for walk in walks}):
+            head, behind = 2 - whole % 2, (whole - 1) // 2
+            of_length = [walk for walk in walks if walk.length - self.decimals == whole]
+            moves += [(leading_token(digits, behind), after) for digits, after in _stepped(of_length, head)]
+        return moves
+
+    def _next(self, walks: frozenset[_Walk]) -> list[tuple[str, frozenset[_Walk]]]:
+        walk = next(iter(walks))
+        left, point = walk.length - walk.done, "." if walk.length - walk.done == self.decimals else ""
+        return [(pair_token(point + digits), after) for digits, after in _stepped(walks, min(2, left))]
+
+    def _left(self, walk: _Walk) -> tuple[object, ...]:
+        tight_low, tight_high = walk.tight_low and walk.done < walk.length, walk.tight_high and walk.done < walk.length
+        return (
+            walk.length - walk.done,
+            walk.low[walk.done :] if tight_low else None,
+            walk.high[walk.done :] if tight_high else None,
+        )
+
+
+def _stepped(walks: Iterable[_Walk], digits: int) -> list[tuple[str, frozenset[_Walk]]]:
+    """Return all ways to write so many digits, and where they lead."""
+    ways = [("", frozenset(walks))]
+    for _ in range(digits):
+        ways = [
+            (written + digit, after)
+            for written, before in ways
+            for digit in "0123456789"
+            if (after := frozenset(moved for walk in before if (moved := walk.step(digit)) is not None))
+        ]
+    return ways

@@ -7,22 +7,24 @@ spells is a record of the schema, and of a restriction of its columns where one 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from difflm.errors import ConfigError
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.kinds.codes import Allowed, Restriction, whole_domain
-from difflm.records.kinds.literals import NULL, value_literal
+from difflm.records.kinds.codes import Allowed, Restriction, ordered_codes, whole_domain, word_codes
+from difflm.records.kinds.literals import IDENTIFIER, NULL, quote, value_literal
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,
+    CodeField,
     ConstantField,
     DatetimeField,
     DecimalField,
     Field,
+    IdentifierField,
     IntegerField,
     JsonField,
     RecordSchema,
@@ -31,7 +33,7 @@ from difflm.records.schema import (
 from difflm.records.tokenization import RecordTokenizer
 from difflm.synthesis.grammar.automaton import Automaton, AutomatonBuilder
 from difflm.synthesis.grammar.dates import add_date, longest_date
-from difflm.synthesis.grammar.numbers import add_number
+from difflm.synthesis.grammar.numbers import add_codes, add_number, add_words
 from difflm.synthesis.grammar.texts import CLOSING_TOKENS, add_text
 
 _NUMBER_CHARACTERS = "0123456789-.e"
@@ -42,11 +44,16 @@ _LONGEST_CHARACTER = 6  # bytes of an escape such as \u001f
 class RecordGrammar:
     """An automaton of records, the state in which each field's value begins, and the one behind the first token that
     follows it: every walk passes all of them.
+
+    `order` is that in which the fields are written. `open_states` are the states, in this order, in which each field's
+    own text begins, and then the one in which the text behind all of them does; None where a field has several.
     """
 
     automaton: Automaton
     value_states: tuple[int, ...]
     behind_states: tuple[int, ...]
+    order: tuple[int, ...]
+    open_states: tuple[int, ...] | None
 
 
 def table_grammar(
@@ -62,32 +69,49 @@ def record_grammar(
     *,
     text_tokens: int,
     restriction: Restriction | None = None,
+    first: Sequence[int] = (),
     device: torch.device | str = "cpu",
 ) -> RecordGrammar:
     """Build the automaton of the records of a schema that satisfy a restriction, and where their values begin.
 
-    Raises ValueError for a restriction that leaves a column nothing.
+    The fields at the places `first` are written before all others, in this order. Raises ValueError for a restriction
+    that leaves a column nothing.
     """
     builder = AutomatonBuilder()
     start = builder.state()
-    value = builder.chain(start, tokenizer.fixed_ids[0])
-    value_states, behind_states = list[int](), list[int]()
-    for index, field in enumerate(schema.fields):
+    order = written_order(len(schema.fields), first)
+    value_of, behind_of = dict[int, int](), dict[int, int]()
+    ends, open_states = {start}, list[set[int]]()
+    for before, place in zip((None, *order), (*order, None), strict=True):
+        open_states.append(ends)
+        token, *others = tokenizer.fixed_ids[-1 if place is None else place]
+        behind = builder.join(ends, token)
+        if before is not None:
+            behind_of[before] = behind
+        value = builder.chain(behind, others)
+        if place is None:
+            break
+        value_of[place], field = value, schema.fields[place]
         allowed = (restriction or {}).get(field.name, whole_domain(field))
-        ends = _add_value(builder, value, index, field, allowed, tokenizer, text_tokens) if allowed.codes else set()
+        ends = _add_value(builder, value, place, field, allowed, tokenizer, text_tokens) if allowed.codes else set()
         if allowed.null:
-            ends.add(builder.chain(value, tokenizer.literal_ids(index, NULL)))
+            ends.add(builder.chain(value, tokenizer.literal_ids(place, NULL)))
         if not ends:
             raise ValueError(f"column {field.name!r}: the restriction leaves no value")
-        first, *others = tokenizer.fixed_ids[index + 1]
-        value_states.append(value)
-        behind_states.append(builder.join(ends, first))
-        value = builder.chain(behind_states[-1], others)
+        ends = builder.fuse(ends, since=value)
+    single = all(len(states) == 1 for states in open_states)
     return RecordGrammar(
         automaton=builder.build(start=start, final=value).to(torch.device(device)),
-        value_states=tuple(value_states),
-        behind_states=tuple(behind_states),
+        value_states=tuple(value_of[place] for place in range(len(order))),
+        behind_states=tuple(behind_of[place] for place in range(len(order))),
+        order=order,
+        open_states=tuple(next(iter(states)) for states in open_states) if single else None,
     )
+
+
+def written_order(fields: int, first: Sequence[int]) -> tuple[int, ...]:
+    """Return the places of all fields in the order in which they are written: those of `first`, then the others."""
+    return (*first, *(place for place in range(fields) if place not in set(first)))
 
 
 def _add_value(
@@ -102,20 +126,31 @@ def _add_value(
     def literals(*values: str | int | float | bool) -> set[int]:
         return {builder.chain(start, tokenizer.literal_ids(index, value_literal(field, value))) for value in values}
 
+    characters = tokenizer.pieces.characters
     match field:
-        case IntegerField():
-            return add_number(
-                builder, start, ranges=allowed.codes, decimals=0, suffix="", token=_number_tokens(tokenizer)
+        case IntegerField() | DecimalField() | DatetimeField():
+            if isinstance(field, DatetimeField):
+                return add_date(builder, start, field, allowed.codes, characters)
+            words = [word for word, code in word_codes(field).items() if code in allowed.codes]
+            ends, ranges = add_words(builder, start, words, characters), allowed.codes & ordered_codes(field)
+            decimals, exponent = (field.decimals, field.exponent) if isinstance(field, DecimalField) else (0, 0)
+            return ends | add_number(
+                builder,
+                start,
+                ranges=ranges,
+                decimals=decimals,
+                suffix=f"e{exponent}" if exponent else "",
+                token=_number_tokens(tokenizer),
+                pairs=tokenizer.pieces.numbers,
             )
-        case DecimalField(decimals=decimals, exponent=exponent):
-            suffix, token = f"e{exponent}" if exponent else "", _number_tokens(tokenizer)
-            return add_number(builder, start, ranges=allowed.codes, decimals=decimals, suffix=suffix, token=token)
+        case CodeField(shapes=shapes):
+            return add_codes(builder, start, shapes, characters)
+        case IdentifierField():
+            return {builder.chain(start, tokenizer.literal_ids(index, IDENTIFIER))}
         case CategoricalField(values=values):
             return literals(*(values[code] for code in allowed.codes))
         case BooleanField():
             return literals(*(bool(code) for code in allowed.codes))
-        case DatetimeField():
-            return add_date(builder, start, field, allowed.codes, tokenizer.pieces.characters)
         case TextField(max_characters=most):
             (quote,) = tokenizer.pieces.characters('"')
             return add_text(
@@ -173,14 +208,22 @@ class _Sizes:
 
     def _value(self, place: int, field: Field) -> int:
         match field:
+            case DatetimeField():
+                return 2 + longest_date(field)
             case IntegerField() | DecimalField():
-                return max(len(value_literal(field, value)) for value in (field.minimum, field.maximum))
+                words = [len(quote(word).encode()) for word in field.words]
+                ends = (field.minimum, field.maximum, *field.points)
+                return max(*(self.literal(place, value_literal(field, value)) for value in ends), *words)
+            case CodeField(shapes=shapes):
+                return 2 + max(
+                    sum(max(len(letter.encode()) for letter in place) for place in shape) for shape in shapes
+                )
+            case IdentifierField():
+                return self.literal(place, IDENTIFIER)
             case CategoricalField(values=values):
                 return max(self.literal(place, value_literal(field, value)) for value in values)
             case BooleanField():
                 return max(self.literal(place, literal) for literal in ("true", "false"))
-            case DatetimeField():
-                return 2 + longest_date(field)
             case TextField(max_characters=most) | JsonField(max_characters=most):
                 return 1 + min(most * self.character, self.text_tokens) + CLOSING_TOKENS
             case ConstantField(value=value):

@@ -10,15 +10,19 @@ from fractions import Fraction
 from typing import TypeAlias
 
 from difflm.errors import ConfigError
-from difflm.records.kinds.codes import IntervalSet, microseconds, whole_domain
-from difflm.records.kinds.literals import parse_datetime
+from difflm.records.kinds.codes import IntervalSet, ordered_codes, whole_domain, word_codes
+from difflm.records.kinds.codes_of_form import numbered_code
+from difflm.records.kinds.dress import plain_text
+from difflm.records.kinds.moments import field_moment, microseconds
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,
+    CodeField,
     ConstantField,
     DatetimeField,
     DecimalField,
     Field,
+    IdentifierField,
     IntegerField,
     JsonField,
     TextField,
@@ -34,12 +38,21 @@ def codes_where(field: Field, operator: str, value: Literal) -> IntervalSet:
         raise ConfigError(f"{field.name!r} cannot be compared with null; write 'is null' or 'is not null'")
     whole = whole_domain(field).codes
     match field:
-        case IntegerField() | DecimalField():
-            return _compared(field, whole, operator, _number(field, value))
-        case DatetimeField():
-            return _compared(field, whole, operator, Fraction(_moment(field, value)))
-        case TextField() | JsonField():
-            raise ConfigError(f"{field.name!r} is free text, which conditions can only ask to be null or not")
+        case IntegerField() | DecimalField() | DatetimeField() if value in field.words:
+            if operator not in ("==", "!="):
+                raise ConfigError(f"{field.name!r}: the word {value!r} has no order for {operator!r}; use == or !=")
+            chosen = IntervalSet.points([word_codes(field)[str(value)]])
+            return chosen if operator == "==" else whole - chosen
+        case IntegerField() | DecimalField() | DatetimeField():
+            bound = Fraction(_moment(field, value)) if isinstance(field, DatetimeField) else _number(field, value)
+            numbers = ordered_codes(field)
+            words = IntervalSet.points(word_codes(field).values() if operator == "!=" else ())
+            return (_compared(field, numbers, operator, bound) & numbers) | words
+        case TextField() | CodeField() | IdentifierField() | JsonField():
+            what = "free text" if isinstance(field, TextField) else field.kind
+            raise ConfigError(f"{field.name!r} is {what}, which conditions can only ask to be null or not")
+        case CategoricalField(ordered=True) if operator not in ("==", "!="):
+            return _compared(field, whole, operator, Fraction(_place(field, value)))
         case CategoricalField() | BooleanField() | ConstantField():
             if operator not in ("==", "!="):
                 raise ConfigError(
@@ -54,9 +67,9 @@ def known_values(field: Field) -> str:
     missing = ", or missing" if field.nullable else ""
     match field:
         case IntegerField(minimum=low, maximum=high) | DatetimeField(minimum=low, maximum=high):
-            return f"training has {low} to {high}{missing}"
+            return f"training has {low} to {high}{_beside(field)}{missing}"
         case DecimalField(minimum=least, maximum=most):
-            return f"training has {least:.{field.decimals}f} to {most:.{field.decimals}f}{missing}"
+            return f"training has {least:.{field.decimals}f} to {most:.{field.decimals}f}{_beside(field)}{missing}"
         case CategoricalField(values=values):
             more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
             return f"training has {', '.join(map(repr, values[:_SHOWN]))}{more}{missing}"
@@ -65,8 +78,17 @@ def known_values(field: Field) -> str:
             return f"training has {' and '.join(seen)}{missing}"
         case ConstantField(value=value):
             return f"it is always {value!r}"
+        case CodeField():
+            return f"codes of {len(field.shapes)} forms, such as {numbered_code(field.shapes, 0)!r}{missing}"
+        case IdentifierField():
+            return "it names the row"
         case TextField() | JsonField():
             return f"it is free text{missing}"
+
+
+def _beside(field: IntegerField | DecimalField | DatetimeField) -> str:
+    others = [*map(str, field.points), *map(repr, field.words)]
+    return f", and {', '.join(others)}" if others else ""
 
 
 def _compared(field: Field, whole: IntervalSet, operator: str, bound: Fraction) -> IntervalSet:
@@ -94,6 +116,8 @@ def _compared(field: Field, whole: IntervalSet, operator: str, bound: Fraction) 
 
 def _number(field: IntegerField | DecimalField, value: Literal) -> Fraction:
     """Convert the literal to the unit of the field's codes, exactly as it was written."""
+    if isinstance(value, str) and field.dress is not None and (plain := plain_text(field.dress, value)) is not None:
+        value = float(plain) if "." in plain or "e" in plain else int(plain)
     if isinstance(value, bool) or not isinstance(value, int | float) or value - value != 0:
         raise ConfigError(f"{field.name!r} holds numbers, not {value!r}; {known_values(field)}")
     exact = Fraction(value) if isinstance(value, int) else Fraction(Decimal(repr(value)))
@@ -103,7 +127,7 @@ def _number(field: IntegerField | DecimalField, value: Literal) -> Fraction:
 def _moment(field: DatetimeField, value: Literal) -> int:
     if not isinstance(value, str):
         raise ConfigError(f"{field.name!r} holds dates; write them in quotes, such as {field.minimum!r}")
-    moment = parse_datetime(value, field.format)
+    moment = field_moment(field, value)
     if moment is None:
         try:
             moment = datetime.fromisoformat(value)

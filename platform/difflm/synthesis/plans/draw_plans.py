@@ -20,6 +20,7 @@ from difflm.diffusion.priors import DiffusionPrior
 from difflm.errors import BundleError, ConfigError, DataError
 from difflm.records.kinds.codes import Allowed, IntervalSet, Restriction, column_codes, whole_domain
 from difflm.records.kinds.literals import NULL, column_literals, value_literal
+from difflm.records.relations.given import completed
 from difflm.records.schema import BooleanField, CategoricalField, Field, RecordSchema, TextField
 from difflm.synthesis.bundle import Bundle, encode_table
 from difflm.synthesis.grammar.constraint import Cells, RecordSet
@@ -43,9 +44,12 @@ NO_FLOW = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawPlan:
-    """Where the latents of an index come from and which records it may become."""
+    """Where the latents of an index come from and which records it may become.
 
-    latents: LatentSource
+    Without latents its prompt is the empty one: the decoder writes what is asked for first, and the rest from that.
+    """
+
+    latents: LatentSource | None
     records: RecordSet
 
 
@@ -63,6 +67,11 @@ class DrawPlans:
         """Plan records that satisfy a condition, the other columns distributed as among such records."""
         if not condition.allowed:  # it holds for every record
             return self.plain()
+        if self._any_order:
+            return DrawPlan(
+                latents=None,
+                records=RecordSet(restriction=condition.allowed, first=self._rarest_first(condition.allowed)),
+            )
         prior = self._conditional()
         features_C = prior.bins.features(condition.allowed)
         return DrawPlan(
@@ -83,18 +92,26 @@ class DrawPlans:
             raise ConfigError(
                 f"condition {condition.text if condition else ''!r} leaves {column!r} no value to balance"
             )
-        classes = [allowed | {column: Allowed(codes=IntervalSet.points([code]), null=False)} for code in codes]
-        prior = self._conditional()
-        features_RC = torch.stack([prior.bins.features(restriction) for restriction in classes])
         literals = [
             value_literal(field, field.values[code] if isinstance(field, CategoricalField) else bool(code))
             for code in codes
         ]
+
+        def cells(index: int) -> Cells:
+            return {place: literals[index % len(literals)]}
+
+        if self._any_order:
+            others = {name: left for name, left in allowed.items() if name != column}
+            records = RecordSet(restriction=others, cells=cells, first=self._rarest_first(others))
+            return DrawPlan(latents=None, records=records)
+        classes = [allowed | {column: Allowed(codes=IntervalSet.points([code]), null=False)} for code in codes]
+        prior = self._conditional()
+        features_RC = torch.stack([prior.bins.features(restriction) for restriction in classes])
         return DrawPlan(
             latents=ConditionedLatents(
                 prior=prior, features=lambda indices: features_RC[[index % len(codes) for index in indices]]
             ),
-            records=RecordSet(restriction=allowed, cells=lambda index: {place: literals[index % len(literals)]}),
+            records=RecordSet(restriction=allowed, cells=cells),
         )
 
     def varied(self, table: pa.Table, *, strength: float) -> DrawPlan:
@@ -126,9 +143,9 @@ class DrawPlans:
         `table` is normalised but for missing cells, which may stand in any column; `columns` names those to fill in
         (all by default). The missing cells are drawn from their distribution given the known ones.
         """
-        schema, prior = self.bundle.schema, self._conditional()
+        schema = self.bundle.schema
         wanted = set(schema.names) if columns is None else {column_field(schema, name).name for name in columns}
-        known = _KnownCells.of(table, schema.fields, wanted)
+        known = _KnownCells.of(completed(table, schema, wanted), schema.fields, wanted)
         self._check_texts(known)
         present = {
             field.name: Allowed(codes=whole_domain(field).codes, null=False)
@@ -136,10 +153,17 @@ class DrawPlans:
             if field.name in wanted and field.nullable
         }
 
+        def cells(index: int) -> Cells:
+            return known.cells(index % len(table))
+
+        if self._any_order:
+            return DrawPlan(latents=None, records=RecordSet(restriction=present, cells=cells, first=()))
+        prior = self._conditional()
+
         def features(indices: Sequence[int]) -> Tensor:
             return torch.stack([prior.bins.features(known.restriction(index % len(table))) for index in indices])
 
-        records = RecordSet(restriction=present, cells=lambda index: known.cells(index % len(table)))
+        records = RecordSet(restriction=present, cells=cells)
         return DrawPlan(latents=ConditionedLatents(prior=prior, features=features), records=records)
 
     def _check_texts(self, known: _KnownCells) -> None:
@@ -159,6 +183,22 @@ class DrawPlans:
         bundle = self.bundle
         parts = encode_table(bundle.autoencoder, bundle.parts, bundle.shape, table, bundle.schema, device=self.device)
         return torch.cat([posterior.mean_BZ for posterior in parts])
+
+    @property
+    def _any_order(self) -> bool:
+        return self.bundle.parts.any_order
+
+    def _rarest_first(self, allowed: Restriction) -> tuple[int, ...]:
+        """Return the places of restricted fields, those first that leave least of their column.
+
+        What a field is drawn as does not know of the restrictions that follow it, so what rules out most comes first.
+        """
+        schema = self.bundle.schema
+        left = {
+            schema.names.index(name): kept.codes.size / max(1, whole_domain(schema.field(name)).codes.size)
+            for name, kept in allowed.items()
+        }
+        return tuple(sorted(left, key=lambda place: (left[place], place)))
 
     def _conditional(self) -> ConditionalPrior:
         if self.bundle.conditional is None:

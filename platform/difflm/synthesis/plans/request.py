@@ -17,9 +17,12 @@ from difflm.records.codec import NormalizedTable
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.kinds.columns import arrow_schema, conform_column
 from difflm.records.normalizing import normalize_column
+from difflm.records.relations.constraints import asked_rules
+from difflm.records.relations.given import implied
+from difflm.records.relations.model import Relations
 from difflm.records.schema import Field as RecordField
 from difflm.records.schema import RecordSchema
-from difflm.synthesis.bundle import CONDITIONAL_FOLDER
+from difflm.synthesis.bundle import CONDITIONAL_FOLDER, writes_in_any_order
 from difflm.synthesis.plans.condition_values import known_values
 from difflm.synthesis.plans.conditions import Condition, parse_condition
 from difflm.synthesis.plans.draw_plans import NO_CONDITIONAL, NO_FLOW, DrawPlan, DrawPlans, balanced_field, column_field
@@ -108,12 +111,17 @@ def _same_columns(table: pa.Table, wanted: Sequence[str], name: str, *, exactly:
 
 class PlanRequest(Config):
     """Records that satisfy a condition, in equal numbers for every value of a column, or made of given ones; none of
-    them means plain draws.
+    them means plain draws. All of them keep the `constraints` beside the relations of the schema.
     """
 
     where: str | None = None
     balance: str | None = None
     given: GivenRecords | None = None
+    constraints: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        exclude_if=lambda constraints: not constraints,  # jobs of before have none
+    )
 
     def check(self, bundle: Path, schema: RecordSchema) -> None:
         """Refuse what no record satisfies, and what the bundle does not support, without loading it.
@@ -126,6 +134,7 @@ class PlanRequest(Config):
         if self.given is not None and (self.where is not None or self.balance is not None):
             raise ConfigError("records made of given ones take neither a condition nor a column to balance; drop one")
         condition = self._condition(schema)
+        self.relations(schema)
         if self.balance is not None:
             balanced_field(schema, self.balance)
         use = None if self.given is None else self.given.use
@@ -133,7 +142,8 @@ class PlanRequest(Config):
             for column in use.columns or ():
                 column_field(schema, column)
         restricted = self.balance is not None or (condition is not None and condition.allowed)
-        if (restricted or isinstance(use, Impute)) and not (bundle / CONDITIONAL_FOLDER).is_dir():
+        able = (bundle / CONDITIONAL_FOLDER).is_dir() or writes_in_any_order(bundle)
+        if (restricted or isinstance(use, Impute)) and not able:
             raise BundleError(f"{bundle}: {NO_CONDITIONAL}")
         if isinstance(use, Vary | Between) and _prior_kind(bundle) != "diffusion":
             raise BundleError(f"{bundle}: {NO_FLOW}")
@@ -154,8 +164,20 @@ class PlanRequest(Config):
             return plans.balanced(self.balance, condition)
         return plans.plain() if condition is None else plans.where(condition)
 
+    def relations(self, schema: RecordSchema) -> Relations:
+        """Return what the records keep. Raises ConfigError for a constraint that cannot be used."""
+        kept = schema.relations.kept
+        return Relations(kept=(*asked_rules(self.constraints, schema, beside=kept), *kept))
+
     def _condition(self, schema: RecordSchema) -> Condition | None:
-        return None if self.where is None else parse_condition(self.where, schema)
+        if self.where is None:
+            return None
+        condition = parse_condition(self.where, schema)
+        try:
+            allowed = implied(condition.allowed, schema, self.relations(schema))
+        except ConfigError as error:
+            raise ConfigError(f"condition {self.where!r}: {error}") from None
+        return Condition(text=condition.text, allowed=allowed)
 
 
 def _prior_kind(bundle: Path) -> object:

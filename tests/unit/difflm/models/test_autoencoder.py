@@ -105,12 +105,17 @@ def test_forward_adds_beta_times_the_divergence_per_token(tiny_stages: StageFold
     tokens = float(batch["lengths_B"].float().mean())
     wanted = (found["reconstruction_nats"] + 0.1 * found["kl_nats"]) / tokens
     assert found["loss"] == pytest.approx(wanted, rel=1e-5)
+    capacity = torch.tensor(found["kl_nats"] - 2.0)
     torch.manual_seed(0)
-    assert "worth_nats" not in found
-    half = {name: float(value.detach()) for name, value in module(**batch, worth_BT=torch.tensor(0.5)).items()}
-    assert half["worth_nats"] == pytest.approx(found["reconstruction_nats"] / 2, rel=1e-5)
-    assert half["reconstruction_nats"] == pytest.approx(found["reconstruction_nats"])
-    assert half["loss"] == pytest.approx((half["worth_nats"] + 0.1 * found["kl_nats"]) / tokens, rel=1e-5)
+    half = {
+        name: float(value.detach())
+        for name, value in module(**batch, capacity=capacity, counted_BT=torch.tensor(0.5)).items()
+    }
+    assert half["kl_nats"] == found["kl_nats"]
+    assert half["reconstruction_nats"] == pytest.approx(found["reconstruction_nats"] / 2, rel=1e-5)
+    assert half["loss"] == pytest.approx((half["reconstruction_nats"] + 0.1 * 2.0) / tokens, rel=1e-4)
+    free = {name: value.detach() for name, value in module(**batch, capacity=capacity + 3.0).items()}
+    assert float(free["loss"]) == pytest.approx(float(free["reconstruction_nats"]) / tokens, rel=1e-5)
     posterior = module.encode({"grid_BG": batch["grid_BG"]})
     assert posterior.mean_BZ.shape == (8, latent_size(TINY_SHAPE.encoder, parts.slots))
 

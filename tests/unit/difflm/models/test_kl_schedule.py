@@ -1,4 +1,4 @@
-"""Schedules of beta and of a capacity, step by step."""
+"""Schedules of beta, step by step, and the capacity of KL that costs nothing."""
 
 import pytest
 
@@ -9,7 +9,7 @@ def test_the_backtracking_rule_move_by_move() -> None:
     schedule = KlSchedule(AdaptiveBeta(start=0.1, minimum=0.03, factor=0.5, backtracking_interval=2))
     seen = []
     for nats in (10.0, 9.0, 9.5, 9.4, 9.3, 8.0, 8.0, 8.0, 8.1, 8.2, 8.3):
-        moved = schedule.observe(nats, 50.0)
+        moved = schedule.observe(nats)
         seen.append((moved, round(schedule.beta(0), 6)))
     assert seen == [
         (False, 0.1),  # the first is always the best
@@ -28,7 +28,7 @@ def test_the_backtracking_rule_move_by_move() -> None:
 
 def test_a_minimum_improvement_is_relative() -> None:
     schedule = KlSchedule(AdaptiveBeta(start=0.1, backtracking_interval=1, minimum_improvement=0.1))
-    assert [schedule.observe(nats, 50.0) for nats in (10.0, 9.5, 8.9)] == [False, True, False]
+    assert [schedule.observe(nats) for nats in (10.0, 9.5, 8.9)] == [False, True, False]
 
 
 def test_cycles_rise_and_stay() -> None:
@@ -36,12 +36,12 @@ def test_cycles_rise_and_stay() -> None:
     assert [schedule.beta(step) for step in range(10)] == pytest.approx(
         [0.0, 0.05, 0.1, 0.15, 0.2, 0.2, 0.2, 0.2, 0.0, 0.05]
     )
-    assert not schedule.observe(1.0, 50.0)
+    assert not schedule.observe(1.0)
 
 
 def test_a_constant_is_constant() -> None:
     schedule = KlSchedule(ConstantBeta(value=0.3))
-    assert not any(schedule.observe(nats, 50.0) for nats in (1.0, 2.0, 3.0, 4.0))
+    assert not any(schedule.observe(nats) for nats in (1.0, 2.0, 3.0, 4.0))
     assert {schedule.beta(step) for step in range(5)} == {0.3}
 
 
@@ -49,41 +49,24 @@ def test_the_state_round_trips() -> None:
     config = AdaptiveBeta(backtracking_interval=2)
     first, second = KlSchedule(config), KlSchedule(config)
     for nats in (5.0, 6.0, 6.0, 6.0):
-        first.observe(nats, 50.0)
+        first.observe(nats)
     second.load_state_dict(first.state_dict())
     assert second.state_dict() == first.state_dict()
-    assert (
-        [first.observe(6.0, 50.0), first.beta(0)]
-        == [second.observe(6.0, 50.0), second.beta(0)]
-        == [True, 0.1 * 0.7 * 0.7]
-    )
+    assert [first.observe(6.0), first.beta(0)] == [second.observe(6.0), second.beta(0)] == [True, 0.1 * 0.7 * 0.7]
 
 
-def test_beta_moves_until_kl_is_at_the_capacity() -> None:
-    schedule = KlSchedule(CapacityKl(nats=4.0, start=0.01))
-    seen = []
-    for kl in (100.0, 9.0, 4.4, 1.0, 0.01, 4.0):
-        moved = schedule.observe(10.0, kl)
-        seen.append((moved, round(schedule.beta(0) / 0.01, 3), schedule.settled))
-    assert seen == [
-        (True, 2.0, False),  # at most twice
-        (True, 3.0, False),
-        (True, 3.146, True),  # near enough
-        (True, 1.573, True),
-        (True, 0.787, True),  # at least half
-        (False, 0.787, True),
-    ]
-    other = KlSchedule(CapacityKl(nats=4.0))
-    other.load_state_dict(schedule.state_dict())
-    assert other.settled
-    assert other.beta(0) == schedule.beta(0)
+def test_a_capacity_costs_nothing_below_and_its_full_price_above() -> None:
+    schedule = KlSchedule(CapacityKl(nats=4.0))
+    assert schedule.capacity == 4.0
+    assert not any(schedule.observe(nats) for nats in (10.0, 10.0, 10.0))
+    assert {schedule.beta(step) for step in range(5)} == {1.0}
+    assert schedule.objective(10.0, 3.9) == schedule.objective(10.0, 0.0) == 10.0
+    assert schedule.objective(10.0, 6.5) == 12.5
 
 
-def test_a_capacity_of_nothing_raises_beta_to_its_bound() -> None:
-    schedule = KlSchedule(CapacityKl(nats=0.0))
-    assert sum(schedule.observe(10.0, 0.5) for _ in range(20)) == 12
-    assert schedule.beta(0) == 10.0
-    assert not schedule.observe(10.0, 0.0)
+def test_only_a_capacity_is_one() -> None:
+    assert [KlSchedule(config).capacity for config in (AdaptiveBeta(), CyclicalBeta(), ConstantBeta())] == [0.0] * 3
+    assert KlSchedule(CapacityKl(nats=0.0)).objective(10.0, 2.0) == 12.0  # a decoder that is left alone
 
 
 def test_with_a_capacity_the_best_state_keeps_to_it_and_reconstructs() -> None:

@@ -92,7 +92,7 @@ def test_held_out_records_longer_than_training_s_are_counted_never_cut() -> None
 def test_another_encoding_is_named_with_file_byte_and_remedy(tmp_path: Path) -> None:
     path = tmp_path / "latin.py"
     path.write_bytes("# caf\xe9\n".encode("latin1"))
-    with pytest.raises(DataError, match=r"latin.py: byte 5 is not utf-8; convert.*data.read.encoding=latin1"):
+    with pytest.raises(DataError, match=r"latin.py, line 1: byte 0xe9 is not utf-8; .*data.read.encoding=cp1252"):
         read_code(tmp_path)
     assert read_code(tmp_path, encoding="latin1").column("code").to_pylist() == ["# café\n"]
 

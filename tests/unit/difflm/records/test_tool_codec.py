@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from difflm.errors import ConfigError, DataError
 from difflm.records.codec import Accepted, Rejected
-from difflm.records.files.readers import read_json_rows
+from difflm.records.files.json_files import read_json_rows
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import JsonField, RecordSchema, SchemaConfig
@@ -118,7 +118,7 @@ _RECORD = {
 
 
 def test_conditions_cannot_compare_json(schema: RecordSchema) -> None:
-    with pytest.raises(ConfigError, match="free text"):
+    with pytest.raises(ConfigError, match="is json, which conditions"):
         parse_condition('parameters == "[]"', schema)
 
 

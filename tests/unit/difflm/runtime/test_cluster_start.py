@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import types
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +24,7 @@ def test_a_node_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch, err
 
     fake = types.SimpleNamespace(is_initialized=lambda: False, init=init)
     monkeypatch.setattr(cluster, "_import_ray", lambda: fake)
+    monkeypatch.setattr(cluster, "_loopback", lambda ray: nullcontext())
     with pytest.raises(ClusterError, match=r"^Ray could not be started on this machine") as raised:
         start_or_connect(ClusterConfig(address="local"))
     assert "\n" not in str(raised.value)
@@ -37,6 +39,7 @@ def test_the_programs_own_sigterm_handler_outlives_the_start(monkeypatch: pytest
 
     fake = types.SimpleNamespace(is_initialized=lambda: False, init=init)
     monkeypatch.setattr(cluster, "_import_ray", lambda: fake)
+    monkeypatch.setattr(cluster, "_loopback", lambda ray: nullcontext())
     before = signal.signal(signal.SIGTERM, own)
     try:
         with pytest.raises(ClusterError):
@@ -56,6 +59,7 @@ def test_only_what_ray_says_of_its_log_level_is_kept_off_the_terminal(
 
     fake = types.SimpleNamespace(is_initialized=lambda: False, init=init)
     monkeypatch.setattr(cluster, "_import_ray", lambda: fake)
+    monkeypatch.setattr(cluster, "_loopback", lambda ray: nullcontext())
     with pytest.raises(ClusterError):
         start_or_connect(ClusterConfig(address="local"))
     os.write(2, b" and this comes later")
@@ -78,6 +82,7 @@ def test_workers_compete_for_processors_unless_the_environment_says_otherwise(
         monkeypatch.setenv(NICENESS, own)
     fake = types.SimpleNamespace(is_initialized=lambda: False, init=init)
     monkeypatch.setattr(cluster, "_import_ray", lambda: fake)
+    monkeypatch.setattr(cluster, "_loopback", lambda ray: nullcontext())
     monkeypatch.setattr(cluster, "usable_processors", lambda: 5)
     with pytest.raises(ClusterError):
         start_or_connect(ClusterConfig(address="local"))

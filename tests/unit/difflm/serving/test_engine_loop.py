@@ -123,10 +123,11 @@ def test_a_version_that_is_not_asked_for_any_more_leaves_the_memory(run: Run, co
     own.close()
 
 
-def test_the_batch_grows_under_llguidance_too(run: Run, config: Any, ref: BundleRef, tiny_stages: Any) -> None:
+def test_the_batch_grows_under_llguidance_too(run: Run, config: Any, spelled_stages: Any) -> None:
     sampling = config.sampling.model_copy(update={"engine": BuiltinEngineConfig(constraint="llguidance")})
     own = LocalBackend(config.model_copy(update={"sampling": sampling}))
-    bundle = load_bundle(tiny_stages.bundle, heun=sampling.heun())
+    bundle = load_bundle(spelled_stages.bundle, heun=sampling.heun())
     drawn, _ = Synthesizer(bundle, sampling).draw_valid(range(12), seed=1)
-    assert run(collected(own, wanted(ref, 12))) == drawn
+    spelled = BundleRef(name="spelled", folder=str(spelled_stages.bundle), version="v1")
+    assert run(collected(own, wanted(spelled, 12))) == drawn
     own.close()

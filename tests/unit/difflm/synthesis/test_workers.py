@@ -78,9 +78,9 @@ def test_a_worker_draws_in_what_its_job_agreed_on_and_says_so(
     assert worker.synthesizer.bundle.autoencoder.decoder.embeddings_VD.dtype == getattr(torch, agreed)
 
 
-def test_the_engine_travels_to_the_worker(tiny_stages: StageFolders, tmp_path: Path) -> None:
+def test_the_engine_travels_to_the_worker(spelled_stages: StageFolders, tmp_path: Path) -> None:
     engine = BuiltinEngineConfig(constraint="llguidance")
-    worker = synthesis(tiny_stages, tmp_path, SAMPLING.model_copy(update={"engine": engine}))
+    worker = synthesis(spelled_stages, tmp_path, SAMPLING.model_copy(update={"engine": engine}))
     assert isinstance(worker.synthesizer.engine, BuiltinEngine)
     assert isinstance(worker.synthesizer.engine.constraint, GuidanceConstraint)
     assert worker.run(Shard())["rows"]

@@ -139,7 +139,11 @@ def test_the_one_pass_evaluators_are_the_streaming_ones(
         evaluate_privacy(synthetic, real, holdout, schema, PrivacyConfig(threads=1)),
     ]
     for evaluation in whole:
-        _close(found[evaluation.name].to_json(), evaluation.to_json(), evaluation.name)
+        expected = evaluation.to_json()
+        if evaluation.name == "privacy":  # rare values take all rows at once
+            expected["scores"] = [score for score in expected["scores"] if not score["name"].startswith("rare_")]
+            expected["details"].pop("rare")
+        _close(found[evaluation.name].to_json(), expected, evaluation.name)
 
 
 def test_pickles_go_on_where_they_were(fitted: tuple[StreamingSuite, pa.Table]) -> None:

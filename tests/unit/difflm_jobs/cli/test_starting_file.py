@@ -119,7 +119,7 @@ def test_a_file_that_is_there_is_kept_unless_force_is_given(tmp_path: Path) -> N
         ("head.csv", "a,b\n", None, "a.yaml", "head.csv"),
         ("blank.csv", "a,b\n,\n,\n", None, "a.yaml", "blank.csv"),
         ("t.csv", "a,b\n1,x\n2,y\n", "c", "a.yaml", "t.csv: the table has no column 'c'; it has 'a', 'b'"),
-        ("t.xlsx", "a", None, "a.yaml", "t.xlsx: not a table of a known kind"),
+        ("t.xlsx", "a", None, "a.yaml", "t.xlsx: not a workbook"),
         ("t.csv", "a,b\n1,x\n", None, "a.txt", "a.txt: a configuration ends in .yaml or .yml"),
         ("t.csv", "a,b\n1,x\n", None, "no/a.yaml", "there is no folder"),
         (".", None, None, "a.yaml", "is a folder; give the file inside it"),

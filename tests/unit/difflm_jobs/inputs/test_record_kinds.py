@@ -114,7 +114,7 @@ def test_each_kind_knows_what_is_special_to_it() -> None:
     assert table == given
     assert (tools.kinds["parameters"], tools.text_max_characters) == ("tool_parameters", 50)
     odd = [Notice(column="a", code="identifier", count=2, message="differs"), NO_API]
-    assert [kind.shown(odd) for kind in kinds] == [[], ["no API"], ["no API"]]
+    assert [kind.shown(odd) for kind in kinds] == [["'a': differs", "no API"], ["no API"], ["no API"]]
 
 
 def test_any_tools_and_code_can_be_evaluated(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_code_is_read_from_csv_and_a_folder_holds_no_tools(tmp_path: Path) -> No
     (tmp_path / "a.csv").write_text('text,more\n"x = 1",a\n"y = 2",b\n')
     assert CODE.read(tmp_path / "a.csv", ReadConfig(), ignore).to_pydict() == {"code": ["x = 1", "y = 2"]}
     (tmp_path / "a.py").write_text("x = 1\n")
-    with pytest.raises(DataError, match="unknown kind of file"):
+    with pytest.raises(DataError, match="is a folder; give a file"):
         TOOLS.read(tmp_path, ReadConfig(), ignore)
 
 

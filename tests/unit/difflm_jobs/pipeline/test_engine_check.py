@@ -92,7 +92,11 @@ def test_actors_may_share_a_gpu() -> None:
 
 @pytest.mark.parametrize("injector", ["kv_memory", "embedding"])
 def test_vllm_reads_soft_prompts_only(injector: str) -> None:
-    data = {"name": "x", "data": {"train": "x.csv"}, "autoencoder": {"injector": {"kind": injector}}}
+    data = {
+        "name": "x",
+        "data": {"train": "x.csv"},
+        "autoencoder": {"encoder": {"kind": "compact"}, "injector": {"kind": injector}},
+    }
     with pytest.raises(ConfigError, match=rf"reads soft prompts only, and .*injector\.kind is {injector}; train with"):
         validate(ExperimentConfig, apply_overrides(data, [VLLM]), "x", [VLLM])
 

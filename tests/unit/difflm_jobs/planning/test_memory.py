@@ -11,15 +11,16 @@ from transformers import AutoModelForCausalLM, BertConfig, BertModel, GPT2Model,
 from difflm.models.autoencoder import AutoencoderShape, build_autoencoder
 from difflm.models.compact import CompactDecoderConfig
 from difflm.models.decoder import PretrainedDecoderConfig
-from difflm.models.decoder_store import unfitted
+from difflm.models.decoder_store import read_parts, unfitted
 from difflm.models.pretrained import LoraConfig, adapted_layers, add_adapters
 from difflm.records.schema import read_schema
 from difflm.runtime.deepspeed_engine import DeepSpeedEngineConfig
 from difflm.runtime.training import PlainEngineConfig
-from difflm.testing.bundles import StageFolders, untrained_stages
+from difflm.testing.bundles import TINY_POOLED_SHAPE, StageFolders, untrained_stages
 from difflm.testing.models import save_decoder, save_encoder
 from difflm.testing.tables import mixed_table
 from difflm.training.autoencoder_task import AutoencoderConfig
+from difflm.training.steered_task import Steering, unfitted_steered
 from difflm_jobs.loading import load_experiment
 from difflm_jobs.planning.memory import (
     Adapters,
@@ -31,14 +32,8 @@ from difflm_jobs.planning.memory import (
     layer_bytes,
     model_states,
 )
-from difflm_jobs.planning.sizes import (
-    Sizes,
-    autoencoder_size,
-    decoder_shape,
-    fitted_parameters,
-    pretrained_shape,
-    transformer_shape,
-)
+from difflm_jobs.planning.model_shapes import decoder_shape, pretrained_shape, transformer_shape
+from difflm_jobs.planning.sizes import Sizes, autoencoder_size, fitted_parameters
 from difflm_jobs.planning.stage_sizes import stage_sizes
 
 BILLION = 10**9
@@ -302,6 +297,24 @@ def test_a_compact_decoder_and_what_reads_its_prefix_are_counted(stages: StageFo
     layout = Sizes.of(load_experiment("demo"), {}, stages.decoder).layout
     trained = sum(p.numel() for p in fit.parameters())
     assert fitted_parameters(config, layout, vocabulary=vocabulary) == trained
+
+
+def test_a_decoder_that_is_fitted_beside_a_latent_is_counted(tmp_path: Path) -> None:
+    table = mixed_table(40).drop(["note"])  # texts are counted when they are there
+    stages = untrained_stages(tmp_path, table, shape=TINY_POOLED_SHAPE, decoder=CompactDecoderConfig())
+    parts = read_parts(stages.decoder, read_schema(stages.prepared))
+    shape = load_experiment("demo").autoencoder.shape
+    fit = unfitted_steered(parts, Steering(shape=shape, nats=2.0), [])
+    vocabulary = len(parts.tokenizer.tokenizer)
+    config = load_experiment("demo", overrides=[f"decoder.vocabulary_size={vocabulary}"])
+    sizes = Sizes.of(config, {}, stages.decoder)
+    assert sizes.autoencoder is not None
+    assert sizes.decoder == transformer_shape(fit.model)
+    counted = sizes.decoder.parameters + sizes.autoencoder.trained + sizes.independent_fields
+    assert counted == sum(value.numel() for value in fit.parameters())
+    memory = stage_sizes(sizes)["fit-decoder"].memory
+    assert memory is not None
+    assert memory.trained == 4 * counted
 
 
 @pytest.mark.parametrize("family", ["mistral", "gpt2"])

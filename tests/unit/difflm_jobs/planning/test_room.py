@@ -120,3 +120,14 @@ def test_a_part_of_a_gpu_has_that_part_of_its_memory() -> None:
 def test_a_limit_is_more_than_nothing() -> None:
     with pytest.raises(ConfigError, match="expected greater than 0"):
         load_experiment("demo", overrides=["runtime.memory.gpu_gib=0"])
+
+
+def test_a_pretrained_model_that_does_not_fit_is_refused_before_it_is_loaded(
+    planned: Planning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its package nor its weights are needed to say so."""
+    monkeypatch.setenv("DIFFLM_CACHE", str(tmp_path / "cache"))
+    message = refusal(planned("llm/tools", LAPTOP, "runtime.memory.node_gib=1"))
+    assert "frozen weights" in message
+    assert "a smaller model" in message
+    assert not (tmp_path / "cache").exists()

@@ -55,11 +55,12 @@ def _run(experiment: ExperimentConfig) -> Scores:
     }
 
 
+WHOLE = {"autoencoder.encoder.kind": "compact"}
 GRID = Grid(
     cells=(
-        Cell(name="soft", published={"shape_error": 9.74}),
-        Cell(name="memory", set={"autoencoder.injector.kind": "kv_memory"}),
-        Cell(name="added", set={"autoencoder.injector": {"kind": "embedding", "hidden_size": 8}}),
+        Cell(name="soft", set=WHOLE, published={"shape_error": 9.74}),
+        Cell(name="memory", set={**WHOLE, "autoencoder.injector.kind": "kv_memory"}),
+        Cell(name="added", set={**WHOLE, "autoencoder.injector": {"kind": "embedding", "hidden_size": 8}}),
     ),
     seeds=(0, 1, 2),
     published_of="demo",

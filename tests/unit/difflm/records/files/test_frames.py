@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from difflm.errors import BundleError, DataError
-from difflm.records.files.frames import FrameTemplate, arrow_of, library_of, pandas_frame, restored, to_table
+from difflm.records.files.frames import FrameTemplate, arrow_of, library_of, pandas_frame, to_table
 from difflm.records.files.reading import read_table
+from difflm.records.files.restoring import restored
 from difflm.records.notices import Notice
 
 MOMENTS = ["2020-01-01 00:00", "2021-05-05 10:00", "2022-07-01 00:30"]
@@ -192,11 +193,11 @@ def test_sparse_columns_are_made_dense_and_intervals_are_text() -> None:
     assert back["bins"].tolist() == ["(0, 1]", "(1, 2]", "(2, 3]"]
 
 
-def test_nested_values_of_polars_come_back_as_text() -> None:
+def test_nested_values_of_polars_come_back() -> None:
     frame = pl.DataFrame({"list": [[1, 2], [3]], "struct": [{"a": 1}, {"a": 2}]})
-    back = FrameTemplate.of(frame).frame(to_table(frame))
-    assert back["list"].to_list() == ["[1, 2]", "[3]"]
-    assert back["struct"].to_list() == ['{"a": 1}', '{"a": 2}']
+    table = to_table(frame)
+    assert table.column("list").to_pylist() == ["[1, 2]", "[3]"]
+    assert FrameTemplate.of(frame).frame(table).equals(frame)
 
 
 def test_small_indices_of_dictionaries_come_back() -> None:

@@ -6,8 +6,8 @@ import pytest
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.kinds.codes import column_codes, value_code, whole_domain
 from difflm.records.kinds.inference import infer_schema
-from difflm.records.kinds.literals import parse_datetime
-from difflm.records.schema import DatetimeField, DecimalField, IntegerField, TextField
+from difflm.records.kinds.moments import parse_datetime
+from difflm.records.schema import CodeField, DatetimeField, DecimalField, IdentifierField, IntegerField, TextField
 from difflm.testing.tables import odd_tables
 
 TABLES = odd_tables()
@@ -24,7 +24,9 @@ def test_a_column_has_the_codes_of_its_values_inside_its_domain(name: str) -> No
         assert codes == [value_code(field, value) for value in values]
         assert all(whole.null if code is None else code in whole.codes for code in codes)
         pairs = {(code, value) for code, value in zip(codes, values, strict=True)}
-        assert len(pairs) == len(set(codes)) or isinstance(field, TextField | DatetimeField)
+        assert len(pairs) == len(set(codes)) or isinstance(
+            field, TextField | DatetimeField | CodeField | IdentifierField
+        )
 
 
 def test_codes_have_the_order_of_numbers_and_dates() -> None:

@@ -60,7 +60,7 @@ def test_codes_of_digits_can_be_kept_text_by_configuration() -> None:
 
 
 def test_decimals_are_those_of_the_source() -> None:
-    field = field_of(["1.50", "-2.25", "3"])
+    field = field_of(["1.50", "-2.25", "3.00"])
     assert isinstance(field, DecimalField)
     assert (field.decimals, field.exponent, field.minimum, field.maximum) == (2, 0, -2.25, 3.0)
 
@@ -203,7 +203,9 @@ def test_texts_above_the_cap_are_counted_not_cut() -> None:
     assert [notice.count for notice in schema.notices if notice.code == "long_text"] == [20]
 
 
-@pytest.mark.parametrize(("cell", "value"), [("5", 5), ("1.50", 1.5), ("TRUE", "TRUE"), ("007", "007"), ("kg", "kg")])
+@pytest.mark.parametrize(
+    ("cell", "value"), [("5", 5), ("1.5", 1.5), ("1.50", "1.50"), ("TRUE", "TRUE"), ("007", "007"), ("kg", "kg")]
+)
 def test_constants(cell: str, value: object) -> None:
     assert field_of([cell] * 5) == ConstantField(name="x", value=value)  # type: ignore[arg-type]
     assert not isinstance(field_of([cell, None, cell]), ConstantField)

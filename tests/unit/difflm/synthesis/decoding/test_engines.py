@@ -18,14 +18,16 @@ from difflm.synthesis.bundle import Bundle, load_bundle
 from difflm.synthesis.decoding.engines import BuiltinEngineConfig, EngineConfig
 from difflm.synthesis.decoding.vllm import VllmEngineConfig
 from difflm.synthesis.draws import Draw, DrawAccount
+from difflm.synthesis.grammar.constraint import RecordSet
 from difflm.synthesis.plans.conditions import parse_condition
 from difflm.synthesis.plans.draw_plans import DrawPlan, DrawPlans
 from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
-from difflm.testing.bundles import untrained_stages
+from difflm.testing.bundles import TINY_DECODER, TINY_POOLED_SHAPE, untrained_stages
 from difflm.testing.tables import mixed_table
 
 ENGINES: dict[str, EngineConfig] = {
     "automaton": BuiltinEngineConfig(),
+    "any_order": BuiltinEngineConfig(),
     "llguidance": BuiltinEngineConfig(constraint="llguidance"),
     "vllm": VllmEngineConfig(requests=5),
 }
@@ -43,8 +45,22 @@ def _zoned_table(rows: int) -> pa.Table:
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return load_bundle(untrained_stages(tmp_path_factory.mktemp("zoned"), _zoned_table(60)).bundle)
+def spelled(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    decoder = TINY_DECODER.model_copy(update={"number_pairs": False})
+    return load_bundle(untrained_stages(tmp_path_factory.mktemp("zoned"), _zoned_table(60), decoder=decoder).bundle)
+
+
+@pytest.fixture(scope="module")
+def any_order(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("any_order")
+    return load_bundle(untrained_stages(folder, _zoned_table(60), shape=TINY_POOLED_SHAPE).bundle)
+
+
+@pytest.fixture
+def bundle(request: pytest.FixtureRequest, spelled: Bundle) -> Bundle:
+    """The one that the engine of the test draws from."""
+    name = request.node.callspec.params.get("engine")
+    return request.getfixturevalue("any_order") if name == "any_order" else spelled
 
 
 @pytest.fixture
@@ -174,3 +190,15 @@ def test_temperatures_that_vllm_changes_or_refuses_are_named(temperature: float)
     assert _settings(f"temperature={temperature}").temperature == temperature
     with pytest.raises(ConfigError, match=r"engine vllm takes 0\.01 to 2\.0"):
         _settings(f"temperature={temperature}", "engine.kind=vllm")
+
+
+@pytest.mark.usefixtures("vllm_installed")
+@pytest.mark.parametrize("engine", [ENGINES["llguidance"], ENGINES["vllm"]], ids=["llguidance", "vllm"])
+def test_what_only_the_automaton_knows_is_refused_by_the_others(
+    any_order: Bundle, spelled: Bundle, engine: EngineConfig
+) -> None:
+    with pytest.raises(ConfigError, match=r"in pairs of digits.*constraint=automaton.*decoder\.number_pairs=false"):
+        _synthesizer(any_order, engine)
+    first = replace(DrawPlans(spelled, text_tokens=TEXT_TOKENS).plain(), records=RecordSet(first=(1,)))
+    with pytest.raises(ConfigError, match=r"are written first, which llguidance and vLLM cannot do.*automaton"):
+        _synthesizer(spelled, engine, first)

@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from difflm.records.kinds.codes import IntervalSet, microseconds, moment_code, whole_domain
-from difflm.records.kinds.literals import FORMATS, parse_datetime
+from difflm.records.kinds.codes import IntervalSet, moment_code, whole_domain
+from difflm.records.kinds.moments import FORMATS, microseconds, parse_datetime
 from difflm.records.schema import DatetimeField
 from difflm.synthesis.grammar.automaton import Automaton, AutomatonBuilder
-from difflm.synthesis.grammar.dates import add_date, any_date, boxes, longest_date
+from difflm.synthesis.grammar.calendar_boxes import boxes
+from difflm.synthesis.grammar.dates import add_date, any_date, longest_date
 from difflm.testing.lockstep import random_walks
 
 MOMENTS = [datetime(2019, 9, 5, 0, 7, 9, 20500, tzinfo=UTC) + timedelta(days=23.7 * step) for step in range(40)]

@@ -14,7 +14,8 @@ from difflm.records.codec import Accepted, Rejected
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.kinds.codes import Allowed, IntervalSet, value_code, whole_domain
 from difflm.records.kinds.inference import infer_schema
-from difflm.records.schema import DatetimeField, Field, Record
+from difflm.records.number_tokens import number_tokens
+from difflm.records.schema import DatetimeField, Field, IdentifierField, Record
 from difflm.records.tokenization import RecordTokenizer
 from difflm.synthesis.grammar.forced_cells import ForcedCells
 from difflm.synthesis.grammar.tables import longest_record, record_grammar, table_grammar
@@ -22,6 +23,8 @@ from difflm.testing.lockstep import random_walks
 from difflm.testing.tables import odd_tables
 
 TEXT_TOKENS = 12
+_NUMBERS = [name for decimals in range(16) for name in number_tokens(whole_digits=20, decimals=decimals)]
+"""More than any column has; what a column has is for the tests of the decoder's store."""
 NAMES = sorted(set(odd_tables()) - {"two_hundred_columns"})
 
 
@@ -34,7 +37,7 @@ class Setup(NamedTuple):
 
 
 @cache
-def _setup(name: str) -> Setup:
+def _setup(name: str, pairs: bool = True) -> Setup:
     source = odd_tables()[name]
     codec = JsonRecordCodec(infer_schema(source))
     table = codec.normalize_table(source).table
@@ -45,6 +48,7 @@ def _setup(name: str) -> Setup:
         category_literals=[text for field, column in columns if field.kind == "categorical" for text in column],
         texts=[text for field, column in columns if field.kind == "text" for text in column],
         vocabulary_size=300,
+        numbers=_NUMBERS if pairs else [],
     )
     kinds = [field.kind for field in codec.schema.fields]
     tokenizer = RecordTokenizer(fitted, kinds=kinds, fixed_texts=codec.fixed_texts())
@@ -76,9 +80,9 @@ def _satisfies(record: Record, field: Field, allowed: Allowed) -> bool:
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.data(), st.sampled_from(NAMES), st.integers(0, 2**32))
-def test_walks_and_records_of_any_restriction(data: st.DataObject, name: str, seed: int) -> None:
-    setup = _setup(name)
+@given(st.data(), st.sampled_from(NAMES), st.integers(0, 2**32), st.booleans())
+def test_walks_and_records_of_any_restriction(data: st.DataObject, name: str, seed: int, pairs: bool) -> None:
+    setup = _setup(name, pairs)
     chosen = data.draw(st.sets(st.sampled_from(setup.codec.schema.fields), max_size=3, min_size=1))
     fields = [field for field in setup.codec.schema.fields if field in chosen and field.kind != "text"]
     restriction = {field.name: _any_allowed(data, field, setup.records) for field in fields}
@@ -98,9 +102,9 @@ def test_walks_and_records_of_any_restriction(data: st.DataObject, name: str, se
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.data(), st.sampled_from(NAMES), st.integers(0, 2**32))
-def test_given_cells_stand_and_the_others_vary(data: st.DataObject, name: str, seed: int) -> None:
-    setup = _setup(name)
+@given(st.data(), st.sampled_from(NAMES), st.integers(0, 2**32), st.booleans())
+def test_given_cells_stand_and_the_others_vary(data: st.DataObject, name: str, seed: int, pairs: bool) -> None:
+    setup = _setup(name, pairs)
     places = range(len(setup.codec.schema.fields))
     rows = data.draw(st.lists(st.integers(0, len(setup.records) - 1), min_size=1, max_size=4))
     known = [data.draw(st.sets(st.sampled_from(places))) for _ in rows]
@@ -114,9 +118,104 @@ def test_given_cells_stand_and_the_others_vary(data: st.DataObject, name: str, s
         if isinstance(decoded, Accepted):
             for place in given_places:
                 column = setup.codec.schema.names[place]
+                if isinstance(setup.codec.schema.fields[place], IdentifierField):
+                    continue  # a record's text does not say which row it names
                 assert decoded.record[column] == setup.records[row][column]
         else:
             assert decoded.reason in ("length", "range"), decoded
+
+
+def _opened(setup: Setup, tokens: list[int]) -> list[int]:
+    opening = [ids[0] for ids in setup.tokenizer.fixed_ids[:-1]]
+    return [opening.index(token) for token in tokens if token in opening]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data(), st.sampled_from(NAMES), st.integers(0, 2**32))
+def test_what_is_asked_for_is_written_first(data: st.DataObject, name: str, seed: int) -> None:
+    """Given cells, then restricted fields in their order, then the others, and a record of them all the same."""
+    setup = _setup(name)
+    schema, places = setup.codec.schema, range(len(setup.codec.schema.fields))
+    chosen = data.draw(st.lists(st.sampled_from(places), max_size=3, unique=True))
+    first = [place for place in chosen if schema.fields[place].kind != "text"]
+    restriction = {
+        schema.names[place]: _any_allowed(data, schema.fields[place], setup.records)
+        for place in first
+        if whole_domain(schema.fields[place]).codes.spans
+    }
+    others = [place for place in places if place not in first]
+    rows = data.draw(st.lists(st.integers(0, len(setup.records) - 1), min_size=1, max_size=4))
+    known = [data.draw(st.sets(st.sampled_from(others))) if others else set[int]() for _ in rows]
+    cells = [{place: setup.literals[place][row] for place in given} for row, given in zip(rows, known, strict=True)]
+    grammar = record_grammar(schema, setup.tokenizer, text_tokens=TEXT_TOKENS, restriction=restriction, first=first)
+    constraint = ForcedCells.of(grammar, setup.tokenizer, lambda index: cells[index], ahead=True)
+    walks = random_walks(constraint, range(len(rows)), seed=seed, longest=setup.longest + 400)
+    ordered = [setup.tokenizer.in_order(tokens) for tokens in walks]
+    for row, given_places, tokens, text in zip(rows, known, walks, _texts(setup, ordered), strict=True):
+        rest = [place for place in others if place not in given_places]
+        assert _opened(setup, tokens) == [*sorted(given_places), *first, *rest]
+        decoded = setup.codec.decode(text)
+        if not isinstance(decoded, Accepted):
+            assert decoded.reason in ("length", "range") or "zone" in str(decoded.field), decoded
+            continue
+        for place in given_places:
+            if isinstance(schema.fields[place], IdentifierField):
+                continue  # a record's text does not say which row it names
+            assert decoded.record[schema.names[place]] == setup.records[row][schema.names[place]]
+        for name, allowed in restriction.items():
+            field = schema.field(name)
+            zoned = isinstance(field, DatetimeField) and "%z" in field.format
+            assert zoned or _satisfies(decoded.record, field, allowed), text
+
+
+@pytest.mark.parametrize("name", sorted(odd_tables()))
+def test_with_pairs_every_value_says_where_it_ends(name: str) -> None:
+    setup = _setup(name)
+    grammar = record_grammar(setup.codec.schema, setup.tokenizer, text_tokens=TEXT_TOKENS)
+    assert grammar.open_states is not None
+    assert len(grammar.open_states) == len(setup.codec.schema.fields) + 1
+
+
+def test_numbers_in_digits_do_not() -> None:
+    setup = _setup("all_numeric", False)
+    assert record_grammar(setup.codec.schema, setup.tokenizer, text_tokens=TEXT_TOKENS).open_states is None
+
+
+def test_a_record_of_given_cells_only_is_those_cells() -> None:
+    setup = _setup("all_numeric")
+    grammar = record_grammar(setup.codec.schema, setup.tokenizer, text_tokens=TEXT_TOKENS)
+    cells = {place: column[3] for place, column in enumerate(setup.literals)}
+    constraint = ForcedCells.of(grammar, setup.tokenizer, lambda index: cells, ahead=True)
+    (text,) = _texts(setup, random_walks(constraint, [0], seed=0, longest=setup.longest))
+    assert text == setup.codec.encode(setup.records[3])
+
+
+def test_ahead_of_nothing_it_is_the_automaton_of_that_order() -> None:
+    setup = _setup("free_text")
+    grammar = record_grammar(setup.codec.schema, setup.tokenizer, text_tokens=TEXT_TOKENS, first=[1, 0])
+    free = ForcedCells.of(grammar, setup.tokenizer, lambda index: {}, ahead=True)
+    for seed in range(5):
+        expected = random_walks(grammar.automaton, range(6), seed=seed, longest=setup.longest)
+        assert random_walks(free, range(6), seed=seed, longest=setup.longest) == expected
+
+
+def test_a_cell_ahead_that_cannot_be_spelled_is_a_dead_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    setup = _setup("all_categorical")
+    grammar = record_grammar(setup.codec.schema, setup.tokenizer, text_tokens=TEXT_TOKENS)
+    spelled = setup.tokenizer.literal_ids
+
+    def literal_ids(place: int, literal: str) -> tuple[int, ...]:
+        if literal == '"\u2603"':
+            raise ModelError("no token for a character of it")
+        return spelled(place, literal)
+
+    monkeypatch.setattr(setup.tokenizer, "literal_ids", literal_ids)
+    cells = [{0: '"\u2603"', 1: setup.literals[1][0]}, {1: setup.literals[1][0]}]
+    walks = ForcedCells.of(grammar, setup.tokenizer, lambda index: cells[index], ahead=True).walks(2)
+    slots = torch.tensor([0, 1])
+    walks.begin(slots, [0, 1])
+    assert walks.final_N(slots).tolist() == [False, False]
+    assert walks.allowed_BA().any(dim=1).tolist() == [False, True]
 
 
 def test_without_given_cells_it_is_the_automaton() -> None:

@@ -1,0 +1,113 @@
+"""Columns in words: a table looked through without a run, and what each of its columns is taken for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from difflm.errors import DataError
+from difflm.records.files.paths import is_pattern
+from difflm.records.files.reading import ReadConfig
+from difflm.records.kinds.codes_of_form import identifier, numbered_code
+from difflm.records.kinds.dress import print_cell
+from difflm.records.kinds.inference import infer_schema
+from difflm.records.notices import Notice
+from difflm.records.schema import (
+    BooleanField,
+    CategoricalField,
+    CodeField,
+    ConstantField,
+    DatetimeField,
+    DecimalField,
+    Field,
+    IdentifierField,
+    IntegerField,
+    RecordSchema,
+    SchemaConfig,
+    TextField,
+)
+from difflm_jobs.inputs.record_files import read_records
+from difflm_jobs.inputs.record_kinds import RecordKind
+from difflm_jobs.inputs.sources import DataConfig
+from difflm_jobs.loading import TABLE_SUFFIXES, suffix_of
+
+_SHOWN_VALUES = 4
+_SHOWN_CHARACTERS = 40
+
+
+def look_through(
+    table: Path,
+    target: str | None,
+    kind: RecordKind,
+    notices: list[Notice],
+    *,
+    read: ReadConfig | None = None,
+    settings: SchemaConfig | None = None,
+) -> RecordSchema:
+    """Infer the schema of all records of a file; what reading them found odd is added to `notices`.
+
+    Raises:
+        DataError: the file is missing or cannot be read, or what is set does not fit it; the message names the file.
+    """
+    if not table.exists() and not is_pattern(table):
+        raise DataError(f"{table}: no such file; check the path")
+    if table.is_dir() and not kind.folders:
+        raise DataError(f"{table}: is a folder; give the file inside it")
+    if kind.tabular and suffix_of(table) not in TABLE_SUFFIXES:
+        raise DataError(f"{table}: not a table of a known kind; give one of {', '.join(TABLE_SUFFIXES)}, also .gz")
+    try:
+        records = read_records(table, kind.name, read or ReadConfig(), notices.append)
+        longest: int = DataConfig.model_fields["longest"].default
+        records = kind.usable(records, longest=longest, report=notices.append)
+        config = kind.schema_config(settings or SchemaConfig(drop_all_missing=True), longest=longest)
+        return infer_schema(records, target=target, config=config)
+    except DataError as error:
+        named = str(error) if str(table) in str(error) else f"{table}: {error}"
+        raise type(error)(named) from None
+
+
+def described(field: Field) -> str:
+    """Describe a column in a few words: its kind, its range or values, how it is spelled, and how much is missing."""
+    match field:
+        case IntegerField():
+            text = f"integer {_ends(field)}"
+        case DecimalField():
+            unit = f"e{field.exponent}" if field.exponent else ""
+            places = f", {field.decimals} decimals" if not unit else f" in units of 1{unit}"
+            ends = _ends(field) if field.dress else f"{field.minimum:g}..{field.maximum:g}"
+            text = f"decimal {ends}{places}"
+        case CategoricalField():
+            more = ", ..." if len(field.values) > _SHOWN_VALUES else ""
+            shown = ", ".join(short(value) for value in field.values[:_SHOWN_VALUES])
+            text = f"{'ordinal' if field.ordered else 'categorical'}, {len(field.values):,} values: {shown}{more}"
+        case BooleanField():
+            text = f"boolean {short(field.true_text)} or {short(field.false_text)}"
+        case DatetimeField():
+            text = f"datetime {field.minimum}..{field.maximum} ({' or '.join(field.formats)})"
+        case TextField():
+            language = f" in {field.language}" if field.language else ""
+            text = f"text{language} of at most {field.max_characters:,} characters"
+        case CodeField():
+            text = f"code of {len(field.shapes)} forms, such as {short(numbered_code(field.shapes, 0))}"
+        case IdentifierField():
+            text = f"identifier, made anew, such as {short(str(identifier(field, 0)))}"
+        case ConstantField():
+            text = f"always {short(str(field.value))}"
+        case _:
+            text = f"{field.kind} of at most {field.max_characters:,} characters"
+    missing = f", {100 * field.missing_share:.3g} % missing" if field.missing_share else ""
+    return one_line(text + missing)
+
+
+def _ends(field: IntegerField | DecimalField) -> str:
+    """Write the range as the column spells numbers."""
+    return f"{print_cell(field, field.minimum)}..{print_cell(field, field.maximum)}"
+
+
+def short(text: str) -> str:
+    """Cut a text to what a line has room for."""
+    return one_line(text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "...")
+
+
+def one_line(text: str) -> str:
+    """Replace what would end a line."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)

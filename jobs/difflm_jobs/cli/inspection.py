@@ -1,0 +1,159 @@
+"""`difflm inspect`: what each column of a table is taken for, why, and how to change it, before anything is trained."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field as Setting
+
+from difflm.config import Config, apply_overrides, validate
+from difflm.records.files.reading import ReadConfig
+from difflm.records.notices import Notice
+from difflm.records.schema import (
+    BooleanField,
+    CategoricalField,
+    CodeField,
+    ConstantField,
+    DatetimeField,
+    DecimalField,
+    Field,
+    IdentifierField,
+    IntegerField,
+    RecordSchema,
+    SchemaConfig,
+)
+from difflm_jobs.cli.columns_shown import described, look_through
+from difflm_jobs.inputs.record_kinds import Kind, record_kind
+
+_FEW = 20
+
+
+class _Data(Config):
+    """What a configuration's `data` says of how a table is read."""
+
+    kind: Kind = "table"
+    read: ReadConfig = ReadConfig()
+    target: str | None = None
+
+
+class _Settings(Config):
+    """The settings of a run that decide what columns are taken for."""
+
+    data: _Data = _Data()
+    schema_: SchemaConfig = Setting(default=SchemaConfig(), alias="schema")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnLine:
+    """A column: its kind, in words, why it was taken for it, its missing share, and the setting that changes it."""
+
+    column: str
+    kind: str
+    described: str
+    why: str
+    missing_share: float
+    change: str
+
+    @property
+    def text(self) -> str:
+        missing = f"{100 * self.missing_share:.3g} % missing" if self.missing_share else "none missing"
+        return f"{self.column or '(no name)'}: {self.described}; {self.why}; {missing}; change with {self.change}"
+
+
+def document(table: Path, lines: Sequence[ColumnLine], notices: Sequence[Notice]) -> str:
+    """Write what was found as one JSON document."""
+    found = {
+        "table": str(table),
+        "columns": [asdict(line) for line in lines],
+        "notices": [notice.model_dump(mode="json") for notice in notices],
+    }
+    return json.dumps(found, indent=2, ensure_ascii=False)
+
+
+def inspected(table: Path, *, target: str | None, overrides: Sequence[str]) -> tuple[list[ColumnLine], list[Notice]]:
+    """Read a table and infer its schema with the settings of a run; return a line per column, and what was odd.
+
+    Raises:
+        DataError: the table is missing or cannot be read, or a column's values do not fit the kind that is set for it.
+        ConfigError: a setting that there is not.
+    """
+    given = validate(_Settings, apply_overrides({}, overrides), "--set", overrides)
+    notices: list[Notice] = []
+    settings = given.schema_.model_copy(update={"drop_all_missing": True})
+    kind = record_kind(given.data.kind)
+    schema = look_through(table, target or given.data.target, kind, notices, read=given.data.read, settings=settings)
+    return column_lines(schema), [*notices, *(notice for notice in schema.notices if notice.code != "constant")]
+
+
+def column_lines(schema: RecordSchema) -> list[ColumnLine]:
+    """Describe every column of a schema."""
+    return [
+        ColumnLine(
+            column=field.name,
+            kind=field.kind,
+            described=described(field),
+            why=_why(field, schema),
+            missing_share=field.missing_share,
+            change=setting(field.name, _other_kind(field)),
+        )
+        for field in schema.fields
+    ]
+
+
+def notice_line(notice: Notice) -> str:
+    """Write a finding on one line."""
+    return notice.message if notice.column is None else f"{notice.column!r}: {notice.message}"
+
+
+def setting(column: str, kind: str) -> str:
+    """Return the option that sets the kind of a column, as a shell takes it."""
+    if re.fullmatch(r"[^\s.=:\"'{}]+", column):
+        return f"--set {shlex.quote(f'schema.kinds.{column}={kind}')}"
+    return f"--set {shlex.quote('schema.kinds=' + json.dumps({column: kind}, ensure_ascii=False))}"
+
+
+def _why(field: Field, schema: RecordSchema) -> str:
+    match field:
+        case IntegerField() | DecimalField():
+            noun = "whole number" if isinstance(field, IntegerField) else "number"
+            parts = [f"every value is a {noun} that prints as it was read"]
+            parts += [f"but for the words {', '.join(map(repr, field.words))}"] if field.words else []
+            parts += [f"{', '.join(map(str, field.points))} stand apart"] if field.points else []
+            few = field.distinct <= _FEW and isinstance(field, IntegerField)
+            return ", ".join(parts) + (f" ({field.distinct} different: categorical if they are codes)" if few else "")
+        case CategoricalField():
+            return f"{len(field.values):,} different texts in {schema.row_count:,} rows"
+        case BooleanField():
+            return "two opposite values"
+        case DatetimeField():
+            others = f", or one of {', '.join(map(repr, field.words))}" if field.words else ""
+            return f"every value is a date in {'one of these forms' if field.others else 'this form'}{others}"
+        case CodeField():
+            return "every value has one of the forms, character by character"
+        case IdentifierField():
+            return "every value is different, so it names the row"
+        case ConstantField():
+            return "one value in all rows"
+        case _:
+            return "too many different texts for a closed list, of no form"
+
+
+def _other_kind(field: Field) -> str:
+    """Return the kind that a column would most likely be set to, if it was misjudged."""
+    others: dict[str, Any] = {
+        "integer": "categorical",
+        "decimal": "text",
+        "categorical": "text",
+        "boolean": "text",
+        "datetime": "text",
+        "code": "text",
+        "identifier": "code",
+        "constant": "categorical",
+    }
+    return str(others.get(field.kind, "categorical"))

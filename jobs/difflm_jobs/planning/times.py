@@ -1,0 +1,92 @@
+"""How long the stages of an experiment are expected to take, from the speed of its trainings on this machine.
+
+Trainings are counted by their steps. What is not tried out is put in proportion to them or to the table, by figures
+that were measured on the five tables of the presets and on the demo, on two cores. Early stopping is not foreseen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from difflm_jobs.planning.speed import Speed, StepSpeed, TableSample
+
+if TYPE_CHECKING:
+    from difflm_jobs.config import ExperimentConfig
+
+EVALUATING = 1.05
+"""Of a training's steps, for its evaluations and checkpoints."""
+PREPARING_S = 1.0
+ENCODING, DRAWING = 0.2, 0.7
+"""A row's encoding over its share of a step of the autoencoder, and its drawing over that of the decoder's fit."""
+SCORING_S, SCORING_CELL_S = 6.0, 5e-5
+"""Of the evaluation, and of every cell of the synthetic table in it."""
+CONDITIONED = 1.3
+"""A step of the prior for conditions over one of the prior, of as many latents."""
+PROCESSES_S = 9.0
+"""To start the processes of a stage, with all that they import, where Ray runs them."""
+START_S = 8.0
+"""To start Python and Ray."""
+
+FLOORS = {"fit-decoder": 400, "train-autoencoder": 300, "train-diffusion": 300}
+"""Steps that the passes over the rows do not go below."""
+WORKING = {"fit-decoder", "train-autoencoder", "encode", "train-diffusion", "train-conditional", "synthesize"}
+"""Stages with processes of their own."""
+STARTING = "starting"
+"""In place of a stage's name: what comes before all of them."""
+
+
+def steps_of(*, most: int, epochs: float, floor: int, rows: int, batch: float) -> int:
+    """Count the steps of a training: `most`, but no more than `epochs` passes, and of these at least `floor`."""
+    return min(most, max(floor, math.ceil(epochs * rows / batch)))
+
+
+def predict(
+    config: ExperimentConfig, sample: TableSample, speed: Speed, stages: Sequence[str], *, in_process: bool
+) -> dict[str, float]:
+    """Predict the seconds of every stage, and of starting; a prior that is fitted at once takes none."""
+    seconds = {name: _stage_s(name, config, sample, speed) for name in stages}
+    if in_process:
+        return seconds
+    processes = {name: PROCESSES_S for name in seconds if name in WORKING and seconds[name]}
+    return {STARTING: START_S, **{name: own + processes.get(name, 0.0) for name, own in seconds.items()}}
+
+
+def _stage_s(name: str, config: ExperimentConfig, sample: TableSample, speed: Speed) -> float:
+    fit, autoencoder, prior = config.decoder_fit, config.autoencoder, config.prior
+    emitted = config.rows or sample.rows
+    match name:
+        case "prepare":
+            return PREPARING_S + sample.seconds
+        case "fit-decoder":
+            return _training_s(name, fit.steps, fit.epochs, sample.rows, speed.decoder)
+        case "train-autoencoder":
+            return _training_s(name, autoencoder.steps, autoencoder.epochs, sample.rows, speed.autoencoder)
+        case "train-diffusion":
+            if prior.kind != "diffusion" or speed.prior is None:
+                return 0.0
+            return _training_s(name, prior.steps, prior.epochs, sample.rows, speed.prior)
+        case "train-conditional":
+            section = config.conditions
+            assert speed.prior is not None, "conditions go on from a diffusion"
+            per_step = speed.prior.seconds * max(1.0, section.batch_size / speed.prior.rows)
+            return EVALUATING * CONDITIONED * section.steps * per_step
+        case "encode":
+            return ENCODING * sample.rows * speed.autoencoder.seconds / speed.autoencoder.rows
+        case "synthesize":
+            return DRAWING * emitted * speed.decoder.seconds / speed.decoder.rows
+        case "evaluate":
+            return SCORING_S + SCORING_CELL_S * emitted * sample.columns
+        case _:
+            return 0.0
+
+
+def _training_s(name: str, most: int, epochs: float, rows: int, speed: StepSpeed) -> float:
+    steps = steps_of(most=most, epochs=epochs, floor=FLOORS[name], rows=rows, batch=speed.rows)
+    return EVALUATING * steps * speed.seconds
+
+
+def whole(times: Mapping[str, float]) -> float:
+    """Sum the seconds of all stages."""
+    return sum(times.values())

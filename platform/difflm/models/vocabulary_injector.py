@@ -1,0 +1,153 @@
+"""Soft tokens written through the vocabulary, and the draft that encoder and injector learn without the language model.
+
+A pretrained model reads its own token embeddings at once, and what lies between them is noise to it. So the injector
+says, for each place of a slot, how likely every token is that training uses, and hands over the expected embedding
+
+    v = softmax(h E^T / tau) E
+
+with the frozen embeddings E of these tokens. As tau falls, v becomes the embedding of one token: a draft of the record,
+which the model behind it only has to correct. The draft's tokens are known, so encoder and injector first learn them
+by cross-entropy, without a pass through the language model.
+
+Shape legend: B records, Z latent size, S slots, R places of a slot, K = S R positions, U tokens that training uses,
+D width of token embeddings, G grid cells, V vocabulary, F fields.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from difflm.config import Config
+from difflm.models.autoencoder import PosteriorHead
+from difflm.models.field_slots import SlotLayout
+from difflm.models.prompt import Prompt
+
+NOTHING = 0
+"""Index of the token of a place that a value leaves empty: the padding, the first of the tokens that are used."""
+
+_UNKNOWN = -100  # a token that training does not use: no draft has it, and no loss is asked for it
+
+
+class VocabularyConfig(Config):
+    """Expected token embeddings before the text, one for each place of a slot."""
+
+    kind: Literal["vocabulary"] = "vocabulary"
+    hidden_size: int = Field(default=256, ge=1)
+    temperature: float = Field(default=1.0, gt=0, description="tau; near 0 every soft token is one token's embedding")
+
+
+def used_tokens(grid_NG: Tensor, *, pad_id: int) -> Tensor:
+    """List the tokens of training's values, shape (U,), the padding first."""
+    found_U = torch.unique(grid_NG)
+    return torch.cat([torch.tensor([pad_id]), found_U[found_U != pad_id]])
+
+
+class VocabularyInjector(nn.Module):
+    """Distributions over tokens from each slot's part of z, by an MLP that all slots share.
+
+    `embeddings_UD` are the decoder's own, of `tokens_U`; they take no gradient and are in no artifact.
+    """
+
+    tokens_U: Tensor
+    embeddings_UD: Tensor
+    cells_SR: Tensor
+    field_S: Tensor
+
+    def __init__(
+        self,
+        config: VocabularyConfig,
+        layout: SlotLayout,
+        tokens_U: Tensor,
+        embeddings_UD: Tensor,
+        *,
+        latent_per_slot: int,
+    ) -> None:
+        super().__init__()
+        self.slots, self.latent_per_slot, self.temperature = layout.count, latent_per_slot, config.temperature
+        self.grid_size, hidden, width = layout.grid.size, config.hidden_size, embeddings_UD.shape[1]
+        self.register_buffer("tokens_U", tokens_U)
+        self.register_buffer("embeddings_UD", embeddings_UD.detach().float(), persistent=False)
+        self.register_buffer("cells_SR", layout.cells_SC(), persistent=False)
+        self.register_buffer("field_S", layout.field_S, persistent=False)
+        self.slot_embedding = nn.Parameter(torch.randn(self.slots, hidden) * 0.5)
+        self.per_slot = nn.Parameter(torch.randn(self.slots, latent_per_slot, hidden) * latent_per_slot**-0.5)
+        self.mlp = nn.Sequential(
+            nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, self.places * width)
+        )
+        self.bias_U = nn.Parameter(torch.zeros(len(tokens_U)))
+
+    @property
+    def places(self) -> int:
+        """R."""
+        return int(self.cells_SR.shape[1])
+
+    @property
+    def positions(self) -> int:
+        """K."""
+        return self.slots * self.places
+
+    def logits(self, latents_BZ: Tensor) -> Tensor:
+        """Return how likely each used token is at each place, as unscaled logarithms of shape (B, S, R, U)."""
+        parts_BSd = latents_BZ.reshape(-1, self.slots, self.latent_per_slot)
+        hidden_BSH = torch.einsum("bsd,sdh->bsh", parts_BSd, self.per_slot) + self.slot_embedding
+        keys_BSRD = self.mlp(hidden_BSH).unflatten(-1, (self.places, -1))
+        logits_BSRU: Tensor = keys_BSRD @ self.embeddings_UD.T + self.bias_U
+        return logits_BSRU
+
+    def forward(self, latents_BZ: Tensor) -> Tensor:
+        """Return the expected embeddings, shape (B, K, D)."""
+        weights_BSRU = (self.logits(latents_BZ) / self.temperature).softmax(dim=-1)
+        return (weights_BSRU @ self.embeddings_UD).flatten(1, 2)
+
+    def prompt(self, latents_BZ: Tensor) -> Prompt:
+        """Return what the decoder reads of z."""
+        return Prompt(embeds_BKD=self(latents_BZ))
+
+    def draft(self, grid_BG: Tensor) -> Tensor:
+        """Return the draft of records as indices of used tokens, shape (B, S, R); -100 where training lacks a token."""
+        padded_BG = torch.cat([grid_BG, self.tokens_U[NOTHING].expand(len(grid_BG), 1)], dim=1)
+        wanted_BSR = padded_BG[:, self.cells_SR]
+        order_U = torch.argsort(self.tokens_U)
+        sorted_U = self.tokens_U[order_U]
+        found_BSR = torch.searchsorted(sorted_U, wanted_BSR).clamp(max=len(sorted_U) - 1)
+        return torch.where(sorted_U[found_BSR] == wanted_BSR, order_U[found_BSR], _UNKNOWN)
+
+
+class DraftModel(nn.Module):
+    """Encoder, posterior and injector, whose forward is the negative ELBO of the draft alone: no language model."""
+
+    def __init__(self, *, encoder: nn.Module, head: PosteriorHead, injector: VocabularyInjector) -> None:
+        super().__init__()
+        self.encoder, self.head, self.injector = encoder, head, injector
+
+    def forward(self, grid_BG: Tensor, beta: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
+        """Return the loss, a mean over drafted tokens, and the nats of draft and KL of a record.
+
+        `inputs` are the encoder's; without any it reads the grid.
+        """
+        posterior = self.head.posterior(self.encoder(**(inputs or {"grid_BG": grid_BG})))
+        latents_BZ = posterior.sample(torch.randn_like(posterior.mean_BZ))
+        wanted_BSR = self.injector.draft(grid_BG)
+        logits_BSRU = self.injector.logits(latents_BZ)
+        nats = nn.functional.cross_entropy(
+            logits_BSRU.flatten(0, 2).float(), wanted_BSR.flatten(), ignore_index=_UNKNOWN, reduction="sum"
+        )
+        rows, drafted = len(grid_BG), (wanted_BSR != NOTHING).sum().clamp(min=1)
+        kl = posterior.kl_nats().sum()
+        return {
+            "loss": (nats + beta * kl) / drafted,
+            "draft_nats": nats / rows,
+            "kl_nats": kl / rows,
+            "right": (logits_BSRU.argmax(dim=-1) == wanted_BSR)[wanted_BSR != NOTHING].float().mean(),
+        }
+
+
+def exact_fields(drafted_BSR: Tensor, wanted_BSR: Tensor, field_S: Tensor) -> Tensor:
+    """Tell for each record and field whether every place of its slots is right, shape (B, F)."""
+    right_BS = (drafted_BSR == wanted_BSR).all(dim=-1)
+    fields = int(field_S.max()) + 1
+    return torch.stack([right_BS[:, field_S == field].all(dim=1) for field in range(fields)], dim=1)

@@ -1,0 +1,286 @@
+"""Fields: what one column of a table holds, as fitted on the training split.
+
+Every field has `name`, `nullable` (missing values were seen) and `missing_share` (the share of training rows
+without a value). The classes share these by repetition, not by inheritance: each is complete as `schema.json` has it.
+"""
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, FiniteFloat
+from pydantic import Field as Option
+
+Value: TypeAlias = str | int | float | bool | None
+"""A cell. Dates and times are their own text, in the format that their field holds; None is a missing value."""
+
+Record: TypeAlias = dict[str, Value]
+"""One row, keys in the order of the schema."""
+
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid", strict=True)
+Share: TypeAlias = Annotated[float, Option(ge=0.0, le=1.0)]
+
+
+def _omitted(value: object) -> bool:
+    """Say whether a value at its default is left out of `schema.json`: old schemas have no such key."""
+    return not value
+
+
+Words: TypeAlias = Annotated[tuple[str, ...], Option(exclude_if=_omitted)]
+"""Texts that stand beside the numbers or dates of a column, most frequent first: `n/d`, `<0.5`."""
+
+
+class Dress(BaseModel):
+    """How a column spells its numbers: reading a cell and printing it again gives the cell (see `kinds.dress`).
+
+    `places` is a fixed number of digits behind the `mark`, None for the shortest that reads back; then `trimmed` leaves
+    out a fraction of zero (`3` beside `2.25`). `group` divides thousands, `bare` leaves out a zero before the mark, and
+    `plus` writes a sign before every number above zero. A `clock` counts seconds and spells `27:38:55`.
+    """
+
+    model_config = _FROZEN
+
+    prefix: Annotated[str, Option(exclude_if=_omitted)] = ""
+    suffix: Annotated[str, Option(exclude_if=_omitted)] = ""
+    group: Annotated[str, Option(exclude_if=_omitted)] = ""
+    mark: Annotated[str, Option(exclude_if=lambda mark: mark == ".")] = "."
+    minus: Annotated[str, Option(exclude_if=lambda minus: minus == "-")] = "-"
+    negative: Annotated[
+        Literal["before", "inside", "behind", "parentheses"], Option(exclude_if=lambda where: where == "before")
+    ] = "before"
+    plus: Annotated[bool, Option(exclude_if=_omitted)] = False
+    bare: Annotated[bool, Option(exclude_if=_omitted)] = False
+    places: Annotated[int | None, Option(ge=1, le=30, exclude_if=_omitted)] = None
+    trimmed: Annotated[bool, Option(exclude_if=_omitted)] = False
+    capital: Annotated[bool, Option(exclude_if=_omitted)] = False
+    clock: Annotated[Literal["", "h:mm:ss", "hh:mm:ss", "h:mm", "hh:mm"], Option(exclude_if=_omitted)] = ""
+
+    @property
+    def plain(self) -> bool:
+        """Whether any reader takes the cells for numbers: tables hold numbers, and only text files spell them so."""
+        return self == Dress(places=self.places, trimmed=self.trimmed, capital=self.capital)
+
+
+class IntegerField(BaseModel):
+    """Whole numbers of 64 bits. Literal: `39`. `median` is of the values present, rounded down.
+
+    `points` are single numbers far outside the range from `minimum` to `maximum`, such as -999. Columns with `words`,
+    or with a `dress` that is not plain, are texts in tables; a word's literal is a JSON string.
+    """
+
+    model_config = _FROZEN
+
+    kind: Literal["integer"] = "integer"
+    name: str
+    nullable: bool
+    missing_share: Share
+    minimum: int
+    maximum: int
+    median: int
+    distinct: int
+    points: Annotated[tuple[int, ...], Option(exclude_if=_omitted)] = ()
+    words: Words = ()
+    dress: Annotated[Dress | None, Option(exclude_if=_omitted)] = None
+
+
+class DecimalField(BaseModel):
+    """Numbers printed with exactly `decimals` places. Literal: `1.50`.
+
+    `exponent` is 0 in ordinary columns. Columns of very large or very small numbers print every value in units of ten
+    to that power, and the literal ends in it: `1.50000e300`. `minimum`, `maximum` and `median` are rounded to what is
+    printed. `points`, `words` and `dress` are as of whole numbers.
+    """
+
+    model_config = _FROZEN
+
+    kind: Literal["decimal"] = "decimal"
+    name: str
+    nullable: bool
+    missing_share: Share
+    minimum: FiniteFloat
+    maximum: FiniteFloat
+    median: FiniteFloat
+    distinct: int
+    decimals: Annotated[int, Option(ge=0, le=15)]
+    exponent: Annotated[int, Option(ge=-400, le=400)] = 0
+    points: Annotated[tuple[FiniteFloat, ...], Option(exclude_if=_omitted)] = ()
+    words: Words = ()
+    dress: Annotated[Dress | None, Option(exclude_if=_omitted)] = None
+
+
+class CategoricalField(BaseModel):
+    """Text out of a closed list, most frequent first. Literal: `"State-gov"`. `counts` are training rows per value.
+
+    Values that are `ordered` go from the lowest to the highest instead.
+    """
+
+    model_config = _FROZEN
+
+    kind: Literal["categorical"] = "categorical"
+    name: str
+    nullable: bool
+    missing_share: Share
+    values: tuple[str, ...]
+    counts: tuple[int, ...]
+    ordered: Annotated[bool, Option(exclude_if=_omitted)] = False
+
+    @property
+    def commonest(self) -> str:
+        """The most frequent value."""
+        return self.values[self.counts.index(max(self.counts))] if self.ordered else self.values[0]
+
+
+class BooleanField(BaseModel):
+    """True or false. Literal: `true`. Tables keep the source's spelling, or Arrow booleans when `stored` is "boolean".
+
+    `counts` are training rows that are (true, false).
+    """
+
+    model_config = _FROZEN
+
+    kind: Literal["boolean"] = "boolean"
+    name: str
+    nullable: bool
+    missing_share: Share
+    true_text: str
+    false_text: str
+    counts: tuple[int, int]
+    stored: Literal["text", "boolean"] = "text"
+
+
+class DatetimeField(BaseModel):
+    """Dates or times as text in one strptime `format`. Literal: `"2010-01-31"`. Bounds are texts in that format.
+
+    `padded` has the letters of the directives whose numbers below ten training always writes with a leading zero,
+    `bare` of those that it writes without; letters in neither may be written both ways. `zero` has the letters of what
+    is always zero. Training writes the offsets `zones`, and `fraction` digits of a second; empty: any.
+
+    `others` are further formats of the column: the first that fits a text is its own. `points` are single dates far
+    outside the range, such as 9999-12-31.
+    """
+
+    model_config = _FROZEN
+
+    kind: Literal["datetime"] = "datetime"
+    name: str
+    nullable: bool
+    missing_share: Share
+    format: str
+    minimum: str
+    maximum: str
+    padded: Annotated[str, Option(exclude_if=_omitted)] = ""
+    bare: Annotated[str, Option(exclude_if=_omitted)] = ""
+    zero: Annotated[str, Option(exclude_if=_omitted)] = ""
+    zones: Annotated[tuple[str, ...], Option(exclude_if=_omitted)] = ()
+    fraction: Annotated[tuple[int, ...], Option(exclude_if=_omitted)] = ()
+    names: Annotated[Literal["", "title", "upper", "lower"], Option(exclude_if=_omitted)] = ""
+    others: Annotated[tuple[str, ...], Option(exclude_if=_omitted)] = ()
+    points: Annotated[tuple[str, ...], Option(exclude_if=_omitted)] = ()
+    words: Words = ()
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """All formats, in the order in which a text is tried."""
+        return (self.format, *self.others)
+
+
+class TextField(BaseModel):
+    """Free text. Literal: a JSON string, not ASCII-escaped. `max_characters` counts characters before escaping; with
+    `not_empty` there is at least one. With `one_line` no training text has control characters, such as line breaks.
+
+    Text in a `language` has to parse: a record whose text does not is rejected. Grammars do not know it.
+    """
+
+    model_config = _FROZEN
+
+    kind: Literal["text"] = "text"
+    name: str
+    nullable: bool
+    missing_share: Share
+    max_characters: int
+    mean_characters: FiniteFloat
+    not_empty: Annotated[bool, Option(exclude_if=_omitted)] = False
+    one_line: Annotated[bool, Option(exclude_if=_omitted)] = False
+    language: Annotated[Literal["python"] | None, Option(exclude_if=_omitted)] = None
+
+
+Shape: TypeAlias = tuple[str, ...]
+"""A code's form: by place, the characters that may stand there."""
+
+
+class CodeField(BaseModel):
+    """Codes of a fixed form, such as phone numbers and plates. Literal: `"SKU-A55266"`. Each is of one of `shapes`."""
+
+    model_config = _FROZEN
+
+    kind: Literal["code"] = "code"
+    name: str
+    nullable: bool
+    missing_share: Share
+    shapes: Annotated[tuple[Shape, ...], Option(min_length=1)]
+
+    @property
+    def max_characters(self) -> int:
+        """The length of the longest code."""
+        return max(map(len, self.shapes))
+
+
+class IdentifierField(BaseModel):
+    """Names of the rows, all different. They are no part of what is learned: row `i` gets the name that `i` has.
+
+    Literal: `0`, whatever the row. Names are `start + i * step`, or without a `start` the codes of `shapes` in an order
+    of their own (see `kinds.codes_of_form`); tables hold whole numbers if `stored` is "integer".
+    """
+
+    model_config = _FROZEN
+
+    kind: Literal["identifier"] = "identifier"
+    name: str
+    nullable: Literal[False] = False
+    missing_share: Annotated[float, Option(ge=0.0, le=0.0)] = 0.0
+    start: int | None = None
+    step: int = 1
+    shapes: tuple[Shape, ...] = ()
+    stored: Literal["text", "integer"] = "text"
+
+
+class JsonField(BaseModel):
+    """A JSON value of a schema, never missing. Literal: that value; tables hold its text, spelled by `json.dumps`.
+
+    `max_characters` counts characters of the text. Only grammars of llguidance know the schema.
+    """
+
+    model_config = _FROZEN
+
+    kind: Literal["json"] = "json"
+    name: str
+    nullable: Literal[False] = False
+    missing_share: Annotated[float, Option(ge=0.0, le=0.0)] = 0.0
+    json_schema: dict[str, Any]
+    max_characters: int
+
+
+class ConstantField(BaseModel):
+    """One value in every row of the training split; never missing. Literal: that value as JSON."""
+
+    model_config = _FROZEN
+
+    kind: Literal["constant"] = "constant"
+    name: str
+    nullable: Literal[False] = False
+    missing_share: Annotated[float, Option(ge=0.0, le=0.0)] = 0.0
+    value: str | int | FiniteFloat | bool
+
+
+Field: TypeAlias = Annotated[
+    IntegerField
+    | DecimalField
+    | CategoricalField
+    | BooleanField
+    | DatetimeField
+    | TextField
+    | CodeField
+    | IdentifierField
+    | JsonField
+    | ConstantField,
+    Option(discriminator="kind"),
+]

@@ -1,0 +1,239 @@
+"""Delimited files: CSV and its relatives to a table of text, with the dialect that they are written in."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from difflm.errors import DataError
+from difflm.records.files.aligned import aligned_rows
+from difflm.records.files.dialects import Dialect
+from difflm.records.files.encodings import decoded
+from difflm.records.files.layouts import Layout, Wanted, find_layout
+from difflm.records.files.remedies import setting
+from difflm.records.notices import Notice, NoticeCode, Reporter
+
+_LONGEST_EXCERPT = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delimited:
+    """A table of text with the file's own column names, repeated ones included, and the dialect of the file.
+
+    `quoted` are the places of the columns that the file always quotes.
+    """
+
+    table: pa.Table
+    dialect: Dialect
+    quoted: tuple[int, ...] = ()
+
+
+def read_delimited(data: bytes, path: Path, wanted: Wanted, *, encoding: str | None, report: Reporter) -> Delimited:
+    """Read all columns as text; cells without a value are empty text.
+
+    Raises:
+        DataError: an empty file, a row of another length, bytes of another encoding; names the row and the remedy.
+        ConfigError: `encoding` is no encoding.
+    """
+    text = decoded(data, path, encoding, report)
+    layout = find_layout(text.text, path, wanted, report)
+    if layout is None or wanted.delimiter == " ":
+        rows = aligned_rows(text.text.decode(), path, report)
+        if rows is not None:
+            names, cells = (list(wanted.header), rows) if wanted.header is not None else (rows[0], rows[1:])
+            blank = any(" " in cell or not cell for row in cells for cell in row)
+            return Delimited(
+                table=_of_rows(cells, names, path),
+                dialect=Dialect(
+                    delimiter="," if blank else " ",
+                    header=wanted.header is None,
+                    encoding=text.encoding,
+                    mark=text.mark,
+                ),
+            )
+    if layout is None:
+        layout = find_layout(text.text, path, _one_column(wanted), report)
+        assert layout is not None, "a delimiter is given"
+    table, dropped = _parsed(_spaces_taken(text.text, layout), layout, path, wanted)
+    table = _without_odd_rows(table, layout, text.text, report)
+    quoted, quoted_header = _quoted(layout, has_header=wanted.header is None)
+    dialect = Dialect(
+        delimiter=layout.delimiter,
+        quote=layout.quote,
+        line_end=layout.line_end,
+        sep_line=layout.sep_line,
+        header=wanted.header is None,
+        unnamed_first=layout.unnamed_first,
+        trailing=dropped,
+        spaced=layout.spaced,
+        quoted_header=quoted_header,
+        encoding=text.encoding,
+        mark=text.mark,
+    )
+    return Delimited(table=table, dialect=dialect, quoted=quoted)
+
+
+def _one_column(wanted: Wanted) -> Wanted:
+    return Wanted(delimiter=wanted.usual, usual=wanted.usual, header=wanted.header, skip=wanted.skip)
+
+
+def _spaces_taken(text: bytes, layout: Layout) -> bytes:
+    """Return the text without blanks between a delimiter and a quote, before which quotes are letters."""
+    divider = re.escape(layout.delimiter) + " +" + re.escape(layout.quote)
+    body = text[layout.start :]
+    if not any(any(row.quoted) for row in layout.rows) or not re.search(divider.encode(), body[: 2**16]):
+        return body
+    rows = csv.reader(
+        io.StringIO(body.decode(), newline=""),
+        delimiter=layout.delimiter,
+        quotechar=layout.quote,
+        skipinitialspace=True,
+    )
+    sink = io.StringIO(newline="")
+    csv.writer(sink, delimiter=layout.delimiter, quotechar=layout.quote, lineterminator="\n").writerows(rows)
+    return sink.getvalue().encode()
+
+
+@dataclass(frozen=True, slots=True)
+class _BadRow:
+    number: int
+    cells: int
+    text: str
+
+
+def _parsed(text: bytes, layout: Layout, path: Path, wanted: Wanted) -> tuple[pa.Table, bool]:
+    """Parse the rows; return the table, and whether its last column was no column and is gone."""
+    names = list(wanted.header) if wanted.header is not None else list(layout.names)
+    keys = [str(position) for position in range(len(names))]
+    bad: list[_BadRow] = []
+
+    def on_bad(row: Any) -> str:
+        if len(bad) < 10_000:
+            bad.append(_BadRow(int(row.number or 0), int(row.actual_columns), str(row.text)))
+        return "skip"
+
+    read = pa.csv.ReadOptions(
+        column_names=keys,
+        skip_rows_after_names=0 if wanted.header is not None else 1,
+        use_threads=False,
+        block_size=max(2**20, min(len(text) + 1, 2**30)),
+    )
+    parse = pa.csv.ParseOptions(
+        delimiter=layout.delimiter,
+        quote_char=layout.quote,
+        newlines_in_values=True,
+        ignore_empty_lines=len(names) > 1,
+        invalid_row_handler=on_bad,
+    )
+    convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(keys, pa.string()), strings_can_be_null=False)
+    try:
+        table = pa.csv.read_csv(pa.BufferReader(text), read_options=read, parse_options=parse, convert_options=convert)
+    except pa.ArrowInvalid as error:
+        fault = str(error).splitlines()[0][:200].rstrip(".")
+        if text.count(layout.quote.encode()) % 2:
+            where = f"{path}, row {layout.lines_above + 1} or below"
+            raise DataError(f"{where}: a quote is never closed; close it, or double quotes inside of cells") from error
+        raise DataError(f"{path}: {fault}; mend the row, or {setting('delimiter', ';')} or what it is") from error
+    if bad:
+        raise DataError(_bad_rows(bad, len(names), table.num_rows, layout, path))
+    _check_quotes(text, table, layout, path)
+    if layout.trailing or (len(names) > 1 and not names[-1].strip() and _is_empty(table.column(len(names) - 1))):
+        return table.select(range(len(names) - 1)).rename_columns(names[:-1]), True
+    return table.rename_columns(names), False
+
+
+def _is_empty(column: pa.ChunkedArray) -> bool:
+    return len(column) > 0 and bool(pc.all(pc.equal(column, "")).as_py())
+
+
+def _bad_rows(bad: Sequence[_BadRow], width: int, good: int, layout: Layout, path: Path) -> str:
+    first = bad[0]
+    row = first.number + layout.lines_above
+    others = f", and {len(bad) - 1:,} more rows have other lengths" if len(bad) > 1 else ""
+    excerpt = first.text if len(first.text) <= _LONGEST_EXCERPT else first.text[:_LONGEST_EXCERPT] + "..."
+    remedies = ["put cells that hold a delimiter or a quote in quotes" if first.cells > width else "mend the row"]
+    if first.text.count(layout.quote) % 2:
+        remedies = ["close its quote, or double quotes inside of cells"]
+    elif len(bad) == 1 and first.number > good and first.cells < width:
+        remedies.insert(0, "it is the last one: is the file complete?")
+    if len(bad) > good:
+        remedies.append(setting("delimiter", ";" if layout.delimiter == "," else ",") + " or what divides the cells")
+    elif first.number <= 3 and first.cells != width and not layout.lines_above:
+        remedies.append(f"{setting('skip', 1)} if the header stands further down")
+    found = f"expected {width} columns, got {first.cells} ({excerpt!r}){others}"
+    return f"{path}, row {row}: {found}; {', or '.join(remedies)}"
+
+
+def _check_quotes(text: bytes, table: pa.Table, layout: Layout, path: Path) -> None:
+    """Refuse a quote that is never closed: what follows it would be one cell."""
+    if text.count(layout.quote.encode()) % 2 == 0 or table.num_rows == 0:
+        return
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if re.search(r"[\r\n]", column[-1].as_py()):
+            row = table.num_rows + (1 if layout.names else 0) + layout.lines_above
+            raise DataError(
+                f"{path}, row {row}, column {int(name) + 1}: the quote that opens its cell is never closed "
+                f"({column[-1].as_py()[:_LONGEST_EXCERPT]!r}); close it, or double quotes inside of cells"
+            )
+
+
+def _of_rows(rows: Sequence[Sequence[str]], names: Sequence[str], path: Path) -> pa.Table:
+    if rows and len(rows[0]) != len(names):
+        raise DataError(
+            f"{path}: {len(rows[0])} columns, and header has {len(names)} names; {setting('header', ['name1'])} with "
+            f"all {len(rows[0])} names"
+        )
+    columns = [pa.array([row[place] for row in rows], pa.string()) for place in range(len(names))]
+    return pa.Table.from_arrays(columns, names=list(names))
+
+
+def _without_odd_rows(table: pa.Table, layout: Layout, text: bytes, report: Reporter) -> pa.Table:
+    """Leave out headers that stand among the rows, and rows of empty cells at the end; report both."""
+    if layout.names and table.num_columns > 1:
+        same = None
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            equal = pc.equal(column, name)
+            same = equal if same is None else pc.and_(same, equal)
+            if not pc.any(same).as_py():
+                same = None
+                break
+        if same is not None:
+            count = pc.sum(same).as_py()
+            _tell("repeated_header", f"the header stands {count} times among the rows, and is left out", count, report)
+            table = table.filter(pc.invert(same))
+    rows = table.num_rows
+    while table.num_columns > 1 and rows > 0 and not any(column[rows - 1].as_py().strip() for column in table.columns):
+        rows -= 1
+    if rows < table.num_rows:
+        count = table.num_rows - rows
+        _tell("blank_rows", f"{count} rows of empty cells at the end are left out", count, report)
+    if not text.endswith((b"\n", b"\r")) and len(text) >= 2**12:
+        message = "no line end after the last row: if the file was cut off, its last cell may not be whole"
+        _tell("cut_off", message, 1, report)
+    return table.slice(0, rows)
+
+
+def _quoted(layout: Layout, *, has_header: bool) -> tuple[tuple[int, ...], bool]:
+    """Return the columns whose values are in quotes though they need none, and whether all names are."""
+    below = layout.rows[1:] if has_header else layout.rows
+    needed = re.compile(f"[{re.escape(layout.delimiter + layout.quote)}\r\n]")
+    always = []
+    for place in range(len(layout.names) if layout.names else len(layout.rows[0].cells)):
+        cells = [(row.cells[place], row.quoted[place]) for row in below if place < len(row.cells)]
+        free = [quoted for cell, quoted in cells if cell not in ("", "NA") and not needed.search(cell)]
+        if free and all(free):
+            always.append(place)
+    return tuple(always), has_header and bool(layout.rows) and all(layout.rows[0].quoted)
+
+
+def _tell(code: NoticeCode, message: str, count: int, report: Reporter) -> None:
+    report(Notice(column=None, code=code, count=count, message=message))

@@ -1,0 +1,156 @@
+"""Dialects: how a delimited file spells its table, and made rows spelled the same way."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Annotated, Any, Literal, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+from pydantic import BaseModel, ConfigDict, Field
+
+from difflm.records.files.layouts import LineEnd
+
+_BOOLEANS = {True: "true", False: "false"}
+Letter = Annotated[str, Field(min_length=1, max_length=1)]
+
+
+class Dialect(BaseModel):
+    """How a delimited file spells its table; the defaults are those of a plain CSV file and are left out of files.
+
+    Columns are called as the table has them; `names` are those that the file calls otherwise.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    delimiter: Letter = ","
+    quote: Letter = '"'
+    line_end: LineEnd = "\n"
+    encoding: str = "utf-8"
+    mark: bool = Field(default=False, description="a byte order mark begins the file")
+    sep_line: bool = Field(default=False, description="a line such as sep=; begins the file")
+    header: bool = True
+    unnamed_first: bool = Field(default=False, description="the header lacks the name of the first column")
+    trailing: bool = Field(default=False, description="a delimiter ends every row")
+    spaced: bool = Field(default=False, description="a blank follows every delimiter")
+    quoted_header: bool = False
+    quoted: tuple[str, ...] = Field(default=(), description="columns whose values are always in quotes")
+    names: dict[str, str] = {}
+    missing: dict[str, str] = Field(default={}, description="by column what stands for a missing value, if not nothing")
+    places: dict[str, int] = Field(default={}, description="by column the decimals that every number has")
+    bare: tuple[str, ...] = Field(default=(), description="columns of decimals whose whole numbers have no fraction")
+
+    @contextmanager
+    def writer(
+        self, sink: IO[bytes], schema: pa.Schema, guard: Callable[[str], str] | None = None
+    ) -> Iterator[Callable[[pa.Table], None]]:
+        """Give a function that appends tables of one schema to ``sink``, which stays open; `guard` respells texts.
+
+        A character that the encoding does not have becomes a question mark.
+        """
+        lines = io.TextIOWrapper(cast("io.BytesIO", sink), encoding=self.encoding, errors="replace", newline="")
+        if self.mark:
+            lines.write("\ufeff")
+        if self.sep_line:
+            lines.write(f"sep={self.delimiter}{self.line_end}")
+        if self.header:
+            lines.write(self._header(schema.names, guard))
+        yield lambda table: lines.writelines(self._rows(table, guard))
+        lines.detach()  # flushes, and leaves the sink open
+
+    def _header(self, columns: list[str], guard: Callable[[str], str] | None) -> str:
+        names = [self.names.get(name, name) for name in columns]
+        names = [guard(name) for name in names] if guard else names
+        names = names[1:] if self.unnamed_first and names and not names[0] else names
+        return self._line([self._text(name, always=self.quoted_header) for name in names])
+
+    def _line(self, cells: list[str] | tuple[str, ...]) -> str:
+        divider = f"{self.delimiter} " if self.spaced else self.delimiter
+        return divider.join(cells) + (self.delimiter if self.trailing else "") + self.line_end
+
+    def _rows(self, table: pa.Table, guard: Callable[[str], str] | None) -> Iterator[str]:
+        if table.num_columns == 1:  # an empty line is none
+            alone = self._column(table.column_names[0], table.column(0), guard)
+            return (self._line([cell or self.quote * 2]) for cell in alone)
+        columns = [
+            self._column(name, column, guard) for name, column in zip(table.column_names, table.columns, strict=True)
+        ]
+        return map(self._line, zip(*columns, strict=True))
+
+    def _column(self, name: str, column: pa.ChunkedArray, guard: Callable[[str], str] | None) -> list[str]:
+        values = column.to_pylist()
+        kind, missing, always = column.type, self.missing.get(name, ""), name in self.quoted
+        if pa.types.is_floating(kind):
+            spell: Callable[[Any], str] = self._spelling(name)
+        elif pa.types.is_boolean(kind):
+            spell = _BOOLEANS.__getitem__
+        else:
+            spell = str
+        if pa.types.is_string(kind) and guard is not None:
+            values = [None if value is None else guard(value) for value in values]
+        if not always and not pa.types.is_string(kind):
+            return [missing if value is None else spell(value) for value in values]
+        return [missing if value is None else self._text(spell(value), always=always) for value in values]
+
+    def _spelling(self, name: str) -> Callable[[float], str]:
+        places = self.places.get(name)
+        if places is not None:
+            return lambda number: f"{number:.{places}f}"
+        if name in self.bare:
+            return lambda number: str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
+        return repr
+
+    def _text(self, text: str, *, always: bool) -> str:
+        needs = always or self.delimiter in text or self.quote in text or "\n" in text or "\r" in text
+        if self.spaced and text[:1] == " ":
+            needs = True
+        return f"{self.quote}{text.replace(self.quote, self.quote * 2)}{self.quote}" if needs else text
+
+    def parsed(self, content: bytes, columns: list[str]) -> pa.Table:
+        """Read a whole file that `writer` wrote of these columns: all of them as text, missing values null."""
+        text = content.decode(self.encoding).removeprefix("\ufeff").encode()
+        keys = [*columns, *([""] if self.trailing else [])]
+        read = pa.csv.ReadOptions(
+            column_names=keys,
+            skip_rows=int(self.sep_line) + int(self.header),
+            use_threads=False,
+            block_size=max(2**20, len(text) + 1),
+        )
+        parse = pa.csv.ParseOptions(
+            delimiter=self.delimiter,
+            quote_char=self.quote,
+            newlines_in_values=True,
+            ignore_empty_lines=len(keys) > 1,
+        )
+        convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(keys, pa.string()), strings_can_be_null=False)
+        table = pa.csv.read_csv(pa.BufferReader(text), read_options=read, parse_options=parse, convert_options=convert)
+        found = []
+        for name, column in zip(columns, table.columns, strict=False):
+            texts = pc.utf8_ltrim(column, characters=" ") if self.spaced else column
+            missing = pc.equal(texts, self.missing.get(name, ""))
+            found.append(pc.if_else(missing, pa.scalar(None, pa.string()), texts))
+        return pa.Table.from_arrays(found, names=columns)
+
+
+_FIXED = re.compile(r"^-?\d+\.(\d+)$")
+_SAMPLE = 200
+
+
+def number_spelling(texts: pa.ChunkedArray) -> int | Literal["bare"] | None:
+    """Return how a column of text spells its numbers: all with so many decimals, whole ones bare, or none of these."""
+    sample = [text for text in texts.slice(0, _SAMPLE).to_pylist() if text is not None]
+    found = [_FIXED.match(text) for text in sample]
+    places = {len(one[1]) for one in found if one}
+    if not places:
+        return None
+    if len(places) == 1 and all(found):
+        (count,) = places
+        if pc.all(pc.match_substring_regex(texts, rf"^-?\d+\.\d{{{count}}}$")).as_py():
+            return count
+    whole = pc.match_substring_regex(texts, r"^-?\d+\.0$")
+    bare = pc.match_substring_regex(texts, r"^-?\d+$")
+    return "bare" if pc.any(bare).as_py() and not pc.any(whole).as_py() else None

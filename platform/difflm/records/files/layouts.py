@@ -1,0 +1,267 @@
+"""Layouts: how a delimited text is laid out, found in a sample of its first lines.
+
+What divides the cells, what stands above the header, whether rows end in a delimiter, what is quoted. Everything that
+is not the usual is reported with the setting that overrules it; where two readings are as good, none is taken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from difflm.errors import DataError
+from difflm.records.files.aligned import has_number_column, is_number
+from difflm.records.files.remedies import setting
+from difflm.records.files.row_samples import Row, sample_of, sampled
+from difflm.records.notices import Notice, NoticeCode, Reporter
+
+LineEnd: TypeAlias = Literal["\n", "\r\n", "\r"]
+DELIMITERS = (",", ";", "\t", "|")
+_PREAMBLE_ROWS = 50
+_LONGEST_NAME = 10_000
+_SEP_LINE = re.compile(r'"?sep=([^\r\n])"?(?:\r\n|\n|\r)', re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How a text is laid out. `start` is the byte at which the header begins, or the rows of a file without one.
+
+    `lines_above` are the lines before it. `trailing`: every row ends in a delimiter. `unnamed_first`: the header lacks
+    the name of the first column. `spaced`: a blank follows every delimiter. `rows` are those of the sample.
+    """
+
+    delimiter: str
+    quote: str = '"'
+    line_end: LineEnd = "\n"
+    start: int = 0
+    lines_above: int = 0
+    names: tuple[str, ...] = ()
+    sep_line: bool = False
+    trailing: bool = False
+    unnamed_first: bool = False
+    spaced: bool = False
+    rows: tuple[Row, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the configuration says of a layout."""
+
+    delimiter: str | None
+    usual: str
+    header: Sequence[str] | None
+    skip: int | None
+
+
+def find_layout(text: bytes, path: Path, wanted: Wanted, report: Reporter) -> Layout | None:
+    """Find the layout of a text; None where nothing divides its cells, and blanks may.
+
+    Raises:
+        DataError: the text is empty, or has a header that cannot be its rows'; names the line and the remedy.
+    """
+    sample = sample_of(text)
+    found = _SEP_LINE.match(sample)
+    sep_line, offset = found is not None and wanted.delimiter in (None, found[1]), 0
+    if found is not None and sep_line:
+        wanted, offset = replace(wanted, delimiter=found[1]), found.end()
+    body = sample[offset:]
+    skipped = _skipped(body, wanted.skip or 0)
+    body, offset = body[skipped:], offset + skipped
+    if not body.strip():
+        raise DataError(f"{path}: the file is empty; give a table with a header line and at least one row")
+    quote = "'" if re.match(r"\s*'[^'\r\n]*'(?:[,;\t|]'[^'\r\n]*')+[ \t]*(?:[\r\n]|$)", body) else '"'
+    delimiter = wanted.delimiter or _delimiter(body, wanted.usual, quote)
+    if delimiter is None:
+        return None
+    if delimiter != wanted.usual and wanted.delimiter is None:
+        message = f"cells are divided by {delimiter!r}; if that is wrong, {setting('delimiter', wanted.usual)}"
+        _tell("delimiter", message, report)
+    rows = [row for row in sampled(body, delimiter, quote) if not row.blank]
+    line_end = _line_end(sample)
+    if wanted.header is not None:
+        kept = Layout(delimiter=delimiter, quote=quote, line_end=line_end, sep_line=sep_line, rows=tuple(rows))
+        start = len(sample[:offset].encode())
+        return replace(kept, start=start, lines_above=_lines(sample[:offset]), spaced=_is_spaced(rows))
+    place, width = _header_place(rows, path, wanted, report)
+    begin = offset + rows[place].start
+    layout = Layout(
+        delimiter=delimiter,
+        quote=quote,
+        line_end=line_end,
+        start=len(sample[:begin].encode()),
+        lines_above=_lines(sample[:begin]),
+        names=rows[place].cells,
+        sep_line=sep_line,
+        rows=tuple(rows[place:]),
+    )
+    _check_names(layout, path, report)
+    return _with_odd_ends(layout, width, report)
+
+
+def _skipped(body: str, lines: int) -> int:
+    found = re.match(rf"(?:[^\r\n]*(?:\r\n|\n|\r)){{{lines}}}", body)
+    return found.end() if found else len(body)
+
+
+def _lines(text: str) -> int:
+    return len(re.findall(r"\r\n|\n|\r", text))
+
+
+def _line_end(sample: str) -> LineEnd:
+    found = re.search(r"\r\n|\n|\r", sample)
+    ends: dict[str, LineEnd] = {"\r\n": "\r\n", "\r": "\r"}
+    return ends.get(found[0], "\n") if found else "\n"
+
+
+def _width(rows: Sequence[Row]) -> tuple[int, float]:
+    """Return the number of cells that most rows have, and the share of rows that have it; (1, 1.0) without a row."""
+    counts = Counter(len(row.cells) for row in rows)
+    if not counts:
+        return 1, 1.0
+    width, often = max(counts.items(), key=lambda item: (item[1], item[0]))
+    return width, often / len(rows)
+
+
+def _delimiter(body: str, usual: str, quote: str) -> str | None:
+    """Return what divides most rows into the same number of cells, the usual character where others are no better."""
+    best: tuple[tuple[bool, float, bool, int], str] | None = None
+    for delimiter in dict.fromkeys((usual, *DELIMITERS)):
+        rows = [row for row in sampled(body, delimiter, quote) if not row.blank]
+        width, share = _width(rows)
+        if width < 2:
+            continue
+        rank = (len(rows[0].cells) == width, share, delimiter == usual, width)
+        if best is None or rank > best[0]:
+            best = (rank, delimiter)
+    first = next((line for line in body.splitlines() if line.strip()), "")
+    if best is not None and (best[0][1] >= 0.5 or usual in first):
+        return best[1]
+    rows = [row for row in sampled(body, " ", quote) if not row.blank]
+    width, share = _width(rows[1:])
+    if width >= 2 and share > 0.99 and _is_divided_by_blanks(rows):
+        return " "
+    return None
+
+
+def _is_divided_by_blanks(rows: Sequence[Row]) -> bool:
+    """Tell columns of single blanks from texts of as many words: some column has numbers or quotes below its name."""
+    if any(not cell for row in rows for cell in row.cells):
+        return False
+    first, width = rows[0], len(rows[-1].cells)
+    if len(first.cells) not in (width, width - 1):
+        return False
+    quoted = sum(any(row.quoted) for row in rows)
+    names = ("", *first.cells)[-width:]
+    return quoted > 0.9 * len(rows) or has_number_column(names, [row.cells for row in rows[1:]])
+
+
+def _header_place(rows: Sequence[Row], path: Path, wanted: Wanted, report: Reporter) -> tuple[int, int]:
+    """Return which row of the sample is the header, and how many cells the rows below have."""
+    width, share = _width(rows)
+    first = rows[0]
+    lacks = len(first.cells) < width
+    padded = width >= 3 and len(first.cells) == width and first.filled == 1 and bool(first.cells[0].strip())
+    if wanted.skip is not None or share < 0.5 or not (lacks or padded):
+        return 0, width
+    lacks_one = len(first.cells) == width - 1 and all(len(row.cells) == width for row in rows[1:])
+    if lacks_one and (_ends_empty(rows[1:]) or _has_row_names(rows[1:])):
+        return 0, width
+    for place, row in enumerate(rows[:_PREAMBLE_ROWS]):
+        is_header = len(row.cells) == width and _is_header(row) and place > 0
+        above = rows[:place]
+        if is_header and (width > 2 or _blank_line(above, row)) and (padded or _is_preamble(above, row)):
+            lines = ", ".join(repr(one.cells[0][:40]) for one in above[:2])
+            message = f"{place} lines above the header are left out ({lines}); if that is wrong, {setting('skip', 0)}"
+            _tell("preamble", message, report, count=place)
+            return place, width
+        if len(row.cells) == width and not padded:
+            break
+    if not lacks:
+        return 0, width
+    raise DataError(
+        f"{path}, row 1: has {len(first.cells)} cells ({_shown(first)}) and the rows below have {width} "
+        f"({_shown(rows[1])}); mend the header, {setting('skip', 1)} where it is a title, or "
+        f"{setting('header', [f'name{n}' for n in range(1, min(width, 3) + 1)])} with all {width} names"
+    )
+
+
+def _shown(row: Row) -> str:
+    return repr(", ".join(row.cells)[:60])
+
+
+def _is_header(row: Row) -> bool:
+    named = [cell.strip() for cell in row.cells]
+    filled = [cell for cell in named if cell]
+    return len(filled) >= len(named) - 1 and len(set(filled)) == len(filled) and not any(map(is_number, filled))
+
+
+def _is_preamble(above: Sequence[Row], header: Row) -> bool:
+    """Titles are one cell wide, or a blank line follows them."""
+    return all(len(row.cells) == 1 for row in above) or _blank_line(above, header)
+
+
+def _blank_line(above: Sequence[Row], row: Row) -> bool:
+    return bool(above) and above[-1].stop < row.start
+
+
+def _ends_empty(rows: Sequence[Row]) -> bool:
+    return all(not row.cells[-1].strip() for row in rows)
+
+
+def _has_row_names(rows: Sequence[Row]) -> bool:
+    """Tell whether the first cells name rows, as R writes them: 1, 2, 3, or texts in quotes, none twice."""
+    names = [row.cells[0] for row in rows]
+    counted = names == [str(number) for number in range(1, len(names) + 1)]
+    return counted or (all(row.quoted[0] for row in rows) and len(set(names)) == len(names))
+
+
+def _check_names(layout: Layout, path: Path, report: Reporter) -> None:
+    longest = max(map(len, layout.names))
+    if longest > _LONGEST_NAME:
+        raise DataError(
+            f"{path}, line {layout.lines_above + 1}: a column name of {longest:,} characters; is a quote not closed? "
+            "mend the header"
+        )
+    if len(layout.rows) > 1 and layout.names and sum(map(is_number, layout.names)) * 2 > len(layout.names):
+        names = [f"name{number}" for number in range(1, min(3, len(layout.names)) + 1)]
+        message = (
+            f"the first row ({', '.join(layout.names)[:60]}) is taken as the header, though it looks like values; for "
+            f"a file without a header {setting('header', names)} with all {len(layout.names)} names"
+        )
+        _tell("header", message, report)
+
+
+def _with_odd_ends(layout: Layout, width: int, report: Reporter) -> Layout:
+    """Find columns that are none: a delimiter after the last cell, and names of rows without a name themselves."""
+    names, below = layout.names, layout.rows[1:]
+    if len(below) == 0:
+        return layout
+    if len(names) == width - 1 and all(len(row.cells) == width for row in below):
+        if _ends_empty(below):
+            _tell("delimiter", "a delimiter ends every row but the header, and is no column", report)
+            return replace(layout, names=(*names, ""), trailing=True)
+        if _has_row_names(below):
+            _tell("renamed", "the header has no name for the first column, that of the rows", report)
+            return replace(layout, names=("", *names), unnamed_first=True)
+    if len(names) == width and not names[-1].strip() and len(names) > 1 and _ends_empty(below):
+        return replace(layout, trailing=True)
+    if len(names) == width + 1 and not names[-1].strip() and all(len(row.cells) == width for row in below):
+        return replace(layout, names=names[:-1])
+    if _is_spaced(layout.rows):
+        return replace(layout, spaced=True, names=(names[0], *(name.removeprefix(" ") for name in names[1:])))
+    return layout
+
+
+def _is_spaced(rows: Sequence[Row]) -> bool:
+    """Tell whether a blank follows every delimiter."""
+    return any(len(row.cells) > 1 for row in rows) and all(
+        cell.startswith(" ") for row in rows for cell in row.cells[1:]
+    )
+
+
+def _tell(code: NoticeCode, message: str, report: Reporter, *, count: int = 1) -> None:
+    report(Notice(column=None, code=code, count=count, message=message))

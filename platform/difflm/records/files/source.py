@@ -1,0 +1,170 @@
+"""The source's form: what a table's file was like, so that made rows can come back in the same form.
+
+source.json, in prepared data and in a bundle: the dialect of a delimited file, the Arrow types of a typed one, which
+columns of a JSON file are nested. It holds nothing of any row. Where it is missing, rows are written plainly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import IO, Any, Final, Literal
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from difflm.errors import DataError, SchemaError
+from difflm.records.files.dialects import Dialect
+from difflm.records.files.json_files import JsonForm
+from difflm.records.files.typed_files import read_arrow, read_parquet
+from difflm.records.files.typed_form import TypedForm
+from difflm.records.kinds.columns import as_text
+from difflm.records.notices import Reporter
+from difflm.records.schema import RecordSchema
+
+SOURCE_NAME = "source.json"
+FORMAT_VERSION: Final = 1
+_KEY = b"difflm:source"
+TYPED = ("parquet", "arrow")
+"""Formats that hold Arrow types."""
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class SourceForm(BaseModel):
+    """The form of a source: one of the parts, by the kind of its file."""
+
+    model_config = _FROZEN
+
+    format_version: Literal[1] = FORMAT_VERSION
+    dialect: Dialect | None = Field(default=None)
+    typed: TypedForm | None = Field(default=None)
+    json_: JsonForm | None = Field(default=None, alias="json")
+
+    @classmethod
+    def of(cls, table: pa.Table) -> SourceForm | None:
+        """Return the form of the file that a table was read from; None where it was not read from one."""
+        text = (table.schema.metadata or {}).get(_KEY)
+        return None if text is None else cls.model_validate_json(text)
+
+    def on(self, table: pa.Table) -> pa.Table:
+        """Attach the form to a table, where `of` finds it."""
+        return table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: self.dumped()})
+
+    def dumped(self) -> bytes:
+        """Return the contents of source.json."""
+        plain = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return json.dumps({"format_version": FORMAT_VERSION, **plain}, ensure_ascii=False).encode()
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the form, in hex."""
+        return hashlib.sha256(self.dumped()).hexdigest()
+
+    def kept(self, schema: RecordSchema, report: Reporter) -> SourceForm:
+        """Return what of the form every made row has, as its columns were fitted; types that are given up are told."""
+        return self if self.typed is None else self.model_copy(update={"typed": self.typed.kept(schema, report)})
+
+    @classmethod
+    def read(cls, folder: Path) -> SourceForm | None:
+        """Read the source.json of a folder; None where there is none.
+
+        Raises:
+            SchemaError: it is damaged or of a newer version.
+        """
+        path = folder / SOURCE_NAME
+        if not path.is_file():
+            return None
+        return cls.parsed_json(path.read_bytes(), str(path))
+
+    @classmethod
+    def parsed_json(cls, text: bytes | str, name: str) -> SourceForm:
+        """Read what `dumped` wrote; `name` is for errors."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            raise SchemaError(
+                f"{name}: {place}: {first['msg']}; this version reads form {FORMAT_VERSION}: prepare the data again, "
+                "or write rows plainly with --dialect plain"
+            ) from error
+
+    def agreed(self, others: Sequence[SourceForm | None]) -> SourceForm:
+        """Return the form of several files of one table: this one, but for spellings of columns that not all have."""
+        if self.dialect is None:
+            return self
+        dialects = [self.dialect, *(other.dialect for other in others if other is not None and other.dialect)]
+        places = dict(set.intersection(*(set(dialect.places.items()) for dialect in dialects)))
+        quoted = tuple(name for name in self.dialect.quoted if all(name in dialect.quoted for dialect in dialects))
+        return self.model_copy(update={"dialect": self.dialect.model_copy(update={"places": places, "quoted": quoted})})
+
+    def shaped(self, table: pa.Table, format_: str) -> pa.Table:
+        """Convert rows in canonical types to the types and names of the source, where the format holds them.
+
+        Raises:
+            DataError: a value that the source's type cannot hold; names the column and the remedy.
+        """
+        return table if self.typed is None or format_ not in TYPED else self.typed.shaped(table)
+
+    def csv_writer(
+        self, sink: IO[bytes], schema: pa.Schema, guard: Callable[[str], str] | None
+    ) -> AbstractContextManager[Callable[[pa.Table], None]] | None:
+        """Return what writes CSV as the source does; None where the source has no dialect of its own."""
+        return None if self.dialect is None else self.dialect.writer(sink, schema, guard)
+
+    def json_row(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return a row as the JSON of the source has it."""
+        return row if self.json_ is None else self.json_.row(row)
+
+    def parsed(self, content: bytes, format_: str, schema: pa.Schema) -> pa.Table | None:
+        """Read a whole file that was written in this form, its columns as `read_table` has them or as text; None where
+        the form says nothing of the format.
+        """
+        if format_ == "csv" and self.dialect is not None:
+            return self.dialect.parsed(content, schema.names)
+        if format_ == "jsonl" and self.json_ is not None:
+            return self.json_.parsed(content, schema)
+        if format_ in TYPED and self.typed is not None:
+            read = read_parquet if format_ == "parquet" else read_arrow
+            return self.typed.canonical(read(content, Path(f"a part in {format_}")), schema.names)
+        return None
+
+
+def joined_tables(read: Sequence[tuple[Path, pa.Table]]) -> pa.Table:
+    """Join the tables of several files in the order of the first one's columns, and its form.
+
+    Raises:
+        DataError: a file has other columns; names it and what differs.
+    """
+    (first, table), *others = read
+    names = table.column_names
+    for file, other in others:
+        lacks = [name for name in names if name not in other.column_names]
+        more = [name for name in other.column_names if name not in names]
+        if lacks or more:
+            parts = (("lacks", lacks), ("has besides", more))
+            listed = " and ".join(f"{verb} {', '.join(map(repr, some[:5]))}" for verb, some in parts if some)
+            raise DataError(f"{file}: {listed}, other columns than {first}; give files with the same columns")
+    if not others:
+        return table
+    form = SourceForm.of(table)
+    columns = [joined_columns([one.column(name) for _, one in read]) for name in names]
+    whole = pa.Table.from_arrays(columns, names=names)
+    return whole if form is None else form.agreed([SourceForm.of(other) for _, other in others]).on(whole)
+
+
+def joined_columns(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
+    """Join columns of several files; where their types differ, as text, but for files without a value."""
+    valued = [column for column in columns if column.null_count < len(column)] or columns
+    if len({column.type for column in valued}) == 1:
+        kind = valued[0].type
+        columns = [
+            column if column.type == kind else pa.chunked_array([pa.nulls(len(column), kind)]) for column in columns
+        ]
+    else:
+        columns = [as_text(column) for column in columns]
+    return pa.chunked_array([chunk for column in columns for chunk in column.chunks], columns[0].type)

@@ -1,0 +1,138 @@
+"""Codes of a fixed form: which characters stand at which place, and as many different codes as there are.
+
+Cells of one length, with the same marks at the same places, have one shape. At each place it allows the characters of
+the class that training has there (digits, capitals, ...), or exactly those seen where they are few and seen often.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import string
+from collections.abc import Sequence
+from typing import Final
+
+from difflm.errors import SynthesisError
+from difflm.records.fields import Record, Shape
+from difflm.records.schema import CodeField, IdentifierField, RecordSchema, Value
+
+MAX_SHAPES: Final = 8
+_MAX_PLACES: Final = 64
+_FEWEST: Final = 3
+_FEWEST_CODES: Final = 10
+_WORD = re.compile(r"(?<![^ ])[a-z]{3,}(?![^ ])")
+_OFTEN: Final = 40
+_FEW: Final = 4
+_CLASSES: Final = (
+    string.digits,
+    string.ascii_uppercase,
+    string.ascii_lowercase,
+    string.digits + "ABCDEF",
+    string.digits + "abcdef",
+    string.digits + string.ascii_uppercase,
+    string.digits + string.ascii_lowercase,
+    string.ascii_letters,
+    string.digits + string.ascii_letters,
+)
+_UNSAFE: Final = frozenset('"\\')
+
+
+def find_shapes(distinct: Sequence[str], *, least: int = _FEWEST, most: int = MAX_SHAPES) -> tuple[Shape, ...] | None:
+    """Return the shapes that all distinct cells have, None where they are no codes: too many forms, or words."""
+    groups: dict[tuple[int, tuple[tuple[int, str], ...]], list[str]] = {}
+    for text in distinct:
+        if not 0 < len(text) <= _MAX_PLACES or not text.isprintable() or not _UNSAFE.isdisjoint(text):
+            return None
+        marks = tuple((place, letter) for place, letter in enumerate(text) if not _is_plain(letter))
+        groups.setdefault((len(text), marks), []).append(text)
+        if len(groups) > most:
+            return None
+    if any(len(group) < least for group in groups.values()):
+        return None
+    return tuple(_shape(group) for _, group in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])))
+
+
+def looks_like_codes(distinct: Sequence[str]) -> bool:
+    """Return whether cells are more likely codes than words: each has a digit, and none a word beside a blank."""
+    return len(distinct) >= _FEWEST_CODES and all(
+        any(letter.isdigit() for letter in text) and not (" " in text and _WORD.search(text)) for text in distinct
+    )
+
+
+def _is_plain(letter: str) -> bool:
+    return letter.isascii() and letter.isalnum()
+
+
+def _shape(group: Sequence[str]) -> Shape:
+    return tuple(_allowed(set(letters), len(group)) for letters in zip(*group, strict=True))
+
+
+def _allowed(seen: set[str], rows: int) -> str:
+    if len(seen) == 1 and (rows >= _FEW or not _is_plain(next(iter(seen)))):
+        return next(iter(seen))
+    if len(seen) <= _FEW and rows >= _OFTEN:
+        return "".join(sorted(seen))
+    return next((letters for letters in _CLASSES if seen <= set(letters)), "".join(sorted(seen)))
+
+
+def is_of_form(shapes: Sequence[Shape], text: str) -> bool:
+    """Return whether a text is a code of one of the shapes."""
+    return any(
+        len(shape) == len(text) and all(letter in place for letter, place in zip(text, shape, strict=True))
+        for shape in shapes
+    )
+
+
+def code_count(shapes: Sequence[Shape]) -> int:
+    """Count the codes that there are, those of two shapes twice."""
+    return sum(math.prod(map(len, shape)) for shape in shapes)
+
+
+def numbered_code(shapes: Sequence[Shape], number: int) -> str:
+    """Return the code of a number from 0 to `code_count(shapes) - 1`; another one for every number."""
+    for shape in shapes:
+        size = math.prod(map(len, shape))
+        if number < size:
+            letters = []
+            for place in reversed(shape):
+                number, letter = divmod(number, len(place))
+                letters.append(place[letter])
+            return "".join(reversed(letters))
+        number -= size
+    raise ValueError(f"there is no code of the number {number}")
+
+
+def identifier(field: IdentifierField, index: int) -> str | int:
+    """Return the name of a row: another one for every index, in whatever order or process rows are made.
+
+    Codes are taken in steps of the golden ratio of their number, so that neighbours look unlike each other.
+
+    Raises:
+        SynthesisError: there are no more codes of the form.
+    """
+    if field.start is not None:
+        number = field.start + index * field.step
+        return number if field.stored == "integer" else str(number)
+    count = code_count(field.shapes)
+    if index >= count:
+        raise SynthesisError(
+            f"column {field.name!r}: there are {count:,} different names of its form, row {index:,} has none; ask for "
+            f"fewer rows, or learn the column as it is with schema.kinds.{field.name}=code"
+        )
+    step = int(count * 0.6180339887498949) | 1
+    while math.gcd(step, count) != 1:
+        step += 2
+    return numbered_code(field.shapes, (count // 3 + index * step) % count)
+
+
+def named(record: Record, schema: RecordSchema, index: int) -> Record:
+    """Return a record with the identifiers of its row; the same record where the schema has none."""
+    names = {field.name: identifier(field, index) for field in schema.fields if isinstance(field, IdentifierField)}
+    return {key: names.get(key, value) for key, value in record.items()} if names else record
+
+
+def holds_code(field: CodeField | IdentifierField, value: Value) -> bool:
+    """Return whether a value may stand in the column."""
+    if isinstance(field, CodeField):
+        return isinstance(value, str) and is_of_form(field.shapes, value)
+    return isinstance(value, int if field.stored == "integer" else str) and not isinstance(value, bool)

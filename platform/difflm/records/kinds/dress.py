@@ -1,0 +1,264 @@
+"""Dress: how a column spells its numbers, so that reading a cell and printing it again gives the cell.
+
+`plain_text` takes the dress off a cell, `dressed_text` puts it on again, and `find_dress` finds the one dress that all
+cells of a column wear, but for a few words beside them.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from difflm.records.schema import DecimalField, Dress, Field, IntegerField
+
+PLAIN: Final = Dress()
+MAX_WORDS: Final = 10
+_GROUPS: Final = ("", ",", ".", " ", "\u00a0", "\u202f", "'", "\u2019")
+_MINUS: Final = "-\u2212"
+_CURRENCIES: Final = frozenset((
+    "USD", "EUR", "GBP", "CHF", "JPY", "CNY", "INR", "RUB", "BRL", "CAD", "AUD", "NZD", "SEK", "NOK", "DKK", "PLN",
+    "CZK", "HUF", "TRY", "ZAR", "MXN", "KRW", "SGD", "HKD", "RM", "Kr", "kr", "Fr", "Rs", "R", "US$", "A$", "C$", "R$",
+))  # fmt: skip
+_DRESSED = re.compile(
+    r"(?P<open>\()?(?P<before>[+\-\u2212])?(?P<prefix>[^\d().,+\-\u2212][^\d()+\-\u2212]{0,7}?)?(?P<inside>[+\-\u2212])?"
+    r"(?P<number>(?:\d|[.,]\d)(?:[\d.,'\u2019 \u00a0\u202f]*\d)?(?:[eE][+-]?\d+)?)"
+    r"(?P<suffix>[^\d()]{0,10}?)(?P<behind>[-\u2212])?(?P<close>\))?",
+)
+_WORD = r"[^\W\d_]{%d,%d}[\u00b2\u00b3]?"
+_SUFFIX = re.compile(
+    rf"[ \u00a0\u202f]?{_WORD % (1, 6)}(?:/{_WORD % (1, 5)})?|[ \u00a0\u202f]?[%\u2030\u00b0][CF]?",
+)
+_CLOCK = re.compile(r"(\d+):([0-5]\d)(?::([0-5]\d))?")
+_UNSAFE = re.compile(r'["\\\x00-\x1f\x7f]')
+_NUMBER = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?")
+_PROBES: Final = 200
+_LONGEST_PHONE_SIGN: Final = 6
+_LONGEST_NUMBER: Final = 40
+
+
+def in_text(field: Field) -> bool:
+    """Return whether tables hold a field's numbers as texts: those with words beside them, or in a dress."""
+    if not isinstance(field, IntegerField | DecimalField):
+        return False
+    return bool(field.words) or (field.dress is not None and not field.dress.plain)
+
+
+def read_cell(field: IntegerField | DecimalField, text: str) -> int | float | str | None:
+    """Read a cell of a column in dress: its number, one of its words, or None where it is neither."""
+    if text in field.words:
+        return text
+    plain = plain_text(field.dress or PLAIN, text)
+    if plain is None:
+        return None
+    number = float(plain)
+    if isinstance(field, DecimalField):
+        return number
+    return int(plain) if plain.lstrip("-").isdecimal() else round(number) if number == round(number) else None
+
+
+def print_cell(field: IntegerField | DecimalField, value: int | float | str) -> str:
+    """Print a value as its column spells it."""
+    if isinstance(value, str):
+        return value
+    if isinstance(field, DecimalField) and field.exponent == 0 and value == 0:
+        value = 0.0
+    return dressed_text(field.dress or PLAIN, value)
+
+
+def dressed_text(dress: Dress, value: int | float) -> str:
+    """Put the dress on a number."""
+    if dress.clock:
+        return _clock_text(dress, int(value))
+    size = abs(value)
+    digits = str(size) if isinstance(size, int) and not dress.places else _digits(dress, float(size))
+    whole, point, rest = digits.partition(".")
+    if dress.group and whole.isdecimal():
+        whole = re.sub(r"(?<=\d)(?=(?:\d{3})+$)", lambda _: dress.group, whole)
+    if dress.bare and whole == "0" and point:
+        whole = ""
+    body = whole + (dress.mark if point else "") + rest
+    if value < 0:
+        match dress.negative:
+            case "before":
+                return f"{dress.minus}{dress.prefix}{body}{dress.suffix}"
+            case "inside":
+                return f"{dress.prefix}{dress.minus}{body}{dress.suffix}"
+            case "behind":
+                return f"{dress.prefix}{body}{dress.suffix}{dress.minus}"
+            case "parentheses":
+                return f"({dress.prefix}{body}{dress.suffix})"
+    sign = "+" if dress.plus and value > 0 else ""
+    if dress.negative == "inside":
+        return f"{dress.prefix}{sign}{body}{dress.suffix}"
+    return f"{sign}{dress.prefix}{body}{dress.suffix}"
+
+
+def _digits(dress: Dress, size: float) -> str:
+    if dress.places is not None:
+        return f"{size:.{dress.places}f}"
+    text = repr(size)
+    text = text.removesuffix(".0") if dress.trimmed else text
+    return text.replace("e", "E") if dress.capital else text
+
+
+def _clock_text(dress: Dress, value: int) -> str:
+    width = 2 if dress.clock.startswith("hh") else 1
+    minutes, seconds = divmod(value, 60) if dress.clock.endswith("ss") else (value, None)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{hours:0{width}d}:{minutes:02d}"
+    return text if seconds is None else f"{text}:{seconds:02d}"
+
+
+def plain_text(dress: Dress, text: str) -> str | None:
+    """Take the dress off a cell: the number with its digits as written, a point and a minus; None where it wears
+    another one, though it may be spelled in other ways than `dressed_text` would.
+    """
+    if dress.clock:
+        return _clock_value(dress, text)
+    sign = ""
+    if dress.negative == "parentheses" and text.startswith("(") and text.endswith(")"):
+        text, sign = text[1:-1], "-"
+    elif dress.negative == "behind" and text.endswith(dress.minus):
+        text, sign = text[: -len(dress.minus)], "-"
+    elif text[:1] == dress.minus or (text[:1] == "+"):
+        text, sign = text[1:], "-" if text[0] == dress.minus else ""
+    outer = len(dress.prefix) + len(dress.suffix)
+    if not (text.startswith(dress.prefix) and text.endswith(dress.suffix)) or len(text) < outer:
+        return None
+    body = text[len(dress.prefix) : len(text) - len(dress.suffix)]
+    if not sign and body[:1] in (dress.minus, "+") and dress.negative == "inside":
+        sign, body = "-" if body[0] == dress.minus else "", body[1:]
+    if dress.group:
+        body = body.replace(dress.group, "")
+    if dress.mark != ".":
+        body = body.replace(".", "?").replace(dress.mark, ".")
+    body = body.replace("E", "e")
+    return sign + body if _NUMBER.fullmatch(body) else None
+
+
+def _clock_value(dress: Dress, text: str) -> str | None:
+    found = _CLOCK.fullmatch(text)
+    if found is None or (found[3] is None) == dress.clock.endswith("ss"):
+        return None
+    minutes = int(found[1]) * 60 + int(found[2])
+    return str(minutes if found[3] is None else minutes * 60 + int(found[3]))
+
+
+def spells(dress: Dress, text: str, *, whole: bool = False) -> bool:
+    """Return whether a cell read in a dress and printed again is itself; `whole` is what all of its column are."""
+    plain = plain_text(dress, text)
+    if plain is None or len(plain) > _LONGEST_NUMBER or (whole and not _is_whole(plain)):
+        return False
+    number = int(plain) if whole else float(plain)
+    return dressed_text(dress, number) == text and not (number == 0 and plain[0] == "-")
+
+
+def _is_whole(plain: str) -> bool:
+    return plain.lstrip("-").isdecimal()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dressed:
+    """The dress of a column's cells, whether they are whole numbers, and the places of those that do not wear it: its
+    words, or odd spellings.
+    """
+
+    dress: Dress
+    whole: bool
+    others: tuple[int, ...]
+
+
+def find_dress(texts: Sequence[str], *, rounding: bool = False) -> Dressed | None:
+    """Find the dress that most of these distinct cells wear; None where no dress says what numbers look like.
+
+    With `rounding`, cells need not be spelled alike: what can be read in the dress wears it.
+    """
+    probes = texts[:: max(1, len(texts) // _PROBES)]
+    best: tuple[int, Dress] | None = None
+    for dress in _candidates(probes):
+        plain = [one for text in probes if (one := plain_text(dress, text)) is not None]
+        whole = all(map(_is_whole, plain))
+        fits = sum(spells(dress, text, whole=whole) for text in probes)
+        if best is None or fits > best[0]:
+            best = (fits, dress)
+        if fits == len(probes):
+            break
+    if best is None or not best[0]:
+        return None
+    dress = best[1]
+    plain = [one for text in texts if (one := plain_text(dress, text)) is not None]
+    whole = all(map(_is_whole, plain))
+    if whole:
+        dress = dress.model_copy(update={"trimmed": False, "capital": False})  # there is no fraction to spell
+    worn = [plain_text(dress, text) is not None if rounding else spells(dress, text, whole=whole) for text in texts]
+    others = tuple(place for place, fits in enumerate(worn) if not fits)
+    return Dressed(dress=dress, whole=whole, others=others)
+
+
+def _candidates(probes: Sequence[str]) -> Iterator[Dress]:
+    """Yield dresses that the commonest cells may wear, the likelier ones first."""
+    clocks = [clock for text in probes if (clock := _CLOCK.fullmatch(text))]
+    if 2 * len(clocks) > len(probes):
+        end = "mm:ss" if clocks[0][3] else "mm"
+        for hours in ("hh", "h"):
+            yield Dress.model_validate({"clock": f"{hours}:{end}"})
+        return
+    found = [match for text in probes if (match := _DRESSED.fullmatch(text)) and not _UNSAFE.search(text)]
+    if not found:
+        return
+    outer = Counter((match["prefix"] or "", match["suffix"] or "") for match in found)
+    (prefix, suffix), _ = outer.most_common(1)[0]
+    if not _is_outer(prefix, suffix):
+        return
+    worn = [match for match in found if (match["prefix"] or "", match["suffix"] or "") == (prefix, suffix)]
+    numbers = [match["number"] for match in worn]
+    base = {"prefix": prefix, "suffix": suffix, **_signs(worn, numbers)}
+    for mark in ".,":
+        for group in _GROUPS:
+            if group == mark or (group and not any(group in number for number in numbers)):
+                continue
+            if any(character not in f"0123456789eE+-{mark}{group}" for number in numbers[:1] for character in number):
+                continue
+            yield from _fractions(base | {"mark": mark, "group": group}, numbers)
+
+
+def _is_outer(prefix: str, suffix: str) -> bool:
+    """Return whether this is something that stands around numbers, and no part of a code."""
+    before = prefix.strip(" \u00a0\u202f")
+    is_money = before in _CURRENCIES or (len(before) == 1 and unicodedata.category(before) in ("Sc", "Sm", "So"))
+    money = suffix.strip(" \u00a0\u202f")
+    is_unit = bool(_SUFFIX.fullmatch(suffix)) or (len(money) == 1 and unicodedata.category(money) == "Sc")
+    return (not prefix or is_money) and (not suffix or is_unit)
+
+
+def _signs(worn: Sequence[re.Match[str]], numbers: Sequence[str]) -> dict[str, object]:
+    for match in worn:
+        if match["open"] and match["close"]:
+            return {"negative": "parentheses"}
+        for name, style in (("before", "before"), ("inside", "inside"), ("behind", "behind")):
+            if match[name] and match[name] in _MINUS:
+                plus = any(other[name] == "+" for other in worn if name != "behind")
+                return {"negative": style, "minus": match[name], "plus": plus}
+    signed = [match for match in worn if match["before"] == "+" or match["inside"] == "+"]
+    short = all(len(re.sub(r"\D", "", number.partition(".")[0])) <= _LONGEST_PHONE_SIGN for number in numbers)
+    if not signed or not short:  # a longer number behind a plus is a telephone's
+        return {}
+    return {"plus": True, "negative": "inside" if signed[0]["inside"] else "before"}
+
+
+def _fractions(base: dict[str, object], numbers: Sequence[str]) -> Iterator[Dress]:
+    mark = str(base["mark"])
+    places = Counter(len(number.partition(mark)[2]) for number in numbers)
+    bare = any(number.startswith(mark) for number in numbers)
+    capital = any("E" in number for number in numbers)
+    fixed = [count for count, _ in places.most_common(2)]
+    if fixed[0]:
+        yield Dress.model_validate(base | {"places": fixed[0], "bare": bare})
+    for trimmed in (True, False):
+        yield Dress.model_validate(base | {"trimmed": trimmed, "bare": bare, "capital": capital})
+    if len(fixed) > 1 and fixed[1]:
+        yield Dress.model_validate(base | {"places": fixed[1], "bare": bare})

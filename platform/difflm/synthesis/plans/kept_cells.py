@@ -1,0 +1,61 @@
+"""Kept cells: the given cells of a table whose gaps are filled in, put back as they were, byte for byte.
+
+A record states a number as its column prints it, so what was drawn around a given cell says it rounded or spelled like
+the others. What is written has the cell itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from difflm.artifacts.formats import PRINTED, printed
+from difflm.records.kinds.columns import arrow_schema, as_text, conform_column, parse_decimals
+from difflm.records.schema import RecordSchema
+
+
+def kept_cells(given: pa.Table, schema: RecordSchema, *, spelling: bool = True) -> pa.Table:
+    """Return the given cells in the schema's columns, in the types in which they can be written as they are.
+
+    Numbers that a text file gives are numbers where they are printed as given, all of a column, else texts; without
+    `spelling` they are numbers.
+    """
+    columns = [
+        _kept(given.column(field.name), wanted, conform_column(given.column(field.name), field), spelling=spelling)
+        for field, wanted in zip(schema.fields, arrow_schema(schema), strict=True)
+    ]
+    return pa.Table.from_arrays(columns, names=list(schema.names))
+
+
+def _kept(given: pa.ChunkedArray, wanted: pa.Field, conformed: pa.ChunkedArray, *, spelling: bool) -> pa.ChunkedArray:
+    if pa.types.is_string(wanted.type):
+        return as_text(given)
+    if not pa.types.is_string(given.type):
+        return given.cast(wanted.type) if pa.types.is_floating(wanted.type) else conformed
+    numbers = parse_decimals(given) if pa.types.is_floating(wanted.type) else conformed
+    return numbers if not spelling or _texts(numbers, wanted).equals(given) else given
+
+
+def put_back(made: pa.Table, indices: Sequence[int], kept: pa.Table) -> pa.Table:
+    """Return the rows of these indices with the kept cells of their records: record `index` modulo their number."""
+    places = pa.array([index % len(kept) for index in indices], pa.int64())
+    fields, columns = list[pa.Field](), list[pa.ChunkedArray]()
+    for field, column in zip(made.schema, made.columns, strict=True):
+        cells = kept.column(field.name).take(places)
+        if cells.type != column.type:
+            column, field = _texts(column, field), pa.field(field.name, pa.string())
+        fields.append(field)
+        columns.append(pc.coalesce(cells, column))
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+
+def _texts(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+    """Return numbers and booleans as text files print them."""
+    if pa.types.is_floating(column.type):
+        how = json.loads((field.metadata or {}).get(PRINTED, b"{}"))
+        texts = [None if value is None else printed(value, **how) for value in column.to_pylist()]
+        return pa.chunked_array([pa.array(texts, pa.string())])
+    return column.cast(pa.string())

@@ -1,0 +1,113 @@
+"""The warm-up of a vocabulary injector: encoder and injector learn the draft of a record, without the language model.
+
+Of the decoder only the embeddings of the tokens that training uses are read. What is learned is where the training
+through the decoder begins (`best.safetensors`: encoder, head, injector).
+
+Shape legend: B batch, G grid cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from difflm.config import Config
+from difflm.models.autoencoder import build_encoder
+from difflm.models.decoder_store import load_decoder
+from difflm.models.encoder import CompactEncoderConfig
+from difflm.models.vocabulary_injector import DraftModel, VocabularyConfig, VocabularyInjector, used_tokens
+from difflm.records.schema import read_schema
+from difflm.telemetry import JSON
+from difflm.training.loop import LoopConfig
+from difflm.training.record_data import TokenBatches, read_split, tokenize
+from difflm.training.task import TaskSpec, Verdict
+
+
+class DraftConfig(Config):
+    """How drafts are learned. Slots have `decoder.cells_per_slot` places: one or two are what a model reads easily."""
+
+    encoder: CompactEncoderConfig = CompactEncoderConfig(latent_per_slot=16)
+    injector: VocabularyConfig = VocabularyConfig()
+    beta: float = Field(default=0.001, ge=0)
+    steps: int = Field(default=600, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    validation_records: int = Field(default=512, ge=1)
+    loop: LoopConfig = LoopConfig(learning_rate=2e-3, warmup_steps=50, evaluate_every=100, checkpoint_every=100)
+
+
+class DraftTask:
+    """`TrainingTask` of drafts."""
+
+    def __init__(
+        self, config: DraftConfig, module: DraftModel, train: TokenBatches, validation: TokenBatches, *, seed: int
+    ) -> None:
+        self.config, self._module, self.train, self.validation = config, module, train, validation
+        self.order = train.order(most=config.batch_size, tokens=1 << 30, group_by_length=False, seed=seed)
+        self.last: dict[str, float] = {}
+
+    @property
+    def module(self) -> nn.Module:
+        return self._module
+
+    def steps(self) -> int:
+        return self.config.steps
+
+    def batch(self, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
+        return self._batch(self.train.at(self.order.rows(step, micro, rank, world_size)))
+
+    def _batch(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        grid_BG = batch["grid_BG"]
+        return {"grid_BG": grid_BG, "beta": torch.tensor(self.config.beta, device=grid_BG.device)}
+
+    def validation_batches(self, rank: int, world_size: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        size, most = self.config.batch_size, self.config.validation_records
+        for count, batch in self.validation.share(rank, world_size, batch_size=size, most=most):
+            yield count, self._batch(batch)
+
+    def observe(self, step: int, metrics: Mapping[str, float]) -> Verdict:
+        self.last = dict(metrics)
+        note = f"draft {metrics['draft_nats']:.2f} nats, {100 * metrics['right']:.1f} % of tokens right"
+        return Verdict(objective=metrics["draft_nats"] + self.config.beta * metrics["kl_nats"], note=note)
+
+    def after_step(self, step: int) -> None:
+        """Nothing follows a step."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"last": self.last}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.last = state["last"]
+
+    def artifact_tensors(self) -> dict[str, Tensor]:
+        return dict(self._module.named_parameters())
+
+    def summary(self) -> dict[str, JSON]:
+        return {"used_tokens": len(self._module.injector.tokens_U), **self.last}
+
+
+def build_draft_task(spec: TaskSpec, device: torch.device | str) -> DraftTask:
+    """Build the task. Inputs: `prepare` (the prepared data) and `fit-decoder` (the decoder's directory)."""
+    prepared = Path(spec.inputs["prepare"])
+    config, schema = DraftConfig.model_validate(spec.config), read_schema(prepared)
+    decoder, parts = load_decoder(Path(spec.inputs["fit-decoder"]), schema, dtype=torch.float32)
+    train, validation = (
+        TokenBatches.of(tokenize(read_split(prepared, split, schema), schema, parts.tokenizer, parts.slots), device)
+        for split in ("train", "validation")
+    )
+    tokens_U = used_tokens(train.grid_NG.cpu(), pad_id=parts.tokenizer.pad_id)
+    torch.manual_seed(spec.seed)
+    encoder, head = build_encoder(config.encoder, parts)
+    injector = VocabularyInjector(
+        config.injector,
+        parts.slots,
+        tokens_U,
+        decoder.embeddings_VD.detach()[tokens_U],
+        latent_per_slot=config.encoder.latent_per_slot,
+    )
+    module = DraftModel(encoder=encoder, head=head, injector=injector)
+    return DraftTask(config, module.to(device), train, validation, seed=spec.seed)

@@ -1,0 +1,55 @@
+"""`difflm inspect`: a line per column, before anything is trained."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from difflm.errors import ConfigError, DataError
+from difflm_jobs.cli.inspection import inspected, setting
+from difflm_jobs.cli.main import main
+
+
+def table(folder: Path) -> Path:
+    path = folder / "odd.csv"
+    rows = [f'"${row * 700 % 3000:,}.50",+4917{row % 30:07d},{row % 3},{row},n/a' for row in range(40)]
+    path.write_text("\n".join(["price,phone,size,a.b,gone", *rows, '"$7.50",+49170000001,,7,']) + "\n")
+    return path
+
+
+def test_a_line_says_kind_reason_missing_share_and_setting(tmp_path: Path) -> None:
+    lines, notices = inspected(table(tmp_path), target=None, overrides=())
+    texts = {line.column: line.text for line in lines}
+    assert texts["price"] == (
+        "price: decimal $0.50..$2,900.50, 2 decimals; every value is a number that prints as it was read; "
+        "none missing; change with --set schema.kinds.price=text"
+    )
+    assert "2.44 % missing; change with --set schema.kinds.size=categorical" in texts["size"]
+    assert """--set 'schema.kinds={"a.b": "categorical"}'""" in texts["a.b"]
+    assert [notice.column for notice in notices if notice.code == "dropped"] == ["gone"]
+
+
+def test_settings_of_a_run_change_what_is_shown(tmp_path: Path) -> None:
+    changed = [setting("size", "ordinal"), setting("a.b", "text")]
+    overrides = [one.removeprefix("--set ").strip("'") for one in changed]
+    lines, _ = inspected(table(tmp_path), target=None, overrides=overrides)
+    assert [line.described.split(" ")[0] for line in lines if line.column in ("size", "a.b")] == ["ordinal,", "text"]
+    with pytest.raises(DataError, match=r"odd.csv: .*'phone' is to be datetime .* but row 1 has '\+49170000000'"):
+        inspected(table(tmp_path), target=None, overrides=["schema.kinds.phone=datetime"])
+    with pytest.raises(ConfigError, match=r"schema\.kinds\.phone"):
+        inspected(table(tmp_path), target=None, overrides=["schema.kinds.phone=number of a phone"])
+
+
+def test_the_verb_prints_lines_or_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for extra in ((), ("--json",)):
+        monkeypatch.setattr(sys, "argv", ["difflm", "inspect", str(table(tmp_path)), *extra])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("price: decimal $0.50..$2,900.50")
+    found = json.loads(shown[shown.index("{\n") :])
+    assert [column["column"] for column in found["columns"]] == ["price", "phone", "size", "a.b"]
