@@ -32,19 +32,23 @@ import typer
 from provenance import provenance
 from serving_faults import fuzz, kill, overload, scaling
 from serving_load import (
+    Server,
     alone,
+    client_of,
     closed_loop,
     first_row,
+    one,
     open_loop,
     served,
     streamed_rate,
     summary,
+    whole_stream,
 )
 
 RESULTS = Path(__file__).parent / "results" / "serving.json"
 WARM_S = 10.0
 SETTLE_S = 3.0
-ROUNDS = 5
+ALONE, CROWD, EACH, STREAMED = 20, 16, 6, 500  # requests and rows of a round of the part before
 BLOCKS = 5  # the engine alone and the server take turns: the machine is not equally fast all the time
 
 
@@ -59,6 +63,7 @@ class Options:
     overload_seconds: float
     fuzz_examples: int
     before: str | None = None
+    rounds: int = 5
 
     def served(self, replicas: int, *more: str) -> Any:
         """A server with so many replicas."""
@@ -186,9 +191,11 @@ def beside(options: Options) -> dict[str, Any]:
             for server in sides.values():
                 asyncio.run(streamed_rate(server, WARM_S))
             found: dict[str, dict[str, list[float]]] = {side: {} for side in sides}
-            for number in range(ROUNDS):
+            for number in range(options.rounds):
                 for side in sorted(sides, reverse=number % 2 == 1):
-                    for name, value in asyncio.run(figures(sides[side], options.seconds)).items():
+                    found_now = asyncio.run(figures(sides[side]))
+                    print(f"round {number + 1}, {side}: {found_now}", file=sys.stderr, flush=True)
+                    for name, value in found_now.items():
                         found[side].setdefault(name, []).append(value)
     medians = {side: {name: statistics.median(values) for name, values in one.items()} for side, one in found.items()}
     return {
@@ -199,14 +206,31 @@ def beside(options: Options) -> dict[str, Any]:
     }
 
 
-async def figures(server: Any, seconds: float) -> dict[str, float]:
-    """One round: three kinds of load, a third of the seconds each."""
-    took = await alone(server, 20)
-    return {
-        "one_row_ms": 1000 * statistics.median(took),
-        "one_row_answers_per_second": await closed_loop(server, seconds / 3, 16),
-        "streamed_rows_per_second": await streamed_rate(server, seconds / 3, settle=1.0),
-    }
+async def figures(server: Server) -> dict[str, float]:
+    """One round of fixed work, by the clock and in processor time, which other work on the machine changes less."""
+    found: dict[str, float] = {}
+    async with client_of(server) as client:
+
+        async def crowd() -> None:
+            await asyncio.gather(*(_some(client) for _ in range(CROWD)))
+
+        loads = {
+            "one_row_alone": (ALONE, lambda: _some(client, ALONE)),
+            "one_row_among_others": (CROWD * EACH, crowd),
+            "row_of_a_stream": (STREAMED, lambda: whole_stream(client, STREAMED)),
+        }
+        for name, (units, load) in loads.items():
+            spent, began = server.processor_seconds(), time.perf_counter()
+            await load()
+            found[f"{name}_ms"] = 1000 * (time.perf_counter() - began) / units
+            found[f"{name}_cpu_ms"] = 1000 * (server.processor_seconds() - spent) / units
+    return found
+
+
+async def _some(client: Any, times: int = EACH) -> None:
+    for _ in range(times):
+        status, _ = await one(client)
+        assert status == 200, status
 
 
 def rounded(values: list[float]) -> list[float]:
@@ -248,6 +272,7 @@ def main(
     fuzz_examples: Annotated[int, typer.Option(help="of every operation, about; phases add theirs")] = 100,
     set_: Annotated[list[str] | None, typer.Option("--set", help="overrides, as of difflm serve")] = None,
     before: Annotated[str | None, typer.Option(help="an older commit, for the part of this name")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="of the part before")] = 5,
     out: Annotated[Path, typer.Option(help="where parts are put beside those that are there")] = RESULTS,
 ) -> None:
     """Measure parts and write them down."""
@@ -261,6 +286,7 @@ def main(
         overload_seconds=overload_seconds,
         fuzz_examples=fuzz_examples,
         before=before,
+        rounds=rounds,
     )
     print(f"what the servers say: {options.folder}")
     for name in only or [name for name in PARTS if name != "before" or before is not None]:

@@ -23,7 +23,7 @@ from difflm.testing.clusters import free_port
 CLIENTS = 8  # streams at a time
 LARGE = 2_000  # rows of each; all of them fit into what a server takes on
 REPLICA = "ray::ServeReplica:difflm:sampler"
-_TIMEOUT_S = 300
+_TIMEOUT_S = 600
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,15 @@ class Server:
     def replicas(self) -> list[int]:
         """Process ids of what draws rows."""
         return [child.pid for title, child in self.processes() if title.startswith(REPLICA)]
+
+    def processor_seconds(self) -> float:
+        """Processor time that its proxy, gateway and replicas have taken."""
+        spent = 0.0
+        for title, child in self.processes():
+            if title.startswith(("ray::ServeReplica", "ray::ProxyActor")):
+                times = child.cpu_times()
+                spent += times.user + times.system
+        return spent
 
     def memory_mib(self) -> dict[str, float]:
         """Memory of the serving processes by title: what is their own, not shared with others."""
@@ -129,6 +138,14 @@ async def streamed_rate(server: Server, seconds: float, settle: float = 0.0) -> 
 
         await asyncio.gather(*(asking() for _ in range(CLIENTS)))
         return rows / (time.perf_counter() - began)
+
+
+async def whole_stream(client: httpx2.AsyncClient, rows: int) -> None:
+    """Read a stream of so many rows to its end."""
+    async with client.stream("POST", "/v1/samples", json={"n": rows, "format": "ndjson"}) as answer:
+        answer.raise_for_status()
+        async for _ in answer.aiter_lines():
+            pass
 
 
 async def alone(server: Server, times: int) -> list[float]:
