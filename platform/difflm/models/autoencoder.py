@@ -161,8 +161,9 @@ class Autoencoder(nn.Module):
         posterior = self.encode(inputs)
         latents_BZ = posterior.sample(torch.randn_like(posterior.mean_BZ))
         injector = self.injector
-        prompt = self.inject(latents_BZ)
-        if told_B is not None:
+        if told_B is None:
+            prompt = self.inject(latents_BZ)
+        else:
             assert isinstance(injector, PooledInjector), "only pooled latents have an empty prompt"
             prompt = injector.prompt(latents_BZ, told_B)
         nats_BT = self.decoder.nll(prompt, ids_BT, lengths_B)

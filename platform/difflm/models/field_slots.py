@@ -156,6 +156,10 @@ class DigitTokens:
             value_V[token], base_V[token] = int(spelled), 10.0 ** len(spelled)
         return cls(value_V=value_V, base_V=base_V, minus_id=pieces.characters("-")[0])
 
+    def to(self, device: torch.device) -> DigitTokens:
+        """Copy the tables to a device."""
+        return DigitTokens(value_V=self.value_V.to(device), base_V=self.base_V.to(device), minus_id=self.minus_id)
+
 
 def spelled_values(grid_NG: Tensor, layout: GridLayout, digits: DigitTokens) -> Tensor:
     """Return the whole number that a field's digits spell, with its sign, passing over other tokens: (N, F), float64.
@@ -195,19 +199,18 @@ class NumberFeatures(nn.Module):
 
     def __init__(self, knots: Knots, layout: GridLayout, field_S: Tensor, *, digits: DigitTokens) -> None:
         super().__init__()
-        self.layout, self.minus_id = layout, digits.minus_id
+        self.layout, self.digits = layout, digits
         low_FK = torch.zeros(len(knots), BINS, dtype=torch.float64)
         width_FK, used_FK = torch.ones_like(low_FK), torch.zeros_like(low_FK)
         for field, edges in enumerate(knots):
             steps = torch.tensor(edges, dtype=torch.float64)
             count = max(0, len(edges) - 1)
             low_FK[field, :count], width_FK[field, :count], used_FK[field, :count] = steps[:-1], steps.diff(), 1.0
-        self.tables = (digits.value_V, digits.base_V, low_FK, width_FK, used_FK, field_S)
+        self.tables = (low_FK, width_FK, used_FK, field_S)
 
     def forward(self, grid_BG: Tensor) -> Tensor:
         """Return features of shape (B, S, K), each in [-1, 1]."""
-        value_V, base_V, low_FK, width_FK, used_FK, field_S = (table.to(grid_BG.device) for table in self.tables)
-        digits = DigitTokens(value_V=value_V, base_V=base_V, minus_id=self.minus_id)
-        values_BF = spelled_values(grid_BG, self.layout, digits)
+        low_FK, width_FK, used_FK, field_S = (table.to(grid_BG.device) for table in self.tables)
+        values_BF = spelled_values(grid_BG, self.layout, self.digits.to(grid_BG.device))
         filled_BFK = ((values_BF[..., None] - low_FK) / width_FK).clamp(0, 1)
         return ((2 * filled_BFK - 1) * used_FK)[:, field_S].float()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import torch
@@ -54,10 +53,9 @@ class FieldClasses:
         cls, grid_NG: Tensor, layout: GridLayout, knots: Knots, digits: DigitTokens, texts: Sequence[int]
     ) -> FieldClasses:
         """Find the most frequent first tokens of every field of training records (N, G)."""
-        starts = list(accumulate(layout.widths, initial=0))
         vocabulary = len(digits.value_V)
         classes = []
-        for start in starts[:-1]:
+        for start in layout.starts:
             counts_V = torch.bincount(grid_NG[:, start].cpu(), minlength=vocabulary)
             frequent = counts_V.argsort(descending=True, stable=True)[: CLASSES - 1]
             class_V = torch.full((vocabulary,), CLASSES - 1)
@@ -68,20 +66,14 @@ class FieldClasses:
     def __call__(self, grid_NG: Tensor) -> Tensor:
         """Return the classes of records, shape (N, F)."""
         device = grid_NG.device
-        digits = DigitTokens(
-            value_V=self.digits.value_V.to(device),
-            base_V=self.digits.base_V.to(device),
-            minus_id=self.digits.minus_id,
-        )
-        values_NF = spelled_values(grid_NG, self.layout, digits)
-        start, columns = 0, []
-        for field, (width, edges) in enumerate(zip(self.layout.widths, self.knots, strict=True)):
+        values_NF = spelled_values(grid_NG, self.layout, self.digits.to(device))
+        columns = []
+        for field, (start, edges) in enumerate(zip(self.layout.starts, self.knots, strict=True)):
             if len(edges) > 1:
                 inner = torch.tensor(edges[1:-1], dtype=torch.float64, device=device)
                 columns.append(torch.bucketize(values_NF[:, field].contiguous(), inner, right=True))
             else:
                 columns.append(self.classes[field].to(device)[grid_NG[:, start]])
-            start += width
         return torch.stack(columns, dim=1)
 
 
@@ -90,8 +82,7 @@ class IndependentFields(nn.Module):
 
     def __init__(self, latent_size: int, *, fields: int, texts: Sequence[int], layout: GridLayout, vocabulary: int):
         super().__init__()
-        starts = list(accumulate(layout.widths, initial=0))
-        self.fields, self.texts = fields, [(field, starts[field], layout.widths[field]) for field in texts]
+        self.fields, self.texts = fields, [(field, layout.starts[field], layout.widths[field]) for field in texts]
         self.hidden = nn.Sequential(nn.Linear(latent_size, 128), nn.GELU())
         self.outer = nn.Linear(128, fields * CLASSES)
         self.tokens = nn.ModuleList(nn.Linear(128, vocabulary) for _ in self.texts)

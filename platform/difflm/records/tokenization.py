@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +48,11 @@ class GridLayout:
     @property
     def size(self) -> int:
         return sum(self.widths)
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """The first cell of every field."""
+        return tuple(accumulate(self.widths, initial=0))[:-1]
 
     @property
     def field_G(self) -> IntArray:
