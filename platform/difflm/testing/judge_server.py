@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -85,11 +86,20 @@ def in_turn(*reactions: Reaction) -> Script:
     return lambda body, number: reactions[min(number, len(reactions) - 1)]
 
 
+class Server(ThreadingHTTPServer):
+    """Serves each request in a thread."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Report what failed, except clients that went away: their tests end before the reply is written."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def judge_server(script: Script, *, key: str | None = None) -> Iterator[JudgeServer]:
     """Run a server inside the block; with a `key` it refuses requests that carry another."""
     ended, lock = threading.Event(), threading.Lock()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    server = Server(("127.0.0.1", 0), BaseHTTPRequestHandler)
     state = JudgeServer(base_url=f"http://127.0.0.1:{server.server_address[1]}/v1")
 
     class Handler(BaseHTTPRequestHandler):
