@@ -1,10 +1,15 @@
 """The judge's double: clients that go away are no failure, what fails in a test's own script is."""
 
 import socketserver
+from typing import Never
 
 import pytest
 
 from difflm.testing.judge_server import Server
+
+
+def fail(error: Exception) -> Never:
+    raise error
 
 
 @pytest.mark.parametrize(("error", "told"), [(BrokenPipeError(), False), (KeyError("script"), True)])
@@ -13,7 +18,7 @@ def test_only_a_client_that_went_away_is_passed_over(
 ) -> None:
     with Server(("127.0.0.1", 0), socketserver.BaseRequestHandler) as server:
         try:
-            raise error
+            fail(error)
         except Exception:
             server.handle_error(None, ("127.0.0.1", 1))
     assert ("Exception occurred" in capsys.readouterr().err) is told
