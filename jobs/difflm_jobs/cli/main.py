@@ -14,7 +14,7 @@ import typer
 
 from difflm.errors import DiffLMError, StorageError
 from difflm.lifetime import end_with_parent
-from difflm_jobs.cli.agents import agents_app
+from difflm_jobs.cli.agents.verb import agents_app
 from difflm_jobs.cli.benchmark import benchmark_app
 from difflm_jobs.cli.compare import report_app
 from difflm_jobs.cli.configuration import config_app, configuration_app
