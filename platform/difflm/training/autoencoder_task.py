@@ -39,12 +39,12 @@ from difflm.training.record_data import TokenBatches, read_split, tokenize
 from difflm.training.task import TaskSpec, Verdict
 
 WHOLE_RECORDS: Mapping[str, Mapping[str, object]] = {
-    "decoder_fit": {"steps": 600, "epochs": 40.0, "loop": {"method": "adamw"}},
+    "decoder_fit": {"steps": 600, "epochs": 40.0, "loop": {"method": "adamw", "ema_decay": 0.0}},
     "autoencoder": {
         "injector": {"kind": "soft_prompt", "soft_tokens": 32, "empty": False},
         "kl": {"kind": "adaptive", "start": 0.01, "minimum": 0.001, "minimum_improvement": 0.01},
         "steps": 1200,
-        "loop": {"learning_rate": 2e-3},
+        "loop": {"learning_rate": 2e-3, "ema_decay": 0.0},
     },
     "prior": {"kind": "diffusion", "width": 512, "blocks": 4, "steps": 12000},
 }
@@ -80,7 +80,9 @@ class AutoencoderConfig(Config):
         default=10, ge=1, description="evaluations without improvement that end the training"
     )
     validation_records: int = Field(default=1024, ge=1)
-    loop: LoopConfig = LoopConfig(learning_rate=5e-4, warmup_steps=50, evaluate_every=50, checkpoint_every=100)
+    loop: LoopConfig = LoopConfig(
+        learning_rate=5e-4, ema_decay=0.99, warmup_steps=50, evaluate_every=50, checkpoint_every=100
+    )
 
     @model_validator(mode="after")
     def _memory_is_read_once(self) -> AutoencoderConfig:

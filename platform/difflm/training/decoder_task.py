@@ -79,7 +79,7 @@ class DecoderFitConfig(Config):
         "is low, or clearly worse at any rate",
     )
     loop: LoopConfig = LoopConfig(
-        method="muon", learning_rate=3e-3, warmup_steps=50, evaluate_every=100, checkpoint_every=100
+        method="muon", learning_rate=3e-3, ema_decay=0.995, warmup_steps=50, evaluate_every=100, checkpoint_every=100
     )
 
 
