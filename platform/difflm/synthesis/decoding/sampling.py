@@ -76,7 +76,8 @@ def draw(scores_BA: Tensor, uniform_B: Tensor) -> Tensor:
     # Sums in double precision: of a thousand terms in single one, the last ones would hardly count. Most running sums
     # are never needed: first comes the group of places that the threshold lies in, then the place in that group.
     weights_BA = torch.exp(scores_BA - scores_BA.amax(dim=-1, keepdim=True))
-    weights_BGP = nn.functional.pad(weights_BA, (0, -weights_BA.shape[1] % GROUP)).unflatten(1, (-1, GROUP))
+    weights_BX = nn.functional.pad(weights_BA, (0, -weights_BA.shape[1] % GROUP))
+    weights_BGP = weights_BX.view(len(weights_BX), -1, GROUP)
     sum_BG = weights_BGP.sum(dim=2, dtype=torch.float64)
     until_BG = sum_BG.cumsum(dim=1)
     threshold_B1 = uniform_B.double()[:, None] * until_BG[:, -1:]
