@@ -34,6 +34,7 @@ from difflm.models.pretrained import hash_weights, pinned, use_flash_attention
 from difflm.records.schema import read_schema
 from difflm.telemetry import JSON
 from difflm.training.any_order import counted_tokens, opening_tokens
+from difflm.training.least_steps import AUTOENCODER_STEPS
 from difflm.training.loop import LoopConfig
 from difflm.training.record_data import TokenBatches, read_split, tokenize
 from difflm.training.task import TaskSpec, Verdict
@@ -135,7 +136,7 @@ class AutoencoderTask:
         return self._module
 
     def steps(self) -> int:
-        return self.order.steps(most=self.config.steps, epochs=self.config.epochs, floor=300)
+        return self.order.steps(most=self.config.steps, epochs=self.config.epochs, floor=AUTOENCODER_STEPS)
 
     def batch(self, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
         rows_B = self.order.rows(step, micro, rank, world_size)
