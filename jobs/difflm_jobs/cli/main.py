@@ -18,7 +18,7 @@ from difflm_jobs.cli.benchmark import benchmark_app
 from difflm_jobs.cli.compare import report_app
 from difflm_jobs.cli.configuration import config_app, configuration_app
 from difflm_jobs.cli.diagnose import diagnose_app
-from difflm_jobs.cli.judge import judge_app
+from difflm_jobs.cli.judging import judge_app
 from difflm_jobs.cli.protocol import protocol_app
 from difflm_jobs.cli.scoring_verbs import scoring_app
 from difflm_jobs.cli.serve import serve_app
