@@ -19,11 +19,12 @@ from difflm_jobs.cli.benchmark import benchmark_app
 from difflm_jobs.cli.compare import report_app
 from difflm_jobs.cli.configuration import config_app, configuration_app
 from difflm_jobs.cli.diagnose import diagnose_app
-from difflm_jobs.cli.judge import judge_app
+from difflm_jobs.cli.judging import judge_app
 from difflm_jobs.cli.protocol import protocol_app
 from difflm_jobs.cli.scoring_verbs import scoring_app
 from difflm_jobs.cli.serve import serve_app
-from difflm_jobs.cli.signing import SignedBy, signer_setting, signing_app
+from difflm_jobs.cli.sharing.signing import SignedBy, signer_setting, signing_app
+from difflm_jobs.cli.sharing.verbs import sharing_app
 from difflm_jobs.cli.study_verbs import study_app
 from difflm_jobs.cli.submit import submit_app
 from difflm_jobs.cli.terminal import (
@@ -67,6 +68,7 @@ app.add_typer(protocol_app)
 app.add_typer(report_app)
 app.add_typer(serve_app)
 app.add_typer(scoring_app)
+app.add_typer(sharing_app)
 app.add_typer(signing_app)
 app.add_typer(study_app)
 app.add_typer(submit_app)
@@ -213,7 +215,7 @@ def plan(
 
 @app.command()
 def synthesize(
-    bundle: Annotated[Path, typer.Argument(help="A bundle, or a run that has one.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle, a .difflm file, hf://owner/name, or a run.")],
     rows: Annotated[int, typer.Option(help="Rows to make.")],
     out: Annotated[str, typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow), a folder, s3://..., a database.")],
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same rows.")] = 0,
@@ -276,7 +278,7 @@ def synthesize(
 
 @app.command()
 def impute(
-    bundle: Annotated[Path, typer.Argument(help="A bundle, or a run that has one.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle, a .difflm file, hf://owner/name, or a run.")],
     table: Annotated[Path, typer.Argument(help="A table with the bundle's columns, in which cells are missing.")],
     out: Annotated[str, typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow), or a folder or URL.")],
     column: Annotated[list[str] | None, typer.Option(help="Only this column; may be given several times.")] = None,
@@ -307,13 +309,3 @@ def impute(
     )
     overrides = [*(changes or ()), *signer_setting(signed_by, "sampling")]
     print_line(output(), rows_line(deliver_rows(wanted, overrides=overrides, audience=audience())))
-
-
-@app.command()
-def show(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="An experiment's name or folder.")], runs: Runs = RUNS
-) -> None:
-    """Show the stages, scores and overhead of an experiment's last run."""
-    from difflm_jobs.cli.summary import print_experiment
-
-    print_experiment(run, runs, output())

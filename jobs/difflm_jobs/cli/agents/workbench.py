@@ -245,10 +245,11 @@ class Workbench:
 
 
 def shown_report(report: Report) -> dict[str, Any]:
-    """Return scores, warnings and the worst columns and pairs of a report."""
+    """Return the verdict, scores, warnings and the worst columns and pairs of a report."""
     rows: Mapping[str, int] = report.rows
     return {
         "rows": dict(rows),
+        "verdict": report.verdict.model_dump(mode="json"),
         "scores": [{key: getattr(score, key) for key in _SCORE} for score in report.scores],
         "warnings": list(report.warnings),
         "worst_columns": [dict(column) for column in report.worst_columns],
