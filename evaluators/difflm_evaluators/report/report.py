@@ -8,10 +8,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from difflm.artifacts.manifest import ROW_DETAILS
 from difflm.errors import ConfigError, EvaluationError
+from difflm.extras import has_extra
 from difflm.telemetry import JSON
 from difflm_evaluators.base import Evaluation, Score
 from difflm_evaluators.report.layout import (
@@ -23,6 +24,9 @@ from difflm_evaluators.report.layout import (
 )
 from difflm_evaluators.report.rows import baseline_text, value_text, worst_columns, worst_pairs
 from difflm_evaluators.report.verdict import verdict_lines, verdict_of, verdict_on
+
+if TYPE_CHECKING:
+    from difflm_evaluators.report.pictures import Picture
 
 TITLE = "Synthetic table"
 FILES = (".html", ".json", ".md")
@@ -199,12 +203,11 @@ def write_report(report: Report, directory: Path, *, context: ReportContext) -> 
         StorageError: the directory cannot be written.
     """
     from difflm_evaluators.report.html import render_html, render_markdown
-    from difflm_evaluators.report.pictures import draw_pictures
     from difflm_evaluators.report.rendering import write_files
 
     text = json_text(report, context)
     file = ReportFile.model_validate_json(text)
-    pictures = draw_pictures(file, context.loss_curves)
+    pictures = _pictures(file, context)
     files = {
         "report.json": text,
         "report.md": render_markdown(file, pictures),
@@ -217,14 +220,18 @@ def write_report(report: Report, directory: Path, *, context: ReportContext) -> 
 def _text(report: Report, context: ReportContext, ending: str) -> str:
     """Render one of the files alone; the Markdown then links to no pictures."""
     from difflm_evaluators.report.html import render_html, render_markdown
-    from difflm_evaluators.report.pictures import draw_pictures
 
     if ending == ".json":
         return json_text(report, context)
     file = report.to_file(context)
-    return (
-        render_markdown(file, None) if ending == ".md" else render_html(file, draw_pictures(file, context.loss_curves))
-    )
+    return render_markdown(file, None) if ending == ".md" else render_html(file, _pictures(file, context))
+
+
+def _pictures(file: ReportFile, context: ReportContext) -> list[Picture]:
+    """Draw the pictures; none where the library for them is not installed."""
+    from difflm_evaluators.report.pictures import draw_pictures
+
+    return draw_pictures(file, context.loss_curves) if has_extra("report") else []
 
 
 def json_text(report: Report, context: ReportContext) -> str:

@@ -18,7 +18,7 @@ from difflm_jobs.cli.benchmark import benchmark_app
 from difflm_jobs.cli.compare import report_app
 from difflm_jobs.cli.configuration import config_app, configuration_app
 from difflm_jobs.cli.diagnose import diagnose_app
-from difflm_jobs.cli.judge import judge_app
+from difflm_jobs.cli.judging import judge_app
 from difflm_jobs.cli.protocol import protocol_app
 from difflm_jobs.cli.scoring_verbs import scoring_app
 from difflm_jobs.cli.serve import serve_app
@@ -51,7 +51,6 @@ app = typer.Typer(
     name="difflm",
     help="Synthetic records from a latent-diffusion language model: one table in, a scored synthetic table out.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 INTERRUPTED = 130
@@ -89,8 +88,9 @@ def main() -> None:
         raise
     except Exception as error:
         from difflm.artifacts.atomic import describe_storage_error
+        from difflm.extras import describe_missing
 
-        message = describe_storage_error(error, Path.cwd())
+        message = describe_missing(error) or describe_storage_error(error, Path.cwd())
         if message is None:
             raise
         sys.exit(_fail(message, StorageError.exit_code))
@@ -134,7 +134,7 @@ def _run(given: str, until: str | None, runs: Path, asked: Mapping[str, Any], wi
     refuse_missing(given, asked["overrides"])
     settings = read_settings(given, **asked)
     settings.experiment()
-    from difflm_jobs.cli.summary import choice_line, print_summary
+    from difflm_jobs.cli.summary import choice_line, print_reports, print_summary
     from difflm_jobs.planning.choice import Chooser, Wish
 
     wish = Wish(**wished)
@@ -151,10 +151,7 @@ def _run(given: str, until: str | None, runs: Path, asked: Mapping[str, Any], wi
         experiment, runs, last=until, started=started, reporting=shown, predicted=choice.times
     )
     print_summary(out, record, artifacts)
-    for artifact in artifacts:
-        report = artifact.path / "report.html"
-        if report.exists():
-            out.print(f"report: {report}", highlight=False, soft_wrap=True)
+    print_reports(out, artifacts)
     refuse_failed_run(table_gates(experiment.gates, experiment.data.kind), artifacts, partial(print_warning, out))
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from difflm.errors import ConfigError
+from difflm.extras import require
 from difflm_jobs.cli.sharing.signing import SignedBy, signer_setting
 from difflm_jobs.cli.terminal import Set, progress_output
 
@@ -43,6 +44,7 @@ def serve(
     changes: Set = None,
 ) -> None:
     """Answer requests for rows over HTTP; see jobs/README.md."""
+    require("serve", "difflm serve")
     overrides = [*(changes or ()), *signer_setting(signed_by, "server.sampling")]
     settings = read_settings(bundles or (), config=config, port=port, overrides=overrides)
     if build is not None:

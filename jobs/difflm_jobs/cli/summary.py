@@ -10,6 +10,7 @@ from rich.table import Table
 
 from difflm.artifacts import Artifact, ArtifactStore, Manifest
 from difflm.errors import ArtifactError, DataError
+from difflm.extras import has_extra, installed_by
 from difflm_jobs.pipeline.runlog import HEADLINES, NOTICES, RunRecord, StageRecord, counted, read_runs
 
 if TYPE_CHECKING:
@@ -35,6 +36,15 @@ def print_summary(console: Console, run: RunRecord, artifacts: Sequence[Artifact
     console.print(overhead_line(run), highlight=False, soft_wrap=True)
     if (expected := expected_line(run.stages)) is not None:
         console.print(expected, highlight=False, soft_wrap=True)
+
+
+def print_reports(console: Console, artifacts: Sequence[Artifact]) -> None:
+    """Say where the reports among some artifacts are, and how they would have pictures."""
+    for artifact in artifacts:
+        page = artifact.path / "report.html"
+        if page.exists():
+            without = "" if has_extra("report") else f" (without pictures; {installed_by('report')} brings them)"
+            console.print(f"report: {page}{without}", highlight=False, markup=False, soft_wrap=True)
 
 
 def choice_line(choice: Choice) -> str:
