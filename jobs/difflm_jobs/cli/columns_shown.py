@@ -84,8 +84,8 @@ def described(field: Field) -> str:
         case DatetimeField():
             text = f"datetime {field.minimum}..{field.maximum} ({' or '.join(field.formats)})"
         case TextField():
-            language = f" in {field.language}" if field.language else ""
-            text = f"text{language} of at most {field.max_characters:,} characters"
+            language = {"json": "JSON", "python": "text in python", None: "text"}[field.language]
+            text = f"{language} of at most {field.max_characters:,} characters"
         case CodeField():
             text = f"code of {len(field.shapes)} forms, such as {short(numbered_code(field.shapes, 0))}"
         case IdentifierField():

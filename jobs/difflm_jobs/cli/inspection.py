@@ -27,6 +27,7 @@ from difflm.records.schema import (
     IntegerField,
     RecordSchema,
     SchemaConfig,
+    TextField,
 )
 from difflm_jobs.cli.columns_shown import described, look_through
 from difflm_jobs.inputs.record_kinds import Kind, record_kind
@@ -140,6 +141,8 @@ def _why(field: Field, schema: RecordSchema) -> str:
             return "every value is different, so it names the row"
         case ConstantField():
             return "one value in all rows"
+        case TextField(language="json"):
+            return "every value is a list or an object, and so is every made one, with the keys and types seen"
         case _:
             return "too many different texts for a closed list, of no form"
 

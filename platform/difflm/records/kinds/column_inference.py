@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,6 +17,7 @@ from difflm.records.kinds.date_inference import datetime_field, undated
 from difflm.records.kinds.distinct_values import Column
 from difflm.records.kinds.moments import find_formats
 from difflm.records.kinds.number_inference import dressed_field, number_field
+from difflm.records.kinds.seen_json import seen_json
 from difflm.records.notices import Reporter
 from difflm.records.schema import (
     BooleanField,
@@ -89,7 +90,9 @@ def _inferred(column: Column, limits: SchemaConfig, report: Reporter, *, target:
     _tell_spellings(column, report)
     if _is_categorical(column, limits):
         return _categorical(column)
-    return _code(column, target=target) or _text(column, limits, None, report)
+    json_schema = seen_json(column.distinct.to_pylist())
+    code = _code(column, target=target) if json_schema is None else None
+    return code or _text(column, limits, None, report, json_schema=json_schema)
 
 
 def _tell_spellings(column: Column, report: Reporter) -> None:
@@ -266,7 +269,14 @@ def _boolean(column: Column) -> Field | None:
     )
 
 
-def _text(column: Column, limits: SchemaConfig, kind: GivenKind | None, report: Reporter) -> Field:
+def _text(
+    column: Column,
+    limits: SchemaConfig,
+    kind: GivenKind | None,
+    report: Reporter,
+    *,
+    json_schema: dict[str, Any] | None = None,
+) -> Field:
     lengths = pc.utf8_length(column.distinct)
     too_long = pc.greater(lengths, limits.text_max_characters)
     above = pc.sum(column.counts.filter(too_long)).as_py()
@@ -274,6 +284,7 @@ def _text(column: Column, limits: SchemaConfig, kind: GivenKind | None, report: 
         message = f"{above} texts are longer than {limits.text_max_characters} characters"
         column.tell("long_text", above, message, report)
     present = column.rows - column.missing
+    json_schema = json_schema if not above else None
     return TextField(
         name=column.name,
         nullable=column.missing > 0,
@@ -282,7 +293,8 @@ def _text(column: Column, limits: SchemaConfig, kind: GivenKind | None, report: 
         mean_characters=pc.sum(pc.multiply(pc.cast(lengths, pa.int64()), column.counts)).as_py() / present,
         not_empty=kind in ("name", "python") and pc.min(lengths).as_py() > 0,
         one_line=not pc.any(pc.match_substring_regex(column.distinct, _CONTROL)).as_py(),
-        language="python" if kind == "python" else None,
+        language="python" if kind == "python" else None if json_schema is None else "json",
+        json_schema=json_schema,
     )
 
 

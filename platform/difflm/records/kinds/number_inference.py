@@ -54,13 +54,31 @@ def number_field(column: Column, limits: SchemaConfig, report: Reporter) -> Fiel
         texts: list[str] = finite.distinct.to_pylist()
         if not all(spells(PLAIN, text) for text in texts):
             found = find_dress(texts)
-            if found is None or found.others or not found.dress.plain:
+            if found is None or not found.dress.plain or not _in_one_way(column, texts, found, report):
                 return None
             dress = found.dress
     if finite.missing > column.missing:
         lost = finite.missing - column.missing
         column.tell("not_finite", lost, f"{lost} infinite values count as missing", report)
     return _decimal(finite, limits, report, dress)
+
+
+def _in_one_way(column: Column, texts: Sequence[str], found: Dressed, report: Reporter) -> bool:
+    """Return whether all cells are spelled in this way, or all but a few where E notation is among them: those are
+    spelled like the others, and reported.
+    """
+    if not found.others:
+        return True
+    rows = column.count_of(found.others)
+    exponents = [text for text in texts if "e" in text.lower()]
+    if not exponents or len(exponents) == len(texts) or 2 * rows > column.rows - column.missing:
+        return False
+    message = (
+        f"{rows} numbers, such as {texts[found.others[0]]!r}, are spelled like the others; "
+        f"schema.kinds.{column.name}=categorical or text keeps them as they are"
+    )
+    column.tell("spelled", rows, message, report)
+    return True
 
 
 def dressed_field(column: Column, limits: SchemaConfig, report: Reporter, *, given: bool = False) -> Field | None:
