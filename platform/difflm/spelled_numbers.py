@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -36,7 +37,9 @@ class Scientific:
 
     def spelled(self, size: float, plain: str) -> str:
         """Spell a number from zero on, of which `plain` is the text without E notation."""
-        if self.when == "outside" and (size == 0 or self.below <= Decimal(repr(size)).adjusted() < self.above):
+        if size == math.inf or (
+            self.when == "outside" and (size == 0 or self.below <= Decimal(repr(size)).adjusted() < self.above)
+        ):
             return plain
         text = self._text(size)
         return text if self.when != "shorter" or len(text) < len(plain) else plain

@@ -267,7 +267,7 @@ def _fractions(base: dict[str, object], numbers: Sequence[str]) -> Iterator[Dres
         yield Dress.model_validate(base | {"places": fixed[0], "bare": bare})
     for trimmed in (True, False):
         yield Dress.model_validate(base | {"trimmed": trimmed, "bare": bare, "capital": capital})
-    for scientific in _scientific(numbers, mark):
+    for scientific in _scientific([number.replace(str(base["group"]), "").replace(mark, ".") for number in numbers]):
         for trimmed in (True, False):
             yield Dress.model_validate(base | {"trimmed": trimmed, "bare": bare, "scientific": scientific})
         if fixed and fixed[0]:
@@ -276,9 +276,9 @@ def _fractions(base: dict[str, object], numbers: Sequence[str]) -> Iterator[Dres
         yield Dress.model_validate(base | {"places": fixed[1], "bare": bare})
 
 
-def _scientific(numbers: Sequence[str], mark: str) -> Iterator[Scientific]:
+def _scientific(numbers: Sequence[str]) -> Iterator[Scientific]:
     """Yield ways of E notation that give these numbers, the likelier ones first; none where no number has it."""
-    found = [match for number in numbers if (match := _IN_E.fullmatch(number.replace(mark, ".")))]
+    found = [match for number in numbers if (match := _IN_E.fullmatch(number))]
     if not found:
         return
     letters = Counter(match["letter"] for match in found)
@@ -291,16 +291,16 @@ def _scientific(numbers: Sequence[str], mark: str) -> Iterator[Scientific]:
     shortest: dict[str, object] = {"pointed": any(match["rest"] == "0" for match in found)}
     fixed = [{"mantissa": length} for length in lengths if len(lengths) == 1]
     ways = [*fixed, shortest] if lengths == {2} and looks["letter"] == "E" else [shortest, *fixed]  # Excel has two
-    plain = [number for number in numbers if not _EXPONENT.search(number)]
+    plain = [number for number in numbers if _NUMBER.fullmatch(number) and not _EXPONENT.search(number)]
     for way in ways:
-        for when in _boundaries(found, plain, mark) if plain else [{"when": "always"}]:
+        for when in _boundaries(found, plain) if plain else [{"when": "always"}]:
             yield Scientific(**(looks | way | when))  # type: ignore[arg-type]
 
 
-def _boundaries(found: Sequence[re.Match[str]], plain: Sequence[str], mark: str) -> Iterator[dict[str, object]]:
+def _boundaries(found: Sequence[re.Match[str]], plain: Sequence[str]) -> Iterator[dict[str, object]]:
     """Yield where E notation may begin, below and above, and that it is where it is shorter."""
     powers = [int(match["sign"] + match["power"]) for match in found]
-    sizes = [abs(float(number.replace(mark, "."))) for number in plain]
+    sizes = [float(number) for number in plain]
     usual = [math.floor(math.log10(size)) for size in sizes if 0 < size < math.inf]
     low, high = min(usual, default=0), max(usual, default=0)
     small, large = [power for power in powers if power < low], [power for power in powers if power > high]

@@ -205,7 +205,7 @@ def _decimal(
         unit = f"{form.decimals} decimals" + (f" in units of 1e{form.exponent}" if form.exponent else "")
         remedy = "schema.exact_digits, significant_digits and rounded_share keep more"
         column.tell("rounded", rounded, f"{rounded} numbers are rounded to {unit}; {remedy}", report)
-        if dress is not None and dress.places is not None and not form.exponent:
+        if dress is not None and dress.places is not None and not form.exponent and dress.scientific is None:
             dress = dress.model_copy(update={"places": min(dress.places, form.decimals) or None})
     points = _points(numbers, counts)
     usual = numbers[~points]
