@@ -88,8 +88,8 @@ def described(field: Field) -> str:
         case DatetimeField():
             text = f"datetime {field.minimum}..{field.maximum} ({' or '.join(field.formats)})"
         case TextField():
-            language = {"json": "JSON", "python": "text in python", None: "text"}[field.language]
-            text = f"{language} of at most {field.max_characters:,} characters"
+            words = {"json": "JSON", "python": "text in python", "email": "e-mail address", "url": "web address"}
+            text = f"{words.get(field.language or '', 'text')} of at most {field.max_characters:,} characters"
         case CodeField():
             text = f"code of {len(field.shapes)} forms, such as {short(numbered_code(field.shapes, 0))}"
         case IdentifierField():

@@ -193,7 +193,7 @@ class TextField(BaseModel):
     `not_empty` there is at least one. With `one_line` no training text has control characters, such as line breaks.
 
     Text in a `language` has to parse: a record whose text does not is rejected. Grammars do not know it. JSON fits
-    `json_schema` besides.
+    `json_schema` besides; addresses of mail and of the web are of their usual form.
     """
 
     model_config = _FROZEN
@@ -206,7 +206,7 @@ class TextField(BaseModel):
     mean_characters: FiniteFloat
     not_empty: Annotated[bool, Option(exclude_if=_omitted)] = False
     one_line: Annotated[bool, Option(exclude_if=_omitted)] = False
-    language: Annotated[Literal["python", "json"] | None, Option(exclude_if=_omitted)] = None
+    language: Annotated[Literal["python", "json", "email", "url"] | None, Option(exclude_if=_omitted)] = None
     json_schema: Annotated[dict[str, Any] | None, Option(exclude_if=_omitted)] = None
 
 
@@ -234,8 +234,9 @@ class CodeField(BaseModel):
 class IdentifierField(BaseModel):
     """Names of the rows, all different. They are no part of what is learned: row `i` gets the name that `i` has.
 
-    Literal: `0`, whatever the row. Names are `start + i * step`, or without a `start` the codes of `shapes` in an order
-    of their own (see `kinds.codes_of_form`); tables hold whole numbers if `stored` is "integer".
+    Literal: `0`, whatever the row. Names are `start + i * step`, with zeros in front up to `digits`, or without a
+    `start` the codes of `shapes` in an order of their own (see `kinds.codes_of_form`); tables hold whole numbers if
+    `stored` is "integer".
     """
 
     model_config = _FROZEN
@@ -246,6 +247,7 @@ class IdentifierField(BaseModel):
     missing_share: Annotated[float, Option(ge=0.0, le=0.0)] = 0.0
     start: int | None = None
     step: int = 1
+    digits: Annotated[int, Option(ge=0, exclude_if=_omitted)] = 0
     shapes: tuple[Shape, ...] = ()
     stored: Literal["text", "integer"] = "text"
 

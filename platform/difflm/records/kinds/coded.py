@@ -25,7 +25,7 @@ _NAMES = re.compile(
 
 
 def coded(field: IntegerField, column: pa.ChunkedArray) -> str | None:
-    """Return why whole numbers look like codes; None where they do not. `column` is of int64, as it was read or text."""
+    """Return why whole numbers look like codes; None where they do not. `column` is as it was read."""
     if field.words or field.dress is not None:
         return None
     if field.distinct == 2:

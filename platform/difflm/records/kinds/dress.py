@@ -6,7 +6,6 @@ cells of a column wear, but for a few words beside them.
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from collections import Counter
@@ -14,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from difflm.records.kinds.e_notation import EXPONENT, ways_of_e
 from difflm.records.schema import DecimalField, Dress, Field, IntegerField
-from difflm.spelled_numbers import NEVER, Scientific, spelled_size
+from difflm.spelled_numbers import spelled_size
 
 PLAIN: Final = Dress()
 MAX_WORDS: Final = 10
@@ -37,10 +37,6 @@ _SUFFIX = re.compile(
 _CLOCK = re.compile(r"(\d+):([0-5]\d)(?::([0-5]\d))?")
 _UNSAFE = re.compile(r'["\\\x00-\x1f\x7f]')
 _NUMBER = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?")
-_EXPONENT = re.compile(r"\d[eE][+-]?\d")
-_IN_E = re.compile(r"[1-9](?:\.(?P<rest>\d+))?(?P<letter>[eE])(?P<sign>[+-]?)(?P<power>\d{1,3})")
-_USUAL_BELOW: Final = (-4, -6, -3)  # Python, Excel and most others; JavaScript; Java
-_USUAL_ABOVE: Final = (16, 21, 7, 15)
 _PROBES: Final = 200
 _LONGEST_PHONE_SIGN: Final = 6
 _LONGEST_NUMBER: Final = 40
@@ -182,7 +178,7 @@ def find_dress(texts: Sequence[str], *, rounding: bool = False) -> Dressed | Non
 
     With `rounding`, cells need not be spelled alike: what can be read in the dress wears it.
     """
-    exponents = [text for text in texts if _EXPONENT.search(text)]  # rare ones say most about the others
+    exponents = [text for text in texts if EXPONENT.search(text)]  # rare ones say most about the others
     probes = [*texts[:: max(1, len(texts) // _PROBES)], *exponents[:_PROBES]]
     best: tuple[int, Dress] | None = None
     for dress in _candidates(probes):
@@ -258,7 +254,7 @@ def _signs(worn: Sequence[re.Match[str]], numbers: Sequence[str]) -> dict[str, o
 
 def _fractions(base: dict[str, object], numbers: Sequence[str]) -> Iterator[Dress]:
     mark = str(base["mark"])
-    plain = [number for number in numbers if not _EXPONENT.search(number)]
+    plain = [number for number in numbers if not EXPONENT.search(number)]
     places = Counter(len(number.partition(mark)[2]) for number in plain)
     bare = any(number.startswith(mark) for number in numbers)
     capital = any("E" in number for number in numbers)
@@ -267,49 +263,10 @@ def _fractions(base: dict[str, object], numbers: Sequence[str]) -> Iterator[Dres
         yield Dress.model_validate(base | {"places": fixed[0], "bare": bare})
     for trimmed in (True, False):
         yield Dress.model_validate(base | {"trimmed": trimmed, "bare": bare, "capital": capital})
-    for scientific in _scientific([number.replace(str(base["group"]), "").replace(mark, ".") for number in numbers]):
+    for scientific in ways_of_e([number.replace(str(base["group"]), "").replace(mark, ".") for number in numbers]):
         for trimmed in (True, False):
             yield Dress.model_validate(base | {"trimmed": trimmed, "bare": bare, "scientific": scientific})
         if fixed and fixed[0]:
             yield Dress.model_validate(base | {"places": fixed[0], "bare": bare, "scientific": scientific})
     if len(fixed) > 1 and fixed[1]:
         yield Dress.model_validate(base | {"places": fixed[1], "bare": bare})
-
-
-def _scientific(numbers: Sequence[str]) -> Iterator[Scientific]:
-    """Yield ways of E notation that give these numbers, the likelier ones first; none where no number has it."""
-    found = [match for number in numbers if (match := _IN_E.fullmatch(number))]
-    if not found:
-        return
-    letters = Counter(match["letter"] for match in found)
-    looks: dict[str, object] = {
-        "letter": max(letters, key=lambda letter: (letters[letter], letter)),
-        "plus": all(match["sign"] for match in found),
-        "width": min(len(match["power"]) for match in found),
-    }
-    lengths = {len(match["rest"] or "") for match in found}
-    shortest: dict[str, object] = {"pointed": any(match["rest"] == "0" for match in found)}
-    fixed = [{"mantissa": length} for length in lengths if len(lengths) == 1]
-    ways = [*fixed, shortest] if lengths == {2} and looks["letter"] == "E" else [shortest, *fixed]  # Excel has two
-    plain = [number for number in numbers if _NUMBER.fullmatch(number) and not _EXPONENT.search(number)]
-    for way in ways:
-        for when in _boundaries(found, plain) if plain else [{"when": "always"}]:
-            yield Scientific(**(looks | way | when))  # type: ignore[arg-type]
-
-
-def _boundaries(found: Sequence[re.Match[str]], plain: Sequence[str]) -> Iterator[dict[str, object]]:
-    """Yield where E notation may begin, below and above, and that it is where it is shorter."""
-    powers = [int(match["sign"] + match["power"]) for match in found]
-    sizes = [float(number) for number in plain]
-    usual = [math.floor(math.log10(size)) for size in sizes if 0 < size < math.inf]
-    low, high = min(usual, default=0), max(usual, default=0)
-    small, large = [power for power in powers if power < low], [power for power in powers if power > high]
-    if len(small) + len(large) == len(powers):
-        below = _first_within(_USUAL_BELOW, max(small) + 1, low) if small else min(_USUAL_BELOW[0], low)
-        above = _first_within(_USUAL_ABOVE, high + 1, min(large)) if large else NEVER
-        yield {"below": below, "above": above}
-    yield {"when": "shorter"}
-
-
-def _first_within(usual: Sequence[int], low: int, high: int) -> int:
-    return next((power for power in usual if low <= power <= high), low)

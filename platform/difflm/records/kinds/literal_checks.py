@@ -30,6 +30,11 @@ from difflm.records.schema import (
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LONGEST_NUMBER: Final = 40
+ADDRESSES: Final = {
+    "email": re.compile(r"[\w.+'\-]+@[\w\-]+(?:\.[\w\-]+)*\.[A-Za-z]{2,}"),
+    "url": re.compile(r"(?:https?|ftp)://[^\s/?#\"<>]+[^\s\"<>]*"),
+}
+"""By language of a text, the form that all of it has."""
 
 
 class Number(NamedTuple):
@@ -156,6 +161,8 @@ def _text(field: TextField, parsed: object) -> Value | Fault:
         return parsed if wrong is None else Fault("syntax", f"{field.name!r}: {wrong}")
     if field.language == "json":
         return _fitting(field, parsed, field.json_schema or {})
+    if field.language in ADDRESSES and not ADDRESSES[field.language].fullmatch(parsed):
+        return Fault("syntax", f"{field.name!r}: {_short(parsed)} is no {field.language}")
     return parsed
 
 

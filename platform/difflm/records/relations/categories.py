@@ -158,8 +158,9 @@ def find_combinations(search: Search) -> None:
 
 
 def _never_mix(table: TableValues, one: str, other: str, often: int) -> bool:
-    (one_N, ones), (other_N, others) = table.codes(one), table.codes(other)
-    pair_P, count_P = np.unique(one_N * len(others) + other_N, return_counts=True)  # of 10**8 pairs only those there are
+    (one_N, _), (other_N, others) = table.codes(one), table.codes(other)
+    # Only the pairs that there are: two columns of 10,000 values have 10**8.
+    pair_P, count_P = np.unique(one_N * len(others) + other_N, return_counts=True)
     total = len(one_N)
     if not total or count_P.min() < often:
         return False

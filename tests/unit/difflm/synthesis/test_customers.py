@@ -18,6 +18,7 @@ from difflm.records.files.reading import read_table
 from difflm.records.files.source import SourceForm
 from difflm.records.kinds.inference import infer_schema
 from difflm.records.relations.mining import mine_relations
+from difflm.records.schema import SchemaConfig
 from difflm.synthesis.synthesizer import OpenBundle, SamplingConfig
 from difflm.testing.bundles import untrained_stages
 
@@ -49,7 +50,8 @@ def customers(rows: int) -> list[list[str]]:
             " ".join(re.findall(".{1,4}", f"DE{draw.randrange(10, 98)}{draw.randrange(10**18):018d}")),
             zip_code, place, f"{born:%d.%m.%Y}", f"{since:%d.%m.%Y}" if row % 9 else "",
             draw.choice(["ja", "nein"]), f"{amount(draw.lognormvariate(6, 1.5))} €",
-            f"{draw.randrange(0, 301) / 10:.1f} %".replace(".", ","), f"{draw.randrange(1, 40) * 500:,}".replace(",", "."),
+            f"{draw.randrange(0, 301) / 10:.1f} %".replace(".", ","),
+            f"{draw.randrange(1, 40) * 500:,}".replace(",", "."),
             str(draw.randrange(1, 90)), note,
         ])  # fmt: skip
     return found
@@ -77,7 +79,8 @@ def euros(text: str) -> Decimal:
 
 
 FORMS = {
-    "Kunden-Nr.": r"\d{8}", "Anrede": r"Frau|Herr|Firma", "Nachname": r".+", "E-Mail": r".+", "PLZ": r"\d{5}",
+    "Kunden-Nr.": r"\d{8}", "Anrede": r"Frau|Herr|Firma", "Nachname": r".+", "E-Mail": r"[a-z]\.\d+@[a-z.]+",
+    "PLZ": r"\d{5}",
     "Telefon": r"\+49 \d{3} \d{7}", "IBAN": r"DE\d\d( \d{4}){4} \d\d", "Newsletter": r"ja|nein", "Rabatt": r"\d+,\d %",
     "Limit": r"\d{1,3}(\.\d{3})*", "Bestellungen": r"\d+",
 }  # fmt: skip
@@ -106,7 +109,9 @@ def import_script(content: bytes) -> list[dict[str, object]]:
 def made_rows(folder: Path, table: pa.Table, rows: int) -> pa.Table:
     """Draw rows from a bundle of untrained models: what they say is nonsense, how they say it is the grammar's work."""
     relations = mine_relations(table, table.slice(0, 40), infer_schema(table)).relations
-    bundle = untrained_stages(folder / "stages", table, relations=relations).bundle
+    codes = [name for name in table.column_names if name == "E-Mail"]  # free text takes training
+    config = SchemaConfig(kinds=dict.fromkeys(codes, "code"))
+    bundle = untrained_stages(folder / "stages", table, relations=relations, inference=config).bundle
     synthesizer = OpenBundle(bundle, SamplingConfig()).synthesizer()
     drawn, _ = synthesizer.draw_valid(range(rows), seed=1)
     assert len(drawn) == rows

@@ -163,7 +163,9 @@ def damaged(content: bytes, name: str) -> dict[str, bytes]:
         flipped[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
         found[f"flipped {flip}"] = bytes(flipped)
     if not name.endswith((".jsonl", ".parquet")):
-        encoding = {"c06_bom.csv": "utf-8-sig", "c06_cp1252.csv": "cp1252", "c06_utf16.csv": "utf-16"}.get(name, "utf-8")
+        encoding = {"c06_bom.csv": "utf-8-sig", "c06_cp1252.csv": "cp1252", "c06_utf16.csv": "utf-16"}.get(
+            name, "utf-8"
+        )
         lines = content.decode(encoding).splitlines(keepends=True)
         header = {"c17_preamble.csv": 3, "c20_sep_line.csv": 1}.get(name, 0)
         found["doubled header"] = "".join([*lines[: header + 1], *lines[header:]]).encode(encoding)
