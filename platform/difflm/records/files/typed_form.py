@@ -117,7 +117,7 @@ def _is_of_json(kind: pa.DataType) -> bool:
     """Tell whether JSON of the types seen is of an Arrow type: its parts are lists, objects, numbers and texts."""
     if pa.types.is_struct(kind):
         return all(_is_of_json(part.type) for part in kind)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return _is_of_json(kind.value_type)
     plain = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, _is_text)
     return any(is_one(kind) for is_one in plain)

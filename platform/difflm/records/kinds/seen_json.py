@@ -27,6 +27,9 @@ def _schema(values: Sequence[Any]) -> dict[str, Any]:
     """Return the schema of values: the types seen, and of each type the keywords of the standard that it fits."""
     kinds = {_kind(value) for value in values}
     found: dict[str, Any] = {}
+    if "integer" in kinds and "number" not in kinds:  # so that they fit the type that a typed file has
+        whole = [value for value in values if isinstance(value, int) and not isinstance(value, bool)]
+        found |= {"minimum": min(whole), "maximum": max(whole)}
     texts = [value for value in values if isinstance(value, str)]
     if texts:
         choices = sorted(set(texts))
