@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
+from difflm.spelled_numbers import PRINTED, printer
+
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
@@ -175,29 +177,14 @@ def _cells(table: pa.Table, *, safe: bool) -> Iterator[tuple[Any, ...]]:
         values = column.to_pylist()
         how = (field.metadata or {}).get(PRINTED)
         if how is not None and pa.types.is_floating(column.type):
-            values = [None if value is None else printed(value, **json.loads(how)) for value in values]
+            spell = printer(how)
+            values = [None if value is None else spell(value) for value in values]
         elif pa.types.is_boolean(column.type):
             values = [_BOOLEANS.get(value) for value in values]
         elif safe:
             values = [harmless(value) if isinstance(value, str) else value for value in values]
         columns.append(values)
     return zip(*columns, strict=True)
-
-
-PRINTED = b"difflm.printed"
-"""Metadata of a column of numbers: the arguments of `printed`, as JSON."""
-
-
-def printed(value: float, *, places: int | None = None, trimmed: bool = False, capital: bool = False) -> str:
-    """Print a number with a fixed number of decimals, or as short as it reads back: `trimmed` without a fraction of
-    zero, `capital` with an exponent of `E`.
-    """
-    if places is not None:
-        text = f"{value:.{places}f}"
-        return text[1:] if text[0] == "-" and not text.strip("-0.") else text
-    text = repr(value)
-    text = text.removesuffix(".0") if trimmed else text
-    return text.replace("e", "E") if capital else text
 
 
 _RUN = ("=", "+", "-", "@", "\t", "\r", "\n")
