@@ -43,13 +43,13 @@ def share(value: float, digits: int = 3) -> str:
 
 
 def percent(value: float, digits: int = 2) -> str:
-    """Write percent, with `digits` places: 1.29 %."""
-    return f"{value:.{digits}f} %"
+    """Write percent, with `digits` places and a space where no line breaks: 1.29 %."""
+    return f"{value:.{digits}f}\u00a0%"
 
 
 def with_error(value: float, error: float | None, write: Callable[[float], str]) -> str:
     """Write a value, and its standard error where one is known."""
-    unit = " %" if write(value).endswith(" %") else ""
+    unit = "\u00a0%" if write(value).endswith("%") else ""
     return write(value) if error is None else f"{write(value).removesuffix(unit)} ± {write(error)}"
 
 
@@ -76,10 +76,10 @@ def protocol() -> list[list[str]]:
             [
                 f"`{name}`",
                 f"{run['protocol']['rows']['real training']:,}",
-                f"{mine} ({', '.join(f'{method} {share(value)}' for value, method in others)})",
+                f"{mine} ({', '.join(f'{method}\u00a0{share(value)}' for value, method in others)})",
                 percent(score["shape_error"]["value"]),
                 percent(score["trend_error"]["value"]),
-                f"{share(taught['value'])} (real {share(taught['baseline'])})",
+                f"{share(taught['value'])} (real\u00a0{share(taught['baseline'])})",
                 share(score["dcr_share"]["value"]),
             ]
         )
