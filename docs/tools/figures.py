@@ -18,6 +18,7 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECORDS = REPOSITORY / "tests" / "benchmarks" / "results"
 BLOCK = re.compile(r"(<!-- table: (?P<name>[a-z0-9_]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+NBSP = "\u00a0"
 TABLES: dict[str, Callable[[], str]] = {}
 
 
@@ -44,12 +45,12 @@ def share(value: float, digits: int = 3) -> str:
 
 def percent(value: float, digits: int = 2) -> str:
     """Write percent, with `digits` places and a space where no line breaks: 1.29 %."""
-    return f"{value:.{digits}f}\u00a0%"
+    return f"{value:.{digits}f}{NBSP}%"
 
 
 def with_error(value: float, error: float | None, write: Callable[[float], str]) -> str:
     """Write a value, and its standard error where one is known."""
-    unit = "\u00a0%" if write(value).endswith("%") else ""
+    unit = f"{NBSP}%" if write(value).endswith("%") else ""
     return write(value) if error is None else f"{write(value).removesuffix(unit)} ± {write(error)}"
 
 
@@ -76,10 +77,10 @@ def protocol() -> list[list[str]]:
             [
                 f"`{name}`",
                 f"{run['protocol']['rows']['real training']:,}",
-                f"{mine} ({', '.join(f'{method}\u00a0{share(value)}' for value, method in others)})",
+                f"{mine} ({', '.join(f'{method}{NBSP}{share(value)}' for value, method in others)})",
                 percent(score["shape_error"]["value"]),
                 percent(score["trend_error"]["value"]),
-                f"{share(taught['value'])} (real\u00a0{share(taught['baseline'])})",
+                f"{share(taught['value'])} (real{NBSP}{share(taught['baseline'])})",
                 share(score["dcr_share"]["value"]),
             ]
         )
@@ -176,7 +177,12 @@ def scaling() -> list[list[str]]:
             memory = job["peak_rss_mib"]
             worker = max(value for key, value in memory.items() if key.startswith("actor"))
             record_link = f"[record](../tests/benchmarks/results/{name}.json)"
-            cells = [f"{job['rows']:,}", str(job["workers"]), f"{job['seconds']:,.0f}", f"{job['rows_per_second']:,.0f}"]
+            cells = [
+                f"{job['rows']:,}",
+                str(job["workers"]),
+                f"{job['seconds']:,.0f}",
+                f"{job['rows_per_second']:,.0f}",
+            ]
             rows.append([record_link, *cells, f"{memory['driver']:,.0f} MiB", f"{worker:,.0f} MiB"])
     return [header, *rows]
 
@@ -249,7 +255,7 @@ def code() -> list[list[str]]:
 
 @table
 def serving() -> list[list[str]]:
-    """What the endpoint reaches, beside the aim."""
+    """Tell what the endpoint reaches, beside the aim."""
     made = record("serving")
     rate, latency, kill, overload = made["rate"], made["latency"], made["kill"], made["overload"]
     alone, loaded, two = latency["alone"], latency["at_70_percent"], made["two"]
@@ -278,7 +284,7 @@ def serving() -> list[list[str]]:
         ],
         [
             f"p99 of one-row requests at 70 % of capacity ({latency['one_row_answers_per_second']:.0f} answers/s)",
-            f"{loaded['p99_ms']:.0f} ms, {latency['p99_over_alone']:.1f} times a lone request's {alone['median_ms']:.0f}",
+            f"{loaded['p99_ms']:.0f} ms, {latency['p99_over_alone']:.1f} times a lone one's {alone['median_ms']:.0f}",
             "3 times, missed",
         ],
         ["rows a second of two replicas over one", f"{two['two_over_one']:.2f}", "1.7, missed"],
@@ -287,7 +293,7 @@ def serving() -> list[list[str]]:
 
 @table
 def watching() -> list[list[str]]:
-    """What scores cost while rows are made."""
+    """Tell what scores cost while rows are made."""
     streaming, actors = record("streaming"), record("evaluator_actors")
     quality = max(streaming["quality"], key=lambda entry: float(entry["synthetic_rows"]))
     ours, theirs = quality["ours"]["seconds"], quality["sdmetrics"]["seconds"]
@@ -321,7 +327,7 @@ def _ablation(name: str) -> list[list[str]]:
 
 @table
 def ablation_priors() -> list[list[str]]:
-    """What the diffusion buys over simpler priors."""
+    """Compare the diffusion with simpler priors."""
     return _ablation("ablation_priors")
 
 
@@ -333,7 +339,7 @@ def ablation_table4() -> list[list[str]]:
 
 @table
 def study() -> list[list[str]]:
-    """What a classifier learns from real, synthetic and mixed rows."""
+    """Compare what a classifier learns from real, synthetic and mixed rows."""
     runs = record("study")["runs"]
     header = ["learned from", *(f"`{name}`" for name in runs)]
     names = [entry["name"] for entry in next(iter(runs.values()))]
@@ -350,7 +356,7 @@ def study() -> list[list[str]]:
 
 @table
 def flywheel() -> list[list[str]]:
-    """Rounds of training on what was drawn."""
+    """List rounds of training on what was drawn."""
     names = {"shape_error": "shape error", "trend_error": "trend error", "mle_auc": "usefulness, ROC-AUC"}
     rows = [["round", "training rows", *names.values()]]
     for made in record("flywheel")["rounds"]:
@@ -362,7 +368,7 @@ def flywheel() -> list[list[str]]:
 
 @table
 def downstream() -> list[list[str]]:
-    """What synthetic code teaches a small language model."""
+    """Compare what real and synthetic code teach a small language model."""
     titles = {
         "base-model": "nothing",
         "train-real": "real functions",
@@ -380,7 +386,7 @@ def downstream() -> list[list[str]]:
 
 @table
 def ruler() -> list[list[str]]:
-    """Published generators, trained and scored here, beside their published figures."""
+    """List published generators, trained and scored here, beside their published figures."""
     names = {"mle_auc": "ROC-AUC", "shape_error": "shape error", "trend_error": "trend error"}
     rows = [["", *(cell for title in names.values() for cell in (title, "published"))]]
     for name, made in record("ruler")["models"].items():
@@ -395,7 +401,7 @@ def ruler() -> list[list[str]]:
 
 @table
 def small_tables() -> list[list[str]]:
-    """Copies from tables of few rows, beside what fresh rows get."""
+    """List copies from tables of few rows, beside what fresh rows get."""
     rows = [["rows", "settings", "exact copies", "DCR share", "shape error", "of fresh rows"]]
     for made in record("small_tables")["tables"]:
         synthetic, fresh = made["synthetic"], made["fresh"]

@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from command_line import command_line_page
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+
+from command_line import command_line_page
 from notebooks import notebook_page
 from settings import settings_page
 

@@ -18,8 +18,9 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Every key of a configuration, as YAML (`difflm run mine.yaml`) and for `--set a.b=c`. `difflm config show CONFIG`",
-        "writes them out with their values, `difflm config schema` gives editors a JSON schema. Made from the code.",
+        "Every key of a configuration, as YAML (`difflm run mine.yaml`) and for `--set a.b=c`.",
+        "`difflm config show CONFIG` writes them out with their values, `difflm config schema` gives editors a JSON",
+        "schema. This page is made from the code.",
         "",
     ]
     sections: list[str] = []
