@@ -20,6 +20,7 @@ from nbclient import NotebookClient
 
 HERE = Path(__file__).resolve().parent
 TINY = """
+quality = None
 tiny = {"hidden_size": 32, "layers": 1, "heads": 2}
 loop = {"precision": "float32", "evaluate_every": 50}
 settings = {

@@ -52,7 +52,19 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         made[f"records/{record.name}"] = record.read_bytes()
     for name, content in made.items():
         files.append(File.generated(config, name, content=content))
+    _name_the_others([file.src_uri for file in files.documentation_pages()], config)
     return files
+
+
+def _name_the_others(pages: list[str], config: MkDocsConfig) -> None:
+    """Put pages that the navigation does not name at the end of their folder's section."""
+    sections: dict[str, list[Any]] = {title: inside for entry in config.nav or [] for title, inside in entry.items()}
+    named = re.findall(r"[\w/-]+\.md", str(config.nav))
+    for page in sorted(set(pages) - set(named)):
+        folder = page.split("/")[0] if "/" in page else "guide"
+        sections[{"recipes": "Recipes", "reference": "Reference", "examples": "Notebooks"}.get(folder, "Guide")].append(
+            page
+        )
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
