@@ -58,7 +58,7 @@ def test_a_readme_is_a_page_at_most(page: str, most: int) -> None:
     assert len((REPOSITORY / page).read_text(encoding="utf-8").split()) <= most
 
 
-def test_the_figures_are_those_of_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_figures_are_those_of_the_records() -> None:
     figures = tool("figures")
     stale = [path.name for path in figures.pages() if figures.current(text := path.read_text("utf-8"), "") != text]
     assert stale == [], "run python docs/tools/figures.py"
