@@ -106,13 +106,14 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def row(gaps: float = 0.0) -> str:
         age = draw.randint(18, 80)
-        cells = [str(age), draw.choice(["Rome", "Oslo", "Lima"]), ">50K" if age + draw.gauss(0, 9) > 45 else "<=50K"]
-        return ",".join("" if draw.random() < gaps else cell for cell in cells)
+        cells = [str(age), draw.choice(["Rome", "Oslo", "Lima"])]
+        label = ">50K" if age + draw.gauss(0, 9) > 45 else "<=50K"
+        return ",".join([*("" if draw.random() < gaps else cell for cell in cells), label])
 
     for name, count, gaps in [
-        ("people.csv", 300, 0.0),
-        ("unseen.csv", 80, 0.0),
-        ("theirs.csv", 80, 0.0),
+        ("people.csv", 300, 0.05),
+        ("unseen.csv", 80, 0.05),
+        ("theirs.csv", 80, 0.05),
         ("some.csv", 4, 0.0),
         ("two.csv", 2, 0.0),
         ("gaps.csv", 20, 0.3),
