@@ -184,12 +184,8 @@ def _stage_verb(stage: str, summary: str) -> None:
         protect: Protect = None,
         runs: Runs = RUNS,
     ) -> None:
-        asked = {
-            "overrides": changed(changes, protect),
-            "target": target,
-            "name": name,
-            "constraints": constraint or (),
-        }
+        overrides = changed(changes, protect)
+        asked = {"overrides": overrides, "target": target, "name": name, "constraints": constraint or ()}
         _run(config, stage, runs, asked, {"quality": quality, "budget": budget})
 
     command: Callable[[Callable[..., Any]], Callable[..., Any]] = app.command(name=stage, help=summary)

@@ -30,8 +30,8 @@ class FitDecoder:
 
     `fit` is how to fit a compact decoder; None for one that is fitted already. With `steering` it learns to write
     records by itself beside a latent of so few nats, without it to copy them from prompts. `cells` says whether the
-    encoder or the decoder reads values in cells of so many tokens, so that longer values are worth a notice. Pieces of texts enter
-    the tokenizer that at least `rows_per_piece` training rows have.
+    encoder or the decoder reads values in cells of so many tokens, so that longer values are worth a notice. Pieces of
+    texts enter the tokenizer that at least `rows_per_piece` training rows have.
     """
 
     decoder: DecoderConfig

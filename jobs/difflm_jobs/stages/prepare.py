@@ -132,7 +132,7 @@ class Prepare:
         return StageOutcome(facts=facts)
 
     def _hidden(self, error: DataError, known: Collection[str]) -> DataError:
-        """Return the error without the values that it quotes; the row and the column it names are enough to find them."""
+        """Return the error without the values that it quotes: the row and the column that it names are enough."""
         return type(error)(without_quotes(str(error), known)) if self.protect.enabled else error
 
     def _public(self, notice: Notice, known: Collection[str]) -> Notice:
@@ -166,7 +166,7 @@ class Prepare:
         protected = protected_schema(rows, schema, config, inference=config_of_schema)
         found = related.notices[len(schema.notices) :]
         update = {"relations": relations, "notices": (*protected.notices, *found)}
-        fitted = rows.fitted if rows.changed_N.any() else None
+        fitted = rows.fitted if rows.differs else None
         return _Learned(train=rows.whole, fitted=fitted, schema=protected.model_copy(update=update))
 
     def _protect(self, train: pa.Table, schema: RecordSchema) -> ProtectedRows:

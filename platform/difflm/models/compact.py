@@ -75,9 +75,10 @@ def fit_compact_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """Fit the tokenizer.
 
-    Merges are kept whose pieces stand in at least `rows_per_piece` of the `texts`. `category_literals` are literals with repetition or in order of frequency: the `max_categories` most frequent
-    become tokens, the rest is spelled by BPE. `texts` are the literals of free-text fields (and rare categories) that
-    the merges are learned from. `numbers` are the number tokens of numeric fields (`number_tokens`).
+    Merges are kept whose pieces stand in at least `rows_per_piece` of the `texts`, the literals of free-text fields
+    (and rare categories) that they are learned from. `category_literals` are literals with repetition or in order of
+    frequency: the `max_categories` most frequent become tokens, the rest is spelled by BPE. `numbers` are the number
+    tokens of numeric fields (`number_tokens`).
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

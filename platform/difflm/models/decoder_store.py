@@ -96,8 +96,8 @@ def write_tokenizer(
 ) -> DecoderParts:
     """Fit (compact) or fetch (pretrained) the tokenizer and write it with the layout of the training split's values.
 
-    Pieces of texts stand in at least `rows_per_piece` rows. `any_order` says that the decoder will be fitted to write fields in any order, where there are several and every
-    value says by itself where it ends.
+    Pieces of texts stand in at least `rows_per_piece` rows. `any_order` says that the decoder will be fitted to write
+    fields in any order, where there are several and every value says by itself where it ends.
     """
     kinds = [field.kind for field in schema.fields]
     fixed = JsonRecordCodec(schema).fixed_texts()

@@ -60,12 +60,13 @@ _KINDS: Final[Mapping[str, GivenKind]] = {
 class ProtectedRows:
     """Training rows that may be learned: `whole` as they were read, `fitted` protected, row by row the same.
 
-    `changed_N` marks the rows of which a cell was replaced.
+    `changed_N` marks the rows of which a cell that is no free text was replaced; `differs` says whether any was.
     """
 
     whole: pa.Table
     fitted: pa.Table
     changed_N: BoolArray
+    differs: bool
     notices: tuple[Notice, ...]
 
 
@@ -117,6 +118,7 @@ def protect_rows(
     classes = next((f for f in schema.fields if f.name == schema.target and schema.task == "classification"), None)
     if classes is not None and config.covers(classes.name):
         whole, notices = _common_classes(whole, classes, config)
+    made_up: dict[str, str] = {}
     every = {field.name: Cells.of(field.name, whole.column(field.name)) for field in schema.fields}
     fitted, changed_N = whole, np.zeros(len(whole), dtype=np.bool_)
     for place, field in enumerate(schema.fields):
@@ -124,13 +126,16 @@ def protect_rows(
             continue
         cells = every[field.name]
         random = np.random.default_rng((seed, place))
-        what = _protect(cells, field, every.values(), config, random)
+        what = _protect(cells, field, every.values(), config, made_up, random)
         if what is None:
             continue
-        changed_N |= cells.changed_N
+        if not isinstance(field, TextField):
+            changed_N |= cells.changed_N
         fitted = fitted.set_column(whole.column_names.index(field.name), field.name, cells.protected())
         notices.append(_notice(field.name, int(cells.changed_N.sum()), what, config.threshold, len(whole)))
-    return ProtectedRows(whole=whole, fitted=fitted, changed_N=changed_N, notices=tuple(notices))
+    return ProtectedRows(
+        whole=whole, fitted=fitted, changed_N=changed_N, differs=fitted is not whole, notices=tuple(notices)
+    )
 
 
 def _common_classes(table: pa.Table, field: Field, config: ProtectConfig) -> tuple[pa.Table, list[Notice]]:
@@ -150,7 +155,12 @@ def _common_classes(table: pa.Table, field: Field, config: ProtectConfig) -> tup
 
 
 def _protect(
-    cells: Cells, field: Field, others: Iterable[Cells], config: ProtectConfig, random: np.random.Generator
+    cells: Cells,
+    field: Field,
+    others: Iterable[Cells],
+    config: ProtectConfig,
+    made_up: dict[str, str],
+    random: np.random.Generator,
 ) -> str | None:
     """Protect one column; return what was done, None for nothing."""
     least = config.threshold
@@ -161,7 +171,7 @@ def _protect(
         raise _emptied(field.name, least)
     if isinstance(field, TextField):
         written = pa.types.is_string(cells.type) and field.language is None
-        made = written and make_up_rare_words(cells, least, random)
+        made = written and make_up_rare_words(cells, least, made_up, random)
         return "rare words with digits are made up anew" if made else None
     rare_V = rare_values(cells, field, least)
     if rare_V.all():
@@ -195,7 +205,7 @@ def _notice(column: str, rows: int, what: str, least: int, of: int) -> Notice:
 def protected_schema(
     rows: ProtectedRows, raw: RecordSchema, config: ProtectConfig, *, inference: SchemaConfig
 ) -> RecordSchema:
-    """Infer the schema of protected rows: columns are of the kinds that `raw` found, and figures of rows are rounded."""
+    """Infer the schema of protected rows: columns are of the kinds that `raw` found; figures of rows are rounded."""
     kinds = {
         field.name: _KINDS[field.kind]
         for field in raw.fields

@@ -1,4 +1,4 @@
-"""Relations between protected columns: entries of tables that few rows have are left out, and so are rows that break one.
+"""Relations between protected columns: entries of tables that few rows have are left out, and rows that break one.
 
 What is said of protected data quotes no value of a row: quoted texts are kept only where they are known to be public.
 """

@@ -22,7 +22,8 @@ _DISTINCT: Final = 0.9
 _PROBES: Final = 2_000
 _MAIL = re.compile(r"\S+@\S+\.\S+")
 _PERSON = re.compile(
-    r"(?:(?:Mr|Mrs|Ms|Dr|Prof)\.? )?[^\W\d_]['\u2019\-\w]*\.?(?:,? [^\W\d_]['\u2019\-\w]*\.?){1,3}(?: (?:Jr|Sr|I{1,3})\.?)?"
+    r"(?:(?:Mr|Mrs|Ms|Dr|Prof)\.? )?"
+    r"[^\W\d_]['\u2019\-\w]*\.?(?:,? [^\W\d_]['\u2019\-\w]*\.?){1,3}(?: (?:Jr|Sr|I{1,3})\.?)?"
 )
 _ONE_NAME = re.compile(r"[^\W\d_]['\u2019\- \w]*\.?(?:,? [^\W\d_]['\u2019\-\w]*\.?){0,3}")
 _NAMES_PEOPLE = re.compile(
@@ -55,18 +56,23 @@ def _is_capital(text: str) -> bool:
     return all(word[0].isupper() for word in re.split(r"[ ,]+", text) if len(word) > 3)
 
 
-def make_up_rare_words(cells: Cells, least: int, random: np.random.Generator) -> bool:
-    """Replace words with digits or an @ that fewer than `least` rows have; return whether there were any."""
+def make_up_rare_words(cells: Cells, least: int, made_up: dict[str, str], random: np.random.Generator) -> bool:
+    """Replace words with digits or an @ that fewer than `least` rows have; return whether there were any.
+
+    `made_up` holds the words that were made up for other columns: equal texts stay equal.
+    """
     rows: Counter[str] = Counter()
     counts = cells.counts_V.tolist()
     for text, count in zip(cells.texts, counts, strict=True):
         for word in set(_NUMBERED.findall(text)):
             rows[word] += count
-    rare = {word: _another(word, random) for word, count in rows.items() if count < least}
+    rare = {word for word, count in rows.items() if count < least}
+    made_up |= {word: _another(word, random) for word in sorted(rare - made_up.keys())}
     if not rare:
         return False
     made = {
-        place: _NUMBERED.sub(lambda found: rare.get(found[0], found[0]), text) for place, text in enumerate(cells.texts)
+        place: _NUMBERED.sub(lambda found: made_up[found[0]] if found[0] in rare else found[0], text)
+        for place, text in enumerate(cells.texts)
     }
     cells.respell({place: text for place, text in made.items() if text != cells.texts[place]})
     return True
