@@ -39,7 +39,7 @@ class Canary:
 
     def found_in_table(self, table: pa.Table) -> set[str]:
         """Return the names of the values that stand in the cells of a table."""
-        cells = "\n".join(str(cell) for column in table.columns for cell in column.unique().to_pylist())
+        cells = "\n".join(str(cell) for column in table.columns for cell in column.to_pylist())
         return self.found_in(cells.encode())
 
     def found_in_files(self, files: Iterable[Path]) -> dict[str, set[str]]:

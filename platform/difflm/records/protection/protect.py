@@ -5,7 +5,7 @@ construction. What each kind of column does with them:
 
 - categories, true and false, words beside numbers, forms of codes: drawn as others of the column, or merged (`rare`)
 - numbers and dates: the ends are cut to values that enough rows share (`extremes`)
-- free text: rare words with digits are made up anew; people's names are refused unless asked for (`texts`)
+- free text: rare names and numbers become others; columns of people's names are refused unless asked for (`texts`)
 - identifiers: are not learned; the form of their names is that of enough rows
 - a target that is a class: rows of a rare class are left out, since another class would be a wrong one
 
@@ -172,7 +172,7 @@ def _protect(
     if isinstance(field, TextField):
         written = pa.types.is_string(cells.type) and field.language is None
         made = written and make_up_rare_words(cells, least, made_up, random)
-        return "rare words with digits are made up anew" if made else None
+        return "rare names and numbers in texts are others" if made else None
     rare_V = rare_values(cells, field, least)
     if rare_V.all():
         raise _emptied(field.name, least)

@@ -1,8 +1,8 @@
-"""Free text: columns of people's names and addresses are refused, and rare words with digits in them are made up anew.
+"""Free text: columns of people's names and addresses are refused, and rare names and numbers in texts are replaced.
 
 A text is a value of one row, and what is fitted to it may repeat it. So text columns that name people are not learned
-unless somebody asks for them; and in the others, what looks like a number of something (an account, a telephone, an
-address of e-mail, a password) and stands in few rows becomes another one of the same form.
+unless somebody asks for them; and in the others, what looks like a name or like a number of something (an account, a
+telephone, an address of e-mail, a password) and stands in few rows becomes another one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NAMES_PEOPLE = re.compile(
     r"(?i)(?:^|[_\s.-])(?:(?:first|last|full|sur|given|family|maiden|middle|patient|person|customer|client|employee|user)"
     r"[_\s.-]*name|forename|surname|name|vorname|nachname|nom|prenom|apellido)s?$"
 )
-_NUMBERED = re.compile(r"[\w@.+/#-]*[\d@][\w@.+/#-]*")
+_WORD = re.compile(r"[\w@](?:[\w@.+/#'\u2019-]*[\w@])?")
 _KINDS: Final = (string.digits, string.ascii_uppercase, string.ascii_lowercase)
 
 
@@ -57,29 +57,41 @@ def _is_capital(text: str) -> bool:
 
 
 def make_up_rare_words(cells: Cells, least: int, made_up: dict[str, str], random: np.random.Generator) -> bool:
-    """Replace words with digits or an @ that fewer than `least` rows have; return whether there were any.
+    """Replace names and numbers that fewer than `least` rows have: words with a capital, a digit or an @ in them.
 
-    `made_up` holds the words that were made up for other columns: equal texts stay equal.
+    A name becomes one that enough rows have, a number another one of its form. `made_up` holds what words of other
+    columns became: equal texts stay equal. Returns whether there were any.
     """
     rows: Counter[str] = Counter()
-    counts = cells.counts_V.tolist()
-    for text, count in zip(cells.texts, counts, strict=True):
-        for word in set(_NUMBERED.findall(text)):
+    for text, count in zip(cells.texts, cells.counts_V.tolist(), strict=True):
+        for word in filter(_tells, set(_WORD.findall(text))):
             rows[word] += count
     rare = {word for word, count in rows.items() if count < least}
-    made_up |= {word: _another(word, random) for word in sorted(rare - made_up.keys())}
     if not rare:
         return False
+    names = sorted(word for word, count in rows.items() if count >= least and not _has_number(word))
+    for word in sorted(rare - made_up.keys()):
+        made_up[word] = _another(word, names, random)
     made = {
-        place: _NUMBERED.sub(lambda found: made_up[found[0]] if found[0] in rare else found[0], text)
+        place: _WORD.sub(lambda found: made_up[found[0]] if found[0] in rare else found[0], text)
         for place, text in enumerate(cells.texts)
     }
     cells.respell({place: text for place, text in made.items() if text != cells.texts[place]})
     return True
 
 
-def _another(word: str, random: np.random.Generator) -> str:
-    """Make up a word of the same form: digits for digits, small letters for small ones."""
+def _tells(word: str) -> bool:
+    return any(letter.isupper() or letter.isdigit() or letter == "@" for letter in word)
+
+
+def _has_number(word: str) -> bool:
+    return any(letter.isdigit() or letter == "@" for letter in word)
+
+
+def _another(word: str, names: Sequence[str], random: np.random.Generator) -> str:
+    """Draw one of the names, or make up a word of the same form: digits for digits, small letters for small ones."""
+    if names and not _has_number(word):
+        return names[int(random.integers(len(names)))]
     return "".join(
         next((kind[int(random.integers(len(kind)))] for kind in _KINDS if letter in kind), letter) for letter in word
     )

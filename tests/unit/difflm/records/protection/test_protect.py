@@ -71,9 +71,7 @@ def test_rare_categories_become_one_of_their_own_where_that_is_asked_for() -> No
          ("2011-01-11", "2012-08-11")),
     ],
 )  # fmt: skip
-def test_extremes_are_cut_to_what_enough_rows_share(
-    values: list[Any], common: list[Any], ends: tuple[Any, Any]
-) -> None:
+def test_extremes_are_cut_to_what_enough_rows_share(values: list[Any], common: list[Any], ends: Any) -> None:
     schema, fitted = protected(pa.table({"a": column(values, common)}))
     field: Any = schema.fields[0]
     assert (field.minimum, field.maximum) == ends
@@ -153,6 +151,15 @@ def test_numbers_in_free_text_are_made_up_anew_alike_in_all_columns() -> None:
         assert made != note
         assert made[10:15].isdecimal()
         assert made[:8] + made[18:] == note[:8] + note[18:], "only the rare word differs"
+
+
+def test_a_rare_name_in_a_text_becomes_one_that_enough_rows_have() -> None:
+    names = ["Zebulon" if row == 3 else ("Ode", "Poe")[row % 2] for row in range(ROWS)]
+    notes = [f"seen by Dr {name} on day {chr(97 + row % 20)}{chr(97 + row // 20)}" for row, name in enumerate(names)]
+    _, fitted = protected(pa.table({"a": notes, "b": column([], [1, 2])}), kinds={"a": "text"})
+    made = fitted["a"].to_pylist()
+    assert made[3].split()[3] in ("Ode", "Poe", "Dr")
+    assert made[:3] + made[4:] == notes[:3] + notes[4:]
 
 
 def test_rows_of_a_rare_class_are_left_out_and_not_relabelled() -> None:
