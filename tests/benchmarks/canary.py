@@ -18,7 +18,7 @@ from provenance import provenance
 import difflm
 from difflm.testing.canary import Canary
 
-OWN = ("train.parquet", "validation.parquet", "test.parquet")
+OWN = ("train.parquet", "validation.parquet", "test.parquet", "input")
 
 
 def value_of(text: str) -> str | int | float | date:
@@ -36,9 +36,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=100_000)
     given = parser.parse_args()
     canary = Canary(values={text: value_of(text) for text in given.values})
-    files = [
-        path for path in given.run.rglob("*") if path.is_file() and path.name not in OWN and "input" not in path.parts
-    ]
+    files = [path for path in given.run.rglob("*") if path.is_file() and not {path.name, path.parent.name} & {*OWN}]
     found = canary.found_in_files(files)
     generator, drawn = difflm.load(given.run), 0
     for batch in generator.batches(given.rows, seed=1):
@@ -46,11 +44,8 @@ def main() -> int:
         names = canary.found_in_table(pa.Table.from_batches([batch]))
         if names:
             found.setdefault("draws", set()).update(names)
-    print(
-        json.dumps(
-            {**provenance(), "files": len(files), "rows": drawn, "found": {k: sorted(v) for k, v in found.items()}}
-        )
-    )
+    listed = {place: sorted(names) for place, names in found.items()}
+    print(json.dumps({**provenance(), "files": len(files), "rows": drawn, "found": listed}))
     return 1 if found else 0
 
 

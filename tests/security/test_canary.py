@@ -43,7 +43,7 @@ TINY: dict[str, Any] = {
     "decoder_fit": {"steps": 60, "batch_size": 32, "clean_share": 0.1, "copied_below": 0.999, "loop": LOOP},
     "autoencoder": {"steps": 20, "encoder": {"hidden_size": 16, "layers": 1, "heads": 2}, "loop": LOOP},
     "prior": {"steps": 30, "width": 16, "blocks": 1, "loop": LOOP},
-    "sampling": {"steps": 3, "precision": "float32", "text_tokens": 64},
+    "sampling": {"steps": 3, "precision": "float32", "text_tokens": 96, "attempts": 20},
     "rows": 200,
     "evaluation": {
         "detection": None,
