@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from difflm_jobs.cli.signing import SignedBy, signer_setting
+from difflm_jobs.cli.sharing.signing import SignedBy, signer_setting
 from difflm_jobs.cli.terminal import Dialect, SafeCsv, Set, audience, is_plain, output, print_line
 
 imputing_app = typer.Typer()
@@ -15,7 +15,7 @@ imputing_app = typer.Typer()
 
 @imputing_app.command()
 def impute(
-    bundle: Annotated[Path, typer.Argument(help="A bundle, or a run that has one.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle, a .difflm file, hf://owner/name, or a run.")],
     table: Annotated[Path, typer.Argument(help="A table with the bundle's columns, in which cells are missing.")],
     out: Annotated[str, typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow), or a folder or URL.")],
     column: Annotated[list[str] | None, typer.Option(help="Only this column; may be given several times.")] = None,
@@ -29,7 +29,8 @@ def impute(
     from difflm.synthesis.plans.request import Impute, PlanRequest
     from difflm_jobs.cli.summary import rows_line
     from difflm_jobs.inputs.given_tables import GivenFile
-    from difflm_jobs.rows.bundle_rows import DatasetRequest, write_rows
+    from difflm_jobs.rows.bundle_rows import DatasetRequest
+    from difflm_jobs.rows.database_rows import deliver_rows
 
     wanted = DatasetRequest(
         bundle=bundle,
@@ -44,4 +45,4 @@ def impute(
         plain=is_plain(dialect),
     )
     overrides = [*(changes or ()), *signer_setting(signed_by, "sampling")]
-    print_line(output(), rows_line(write_rows(wanted, overrides=overrides, audience=audience())))
+    print_line(output(), rows_line(deliver_rows(wanted, overrides=overrides, audience=audience())))

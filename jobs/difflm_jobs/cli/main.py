@@ -14,17 +14,19 @@ import typer
 
 from difflm.errors import ConfigError, DiffLMError, StorageError
 from difflm.lifetime import end_with_parent
+from difflm_jobs.cli.agents.verb import agents_app
 from difflm_jobs.cli.at_rest import at_rest_app, purged
 from difflm_jobs.cli.benchmark import benchmark_app
 from difflm_jobs.cli.compare import report_app
 from difflm_jobs.cli.configuration import config_app, configuration_app
 from difflm_jobs.cli.diagnose import diagnose_app
 from difflm_jobs.cli.imputing import imputing_app
-from difflm_jobs.cli.judge import judge_app
+from difflm_jobs.cli.judging import judge_app
 from difflm_jobs.cli.protocol import protocol_app
 from difflm_jobs.cli.scoring_verbs import scoring_app
 from difflm_jobs.cli.serve import serve_app
-from difflm_jobs.cli.signing import SignedBy, signer_setting, signing_app
+from difflm_jobs.cli.sharing.signing import SignedBy, signer_setting, signing_app
+from difflm_jobs.cli.sharing.verbs import sharing_app
 from difflm_jobs.cli.study_verbs import study_app
 from difflm_jobs.cli.submit import submit_app
 from difflm_jobs.cli.terminal import (
@@ -43,24 +45,26 @@ from difflm_jobs.cli.terminal import (
     Target,
     audience,
     changed,
+    describe_failure,
     is_plain,
     output,
     print_line,
     print_warning,
     progress_output,
 )
+from difflm_jobs.inputs.databases import from_database
 
 app = typer.Typer(
     name="difflm",
     help="Synthetic records from a latent-diffusion language model: one table in, a scored synthetic table out.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 INTERRUPTED = 130
 
 app.add_typer(config_app, name="config")
 app.add_typer(at_rest_app)
+app.add_typer(agents_app)
 app.add_typer(benchmark_app)
 app.add_typer(judge_app, name="judge")
 app.add_typer(configuration_app)
@@ -70,6 +74,7 @@ app.add_typer(protocol_app)
 app.add_typer(report_app)
 app.add_typer(serve_app)
 app.add_typer(scoring_app)
+app.add_typer(sharing_app)
 app.add_typer(signing_app)
 app.add_typer(study_app)
 app.add_typer(submit_app)
@@ -92,10 +97,7 @@ def main() -> None:
             _fail("interrupted; run the same command again to go on", INTERRUPTED)
         raise
     except Exception as error:
-        from difflm.artifacts.atomic import describe_storage_error
-
-        message = describe_storage_error(error, Path.cwd())
-        if message is None:
+        if (message := describe_failure(error)) is None:
             raise
         sys.exit(_fail(message, StorageError.exit_code))
 
@@ -144,10 +146,11 @@ def _run(given: str, until: str | None, runs: Path, asked: Mapping[str, Any], wi
     from difflm_jobs.loading import read_settings, refuse_missing
 
     started = psutil.Process().create_time()
+    given, asked = from_database(given, asked, runs)
     refuse_missing(given, asked["overrides"])
     settings = read_settings(given, **asked)
     settings.experiment()
-    from difflm_jobs.cli.summary import choice_line, print_summary
+    from difflm_jobs.cli.summary import choice_line, print_reports, print_summary
     from difflm_jobs.planning.choice import Chooser, Wish
 
     wish = Wish(**wished)
@@ -164,10 +167,7 @@ def _run(given: str, until: str | None, runs: Path, asked: Mapping[str, Any], wi
         experiment, runs, last=until, started=started, reporting=shown, predicted=choice.times
     )
     print_summary(out, record, artifacts)
-    for artifact in artifacts:
-        report = artifact.path / "report.html"
-        if report.exists():
-            out.print(f"report: {report}", highlight=False, soft_wrap=True)
+    print_reports(out, artifacts)
     refuse_failed_run(table_gates(experiment.gates, experiment.data.kind), artifacts, partial(print_warning, out))
     return experiment.name
 
@@ -221,7 +221,9 @@ def plan(
     """
     from difflm_jobs.loading import read_settings
 
-    settings = read_settings(config, overrides=changes or (), target=target, name=name, constraints=constraint or ())
+    asked = {"overrides": changes or (), "target": target, "name": name, "constraints": constraint or ()}
+    config, asked = from_database(config, asked, runs)
+    settings = read_settings(config, **asked)
     settings.experiment()
     from difflm_jobs.cli.plan import print_plan
     from difflm_jobs.planning.choice import Chooser, Wish
@@ -231,12 +233,9 @@ def plan(
 
 @app.command()
 def synthesize(
-    bundle: Annotated[Path, typer.Argument(help="A bundle, or a run that has one.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle, a .difflm file, hf://owner/name, or a run.")],
     rows: Annotated[int, typer.Option(help="Rows to make.")],
-    out: Annotated[
-        str,
-        typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow), or a folder or URL (s3://...) for many parts."),
-    ],
+    out: Annotated[str, typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow), a folder, s3://..., a database.")],
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same rows.")] = 0,
     format_: Annotated[
         str | None, typer.Option("--format", help="Of the parts: parquet (default), jsonl, csv or arrow.")
@@ -273,7 +272,8 @@ def synthesize(
     from difflm.synthesis.plans.request import PlanRequest
     from difflm_jobs.cli.summary import rows_line
     from difflm_jobs.inputs.given_tables import given_file, real_files
-    from difflm_jobs.rows.bundle_rows import DatasetRequest, write_rows
+    from difflm_jobs.rows.bundle_rows import DatasetRequest
+    from difflm_jobs.rows.database_rows import deliver_rows
     from difflm_jobs.rows.resume import resume_mode
 
     wanted = DatasetRequest(
@@ -291,14 +291,4 @@ def synthesize(
         plain=is_plain(dialect),
     )
     overrides = [*(changes or ()), *signer_setting(signed_by, "sampling")]
-    print_line(output(), rows_line(write_rows(wanted, overrides=overrides, audience=audience())))
-
-
-@app.command()
-def show(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="An experiment's name or folder.")], runs: Runs = RUNS
-) -> None:
-    """Show the stages, scores and overhead of an experiment's last run."""
-    from difflm_jobs.cli.summary import print_experiment
-
-    print_experiment(run, runs, output())
+    print_line(output(), rows_line(deliver_rows(wanted, overrides=overrides, audience=audience())))
