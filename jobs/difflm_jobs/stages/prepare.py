@@ -151,7 +151,8 @@ class Prepare:
         context.report(3, 4, "looking for relations between columns")
         if not config.enabled:
             return _Learned(train=splits.train, fitted=None, schema=self._related(schema, table, splits))
-        whole, related = splits.train, None
+        whole = splits.train
+        related: RecordSchema | None = None
         for _ in range(_ROUNDS):  # rows that are left out may leave others with a value of few
             rows = self._protect(whole, schema)
             unchanged = rows.whole.filter(~rows.changed_N)
@@ -162,6 +163,7 @@ class Prepare:
             if not broken_N.any():
                 break
             whole = rows.whole.filter(~broken_N)
+        assert related is not None, "there is a first round"
         config_of_schema = self.data.record_kind.schema_config(self.schema, longest=self.data.longest)
         protected = protected_schema(rows, schema, config, inference=config_of_schema)
         found = related.notices[len(schema.notices) :]

@@ -8,7 +8,7 @@ Sentinels and words that enough rows have stand apart from the ends and stay.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -43,20 +43,17 @@ def cut_extremes(cells: Cells, field: IntegerField | DecimalField | DatetimeFiel
 
     Values that are neither words nor numbers (or dates) of the field stay as they are.
     """
-    codes = _codes(cells, field)
-    counts_V = cells.counts_V
-    apart = _apart(field)
-    usual = [place for place, code in enumerate(codes) if code is not None]
-    usual = [place for place in usual if not (cells.texts[place] in apart and counts_V[place] >= least)]
+    codes = {place: code for place, code in enumerate(_codes(cells, field)) if code is not None}
+    counts_V, apart = cells.counts_V, _apart(field)
+    usual = [place for place in codes if not (cells.texts[place] in apart and counts_V[place] >= least)]
     if not usual:
         return bool(counts_V.max(initial=0) >= least)
-    order = sorted(usual, key=lambda place: codes[place])  # type: ignore[arg-type,return-value]
-    ends = [_end(order[::sign], codes, counts_V, least, sign) for sign in (1, -1)]
-    if ends[0] is None or ends[1] is None or codes[ends[0].nearest] > codes[ends[1].nearest]:  # type: ignore[operator]
+    order = sorted(usual, key=lambda place: codes[place])
+    low, high = _end(order, codes, counts_V, least, 1), _end(order[::-1], codes, counts_V, least, -1)
+    if low is None or high is None or codes[low.nearest] > codes[high.nearest]:
         return False
-    span = codes[ends[1].nearest] - codes[ends[0].nearest]  # type: ignore[operator]
-    for end in ends:
-        assert end is not None
+    span = codes[high.nearest] - codes[low.nearest]
+    for end in (low, high):
         _cut(cells, field, codes, end, span, least)
     return True
 
@@ -88,7 +85,7 @@ def _apart(field: IntegerField | DecimalField | DatetimeField) -> frozenset[str]
     return frozenset((*map(str, field.points), *plain))
 
 
-def _end(order: list[int], codes: list[Code | None], counts_V: IntArray, least: int, sign: int) -> End | None:
+def _end(order: list[int], codes: Mapping[int, Code], counts_V: IntArray, least: int, sign: int) -> End | None:
     """Find the values, from the end inwards, that `least` rows have together; None where all rows are fewer."""
     rows = 0
     for place, value in enumerate(order):
@@ -102,26 +99,28 @@ def _end(order: list[int], codes: list[Code | None], counts_V: IntArray, least: 
 def _cut(
     cells: Cells,
     field: IntegerField | DecimalField | DatetimeField,
-    codes: list[Code | None],
+    codes: Mapping[int, Code],
     end: End,
     span: Code,
     least: int,
 ) -> None:
     nearest, last = codes[end.nearest], codes[end.last]
-    assert nearest is not None
-    assert last is not None
     if nearest == last:
         return
     if cells.counts_V[end.nearest] >= least:  # enough rows have it as it is
         cells.copy(_rows(cells, end), end.nearest)
         return
     rows_N = _rows(cells, end)
-    steps = _round_dates if isinstance(field, DatetimeField) else _round_numbers
-    for code in steps(field, nearest, span, -end.sign):  # type: ignore[operator]
+    if isinstance(field, DatetimeField):
+        steps = _round_dates(nearest, span, -end.sign)
+    else:
+        steps = _round_numbers(field, nearest, span, -end.sign)
+    same = {code: place for place, code in codes.items()}
+    for code in steps:
         if code == nearest or (code - last) * end.sign <= 0:
             continue
-        if code in codes:
-            cells.copy(rows_N, codes.index(code))
+        if code in same:
+            cells.copy(rows_N, same[code])
             return
         try:
             cells.give(rows_N, _cell(cells.type, field, code))
@@ -153,23 +152,20 @@ def _round_numbers(field: IntegerField | DecimalField, value: Code, span: Code, 
                 yield round(rounded(round(value * scale, 6)) / scale, decimals)
 
 
-def _round_dates(field: DatetimeField, value: Code, span: Code, way: int) -> Iterator[Code]:
+def _round_dates(value: Code, span: Code, way: int) -> Iterator[Code]:
     """Yield the starts of a year, a month and a day before `value`, or behind it."""
     moment = _EPOCH + timedelta(microseconds=int(value))
     day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
     month = day.replace(day=1)
     year = month.replace(month=1)
-    starts = []
-    if span > 3 * 365 * _DAY_US:
-        starts.append((year, lambda start: start.replace(year=start.year + 1)))
-    if span > 90 * _DAY_US:
-        starts.append((month, lambda start: (start + timedelta(days=32)).replace(day=1)))
-    starts.append((day, lambda start: start + timedelta(days=1)))
-    for start, following in starts:
-        try:
-            yield microseconds(start if way < 0 else following(start))
-        except (ValueError, OverflowError):
-            continue
+    starts: list[tuple[datetime, datetime]] = []
+    with suppress(ValueError, OverflowError):
+        if span > 3 * 365 * _DAY_US:
+            starts.append((year, year.replace(year=year.year + 1)))
+        if span > 90 * _DAY_US:
+            starts.append((month, (month + timedelta(days=32)).replace(day=1)))
+        starts.append((day, day + timedelta(days=1)))
+    yield from (microseconds(before if way < 0 else behind) for before, behind in starts)
 
 
 def _cell(kind: pa.DataType, field: IntegerField | DecimalField | DatetimeField, code: Code) -> Any:

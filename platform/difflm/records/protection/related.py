@@ -31,6 +31,7 @@ MOST_BREAKING: Final = 0.02
 """Training rows that may be left out for the sake of a relation that was found."""
 _QUOTED = re.compile(r"(?<![\w=])(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")(?!\w)")
 _HIDDEN: Final = "…"
+_SETTINGS: Final = ("data.", "schema.", "protect.", "relations")
 
 
 def common_relations(relations: Relations, train: pa.Table, schema: RecordSchema, least: int) -> Relations:
@@ -89,6 +90,7 @@ def without_quotes(message: str, known: Iterable[str]) -> str:
 
     def shown(found: re.Match[str]) -> str:
         quote, inside = found[0][0], found[0][1:-1]
-        return found[0] if len(inside) <= 1 or "%" in inside or inside in public else f"{quote}{_HIDDEN}{quote}"
+        said = len(inside) <= 1 or "%" in inside or inside in public or inside.startswith(_SETTINGS)
+        return found[0] if said else f"{quote}{_HIDDEN}{quote}"
 
     return _QUOTED.sub(shown, message)
