@@ -13,6 +13,7 @@ from difflm.errors import ConfigError
 from difflm.models.compact import CompactDecoderConfig
 from difflm.models.decoder import DecoderConfig
 from difflm.records.files.reading import ReadConfig
+from difflm.records.protection.settings import PROTECTED, Protection
 from difflm.records.schema import SchemaConfig
 from difflm.runtime.cluster import ClusterConfig, in_ray_job
 from difflm.runtime.process import usable_processors
@@ -95,6 +96,10 @@ class ExperimentConfig(Config):
         default=AUTO,
         description="between columns, kept in every synthetic row: auto (those that are found), off, or a list such as "
         "['start <= end', 'total == n * unit'], with auto in it for both",
+    )
+    protect: Protection = Field(
+        default=PROTECTED,
+        description="values that few training rows have are not learned, written or drawn; off, or off for columns",
     )
     decoder: DecoderConfig = CompactDecoderConfig()
     decoder_fit: DecoderFitConfig = Field(default=DecoderFitConfig(), description="for a compact decoder only")

@@ -12,13 +12,15 @@ from typing import Annotated, Any
 
 import typer
 
-from difflm.errors import DiffLMError, StorageError
+from difflm.errors import ConfigError, DiffLMError, StorageError
 from difflm.lifetime import end_with_parent
 from difflm_jobs.cli.agents.verb import agents_app
+from difflm_jobs.cli.at_rest import at_rest_app, purged
 from difflm_jobs.cli.benchmark import benchmark_app
 from difflm_jobs.cli.compare import report_app
 from difflm_jobs.cli.configuration import config_app, configuration_app
 from difflm_jobs.cli.diagnose import diagnose_app
+from difflm_jobs.cli.imputing import imputing_app
 from difflm_jobs.cli.judging import judge_app
 from difflm_jobs.cli.protocol import protocol_app
 from difflm_jobs.cli.scoring_verbs import scoring_app
@@ -35,12 +37,14 @@ from difflm_jobs.cli.terminal import (
     Gates,
     Given,
     Name,
+    Protect,
     Quality,
     Runs,
     SafeCsv,
     Set,
     Target,
     audience,
+    changed,
     describe_failure,
     is_plain,
     output,
@@ -59,10 +63,12 @@ app = typer.Typer(
 INTERRUPTED = 130
 
 app.add_typer(config_app, name="config")
+app.add_typer(at_rest_app)
 app.add_typer(agents_app)
 app.add_typer(benchmark_app)
 app.add_typer(judge_app, name="judge")
 app.add_typer(configuration_app)
+app.add_typer(imputing_app)
 app.add_typer(diagnose_app)
 app.add_typer(protocol_app)
 app.add_typer(report_app)
@@ -122,17 +128,26 @@ def run(
     name: Name = None,
     quality: Quality = None,
     budget: Budget = None,
+    protect: Protect = None,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Afterwards remove what holds real rows: all but bundle, rows and report.")
+    ] = False,
     runs: Runs = RUNS,
 ) -> None:
     """Run every stage whose artifact does not exist yet, and show the scores.
 
     --quality fast, balanced or best and --budget 10m choose how long to train; difflm plan says how long that takes.
     """
-    asked = _asked(changes, target, name, constraint)
-    _run(config, until, runs, asked, {"quality": quality, "budget": budget})
+    asked = _asked(changed(changes, protect), target, name, constraint)
+    if purge and until is not None:
+        raise ConfigError(f"--purge and --until {until}: what is removed would be needed to go on; give one of them")
+    experiment = _run(config, until, runs, asked, {"quality": quality, "budget": budget})
+    if purge:
+        print_line(output(), purged(runs / experiment))
 
 
-def _run(given: str, until: str | None, runs: Path, asked: Mapping[str, Any], wished: Mapping[str, Any]) -> None:
+def _run(given: str, until: str | None, runs: Path, asked: Mapping[str, Any], wished: Mapping[str, Any]) -> str:
+    """Run an experiment up to a stage; return its name."""
     import psutil
 
     from difflm_jobs.loading import read_settings, refuse_missing
@@ -161,6 +176,7 @@ def _run(given: str, until: str | None, runs: Path, asked: Mapping[str, Any], wi
     print_summary(out, record, artifacts)
     print_reports(out, artifacts)
     refuse_failed_run(table_gates(experiment.gates, experiment.data.kind), artifacts, partial(print_warning, out))
+    return experiment.name
 
 
 def _stage_verb(stage: str, summary: str) -> None:
@@ -172,9 +188,10 @@ def _stage_verb(stage: str, summary: str) -> None:
         name: Name = None,
         quality: Quality = None,
         budget: Budget = None,
+        protect: Protect = None,
         runs: Runs = RUNS,
     ) -> None:
-        asked = _asked(changes, target, name, constraint)
+        asked = _asked(changed(changes, protect), target, name, constraint)
         _run(config, stage, runs, asked, {"quality": quality, "budget": budget})
 
     command: Callable[[Callable[..., Any]], Callable[..., Any]] = app.command(name=stage, help=summary)
@@ -276,41 +293,6 @@ def synthesize(
         given=given_file(like, between, strength, rows),
         real=real_files(bundle, of_run=evaluate_own, train=evaluate_against, holdout=holdout),
         gates=tuple(gate or ()),
-        safe_csv=safe_csv,
-        plain=is_plain(dialect),
-    )
-    overrides = [*(changes or ()), *signer_setting(signed_by, "sampling")]
-    print_line(output(), rows_line(deliver_rows(wanted, overrides=overrides, audience=audience())))
-
-
-@app.command()
-def impute(
-    bundle: Annotated[Path, typer.Argument(help="A bundle, a .difflm file, hf://owner/name, or a run.")],
-    table: Annotated[Path, typer.Argument(help="A table with the bundle's columns, in which cells are missing.")],
-    out: Annotated[str, typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow), or a folder or URL.")],
-    column: Annotated[list[str] | None, typer.Option(help="Only this column; may be given several times.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other values: multiple imputation.")] = 0,
-    safe_csv: SafeCsv = False,
-    dialect: Dialect = "source",
-    signed_by: SignedBy = None,
-    changes: Set = None,
-) -> None:
-    """Fill in the missing cells of a table; the other cells and the order of the rows stay as they are."""
-    from difflm.synthesis.plans.request import Impute, PlanRequest
-    from difflm_jobs.cli.summary import rows_line
-    from difflm_jobs.inputs.given_tables import GivenFile
-    from difflm_jobs.rows.bundle_rows import DatasetRequest
-    from difflm_jobs.rows.database_rows import deliver_rows
-
-    wanted = DatasetRequest(
-        bundle=bundle,
-        rows=None,
-        seed=seed,
-        out=out,
-        format=None,
-        resume="if-possible",
-        plan=PlanRequest(),
-        given=GivenFile(path=table, use=Impute(columns=tuple(column) if column else None)),
         safe_csv=safe_csv,
         plain=is_plain(dialect),
     )

@@ -49,6 +49,13 @@ Constraints = Annotated[
         help="What every row satisfies across columns, such as 'start <= end', 'total == n * unit'; may be repeated.",
     ),
 ]
+Protect = Annotated[
+    str | None,
+    typer.Option(
+        metavar="on|off",
+        help="Whether values that few training rows have are left out of all that is learned (default: on).",
+    ),
+]
 Runs = Annotated[Path, typer.Option(envvar="DIFFLM_RUNS", help="Folder that holds the experiments.")]
 SafeCsv = Annotated[
     bool, typer.Option("--safe-csv", help="Put an apostrophe before CSV texts that a spreadsheet would run.")
@@ -78,6 +85,20 @@ def is_plain(dialect: str) -> bool:
     if dialect not in ("source", "plain"):
         raise ConfigError(f"--dialect {dialect}: unknown; give source or plain")
     return dialect == "plain"
+
+
+def changed(changes: list[str] | None, protect: str | None) -> list[str]:
+    """Return the settings of --set and --protect.
+
+    Raises:
+        ConfigError: --protect is neither on nor off.
+    """
+    from difflm.errors import ConfigError
+
+    if protect not in (None, "on", "off"):
+        raise ConfigError(f"--protect {protect}: give on or off; for columns, --set protect.columns.COLUMN=off")
+    asked = {None: [], "on": ["protect.enabled=true"], "off": ["protect=off"]}
+    return [*(changes or ()), *asked[protect]]
 
 
 def describe_failure(error: Exception) -> str | None:

@@ -41,7 +41,7 @@ def lay_down(source: DatabaseUrl, folder: Path) -> Path:
     if not path.exists():
         with storage_errors(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes_atomic(path, content)
+            write_bytes_atomic(path, content, mode=0o600)
             read_at = datetime.now(UTC).isoformat(timespec="seconds")
             about = {"from": str(source), "rows": table.num_rows, "read_at": read_at}
             write_json_atomic(path.with_suffix(".json"), about)

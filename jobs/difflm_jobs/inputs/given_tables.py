@@ -93,6 +93,7 @@ def laid_down_real(files: RealFiles, schema: RecordSchema, read: ReadConfig) -> 
 def _checked(path: Path, schema: RecordSchema, read: ReadConfig, *, own: bool) -> pa.Table:
     from difflm.records.files.reading import read_table
     from difflm.records.kinds.columns import conform_table
+    from difflm.records.protection.masking import masked
     from difflm_evaluators.columns.columns import read_columns
 
     def refuse(notice: Notice) -> None:
@@ -107,7 +108,7 @@ def _checked(path: Path, schema: RecordSchema, read: ReadConfig, *, own: bool) -
         raise DataError(f"{path}: has no rows; give some to evaluate against")
     conformed = conform_table(table, schema, report=refuse)
     read_columns(conformed, schema, str(path))  # what only the evaluators would stumble over: dates of another form
-    return conformed
+    return masked(conformed, schema)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -304,7 +304,7 @@ def _manifest(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "peak_rss_mib": {"driver": round(peak_rss_mib(), 1), **peaks},
-        "schema": read_schema(bundle).model_dump(mode="json"),
+        "schema": read_schema(bundle).published().model_dump(mode="json"),
         "shards": shards,
     }
 

@@ -116,7 +116,7 @@ class Evaluate:
         *("train-diffusion", "assemble", "synthesize"),
     )
     name: ClassVar[str] = "evaluate"
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     output: ClassVar[str] = REPORT_KIND
 
     def sources(self) -> Mapping[str, str]:
@@ -125,6 +125,7 @@ class Evaluate:
 
     def run(self, context: StageContext) -> StageOutcome:
         from difflm.records.kinds.columns import conform_table
+        from difflm.records.protection.masking import masked
         from difflm_evaluators.evaluation import RealSplits
         from difflm_evaluators.report.layout import PublishedScore, ReportContext
         from difflm_evaluators.report.report import write_report
@@ -133,7 +134,7 @@ class Evaluate:
         prepared = context.input("prepare") if self.against is None else self.against.path
         schema = read_schema(prepared)
         real = (_parquet(prepared / f"{name}.parquet") for name in SPLITS)
-        train, validation, test = (conform_table(part, schema) for part in real)
+        train, validation, test = (masked(conform_table(part, schema), schema) for part in real)
 
         def progress(part: str, done: int, total: int) -> None:
             context.report(done, total, part)

@@ -28,13 +28,14 @@ def build_stages(config: ExperimentConfig, *, against: Artifact | None = None) -
     decoder, autoencoder, seed = config.decoder, config.autoencoder, config.seed
     compact, cells = decoder.kind == "compact", autoencoder.encoder.kind in {"compact", "pooled"}
     return [
-        Prepare(data=config.data, schema=config.schema_, seed=seed, relations=config.relations),
+        Prepare(data=config.data, schema=config.schema_, seed=seed, relations=config.relations, protect=config.protect),
         FitDecoder(
             decoder=decoder,
             fit=config.decoder_fit if compact else None,
             steering=_steering(autoencoder) if compact else None,
             seed=seed,
             cells=compact or cells,
+            rows_per_piece=config.protect.threshold if config.protect.enabled else 0,
         ),
         TrainAutoencoder(autoencoder=autoencoder, seed=seed),
         Encode(rows_per_shard=config.runtime.encoding.rows_per_shard),
@@ -46,6 +47,7 @@ def build_stages(config: ExperimentConfig, *, against: Artifact | None = None) -
             rows=config.rows,
             rows_per_shard=config.runtime.synthesis.rows_per_shard,
             seed=seed,
+            protected=config.protect.enabled,
         ),
         Evaluate(
             title=config.name,

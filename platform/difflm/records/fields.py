@@ -293,3 +293,14 @@ Field: TypeAlias = Annotated[
     | ConstantField,
     Option(discriminator="kind"),
 ]
+
+
+def without_counts(field: Field) -> Field:
+    """Return a field with no count of training rows: 0 for every category, which keeps their order."""
+    match field:
+        case CategoricalField(counts=counts):
+            return field.model_copy(update={"counts": tuple(0 for _ in counts)})
+        case BooleanField():
+            return field.model_copy(update={"counts": (0, 0)})
+        case _:
+            return field

@@ -166,7 +166,7 @@ class BundlesAnswer(Config):
 
 
 class SchemaAnswer(Config):
-    """The columns of a bundle, with the values and ranges that training had."""
+    """The columns of a bundle, with the values and ranges that training had, and no count of its rows."""
 
     bundle: str
     version: str

@@ -146,7 +146,7 @@ def _add_facts(router: APIRouter, service: Service) -> None:
     async def schema(bundle: Name = None) -> SchemaAnswer:
         """Return the columns of a bundle, with the values and ranges that training had."""
         found = service.registry.get(bundle)
-        return SchemaAnswer(bundle=found.ref.name, version=found.ref.version, schema=found.schema)
+        return SchemaAnswer(bundle=found.ref.name, version=found.ref.version, schema=found.schema.published())
 
     @router.get("/v1/quality")
     async def quality(bundle: Name = None) -> QualityAnswer:

@@ -171,7 +171,7 @@ def _never_mix(table: TableValues, one: str, other: str, often: int) -> bool:
 
 def learn_lookup(table: TableValues, sources: tuple[str, ...], target: str) -> tuple[Lookup, npt.NDArray[np.bool_]]:
     """Learn a function from rows, with the most frequent value where they differ; and the rows that differ from it."""
-    key_N, keys = _keys(table, sources)
+    key_N, keys = row_combinations(table, sources)
     target_N, values = table.codes(target)
     pair_P, count_P = np.unique(key_N * max(1, len(values)) + target_N, return_counts=True)
     order_P = np.argsort(count_P, kind="stable")  # the most frequent value of a key is written last
@@ -183,7 +183,7 @@ def learn_lookup(table: TableValues, sources: tuple[str, ...], target: str) -> t
 
 def learn_combinations(table: TableValues, columns: tuple[str, ...]) -> Combinations:
     """Learn the combinations of some columns."""
-    return Combinations(columns=columns, rows=tuple(_keys(table, columns)[1]))
+    return Combinations(columns=columns, rows=tuple(row_combinations(table, columns)[1]))
 
 
 def broken_by(relation: Lookup | Combinations, table: TableValues) -> npt.NDArray[np.bool_]:
@@ -193,13 +193,13 @@ def broken_by(relation: Lookup | Combinations, table: TableValues) -> npt.NDArra
     columns = (*relation.sources, relation.column) if isinstance(relation, Lookup) else relation.columns
     rows = frozenset(relation.rows)
     known = frozenset(row[:-1] for row in rows) if isinstance(relation, Lookup) else None
-    key_N, keys = _keys(table, columns)
+    key_N, keys = row_combinations(table, columns)
     broken_K = [key not in rows and (known is None or key[:-1] in known) for key in keys]
     broken_N: npt.NDArray[np.bool_] = np.array(broken_K, dtype=np.bool_)[key_N] if len(keys) else np.zeros(0, np.bool_)
     return broken_N
 
 
-def _keys(table: TableValues, columns: Sequence[str]) -> tuple[IntArray, list[tuple[Cell, ...]]]:
+def row_combinations(table: TableValues, columns: Sequence[str]) -> tuple[IntArray, list[tuple[Cell, ...]]]:
     """Return the place of every row's combination of values among the distinct ones (N,), and these."""
     parts = [table.codes(name) for name in columns]
     mixed_N = parts[0][0]

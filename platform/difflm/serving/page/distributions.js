@@ -42,7 +42,7 @@ class CategoryTally {
 
   named(label) {
     const place = this.bars.findLastIndex((bar) => bar.label === label);
-    return place >= 0 ? place : this.bars.push({ label, real: 0, count: 0 }) - 1;
+    return place >= 0 ? place : this.bars.push({ label, real: this.bars[0]?.real === null ? null : 0, count: 0 }) - 1;
   }
 
   chart() {
@@ -104,15 +104,12 @@ function share(count, rows) {
   return rows ? count / rows : 0;
 }
 
-/** Shares of training rows per value, as the schema has them, for bundles without an evaluation. */
+/** The values of a column without real shares, for bundles without an evaluation: a schema counts no rows. */
 function barsOf(field) {
   const labels = field.kind === "boolean" ? [field.true_text, field.false_text] : field.values;
-  const total = field.counts.reduce((sum, count) => sum + count, 0) || 1;
-  const shares = field.counts.map((count) => (count / total) * (1 - field.missing_share));
-  const bars = labels.slice(0, CATEGORIES).map((label, place) => ({ label, real: shares[place] }));
-  const rest = shares.slice(CATEGORIES);
-  if (rest.length) bars.push({ label: `${rest.length} others`, real: rest.reduce((sum, part) => sum + part, 0) });
-  if (field.nullable) bars.push({ label: "missing", real: field.missing_share });
+  const bars = labels.slice(0, CATEGORIES).map((label) => ({ label, real: null }));
+  if (labels.length > CATEGORIES) bars.push({ label: `${labels.length - CATEGORIES} others`, real: null });
+  if (field.nullable) bars.push({ label: "missing", real: null });
   return bars;
 }
 
