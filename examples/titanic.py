@@ -7,6 +7,7 @@ from io import StringIO
 import pandas as pd
 
 COLUMNS = ["pclass", "survived", "sex", "age", "sibsp", "parch", "fare", "embarked"]
+CLASSES = {1: "first", 2: "second", 3: "third"}
 
 
 def passengers() -> pd.DataFrame:
@@ -16,5 +17,5 @@ def passengers() -> pd.DataFrame:
     head, _, rows = text.partition("@data\n")
     names = [line.split("'")[1] for line in head.splitlines() if line.startswith("@attribute")]
     table = pd.read_csv(StringIO(rows), names=names, na_values="?")
-    table = table[COLUMNS].astype({"pclass": str, "survived": str})
-    return table.sample(frac=1, random_state=0, ignore_index=True)
+    table["pclass"], table["survived"] = table["pclass"].map(CLASSES), table["survived"].map({0: "no", 1: "yes"})
+    return table[COLUMNS].sample(frac=1, random_state=0, ignore_index=True)

@@ -61,7 +61,7 @@ def test_a_notebook_executes(name: str, tmp_path: Path) -> None:
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     cells = json.loads((tmp_path / f"{name}.ipynb").read_text("utf-8"))["cells"]
-    assert sum(bool(cell.get("outputs")) for cell in cells) >= 3
+    assert sum(bool(cell.get("outputs")) for cell in cells) >= 2
 
 
 SMALL = {"hidden_size": 32, "layers": 1, "heads": 2}
