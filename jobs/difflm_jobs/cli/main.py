@@ -105,6 +105,13 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
+def _asked(
+    changes: list[str] | None, target: str | None, name: str | None, constraints: list[str] | None
+) -> dict[str, Any]:
+    """Return what stands beside a configuration on the command line, as `read_settings` takes it."""
+    return {"overrides": changes or (), "target": target, "name": name, "constraints": constraints or ()}
+
+
 @app.command()
 def run(
     config: Given,
@@ -121,7 +128,7 @@ def run(
 
     --quality fast, balanced or best and --budget 10m choose how long to train; difflm plan says how long that takes.
     """
-    asked = {"overrides": changes or (), "target": target, "name": name, "constraints": constraint or ()}
+    asked = _asked(changes, target, name, constraint)
     _run(config, until, runs, asked, {"quality": quality, "budget": budget})
 
 
@@ -167,7 +174,7 @@ def _stage_verb(stage: str, summary: str) -> None:
         budget: Budget = None,
         runs: Runs = RUNS,
     ) -> None:
-        asked = {"overrides": changes or (), "target": target, "name": name, "constraints": constraint or ()}
+        asked = _asked(changes, target, name, constraint)
         _run(config, stage, runs, asked, {"quality": quality, "budget": budget})
 
     command: Callable[[Callable[..., Any]], Callable[..., Any]] = app.command(name=stage, help=summary)
@@ -203,7 +210,7 @@ def plan(
     """
     from difflm_jobs.loading import read_settings
 
-    asked = {"overrides": changes or (), "target": target, "name": name, "constraints": constraint or ()}
+    asked = _asked(changes, target, name, constraint)
     config, asked = from_database(config, asked, runs)
     settings = read_settings(config, **asked)
     settings.experiment()
