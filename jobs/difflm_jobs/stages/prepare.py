@@ -38,7 +38,7 @@ _SHOWN = 20
 class Prepare:
     """Writes train, validation and test as Parquet, schema.json, source.json and report.json (what was found odd)."""
 
-    data: DataConfig = field(metadata=apart("train", "test"))
+    data: DataConfig = field(metadata=apart("train", "test", "read.max_unpacked_mib"))
     schema: SchemaConfig
     seed: int
     relations: RelationsConfig = AUTO

@@ -68,13 +68,17 @@ class ClusterConfig(Config):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterContext:
-    """The cluster this process is connected to; `local` says that it was started, and ends, with this process."""
+    """The cluster this process is connected to; `local` says that it was started, and ends, with this process.
+
+    `loopback` says that its nodes are at 127.0.0.1: all of them are this machine.
+    """
 
     local: bool
     address: str
     num_cpus: float
     num_gpus: float
     nodes: int
+    loopback: bool = False
 
 
 _context: ClusterContext | None = None
@@ -258,12 +262,14 @@ def _variable(name: str, value: str) -> Iterator[None]:
 
 def _describe(ray: Any, *, local: bool) -> ClusterContext:
     total = ray.cluster_resources()
+    nodes = [node for node in ray.nodes() if node["Alive"]]
     return ClusterContext(
         local=local,
         address=ray.get_runtime_context().gcs_address,
         num_cpus=float(total.get("CPU", 0.0)),
         num_gpus=float(total.get("GPU", 0.0)),
-        nodes=sum(1 for node in ray.nodes() if node["Alive"]),
+        nodes=len(nodes),
+        loopback=all(node["NodeManagerAddress"] == LOOPBACK for node in nodes),
     )
 
 

@@ -24,6 +24,7 @@ from difflm.serving.answers import (
     ROWS,
     BundlesAnswer,
     BundleState,
+    JobView,
     LatentsAnswer,
     QualityAnswer,
     Responses,
@@ -34,7 +35,7 @@ from difflm.serving.answers import (
 )
 from difflm.serving.bodies import body_document, document_bodies, parsed
 from difflm.serving.fair_queue import Chunk
-from difflm.serving.jobs import Jobs, JobView
+from difflm.serving.jobs import Jobs
 from difflm.serving.middleware import CorsProblems, RequestMiddleware
 from difflm.serving.playground import add_playground
 from difflm.serving.problems import FAULT, Problem, SafeHeaders, ToldProblems, problem_response, validation_problem

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +14,25 @@ from pathlib import Path
 import pyarrow as pa
 
 from difflm.errors import BundleError, ConfigError, DataError, DiffLMError, OverloadError
-from difflm.serving.answers import LatentsAnswer, RowWriter
+from difflm.serving.answers import JobView, LatentsAnswer, RowWriter
 from difflm.serving.backend import RowsBackend, RowsWanted
 from difflm.serving.config import ServeConfig
 from difflm.serving.fair_queue import Chunk
-from difflm.serving.jobs import Jobs, JobSpec, JobView, job_format
+from difflm.serving.jobs import Jobs, JobSpec
 from difflm.serving.limits import Admission, KeyRing, Traffic
 from difflm.serving.metrics import ServerMetrics
 from difflm.serving.problems import Problem, invalid, overloaded
 from difflm.serving.registry import Registry, ServedBundle
-from difflm.serving.requests import MAX_INDEX, SEED_BITS, EncodeBody, GivenRow, ImputeBody, SampleBody, as_texts
+from difflm.serving.requests import (
+    MAX_INDEX,
+    SEED_BITS,
+    EncodeBody,
+    GivenRow,
+    ImputeBody,
+    SampleBody,
+    as_texts,
+    job_format,
+)
 from difflm.synthesis.plans.kept_cells import kept_cells
 from difflm.synthesis.plans.request import GivenRecords, Impute, PlanRequest, Use, Vary, nearest_table, table_with_gaps
 
@@ -93,10 +102,10 @@ class Service:
         if body.like is not None and body.where is not None:
             raise invalid("like", "variations of given records take no condition; leave out where")
         if body.n > limits.rows_per_request:
-            return self._job(body, bundle, owner)
+            return await self._job(body, bundle, owner)
         given = None if body.like is None else await asyncio.to_thread(self._varied, body.like, bundle)
-        plan = _plan(body.where, None if given is None else Vary(strength=body.strength), given)
-        _check_plan(plan, bundle, "where" if given is None else "like")
+        plan = _plan(body.where, None if given is None else Vary(strength=body.strength), given, body.constraints)
+        await _check_plan(plan, bundle, "where" if given is None else "like")
         return self._accepted(
             bundle, owner, plan, given, n=body.n, start=body.start, seed=body.seed,
             temperature=body.temperature, deadline_s=body.deadline_s,
@@ -106,8 +115,9 @@ class Service:
         """Take on records with gaps. Raises Problem naming the field."""
         bundle = self.registry.get(body.bundle)
         given = await asyncio.to_thread(self._with_gaps, body.rows, bundle)
-        plan = _plan(None, Impute(columns=None if body.columns is None else tuple(body.columns)), given)
-        _check_plan(plan, bundle, "columns")
+        columns = None if body.columns is None else tuple(body.columns)
+        plan = _plan(None, Impute(columns=columns), given, body.constraints)
+        await _check_plan(plan, bundle, "columns")
         return self._accepted(
             bundle, owner, plan, given, n=len(body.rows), start=0, seed=body.seed, deadline_s=body.deadline_s
         )
@@ -211,7 +221,7 @@ class Service:
         if len(rows) > self.config.limits.given_rows:
             raise invalid(field, f"{len(rows)} records; {self.config.limits.given_rows} are the most")
 
-    def _job(self, body: SampleBody, bundle: ServedBundle, owner: str) -> JobView:
+    async def _job(self, body: SampleBody, bundle: ServedBundle, owner: str) -> JobView:
         limits = self.config.limits
         if self.jobs is None:
             raise invalid("n", f"{body.n} rows; {limits.rows_per_request} are the most")
@@ -226,7 +236,7 @@ class Service:
         for field, given in left_out.items():
             if given:
                 raise invalid(field, f"more than {limits.rows_per_request} rows are a job, which takes no {field!r}")
-        _check_plan(PlanRequest(where=body.where), bundle, "where")
+        await _check_plan(_plan(body.where, None, None, body.constraints), bundle, "where")
         self.jobs.check_room(owner)  # before they are paid for
         self._spend(owner, body.n)
         sampling = self.config.sampling
@@ -241,6 +251,7 @@ class Service:
                 n=body.n,
                 seed=secrets.randbits(SEED_BITS) if body.seed is None else body.seed,
                 where=body.where,
+                constraints=tuple(body.constraints or ()),
                 sampling=sampling.model_dump_json(),
                 format=job_format(body.format),
             )
@@ -256,7 +267,16 @@ def _check_columns(columns: list[str] | None, bundle: ServedBundle) -> None:
         raise invalid("columns", "a column is named twice")
 
 
-def _check_plan(plan: PlanRequest, bundle: ServedBundle, field: str) -> None:
+async def _check_plan(plan: PlanRequest, bundle: ServedBundle, field: str) -> None:
+    """Refuse what no row satisfies, and name the field; not on the event loop: expressions may be long."""
+    await asyncio.to_thread(_refuse_plan, plan, bundle, field)
+
+
+def _refuse_plan(plan: PlanRequest, bundle: ServedBundle, field: str) -> None:
+    try:
+        plan.relations(bundle.schema)
+    except ConfigError as error:
+        raise invalid("constraints", str(error)) from None
     try:
         plan.check(Path(bundle.ref.folder), bundle.schema)
     except ConfigError as error:
@@ -266,11 +286,12 @@ def _check_plan(plan: PlanRequest, bundle: ServedBundle, field: str) -> None:
         raise Problem(422, "not_supported", said, field=field) from None
 
 
-def _plan(where: str | None, use: Use | None, given: pa.Table | None) -> PlanRequest:
+def _plan(where: str | None, use: Use | None, given: pa.Table | None, constraints: Sequence[str] | None) -> PlanRequest:
+    kept = tuple(constraints or ())
     if use is None or given is None:
-        return PlanRequest(where=where)
+        return PlanRequest(where=where, constraints=kept)
     digest = hashlib.sha256("\n".join(map(repr, given.to_pylist())).encode("utf-8", "surrogatepass")).hexdigest()
-    return PlanRequest(given=GivenRecords(use=use, sha256=digest))
+    return PlanRequest(given=GivenRecords(use=use, sha256=digest), constraints=kept)
 
 
 def _text_table(rows: list[GivenRow]) -> pa.Table:
