@@ -130,16 +130,17 @@ def test_what_is_no_http_is_told_as_a_problem(address: tuple[str, int], number: 
     assert headers["connection"] == "close"
 
 
+HEADERS_WITHOUT_END = b"".join(b"X%06d: aaaaaaaaaaaaaa\r\n" % number for number in range(2_500))
 ENDLESS = {
     "one header": (b"GET / HTTP/1.1\r\nHost: x\r\nX: ", b"a" * 2**16),
     "many headers": (
         b"GET / HTTP/1.1\r\nHost: x\r\n",
-        b"".join(b"X%06d: aaaaaaaaaaaaaa\r\n" % n for n in range(2_500)),
+        HEADERS_WITHOUT_END,
     ),
     "a path": (b"GET /", b"a" * 2**16),
     "trailers": (
         b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n",
-        b"".join(b"X%06d: aaaaaaaaaaaaaa\r\n" % n for n in range(2_500)),
+        HEADERS_WITHOUT_END,
     ),
 }
 

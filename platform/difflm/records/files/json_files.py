@@ -144,8 +144,8 @@ def _table_of_rows(rows: list[dict[str, object]], path: Path, report: Reporter) 
     cells, values = len(rows) * len(names), sum(map(len, rows))
     if cells > max(_DENSE_CELLS, _MAX_SPARSE * values):
         raise DataError(
-            f"{path}: {len(rows):,} objects have {len(names):,} keys, nearly each of them its own ({values:,} values for "
-            f"{cells:,} cells); give objects of the same keys"
+            f"{path}: {len(rows):,} objects have {len(names):,} keys, nearly each of them its own ({values:,} values "
+            f"for {cells:,} cells); give objects of the same keys"
         )
     table, form = _table_of_columns({name: [row.get(name) for row in rows] for name in names}, report)
     nulls = {name for row in rows for name, value in row.items() if value is None}
