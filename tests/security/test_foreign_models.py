@@ -123,6 +123,17 @@ def test_a_bundle_from_elsewhere_names_no_folder_of_this_machine(
         load_bundle(bundle)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"num_labels": 10**9}, {"num_hidden_layers": 10**9}, {"text_config": {"num_hidden_layers": 10**9}}]
+)
+def test_numbers_that_lists_are_made_of_are_bounded(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Names for 10**9 labels took all memory before anything else was looked at."""
+    save_decoder(tmp_path / "model", "llama")
+    rewrite(tmp_path / "model" / "config.json", **changes)
+    with pytest.raises(ModelError, match=r"is 1,000,000,000 in its config\.json; 10+,000 is the most"):
+        load_configuration(tmp_path / "model")
+
+
 def test_what_is_a_path_and_what_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "some").mkdir()

@@ -27,6 +27,7 @@ WEIGHTS_NAME: Final = "model.safetensors"
 ARCHITECTURES: Final = ("llama",)
 """Those that are unpacked and tested; llama is also what Mistral's and SmolLM's files call themselves."""
 
+_MAX_LAYERS = 10_000  # what is built layer by layer must end
 _FLOAT32_BYTES = 4
 _COPIES = 2  # of the weights in memory while they are unpacked: as read, and in their module
 _GIB = 2**30
@@ -65,6 +66,7 @@ def _read_head(file: Path, size: int, changed_ns: int) -> GgufHead:
         reader = GGUFReader(file)
         facts = {key: _value(reader, key) for key in ("general.architecture", "general.name", "general.license")}
         parts, model = _value(reader, "split.count"), _value(reader, "tokenizer.ggml.model")
+        layers = _value(reader, f"{facts['general.architecture']}.block_count")
         parameters = sum(int(tensor.n_elements) for tensor in reader.tensors)
     except Exception as error:  # whatever numpy raises at bytes that are none of the format
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -77,6 +79,8 @@ def _read_head(file: Path, size: int, changed_ns: int) -> GgufHead:
         )
     if isinstance(parts, int) and parts > 1:
         raise ModelError(f"{file}: one of {parts} parts of a model; merge them (llama-gguf-split --merge) first")
+    if isinstance(layers, int) and layers > _MAX_LAYERS:
+        raise ModelError(f"{file}: a GGUF file of {layers:,} layers; {_MAX_LAYERS:,} is the most")
     if not parameters:
         raise ModelError(f"{file}: a GGUF file without weights; give the model itself")
     if model is None:
