@@ -101,7 +101,7 @@ class Jobs:
         for path in self._folder.glob(f"*/{_SPEC}"):
             with suppress(OSError):
                 times[path.parent.name] = path.stat().st_mtime
-        names = sorted(times.keys() - self._specs.keys(), key=lambda name: times[name])
+        names = [name for name in sorted(times, key=lambda name: times[name]) if name not in self._specs]
         return {name: spec for name in names if (spec := self._read(name)) is not None}
 
     def _take_up(self, found: dict[str, JobSpec]) -> None:
