@@ -116,7 +116,7 @@ class Evaluate:
         *("train-diffusion", "assemble", "synthesize"),
     )
     name: ClassVar[str] = "evaluate"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     output: ClassVar[str] = REPORT_KIND
 
     def sources(self) -> Mapping[str, str]:
