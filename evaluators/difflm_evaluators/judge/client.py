@@ -154,7 +154,7 @@ def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> fl
         return max(0.0, seconds)
     try:
         moment = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
-    except ValueError:
+    except (ValueError, OverflowError, TypeError):  # such as an offset of thousands of years
         return None
     moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())

@@ -8,8 +8,10 @@ import os
 import secrets
 import signal
 import socket
+import stat
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -173,6 +175,7 @@ def _start(ray: Any, config: ClusterConfig) -> None:
         ray.init(
             address="local",
             _node_ip_address=LOOPBACK,
+            _temp_dir=str(_private_folder() / "ray"),
             num_cpus=config.num_cpus or usable_processors(),
             num_gpus=config.num_gpus,
             object_store_memory=config.object_store_mib * 2**20,
@@ -180,8 +183,21 @@ def _start(ray: Any, config: ClusterConfig) -> None:
             log_to_driver=config.verbose,
             logging_level=logging.INFO if config.verbose else logging.ERROR,
         )
+
+
+def _private_folder() -> Path:
+    """Return a folder that no other user may enter: what Ray makes in it everybody might write to, as soon as a worker
+    starts.
+    """
+    base = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp")  # paths of sockets are to be short
+    folder = base / f"difflm-{os.getuid()}"
     with suppress(OSError):
-        Path(ray._private.worker._global_node.get_session_dir_path()).chmod(0o700)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid():
+            folder.chmod(0o700)
+            return folder
+    return Path(tempfile.mkdtemp(prefix="difflm-", dir=base))  # somebody else made it first
 
 
 def keep_token_private(path: Path) -> None:
@@ -276,7 +292,8 @@ def _describe(ray: Any, *, local: bool) -> ClusterContext:
 def _explain(address: str, error: Exception) -> str:
     reason = " ".join(str(error).split())[:300]
     if address == "local":
-        return f"Ray could not be started on this machine ({reason}); look into /tmp/ray/session_latest/logs"
+        logs = _private_folder() / "ray" / "session_latest" / "logs"
+        return f"Ray could not be started on this machine ({reason}); look into {logs}"
     return (
         f"the Ray cluster at {address} cannot be used ({reason}); check the address (cluster.address or RAY_ADDRESS) "
         "and, where it asks for a token, RAY_AUTH_MODE=token with RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"

@@ -33,9 +33,11 @@ from difflm.serving.requests import (
     as_texts,
     job_format,
 )
+from difflm.serving.shares import Turns
 from difflm.synthesis.plans.kept_cells import kept_cells
 from difflm.synthesis.plans.request import GivenRecords, Impute, PlanRequest, Use, Vary, nearest_table, table_with_gaps
 
+_PLACES = 4  # for what is read and looked through beside the rows
 _REFUSALS = ("overloaded", "unavailable")  # rows that the server did not make cost nothing
 _log = logging.getLogger(__name__)
 
@@ -68,6 +70,7 @@ class Service:
         self.registry = Registry(config, backend.load)
         self._backend = backend
         self._admission = Admission(config.limits.outstanding_rows, told=self.metrics.outstanding, owners=owners)
+        self.turns = Turns(_PLACES)
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -103,9 +106,10 @@ class Service:
             raise invalid("like", "variations of given records take no condition; leave out where")
         if body.n > limits.rows_per_request:
             return await self._job(body, bundle, owner)
-        given = None if body.like is None else await asyncio.to_thread(self._varied, body.like, bundle)
+        like = body.like
+        given = None if like is None else await self.turns.thread(owner, lambda: self._varied(like, bundle))
         plan = _plan(body.where, None if given is None else Vary(strength=body.strength), given, body.constraints)
-        await _check_plan(plan, bundle, "where" if given is None else "like")
+        await self._check_plan(plan, bundle, owner, "where" if given is None else "like")
         return self._accepted(
             bundle, owner, plan, given, n=body.n, start=body.start, seed=body.seed,
             temperature=body.temperature, deadline_s=body.deadline_s,
@@ -114,20 +118,23 @@ class Service:
     async def impute(self, body: ImputeBody, owner: str) -> Accepted:
         """Take on records with gaps. Raises Problem naming the field."""
         bundle = self.registry.get(body.bundle)
-        given = await asyncio.to_thread(self._with_gaps, body.rows, bundle)
+        given = await self.turns.thread(owner, lambda: self._with_gaps(body.rows, bundle))
         columns = None if body.columns is None else tuple(body.columns)
         plan = _plan(None, Impute(columns=columns), given, body.constraints)
-        await _check_plan(plan, bundle, "columns")
+        await self._check_plan(plan, bundle, owner, "columns")
         return self._accepted(
             bundle, owner, plan, given, n=len(body.rows), start=0, seed=body.seed, deadline_s=body.deadline_s
         )
 
-    async def encode(self, body: EncodeBody) -> LatentsAnswer:
-        """Return the latent means of records; raise Problem naming the field."""
+    async def encode(self, body: EncodeBody, owner: str) -> LatentsAnswer:
+        """Return the latent means of records, which count as rows; raise Problem naming the field."""
         bundle = self.registry.get(body.bundle)
-        table = await asyncio.to_thread(self._varied, body.rows, bundle, field="rows")
+        self._spend(owner, len(body.rows), "rows")
         try:
-            latents = await self._backend.encode(bundle.ref, table)
+            with self._admission.hold(len(body.rows), owner) as handed_out:
+                table = await self.turns.thread(owner, lambda: self._varied(body.rows, bundle, field="rows"))
+                latents = await self.turns.run(owner, lambda: self._backend.encode(bundle.ref, table))
+                handed_out(len(body.rows))
         except DiffLMError as error:
             raise _problem(error) from None
         return LatentsAnswer(bundle=bundle.ref.name, version=bundle.ref.version, latents=latents)
@@ -197,10 +204,15 @@ class Service:
         self._spend(owner, n)
         return Accepted(bundle=bundle, wanted=wanted, owner=owner)
 
-    def _spend(self, owner: str, rows: int) -> None:
+    async def _check_plan(self, plan: PlanRequest, bundle: ServedBundle, owner: str, field: str) -> None:
+        """Refuse what no row satisfies, and name the field; not on the event loop: expressions may be long."""
+        if plan != PlanRequest():
+            await self.turns.thread(owner, lambda: _refuse_plan(plan, bundle, field))
+
+    def _spend(self, owner: str, rows: int, field: str = "n") -> None:
         wait_s = 0.0 if self.ring is None else self.ring.spend(owner, "rows", rows)
         if wait_s > 0:
-            raise Problem(429, "rate_limited", f"{owner}: too many rows a minute", field="n", retry_after_s=wait_s)
+            raise Problem(429, "rate_limited", f"{owner}: too many rows a minute", field=field, retry_after_s=wait_s)
 
     def _varied(self, rows: list[GivenRow], bundle: ServedBundle, *, field: str = "like") -> pa.Table:
         self._check_count(rows, field)
@@ -236,7 +248,7 @@ class Service:
         for field, given in left_out.items():
             if given:
                 raise invalid(field, f"more than {limits.rows_per_request} rows are a job, which takes no {field!r}")
-        await _check_plan(_plan(body.where, None, None, body.constraints), bundle, "where")
+        await self._check_plan(_plan(body.where, None, None, body.constraints), bundle, owner, "where")
         self.jobs.check_room(owner)  # before they are paid for
         self._spend(owner, body.n)
         sampling = self.config.sampling
@@ -265,11 +277,6 @@ def _check_columns(columns: list[str] | None, bundle: ServedBundle) -> None:
         raise invalid("columns", f"there is no column {unknown[0]!r}; columns are {', '.join(map(repr, known))}")
     if columns is not None and len(set(columns)) != len(columns):
         raise invalid("columns", "a column is named twice")
-
-
-async def _check_plan(plan: PlanRequest, bundle: ServedBundle, field: str) -> None:
-    """Refuse what no row satisfies, and name the field; not on the event loop: expressions may be long."""
-    await asyncio.to_thread(_refuse_plan, plan, bundle, field)
 
 
 def _refuse_plan(plan: PlanRequest, bundle: ServedBundle, field: str) -> None:
