@@ -42,7 +42,7 @@ def test_a_formula_gets_an_apostrophe(text: str) -> None:
     names, cells = csv.reader(io.StringIO(content, newline=""))
     assert names == ["'=name", "number", "share", "flag", "none"]
     assert cells[0][0] == "'"
-    assert cells[0].replace("'", "") == text
+    assert cells[0].replace("'", "") == text.replace("'", "")
     assert cells[1:] == ["-5", "-0.5", "true", ""]
     (_, plain) = csv.reader(io.StringIO(encode_table(table, "csv").decode(), newline=""))
     assert plain[0] == text, "what programs read again is as it was, unless asked for"

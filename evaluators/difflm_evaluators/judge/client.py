@@ -110,7 +110,7 @@ class OpenAIClient:
         except openai.APIConnectionError as error:
             sent = not isinstance(error.__cause__, _NEVER_SENT)
             raise TransientFault("connection broken" if sent else "no connection", maybe_billed=sent) from error
-        except (ValueError, openai.APIResponseValidationError) as error:
+        except (ValueError, RecursionError, openai.APIResponseValidationError) as error:
             raise TransientFault("response is not JSON", maybe_billed=True) from error
         return _reply(completion)
 
@@ -168,6 +168,9 @@ def _number(text: str | None) -> float | None:
     return number if math.isfinite(number) else None
 
 
+_MAX_TOKENS = 2**40  # of one answer; what is more is no count
+
+
 def _reply(completion: object) -> Reply:
     # The client does not check what it is sent: a field may be missing or of any type.
     choices: object = completion.choices if isinstance(completion, ChatCompletion) else None
@@ -180,7 +183,7 @@ def _reply(completion: object) -> Reply:
     refusal = getattr(message, "refusal", None)
     read, written = getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
     used = None
-    if isinstance(read, int) and isinstance(written, int) and read >= 0 and written >= 0:
+    if all(isinstance(count, int) and 0 <= count <= _MAX_TOKENS for count in (read, written)):
         used = Tokens(input=read, output=written)
     return Reply(
         content=_unicode(content) if isinstance(content, str) else "",
@@ -193,7 +196,10 @@ def _reply(completion: object) -> Reply:
 def _said(error: openai.APIStatusError) -> str:
     body = error.body
     message = body.get("message") if isinstance(body, dict) else None
-    text = message if isinstance(message, str) else json.dumps(body, default=str) if body else "no message"
+    try:
+        text = message if isinstance(message, str) else json.dumps(body, default=str) if body else "no message"
+    except RecursionError:
+        text = "a message that is nested too deep"
     return " ".join(_unicode(text).split())[:300]
 
 

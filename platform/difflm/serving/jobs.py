@@ -311,4 +311,6 @@ class Jobs:
         if process.returncode != 0:
             lines = [line for line in told.decode("utf-8", "replace").splitlines() if line.startswith("error:")]
             reason = (lines or [f"error: it ended with code {process.returncode}"])[-1].removeprefix("error: ")
-            write_bytes_atomic(error, reason.replace(str(self._folder), "").encode())
+            for folder in (str(self._folder), f"{spec.folder}/", spec.folder):  # paths are the server's own
+                reason = reason.replace(folder, "")
+            write_bytes_atomic(error, reason.encode())

@@ -69,16 +69,11 @@ GivenRow = dict[Text, Cell]
 Records = Annotated[list[GivenRow], Field(min_length=1, fail_fast=True)]
 Names = Annotated[list[Text], Field(min_length=1, fail_fast=True)]
 Constraint = Annotated[Text, Field(min_length=1, max_length=MAX_CONSTRAINED)]
-Constraints = Annotated[
-    list[Constraint],
-    Field(
-        max_length=MAX_CONSTRAINTS,
-        fail_fast=True,
-        description="what every row keeps across columns, such as `start <= end` or `total == n * unit`, beside the "
-        f"relations that the bundle has learned; at most {MAX_CONSTRAINED} characters in all",
-    ),
-    AfterValidator(_bounded),
-]
+Constraints = Annotated[list[Constraint], Field(max_length=MAX_CONSTRAINTS, fail_fast=True), AfterValidator(_bounded)]
+_KEPT = (
+    "what every row keeps across columns, such as `start <= end` or `total == n * unit`, beside the relations that the "
+    f"bundle has learned; at most {MAX_CONSTRAINED} characters in all"
+)
 Seed = Annotated[
     int | None, Field(ge=0, lt=2**SEED_BITS, description="the same seed gives the same rows; none: one by chance")
 ]
@@ -108,7 +103,7 @@ class SampleBody(Config):
         default=None, gt=0, le=100, allow_inf_nan=False, description="colder than 1 sharpens; none: the server's"
     )
     where: Text | None = Field(default=None, max_length=MAX_CONDITION, description="what every row satisfies")
-    constraints: Constraints | None = None
+    constraints: Constraints | None = Field(default=None, description=_KEPT)
     like: Records | None = Field(default=None, description="records to vary, by turns")
     strength: float = Field(
         default=0.3, ge=0, le=1, allow_inf_nan=False, description="how far `like` goes: 0 the record, 1 any record"
@@ -117,6 +112,15 @@ class SampleBody(Config):
     format: Format = Field(default="json", description="ndjson and sse (server-sent events) come in chunks")
     safe_csv: bool = Field(default=False, description="csv whose texts no spreadsheet runs: an apostrophe in front")
     deadline_s: Deadline = None
+
+    @property
+    def job_format(self) -> Literal["jsonl", "csv", "parquet", "arrow"]:
+        """What a job writes for the format of a request; JSON in one piece becomes lines of it."""
+        match self.format:
+            case "csv" | "parquet" | "arrow":
+                return self.format
+            case _:
+                return "jsonl"
 
 
 class ImputeBody(Config):
@@ -127,7 +131,7 @@ class ImputeBody(Config):
     rows: Records
     bundle: BundleName = None
     columns: Names | None = Field(default=None, description="only these are filled in")
-    constraints: Constraints | None = None
+    constraints: Constraints | None = Field(default=None, description=_KEPT)
     seed: Seed = None
     format: Format = "json"
     deadline_s: Deadline = None
@@ -159,12 +163,3 @@ def _as_text(value: Any) -> str | None:
 def only(row: Record, columns: list[str] | None) -> Record:
     """Keep the wanted columns of a row."""
     return row if columns is None else {name: row[name] for name in columns}
-
-
-def job_format(wanted: str) -> Literal["jsonl", "csv", "parquet", "arrow"]:
-    """Return what a job writes for the format of a request; JSON in one piece becomes lines of it."""
-    match wanted:
-        case "csv" | "parquet" | "arrow":
-            return wanted
-        case _:
-            return "jsonl"

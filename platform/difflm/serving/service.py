@@ -23,16 +23,7 @@ from difflm.serving.limits import Admission, KeyRing, Traffic
 from difflm.serving.metrics import ServerMetrics
 from difflm.serving.problems import Problem, invalid, overloaded
 from difflm.serving.registry import Registry, ServedBundle
-from difflm.serving.requests import (
-    MAX_INDEX,
-    SEED_BITS,
-    EncodeBody,
-    GivenRow,
-    ImputeBody,
-    SampleBody,
-    as_texts,
-    job_format,
-)
+from difflm.serving.requests import MAX_INDEX, SEED_BITS, EncodeBody, GivenRow, ImputeBody, SampleBody, as_texts
 from difflm.serving.shares import Turns
 from difflm.synthesis.plans.kept_cells import kept_cells
 from difflm.synthesis.plans.request import GivenRecords, Impute, PlanRequest, Use, Vary, nearest_table, table_with_gaps
@@ -136,7 +127,7 @@ class Service:
                 latents = await self.turns.run(owner, lambda: self._backend.encode(bundle.ref, table))
                 handed_out(len(body.rows))
         except DiffLMError as error:
-            raise _problem(error) from None
+            raise _problem(error, bundle) from None
         return LatentsAnswer(bundle=bundle.ref.name, version=bundle.ref.version, latents=latents)
 
     async def chunks(self, accepted: Accepted) -> AsyncGenerator[Chunk, None]:
@@ -154,7 +145,7 @@ class Service:
                         handed_out(count)
                         self._refuse_failure(chunk, wanted)
         except (DiffLMError, Problem) as error:
-            problem = error if isinstance(error, Problem) else _problem(error)
+            problem = error if isinstance(error, Problem) else _problem(error, accepted.bundle)
             if self.ring is not None and problem.code in _REFUSALS:
                 self.ring.refund(owner, "rows", left)
             raise problem from None
@@ -265,7 +256,7 @@ class Service:
                 where=body.where,
                 constraints=tuple(body.constraints or ()),
                 sampling=sampling.model_dump_json(),
-                format=job_format(body.format),
+                format=body.job_format,
             )
         )
 
@@ -289,8 +280,7 @@ def _refuse_plan(plan: PlanRequest, bundle: ServedBundle, field: str) -> None:
     except ConfigError as error:
         raise invalid(field, str(error)) from None
     except BundleError as error:
-        said = str(error).removeprefix(f"{bundle.ref.folder}: ")
-        raise Problem(422, "not_supported", said, field=field) from None
+        raise Problem(422, "not_supported", _said(error, bundle), field=field) from None
 
 
 def _plan(where: str | None, use: Use | None, given: pa.Table | None, constraints: Sequence[str] | None) -> PlanRequest:
@@ -306,12 +296,17 @@ def _text_table(rows: list[GivenRow]) -> pa.Table:
     return pa.table({name: pa.array(texts, pa.string()) for name, texts in columns.items()})
 
 
-def _problem(error: DiffLMError) -> Problem:
+def _said(error: DiffLMError, bundle: ServedBundle) -> str:
+    """Return what an error says without the server's paths."""
+    return str(error).removeprefix(f"{bundle.ref.folder}: ").replace(f"{bundle.ref.folder}/", "")
+
+
+def _problem(error: DiffLMError, bundle: ServedBundle) -> Problem:
     if isinstance(error, OverloadError):
         return overloaded(str(error))
     if isinstance(error, ConfigError | DataError):
-        return invalid("body", str(error))
-    return _unavailable(str(error))
+        return invalid("body", _said(error, bundle))
+    return _unavailable(_said(error, bundle))
 
 
 def _unavailable(message: str) -> Problem:

@@ -32,7 +32,7 @@ from difflm.records.files.typed_form import TypedForm
 from difflm.records.kinds.columns import as_text
 from difflm.records.notices import Notice, Reporter, ignore
 
-_BREAKS = re.compile(r"[\s\x00-\x1f\x7f\u2028\u2029\ufeff]+")
+_BREAKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]+")  # also what turns a line round
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
