@@ -6,6 +6,7 @@ import asyncio
 import email.utils
 import json
 import math
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -81,7 +82,11 @@ class OpenAIClient:
             api_key=endpoint.api_key,
             timeout=timeout_s,
             max_retries=0,
-            http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [_limit_body]}),
+            default_headers={"Accept-Encoding": "identity"},
+            http_client=openai.DefaultAsyncHttpxClient(
+                event_hooks={"response": [_limit_body]},
+                follow_redirects=False,  # keys and records are for the address that was given
+            ),
         )
 
     async def close(self) -> None:
@@ -131,6 +136,8 @@ class OpenAIClient:
 
     def _status_fault(self, error: openai.APIStatusError) -> Exception:
         code, said, url = error.status_code, _said(error), self._endpoint.base_url
+        if 300 <= code < 400:
+            return ConfigError(f"{url}: leads elsewhere ({code}); give the address of the endpoint itself")
         if code in (401, 403):
             return ConfigError(f"{url}: the key is refused ({code}: {said}); give a valid one in the environment")
         if code == 404:
@@ -168,6 +175,7 @@ def _number(text: str | None) -> float | None:
     return number if math.isfinite(number) else None
 
 
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # what a terminal obeys
 _MAX_TOKENS = 2**40  # of one answer; what is more is no count
 
 
@@ -200,7 +208,7 @@ def _said(error: openai.APIStatusError) -> str:
         text = message if isinstance(message, str) else json.dumps(body, default=str) if body else "no message"
     except RecursionError:
         text = "a message that is nested too deep"
-    return " ".join(_unicode(text).split())[:300]
+    return " ".join(_UNSEEN.sub(" ", _unicode(text)).split())[:300]
 
 
 def _unicode(text: str) -> str:
@@ -227,4 +235,7 @@ class _LimitedBody(httpx2.AsyncByteStream):
 
 
 async def _limit_body(response: httpx2.Response) -> None:
+    packed = response.headers.get("content-encoding", "identity")
+    if packed.lower() != "identity":  # a few bytes may unpack to any number of them
+        raise httpx2.ReadError(f"the response is packed ({packed[:20]!r}), which was not asked for")
     response.stream = _LimitedBody(cast(httpx2.AsyncByteStream, response.stream))
