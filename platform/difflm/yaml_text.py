@@ -46,7 +46,8 @@ def _mapping_without_duplicates(loader: _Loader, node: yaml.Node) -> dict[Any, A
 def _checked(loader: _Loader, node: yaml.Node) -> Any:
     """Read a scalar that is, also without its tag, what the tag says: `!!bool x` is not."""
     kind = node.tag.rpartition(":")[2]
-    if not isinstance(node, yaml.ScalarNode) or loader.resolve(yaml.ScalarNode, node.value, (True, False)) != node.tag:
+    known: Any = loader  # untyped
+    if not isinstance(node, yaml.ScalarNode) or known.resolve(yaml.ScalarNode, node.value, (True, False)) != node.tag:
         raise yaml.constructor.ConstructorError(None, None, f"no value of the kind {kind}", node.start_mark)
     return yaml.SafeLoader.yaml_constructors[node.tag](loader, node)
 

@@ -68,7 +68,7 @@ Text = Annotated[str, AfterValidator(_known_text)]
 GivenRow = dict[Text, Cell]
 Records = Annotated[list[GivenRow], Field(min_length=1, fail_fast=True)]
 Names = Annotated[list[Text], Field(min_length=1, fail_fast=True)]
-Constraint = Annotated[Text, Field(min_length=1, max_length=MAX_CONSTRAINED)]
+Constraint = Annotated[Text, Field(max_length=MAX_CONSTRAINED)]
 Constraints = Annotated[list[Constraint], Field(max_length=MAX_CONSTRAINTS, fail_fast=True), AfterValidator(_bounded)]
 _KEPT = (
     "what every row keeps across columns, such as `start <= end` or `total == n * unit`, beside the relations that the "

@@ -75,22 +75,22 @@ def _dense_size(table: pa.Table) -> int:
 
 def _dense(array: pa.Array) -> int:
     """Return how many bytes an array has once what it says in short is written out, roughly for nested ones."""
-    kind, rows = array.type, len(array)
+    kind, rows = array.type, int(len(array))
     if isinstance(kind, pa.BaseExtensionType):
         return _dense(array.storage)
     if pa.types.is_dictionary(kind) and _is_text(kind.value_type):
         lengths = pc.cast(pc.binary_length(array.dictionary), pa.int64())
-        return rows + (pc.sum(lengths.take(array.indices)).as_py() or 0)
+        return rows + int(pc.sum(lengths.take(array.indices)).as_py() or 0)
     if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind) or pa.types.is_null(kind):
         return 16 * rows  # every row of the last two comes out of nothing
     if pa.types.is_struct(kind):
         return rows + sum(_dense(array.field(place)) for place in range(kind.num_fields))
     if pa.types.is_fixed_size_list(kind):
-        return rows + max(8 * rows * kind.list_size, _dense(array.values))
+        return rows + max(8 * rows * int(kind.list_size), _dense(array.values))
     if pa.types.is_nested(kind) and hasattr(array, "values"):  # views may show the same values again and again
         shown = 0 if pa.types.is_map(kind) else pc.sum(pc.list_value_length(array)).as_py() or 0
-        return rows + max(8 * shown, _dense(array.values))
-    return max(rows, array.nbytes)
+        return rows + max(8 * int(shown), _dense(array.values))
+    return max(rows, int(array.nbytes))
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -142,7 +142,7 @@ BAD_SAMPLES: list[tuple[dict[str, Any], str, str]] = [
     ({"n": 1, "constraints": ["__import__('os')"]}, "constraints", "constraint \"__import__('os')\""),
     ({"n": 1, "constraints": ["age > 3"] * 65}, "constraints", "at most 64 items"),
     ({"n": 1, "constraints": ["age > 3" + " " * 2000] * 2}, "constraints", "4014 characters in all; 4000 are the most"),
-    ({"n": 1, "constraints": [""]}, "constraints.0", "at least 1 character"),
+    ({"n": 1, "constraints": [""]}, "constraints", "constraint ''"),
     ({"n": 1, "constraints": ["age >= 60"], "where": "age < 40"}, "where", "leaves no value of 'age'"),
     ({"n": 1, "columns": ["nope"]}, "columns", "there is no column 'nope'"),
     ({"n": 1, "columns": ["age", "age"]}, "columns", "named twice"),
