@@ -75,7 +75,7 @@ def _dense_size(table: pa.Table) -> int:
 
 def _dense(array: pa.Array) -> int:
     """Return how many bytes an array has once what it says in short is written out, roughly for nested ones."""
-    kind, rows = array.type, int(len(array))
+    kind, rows = array.type, len(array)
     if isinstance(kind, pa.BaseExtensionType):
         return _dense(array.storage)
     if pa.types.is_dictionary(kind) and _is_text(kind.value_type):
