@@ -188,7 +188,7 @@ def test_json_of_any_depth_is_read_or_named(folder: Path) -> None:
         path.write_text('{"a":' + "[" * depth + "]" * depth + "}\n")
         said = failure(DataError, lambda: read_table(path))
         assert said is None or said.startswith(f"{path}, line 1: not JSON (nested too deep")
-        assert (said is None) == (depth < 199)
+        assert (said is None) == (depth < 200)
 
 
 def test_objects_of_a_key_each_make_no_square(folder: Path) -> None:

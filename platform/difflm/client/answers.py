@@ -111,8 +111,8 @@ def streamed_row(line: str) -> Row:
     """Parse the row of a line. Raises ServerError for a last line that reports why the stream ended."""
     try:
         row: Row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ServerError(f"the stream holds what is no row ({error}); is this the address of the server?") from error
+    except (ValueError, RecursionError) as fault:
+        raise ServerError(f"the stream holds what is no row ({fault}); is this the address of the server?") from fault
     error = row.get("error")
     if isinstance(error, dict) and set(error) == {"code", "message", "field"}:
         raise ServerError(f"the stream ended early: {error['message']}")
