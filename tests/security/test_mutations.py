@@ -191,7 +191,8 @@ def is_read(read: Callable[[str], object], text: str) -> bool:
 
 YAML = [
     b"bundles:\n  - {name: x, path: runs/x}\n  - name: y\n    path: 'runs/y'\nsampling: {steps: 25, temperature: 1}\n",
-    b"http: &a {port: 8000, host: 127.0.0.1}\nlimits:\n  rows_per_request: 500\n  # n\nrefresh_s: 1e1\nbundles: [{name: x, path: y}]\n",
+    b"http: &a {port: 8000, host: 127.0.0.1}\nlimits:\n  rows_per_request: 500\n  # n\nrefresh_s: 1e1\n"
+    b"bundles: [{name: x, path: y}]\n",
     b'keys_file: null\nhttp: {cors_origins: ["http://x"], allowed_hosts: []}\nbundles: [{"name": "x", "path": "y"}]\n',
 ]
 KEYS = [b"keys:\n  - {name: alice, sha256: '" + b"a" * 64 + b"'}\n  - name: bob\n    sha256: \"" + b"b" * 64 + b'"\n']
