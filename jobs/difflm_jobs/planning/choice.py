@@ -200,6 +200,7 @@ def _request(wish: Wish, base: ExperimentConfig) -> dict[str, JSON]:
     given = base.model_dump(mode="json", include=TRAINED)
     for source in ("train", "test"):  # by their content, wherever they lie
         given["data"].pop(source)
+    given["data"]["read"].pop("max_unpacked_mib")  # changes no rows
     found: dict[str, Any] = {"quality": wish.quality, "budget_s": wish.budget_s, "given": given}
     found["sources"] = dict(stage.sources())
     return json.loads(json.dumps(found))  # type: ignore[no-any-return]

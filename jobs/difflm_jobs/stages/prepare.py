@@ -65,7 +65,7 @@ class Prepare:
     is all that models get to see (see `records.protection`). The other files hold real rows, for evaluation.
     """
 
-    data: DataConfig = field(metadata=apart("train", "test"))
+    data: DataConfig = field(metadata=apart("train", "test", "read.max_unpacked_mib"))
     schema: SchemaConfig
     seed: int
     relations: RelationsConfig = AUTO

@@ -187,11 +187,22 @@ def _cells(table: pa.Table, *, safe: bool) -> Iterator[tuple[Any, ...]]:
     return zip(*columns, strict=True)
 
 
-_RUN = ("=", "+", "-", "@", "\t", "\r", "\n")
+_BLANK = " \u00a0\ufeff\u200b\u200c\u200d\u2060"
+_SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20"  # also as wide as East Asian letters
+_RUN = re.compile(rf"[{_BLANK}]*[{_SIGNS}\t\r\n]")
+_LATER = re.compile(rf"([;\t\r\n][{_BLANK}]*)(?=[{_SIGNS}])")
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
 
 def harmless(text: str) -> str:
-    """Return a text that no spreadsheet runs as a formula (OWASP, CSV injection); what is a number stays one."""
-    begins = text.lstrip(" \u00a0\ufeff")
-    return f"'{text}" if begins.startswith(_RUN) and not _NUMBER.fullmatch(text) else text
+    """Return a text that no spreadsheet runs as a formula (OWASP, CSV injection); what is a number stays one.
+
+    Also behind a semicolon, a tab or a line break, where a spreadsheet may begin another cell.
+    """
+    if _NUMBER.fullmatch(text):
+        return text
+    begins = "'" if _RUN.match(text) else ""
+    return begins + _LATER.sub(_APART, text)
+
+
+_APART = r"\1'"

@@ -85,8 +85,8 @@ class Peers:
 
 
 def work(config: Mapping[str, Any]) -> None:
-    """Train on a worker of Ray Train: `config["job"]` is a `WorkerJob`."""
-    run_worker(config["job"], device=_device_of_ray(), report=_report)
+    """Train on a worker of Ray Train: `config["job"]` is a `WorkerJob`, `config["gpu"]` whether it has a GPU."""
+    run_worker(config["job"], device=_device_of_ray(gpu=config["gpu"]), report=_report)
 
 
 def run_worker(job: WorkerJob, *, device: torch.device, report: Callable[[Path, int], None]) -> None:
@@ -176,9 +176,9 @@ def _build_engine(job: WorkerJob, task: TrainingTask, device: torch.device, prec
     )
 
 
-def _device_of_ray() -> torch.device:
-    """Return the GPU that Ray gave this worker, or the CPU where the group speaks gloo."""
-    if dist.get_backend() == "gloo":
+def _device_of_ray(*, gpu: bool) -> torch.device:
+    """Return the GPU that Ray gave this worker, or the CPU where it asked for none."""
+    if not gpu:
         return torch.device("cpu")
     from ray.train.torch import get_device
 

@@ -40,7 +40,7 @@ from difflm.models.encoder import encoder_inputs
 from difflm.records.files.source import SOURCE_NAME
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema, read_schema
-from difflm.synthesis.bundle_files import check_base, check_files, write_hashes
+from difflm.synthesis.bundle_files import check_base, check_files, refuse_special, write_hashes
 from difflm.synthesis.sharing.places import local_folder
 from difflm.synthesis.signatures import check_signature
 from difflm.telemetry import parse_json
@@ -152,6 +152,7 @@ def load_bundle(
         BundleError: a file is missing, changed or unreadable, leads to a model that nobody chose, or was not signed by
             whom it should have been; names the file and the remedy.
     """
+    refuse_special(directory)
     facts = read_facts(directory)
     if signed_by is not None:
         check_signature(directory, signed_by)

@@ -42,6 +42,8 @@ COMPARISON = DownstreamConfig.model_validate(
 )
 BY_CONTENT = {"data.train", "data.test"}
 """Sources whose content is hashed, and not where it lies."""
+LIMITS = {"data.read.max_unpacked_mib"}
+"""What ends a run or changes nothing."""
 BORDERS = {"runtime.encoding.rows_per_shard": "encode", "runtime.synthesis.rows_per_shard": "synthesize"}
 """What of `runtime` an artifact depends on: where its parts begin."""
 NEVER_HELD = (ExperimentConfig, DownstreamConfig, RuntimeConfig, MapConfig)
@@ -104,7 +106,7 @@ def _unhashed(config: BaseModel, build: Callable[[Any], Sequence[Stage]]) -> dic
 def test_every_key_that_a_stage_holds_is_in_its_identity(name: str) -> None:
     found = _unhashed(EXPERIMENTS[name], build_stages)
     assert set(found) == {"prepare"}
-    assert all(any(key.startswith(source) for source in BY_CONTENT) for key in found["prepare"])
+    assert all(any(key.startswith(source) for source in BY_CONTENT | LIMITS) for key in found["prepare"])
 
 
 def test_every_key_that_a_stage_of_the_downstream_comparison_holds_is_in_its_identity() -> None:
