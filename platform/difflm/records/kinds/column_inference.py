@@ -63,10 +63,10 @@ def infer_column(
     if isinstance(field, ConstantField):
         column.tell("constant", column.rows, f"always {field.value!r}", report)
     if isinstance(field, IdentifierField):
-        message = f"every value is different: made anew for each row; schema.kinds.{column.name}=code or text learns it"
+        message = f"every value is different: made anew for each row; {column.setting('code')} or text learns it"
         column.tell("identifier", column.rows, message, report)
     elif isinstance(field, IntegerField | TextField) and _SMALLEST_IDENTIFIER <= len(column.distinct) == column.rows:
-        message = f"every value is different: if it only names the row, set schema.kinds.{column.name}=identifier"
+        message = f"every value is different: if it only names the row, set {column.setting('identifier')}"
         column.tell("identifier", column.rows, message, report)
     return field
 
@@ -101,7 +101,7 @@ def _tell_spellings(column: Column, report: Reporter) -> None:
         shown = ", ".join(map(repr, column.distinct[:3].to_pylist()))
         message = (
             f"numbers that no one way of printing gives back ({shown}) are kept as they are spelled; "
-            f"schema.kinds.{column.name}=number prints them alike, schema.respell=true those of all columns"
+            f"{column.setting('number')} prints them alike, schema.respell=true those of all columns"
         )
         column.tell("spelled", column.rows - column.missing, message, report)
 

@@ -75,7 +75,7 @@ def _in_one_way(column: Column, texts: Sequence[str], found: Dressed, report: Re
         return False
     message = (
         f"{rows} numbers, such as {texts[found.others[0]]!r}, are spelled like the others; "
-        f"schema.kinds.{column.name}=categorical or text keeps them as they are"
+        f"{column.setting('categorical')} or text keeps them as they are"
     )
     column.tell("spelled", rows, message, report)
     return True

@@ -269,6 +269,15 @@ def test_lists_and_objects_are_json_of_the_schema_seen() -> None:
         assert decoded.reason == "json_schema"
 
 
+def test_numbers_of_rows_are_counted_on_with_their_zeros() -> None:
+    table = pa.table({"Kunden-Nr.": [f"{10_000 + row * 7:08d}" for row in range(60)]})
+    schema = infer_schema(table)
+    (keys,) = schema.fields
+    assert isinstance(keys, IdentifierField)
+    assert [identifier(keys, index) for index in (0, 1, 10**9)] == ["00010414", "00010415", "1000010414"]
+    assert """schema.kinds={"Kunden-Nr.": "code"} or text""" in schema.notices[0].message
+
+
 def test_identifiers_stay_unique_whatever_row_is_made_where() -> None:
     keys = field_of([f"{value:032x}" for value in RANDOM.permutation(2**20)[:60].tolist()], kinds={"x": "identifier"})
     assert isinstance(keys, IdentifierField)
