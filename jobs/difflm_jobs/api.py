@@ -17,12 +17,12 @@ from difflm.records.files.frames import TEMPLATE_NAME, Frame, FrameTemplate, is_
 from difflm.synthesis.arguments import texts
 from difflm.synthesis.saved_sampling import read_sampling
 from difflm.synthesis.synthesizer import SamplingConfig
+from difflm_jobs.given_settings import privacy_settings, settings_of
 from difflm_jobs.inputs.frame_files import INPUT, GivenFrame, TemporaryFolder, refuse_no_folder
 
 if TYPE_CHECKING:
     from difflm_evaluators import Report
     from difflm_jobs.config import ExperimentConfig
-    from difflm_jobs.loading import Settings
     from difflm_jobs.planning.choice import Choice
 
 BUNDLED = "assemble"
@@ -42,6 +42,8 @@ def fit(
     constraints: Sequence[str] = (),
     quality: str | None = None,
     budget: str | None = None,
+    epsilon: float | None = None,
+    protect_unit: str | None = None,
 ) -> Generator:
     """Learn a table and return what writes new rows of it.
 
@@ -64,6 +66,8 @@ def fit(
         budget: about how long the fit may take on this machine, such as ``"90s"``, ``"10m"`` or ``"1h30m"``: what can
             be trained in that time is chosen by a few steps tried out beforehand. With ``out`` a fit that was killed
             goes on with what was chosen.
+        epsilon: differential privacy: of everything that is fitted to rows, together (settings ``privacy``).
+        protect_unit: with it, the column that says whose a row is; without, every row is by itself.
 
     Raises:
         DataError: the table cannot be used, such as one without rows or without the target, or breaks a constraint.
@@ -93,7 +97,9 @@ def fit(
     frame = None if is_path(table) else GivenFrame.of(table, folder)
     given = str(table) if frame is None else str(frame.path)
     wish = Wish(quality=quality, budget=budget)
-    settings = _settings(given, target, config, folder.name, kind, cluster, texts(constraints, name="constraints"))
+    private = privacy_settings(epsilon, protect_unit)
+    kept_relations = texts(constraints, name="constraints")
+    settings = settings_of(given, target, config, folder.name, kind, cluster, kept_relations, private)
     experiment = settings.experiment()
     _refuse_undrawable(experiment)
     refuse_no_folder(folder)
@@ -181,78 +187,6 @@ def _refuse_undrawable(experiment: ExperimentConfig) -> None:
 def _template_folder(run: Path, bundle: Path) -> Path:
     """Where the kind of frame is remembered that a bundle of a run was learned from."""
     return run / INPUT / bundle.name
-
-
-def _settings(
-    given: str,
-    target: str | None,
-    config: str | Path | Mapping[str, Any] | ExperimentConfig | None,
-    name: str,
-    kind: str,
-    cluster: str | None,
-    constraints: Sequence[str],
-) -> Settings:
-    """Return the settings of a run: those that were given, about this table and on this cluster."""
-    from difflm_jobs.config import ExperimentConfig
-    from difflm_jobs.loading import Settings, over, preset_names, read_settings
-
-    if isinstance(config, ExperimentConfig):
-        found = _own(config.model_dump(mode="json", by_alias=True, exclude_unset=True))
-    elif isinstance(config, Mapping):
-        found = _own(_nested(config))
-    elif is_path(config):
-        found = read_settings(str(config))
-    elif config is not None:
-        raise ConfigError(
-            f"config: a {type(config).__name__} is none; give a preset's name, a YAML file, a mapping or an "
-            "ExperimentConfig"
-        )
-    else:
-        found = _own({})
-    settings = dict(found.merged)
-    if given in preset_names():
-        settings = over(read_settings(given).merged, settings)
-    data = settings.get("data", {})
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"config: data: expected an object; found {data!r}")
-    data = dict(data)
-    if given not in preset_names():
-        data = {**{key: value for key, value in data.items() if key != "test"}, "train": given}
-    if target is not None:
-        data["target"] = target
-    if kind != "table":
-        data["kind"] = kind
-    if data.get("kind") == "tools" and "engine" not in settings.get("sampling", {}):
-        settings = over(settings, {"sampling": {"engine": {"kind": "builtin", "constraint": "llguidance"}}})
-    if cluster is not None:
-        settings = over(settings, {"runtime": {"cluster": {"address": cluster}}})
-    merged = {**settings, "name": name, "data": data}
-    return Settings(merged=merged, source=found.source, own=found.own, constraints=constraints)
-
-
-def _own(settings: Mapping[str, Any]) -> Settings:
-    from difflm_jobs.loading import Settings
-
-    return Settings(merged=settings, source="config", own=(settings,))
-
-
-def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with their dotted keys unfolded."""
-    from difflm_jobs.loading import over
-
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        if not isinstance(key, str):
-            raise ConfigError(f"config: the key {key!r} is no text; give names of settings")
-        *sections, last = key.split(".")
-        place = found
-        for section in sections:
-            place = place.setdefault(section, {})
-            if not isinstance(place, dict):
-                raise ConfigError(f"config: {key!r}: {section!r} is {place!r} elsewhere; give one of the two")
-        inner = _nested(value) if isinstance(value, Mapping) else value
-        place.update(over(place, {last: inner}))
-    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """What the report says about privacy in plain words: each finding, how it reads, and what none of them proves."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -35,8 +35,9 @@ class Finding:
 
 
 def privacy_findings(report: ReportFile) -> list[Finding]:
-    """List the findings of `privacy` and `membership`, empty where both were left out."""
+    """List what was promised, and the findings of `privacy` and `membership`; empty where there is none of it."""
     return [
+        *_promised(report),
         *_read(report, "exact_copy_share", "Exact copies", _copies),
         *_near_copies(report),
         *_read(report, "dcr_share", "Nearer to training than to unseen rows", _share),
@@ -46,6 +47,16 @@ def privacy_findings(report: ReportFile) -> list[Finding]:
         *_read(report, "mia_auc", "Membership attack", _attack),
         *_read(report, "mia_calibrated_auc", "Membership attack, calibrated", _attack),
     ]
+
+
+def _promised(report: ReportFile) -> Iterator[Finding]:
+    """Tell what differential privacy promises of the generator, whatever is measured below."""
+    promised = report.settings.get("promised_privacy")
+    if isinstance(promised, Mapping):
+        broken = promised.get("voided_by")
+        voided = "; ".join(map(str, broken)) if isinstance(broken, Sequence) else "nothing that is known"
+        text = f"{promised.get('says')}. It is voided by: {voided}."
+        yield Finding(status="fine", title="Differential privacy", text=text)
 
 
 def _read(

@@ -30,9 +30,11 @@ from difflm_jobs.cli.terminal import (
     Budget,
     Constraints,
     Dialect,
+    Epsilon,
     Gates,
     Given,
     Name,
+    ProtectUnit,
     Quality,
     Runs,
     SafeCsv,
@@ -45,6 +47,7 @@ from difflm_jobs.cli.terminal import (
     print_warning,
     progress_output,
 )
+from difflm_jobs.given_settings import privacy_overrides
 
 app = typer.Typer(
     name="difflm",
@@ -113,13 +116,16 @@ def run(
     name: Name = None,
     quality: Quality = None,
     budget: Budget = None,
+    epsilon: Epsilon = None,
+    protect_unit: ProtectUnit = None,
     runs: Runs = RUNS,
 ) -> None:
     """Run every stage whose artifact does not exist yet, and show the scores.
 
     --quality fast, balanced or best and --budget 10m choose how long to train; difflm plan says how long that takes.
     """
-    asked = {"overrides": changes or (), "target": target, "name": name, "constraints": constraint or ()}
+    overrides = [*(changes or ()), *privacy_overrides(epsilon, protect_unit)]
+    asked = {"overrides": overrides, "target": target, "name": name, "constraints": constraint or ()}
     _run(config, until, runs, asked, {"quality": quality, "budget": budget})
 
 
@@ -149,8 +155,7 @@ def _run(given: str, until: str | None, runs: Path, asked: Mapping[str, Any], wi
         experiment, runs, last=until, started=started, reporting=shown, predicted=choice.times
     )
     print_summary(out, record, artifacts)
-    for artifact in artifacts:
-        report = artifact.path / "report.html"
+    for report in (artifact.path / "report.html" for artifact in artifacts):
         if report.exists():
             out.print(f"report: {report}", highlight=False, soft_wrap=True)
     refuse_failed_run(table_gates(experiment.gates, experiment.data.kind), artifacts, partial(print_warning, out))
@@ -308,13 +313,3 @@ def impute(
     )
     overrides = [*(changes or ()), *signer_setting(signed_by, "sampling")]
     print_line(output(), rows_line(write_rows(wanted, overrides=overrides, audience=audience())))
-
-
-@app.command()
-def show(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="An experiment's name or folder.")], runs: Runs = RUNS
-) -> None:
-    """Show the stages, scores and overhead of an experiment's last run."""
-    from difflm_jobs.cli.summary import print_experiment
-
-    print_experiment(run, runs, output())

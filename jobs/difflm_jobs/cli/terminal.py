@@ -47,6 +47,17 @@ Constraints = Annotated[
         help="What every row satisfies across columns, such as 'start <= end', 'total == n * unit'; may be repeated.",
     ),
 ]
+Epsilon = Annotated[
+    float | None,
+    typer.Option(
+        metavar="E",
+        help="Differential privacy: of everything that is fitted to rows, together (3 is usual; smaller is stricter).",
+    ),
+]
+ProtectUnit = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="With --epsilon: the column that says whose a row is; else each is by itself."),
+]
 Runs = Annotated[Path, typer.Option(envvar="DIFFLM_RUNS", help="Folder that holds the experiments.")]
 SafeCsv = Annotated[
     bool, typer.Option("--safe-csv", help="Put an apostrophe before CSV texts that a spreadsheet would run.")

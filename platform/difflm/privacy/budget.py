@@ -11,9 +11,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from difflm.config import Config
 from difflm.errors import ConfigError
@@ -24,6 +24,8 @@ COUNT_SCALE: Final = 100.0
 _THRESHOLDS: Final = 0.1
 """Of delta for values that are released because enough units have them."""
 _LARGEST_NOISE: Final = 200.0
+PRIVACY_NAME: Final = "privacy.json"
+"""In a bundle and in the decoder's folder: what is promised."""
 INSTALL: Final = "pip install 'difflm[privacy]'"
 
 
@@ -39,6 +41,9 @@ class PrivacyConfig(Config):
         description="the column that says whose a row is: all rows of one value are protected together, and it is left "
         "out of the model; None: every row is a unit",
     )
+    leave_out: tuple[str, ...] = Field(
+        default=(), description="columns that have no private form, such as free text and names of the rows"
+    )
     columns: float = Field(
         default=0.15, gt=0, lt=1, description="share of the budget (of rho) for values, counts and quantiles"
     )
@@ -51,6 +56,15 @@ class PrivacyConfig(Config):
     batch_units: int = Field(default=1024, ge=1, description="expected units of a step, at most a tenth of all")
     chunk_rows: int = Field(default=64, ge=1, description="rows whose gradients are held at once; changes no result")
     learning_rate: float = Field(default=5e-4, gt=0, description="of Adam on noisy gradients")
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> Self:
+        if self.columns + self.pairs >= 1 and self.epochs > 0:
+            raise ValueError(
+                f"columns {self.columns:g} and pairs {self.pairs:g} leave nothing of the budget to DP-SGD; make their "
+                "sum smaller than 1, or give epochs: 0"
+            )
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

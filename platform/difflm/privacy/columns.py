@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -150,8 +151,9 @@ def _summarize(column: CellColumn, *, rho: float, delta: float, ledger: Ledger) 
 def _refuse_text(name: str, share: float, values: tuple[str, ...]) -> None:
     if share < _NAMED or not values:
         raise DataError(
-            f"column {name!r} is free text, or names its rows: only about {min(1, max(0, share)):.0%} of its cells have a "
-            f"value that enough rows share, and texts have no private form; leave it out (--set data.leave_out=[{name}])"
+            f"column {name!r} is free text, or names its rows: about {min(1, max(0, share)):.0%} of its cells have "
+            "a value that enough rows share, and texts have no private form; leave it out "
+            f"(--set privacy.leave_out=[{name}])"
         )
 
 
@@ -173,7 +175,9 @@ def _cells(
     numbers: Codes, weights: Codes, *, rho: float, part: str, ledger: Ledger
 ) -> tuple[tuple[tuple[int, int], ...], Floats]:
     """Count numbers in cells of the octaves that are not empty, in order."""
-    octave = np.where(numbers == 0, 0, np.sign(numbers) * (np.log2(np.maximum(np.abs(numbers), 1)).astype(np.int64) + 1))
+    octave = np.where(
+        numbers == 0, 0, np.sign(numbers) * (np.log2(np.maximum(np.abs(numbers), 1)).astype(np.int64) + 1)
+    )
     octave = octave.astype(np.int64) + _OCTAVES
     counts = np.bincount(octave, weights=weights, minlength=2 * _OCTAVES + 1).astype(np.int64)
     measured = noisy_counts(counts, rho=_OCTAVES_SHARE * rho, part=part, ledger=ledger)
@@ -198,5 +202,5 @@ def _divided(octave: int) -> list[tuple[int, int]]:
     count = min(_PER_OCTAVE, size)
     edges = [size + size * step // count for step in range(count + 1)]
     if octave > 0:
-        return list(zip(edges, edges[1:], strict=False))
-    return [(1 - high, 1 - low) for low, high in zip(edges, edges[1:], strict=False)][::-1]
+        return list(pairwise(edges))
+    return [(1 - high, 1 - low) for low, high in pairwise(edges)][::-1]

@@ -70,8 +70,8 @@ def summarize(table: pa.Table, units_N: npt.NDArray[np.int64], config: PrivacyCo
     units = max(1, int(noisy[0]))
     if units < _LEAST_UNITS:
         raise ConfigError(
-            f"about {units} units (counted with noise) are too few for privacy.epsilon {config.epsilon:g}: their number "
-            f"is lost in noise of +-{count_scale(config.epsilon):.0f}; differential privacy needs hundreds of units"
+            f"about {units} units (counted with noise) are too few for privacy.epsilon {config.epsilon:g}: their "
+            f"number is lost in noise of +-{count_scale(config.epsilon):.0f}; it takes hundreds of units"
         )
     plan = Plan.of(config, units=units, count_rho=ledger.rho)
     refuse_too_small(config, plan, len(table.column_names), ledger.rho)
@@ -86,13 +86,13 @@ def _tree(
     columns: Sequence[ColumnSummary], cells: Sequence[CellColumn], plan: Plan, *, target: str | None, ledger: Ledger
 ) -> Tree:
     place = None if target is None else [column.name for column in columns].index(target)
-    groups = [
-        Groups.of(column, TARGET_GROUPS if index == place else GROUPS) for index, column in enumerate(columns)
-    ]
+    groups = [Groups.of(column, TARGET_GROUPS if index == place else GROUPS) for index, column in enumerate(columns)]
     if plan.pairs_rho <= 0:
         return independent(groups)
-    codes = [column.code_texts(each.texts_D)[each.code_N] if len(each.texts_D) else each.code_N
-             for column, each in zip(columns, cells, strict=True)]
+    codes = [
+        column.code_texts(each.texts_D)[each.code_N] if len(each.texts_D) else each.code_N
+        for column, each in zip(columns, cells, strict=True)
+    ]
     group_N = [
         each.of_codes(np.where(cell.code_N >= 0, code_N, -1), cell.code_N >= 0)
         for each, code_N, cell in zip(groups, codes, cells, strict=True)

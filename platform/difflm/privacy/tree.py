@@ -134,7 +134,9 @@ def _conditional(counts_GPT: Floats, parent_N: Codes, target_N: Codes, random: n
 
 def independent(groups: Sequence[Groups]) -> Tree:
     """Return the tree without a single pair: every column by itself."""
-    edges = [Edge(child=place, parent=None, counts_GPT=each.sizes_G[:, None, None]) for place, each in enumerate(groups)]
+    edges = [
+        Edge(child=place, parent=None, counts_GPT=each.sizes_G[:, None, None]) for place, each in enumerate(groups)
+    ]
     return Tree(groups=tuple(groups), target=None, edges=tuple(edges))
 
 
