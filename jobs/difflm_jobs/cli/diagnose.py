@@ -1,4 +1,4 @@
-"""`difflm diagnose` and `difflm show`: what a run did, and which part of a run loses fidelity, and in which columns, pairs and relations."""
+"""`difflm diagnose` and `difflm show`: which part of a run loses fidelity and in which columns; what a run did."""
 
 from __future__ import annotations
 

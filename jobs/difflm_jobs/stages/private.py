@@ -280,7 +280,7 @@ class FitPrivately:
         return TaskSpec(
             factory="private_decoder",
             config={
-                "privacy": self.privacy.model_dump(mode="json"),
+                "chunk_rows": self.privacy.chunk_rows,
                 "steering": steering.model_dump(mode="json"),
                 "rate": steps.rate,
                 "noise": steps.noise,

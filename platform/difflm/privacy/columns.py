@@ -1,8 +1,8 @@
 """Private summaries of single columns: the kind of each, its frequent values, and counts between quantiles of numbers.
 
 A column's share of rho goes to votes on its kind, to its values one by one, and for numbers to octaves (powers of two,
-which find the range) and to cells inside of the octaves that are not empty. Bounds are those of the octaves: extremes
-that hardly a unit has are never seen.
+which find the range), to cells inside of the octaves that are not empty, and to finer ones in those of the cells that
+are not. Bounds are those of cells: extremes that hardly a unit has are never seen.
 
 Shape legend: N rows, D distinct texts, K codes of a column (values, then cells), C cells.
 """
@@ -20,12 +20,14 @@ import numpy.typing as npt
 from difflm.errors import DataError
 from difflm.privacy.budget import VALUES_SHARE, Plan
 from difflm.privacy.cells import KINDS, CellColumn, kind_of, number_of, text_of
-from difflm.privacy.measuring import Ledger, frequent_values, noisy_counts, scale_of
+from difflm.privacy.measuring import Ledger, frequent_values, nearest_counts, noisy_counts, scale_of
 
 _KINDS_SHARE, _OCTAVES_SHARE = 0.1, 0.14
 _CELLS_SHARE = 1 - _KINDS_SHARE - _OCTAVES_SHARE - VALUES_SHARE
 _OCTAVES: Final = 62
 _PER_OCTAVE: Final = 16
+_FINEST, _COARSE = 64, 0.4
+"""Cells of a column, once those of its octaves that are empty are known, and the share of rho for these."""
 _SURE: Final = 4.5
 """Standard deviations of noise above which an octave is not empty."""
 _SAME_KIND: Final = 0.98
@@ -182,16 +184,37 @@ def _cells(
     counts = np.bincount(octave, weights=weights, minlength=2 * _OCTAVES + 1).astype(np.int64)
     measured = noisy_counts(counts, rho=_OCTAVES_SHARE * rho, part=part, ledger=ledger)
     full = np.flatnonzero(measured > _SURE * scale_of(_OCTAVES_SHARE * rho))
-    cells = [cell for place in full for cell in _divided(int(place) - _OCTAVES)]
+    cells, share = [cell for place in full for cell in _divided(int(place) - _OCTAVES)], _CELLS_SHARE * rho
     if not cells:
         return (), np.zeros(0)
-    lows = np.array([low for low, _ in cells])
+    first = noisy_counts(_count(cells, numbers, weights), rho=_COARSE * share, part=part, ledger=ledger)
+    kept = np.flatnonzero(first > 2 * scale_of(_COARSE * share))
+    parts = max(1, _FINEST // max(1, len(kept)))
+    finer = [_parts(*cells[place], parts) for place in kept]
+    flat = [cell for some in finer for cell in some]
+    if not flat:
+        return (), np.zeros(0)
+    second = noisy_counts(_count(flat, numbers, weights), rho=(1 - _COARSE) * share, part=part, ledger=ledger)
+    found, done = np.zeros(len(flat)), 0
+    for place, some in zip(kept, finer, strict=True):
+        found[done : done + len(some)] = nearest_counts(second[done : done + len(some)].astype(float), first[place])
+        done += len(some)
+    full = np.flatnonzero(found > 0)
+    return tuple(flat[place] for place in full), found[full]
+
+
+def _count(cells: Sequence[tuple[int, int]], numbers: Codes, weights: Codes) -> Codes:
+    """Count numbers in cells that are in order and do not overlap."""
+    lows, highs = (np.array(edges) for edges in zip(*cells, strict=True))
     place = np.searchsorted(lows, numbers, side="right") - 1
-    inside = (place >= 0) & (numbers < np.array([high for _, high in cells])[np.maximum(place, 0)])
-    fine = np.bincount(place[inside], weights=weights[inside], minlength=len(cells)).astype(np.int64)
-    found = noisy_counts(fine, rho=_CELLS_SHARE * rho, part=part, ledger=ledger)
-    kept = np.flatnonzero(found > scale_of(_CELLS_SHARE * rho))
-    return tuple(cells[place] for place in kept), found[kept].astype(np.float64)
+    inside = (place >= 0) & (numbers < highs[np.maximum(place, 0)])
+    return np.bincount(place[inside], weights=weights[inside], minlength=len(cells)).astype(np.int64)
+
+
+def _parts(low: int, high: int, most: int) -> list[tuple[int, int]]:
+    """Divide a cell into at most so many of about equal size."""
+    count = min(most, high - low)
+    return list(pairwise([low + (high - low) * step // count for step in range(count + 1)]))
 
 
 def _divided(octave: int) -> list[tuple[int, int]]:
@@ -199,8 +222,5 @@ def _divided(octave: int) -> list[tuple[int, int]]:
     if octave == 0:
         return [(0, 1)]
     size = 1 << (abs(octave) - 1)
-    count = min(_PER_OCTAVE, size)
-    edges = [size + size * step // count for step in range(count + 1)]
-    if octave > 0:
-        return list(pairwise(edges))
-    return [(1 - high, 1 - low) for low, high in pairwise(edges)][::-1]
+    found = _parts(size, 2 * size, _PER_OCTAVE)
+    return found if octave > 0 else [(1 - high, 1 - low) for low, high in found][::-1]

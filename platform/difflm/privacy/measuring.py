@@ -19,6 +19,7 @@ import numpy.typing as npt
 from difflm.privacy.budget import Spent
 
 Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 @lru_cache(maxsize=1)
@@ -106,3 +107,11 @@ def best_of(scores: Sequence[float], *, rho: float, part: str, ledger: Ledger) -
     measurement = space >> dp.m.then_noisy_max(dp.zero_concentrated_divergence(), scale=(1 / (2 * rho)) ** 0.5)
     ledger.spent.append(Spent(part=part, rho=float(measurement.map(1))))
     return int(measurement([math.floor(score) for score in scores]))
+
+
+def nearest_counts(noisy: Floats, total: float) -> Floats:
+    """Return the nearest counts of this total that are not negative."""
+    flat = np.sort(noisy.ravel())[::-1]
+    excess = (flat.cumsum() - total) / np.arange(1, len(flat) + 1)
+    last = int(np.flatnonzero(flat - excess > 0)[-1])
+    return np.maximum(noisy - excess[last], 0.0)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from difflm.privacy.columns import Codes, ColumnSummary, Floats
-from difflm.privacy.measuring import Ledger, best_of, noisy_counts, scale_of
+from difflm.privacy.measuring import Ledger, best_of, nearest_counts, noisy_counts, scale_of
 
 GROUPS: Final = 16
 TARGET_GROUPS: Final = 8
@@ -161,7 +161,7 @@ def measure_tree(
     for parent, child in _directed(pairs, first):
         counts = joint.counts(child, parent)
         noisy = noisy_counts(counts.ravel(), rho=rest, part=PART, ledger=ledger).reshape(counts.shape)
-        fitted = _raked(_simplex(noisy.astype(np.float64), units), with_target[child], with_target[parent])
+        fitted = _raked(nearest_counts(noisy.astype(np.float64), units), with_target[child], with_target[parent])
         edges.append(Edge(child=child, parent=parent, counts_GPT=fitted))
     return Tree(groups=tuple(groups), target=target, edges=tuple(edges))
 
@@ -196,13 +196,13 @@ def _with_target(
 ) -> dict[int, Floats]:
     """Count each column's groups by the target, (G, T); without a target they are known already."""
     if targets == 1:
-        return {place: _simplex(groups[place].sizes_G[:, None], units) for place in others}
+        return {place: nearest_counts(groups[place].sizes_G[:, None], units) for place in others}
     joint, found = _Joint(groups=groups, group_N=group_N, target_N=target_N, targets=targets), dict[int, Floats]()
     for place in others:
         counts = joint.counts(place, None)[:, 0, :]
         share = _TARGET_SHARE * rho / len(others)
         noisy = noisy_counts(counts.ravel(), rho=share, part=PART, ledger=ledger).reshape(counts.shape)
-        found[place] = _simplex(noisy.astype(np.float64), units)
+        found[place] = nearest_counts(noisy.astype(np.float64), units)
     return found
 
 
@@ -243,14 +243,6 @@ def _directed(pairs: Sequence[tuple[int, int]], first: int) -> list[tuple[int, i
         reached.add(child)
         found.append((parent, child))
     return found
-
-
-def _simplex(noisy: Floats, total: float) -> Floats:
-    """Return the nearest counts of this total that are not negative."""
-    flat = np.sort(noisy.ravel())[::-1]
-    excess = (flat.cumsum() - total) / np.arange(1, len(flat) + 1)
-    last = int(np.flatnonzero(flat - excess > 0)[-1])
-    return np.maximum(noisy - excess[last], 0.0)
 
 
 def _raked(counts_GPT: Floats, child_GT: Floats, parent_PT: Floats) -> Floats:

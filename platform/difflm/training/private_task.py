@@ -8,7 +8,6 @@ it has. What is evaluated are rows of the surrogate, never of the table, and the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from difflm.models.decoder_store import DecoderParts, read_parts, read_tensors
 from difflm.models.precision import Precision
 from difflm.models.prompt import Prompt, causal_nll
 from difflm.models.steered import SteeredDecoderFit
-from difflm.privacy.budget import PrivacyConfig, Steps
+from difflm.privacy.budget import Steps
 from difflm.privacy.secret_noise import poisson_sample, secret_generator, secret_uniform
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema, read_schema
@@ -46,12 +45,12 @@ _EVALUATED = 256
 class PrivateFitConfig(Config):
     """How the decoder is fitted privately: steps, sample rate and noise are what the budget allows."""
 
-    privacy: PrivacyConfig
     steering: Steering
     rate: float = Field(gt=0, le=1)
     noise: float = Field(gt=0)
     steps: int = Field(ge=1)
     units: int = Field(ge=1, description="as they were counted with noise")
+    chunk_rows: int = Field(ge=1)
     reordered_share: float = Field(ge=0, lt=1)
     loop: LoopConfig
 
@@ -112,7 +111,7 @@ class PrivateDecoderTask:
             steps=Steps(rate=self.config.rate, noise=self.config.noise, steps=self.config.steps),
             units=self.config.units,
             largest_nats=NATS_PER_FIELD * self._fields,
-            chunk_rows=self.config.privacy.chunk_rows,
+            chunk_rows=self.config.chunk_rows,
             device=device,
             precision=precision,
         )
@@ -181,7 +180,7 @@ def build_private_task(spec: TaskSpec, device: torch.device | str) -> PrivateDec
 
     The configuration is a `PrivateFitConfig`.
     """
-    config = PrivateFitConfig.model_validate(json.loads(json.dumps(spec.config)))
+    config = PrivateFitConfig.model_validate(spec.config)
     prepared, rows, decoder = (Path(spec.inputs[name]) for name in ("prepare", "rows", "decoder"))
     schema = read_schema(prepared)
     parts = read_parts(decoder, schema)
