@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,20 +12,17 @@ from typing import TYPE_CHECKING, Any
 from difflm.api import Generator
 from difflm.artifacts.atomic import write_bytes_atomic
 from difflm.errors import ConfigError
-from difflm.records.files.frames import TEMPLATE_NAME, Frame, FrameTemplate, is_path
+from difflm.records.files.frames import TEMPLATE_NAME, Frame, is_path
 from difflm.synthesis.arguments import texts
-from difflm.synthesis.saved_sampling import read_sampling
-from difflm.synthesis.synthesizer import SamplingConfig
-from difflm_jobs.given_settings import privacy_settings, settings_of
-from difflm_jobs.inputs.frame_files import INPUT, GivenFrame, TemporaryFolder, refuse_no_folder
+from difflm_jobs.given_settings import privacy_overrides
+from difflm_jobs.inputs.frame_files import GivenFrame, TemporaryFolder, refuse_no_folder
+from difflm_jobs.opening import BUNDLED, FitRun, template_folder
+from difflm_jobs.opening import load as load
 
 if TYPE_CHECKING:
-    from difflm_evaluators import Report
     from difflm_jobs.config import ExperimentConfig
-    from difflm_jobs.planning.choice import Choice
+    from difflm_jobs.loading import Settings
 
-BUNDLED = "assemble"
-"""The stage that ends a fit."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -97,9 +93,8 @@ def fit(
     frame = None if is_path(table) else GivenFrame.of(table, folder)
     given = str(table) if frame is None else str(frame.path)
     wish = Wish(quality=quality, budget=budget)
-    private = privacy_settings(epsilon, protect_unit)
-    kept_relations = texts(constraints, name="constraints")
-    settings = settings_of(given, target, config, folder.name, kind, cluster, kept_relations, private)
+    settings = _settings(given, target, config, folder.name, kind, cluster, texts(constraints, name="constraints"))
+    settings = replace(settings, overrides=[*settings.overrides, *privacy_overrides(epsilon, protect_unit)])
     experiment = settings.experiment()
     _refuse_undrawable(experiment)
     refuse_no_folder(folder)
@@ -108,72 +103,18 @@ def fit(
     chooser = Chooser(settings=settings, runs=folder.parent, in_process=cluster is None, last=BUNDLED)
     choice = chooser.choose(wish, keep=True)
     experiment = choice.experiment
-    run = _Run(choice=choice, folder=folder, in_process=cluster is None, progress=progress)
+    run = FitRun(choice=choice, folder=folder, in_process=cluster is None, progress=progress)
     bundle = run.bundle()
     if frame is not None:
-        write_bytes_atomic(_template_folder(folder, bundle) / TEMPLATE_NAME, frame.template.dumped())
+        write_bytes_atomic(template_folder(folder, bundle) / TEMPLATE_NAME, frame.template.dumped())
     return Generator(
         bundle,
         template=None if frame is None else frame.template,
         sampling=experiment.sampling,
         make_report=partial(run.report, bundle),
+        find_report=partial(run.found_report, bundle),
         kept=kept,
     )
-
-
-def load(path: str | Path, *, signed_by: str | Path | None = None) -> Generator:
-    """Open what a run, `Generator.save` or the stage `assemble` left in a folder. Of several fits in one folder it is
-    the last that is opened.
-
-    Args:
-        path: the folder.
-        signed_by: the file of a public key; a bundle that was not signed with it (`difflm sign`) is refused. The
-            signature vouches for the bundle, not for the run around it.
-
-    Raises:
-        BundleError: nothing of the kind is there, it is of another version or damaged, or not signed with that key.
-        ConfigError: no public key can be read, or signatures cannot be checked here.
-    """
-    from difflm.synthesis.signatures import read_public_key
-    from difflm_jobs.inputs.models import find_bundle
-    from difflm_jobs.pipeline.runlog import CONFIG_NAME, LOG_NAME
-
-    folder = Path(path)
-    signer = None if signed_by is None else read_public_key(Path(signed_by))
-    bundle = find_bundle(_last_bundle(folder) or folder, signed_by=signer)
-    run = None
-    if (folder / LOG_NAME).is_file() and bundle.is_relative_to(folder):
-        from difflm_jobs.loading import load_experiment
-        from difflm_jobs.planning.choice import Choice
-
-        experiment = load_experiment(str(folder / CONFIG_NAME))
-        run = _Run(choice=Choice(experiment=experiment), folder=folder, in_process=True, progress=False)
-    sampling = run.experiment.sampling if run is not None else read_sampling(folder)
-    if signer is not None:
-        sampling = (sampling or SamplingConfig()).model_copy(update={"signed_by": signer})
-    return Generator(
-        bundle,
-        template=FrameTemplate.read(_template_folder(folder, bundle)) or FrameTemplate.read(folder),
-        sampling=sampling,
-        make_report=partial(run.report, bundle) if run is not None else None,
-    )
-
-
-def _last_bundle(folder: Path) -> Path | None:
-    """Find the bundle that the last run of a folder made or found again; None where that is not known."""
-    from difflm_jobs.pipeline.runlog import LOG_NAME, read_runs
-
-    if not (folder / LOG_NAME).is_file():
-        return None
-    try:
-        runs = read_runs(folder)
-    except ValueError:  # a line that a killed process left unfinished
-        return None
-    stages = [stage for run in runs for stage in run.stages if stage.stage == BUNDLED]
-    if stages and Path(stages[-1].artifact).name != stages[-1].artifact:
-        return None  # a log from elsewhere leads to no other folder
-    found = folder / "artifacts" / stages[-1].artifact if stages else folder
-    return found if found != folder and found.is_dir() else None
 
 
 def _refuse_undrawable(experiment: ExperimentConfig) -> None:
@@ -184,71 +125,73 @@ def _refuse_undrawable(experiment: ExperimentConfig) -> None:
     check_json(experiment.sampling, holds_json=experiment.data.record_kind.holds_json)
 
 
-def _template_folder(run: Path, bundle: Path) -> Path:
-    """Where the kind of frame is remembered that a bundle of a run was learned from."""
-    return run / INPUT / bundle.name
+def _settings(
+    given: str,
+    target: str | None,
+    config: str | Path | Mapping[str, Any] | ExperimentConfig | None,
+    name: str,
+    kind: str,
+    cluster: str | None,
+    constraints: Sequence[str],
+) -> Settings:
+    """Return the settings of a run: those that were given, about this table and on this cluster."""
+    from difflm_jobs.config import ExperimentConfig
+    from difflm_jobs.loading import Settings, over, preset_names, read_settings
+
+    if isinstance(config, ExperimentConfig):
+        found = _own(config.model_dump(mode="json", by_alias=True, exclude_unset=True))
+    elif isinstance(config, Mapping):
+        found = _own(_nested(config))
+    elif is_path(config):
+        found = read_settings(str(config))
+    elif config is not None:
+        raise ConfigError(
+            f"config: a {type(config).__name__} is none; give a preset's name, a YAML file, a mapping or an "
+            "ExperimentConfig"
+        )
+    else:
+        found = _own({})
+    settings = dict(found.merged)
+    if given in preset_names():
+        settings = over(read_settings(given).merged, settings)
+    data = settings.get("data", {})
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"config: data: expected an object; found {data!r}")
+    data = dict(data)
+    if given not in preset_names():
+        data = {**{key: value for key, value in data.items() if key != "test"}, "train": given}
+    if target is not None:
+        data["target"] = target
+    if kind != "table":
+        data["kind"] = kind
+    if data.get("kind") == "tools" and "engine" not in settings.get("sampling", {}):
+        settings = over(settings, {"sampling": {"engine": {"kind": "builtin", "constraint": "llguidance"}}})
+    if cluster is not None:
+        settings = over(settings, {"runtime": {"cluster": {"address": cluster}}})
+    merged = {**settings, "name": name, "data": data}
+    return Settings(merged=merged, source=found.source, own=found.own, constraints=constraints)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Run:
-    """A run in a folder of its own, and where its stages compute."""
+def _own(settings: Mapping[str, Any]) -> Settings:
+    from difflm_jobs.loading import Settings
 
-    choice: Choice
-    folder: Path
-    in_process: bool
-    progress: bool
+    return Settings(merged=settings, source="config", own=(settings,))
 
-    @property
-    def experiment(self) -> ExperimentConfig:
-        """The settings of the run."""
-        return self.choice.experiment
 
-    def bundle(self) -> Path:
-        """Run what is missing up to the bundle; returns its folder."""
-        from difflm.artifacts.manifest import BUNDLE_KIND
+def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with their dotted keys unfolded."""
+    from difflm_jobs.loading import over
 
-        return self._artifact(BUNDLE_KIND, last=BUNDLED)
-
-    def report(self, bundle: Path) -> Report:
-        """Read the report of a bundle of this run; where it is missing, run what leads to it."""
-        from difflm.artifacts.manifest import REPORT_KIND
-        from difflm_evaluators import Report
-
-        return Report.read(self._finished_report(bundle) or self._artifact(REPORT_KIND, last=None))
-
-    def _finished_report(self, folder: Path) -> Path | None:
-        """Find a report that is there, for which the table itself is not needed any more."""
-        from difflm.artifacts import ArtifactStore
-        from difflm.artifacts.manifest import BUNDLE_KIND, REPORT_KIND
-
-        finished = ArtifactStore(self.folder).finished()
-        bundles = [artifact for artifact in finished if artifact.kind == BUNDLE_KIND]
-        (bundle,) = [artifact.identity for artifact in bundles if artifact.path == folder]
-        rows = {artifact.identity for artifact in finished if artifact.manifest.inputs.get("assemble") == bundle}
-        reports = [
-            artifact.path
-            for artifact in finished
-            if artifact.kind == REPORT_KIND and artifact.manifest.inputs.get("synthesize") in rows
-        ]
-        return reports[-1] if reports else None
-
-    def _artifact(self, kind: str, *, last: str | None) -> Path:
-        from rich.console import Console
-
-        from difflm.seeding import random_state_kept
-        from difflm_jobs.experiment import run_experiment
-        from difflm_jobs.pipeline.progress import reporting
-        from difflm_jobs.stages.stages import this_process
-
-        with random_state_kept():
-            _, artifacts = run_experiment(
-                self.experiment,
-                self.folder.parent,
-                last=last,
-                started=time.time(),
-                reporting=partial(reporting, Console(stderr=True, quiet=not self.progress)),
-                cluster=this_process if self.in_process else None,
-                predicted=self.choice.times,
-            )
-        (found,) = [artifact.path for artifact in artifacts if artifact.kind == kind]
-        return found
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if not isinstance(key, str):
+            raise ConfigError(f"config: the key {key!r} is no text; give names of settings")
+        *sections, last = key.split(".")
+        place = found
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"config: {key!r}: {section!r} is {place!r} elsewhere; give one of the two")
+        inner = _nested(value) if isinstance(value, Mapping) else value
+        place.update(over(place, {last: inner}))
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -11,16 +10,13 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from difflm.artifacts.atomic import atomic_directory
-from difflm.artifacts.manifest import MANIFEST_NAME, SIGNATURE_NAME
 from difflm.errors import ConfigError, DataError, SynthesisError
-from difflm.records.files.frames import TEMPLATE_NAME, Frame, FrameTemplate, filled_in, is_path, pandas_frame, to_table
+from difflm.records.files.frames import Frame, FrameTemplate, filled_in, is_path, pandas_frame, to_table
 from difflm.records.files.source import SourceForm
 from difflm.records.relations.given import broken_given
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.seeding import random_state_kept
 from difflm.synthesis.arguments import column_names, row_count, seed_number, share, text_or_none, texts
-from difflm.synthesis.bundle_files import check_files, write_hashes
 from difflm.synthesis.plans.kept_cells import kept_cells, put_back
 from difflm.synthesis.plans.request import (
     Between,
@@ -32,7 +28,7 @@ from difflm.synthesis.plans.request import (
     nearest_table,
     table_with_gaps,
 )
-from difflm.synthesis.saved_sampling import write_sampling
+from difflm.synthesis.sharing.saving import SavedParts
 from difflm.synthesis.synthesizer import OpenBundle, SamplingConfig, Synthesizer
 
 if TYPE_CHECKING:
@@ -59,17 +55,20 @@ class Generator:
         template: FrameTemplate | None = None,
         sampling: SamplingConfig | None = None,
         make_report: Callable[[], Report] | None = None,
+        find_report: Callable[[], Report | None] | None = None,
         kept: object = None,
     ) -> None:
         """Open nothing yet: the models are loaded when first needed.
 
-        ``make_report`` evaluates the run that the bundle is from; ``kept`` lives as long as the generator, such as a
+        ``make_report`` evaluates the run that the bundle is from, ``find_report`` reads the report only where there is
+        one; ``kept`` lives as long as the generator, such as a
         temporary folder that the bundle lies in.
         """
         self._folder = bundle
         self._template = template
         self._sampling = sampling or SamplingConfig()
         self._make_report = make_report
+        self._find_report = find_report
         self._report: Report | None = None
         self._kept = kept
         self._open: OpenBundle | None = None
@@ -94,10 +93,11 @@ class Generator:
     @property
     def report(self) -> Report:
         """The evaluation of the run that the generator is from: as many synthetic rows as training rows, against the
-        run's own splits. Made on first use, and kept beside the other results of the run.
+        run's own splits. Made on first use, and kept beside the other results of the run. A saved generator carries
+        the report that there was.
 
         Raises:
-            ConfigError: the generator is a bundle without its run.
+            ConfigError: the generator is a bundle without its run, and carries no report.
         """
         if self._report is None:
             if self._make_report is None:
@@ -106,6 +106,12 @@ class Generator:
                     "use difflm.evaluate(rows, train=..., test=...)"
                 )
             self._report = self._make_report()
+        return self._report
+
+    def found_report(self) -> Report | None:
+        """Return `report` if it is there already, None if it would have to be made first."""
+        if self._report is None and self._find_report is not None:
+            self._report = self._find_report()
         return self._report
 
     def sample(
@@ -229,25 +235,23 @@ class Generator:
         name = str(table) if is_path(table) else "table"
         return self._opened().encode(nearest_table(to_table(table, name=name), self._schema, name=name).table)
 
-    def save(self, path: str | Path) -> Path:
-        """Copy the bundle, and how it is drawn from, to a folder for `difflm.load`, `synthesize` and `serve`.
+    def save(self, path: str | Path, *, licence: str | None = None) -> Path:
+        """Save the generator, for `difflm.load`, `synthesize` and `serve`: as one file where the path ends in
+        ``.difflm``, else as a folder. It holds the bundle, how it is drawn from, the scores where there is a report
+        already, and a model card, which names the ``licence``; no row of the table.
 
         Raises:
             ConfigError: something is there already.
-            StorageError: the disk is full or writing is not permitted.
+            StorageError: it cannot be written.
         """
-        target = Path(path)
-        if target.exists():
-            raise ConfigError(f"{target}: is there already; give a path where nothing is")
-        with atomic_directory(target) as folder:
-            check_files(self._folder)
-            others = shutil.ignore_patterns(MANIFEST_NAME, SIGNATURE_NAME)  # of the artifact that the run keeps
-            shutil.copytree(self._folder, folder, dirs_exist_ok=True, copy_function=shutil.copyfile, ignore=others)
-            if self._template is not None:
-                (folder / TEMPLATE_NAME).write_bytes(self._template.dumped())
-            write_sampling(folder, self._sampling)
-            write_hashes(folder)
-        return target
+        report = self.found_report()
+        return SavedParts(
+            bundle=self._folder,
+            template=None if self._template is None else self._template.dumped(),
+            sampling=self._sampling,
+            report=None if report is None else report.shared().save,
+            licence=licence,
+        ).write(Path(path))
 
     def _opened(self) -> OpenBundle:
         if self._open is None:

@@ -78,6 +78,21 @@ def pairs_at_random(a: Sequence[Record], b: Sequence[Record], *, groups: int, mo
     ]
 
 
+def single_pairs(a: Sequence[Record], b: Sequence[Record], column: str, *, most: int, seed: int) -> list[Pair]:
+    """Draw at most `most` pairs of one record each, of categories that both sides have; no record is shown twice.
+
+    Raises:
+        DataError: no category is on both sides.
+    """
+    whole, _ = pairs_by_column(a, b, column, most=max(len(a), len(b)), seed=seed)
+    singles = [
+        Pair(category=pair.category, a=[one], b=[other])
+        for pair in whole
+        for one, other in zip(pair.a, pair.b, strict=False)
+    ]
+    return random.Random(f"{seed}/pairs").sample(singles, min(most, len(singles)))
+
+
 def _grouped(records: Sequence[Record], column: str) -> dict[str, list[Record]]:
     groups: dict[str, list[Record]] = {}
     for record in records:

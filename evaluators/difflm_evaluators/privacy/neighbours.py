@@ -85,18 +85,22 @@ def nearest(queries: MixedRows, reference: MixedRows, neighbours: int, *, thread
 
 
 def _brute_force(queries: MixedRows, reference: MixedRows, neighbours: int, *, threads: int) -> Float32Array:
-    """Search by comparing all with all; both sides are embedded in blocks of at most 64 MiB."""
-    import faiss  # slow to import
+    """Search by comparing all with all; both sides are embedded, and compared, in blocks of at most 64 MiB."""
+    import torch  # slow to import
 
-    faiss.omp_set_num_threads(threads)
-    block = max(1, BLOCK_FLOATS // max(1, queries.width))
-    best_NK = np.full((len(queries), 0), np.inf, dtype=np.float32)
-    for start in range(0, len(reference), block):
-        index = faiss.IndexFlat(max(1, reference.width), faiss.METRIC_L1)
-        index.add(reference.embed(start, start + block))
-        found = [
-            index.search(queries.embed(first, first + block), min(neighbours, index.ntotal))[0]
-            for first in range(0, len(queries), block)
-        ]
-        best_NK = np.sort(np.concatenate([best_NK, np.concatenate(found)], axis=1), axis=1)[:, :neighbours]
+    block = max(1, BLOCK_FLOATS // max(1, queries.width, reference.width))
+    best_NK = np.full((len(queries), neighbours), np.inf, dtype=np.float32)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for start in range(0, len(reference), block):
+            beside_RD = torch.from_numpy(reference.embed(start, start + block))
+            step = min(block, max(1, BLOCK_FLOATS // len(beside_RD)))
+            for first in range(0, len(queries), step):
+                apart_NR = torch.cdist(torch.from_numpy(queries.embed(first, first + step)), beside_RD, p=1)
+                found_NK = apart_NR.topk(min(neighbours, len(beside_RD)), largest=False).values.numpy()
+                both = np.concatenate([best_NK[first : first + step], found_NK], axis=1)
+                best_NK[first : first + step] = np.sort(both, axis=1)[:, :neighbours]
+    finally:
+        torch.set_num_threads(before)
     return best_NK

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from difflm_evaluators.report.layout import AnyScore, JudgeEntry, PublishedEntry, ReportFile, ScoreEntry
+from difflm_evaluators.report.layout import JudgeEntry, PublishedEntry, ReportFile, ScoreEntry
 from difflm_evaluators.report.pictures import Picture
 from difflm_evaluators.report.plots import GROUPS
 from difflm_evaluators.report.privacy import NOT_PROVEN, SHOWN_ROWS, privacy_findings
@@ -23,6 +23,7 @@ from difflm_evaluators.report.rows import (
     worst_columns,
     worst_pairs,
 )
+from difflm_evaluators.report.verdict import verdict_shown
 
 
 def judge_rows(judge: JudgeEntry | None) -> list[dict[str, Any]]:
@@ -102,6 +103,7 @@ def render_html(report: ReportFile, pictures: Sequence[Picture]) -> str:
         .get_template("report.html.j2")
         .render(
             report=report,
+            **verdict_shown(report),
             pictures=sections,
             tiles=[_tile(score) for score in report.scores.values()],
             columns=column_rows(report),
@@ -144,6 +146,7 @@ def render_markdown(report: ReportFile, pictures: Sequence[Picture] | None) -> s
         .get_template("report.md.j2")
         .render(
             report=report,
+            **verdict_shown(report),
             scores=scores,
             worst_columns=worst_columns(report),
             worst_pairs=worst_pairs(report),
@@ -210,8 +213,9 @@ def _map(report: ReportFile) -> dict[str, Any]:
     }
 
 
-def score_table(title: str, rows: Mapping[str, int], scores: Sequence[AnyScore], warnings: Sequence[str]) -> str:
-    """Render the scores beside what real data gets as a piece of a notebook, in the notebook's own colours."""
+def score_table(report: ReportFile) -> str:
+    """Render the verdict, and folded the scores, as a piece of a notebook, in the notebook's own colours."""
+    rows: Mapping[str, int] = report.rows.model_dump()
     counted = [f"{count:,} {name}" for name, count in rows.items() if count]
     cells = [
         {
@@ -223,6 +227,8 @@ def score_table(title: str, rows: Mapping[str, int], scores: Sequence[AnyScore],
                 {"text": DIRECTIONS[score.direction], "note": "", "note_class": ""},
             ],
         }
-        for score in scores
+        for score in report.scores.values()
     ]
-    return render_piece(title, f"rows: {', '.join(counted)}", warnings, ("score", "value", "real data", "good"), cells)
+    heads = ("score", "value", "real data", "good")
+    shown = verdict_shown(report)
+    return render_piece(report.title, f"rows: {', '.join(counted)}", report.warnings, heads, cells, verdict=shown)

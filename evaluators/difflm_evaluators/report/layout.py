@@ -110,8 +110,44 @@ class JudgeEntry(_Entry):
     scores: tuple[ScoreEntry, ...]
 
 
+Question = Literal["faithful", "useful", "private"]
+Colour = Literal["green", "amber", "red", "grey"]
+
+
+class FigureEntry(_Entry):
+    """A score that an answer rests on, and how both of its numbers are written."""
+
+    score: str
+    title: str
+    value: float
+    baseline: float | None
+    text: str
+    beside: str
+
+
+class AnswerEntry(_Entry):
+    """The answer to a question: a colour (grey: not measured), the same as a word, a sentence, up to two figures."""
+
+    question: Question
+    colour: Colour
+    word: str
+    sentence: str
+    figures: tuple[FigureEntry, ...]
+
+
+class VerdictEntry(_Entry):
+    """What the scores come to: three answers, which of them is worst (null: all are green), and what to do about it."""
+
+    answers: tuple[AnswerEntry, ...]
+    worst: Question | None
+    advice: tuple[str, ...]
+
+
 class ReportFile(_Entry):
-    """The whole file. `columns` maps names to kinds of the schema; `seconds` and `timings` are wall times."""
+    """The whole file. `columns` maps names to kinds of the schema; `seconds` and `timings` are wall times.
+
+    `verdict` is null in reports that are older than verdicts.
+    """
 
     schema_version: Literal[2]
     title: str
@@ -128,6 +164,7 @@ class ReportFile(_Entry):
     timings: dict[str, float]
     published: tuple[PublishedEntry, ...]
     judge: JudgeEntry | None
+    verdict: VerdictEntry | None = None
 
     @property
     def scores(self) -> dict[str, ScoreEntry]:

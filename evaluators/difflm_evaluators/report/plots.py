@@ -1,8 +1,12 @@
 """Plots: matplotlib figures as SVG text, drawn from numbers that `report.json` holds too.
 
+matplotlib is one of the optional libraries: what only needs colours or texts of here does without it.
+
 Colours are fixed sentinels. `inline_svg` turns them into the page's CSS variables, so that one drawing is legible on
 light and on dark pages; `standalone_svg` keeps them and puts a light card behind.
 """
+
+from __future__ import annotations
 
 import io
 import math
@@ -10,14 +14,11 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
-import matplotlib.colors
-import matplotlib.ticker
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 INK, REAL, SYNTHETIC, GRID = "#1d2733", "#3b76c4", "#e0672b", "#c9d1db"
 CSS_COLOURS = {INK: "currentColor", REAL: "var(--real)", SYNTHETIC: "var(--synthetic)", GRID: "var(--grid)"}
@@ -52,6 +53,10 @@ _STYLE: Any = {
 @contextmanager
 def _axes(width: float, height: float) -> Iterator[Axes]:
     """Make the axes of a transparent figure of `width` x `height` inches, in the report's style."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         figure.patch.set_alpha(0.0)
@@ -61,7 +66,15 @@ def _axes(width: float, height: float) -> Iterator[Axes]:
         yield axes
 
 
+def _ticker() -> ModuleType:
+    from matplotlib import ticker
+
+    return ticker
+
+
 def _svg(axes: Axes) -> str:
+    import matplotlib as mpl
+
     buffer = io.StringIO()
     figure: Any = axes.figure
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
@@ -102,11 +115,11 @@ def histogram(
         axes.stairs(other, edges, color=SYNTHETIC, linewidth=1.6)
         axes.margins(x=0.01)
         axes.set_ylim(bottom=0)
-        axes.yaxis.set_major_locator(mpl.ticker.MaxNLocator(3))
-        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
-        axes.yaxis.set_major_formatter(mpl.ticker.PercentFormatter(1.0, decimals=None))
+        axes.yaxis.set_major_locator(_ticker().MaxNLocator(3))
+        axes.xaxis.set_major_locator(_ticker().MaxNLocator(5))
+        axes.yaxis.set_major_formatter(_ticker().PercentFormatter(1.0, decimals=None))
         if 1e4 <= max(abs(edge) for edge in edges) < 1e15:
-            axes.xaxis.set_major_formatter(mpl.ticker.EngFormatter(sep=""))
+            axes.xaxis.set_major_formatter(_ticker().EngFormatter(sep=""))
         if label:
             axes.set_xlabel(label)
         return _svg(axes)
@@ -121,8 +134,8 @@ def bars(labels: Sequence[str], real: Sequence[float], other: Sequence[float], *
         axes.set_yticks(list(rows), [shorten(label) for label in labels])
         axes.tick_params(axis="y", length=0)
         axes.invert_yaxis()
-        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
-        axes.xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1.0, decimals=None))
+        axes.xaxis.set_major_locator(_ticker().MaxNLocator(4))
+        axes.xaxis.set_major_formatter(_ticker().PercentFormatter(1.0, decimals=None))
         return _svg(axes)
 
 
@@ -135,11 +148,13 @@ def heat_map(
     both_signs: bool = False,
 ) -> str:
     """Draw values of pairs as a symmetric map, blank where there is none; colours span 0 or -`highest` to `highest`."""
+    from matplotlib import colors
+
     side = len(names)
-    high, low = (mpl.colors.to_rgb(colour) for colour in ((REAL, SYNTHETIC) if both_signs else (SYNTHETIC, SYNTHETIC)))
+    high, low = (colors.to_rgb(colour) for colour in ((REAL, SYNTHETIC) if both_signs else (SYNTHETIC, SYNTHETIC)))
     shades = [(*low, 1.0), (*low, 0.0), (*high, 0.0), (*high, 1.0)] if both_signs else [(*high, 0.0), (*high, 1.0)]
     places = [0.0, 0.5, 0.5, 1.0] if both_signs else [0.0, 1.0]
-    colours = mpl.colors.LinearSegmentedColormap.from_list("values", list(zip(places, shades, strict=True)))
+    colours = colors.LinearSegmentedColormap.from_list("values", list(zip(places, shades, strict=True)))
     lowest = -highest if both_signs else 0
     cells = [[values.get((a, b), values.get((b, a), math.nan)) for b in names] for a in names]
     size = min(9.0, max(3.6, 1.8 + 0.3 * side))
@@ -178,8 +193,8 @@ def levels(ideal: Sequence[float], real: Sequence[float], other: Sequence[float]
             axes.plot(ideal, real, color=REAL, linewidth=1.6)
         axes.plot(ideal, other, color=SYNTHETIC, linewidth=1.6)
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(mpl.ticker.MultipleLocator(0.25))
-            axis.set_major_formatter(mpl.ticker.PercentFormatter(1.0, decimals=0))
+            axis.set_major_locator(_ticker().MultipleLocator(0.25))
+            axis.set_major_formatter(_ticker().PercentFormatter(1.0, decimals=0))
         axes.set_xlabel("level")
         return _svg(axes)
 
@@ -191,8 +206,8 @@ def roc(real: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> st
         for points, colour in ((real, REAL), (other, SYNTHETIC)):
             axes.plot([x for x, _ in points], [y for _, y in points], color=colour, linewidth=1.6)
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(mpl.ticker.MultipleLocator(0.25))
-            axis.set_major_formatter(mpl.ticker.PercentFormatter(1.0, decimals=0))
+            axis.set_major_locator(_ticker().MultipleLocator(0.25))
+            axis.set_major_formatter(_ticker().PercentFormatter(1.0, decimals=0))
         axes.set_xlabel("unseen rows taken for training rows")
         axes.set_ylabel("training rows found")
         return _svg(axes)
@@ -225,8 +240,8 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, label: str, l
             axes.plot(xs, ys, color=colour, linewidth=width, marker=marker, markersize=3)
         if logarithmic:
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+            axes.yaxis.set_major_formatter(_ticker().FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_formatter(_ticker().NullFormatter())
         axes.set_xlabel("step")
         axes.set_ylabel(label)
         return _svg(axes)
@@ -241,7 +256,7 @@ def levels_by(series: Mapping[str, Sequence[tuple[int, float]]], real: float | N
             xs, ys = [number for number, _ in points], [value for _, value in points]
             axes.plot(xs, ys, color=colour, linewidth=1.8, marker="o", markersize=4, label=name)
         axes.legend()
-        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(_ticker().MaxNLocator(integer=True))
         axes.set_xlabel(across)
         axes.set_ylabel(label)
         return _svg(axes)
@@ -264,10 +279,10 @@ def dots(
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel(label)
-        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
+        axes.xaxis.set_major_locator(_ticker().MaxNLocator(5))
         if shares:
             axes.set_xlim(left=0)
-            axes.xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1.0, decimals=None))
+            axes.xaxis.set_major_formatter(_ticker().PercentFormatter(1.0, decimals=None))
         return _svg(axes)
 
 

@@ -8,11 +8,9 @@ from typing import Literal
 
 from difflm_evaluators.privacy.membership import NORMAL_95
 from difflm_evaluators.report.layout import ReportFile, ScoreEntry
+from difflm_evaluators.report.thresholds import MEMORISED, NEAR_RATIO, NOTICED, SURE
 
 Status = Literal["fine", "look", "warning", "unknown"]
-SURE = 3  # standard errors that make a difference of two shares sure, as for exact copies
-MEMORISED = 0.55  # a DCR share surely above this is warned of
-NEAR_RATIO = 0.9  # an NNDR below this part of the real test rows' own is worth a look
 
 NOT_PROVEN = (
     "These are tests of one table by distance, and a table can pass them all and still give somebody away. They are no "
@@ -27,11 +25,14 @@ SHOWN_ROWS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at: `fine`, worth a `look`, a `warning`, or `unknown` for want of data."""
+    """One thing that was looked at: `fine`, worth a `look`, a `warning`, or `unknown` for want of data; `score` is the
+    one that it is about, where it is about one.
+    """
 
     status: Status
     title: str
     text: str
+    score: str | None = None
 
 
 def privacy_findings(report: ReportFile) -> list[Finding]:
@@ -40,6 +41,7 @@ def privacy_findings(report: ReportFile) -> list[Finding]:
         *_promised(report),
         *_read(report, "exact_copy_share", "Exact copies", _copies),
         *_near_copies(report),
+        *_read(report, "near_copy_share", "Near copies", _near_texts),
         *_read(report, "dcr_share", "Nearer to training than to unseen rows", _share),
         *_read(report, "nndr", "Clinging to single rows", _ratio),
         *_read(report, "rare_cell_share", "Rare values", partial(_rare, "values")),
@@ -67,10 +69,10 @@ def _read(
     if score is None:
         return
     if score.value is None:
-        yield Finding(status="unknown", title=title, text=f"Not known: {score.undefined_because}.")
+        yield Finding(status="unknown", title=title, text=f"Not known: {score.undefined_because}.", score=name)
     else:
         status, text = reading(score, score.value)
-        yield Finding(status=status, title=title, text=text)
+        yield Finding(status=status, title=title, text=text, score=name)
 
 
 def _copies(score: ScoreEntry, value: float) -> tuple[Status, str]:
@@ -101,11 +103,20 @@ def _near_copies(report: ReportFile) -> Iterator[Finding]:
         yield Finding(status="fine", title="Near copies", text=f"{text} That is no more than chance explains.")
 
 
+def _near_texts(score: ScoreEntry, value: float) -> tuple[Status, str]:
+    beside = "" if score.baseline is None else f"; of the real test records {score.baseline:.2f} % are"
+    text = f"{value:.2f} % of the records are nearly equal to a training record{beside}."
+    if score.warning is not None:
+        return "warning", f"{text} Look before you share them."
+    return ("look" if value > (score.baseline or 0.0) else "fine"), text
+
+
 def _share(score: ScoreEntry, value: float) -> tuple[Status, str]:
     low = value - NORMAL_95 * (score.standard_error or 0.0)
     text = f"{100 * value:.1f} % of the synthetic rows are nearer to training rows; 50 % would be no difference."
-    status: Status = "warning" if low > MEMORISED else "look" if low > 0.5 else "fine"
-    text += {"warning": " Rows were memorised.", "look": " That is little, but more than chance."}.get(status, "")
+    status: Status = "warning" if low > MEMORISED else "look" if low > NOTICED else "fine"
+    surely = " That is little, but more than chance."
+    text += {"warning": " Rows were memorised.", "look": surely}.get(status, surely if low > 0.5 else "")
     return status, text
 
 
@@ -134,4 +145,4 @@ def _attack(score: ScoreEntry, value: float) -> tuple[Status, str]:
         "An attacker with the synthetic rows ranks a training row above an unseen one "
         f"{100 * value:.1f} % of the time (95 % confidence: {100 * low:.1f} to {100 * high:.1f} %); 50 % is guessing."
     )
-    return "warning" if score.warning is not None else "look" if low > 0.5 else "fine", text
+    return "warning" if score.warning is not None else "look" if low > NOTICED else "fine", text

@@ -51,14 +51,22 @@ def render_piece(
     rows: Sequence[Mapping[str, Any]],
     *,
     warning_word: str = "Warning.",
+    verdict: Mapping[str, Any] | None = None,
 ) -> str:
     """Render a table as a piece of a notebook's page: no script, nothing from outside, the notebook's own colours.
 
-    A row has a `meaning` and `cells`, each with `text`, a `note` below it and the `note_class` of that.
+    A row has a `meaning` and `cells`, each with `text`, a `note` below it and the `note_class` of that. Below a
+    `verdict`, as `verdict_shown` lays it out, the table is folded.
     """
     template = html_templates().get_template("score_table.html.j2")
     return template.render(
-        title=title, subtitle=subtitle, warnings=warnings, heads=heads, rows=rows, warning_word=warning_word
+        title=title,
+        subtitle=subtitle,
+        warnings=warnings,
+        heads=heads,
+        rows=rows,
+        warning_word=warning_word,
+        **(verdict or {"answers": (), "advice": (), "advice_title": ""}),
     )
 
 

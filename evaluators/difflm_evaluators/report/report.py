@@ -6,15 +6,27 @@ import difflib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from difflm.artifacts.manifest import ROW_DETAILS
 from difflm.errors import ConfigError, EvaluationError
+from difflm.extras import has_extra
 from difflm.telemetry import JSON
 from difflm_evaluators.base import Evaluation, Score
-from difflm_evaluators.report.layout import REPORT_SCHEMA_VERSION, ReportContext, ReportFile, read_report
+from difflm_evaluators.report.layout import (
+    REPORT_SCHEMA_VERSION,
+    ReportContext,
+    ReportFile,
+    VerdictEntry,
+    read_report,
+)
 from difflm_evaluators.report.rows import baseline_text, value_text, worst_columns, worst_pairs
+from difflm_evaluators.report.verdict import verdict_lines, verdict_of, verdict_on
+
+if TYPE_CHECKING:
+    from difflm_evaluators.report.pictures import Picture
 
 TITLE = "Synthetic table"
 FILES = (".html", ".json", ".md")
@@ -146,8 +158,21 @@ class Report:
         """
         return ReportFile.model_validate_json(json_text(self, context or ReportContext(title=self.title)))
 
+    @property
+    def verdict(self) -> VerdictEntry:
+        """The answers to three questions (faithful, useful, private), and what to do about the worst."""
+        return verdict_of(self.to_file())
+
+    def shared(self) -> Report:
+        """Return the report as it may travel with a generator: without what shows rows of tables."""
+        kept = tuple(
+            replace(evaluation, details={} if evaluation.name in ROW_DETAILS else evaluation.details)
+            for evaluation in self.evaluations
+        )
+        return replace(self, evaluations=kept)
+
     def __repr__(self) -> str:
-        """Return the scores as lines of text."""
+        """Return the verdict and the scores as lines of text."""
         title, synthetic = self.title, self.rows.get("synthetic", 0)
         width = max((len(score.name) for score in self.scores), default=0)
         lines = [
@@ -155,13 +180,14 @@ class Report:
             for score in self.scores
         ]
         warnings = [f"  Warning: {warning}" for warning in self.warnings]
-        return "\n".join([f"Report: {title}, {synthetic:,} rows", *warnings, *lines])
+        verdict = [f"  {line}" for line in verdict_lines(self.verdict)]
+        return "\n".join([f"Report: {title}, {synthetic:,} rows", *verdict, *warnings, *lines])
 
     def _repr_html_(self) -> str:
-        """Return a table of the scores beside what real data gets, for notebooks."""
+        """Return the verdict, and folded the scores beside what real data gets, for notebooks."""
         from difflm_evaluators.report.html import score_table
 
-        return score_table(self.title, self.rows, self.scores, self.warnings)
+        return score_table(self.to_file())
 
 
 def _beside(score: Score) -> str:
@@ -177,12 +203,11 @@ def write_report(report: Report, directory: Path, *, context: ReportContext) -> 
         StorageError: the directory cannot be written.
     """
     from difflm_evaluators.report.html import render_html, render_markdown
-    from difflm_evaluators.report.pictures import draw_pictures
     from difflm_evaluators.report.rendering import write_files
 
     text = json_text(report, context)
     file = ReportFile.model_validate_json(text)
-    pictures = draw_pictures(file, context.loss_curves)
+    pictures = _pictures(file, context)
     files = {
         "report.json": text,
         "report.md": render_markdown(file, pictures),
@@ -195,14 +220,18 @@ def write_report(report: Report, directory: Path, *, context: ReportContext) -> 
 def _text(report: Report, context: ReportContext, ending: str) -> str:
     """Render one of the files alone; the Markdown then links to no pictures."""
     from difflm_evaluators.report.html import render_html, render_markdown
-    from difflm_evaluators.report.pictures import draw_pictures
 
     if ending == ".json":
         return json_text(report, context)
     file = report.to_file(context)
-    return (
-        render_markdown(file, None) if ending == ".md" else render_html(file, draw_pictures(file, context.loss_curves))
-    )
+    return render_markdown(file, None) if ending == ".md" else render_html(file, _pictures(file, context))
+
+
+def _pictures(file: ReportFile, context: ReportContext) -> list[Picture]:
+    """Draw the pictures; none where the library for them is not installed."""
+    from difflm_evaluators.report.pictures import draw_pictures
+
+    return draw_pictures(file, context.loss_curves) if has_extra("report") else []
 
 
 def json_text(report: Report, context: ReportContext) -> str:
@@ -225,8 +254,11 @@ def json_text(report: Report, context: ReportContext) -> str:
         "published": [asdict(row) for row in context.published],
         "judge": context.judge.model_dump(mode="json") if context.judge is not None else None,
     }
+    written = {**report.to_json(), **extra}
     try:
-        text = json.dumps({**report.to_json(), **extra}, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        judged = verdict_on(ReportFile.model_validate_json(json.dumps(written, allow_nan=False)))
+        written["verdict"] = judged.model_dump(mode="json")
+        text = json.dumps(written, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
         ReportFile.model_validate_json(text)
     except (TypeError, ValueError) as error:
         raise EvaluationError(f"the report's settings or timings are not JSON ({error}); give plain values") from error

@@ -18,11 +18,12 @@ from difflm_jobs.cli.benchmark import benchmark_app
 from difflm_jobs.cli.compare import report_app
 from difflm_jobs.cli.configuration import config_app, configuration_app
 from difflm_jobs.cli.diagnose import diagnose_app
-from difflm_jobs.cli.judge import judge_app
+from difflm_jobs.cli.judging import judge_app
 from difflm_jobs.cli.protocol import protocol_app
 from difflm_jobs.cli.scoring_verbs import scoring_app
 from difflm_jobs.cli.serve import serve_app
-from difflm_jobs.cli.signing import SignedBy, signer_setting, signing_app
+from difflm_jobs.cli.sharing.signing import SignedBy, signer_setting, signing_app
+from difflm_jobs.cli.sharing.verbs import sharing_app
 from difflm_jobs.cli.study_verbs import study_app
 from difflm_jobs.cli.submit import submit_app
 from difflm_jobs.cli.terminal import (
@@ -53,7 +54,6 @@ app = typer.Typer(
     name="difflm",
     help="Synthetic records from a latent-diffusion language model: one table in, a scored synthetic table out.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 INTERRUPTED = 130
@@ -67,6 +67,7 @@ app.add_typer(protocol_app)
 app.add_typer(report_app)
 app.add_typer(serve_app)
 app.add_typer(scoring_app)
+app.add_typer(sharing_app)
 app.add_typer(signing_app)
 app.add_typer(study_app)
 app.add_typer(submit_app)
@@ -90,8 +91,9 @@ def main() -> None:
         raise
     except Exception as error:
         from difflm.artifacts.atomic import describe_storage_error
+        from difflm.extras import describe_missing
 
-        message = describe_storage_error(error, Path.cwd())
+        message = describe_missing(error) or describe_storage_error(error, Path.cwd())
         if message is None:
             raise
         sys.exit(_fail(message, StorageError.exit_code))
@@ -138,7 +140,7 @@ def _run(given: str, until: str | None, runs: Path, asked: Mapping[str, Any], wi
     refuse_missing(given, asked["overrides"])
     settings = read_settings(given, **asked)
     settings.experiment()
-    from difflm_jobs.cli.summary import choice_line, print_summary
+    from difflm_jobs.cli.summary import choice_line, print_reports, print_summary
     from difflm_jobs.planning.choice import Chooser, Wish
 
     wish = Wish(**wished)
@@ -155,9 +157,7 @@ def _run(given: str, until: str | None, runs: Path, asked: Mapping[str, Any], wi
         experiment, runs, last=until, started=started, reporting=shown, predicted=choice.times
     )
     print_summary(out, record, artifacts)
-    for report in (artifact.path / "report.html" for artifact in artifacts):
-        if report.exists():
-            out.print(f"report: {report}", highlight=False, soft_wrap=True)
+    print_reports(out, artifacts)
     refuse_failed_run(table_gates(experiment.gates, experiment.data.kind), artifacts, partial(print_warning, out))
 
 
@@ -218,7 +218,7 @@ def plan(
 
 @app.command()
 def synthesize(
-    bundle: Annotated[Path, typer.Argument(help="A bundle, or a run that has one.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle, a .difflm file, hf://owner/name, or a run.")],
     rows: Annotated[int, typer.Option(help="Rows to make.")],
     out: Annotated[
         str,
@@ -283,7 +283,7 @@ def synthesize(
 
 @app.command()
 def impute(
-    bundle: Annotated[Path, typer.Argument(help="A bundle, or a run that has one.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle, a .difflm file, hf://owner/name, or a run.")],
     table: Annotated[Path, typer.Argument(help="A table with the bundle's columns, in which cells are missing.")],
     out: Annotated[str, typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow), or a folder or URL.")],
     column: Annotated[list[str] | None, typer.Option(help="Only this column; may be given several times.")] = None,

@@ -27,7 +27,7 @@ def evaluate(
     changes: Set = None,
 ) -> None:
     """Score any synthetic records against real ones, and write a report."""
-    from difflm_jobs.cli.summary import print_scores
+    from difflm_jobs.cli.summary import print_scores, print_verdict
     from difflm_jobs.inputs.gates import refuse_failed, table_gates
     from difflm_jobs.inputs.record_kinds import record_kind
     from difflm_jobs.stages.evaluate import evaluate_files, headlines
@@ -50,6 +50,7 @@ def evaluate(
         tell=tell,
     )
     console = output()
+    print_verdict(console, report.verdict)
     print_scores(console, headlines(report))
     console.print(f"report: {out / 'report.html'}", highlight=False, soft_wrap=True)
     refuse_failed(gates, headlines(report), report.rows["synthetic"], partial(print_warning, console))

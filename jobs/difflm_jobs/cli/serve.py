@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from difflm.errors import ConfigError
-from difflm_jobs.cli.signing import SignedBy, signer_setting
+from difflm.extras import require
+from difflm_jobs.cli.sharing.signing import SignedBy, signer_setting
 from difflm_jobs.cli.terminal import Set, progress_output
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ serve_app = typer.Typer()
 @serve_app.command()
 def serve(
     bundles: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME=]BUNDLE...", help="Bundles, or runs that have one.")
+        list[str] | None,
+        typer.Argument(metavar="[NAME=]BUNDLE...", help="Bundles, their files, hf://owner/name, or runs."),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file with the keys server and cluster.")] = None,
     port: Annotated[int | None, typer.Option(help="Where to listen; the host is server.http.host.")] = None,
@@ -42,6 +44,7 @@ def serve(
     changes: Set = None,
 ) -> None:
     """Answer requests for rows over HTTP; see jobs/README.md."""
+    require("serve", "difflm serve")
     overrides = [*(changes or ()), *signer_setting(signed_by, "server.sampling")]
     settings = read_settings(bundles or (), config=config, port=port, overrides=overrides)
     if build is not None:
@@ -101,15 +104,27 @@ def _section(data: dict[str, Any], key: str) -> dict[str, Any]:
 
 def _served(text: str) -> dict[str, str]:
     """Read `NAME=PATH`, or a path, whose last part is the name."""
+    from difflm.synthesis.sharing.places import short_name
+
     name, separator, path = text.partition("=")
-    return {"name": name, "path": path} if separator else {"name": Path(text).absolute().name, "path": text}
+    return {"name": name, "path": path} if separator else {"name": short_name(text), "path": text}
 
 
 def _absolute(server: ServeConfig) -> ServeConfig:
-    bundles = [bundle.model_copy(update={"path": str(Path(bundle.path).absolute())}) for bundle in server.bundles]
+    """Return the server with absolute paths. A repository is fetched now, and its folder served; a file stays one, so
+    that another one in its place is served without a restart.
+    """
+    bundles = [bundle.model_copy(update={"path": _absolute_path(bundle.path)}) for bundle in server.bundles]
     given = {name: value for name in _FILES if (value := getattr(server, name)) is not None}
     files = {name: str(Path(value).absolute()) for name, value in given.items()}
     return server.model_copy(update={"bundles": bundles, **files})
+
+
+def _absolute_path(given: str) -> str:
+    from difflm.synthesis.sharing.hub import HubPlace
+    from difflm.synthesis.sharing.places import local_folder
+
+    return str((local_folder(given) if HubPlace.is_one(given) else Path(given)).absolute())
 
 
 def write_deployable(settings: ServeSettings, path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from difflm.errors import ClusterError, ConfigError
+from difflm.extras import require
 from difflm_jobs.cli.terminal import REFERENCE
 
 RUNTIME_ENV = Path("infra/ray/runtime-env.yaml")
@@ -147,6 +148,7 @@ def submit_job(verb: Sequence[str], verbs: Verbs, *, address: str | None, wait: 
         raise ConfigError("submit: no verb given; for example: difflm submit run adult --runs /shared/runs")
     if not address:
         raise ConfigError("submit: no cluster given; set RAY_ADDRESS or give --address http://HEAD:8265")
+    require("cluster", "difflm submit")
     check_files(verb, verbs)
     check_settings(verb, verbs)
     if not RUNTIME_ENV.is_file():

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from difflm.artifacts import Artifact, ArtifactStore, Manifest
-from difflm.errors import ArtifactError
+from difflm.errors import ArtifactError, DataError
+from difflm.extras import has_extra, installed_by
 from difflm_jobs.pipeline.runlog import HEADLINES, NOTICES, RunRecord, StageRecord, counted, read_runs
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from difflm_evaluators.report.layout import VerdictEntry
     from difflm_jobs.planning.choice import Choice
     from difflm_jobs.rows.bundle_rows import RowsWritten
     from difflm_jobs.rows.verify_dataset import VerifiedDataset
@@ -29,10 +31,20 @@ def print_summary(console: Console, run: RunRecord, artifacts: Sequence[Artifact
     for artifact in artifacts:
         scores = artifact.manifest.facts.get(HEADLINES)
         if scores:
+            print_report_verdict(console, artifact.path)
             print_scores(console, scores)
     console.print(overhead_line(run), highlight=False, soft_wrap=True)
     if (expected := expected_line(run.stages)) is not None:
         console.print(expected, highlight=False, soft_wrap=True)
+
+
+def print_reports(console: Console, artifacts: Sequence[Artifact]) -> None:
+    """Say where the reports among some artifacts are, and how they would have pictures."""
+    for artifact in artifacts:
+        page = artifact.path / "report.html"
+        if page.exists():
+            without = "" if has_extra("report") else f" (without pictures; {installed_by('report')} brings them)"
+            console.print(f"report: {page}{without}", highlight=False, markup=False, soft_wrap=True)
 
 
 def choice_line(choice: Choice) -> str:
@@ -71,6 +83,31 @@ def stage_table(stages: Sequence[StageRecord]) -> Table:
         expected = ["-" if stage.predicted_seconds is None else f"{stage.predicted_seconds:,.1f}"] if predicted else []
         table.add_row(stage.stage, stage.status, *expected, *cells, peak, stage.artifact, style=None if ran else "dim")
     return table
+
+
+def print_report_verdict(console: Console, folder: Path) -> None:
+    """Print what the report in a folder comes to; nothing where it cannot be read, which its scores do not need."""
+    from difflm_evaluators.report.layout import read_report
+    from difflm_evaluators.report.verdict import verdict_of
+
+    try:
+        report = read_report(folder / "report.json")
+    except DataError:
+        return
+    print_verdict(console, verdict_of(report))
+
+
+def print_verdict(console: Console, verdict: VerdictEntry) -> None:
+    """Print the three answers, each in its colour, and what to do about the worst."""
+    from difflm_evaluators.report.verdict import verdict_lines
+
+    colours = [_STYLES[answer.colour] for answer in verdict.answers]
+    lines = verdict_lines(verdict)
+    for line, style in zip(lines, [*colours, *[None] * len(verdict.advice)], strict=True):
+        console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+_STYLES = {"green": "green", "amber": "yellow", "red": "bold red", "grey": "dim"}
 
 
 def print_scores(console: Console, scores: Sequence[Mapping[str, Any]]) -> None:

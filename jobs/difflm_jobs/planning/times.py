@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from difflm.training.least_steps import AUTOENCODER_STEPS, COPYING_STEPS, PRIOR_STEPS, STEERED_STEPS
 from difflm_jobs.planning.speed import Speed, StepSpeed, TableSample
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ PROCESSES_S = 9.0
 START_S = 8.0
 """To start Python and Ray."""
 
-FLOORS = {"fit-decoder": 150, "train-autoencoder": 300, "train-diffusion": 300}
-"""Steps that the passes over the rows do not go below."""
 WORKING = {"fit-decoder", "train-autoencoder", "encode", "train-diffusion", "train-conditional", "synthesize"}
 """Stages with processes of their own."""
 STARTING = "starting"
@@ -60,13 +59,13 @@ def _stage_s(name: str, config: ExperimentConfig, sample: TableSample, speed: Sp
         case "prepare":
             return PREPARING_S + sample.seconds
         case "fit-decoder":
-            return _training_s(name, fit.steps, fit.epochs, sample.rows, speed.decoder)
+            return _training_s(fit.steps, fit.epochs, _fit_floor(config), sample.rows, speed.decoder)
         case "train-autoencoder":
-            return _training_s(name, autoencoder.steps, autoencoder.epochs, sample.rows, speed.autoencoder)
+            return _training_s(autoencoder.steps, autoencoder.epochs, AUTOENCODER_STEPS, sample.rows, speed.autoencoder)
         case "train-diffusion":
             if prior.kind != "diffusion" or speed.prior is None:
                 return 0.0
-            return _training_s(name, prior.steps, prior.epochs, sample.rows, speed.prior)
+            return _training_s(prior.steps, prior.epochs, PRIOR_STEPS, sample.rows, speed.prior)
         case "train-conditional":
             section = config.conditions
             assert speed.prior is not None, "conditions go on from a diffusion"
@@ -82,8 +81,12 @@ def _stage_s(name: str, config: ExperimentConfig, sample: TableSample, speed: Sp
             return 0.0
 
 
-def _training_s(name: str, most: int, epochs: float, rows: int, speed: StepSpeed) -> float:
-    steps = steps_of(most=most, epochs=epochs, floor=FLOORS[name], rows=rows, batch=speed.rows)
+def _fit_floor(config: ExperimentConfig) -> int:
+    return STEERED_STEPS if config.autoencoder.encoder.kind == "pooled" else COPYING_STEPS
+
+
+def _training_s(most: int, epochs: float, floor: int, rows: int, speed: StepSpeed) -> float:
+    steps = steps_of(most=most, epochs=epochs, floor=floor, rows=rows, batch=speed.rows)
     return EVALUATING * steps * speed.seconds
 
 

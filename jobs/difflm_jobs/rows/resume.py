@@ -17,7 +17,7 @@ from difflm.telemetry import JSON
 Resume = Literal["never", "always", "if-possible"]
 KIND = "difflm-dataset"
 FORMAT_VERSION = 1
-DRAWING_VERSION = 3  # raised when the same bundle and settings would give other rows or other bytes
+DRAWING_VERSION = 4  # raised when the same bundle and settings would give other rows or other bytes
 SHORT = 12
 
 

@@ -116,7 +116,7 @@ class Evaluate:
     against: Artifact | None = field(default=None, metadata=apart())
     private: bool = field(default=False, metadata=apart())
     name: ClassVar[str] = "evaluate"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     output: ClassVar[str] = REPORT_KIND
 
     @property

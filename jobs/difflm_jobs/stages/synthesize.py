@@ -76,7 +76,7 @@ class Synthesize:
     seed: int
     inputs: ClassVar[tuple[str, ...]] = ("assemble",)
     name: ClassVar[str] = "synthesize"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     output: ClassVar[str] = "synthetic"
 
     def sources(self) -> Mapping[str, str]:

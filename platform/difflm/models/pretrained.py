@@ -24,6 +24,7 @@ from torch import nn
 
 from difflm.config import Config
 from difflm.errors import ModelError
+from difflm.extras import installed_by
 from difflm.models.sources import PACKAGE, is_gguf, located
 
 if TYPE_CHECKING:
@@ -188,7 +189,9 @@ def add_adapters(model: PreTrainedModel, config: LoraConfig) -> None:
         from peft import LoraConfig as Adapters
         from peft import inject_adapter_in_model
     except ImportError as error:
-        raise ModelError(f"{KEY} needs the package peft ({error}); install it, or give --set {KEY}=null") from error
+        raise ModelError(
+            f"{KEY} needs the package peft ({error}); {installed_by('llm')} installs it, or give --set {KEY}=null"
+        ) from error
     layers = adapted_layers(model, config.targets)
     model.requires_grad_(False)
     adapters = Adapters(

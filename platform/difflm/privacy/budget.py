@@ -26,7 +26,6 @@ _THRESHOLDS: Final = 0.1
 _LARGEST_NOISE: Final = 200.0
 PRIVACY_NAME: Final = "privacy.json"
 """In a bundle and in the decoder's folder: what is promised."""
-INSTALL: Final = "pip install 'difflm[privacy]'"
 
 
 class PrivacyConfig(Config):
@@ -220,16 +219,3 @@ def _least(config: PrivacyConfig, units: int, columns: int, epsilon: float) -> f
 def _ladder(epsilon: float) -> Sequence[float]:
     steps = [mantissa * 10.0**power for power in range(-2, 2) for mantissa in (1, 1.5, 2, 3, 4, 5, 6, 8)]
     return [each for each in steps if each > epsilon]
-
-
-def require_privacy() -> None:
-    """Refuse differential privacy where its libraries are missing.
-
-    Raises:
-        ConfigError: names what to install.
-    """
-    from importlib.util import find_spec
-
-    missing = [name for name in ("opacus", "opendp") if find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"privacy.epsilon needs {' and '.join(missing)}, which is not installed; run {INSTALL}")

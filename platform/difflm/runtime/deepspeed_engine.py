@@ -311,7 +311,7 @@ def _import_deepspeed(device: torch.device) -> Any:
         import deepspeed
     except ImportError as error:
         raise TrainingError(
-            f"engine.kind is deepspeed but deepspeed cannot be imported ({error}); install it or set engine.kind=plain"
+            f"deepspeed cannot be imported ({error}); pip install 'difflm[cluster]' on Linux, or set engine.kind=plain"
         ) from error
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     if device.type == "cpu":

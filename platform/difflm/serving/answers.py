@@ -174,7 +174,7 @@ class SchemaAnswer(Config):
 
 
 class QualityAnswer(Config):
-    """The evaluation that came with a bundle."""
+    """The evaluation that came with a bundle; `report.verdict` is null in one that is older than verdicts."""
 
     bundle: str
     version: str

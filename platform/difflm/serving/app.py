@@ -150,10 +150,12 @@ def _add_facts(router: APIRouter, service: Service) -> None:
 
     @router.get("/v1/quality")
     async def quality(bundle: Name = None) -> QualityAnswer:
-        """Return the evaluation that came with a bundle."""
+        """Return the evaluation that came with a bundle: the verdict in three answers, and the scores behind it."""
         found = service.registry.get(bundle)
         if found.quality is None:
-            raise Problem(404, "no_evaluation", f"bundle {found.ref.name!r} came without one", field="bundle")
+            remedy = "evaluate its run (difflm run), or save the generator again after its report was made"
+            message = f"bundle {found.ref.name!r} came without an evaluation; {remedy}"
+            raise Problem(404, "no_evaluation", message, field="bundle")
         return QualityAnswer(bundle=found.ref.name, version=found.ref.version, report=found.quality)
 
     @router.get("/metrics", response_class=PlainTextResponse, responses=METRICS)

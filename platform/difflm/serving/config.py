@@ -14,7 +14,9 @@ class ServedConfig(Config):
     """One bundle behind the server."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="what requests call it")
-    path: str = Field(min_length=1, description="a bundle, a link to one, or an experiment, whose newest is served")
+    path: str = Field(
+        min_length=1, description="a bundle, a link to one, its file, or an experiment: its newest is served"
+    )
 
 
 class LimitsConfig(Config):

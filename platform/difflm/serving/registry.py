@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from difflm.artifacts.manifest import BUNDLE_KIND, REPORT_KIND
+from difflm.artifacts.manifest import BUNDLE_KIND, QUALITY_NAME, REPORT_KIND, ROW_DETAILS
 from difflm.artifacts.store import ArtifactStore
 from difflm.errors import DiffLMError
 from difflm.records.json_codec import JsonRecordCodec
@@ -111,7 +111,10 @@ class Registry:
 
 
 def _quality(path: Path, bundle: Path) -> dict[str, JSON] | None:
-    """Read the scores of the newest report about a bundle in its experiment, without settings, which name files."""
+    """Read the scores that a bundle carries, or else those of the newest report about it in its experiment."""
+    carried = bundle / QUALITY_NAME
+    if carried.is_file():
+        return _read(carried)
     roots = [root for root in (path, bundle.parent.parent) if (root / "artifacts").is_dir()]
     if not roots:
         return None
@@ -123,7 +126,10 @@ def _quality(path: Path, bundle: Path) -> dict[str, JSON] | None:
     ]
     if not reports:
         return None
-    path = reports[-1].path / REPORT_NAME
+    return _read(reports[-1].path / REPORT_NAME)
+
+
+def _read(path: Path) -> dict[str, JSON] | None:
     try:
         report = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -131,4 +137,17 @@ def _quality(path: Path, bundle: Path) -> dict[str, JSON] | None:
     if not isinstance(report, dict):  # the bundle can be served all the same
         _log.warning("%s: no report can be read from it; evaluate again", path)
         return None
-    return {key: report.get(key) for key in ("title", "rows", "target", "task", "evaluations")}
+    return _shared(report)
+
+
+def _shared(report: dict[str, JSON]) -> dict[str, JSON]:
+    """Return what a server tells of a report: no settings, which name files, and nothing that shows rows."""
+    evaluations = report.get("evaluations")
+    found = {key: report.get(key) for key in ("title", "rows", "target", "task", "verdict")}
+    if not isinstance(evaluations, list):
+        return {**found, "evaluations": []}
+    kept: list[JSON] = [
+        {**one, "details": {}} if isinstance(one, dict) and one.get("name") in ROW_DETAILS else one
+        for one in evaluations
+    ]
+    return {**found, "evaluations": kept}

@@ -42,17 +42,19 @@ from difflm.records.files.source import SOURCE_NAME
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.synthesis.bundle_files import check_base, check_files, write_hashes
+from difflm.synthesis.sharing.places import local_folder
 from difflm.synthesis.signatures import check_signature
 from difflm.telemetry import parse_json
 
 
 def bundle_folder(given: Path) -> Path:
-    """Find the bundle in a folder: the folder itself, or the newest one of an experiment.
+    """Find the bundle in a folder: the folder itself, or the newest one of an experiment; or that of a file or of a
+    repository (see `local_folder`).
 
     Raises:
         BundleError: there is none, or it is of another version.
     """
-    folder = given
+    folder = given = local_folder(given)
     if not (given / "bundle.json").is_file() and (given / "artifacts").is_dir():
         bundles = [artifact for artifact in ArtifactStore(given).finished() if artifact.kind == BUNDLE_KIND]
         if not bundles:

@@ -1,6 +1,7 @@
 """A bundle's files, looked at before any of them is loaded: are they those that were written, and what do they lead to.
 
 hashes.json   SHA-256 and size of every other file; a bundle is often a copy, far from the manifest of its artifact
+README.md     the model card of a saved one; nothing is loaded from it and people edit it, so it is not listed
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from difflm.errors import BundleError, ConfigError
 from difflm.telemetry import parse_json
 
 HASHES_NAME = "hashes.json"
+CARD_NAME = "README.md"
 ALLOW_LOCAL = "DIFFLM_ALLOW_LOCAL_BASE"
 HASHES_VERSION: Final = 1
 
@@ -40,7 +42,7 @@ def write_hashes(directory: Path) -> None:
     """Write hashes.json over all other files of a bundle; the last file of its assembly."""
     entries = {
         name: FileEntry(sha256=hash_file(directory / name), size=(directory / name).stat().st_size).model_dump()
-        for name in sorted(_names(directory))
+        for name in sorted(bundle_files(directory))
     }
     (directory / HASHES_NAME).write_text(json.dumps({"format_version": HASHES_VERSION, "files": entries}, indent=2))
 
@@ -55,7 +57,7 @@ def check_files(directory: Path) -> None:
     if written is None:
         _log.warning("%s: has no %s, so changed files are not noticed; assemble it again", directory, HASHES_NAME)
         return
-    present = _names(directory)
+    present = bundle_files(directory)
     for name, entry in written.items():
         path = directory / name
         if name not in present:
@@ -67,14 +69,19 @@ def check_files(directory: Path) -> None:
         raise BundleError(f"{directory / strange}: does not belong to the bundle; remove it, or assemble it again")
 
 
+def read_hashes(path: Path) -> Mapping[str, FileEntry]:
+    """Read a hashes.json. Raises BundleError."""
+    try:
+        return _Hashes.model_validate(parse_json(path.read_bytes())).files
+    except (OSError, ValueError) as error:
+        reason = _first(error) if isinstance(error, ValidationError) else str(error)
+        raise BundleError(f"{path}: no list of hashes ({reason}); assemble the bundle again") from error
+
+
 def _written(directory: Path) -> Mapping[str, FileEntry] | None:
     path = directory / HASHES_NAME
     if path.is_file():
-        try:
-            return _Hashes.model_validate(parse_json(path.read_bytes())).files
-        except (OSError, ValueError) as error:
-            reason = _first(error) if isinstance(error, ValidationError) else str(error)
-            raise BundleError(f"{path}: no list of hashes ({reason}); assemble the bundle again") from error
+        return read_hashes(path)
     return Manifest.read(directory).files if (directory / MANIFEST_NAME).is_file() else None
 
 
@@ -83,13 +90,13 @@ def _first(error: ValidationError) -> str:
     return f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
 
 
-def _names(directory: Path) -> set[str]:
-    """All files but the lists themselves, the signature and hidden ones, which file managers leave. A link to a folder
-    counts as a file: what lies behind it is read with the bundle, and was never listed.
+def bundle_files(directory: Path) -> set[str]:
+    """Name all files but the lists themselves, the signature, the card and hidden ones, which file managers leave. A
+    link to a folder counts as a file: what lies behind it is read with the bundle, and was never listed.
     """
     found = (path.relative_to(directory) for path in directory.rglob("*") if path.is_file() or path.is_symlink())
     names = {name.as_posix() for name in found if not any(part.startswith(".") for part in name.parts)}
-    return names - {HASHES_NAME, MANIFEST_NAME, SIGNATURE_NAME}
+    return names - {HASHES_NAME, MANIFEST_NAME, SIGNATURE_NAME, CARD_NAME}
 
 
 def check_base(directory: Path, facts: Mapping[str, object], *, allow_local: bool = False) -> None:

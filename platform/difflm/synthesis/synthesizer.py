@@ -15,7 +15,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from difflm.config import Config
 from difflm.diffusion.priors import HeunSettings
@@ -26,7 +25,6 @@ from difflm.records.kinds.codes_of_form import named
 from difflm.records.relations.keeping import RELATION, Broken, Keeper
 from difflm.records.relations.model import Relations
 from difflm.records.schema import Record
-from difflm.seeding import derive_seed
 from difflm.synthesis.bundle import Bundle, encode_table, load_bundle
 from difflm.synthesis.decoding.engines import BuiltinEngineConfig, EngineConfig, load_engine, max_tokens
 from difflm.synthesis.decoding.loop import Address, Decoded, Prompts
@@ -35,6 +33,7 @@ from difflm.synthesis.decoding.vllm import COLDEST, HOTTEST
 from difflm.synthesis.draws import PRIVACY, Draw, DrawAccount, DrawQueue
 from difflm.synthesis.plans.draw_plans import DrawPlan, DrawPlans
 from difflm.synthesis.plans.request import PlanRequest
+from difflm.synthesis.randomness import DrawNumbers
 from difflm.synthesis.signatures import PublicKey
 
 COARSE = HeunSettings(steps=10, sigma_min=0.1, sigma_max=10.0, rho=4.0)
@@ -50,6 +49,11 @@ class SamplingConfig(Config):
     top_p: float = Field(default=1.0, gt=0, le=1, description="least mass of the likeliest tokens that are drawn from")
     top_k: int | None = Field(default=None, ge=1, description="only the k likeliest tokens; 1 is greedy decoding")
     batch_size: int = Field(default=512, ge=1, description="records under way at a time")
+    stratified: bool = Field(
+        default=True,
+        description="spread random numbers evenly over the rows, so that shares are nearer to the model's than those "
+        "of independent rows; every single row is distributed as before",
+    )
     attempts: int = Field(default=4, ge=1, description="draws of one index before it is given up and reported")
     text_tokens: int = Field(default=256, ge=1, description="most tokens of one free-text value")
     precision: PrecisionSetting = Field(default="auto", description=DESCRIPTION)
@@ -147,6 +151,11 @@ class Synthesizer:
         self.steps = max_tokens(config.engine, bundle, text_tokens=config.text_tokens)
         bundle.autoencoder.check_room(self.steps, remedy="lower sampling.text_tokens")
         self.plan = plan or DrawPlans(bundle, text_tokens=config.text_tokens, device=self.device).plain()
+        self._numbers = DrawNumbers(
+            normals=0 if self.plan.latents is None else self.plan.latents.noise_size,
+            uniforms=self.steps,
+            stratified=config.stratified,
+        )
         self.engine = load_engine(
             config.engine,
             bundle,
@@ -222,7 +231,7 @@ class Synthesizer:
     @torch.no_grad()
     def seeded_prompts(self, addresses: Sequence[Address], seeds: Sequence[int]) -> Prompts:
         """Compute prompts as `prompts` does, for draws that each have a seed of their own."""
-        noise_NM, uniforms_NT = self._randomness(addresses, seeds)
+        noise_NM, uniforms_NT = (torch.from_numpy(each).to(self.device) for each in self._numbers(addresses, seeds))
         source, autoencoder = self.plan.latents, self.bundle.autoencoder
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             if source is None:
@@ -255,19 +264,6 @@ class Synthesizer:
             return _rejected(item.address, "condition", fault)
         record = named(record, self.bundle.schema, item.address.index)
         return Draw(index=item.address.index, attempt=item.address.attempt, record=record)
-
-    def _randomness(self, addresses: Sequence[Address], seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Draw latent noise (N, M) and token uniforms (N, T), each row with the generator of its seed and address."""
-        size = 0 if self.plan.latents is None else self.plan.latents.noise_size
-        noise_NM = np.empty((len(addresses), size), np.float32)
-        uniforms_NT = np.empty((len(addresses), self.steps), np.float32)
-        keys = {seed: derive_seed(seed, "draw") for seed in set(seeds)}
-        for row, (address, seed) in enumerate(zip(addresses, seeds, strict=True)):
-            counter = [0, 0, address.index, address.attempt]
-            generator = np.random.Generator(np.random.Philox(key=keys[seed], counter=counter))
-            noise_NM[row] = generator.standard_normal(size, dtype=np.float32)
-            uniforms_NT[row] = generator.random(self.steps, dtype=np.float32)
-        return torch.from_numpy(noise_NM).to(self.device), torch.from_numpy(uniforms_NT).to(self.device)
 
 
 def _rejected(address: Address, reason: str, detail: str | None = None) -> Draw:

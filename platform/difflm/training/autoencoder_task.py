@@ -34,17 +34,18 @@ from difflm.models.pretrained import hash_weights, pinned, use_flash_attention
 from difflm.records.schema import read_schema
 from difflm.telemetry import JSON
 from difflm.training.any_order import counted_tokens, opening_tokens
+from difflm.training.least_steps import AUTOENCODER_STEPS
 from difflm.training.loop import LoopConfig
 from difflm.training.record_data import TokenBatches, read_split, tokenize
 from difflm.training.task import TaskSpec, Verdict
 
 WHOLE_RECORDS: Mapping[str, Mapping[str, object]] = {
-    "decoder_fit": {"steps": 600, "epochs": 40.0, "loop": {"method": "adamw"}},
+    "decoder_fit": {"steps": 600, "epochs": 40.0, "loop": {"method": "adamw", "ema_decay": 0.0}},
     "autoencoder": {
         "injector": {"kind": "soft_prompt", "soft_tokens": 32, "empty": False},
         "kl": {"kind": "adaptive", "start": 0.01, "minimum": 0.001, "minimum_improvement": 0.01},
         "steps": 1200,
-        "loop": {"learning_rate": 2e-3},
+        "loop": {"learning_rate": 2e-3, "ema_decay": 0.0},
     },
     "prior": {"kind": "diffusion", "width": 512, "blocks": 4, "steps": 12000},
 }
@@ -80,7 +81,9 @@ class AutoencoderConfig(Config):
         default=10, ge=1, description="evaluations without improvement that end the training"
     )
     validation_records: int = Field(default=1024, ge=1)
-    loop: LoopConfig = LoopConfig(learning_rate=5e-4, warmup_steps=50, evaluate_every=50, checkpoint_every=100)
+    loop: LoopConfig = LoopConfig(
+        learning_rate=5e-4, ema_decay=0.99, warmup_steps=50, evaluate_every=50, checkpoint_every=100
+    )
 
     @model_validator(mode="after")
     def _memory_is_read_once(self) -> AutoencoderConfig:
@@ -133,7 +136,7 @@ class AutoencoderTask:
         return self._module
 
     def steps(self) -> int:
-        return self.order.steps(most=self.config.steps, epochs=self.config.epochs, floor=300)
+        return self.order.steps(most=self.config.steps, epochs=self.config.epochs, floor=AUTOENCODER_STEPS)
 
     def batch(self, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
         rows_B = self.order.rows(step, micro, rank, world_size)

@@ -25,6 +25,7 @@ from difflm.models.decoder_store import DecoderParts, read_parts, unfitted
 from difflm.records.schema import read_schema
 from difflm.seeding import torch_generator
 from difflm.telemetry import JSON
+from difflm.training.least_steps import COPYING_STEPS
 from difflm.training.loop import LoopConfig
 from difflm.training.record_data import TokenBatches, read_split, tokenize
 from difflm.training.task import TaskSpec, Verdict
@@ -79,7 +80,7 @@ class DecoderFitConfig(Config):
         "is low, or clearly worse at any rate",
     )
     loop: LoopConfig = LoopConfig(
-        method="muon", learning_rate=3e-3, warmup_steps=50, evaluate_every=100, checkpoint_every=100
+        method="muon", learning_rate=3e-3, ema_decay=0.995, warmup_steps=50, evaluate_every=100, checkpoint_every=100
     )
 
 
@@ -136,7 +137,7 @@ class DecoderTask:
         return self._module
 
     def steps(self) -> int:
-        return self.order.steps(most=self.config.steps, epochs=self.config.epochs, floor=400)
+        return self.order.steps(most=self.config.steps, epochs=self.config.epochs, floor=COPYING_STEPS)
 
     def batch(self, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
         batch = self.train.at(self.order.rows(step, micro, rank, world_size))

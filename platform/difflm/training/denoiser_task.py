@@ -1,12 +1,8 @@
 """Training a denoiser: what the prior's training and the conditional prior's share, over batches of their own.
 
-Shape legend: B batch, Z latent size.
-
 Latents of the training split: reading them, and noised draws of them for denoising score matching.
 
 Shape legend: B batch, N records, Z latent size.
-
-Exponential moving average of parameters, with a warm-up so that the first steps do not linger.
 """
 
 from __future__ import annotations
@@ -26,6 +22,7 @@ from difflm.diffusion.priors import LatentScaler
 from difflm.errors import TrainingError
 from difflm.seeding import torch_generator
 from difflm.telemetry import JSON
+from difflm.training.averages import ExponentialMovingAverage
 from difflm.training.task import Verdict
 
 
@@ -76,33 +73,6 @@ def held_out_order(count: int, share: float, seed: int) -> tuple[Tensor, int]:
     """All rows in random order, and how many of them are trained on; the others only tell memorising from learning."""
     held = max(1, int(count * share))
     return torch.randperm(count, generator=torch_generator(seed, "held out")), max(1, count - held)
-
-
-class ExponentialMovingAverage:
-    """average <- d * average + (1 - d) * parameter, with d = min(decay, (1 + step) / (10 + step))."""
-
-    def __init__(self, module: nn.Module, *, decay: float) -> None:
-        if not 0.0 <= decay < 1.0:
-            raise ValueError(f"decay must be in [0, 1), got {decay}")
-        self.decay = decay
-        self.averages = {
-            name: value.detach().clone() for name, value in module.named_parameters() if value.requires_grad
-        }
-
-    @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
-        """Take in the parameters after optimizer step `step` (counted from 1)."""
-        decay = min(self.decay, (1.0 + step) / (10.0 + step))
-        parameters = dict(module.named_parameters())
-        names = list(self.averages)
-        torch._foreach_lerp_([self.averages[n] for n in names], [parameters[n].detach() for n in names], 1.0 - decay)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return dict(self.averages)
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        for name, average in self.averages.items():
-            average.copy_(state[name])
 
 
 class DenoiserBatches(Protocol):

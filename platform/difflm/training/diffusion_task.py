@@ -29,12 +29,12 @@ from difflm.models.decoder_store import read_tensors
 from difflm.seeding import torch_generator
 from difflm.telemetry import JSON
 from difflm.training.denoiser_task import DenoiserTask, NoisedLatents, held_out_order, read_latents
+from difflm.training.least_steps import PRIOR_STEPS
 from difflm.training.loop import LoopConfig
 from difflm.training.record_data import RowOrder
 from difflm.training.task import TaskSpec
 
 SIGMA_DATA = 0.5
-FEWEST_STEPS = 300
 
 
 class DiffusionPriorConfig(Config):
@@ -130,7 +130,7 @@ class PriorBatches:
         In a step of few rows each one weighs more: with as many passes a few hundred rows are learned by heart.
         """
         full_batches = math.ceil(self.config.epochs * self.train_count / self.config.batch_size)
-        return min(self.config.steps, max(FEWEST_STEPS, full_batches))
+        return min(self.config.steps, max(PRIOR_STEPS, full_batches))
 
     def batch(self, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
         rows_B = self.order.rows(step, micro, rank, world_size)

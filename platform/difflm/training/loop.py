@@ -14,6 +14,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -28,6 +29,7 @@ from difflm.errors import TrainingError
 from difflm.models.precision import DESCRIPTION, Precision, PrecisionSetting
 from difflm.seeding import derive_seed
 from difflm.telemetry import JSON, peak_rss_mib
+from difflm.training.averages import ExponentialMovingAverage
 from difflm.training.engine import Engine
 from difflm.training.optimizer import Method, Schedule, learning_rate_at, load_state
 from difflm.training.task import TrainingTask
@@ -70,7 +72,7 @@ def evaluate(task: TrainingTask, engine: Engine, *, seed: int) -> dict[str, floa
 
 Event = dict[str, JSON]
 
-_LOOP_FILE, _TASK_FILE, _BEST_FILE = "loop.json", "task.pt", "best.safetensors"
+_LOOP_FILE, _TASK_FILE, _BEST_FILE, _AVERAGE_FILE = "loop.json", "task.pt", "best.safetensors", "average.safetensors"
 _FORMAT_VERSION = 2
 
 
@@ -88,6 +90,13 @@ class LoopConfig(Config):
     weight_decay: float = Field(default=0.01, ge=0, description="AdamW weight decay of matrices; vectors do not decay.")
     gradient_clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient over all ranks.")
     gradient_accumulation: int = Field(default=1, ge=1, description="Micro-batches per optimizer step and rank.")
+    ema_decay: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        exclude_if=lambda decay: decay == 0,  # artifacts made before there was a choice keep their names
+        description="Decay of the average of weights that is kept; with 0, or ZeRO-3, the weights themselves are.",
+    )
     precision: PrecisionSetting = Field(default="auto", description=f"Of forward passes. {DESCRIPTION}.")
     evaluate_every: int = Field(default=100, ge=1, description="Steps between evaluations; one ends the run.")
     checkpoint_every: int = Field(default=200, ge=1, description="Steps between checkpoints; a kill loses fewer.")
@@ -141,6 +150,7 @@ class _State:
     best_step: int = 0
     best_objective: float = math.inf
     best_tensors: dict[str, Tensor] = field(default_factory=dict)
+    average: ExponentialMovingAverage | None = None
     seconds_before: float = 0.0
     started: float = field(default_factory=time.perf_counter)
 
@@ -155,6 +165,8 @@ def run_loop(task: TrainingTask, engine: Engine, config: LoopConfig, io: LoopIO,
     and when a checkpoint does not fit.
     """
     state = _State()
+    if config.ema_decay and not engine.lockstep:
+        state.average = ExponentialMovingAverage(task.module, decay=config.ema_decay)
     resumed = io.resume_from()
     if resumed is not None:
         _load(resumed, state, task, engine)
@@ -171,11 +183,14 @@ def run_loop(task: TrainingTask, engine: Engine, config: LoopConfig, io: LoopIO,
         state.step += 1
         with engine.whole_parameters():
             task.after_step(state.step)
+        if state.average is not None:
+            state.average.update(task.module, state.step)
         last = state.step == total
         if state.step % config.log_every == 0 or last:
             _log_step(engine, io, state, outputs, total=total, rate=rate, norm=norm)
         if state.step % config.evaluate_every == 0 or last:
-            stop = _evaluate(task, engine, io, state, seed=seed)
+            with nullcontext() if state.average is None else state.average.in_place(task.module):
+                stop = _evaluate(task, engine, io, state, seed=seed)
         if state.step % config.checkpoint_every == 0 and not (last or stop):
             io.checkpoint(state.step, lambda directory: _save(directory, state, task, engine))
     return LoopResult(
@@ -257,6 +272,8 @@ def _save(directory: Path, state: _State, task: TrainingTask, engine: Engine) ->
     if engine.rank != 0:
         return
     torch.save(task.state_dict(), directory / _TASK_FILE)
+    if state.average is not None:
+        save_file(state.average.state_dict(), directory / _AVERAGE_FILE)
     if state.best_tensors:
         save_file(state.best_tensors, directory / _BEST_FILE)
     facts: dict[str, Any] = {
@@ -294,6 +311,8 @@ def _load(directory: Path, state: _State, task: TrainingTask, engine: Engine) ->
         )
     engine.load(directory)
     task.load_state_dict(load_state(directory / _TASK_FILE, "cpu"))
+    if state.average is not None:
+        state.average.load_state_dict(load_file(directory / _AVERAGE_FILE))
     state.step, state.best_step, state.seconds_before = facts["step"], facts["best_step"], facts["seconds"]
     if facts["best_objective"] is not None:
         state.best_objective = facts["best_objective"]

@@ -39,6 +39,7 @@ from difflm.training.any_order import (
     reorder,
 )
 from difflm.training.decoder_task import DecoderFitConfig
+from difflm.training.least_steps import STEERED_STEPS
 from difflm.training.patience import Patience, rate_share
 from difflm.training.record_data import TokenBatches, read_split, tokenize
 from difflm.training.task import TaskSpec, Verdict
@@ -49,10 +50,6 @@ class Steering(Config):
 
     shape: AutoencoderShape
     nats: float = Field(ge=0)
-
-
-LEAST_STEPS = 150
-"""For tables of so few rows that ten passes are fewer: more are learned by heart."""
 
 
 class SteeredDecoderTask:
@@ -85,7 +82,7 @@ class SteeredDecoderTask:
         return self._module
 
     def steps(self) -> int:
-        return self.order.steps(most=self.config.steps, epochs=self.config.epochs, floor=LEAST_STEPS)
+        return self.order.steps(most=self.config.steps, epochs=self.config.epochs, floor=STEERED_STEPS)
 
     def batch(self, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
         rows_B = self.order.rows(step, micro, rank, world_size)

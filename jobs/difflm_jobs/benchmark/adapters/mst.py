@@ -4,6 +4,7 @@ The graphical model is the package mbi; measuring and choosing follow the paper,
 Lists of categories, ranges and decimals of numbers are taken to be public, as there: this is to MST's advantage.
 """
 
+import itertools
 import math
 from typing import Any
 
@@ -71,7 +72,7 @@ def coded(column: Any, described: dict[str, Any], bins: int) -> tuple[Any, list[
     numbers = column.to_numpy().astype(float)
     edges = np.linspace(numbers.min(), numbers.max(), bins + 1)
     code = np.clip(np.searchsorted(edges, numbers, side="right") - 1, 0, bins - 1)
-    return code, [[pair] for pair in zip(edges[:-1], edges[1:], strict=True)]
+    return code, [[pair] for pair in itertools.pairwise(edges)]
 
 
 def merged(code: Any, known: list[list[Any]], noisy: Any, least: float) -> tuple[Any, list[list[Any]], Any]:

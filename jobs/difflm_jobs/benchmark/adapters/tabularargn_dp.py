@@ -1,4 +1,4 @@
-"""TabularARGN's own differentially private training: DP-SGD by Opacus, and private value ranges of a share of epsilon."""
+"""TabularARGN's own differentially private training: DP-SGD by Opacus, and value ranges for a share of epsilon."""
 
 import time
 from pathlib import Path

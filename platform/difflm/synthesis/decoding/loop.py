@@ -165,7 +165,8 @@ class SlotTable:
         allowed_BA = self.walks.allowed_BA()
         masked_BA = scores_BA.masked_fill(~allowed_BA, -torch.inf)
         sound_B = masked_BA.amax(dim=1).isfinite()
-        masked_BA = masked_BA.masked_fill(~sound_B[:, None], 0.0)
+        if not sound_B.all():
+            masked_BA = masked_BA.masked_fill(~sound_B[:, None], 0.0)
         place_B1 = self.known_B.clamp(max=self.uniforms_BT.shape[1] - 1)[:, None]
         choice_B = draw(self._sharpened(masked_BA), self.uniforms_BT.gather(1, place_B1).squeeze(1))
         busy = [slot for slot, address in enumerate(self.addresses) if address is not None]

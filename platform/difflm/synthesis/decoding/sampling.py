@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -64,15 +64,29 @@ class Truncation:
         return scores_BA.masked_fill(scores_BA < ordered_BA.gather(1, count_B1), -math.inf)
 
 
+GROUP = 32
+"""Places whose probabilities are summed before they are looked at one by one."""
+
+
 def draw(scores_BA: Tensor, uniform_B: Tensor) -> Tensor:
     """Draw by inverse transform: the first place whose cumulative probability exceeds uniform * total.
 
     A masked place is never drawn.
     """
-    # Sums in double precision: of a thousand terms in single one, the last ones would hardly count.
-    weights_BA = torch.exp(scores_BA - scores_BA.amax(dim=-1, keepdim=True)).cumsum(dim=-1, dtype=torch.float64)
-    threshold_B1 = uniform_B.double()[:, None] * weights_BA[:, -1:]
-    return torch.searchsorted(weights_BA, threshold_B1, right=True).squeeze(1).clamp(max=scores_BA.shape[1] - 1)
+    # Sums in double precision: of a thousand terms in single one, the last ones would hardly count. Most running sums
+    # are never needed: first comes the group of places that the threshold lies in, then the place in that group.
+    weights_BA = torch.exp(scores_BA - scores_BA.amax(dim=-1, keepdim=True))
+    weights_BX = nn.functional.pad(weights_BA, (0, -weights_BA.shape[1] % GROUP))
+    weights_BGP = weights_BX.view(len(weights_BX), -1, GROUP)
+    sum_BG = weights_BGP.sum(dim=2, dtype=torch.float64)
+    until_BG = sum_BG.cumsum(dim=1)
+    threshold_B1 = uniform_B.double()[:, None] * until_BG[:, -1:]
+    group_B1 = torch.searchsorted(until_BG, threshold_B1, right=True).clamp(max=until_BG.shape[1] - 1)
+    until_BP = weights_BGP.gather(1, group_B1[:, :, None].expand(-1, -1, GROUP)).squeeze(1).double().cumsum(dim=1)
+    left_B1 = threshold_B1 - (until_BG - sum_BG).gather(1, group_B1)
+    # Whatever rounding does, within the group: above none of its mass and below all of it.
+    left_B1 = torch.minimum(left_B1.clamp(min=0.0), until_BP[:, -1:] * (1 - torch.finfo(torch.float64).eps))
+    return (group_B1 * GROUP + torch.searchsorted(until_BP, left_B1, right=True)).squeeze(1)
 
 
 STOPS = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\nassert ", '\n"""', "\n@")

@@ -85,9 +85,9 @@ def test_the_loss_falls_and_every_event_says_where_it_stands(tmp_path: Path) -> 
     assert [event["step"] for event in io.events if event["kind"] == "validation"] == list(range(4, 41, 4))
 
 
-@pytest.mark.parametrize("kill_at", [4, 8, 16])
-def test_a_killed_run_resumes_to_the_same_curve_bit_for_bit(tmp_path: Path, kill_at: int) -> None:
-    config = LOOP.model_copy(update={"gradient_accumulation": 2})
+@pytest.mark.parametrize(("kill_at", "ema_decay"), [(4, 0.0), (8, 0.0), (16, 0.0), (8, 0.9)])
+def test_a_killed_run_resumes_to_the_same_curve_bit_for_bit(tmp_path: Path, kill_at: int, ema_decay: float) -> None:
+    config = LOOP.model_copy(update={"gradient_accumulation": 2, "ema_decay": ema_decay})
     whole = DirectoryIO(tmp_path / "whole")
     expected, expected_task = train(whole, config, steps=20)
     first = DirectoryIO(tmp_path / "killed", kill_at=kill_at)
@@ -111,6 +111,17 @@ def test_a_resumed_run_keeps_a_best_state_from_before_the_kill(tmp_path: Path) -
     assert expected.best_step < 24, "the test needs a run whose best evaluation is not its last"
     assert resumed.best_step == expected.best_step
     assert same_tensors(resumed.best_tensors, expected.best_tensors)
+
+
+def test_the_moving_average_is_what_is_evaluated_and_kept(tmp_path: Path) -> None:
+    config = LOOP.model_copy(update={"schedule": "constant", "learning_rate": 0.3, "evaluate_every": 40})
+    jittering, task = train(DirectoryIO(tmp_path / "weights"), config, steps=40)
+    averaged, same = train(DirectoryIO(tmp_path / "average"), config.model_copy(update={"ema_decay": 0.9}), steps=40)
+    weights = dict(same.module.state_dict())
+    assert same_tensors(dict(task.module.state_dict()), weights)  # training itself is as without
+    assert averaged.best_objective < jittering.best_objective
+    name = "encode.weight"  # the toy keeps averages of its own beside it
+    assert not torch.equal(averaged.best_tensors[name], jittering.best_tensors[name])
 
 
 def test_the_best_tensors_are_a_copy_without_frozen_parameters(tmp_path: Path) -> None:

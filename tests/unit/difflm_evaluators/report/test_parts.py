@@ -149,7 +149,8 @@ def _report(scores: tuple[Score, ...]) -> Report:
 
 
 @pytest.mark.parametrize(
-    ("low", "warning", "status"), [(0.49, None, "fine"), (0.51, None, "look"), (0.6, "w", "warning")]
+    ("low", "warning", "status"),
+    [(0.49, None, "fine"), (0.51, None, "fine"), (0.53, None, "look"), (0.6, "w", "warning")],
 )
 def test_an_attack_reads_by_its_interval(low: float, warning: str | None, status: str) -> None:
     score = Score(

@@ -1,7 +1,6 @@
 """Which stages see real rows under differential privacy, that the others get none, and what is refused."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -153,9 +152,9 @@ TINY: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[difflm.Generator, Path]]:
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[difflm.Generator, Path]:
     out = tmp_path_factory.mktemp("private") / "people"
-    yield difflm.fit(_frame(), "income", TINY, out, progress=False, epsilon=8, protect_unit="who"), out
+    return difflm.fit(_frame(), "income", TINY, out, progress=False, epsilon=8, protect_unit="who"), out
 
 
 def test_a_fit_from_python_draws_rows_and_says_what_is_promised(fitted: tuple[difflm.Generator, Path]) -> None:

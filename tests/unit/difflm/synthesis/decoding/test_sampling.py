@@ -92,3 +92,17 @@ def test_top_k_of_one_is_greedy() -> None:
     scores = torch.randn(40, 7, generator=torch.Generator().manual_seed(3))
     uniform = torch.rand(40, generator=torch.Generator().manual_seed(4))
     assert draw(Truncation(top_k=1).scores_BA(scores), uniform).tolist() == scores.argmax(dim=1).tolist()
+
+
+@pytest.mark.parametrize("places", [1, 31, 32, 33, 1000])
+def test_it_is_the_first_place_of_the_running_sum_above_the_threshold(places: int) -> None:
+    generator = torch.Generator().manual_seed(places)
+    scores_BA = 5 * torch.randn(2000, places, generator=generator)
+    scores_BA[torch.rand(scores_BA.shape, generator=generator) < 0.5] = -torch.inf
+    scores_BA[:, 0] = torch.where(scores_BA.isinf().all(dim=1), 0.0, scores_BA[:, 0])
+    uniform_B = torch.rand(2000, generator=generator)
+    running_BA = scores_BA.double().softmax(dim=1).cumsum(dim=1)
+    wanted_B = torch.searchsorted(running_BA, uniform_B.double()[:, None], right=True).squeeze(1)
+    assert (draw(scores_BA, uniform_B) == wanted_B).float().mean() > 0.998  # a place next to it where they are equal
+    heavy_B = scores_BA.gather(1, draw(scores_BA, uniform_B)[:, None]).isfinite()
+    assert heavy_B.all()

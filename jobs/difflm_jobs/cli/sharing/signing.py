@@ -20,7 +20,7 @@ signing_app = typer.Typer()
 
 @signing_app.command()
 def sign(
-    bundle: Annotated[Path | None, typer.Argument(help="A bundle, or a run that has one.")] = None,
+    bundle: Annotated[Path | None, typer.Argument(help="A bundle, a .difflm file, or a run that has one.")] = None,
     key: Annotated[Path | None, typer.Option(help="The file of a private Ed25519 key, in PEM.")] = None,
     make_key: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Make a key: PATH for you alone, PATH.pub for everybody.")
@@ -36,27 +36,37 @@ def sign(
         print_line(output(), f"{make_key}: the private key; {public}: the public one, for --signer and --signed-by")
         return
     from difflm.synthesis.bundle import bundle_folder
+    from difflm.synthesis.sharing.container import sign_container
+    from difflm.synthesis.sharing.hub import HubPlace
 
     assert bundle is not None
     assert key is not None
+    if HubPlace.is_one(bundle):
+        raise ConfigError(f"{bundle}: is signed before it is pushed; sign the file or the run, and push that")
+    if bundle.is_file():
+        print_line(output(), f"{bundle}: signed with {sign_container(bundle, key)}")
+        return
     folder = bundle_folder(bundle)
     print_line(output(), f"{folder}: signed with {signatures.sign_bundle(folder, key)}")
 
 
 @signing_app.command()
 def verify(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="An experiment's name or folder, a bundle, or a dataset.")],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="An experiment's name or folder, a bundle or its file, a dataset.")
+    ],
     signer: Annotated[
         Path | None, typer.Option(metavar="PUBLIC_KEY", help="The key that the bundle must be signed with.")
     ] = None,
     runs: Runs = RUNS,
 ) -> None:
     """Compare every file of an experiment's artifacts, of a bundle or of a dataset with what was written."""
+    from difflm.synthesis.sharing.places import is_generator
     from difflm_jobs.cli.summary import verified_line, verify_experiment
     from difflm_jobs.experiment import find_experiment
     from difflm_jobs.rows.verify_dataset import is_dataset, verify_dataset
 
-    if (Path(run) / "bundle.json").is_file():
+    if is_generator(run):
         print_line(output(), _verified_bundle(Path(run), signer))
     elif is_dataset(run):
         if signer is not None:
@@ -75,13 +85,14 @@ def _verified_bundle(given: Path, signer: Path | None) -> str:
     from difflm.synthesis.signatures import check_signature, read_public_key
 
     folder = bundle_folder(given)
+    shown = given if given.is_file() else folder
     if signer is None:
         check_files(folder)
-        return f"{folder}: all files as written"
+        return f"{shown}: all files as written"
     key = read_public_key(signer)
     check_signature(folder, key)
     check_files(folder)
-    return f"{folder}: all files as written, signed with {key}"
+    return f"{shown}: all files as written, signed with {key}"
 
 
 def signer_setting(signed_by: Path | None, section: str) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from difflm.training.denoiser_task import ExponentialMovingAverage
+from difflm.training.averages import ExponentialMovingAverage
 
 
 def test_it_is_the_weighted_sum_of_all_parameters_so_far() -> None:
@@ -40,3 +40,15 @@ def test_frozen_parameters_are_left_out_and_the_state_round_trips() -> None:
 def test_a_decay_outside_of_its_range_is_refused(decay: float) -> None:
     with pytest.raises(ValueError, match="decay"):
         ExponentialMovingAverage(nn.Linear(1, 1), decay=decay)
+
+
+def test_the_averages_stand_in_the_modules_place_only_within_the_block() -> None:
+    module = nn.Linear(1, 1, bias=False)
+    module.weight.data.fill_(1.0)
+    average = ExponentialMovingAverage(module, decay=0.9)
+    module.weight.data.fill_(3.0)
+    with pytest.raises(KeyError), average.in_place(module):
+        assert module.weight.item() == 1.0
+        raise KeyError
+    assert module.weight.item() == 3.0
+    assert float(average.averages["weight"]) == 1.0

@@ -178,7 +178,7 @@ def preference(
         with_column(first, category, a)
         with_column(second, category, b)
     first, second, hidden = shared_columns(first, second)
-    _say_hidden(hidden)
+    say_hidden(hidden)
     left_out: Mapping[str, Sequence[str]] = {}
     if groups is not None:
         pairs = pairs_at_random(first, second, groups=groups, most=per_side, seed=seed)
@@ -221,13 +221,14 @@ def _samples(records: Path, real: Path | None, most: int | None, seed: int) -> t
     if real is None:
         return own, []
     own, beside, hidden = shared_columns(own, read_sample(real, most, seed))
-    _say_hidden(hidden)
+    say_hidden(hidden)
     return own, beside
 
 
-def _say_hidden(columns: Sequence[str]) -> None:
+def say_hidden(columns: Sequence[str], *, to: str = "the judge") -> None:
+    """Name the columns that would tell which side a record is of."""
     if columns:
-        text = f"columns that only one file has are not shown to the judge: {', '.join(columns)}"
+        text = f"columns that only one file has are not shown to {to}: {', '.join(columns)}"
         print_line(progress_output(), text)
 
 

@@ -1,0 +1,1 @@
+"""Generators that are handed on: as one file, or in a repository of a hub."""

@@ -1,0 +1,41 @@
+"""Where a generator lies: in a folder, in a file, or in a repository of a hub; its bundle ends up in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from difflm.synthesis.sharing.container import SUFFIX, unpacked
+from difflm.synthesis.sharing.hub import HubPlace, fetched
+
+
+def local_folder(given: str | Path) -> Path:
+    """Return the folder of what is given: a folder, or a path where nothing is, as it is; a file unpacked; a repository
+    (`hf://owner/name`) fetched.
+
+    Raises:
+        BundleError: the file is no generator, or damaged; or the repository is not there, or holds none.
+        ConfigError: the address of a repository cannot be read, or huggingface_hub is missing.
+        StorageError: there is no space left to unpack it.
+    """
+    place = HubPlace.read(given)
+    if place is not None:
+        return fetched(place)
+    path = Path(given)
+    return unpacked(path) if path.is_file() else path
+
+
+def is_generator(given: str | Path) -> bool:
+    """Whether something is, by its look, a bundle's folder, a file of a generator, or a repository."""
+    path = Path(given)
+    if HubPlace.is_one(given) or (path / "bundle.json").is_file():
+        return True
+    return path.is_file() and path.suffix == SUFFIX
+
+
+def short_name(given: str | Path) -> str:
+    """Name a generator after where it lies: the last part of a path or of a repository."""
+    place = HubPlace.read(given)
+    if place is not None:
+        return place.repository.rpartition("/")[2]
+    path = Path(given).absolute()
+    return path.stem if path.suffix == SUFFIX else path.name

@@ -1,0 +1,215 @@
+"""Generators in repositories: pushed and loaded over the hub's own protocol; what goes wrong is one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import huggingface_hub
+import huggingface_hub.constants as hub_constants
+import pandas as pd
+import pytest
+
+import difflm
+from difflm.api import Generator
+from difflm.errors import BundleError, ConfigError, DiffLMError
+from difflm.synthesis.sharing.hub import HubPlace, fetched, push
+from difflm.synthesis.signatures import make_key, read_public_key, sign_bundle
+from difflm.synthesis.synthesizer import SamplingConfig
+from difflm.testing.bundles import StageFolders
+from difflm.testing.hub_server import Hub, hub_server
+from difflm_jobs.cli.serve import read_settings
+
+QUICK = SamplingConfig(steps=2, precision="float32")
+SECRET = "hf_secret_0123456789"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub of this machine, and a cache and a token of this test alone."""
+    with hub_server() as running:
+        running.token = SECRET
+        monkeypatch.setattr(hub_constants, "ENDPOINT", running.url)
+        template = running.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(hub_constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(hub_constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(hub_constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+        monkeypatch.setattr(hub_constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setenv("HF_TOKEN", SECRET)
+        huggingface_hub.close_session()
+        yield running
+        huggingface_hub.close_session()
+
+
+@pytest.fixture(scope="module")
+def saved(tiny_stages: StageFolders, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved generator in a folder; not to be changed."""
+    return Generator(tiny_stages.bundle, sampling=QUICK).save(tmp_path_factory.mktemp("saved") / "people")
+
+
+def pushed(saved: Path, name: str = "ada/people", *, public: bool = False) -> str:
+    return push(saved, name, public=public, message="m")
+
+
+def refused(call: object, *arguments: object, **more: object) -> str:
+    with pytest.raises(DiffLMError) as caught:
+        call(*arguments, **more)  # type: ignore[operator]
+    said = str(caught.value)
+    assert "\n" not in said
+    assert SECRET not in said
+    assert SECRET not in repr(caught.value.__cause__)
+    return said
+
+
+def test_what_is_pushed_is_what_is_loaded(hub: Hub, saved: Path) -> None:
+    assert pushed(saved) == f"{hub.url}/ada/people"
+    repository = hub.repositories["ada/people"]
+    assert repository.private
+    assert hub.large  # tensors went by git LFS
+    assert repository.files("main")["README.md"].startswith(b"---\nlicense: unknown")  # type: ignore[index]
+    loaded = difflm.load("hf://ada/people")
+    pd.testing.assert_frame_equal(loaded.sample(4, seed=1), difflm.load(saved).sample(4, seed=1))
+    assert fetched(HubPlace(repository="ada/people", revision=repository.newest)) == loaded.bundle
+    settings = read_settings(["hf://ada/people"], config=None, port=None, overrides=[])
+    (served,) = settings.server.bundles
+    assert (served.name, served.path) == ("people", str(loaded.bundle))
+
+
+def test_a_push_replaces_the_bundle_and_leaves_other_files(hub: Hub, saved: Path, tmp_path: Path) -> None:
+    pushed(saved)
+    repository = hub.repositories["ada/people"]
+    files = dict(repository.files("main") or {})
+    repository.commit({**files, "decoder/old.json": b"{}", "LICENSE": b"mine"})
+    pushed(saved)
+    found = repository.files("main") or {}
+    assert "decoder/old.json" not in found
+    assert found["LICENSE"] == b"mine"
+    assert difflm.load("hf://ada/people").schema.row_count == 80  # LICENSE was never fetched
+
+
+def test_a_signature_goes_along(hub: Hub, saved: Path, tmp_path: Path) -> None:
+    make_key(tmp_path / "key")
+    make_key(tmp_path / "other")
+    signed = Path(shutil.copytree(saved, tmp_path / "signed"))
+    sign_bundle(signed, tmp_path / "key")
+    pushed(signed)
+    assert difflm.load("hf://ada/people", signed_by=tmp_path / "key.pub").schema.row_count == 80
+    with pytest.raises(BundleError, match="signed with another key"):
+        difflm.load("hf://ada/people", signed_by=tmp_path / "other.pub")
+    assert read_public_key(tmp_path / "key.pub")
+
+
+def test_a_repository_that_everybody_reads_is_written_to_only_where_that_is_meant(hub: Hub, saved: Path) -> None:
+    pushed(saved, public=True)
+    assert not hub.repositories["ada/people"].private
+    assert "everybody can read it; give --public" in refused(pushed, saved)
+    pushed(saved, public=True)
+
+
+def test_tampered_repositories_are_refused(hub: Hub, saved: Path) -> None:
+    pushed(saved)
+    repository = hub.repositories["ada/people"]
+    files = dict(repository.files("main") or {})
+    repository.commit({**files, "schema.json": files["schema.json"] + b" "})
+    assert "is not what was pushed (schema.json: changed" in refused(difflm.load, "hf://ada/people")
+    listed = json.loads(files["hashes.json"])
+    for name in ("../evil", "/evil", "a\\b", "a//b"):
+        more = {"sha256": "0" * 64, "size": 1}
+        hashes = json.dumps({**listed, "files": {**listed["files"], name: more}}).encode()
+        repository.commit({**files, "hashes.json": hashes})
+        assert "no file of a generator; do not use it" in refused(difflm.load, "hf://ada/people")
+    missing = {name: content for name, content in files.items() if name != "prior/prior.safetensors"}
+    repository.commit(missing)
+    assert "a file that hashes.json lists is not there" in refused(difflm.load, "hf://ada/people")
+    repository.commit({"model.bin": b"cos\nsystem\n"})
+    assert "holds no generator (no hashes.json)" in refused(difflm.load, "hf://ada/people")
+
+
+def test_pickles_beside_a_generator_are_never_fetched(hub: Hub, saved: Path) -> None:
+    pushed(saved)
+    repository = hub.repositories["ada/people"]
+    repository.commit(
+        {**(repository.files("main") or {}), "pytorch_model.bin": b"cos\nsystem\n", "modeling.py": b"1/0"}
+    )
+    folder = difflm.load("hf://ada/people").bundle
+    assert not [*folder.rglob("*.bin"), *folder.rglob("*.py")]
+    assert not [path for _, path in hub.asked if path.endswith((".bin", ".py"))]
+
+
+def test_what_cannot_be_read_is_one_line_with_the_remedy(
+    hub: Hub, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "no such repository, or none that you may read" in refused(difflm.load, "hf://ada/none")
+    pushed(saved)
+    assert "has no such revision" in refused(difflm.load, "hf://ada/people@v9")
+    monkeypatch.delenv("HF_TOKEN")
+    said = refused(difflm.load, "hf://ada/people")
+    assert "none that you may read; check its name, and log in with `hf auth login`, or set HF_TOKEN" in said
+    hub.repositories["ada/people"].gated = True
+    assert "ask for access on its page" in refused(difflm.load, "hf://ada/people")
+    hub.failing = 500
+    assert "the hub" in refused(difflm.load, "hf://ada/people")
+
+
+def test_what_cannot_be_written_is_one_line_with_the_remedy(
+    hub: Hub, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = refused(pushed, saved, "bob/people")
+    assert "hf://bob/people: " in said
+    assert "log in with" in said
+    monkeypatch.delenv("HF_TOKEN")
+    assert "there is no token to push with; log in with" in refused(pushed, saved)
+    assert "give owner/name" in refused(pushed, saved, "people")
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong_token")
+    assert "hf_wrong_token" not in refused(pushed, saved)
+
+
+def test_without_a_network_the_cache_answers(hub: Hub, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pushed(saved)
+    first = difflm.load("hf://ada/people").bundle
+    monkeypatch.setattr(hub_constants, "HF_HUB_OFFLINE", True)
+    assert difflm.load("hf://ada/people").bundle == first
+    assert "HF_HUB_OFFLINE keeps the hub out of reach" in refused(difflm.load, "hf://ada/other")
+    monkeypatch.setattr(hub_constants, "HF_HUB_OFFLINE", False)
+    closed = "http://127.0.0.1:9"
+    monkeypatch.setattr(hub_constants, "ENDPOINT", closed)
+    monkeypatch.setattr(
+        hub_constants, "HUGGINGFACE_CO_URL_TEMPLATE", closed + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    huggingface_hub.close_session()
+    assert "the hub is out of reach" in refused(difflm.load, "hf://ada/other")
+    assert "the hub is out of reach" in refused(pushed, saved)
+
+
+@pytest.mark.parametrize("given", ["hf://people", "hf://a/b/c", "hf://a/b@", "hf://../b", "hf://a/b@x y"])
+def test_addresses_that_are_none(given: str) -> None:
+    with pytest.raises(ConfigError, match="give hf://owner/name"):
+        HubPlace.read(given)
+    assert HubPlace.read("runs/people") is None
+    assert HubPlace.read(Path("hf://ada/people@refs/pr/1")) == HubPlace(repository="ada/people", revision="refs/pr/1")
+
+
+def test_the_command_line_takes_the_hub_of_the_environment(saved: Path, tmp_path: Path) -> None:
+    with hub_server() as hub:
+        variables = {"HF_ENDPOINT": hub.url, "HF_TOKEN": hub.token, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
+        script = (
+            "import sys\nfrom difflm_jobs.cli.main import app\n"
+            "for words in (['push', sys.argv[1], 'ada/people'], ['show', 'hf://ada/people']):\n"
+            "    app(words, standalone_mode=False)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(saved)],
+            env={**os.environ, **variables, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert f"{hub.url}/ada/people: load it with difflm.load('hf://ada/people')" in done.stdout
+        assert "hf://ada/people: learned from 80 rows" in done.stdout
+        assert hub.token not in done.stdout + done.stderr
