@@ -184,23 +184,30 @@ def _cells(
     counts = np.bincount(octave, weights=weights, minlength=2 * _OCTAVES + 1).astype(np.int64)
     measured = noisy_counts(counts, rho=_OCTAVES_SHARE * rho, part=part, ledger=ledger)
     full = np.flatnonzero(measured > _SURE * scale_of(_OCTAVES_SHARE * rho))
-    cells, share = [cell for place in full for cell in _divided(int(place) - _OCTAVES)], _CELLS_SHARE * rho
-    if not cells:
+    octaves, share = [_divided(int(place) - _OCTAVES) for place in full], _CELLS_SHARE * rho
+    if not octaves:
         return (), np.zeros(0)
-    first = noisy_counts(_count(cells, numbers, weights), rho=_COARSE * share, part=part, ledger=ledger)
-    kept = np.flatnonzero(first > 2 * scale_of(_COARSE * share))
+    cells = [cell for inside in octaves for cell in inside]
+    noisy = noisy_counts(_count(cells, numbers, weights), rho=_COARSE * share, part=part, ledger=ledger)
+    first = _within(noisy, octaves, measured[full])
+    kept = np.flatnonzero(first > 0)
     parts = max(1, _FINEST // max(1, len(kept)))
     finer = [_parts(*cells[place], parts) for place in kept]
     flat = [cell for some in finer for cell in some]
     if not flat:
         return (), np.zeros(0)
     second = noisy_counts(_count(flat, numbers, weights), rho=(1 - _COARSE) * share, part=part, ledger=ledger)
-    found, done = np.zeros(len(flat)), 0
-    for place, some in zip(kept, finer, strict=True):
-        found[done : done + len(some)] = nearest_counts(second[done : done + len(some)].astype(float), first[place])
-        done += len(some)
+    found = _within(second, finer, first[kept])
     full = np.flatnonzero(found > 0)
     return tuple(flat[place] for place in full), found[full]
+
+
+def _within(noisy: Codes, parts: Sequence[Sequence[object]], totals: npt.NDArray[np.generic]) -> Floats:
+    """Fit the counts of parts of cells to what the cells have together: nothing is lost where each has little."""
+    ends = np.cumsum([len(some) for some in parts])
+    pieces = np.split(noisy.astype(np.float64), ends[:-1])
+    fitted = [nearest_counts(piece, float(total)) for piece, total in zip(pieces, totals.tolist(), strict=True)]
+    return np.concatenate(fitted)
 
 
 def _count(cells: Sequence[tuple[int, int]], numbers: Codes, weights: Codes) -> Codes:

@@ -67,7 +67,8 @@ class ClippedGradients:
         names = list(seen)
         found = torch.autograd.grad(nats_B.sum(), [seen[name].outputs for name in names])
         gradients = {name: gradient.float() for name, gradient in zip(names, found, strict=True)}
-        with torch.no_grad():
+        # In bfloat16 a norm could come out smaller than the gradient that it is to bound.
+        with torch.no_grad(), torch.autocast(nats_B.device.type, enabled=False):
             return self._clipped(seen, gradients), nats_B.detach()
 
     def _clipped(self, seen: dict[str, _Seen], gradients: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -60,7 +60,7 @@ def test_marginals_and_the_pair_that_goes_together_are_kept(drawn: pa.Table) -> 
     assert np.mean(side == hand) > 0.9
     pay = np.array(drawn.column("pay").to_pylist())
     real = np.array(_table().column("pay").to_pylist())
-    assert np.quantile(pay, [0.25, 0.5, 0.75]) == pytest.approx(np.quantile(real, [0.25, 0.5, 0.75]), rel=0.1)
+    assert np.quantile(pay, [0.25, 0.5, 0.75]) == pytest.approx(np.quantile(real, [0.25, 0.5, 0.75]), rel=0.15)
     assert min(drawn.column("day").to_pylist()) >= "2019-09"
     assert max(drawn.column("day").to_pylist()) <= "2021-03"
 

@@ -185,7 +185,7 @@ def test_no_file_holds_what_would_repeat_the_noise(fitted: tuple[difflm.Generato
     generator, out = fitted
     (prepared,) = (out / "artifacts").glob("table-*")
     for path in (prepared / "summary.json", generator.bundle / "privacy.json"):
-        assert "seed" not in path.read_text()
+        assert '"seed"' not in path.read_text()
 
 
 def test_choosing_by_the_rows_is_refused() -> None:
