@@ -34,8 +34,8 @@ from difflm.models.compact import CompactDecoderConfig, build_compact_llama
 from difflm.models.prompt import Prompt, causal_nll
 from difflm.privacy.budget import PrivacyConfig, Steps, epsilon_of
 from difflm.privacy.surrogate import summarize
-from difflm.training.clipped_gradients import ClippedGradients
-from difflm.training.private_engine import PrivateEngine
+from difflm.training.private.clipped_gradients import ClippedGradients
+from difflm.training.private.engine import PrivateEngine
 
 RESULTS = Path(__file__).parent / "results"
 METHODS = ("real", "private", "counts", "mst", "tabularargn_dp")

@@ -128,7 +128,7 @@ TASKS: dict[str, str] = {
     "conditional": "difflm.training.conditional_task:build_conditional_task",
     "language_model": "difflm.training.language_model_task:build_language_model_task",
     "draft": "difflm.training.draft_task:build_draft_task",
-    "private_decoder": "difflm.training.private_task:build_private_task",
+    "private_decoder": "difflm.training.private.task:build_private_task",
 }
 
 

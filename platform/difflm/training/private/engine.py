@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from difflm.models.precision import Precision
 from difflm.privacy.budget import Steps
 from difflm.privacy.secret_noise import secret_normal
-from difflm.training.clipped_gradients import ClippedGradients
 from difflm.training.engine import PlainEngine
+from difflm.training.private.clipped_gradients import ClippedGradients
 
 LOSS_SHARE = 0.1
 """Of the largest norm of a gradient, is how far a unit's loss can move its own coordinate."""

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from difflm.models.compact import CompactDecoderConfig, build_compact_llama
 from difflm.models.prompt import Prompt, causal_nll
 from difflm.privacy.budget import Steps
-from difflm.training.clipped_gradients import ClippedGradients
-from difflm.training.private_engine import SENSITIVITY, PrivateEngine
+from difflm.training.private.clipped_gradients import ClippedGradients
+from difflm.training.private.engine import SENSITIVITY, PrivateEngine
 
 VOCABULARY, WIDTH = 40, 32
 

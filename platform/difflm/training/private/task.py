@@ -30,7 +30,7 @@ from difflm.records.schema import RecordSchema, read_schema
 from difflm.telemetry import JSON
 from difflm.training.any_order import counted_tokens, draw_ranks, opening_tokens, reorder
 from difflm.training.loop import LoopConfig
-from difflm.training.private_engine import PrivateEngine
+from difflm.training.private.engine import PrivateEngine
 from difflm.training.record_data import TokenBatches, read_split, tokenize
 from difflm.training.steered_task import Steering, text_fields, unfitted_steered
 from difflm.training.task import TaskSpec, Verdict
