@@ -8,11 +8,12 @@ from private summaries, so whatever is done with them costs nothing.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from difflm.records.schema import SchemaConfig, read_schema
 from difflm.seeding import derive_seed
 from difflm.telemetry import JSON
 from difflm_jobs.inputs.given_tables import PRIVATE_ROWS as ROWS
-from difflm_jobs.inputs.sources import DataConfig, hash_source, locate
+from difflm_jobs.inputs.sources import DataConfig, FileSource, PackagedSource, hash_source, locate
 from difflm_jobs.pipeline.runlog import NOTICES
 from difflm_jobs.pipeline.stage import StageContext, StageOutcome, apart
 from difflm_jobs.pipeline.training import run_training
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from difflm.privacy.surrogate import Summary
+    from difflm.training.loop import LoopConfig
     from difflm.training.task import TaskSpec
 
 UNITS = "units.npy"
@@ -57,7 +59,7 @@ class KeepRows:
         paths = {key: locate(source, key) for key, source in self._files().items()}
         return {key: f"{described_ending(path)} {hash_source(path)}" for key, path in paths.items()}
 
-    def _files(self) -> Mapping[str, object]:
+    def _files(self) -> Mapping[str, FileSource | PackagedSource]:
         given = {"data.train": self.data.train, "data.test": self.data.test}
         return {key: source for key, source in given.items() if source is not None}
 
@@ -196,9 +198,15 @@ class Summarize:
         for name, table in drawn.items():
             pq.write_table(table, folder / f"{name}.parquet")
         write_bytes_atomic(folder / "schema.json", schema.to_json().encode())
-        ledger = [{"part": each.part, "rho": each.rho, "delta": each.delta} for each in summary.ledger.spent]
-        plan = {"delta": summary.plan.delta, "rest_delta": summary.plan.rest_delta, "units": summary.plan.units}
-        write_json_atomic(folder / SUMMARY_NAME, {**plan, "spent": list[JSON](ledger)})
+        ledger: list[JSON] = [
+            {"part": each.part, "rho": each.rho, "delta": each.delta} for each in summary.ledger.spent
+        ]
+        plan: dict[str, JSON] = {
+            "delta": summary.plan.delta,
+            "rest_delta": summary.plan.rest_delta,
+            "units": summary.plan.units,
+        }
+        write_json_atomic(folder / SUMMARY_NAME, {**plan, "spent": ledger})
 
 
 SUMMARY_NAME = "summary.json"
@@ -245,7 +253,7 @@ class FitPrivately:
         outcome = StageOutcome()
         shutil.copytree(started, context.output, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
         if steps is not None:
-            spec = self._spec(context, steps, int(str(summary["units"])))
+            spec = self._spec(context, steps, int(summary["units"]))
             outcome = run_training(context, name=self.name, spec=spec, loop=self._loop(), runtime=context.runtime)
             parts = read_parts(context.output, read_schema(prepared))
             write_compact_model(context.output, parts, read_tensors(context.output / "best.safetensors"))
@@ -254,19 +262,17 @@ class FitPrivately:
         facts: dict[str, JSON] = {**outcome.facts, "privacy": promised, NOTICES: list[JSON]([str(promised["says"])])}
         return replace(outcome, facts=facts)
 
-    def _steps(self, summary: Mapping[str, JSON]) -> Steps | None:
+    def _steps(self, summary: Mapping[str, Any]) -> Steps | None:
         """Return the sample rate, the number of steps and the noise that the rest of the budget allows."""
-        config, units = self.privacy, int(str(summary["units"]))
+        config, units = self.privacy, int(summary["units"])
         if config.epochs == 0:
             return None
         rate = min(config.batch_units, max(1, units // 10)) / units
         count = max(1, round(config.epochs / rate))
-        noise = noise_for(
-            config.epsilon, float(str(summary["rest_delta"])), rho=_spent_rho(summary), rate=rate, steps=count
-        )
+        noise = noise_for(config.epsilon, float(summary["rest_delta"]), rho=_spent_rho(summary), rate=rate, steps=count)
         return Steps(rate=rate, noise=noise, steps=count)
 
-    def _loop(self) -> object:
+    def _loop(self) -> LoopConfig:
         assert self.fit.fit is not None
         changes = {"method": "adamw", "learning_rate": self.privacy.learning_rate, "gradient_accumulation": 1}
         return self.fit.fit.loop.model_copy(update={**changes, "warmup_steps": 10, "weight_decay": 0.0})
@@ -297,12 +303,12 @@ class FitPrivately:
             seed=derive_seed(self.seed, self.name),
         )
 
-    def _promised(self, summary: Mapping[str, JSON], steps: Steps | None) -> dict[str, JSON]:
+    def _promised(self, summary: Mapping[str, Any], steps: Steps | None) -> dict[str, JSON]:
         from difflm.privacy.statement import promise
 
-        spent = [Spent(**each) for each in summary["spent"]]  # type: ignore[union-attr, arg-type]
-        return promise(self.privacy, delta=float(str(summary["delta"])), spent=spent, steps=steps)
+        spent = [Spent(**each) for each in summary["spent"]]
+        return promise(self.privacy, delta=float(summary["delta"]), spent=spent, steps=steps)
 
 
-def _spent_rho(summary: Mapping[str, JSON]) -> float:
-    return sum(each["rho"] for each in summary["spent"])  # type: ignore[union-attr, index, call-overload, misc]
+def _spent_rho(summary: Mapping[str, Any]) -> float:
+    return math.fsum(each["rho"] for each in summary["spent"])

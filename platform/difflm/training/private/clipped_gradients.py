@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ class ClippedGradients:
 
     model: LlamaForCausalLM
     _linear: dict[str, nn.Linear] = field(init=False)
-    _norms: dict[str, nn.Module] = field(init=False)
+    _norms: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
         modules = dict(self.model.named_modules())
@@ -75,9 +75,11 @@ class ClippedGradients:
         read = {name: one.inputs.detach() for name, one in seen.items()}
         read = {name: value if name == _EMBEDDING else value.float() for name, value in read.items()}
         small = {name: self._norm_gradient(name, read[name], gradients[name]) for name in self._norms}
-        squares_B = sum(_square(read[name], gradients[name]) for name in self._linear)
-        squares_B = squares_B + sum(gradient_BD.square().sum(dim=1) for gradient_BD in small.values())
-        squares_B = squares_B + _tied_square(read[_EMBEDDING], gradients[_EMBEDDING], read[_HEAD], gradients[_HEAD])
+        squares_B = _tied_square(read[_EMBEDDING], gradients[_EMBEDDING], read[_HEAD], gradients[_HEAD])
+        for name in self._linear:
+            squares_B = squares_B + _square(read[name], gradients[name])
+        for gradient_BD in small.values():
+            squares_B = squares_B + gradient_BD.square().sum(dim=1)
         factor_B = 1 / (squares_B.clamp(min=0).sqrt() + _FLOOR)
         sums = {f"{name}.weight": _product(gradients[name], read[name], factor_B) for name in self._linear}
         sums |= {f"{name}.weight": (gradient_BD * factor_B[:, None]).sum(dim=0) for name, gradient_BD in small.items()}
@@ -90,7 +92,8 @@ class ClippedGradients:
         """Return the gradients (B, D) of a layer norm's weights."""
         module = self._norms[name]
         variance = inputs_BTD.square().mean(dim=-1, keepdim=True)
-        return (gradient_BTD * inputs_BTD * torch.rsqrt(variance + module.variance_epsilon)).sum(dim=1)
+        normed_BTD: Tensor = inputs_BTD * torch.rsqrt(variance + module.variance_epsilon)
+        return (gradient_BTD * normed_BTD).sum(dim=1)
 
 
 _EMBEDDING, _HEAD = "model.embed_tokens", "lm_head"

@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from difflm.models.precision import Precision
 from difflm.privacy.budget import Steps
@@ -31,7 +33,7 @@ class PrivateEngine:
 
     def __init__(
         self,
-        module: nn.Module,
+        module: Any,
         *,
         steps: Steps,
         units: int,
@@ -45,8 +47,8 @@ class PrivateEngine:
         assert self._plain.world_size == 1, "one process draws the sample and the noise"
         self._module, self._steps, self._chunk_rows = module, steps, chunk_rows
         self._expected, self._largest = max(1.0, steps.rate * units), largest_nats
-        self._gradients = ClippedGradients(model=module.model)  # type: ignore[arg-type]
-        self._parameters = dict(module.model.named_parameters())  # type: ignore[union-attr, operator]
+        self._gradients = ClippedGradients(model=module.model)
+        self._parameters = dict(module.model.named_parameters())
         self.rank, self.world_size, self.device, self.precision = 0, 1, device, precision
         self.lockstep = False
 
@@ -63,7 +65,7 @@ class PrivateEngine:
         for first in range(0, count, self._chunk_rows):
             part = {name: value[first : first + self._chunk_rows].to(self.device) for name, value in batch.items()}
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
-                clipped, nats_B = self._gradients(lambda part=part: self._module.nats_B(**part))  # type: ignore
+                clipped, nats_B = self._gradients(partial(self._module.nats_B, **part))
             for name, value in clipped.items():
                 sums[name] += value
             loss += nats_B.double().clamp(0, self._largest).sum()

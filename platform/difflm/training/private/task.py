@@ -58,6 +58,8 @@ class PrivateFitConfig(Config):
 class PrivateDecoder(nn.Module):
     """The decoder behind the empty prompt; only the decoder's own weights are trainable."""
 
+    prompt_1KD: Tensor
+
     def __init__(self, fit: SteeredDecoderFit) -> None:
         super().__init__()
         self.model, self.bos_id = fit.model, fit.bos_id

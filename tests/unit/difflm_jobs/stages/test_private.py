@@ -80,8 +80,9 @@ def _context(folder: Path, **inputs: Path) -> StageContext:
     def report(done: float, total: float | None, text: str) -> None:
         pass
 
+    given: Any = {name: _Given(path) for name, path in inputs.items()}
     return StageContext(
-        inputs={name: _Given(path) for name, path in inputs.items()},  # type: ignore[misc]
+        inputs=given,
         output=output,
         work=work,
         report=report,
