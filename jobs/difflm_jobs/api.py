@@ -14,7 +14,7 @@ from difflm.artifacts.atomic import write_bytes_atomic
 from difflm.errors import ConfigError
 from difflm.records.files.frames import TEMPLATE_NAME, Frame, is_path
 from difflm.synthesis.arguments import texts
-from difflm_jobs.given_settings import privacy_overrides
+from difflm_jobs.given_settings import privacy_overrides, refuse_listed_categories
 from difflm_jobs.inputs.frame_files import GivenFrame, TemporaryFolder, refuse_no_folder
 from difflm_jobs.opening import BUNDLED, FitRun, template_folder
 from difflm_jobs.opening import load as load
@@ -97,6 +97,8 @@ def fit(
     settings = replace(settings, overrides=[*settings.overrides, *privacy_overrides(epsilon, protect_unit)])
     experiment = settings.experiment()
     _refuse_undrawable(experiment)
+    if frame is not None and experiment.privacy is not None:
+        refuse_listed_categories(frame.template, experiment.privacy)
     refuse_no_folder(folder)
     if frame is not None:
         frame.lay_down(experiment.data.target)
