@@ -98,7 +98,7 @@ def fit(
     experiment = settings.experiment()
     _refuse_undrawable(experiment)
     if frame is not None and experiment.privacy is not None:
-        refuse_listed_categories(frame.template, experiment.privacy)
+        refuse_listed_categories(frame.template)
     refuse_no_folder(folder)
     if frame is not None:
         frame.lay_down(experiment.data.target)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from difflm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from difflm.privacy.budget import PrivacyConfig
     from difflm.records.files.frames import FrameTemplate
 
 
@@ -18,7 +17,7 @@ def privacy_overrides(epsilon: float | None, unit: str | None) -> list[str]:
     return [f"privacy.{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
 
 
-def refuse_listed_categories(template: FrameTemplate, privacy: PrivacyConfig) -> None:
+def refuse_listed_categories(template: FrameTemplate) -> None:
     """Refuse, under differential privacy, columns whose type lists all their values: it comes with every made frame.
 
     Raises:
@@ -27,7 +26,7 @@ def refuse_listed_categories(template: FrameTemplate, privacy: PrivacyConfig) ->
     import pyarrow as pa
 
     for field in pa.ipc.open_stream(template.empty).schema:
-        if pa.types.is_dictionary(field.type) and field.name not in {privacy.unit, *privacy.leave_out}:
+        if pa.types.is_dictionary(field.type):
             raise ConfigError(
                 f"column {field.name!r} is categorical: its type lists every value, also those of one row, and "
                 f"privacy.epsilon protects no types; give it as text, such as table[{field.name!r}].astype(str)"
