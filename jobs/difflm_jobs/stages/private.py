@@ -170,6 +170,7 @@ class Summarize:
         summary = summarize(table, np.load(rows / UNITS), self.privacy, target=self.target)
         context.report(1, 2, "drawing from the measurements")
         self._write(summary, table.schema, context.output)
+        planned_steps(self.privacy, json.loads((context.output / SUMMARY_NAME).read_bytes()))  # refused before training
         form = SourceForm.read(rows)
         if form is not None:
             kept = form.kept(read_schema(context.output), lambda notice: None)
@@ -249,7 +250,7 @@ class FitPrivately:
 
         prepared, started = context.input("prepare"), context.input("start-decoder")
         summary = json.loads((prepared / SUMMARY_NAME).read_bytes())
-        steps = self._steps(summary)
+        steps = planned_steps(self.privacy, summary)
         outcome = StageOutcome()
         shutil.copytree(started, context.output, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
         if steps is not None:
@@ -261,16 +262,6 @@ class FitPrivately:
         write_json_atomic(context.output / PRIVACY_NAME, promised)
         facts: dict[str, JSON] = {**outcome.facts, "privacy": promised, NOTICES: list[JSON]([str(promised["says"])])}
         return replace(outcome, facts=facts)
-
-    def _steps(self, summary: Mapping[str, Any]) -> Steps | None:
-        """Return the sample rate, the number of steps and the noise that the rest of the budget allows."""
-        config, units = self.privacy, int(summary["units"])
-        if config.epochs == 0:
-            return None
-        rate = min(config.batch_units, max(1, units // 10)) / units
-        count = max(1, round(config.epochs / rate))
-        noise = noise_for(config.epsilon, float(summary["rest_delta"]), rho=_spent_rho(summary), rate=rate, steps=count)
-        return Steps(rate=rate, noise=noise, steps=count)
 
     def _loop(self) -> LoopConfig:
         assert self.fit.fit is not None
@@ -310,5 +301,16 @@ class FitPrivately:
         return promise(self.privacy, delta=float(summary["delta"]), spent=spent, steps=steps)
 
 
-def _spent_rho(summary: Mapping[str, Any]) -> float:
-    return math.fsum(each["rho"] for each in summary["spent"])
+def planned_steps(config: PrivacyConfig, summary: Mapping[str, Any]) -> Steps | None:
+    """Return the sample rate, the number of steps and the noise that the rest of the budget allows.
+
+    Raises:
+        ConfigError: nothing of it is left.
+    """
+    units, spent = int(summary["units"]), math.fsum(each["rho"] for each in summary["spent"])
+    if config.epochs == 0:
+        return None
+    rate = min(config.batch_units, max(1, units // 10)) / units
+    count = max(1, round(config.epochs / rate))
+    noise = noise_for(config.epsilon, float(summary["rest_delta"]), rho=spent, rate=rate, steps=count)
+    return Steps(rate=rate, noise=noise, steps=count)

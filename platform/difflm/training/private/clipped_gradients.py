@@ -22,8 +22,9 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
-_FLOOR = 1e-2
-"""Norms far below this are not blown up to one: g / (|g| + floor), whose norm is below one (Bu et al. 2023)."""
+FLOOR, MARGIN = 1e-2, 0.999
+"""Norms far below this are not blown up to one: g / (|g| + floor), whose norm is below one (Bu et al. 2023);
+the margin is for what single precision rounds."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,7 +81,7 @@ class ClippedGradients:
             squares_B = squares_B + _square(read[name], gradients[name])
         for gradient_BD in small.values():
             squares_B = squares_B + gradient_BD.square().sum(dim=1)
-        factor_B = 1 / (squares_B.clamp(min=0).sqrt() + _FLOOR)
+        factor_B = MARGIN / (squares_B.clamp(min=0).sqrt() + FLOOR)
         sums = {f"{name}.weight": _product(gradients[name], read[name], factor_B) for name in self._linear}
         sums |= {f"{name}.weight": (gradient_BD * factor_B[:, None]).sum(dim=0) for name, gradient_BD in small.items()}
         tied_VD = _product(gradients[_HEAD], read[_HEAD], factor_B)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from difflm.models.compact import CompactDecoderConfig, build_compact_llama
 from difflm.models.prompt import Prompt, causal_nll
 from difflm.privacy.budget import Steps
-from difflm.training.private.clipped_gradients import ClippedGradients
+from difflm.training.private.clipped_gradients import FLOOR, MARGIN, ClippedGradients
 from difflm.training.private.engine import SENSITIVITY, PrivateEngine
 
 VOCABULARY, WIDTH = 40, 32
@@ -64,7 +64,7 @@ def _one_by_one(decoder: _Decoder, batch: dict[str, Tensor]) -> dict[str, Tensor
         gradients = {name: value.grad for name, value in decoder.model.named_parameters() if value.grad is not None}
         norm = math.sqrt(sum(float(gradient.square().sum()) for gradient in gradients.values()))
         for name, gradient in gradients.items():
-            sums[name] += gradient / (norm + 1e-2)
+            sums[name] += gradient * MARGIN / (norm + FLOOR)
     decoder.model.zero_grad()
     return sums
 
