@@ -48,15 +48,16 @@ def diagnose(
 
 
 def find_run(run: str, runs: Path) -> Path:
-    """Find the folder of a run or of a bundle.
+    """Find the folder of a run, or a generator wherever it lies.
 
     Raises:
         ConfigError: there is none; names the runs there are.
     """
+    from difflm.synthesis.sharing.places import is_generator
     from difflm_jobs.experiment import find_experiment
 
     path = Path(run)
-    return path if (path / "bundle.json").is_file() or (path / "artifacts").is_dir() else find_experiment(run, runs)
+    return path if is_generator(run) or (path / "artifacts").is_dir() else find_experiment(run, runs)
 
 
 def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:

@@ -14,6 +14,7 @@ import typer
 
 from difflm.errors import DiffLMError, StorageError
 from difflm.lifetime import end_with_parent
+from difflm_jobs.cli.agents.verb import agents_app
 from difflm_jobs.cli.benchmark import benchmark_app
 from difflm_jobs.cli.compare import report_app
 from difflm_jobs.cli.configuration import config_app, configuration_app
@@ -42,6 +43,7 @@ from difflm_jobs.cli.terminal import (
     Set,
     Target,
     audience,
+    describe_failure,
     is_plain,
     output,
     print_line,
@@ -49,6 +51,7 @@ from difflm_jobs.cli.terminal import (
     progress_output,
 )
 from difflm_jobs.given_settings import privacy_overrides
+from difflm_jobs.inputs.databases import from_database
 
 app = typer.Typer(
     name="difflm",
@@ -59,6 +62,7 @@ app = typer.Typer(
 INTERRUPTED = 130
 
 app.add_typer(config_app, name="config")
+app.add_typer(agents_app)
 app.add_typer(benchmark_app)
 app.add_typer(judge_app, name="judge")
 app.add_typer(configuration_app)
@@ -90,11 +94,7 @@ def main() -> None:
             _fail("interrupted; run the same command again to go on", INTERRUPTED)
         raise
     except Exception as error:
-        from difflm.artifacts.atomic import describe_storage_error
-        from difflm.extras import describe_missing
-
-        message = describe_missing(error) or describe_storage_error(error, Path.cwd())
-        if message is None:
+        if (message := describe_failure(error)) is None:
             raise
         sys.exit(_fail(message, StorageError.exit_code))
 
@@ -137,6 +137,7 @@ def _run(given: str, until: str | None, runs: Path, asked: Mapping[str, Any], wi
     from difflm_jobs.loading import read_settings, refuse_missing
 
     started = psutil.Process().create_time()
+    given, asked = from_database(given, asked, runs)
     refuse_missing(given, asked["overrides"])
     settings = read_settings(given, **asked)
     settings.experiment()
@@ -208,7 +209,9 @@ def plan(
     """
     from difflm_jobs.loading import read_settings
 
-    settings = read_settings(config, overrides=changes or (), target=target, name=name, constraints=constraint or ())
+    asked = {"overrides": changes or (), "target": target, "name": name, "constraints": constraint or ()}
+    config, asked = from_database(config, asked, runs)
+    settings = read_settings(config, **asked)
     settings.experiment()
     from difflm_jobs.cli.plan import print_plan
     from difflm_jobs.planning.choice import Chooser, Wish
@@ -220,10 +223,7 @@ def plan(
 def synthesize(
     bundle: Annotated[Path, typer.Argument(help="A bundle, a .difflm file, hf://owner/name, or a run.")],
     rows: Annotated[int, typer.Option(help="Rows to make.")],
-    out: Annotated[
-        str,
-        typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow), or a folder or URL (s3://...) for many parts."),
-    ],
+    out: Annotated[str, typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow), a folder, s3://..., a database.")],
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same rows.")] = 0,
     format_: Annotated[
         str | None, typer.Option("--format", help="Of the parts: parquet (default), jsonl, csv or arrow.")
@@ -260,7 +260,8 @@ def synthesize(
     from difflm.synthesis.plans.request import PlanRequest
     from difflm_jobs.cli.summary import rows_line
     from difflm_jobs.inputs.given_tables import given_file, real_files
-    from difflm_jobs.rows.bundle_rows import DatasetRequest, write_rows
+    from difflm_jobs.rows.bundle_rows import DatasetRequest
+    from difflm_jobs.rows.database_rows import deliver_rows
     from difflm_jobs.rows.resume import resume_mode
 
     wanted = DatasetRequest(
@@ -278,7 +279,7 @@ def synthesize(
         plain=is_plain(dialect),
     )
     overrides = [*(changes or ()), *signer_setting(signed_by, "sampling")]
-    print_line(output(), rows_line(write_rows(wanted, overrides=overrides, audience=audience())))
+    print_line(output(), rows_line(deliver_rows(wanted, overrides=overrides, audience=audience())))
 
 
 @app.command()
@@ -297,7 +298,8 @@ def impute(
     from difflm.synthesis.plans.request import Impute, PlanRequest
     from difflm_jobs.cli.summary import rows_line
     from difflm_jobs.inputs.given_tables import GivenFile
-    from difflm_jobs.rows.bundle_rows import DatasetRequest, write_rows
+    from difflm_jobs.rows.bundle_rows import DatasetRequest
+    from difflm_jobs.rows.database_rows import deliver_rows
 
     wanted = DatasetRequest(
         bundle=bundle,
@@ -312,4 +314,4 @@ def impute(
         plain=is_plain(dialect),
     )
     overrides = [*(changes or ()), *signer_setting(signed_by, "sampling")]
-    print_line(output(), rows_line(write_rows(wanted, overrides=overrides, audience=audience())))
+    print_line(output(), rows_line(deliver_rows(wanted, overrides=overrides, audience=audience())))

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
     from difflm_jobs.rows.bundle_rows import Audience
 
-Given = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, a preset's name, or just a table.")]
+Given = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="A YAML file, a preset's name, or just a table, also a database's URL.")
+]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one key; may be repeated.")]
 Target = Annotated[str | None, typer.Option(help="The column that a model would predict.")]
 Name = Annotated[str | None, typer.Option(help="Name of the experiment, and of its folder.")]
@@ -87,6 +89,14 @@ def is_plain(dialect: str) -> bool:
     if dialect not in ("source", "plain"):
         raise ConfigError(f"--dialect {dialect}: unknown; give source or plain")
     return dialect == "plain"
+
+
+def describe_failure(error: Exception) -> str | None:
+    """Say in one line what failed outside this program: an optional library that lacks, a disk; None for a defect."""
+    from difflm.artifacts.atomic import describe_storage_error
+    from difflm.extras import describe_missing
+
+    return describe_missing(error) or describe_storage_error(error, Path.cwd())
 
 
 def output() -> Console:

@@ -40,7 +40,7 @@ class FitDecoder:
     cells: bool
     inputs: ClassVar[tuple[str, ...]] = ("prepare",)
     name: ClassVar[str] = "fit-decoder"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     output: ClassVar[str] = "decoder"
 
     def sources(self) -> Mapping[str, str]:

@@ -56,11 +56,11 @@ def reorder(ids_BT: Tensor, lengths_B: Tensor, opening_F: Tensor, rank_BF: Tenso
     return ids_BT.gather(1, torch.argsort(key_BT, dim=1, stable=True))
 
 
-def draw_ranks(count: int, fields: int, share: float, generator: torch.Generator) -> Tensor:
-    """Draw the ranks (B, F) of the fields of records, of which a share is not in the table's order.
+def draw_ranks(count: int, fields: int, generator: torch.Generator) -> Tensor:
+    """Draw the ranks (B, F) of the fields of records that are not in the table's order.
 
-    There, some fields come first, few of them in half of the records and any number in the other half, in an order of
-    their own; then the rest as in the table.
+    Some fields come first, few of them in half of the records and any number in the other half, in an order of their
+    own; then the rest as in the table.
     """
     few_B = torch.rand(count, generator=generator) < 0.5
     part_B = torch.where(
@@ -68,8 +68,7 @@ def draw_ranks(count: int, fields: int, share: float, generator: torch.Generator
         torch.randint(1, FEW + 1, (count,), generator=generator) / fields,
         torch.rand(count, generator=generator),
     )
-    other_B = torch.rand(count, generator=generator) < share
-    first_BF = (torch.rand(count, fields, generator=generator) < part_B[:, None]) & other_B[:, None]
+    first_BF = torch.rand(count, fields, generator=generator) < part_B[:, None]
     drawn_BF = torch.where(first_BF, torch.rand(count, fields, generator=generator), 1.0 + torch.arange(fields))
     return drawn_BF.argsort(dim=1, stable=True).argsort(dim=1, stable=True)
 

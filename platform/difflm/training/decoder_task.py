@@ -61,7 +61,10 @@ class DecoderFitConfig(Config):
         description="with a pooled encoder: share of rows that are steered by their latents",
     )
     reordered_share: float = Field(
-        default=0.7, ge=0, lt=1, description="with a pooled encoder: share of the other rows that are in another order"
+        default=0.75, ge=0, lt=1, description="with a pooled encoder: share of the other rows that are in another order"
+    )
+    told_reordered_share: float = Field(
+        default=0.2, ge=0, lt=1, description="with a pooled encoder: the same of the rows that are steered"
     )
     clean_share: float = Field(
         default=0.3,

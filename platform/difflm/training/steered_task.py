@@ -52,6 +52,10 @@ class Steering(Config):
     nats: float = Field(ge=0)
 
 
+RARE_SHARE = 0.7
+"""Of the reordered rows: those that are drawn for the value of the field that stands first in them."""
+
+
 class SteeredDecoderTask:
     """`TrainingTask` of the decoder stage where the latent is pooled."""
 
@@ -90,18 +94,19 @@ class SteeredDecoderTask:
         told_B = torch.rand(len(rows_B), generator=generator) < self.config.told_share
         if self.rare is None or self.opening_F is None:
             return self._completed(self.train.at(rows_B), self._classes(rows_B), told_B)
-        fields = len(self.opening_F)
-        ranks_BF = draw_ranks(len(rows_B), fields, self.config.reordered_share, generator)
-        # Half of the reordered rows are drawn for the field that stands first in them.
-        drawn_B = ~told_B & (torch.rand(len(rows_B), generator=generator) < self.config.reordered_share / 2)
-        field_B, rare_B = self.rare.draw(len(rows_B), generator)
+        count, fields = len(rows_B), len(self.opening_F)
+        share_B = torch.where(told_B, self.config.told_reordered_share, self.config.reordered_share)
+        other_B = torch.rand(count, generator=generator) < share_B
+        ranks_BF = torch.where(other_B[:, None], draw_ranks(count, fields, generator), torch.arange(fields))
+        drawn_B = other_B & (torch.rand(count, generator=generator) < RARE_SHARE)
+        field_B, rare_B = self.rare.draw(count, generator)
         rows_B = torch.where(drawn_B, rare_B, rows_B)
         ranks_BF = torch.where(drawn_B[:, None], placed_first(ranks_BF, field_B), ranks_BF)
-        ranks_BF = torch.where(told_B[:, None], torch.arange(fields), ranks_BF)
         batch, device = self.train.at(rows_B), self.train.lengths_N.device
         batch["ids_BT"] = reorder(batch["ids_BT"], batch["lengths_B"], self.opening_F, ranks_BF.to(device))
         batch = self._completed(batch, self._classes(rows_B), told_B)
-        first_BT = fields_of(batch["ids_BT"], batch["lengths_B"], self.opening_F) == field_B[:, None].to(device)
+        # The value that a row was drawn for says nothing of how frequent it is.
+        first_BT = fields_of(batch["ids_BT"], batch["lengths_B"], self.opening_F) == 0
         batch["counted_BT"] = batch["counted_BT"] & ~(first_BT & drawn_B[:, None].to(device))
         return batch
 

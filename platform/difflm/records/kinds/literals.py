@@ -42,6 +42,10 @@ class DecimalForm(NamedTuple):
     exponent: int
 
 
+ATOM_ROWS, ATOM_SHARE = 8, 0.01
+"""Rows that share a value make it an atom; and the share of all rows that may have an atom rounded."""
+
+
 def decimal_form(
     places: IntArray,
     numbers: FloatArray,
@@ -55,8 +59,10 @@ def decimal_form(
     """Infer a column's form from its distinct finite `numbers`, the decimal `places` of each, and their `counts`.
 
     Every digit of the source is kept while the widest value has at most `exact_digits`, but for the `rounded_share` of
-    rows with most decimals. Otherwise `significant_digits` of the interquartile range (of the distinct values) survive;
-    where even that cannot be printed in plain digits, values are counted in units of a power of ten.
+    rows with most decimals, and wherever values have more decimals that many rows share, such as 0.066666667: somebody
+    who looks for these very values would miss them. Otherwise `significant_digits` of the interquartile range (of the
+    distinct values) survive; where even that cannot be printed in plain digits, values are counted in units of a power
+    of ten.
     """
     source = _usual_places(places, counts, rounded_share)
     largest = float(np.abs(numbers).max())
@@ -68,6 +74,9 @@ def decimal_form(
         needed = significant_digits - 1 - math.floor(math.log10(middle))
         if whole_digits <= _DOUBLE_DIGITS and max(needed, 0) + min(whole_digits, 2) <= _DOUBLE_DIGITS:
             decimals = max(0, min(limit, needed, _DOUBLE_DIGITS - whole_digits))
+            shared = counts[(counts >= ATOM_ROWS) & (places > decimals)].sum()
+            if shared > ATOM_SHARE * counts.sum():
+                decimals = min(limit, _DOUBLE_DIGITS - whole_digits)
         else:
             exponent = math.floor(math.log10(largest))
             enough = (

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import difflm
-from difflm.artifacts.manifest import QUALITY_NAME
+from difflm.artifacts.manifest import SCORES_NAME
 from difflm.privacy.budget import PRIVACY_NAME
 from difflm.records.schema import CategoricalField, Field, RecordSchema, read_schema
 from difflm.synthesis.bundle_files import CARD_NAME, is_local
@@ -30,7 +30,7 @@ _SHOWN_SETTINGS = (
 
 def write_card(folder: Path, *, licence: str | None, sampling: SamplingConfig) -> None:
     """Write the card of a saved bundle from what lies in its folder."""
-    schema, report = read_schema(folder), _json(folder / QUALITY_NAME)
+    schema, report = read_schema(folder), _json(folder / SCORES_NAME)
     lines = [
         *_head(schema, report, licence),
         "",

@@ -67,17 +67,15 @@ def test_the_tables_order_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("fields", [1, 2, 3, 20])
-def test_ranks_are_orders_and_a_share_is_the_tables(fields: int) -> None:
-    ranks = draw_ranks(4000, fields, 0.7, torch_generator(0, "ranks"))
+def test_ranks_are_orders(fields: int) -> None:
+    ranks = draw_ranks(4000, fields, torch_generator(0, "ranks"))
     assert bool((ranks.sort(dim=1).values == torch.arange(fields)).all())
-    as_table = (ranks == torch.arange(fields)).all(dim=1).float().mean()
-    assert float(as_table) > 0.3 - 0.03
 
 
 def test_conditions_of_few_fields_are_what_is_learned_most() -> None:
     """In half of the reordered records about one to three of twenty fields come first, in the others any number."""
     generator = torch_generator(0, "ranks")
-    ranks = draw_ranks(20_000, 20, 1.0, generator)
+    ranks = draw_ranks(20_000, 20, generator)
     moved = (ranks < torch.arange(20)).sum(dim=1)  # at least the fields that came forward past one that did not
     assert 0.05 < float((moved == 0).float().mean()) < 0.2
     assert 0.3 < float(((moved > 0) & (moved <= 3)).float().mean()) < 0.6
@@ -85,11 +83,10 @@ def test_conditions_of_few_fields_are_what_is_learned_most() -> None:
     first = ranks.argmin(dim=1)
     shares = torch.bincount(first, minlength=20) / 20_000
     assert float(shares[1:].min()) > 0.03  # every field gets its turn at the very beginning
-    assert torch.equal(draw_ranks(50, 4, 0.0, generator), torch.arange(4).expand(50, 4))
 
 
 def test_the_same_generator_draws_the_same_ranks() -> None:
-    first, second = (draw_ranks(30, 5, 0.7, torch_generator(3, "ranks", 1)) for _ in range(2))
+    first, second = (draw_ranks(30, 5, torch_generator(3, "ranks", 1)) for _ in range(2))
     torch.testing.assert_close(first, second)
 
 

@@ -74,6 +74,19 @@ def test_long_decimals_are_rounded_and_reported() -> None:
     assert codes(schema) == {("x", "rounded")}
 
 
+def test_long_decimals_that_many_rows_share_are_kept() -> None:
+    rates = [f"{1 / number:.9f}" for number in (3, 6, 7, 9, 11, 12, 13, 14, 15, 17, 18, 19)]
+    generator = np.random.default_rng(0)
+    shared = [rates[place] for place in generator.integers(0, len(rates), 500)]
+    smooth = [f"{value:.9f}" for value in generator.random(500) / 20]
+    field = field_of([*shared, *smooth])
+    assert isinstance(field, DecimalField)
+    assert field.decimals == 9
+    alone = field_of(smooth)
+    assert isinstance(alone, DecimalField)
+    assert alone.decimals == 7
+
+
 def test_a_few_long_decimals_do_not_lengthen_every_row() -> None:
     cells = [str(value % 40) for value in range(4000)]
     cells[17] = "3.1234567"
