@@ -34,10 +34,12 @@ from difflm_jobs.cli.terminal import (
     Budget,
     Constraints,
     Dialect,
+    Epsilon,
     Gates,
     Given,
     Name,
     Protect,
+    ProtectUnit,
     Quality,
     Runs,
     SafeCsv,
@@ -52,6 +54,7 @@ from difflm_jobs.cli.terminal import (
     print_warning,
     progress_output,
 )
+from difflm_jobs.given_settings import privacy_overrides
 from difflm_jobs.inputs.databases import from_database
 
 app = typer.Typer(
@@ -132,13 +135,16 @@ def run(
     purge: Annotated[
         bool, typer.Option("--purge", help="Afterwards remove what holds real rows: all but bundle, rows and report.")
     ] = False,
+    epsilon: Epsilon = None,
+    protect_unit: ProtectUnit = None,
     runs: Runs = RUNS,
 ) -> None:
     """Run every stage whose artifact does not exist yet, and show the scores.
 
     --quality fast, balanced or best and --budget 10m choose how long to train; difflm plan says how long that takes.
     """
-    asked = _asked(changed(changes, protect), target, name, constraint)
+    overrides = changed([*(changes or ()), *privacy_overrides(epsilon, protect_unit)], protect)
+    asked = _asked(overrides, target, name, constraint)
     if purge and until is not None:
         raise ConfigError(f"--purge and --until {until}: what is removed would be needed to go on; give one of them")
     experiment = _run(config, until, runs, asked, {"quality": quality, "budget": budget})

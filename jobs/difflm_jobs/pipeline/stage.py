@@ -8,7 +8,7 @@ Where and on how much it runs comes with `StageContext.runtime`, and changes no 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
@@ -125,6 +125,8 @@ def _plain(value: object, left_out: Collection[str] = ()) -> JSON:
         return found
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items() if key not in left_out}
+    if is_dataclass(value):  # a stage that another one builds upon
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
     assert isinstance(value, Sequence), f"a stage holds sections of a configuration, not {type(value).__name__}"
     return [_plain(each) for each in value]
 

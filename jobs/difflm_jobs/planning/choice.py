@@ -98,6 +98,11 @@ class Chooser:
         base = self.settings.experiment()
         if not wish:
             return Choice(experiment=base)
+        if base.privacy is not None:
+            raise ConfigError(
+                "--quality and --budget look at the rows to choose settings, which privacy.epsilon does not allow; "
+                "give the settings themselves"
+            )
         folder = self.runs / base.name
         request = _request(wish, base)
         entries = _read(folder / FILE)

@@ -39,7 +39,7 @@ from difflm.runtime.work_folder import WorkFolder
 from difflm.telemetry import JSON, append_event, truncate_events
 from difflm.training.engine import Engine, PlainEngine
 from difflm.training.loop import Event, LoopConfig, LoopResult, checkpoint_precision, run_loop
-from difflm.training.task import TaskSpec, TrainingTask, build_task
+from difflm.training.task import OwnEngine, TaskSpec, TrainingTask, build_task
 
 _STEP_PREFIX = "step-"
 _KEPT = 2
@@ -155,6 +155,8 @@ def _told(spec: TaskSpec, precision: Precision) -> TaskSpec:
 
 
 def _build_engine(job: WorkerJob, task: TrainingTask, device: torch.device, precision: Precision) -> Engine:
+    if isinstance(task, OwnEngine):
+        return task.make_engine(device, precision)
     if isinstance(job.engine, DeepSpeedEngineConfig):
         return DeepSpeedEngine(
             task.module,

@@ -37,6 +37,7 @@ from difflm.errors import BundleError, ModelError, SchemaError
 from difflm.models.autoencoder import Autoencoder, AutoencoderShape, GaussianPosterior, build_autoencoder, latent_size
 from difflm.models.decoder_store import DecoderParts, read_tensors
 from difflm.models.encoder import encoder_inputs
+from difflm.privacy.budget import PRIVACY_NAME
 from difflm.records.files.source import SOURCE_NAME
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema, read_schema
@@ -99,6 +100,8 @@ def assemble_bundle(
     shutil.copyfile(prepared / "schema.json", directory / "schema.json")
     if (prepared / SOURCE_NAME).is_file():
         shutil.copyfile(prepared / SOURCE_NAME, directory / SOURCE_NAME)
+    if (decoder / PRIVACY_NAME).is_file():
+        shutil.copyfile(decoder / PRIVACY_NAME, directory / PRIVACY_NAME)
     kept = _only("decoder.json", "tokenizer", "model")
     _copy_tree(decoder, directory / "decoder", kept)
     shutil.copyfile(autoencoder / "best.safetensors", directory / "autoencoder.safetensors")
