@@ -136,7 +136,9 @@ class PrivateDecoderTask:
         batch = source.at(rows_B)
         ids_BT, lengths_B = batch["ids_BT"], batch["lengths_B"]
         if reordered and self._opening_F is not None:
-            ranks_BF = draw_ranks(len(rows_B), len(self._opening_F), self.config.reordered_share, self._random)
+            count, fields = len(rows_B), len(self._opening_F)
+            other_B1 = torch.rand(count, 1, generator=self._random) < self.config.reordered_share
+            ranks_BF = torch.where(other_B1, draw_ranks(count, fields, self._random), torch.arange(fields))
             ids_BT = reorder(ids_BT, lengths_B, self._opening_F, ranks_BF.to(ids_BT.device))
         return {
             "ids_BT": ids_BT,
