@@ -45,7 +45,7 @@ def rounded_count(rows: int, least: int) -> int:
 
 def rounded_up(number: int) -> int:
     """Round a whole number above zero up to two significant digits."""
-    unit = 10 ** max(0, len(str(number)) - _DIGITS)
+    unit: int = 10 ** max(0, len(str(number)) - _DIGITS)
     return -(-number // unit) * unit
 
 
