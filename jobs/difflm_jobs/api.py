@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from difflm.artifacts.atomic import write_bytes_atomic
 from difflm.errors import ConfigError
 from difflm.records.files.frames import TEMPLATE_NAME, Frame, is_path
 from difflm.synthesis.arguments import texts
+from difflm_jobs.given_settings import privacy_overrides, refuse_listed_categories
 from difflm_jobs.inputs.databases import table_or_file
 from difflm_jobs.inputs.frame_files import GivenFrame, TemporaryFolder, refuse_no_folder
 from difflm_jobs.opening import BUNDLED, FitRun, template_folder
@@ -37,6 +39,8 @@ def fit(
     constraints: Sequence[str] = (),
     quality: str | None = None,
     budget: str | None = None,
+    epsilon: float | None = None,
+    protect_unit: str | None = None,
 ) -> Generator:
     """Learn a table and return what writes new rows of it.
 
@@ -57,6 +61,8 @@ def fit(
             larger decoder where rows suffice. Settings that you give yourself in ``config`` stay; a preset's do not.
         budget: about how long the fit may take here, such as ``"90s"``, ``"10m"`` or ``"1h30m"``: what fits into that
             time a few steps say. With ``out`` a fit that was killed goes on with what was chosen.
+        epsilon: differential privacy: of everything that is fitted to rows, together (settings ``privacy``).
+        protect_unit: with it, the column that says whose a row is; without, every row is by itself.
 
     Raises:
         DataError: the table cannot be used, such as one without rows or without the target, or breaks a constraint.
@@ -88,8 +94,11 @@ def fit(
     given = str(table) if frame is None else str(frame.path)
     wish = Wish(quality=quality, budget=budget)
     settings = _settings(given, target, config, folder.name, kind, cluster, texts(constraints, name="constraints"))
+    settings = replace(settings, overrides=[*settings.overrides, *privacy_overrides(epsilon, protect_unit)])
     experiment = settings.experiment()
     _refuse_undrawable(experiment)
+    if frame is not None and experiment.privacy is not None:
+        refuse_listed_categories(frame.template)
     refuse_no_folder(folder)
     if frame is not None:
         frame.lay_down(experiment.data.target)

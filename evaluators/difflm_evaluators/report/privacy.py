@@ -1,7 +1,7 @@
 """What the report says about privacy in plain words: each finding, how it reads, and what none of them proves."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -37,8 +37,9 @@ class Finding:
 
 
 def privacy_findings(report: ReportFile) -> list[Finding]:
-    """List the findings of `privacy` and `membership`, and what a run protected; empty where all are left out."""
+    """List what was promised and protected, and the findings of `privacy` and `membership`; empty without any of it."""
     return [
+        *_promised(report),
         *_protected(report),
         *_read(report, "exact_copy_share", "Exact copies", _copies),
         *_near_copies(report),
@@ -62,6 +63,16 @@ def _protected(report: ReportFile) -> Iterator[Finding]:
         yield Finding(
             status="look" if open_ else "fine", title="Protected values", text=f"{line[0].upper()}{line[1:]}."
         )
+
+
+def _promised(report: ReportFile) -> Iterator[Finding]:
+    """Tell what differential privacy promises of the generator, whatever is measured below."""
+    promised = report.settings.get("promised_privacy")
+    if isinstance(promised, Mapping):
+        broken = promised.get("voided_by")
+        voided = "; ".join(map(str, broken)) if isinstance(broken, Sequence) else "nothing that is known"
+        text = f"{promised.get('says')}. It is voided by: {voided}."
+        yield Finding(status="fine", title="Differential privacy", text=text)
 
 
 def _read(

@@ -34,10 +34,12 @@ from difflm_jobs.cli.terminal import (
     Budget,
     Constraints,
     Dialect,
+    Epsilon,
     Gates,
     Given,
     Name,
     Protect,
+    ProtectUnit,
     Quality,
     Runs,
     SafeCsv,
@@ -52,6 +54,7 @@ from difflm_jobs.cli.terminal import (
     print_warning,
     progress_output,
 )
+from difflm_jobs.given_settings import privacy_overrides
 from difflm_jobs.inputs.databases import from_database
 
 app = typer.Typer(
@@ -111,6 +114,13 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
+def _asked(
+    changes: list[str] | None, target: str | None, name: str | None, constraints: list[str] | None
+) -> dict[str, Any]:
+    """Return what stands beside a configuration on the command line, as `read_settings` takes it."""
+    return {"overrides": changes or (), "target": target, "name": name, "constraints": constraints or ()}
+
+
 @app.command()
 def run(
     config: Given,
@@ -125,13 +135,16 @@ def run(
     purge: Annotated[
         bool, typer.Option("--purge", help="Afterwards remove what holds real rows: all but bundle, rows and report.")
     ] = False,
+    epsilon: Epsilon = None,
+    protect_unit: ProtectUnit = None,
     runs: Runs = RUNS,
 ) -> None:
     """Run every stage whose artifact does not exist yet, and show the scores.
 
     --quality fast, balanced or best and --budget 10m choose how long to train; difflm plan says how long that takes.
     """
-    asked = {"overrides": changed(changes, protect), "target": target, "name": name, "constraints": constraint or ()}
+    overrides = changed([*(changes or ()), *privacy_overrides(epsilon, protect_unit)], protect)
+    asked = _asked(overrides, target, name, constraint)
     if purge and until is not None:
         raise ConfigError(f"--purge and --until {until}: what is removed would be needed to go on; give one of them")
     experiment = _run(config, until, runs, asked, {"quality": quality, "budget": budget})
@@ -184,8 +197,7 @@ def _stage_verb(stage: str, summary: str) -> None:
         protect: Protect = None,
         runs: Runs = RUNS,
     ) -> None:
-        overrides = changed(changes, protect)
-        asked = {"overrides": overrides, "target": target, "name": name, "constraints": constraint or ()}
+        asked = _asked(changed(changes, protect), target, name, constraint)
         _run(config, stage, runs, asked, {"quality": quality, "budget": budget})
 
     command: Callable[[Callable[..., Any]], Callable[..., Any]] = app.command(name=stage, help=summary)
@@ -221,7 +233,7 @@ def plan(
     """
     from difflm_jobs.loading import read_settings
 
-    asked = {"overrides": changes or (), "target": target, "name": name, "constraints": constraint or ()}
+    asked = _asked(changes, target, name, constraint)
     config, asked = from_database(config, asked, runs)
     settings = read_settings(config, **asked)
     settings.experiment()

@@ -56,6 +56,17 @@ Protect = Annotated[
         help="Whether values that few training rows have are left out of all that is learned (default: on).",
     ),
 ]
+Epsilon = Annotated[
+    float | None,
+    typer.Option(
+        metavar="E",
+        help="Differential privacy: of everything that is fitted to rows, together (3 is usual; smaller is stricter).",
+    ),
+]
+ProtectUnit = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="With --epsilon: the column that says whose a row is; else each is by itself."),
+]
 Runs = Annotated[Path, typer.Option(envvar="DIFFLM_RUNS", help="Folder that holds the experiments.")]
 SafeCsv = Annotated[
     bool, typer.Option("--safe-csv", help="Put an apostrophe before CSV texts that a spreadsheet would run.")

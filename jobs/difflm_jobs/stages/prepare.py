@@ -65,7 +65,7 @@ class Prepare:
     is all that models get to see (see `records.protection`). The other files hold real rows, for evaluation.
     """
 
-    data: DataConfig = field(metadata=apart("train", "test"))
+    data: DataConfig = field(metadata=apart("train", "test", "read.max_unpacked_mib"))
     schema: SchemaConfig
     seed: int
     relations: RelationsConfig = AUTO
@@ -77,7 +77,7 @@ class Prepare:
 
     def sources(self) -> Mapping[str, str]:
         paths = {key: self._locate(source, key) for key, source in self._files().items()}
-        return {key: f"{_ending(path)} {hash_source(path)}" for key, path in paths.items()}
+        return {key: f"{described_ending(path)} {hash_source(path)}" for key, path in paths.items()}
 
     def _locate(self, source: FileSource | PackagedSource, key: str) -> Path:
         return locate(source, key, folders=self.data.record_kind.folders)
@@ -230,7 +230,7 @@ def _shown(relations: Relations) -> list[str]:
     return [*(f"kept in every synthetic row: {sentence}" for sentence in sentences[:_SHOWN]), *more]
 
 
-def _ending(path: Path) -> str:
+def described_ending(path: Path) -> str:
     """Return what the name says about how to read the file: the same bytes are another table under another ending."""
     ending, last = ending_of(path), path.suffix.lower()
     return ending if last == ending else ending + last

@@ -7,6 +7,7 @@ stay with the version they began with.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -132,6 +133,7 @@ def _quality(path: Path, bundle: Path) -> dict[str, JSON] | None:
 def _read(path: Path) -> dict[str, JSON] | None:
     try:
         report = parse_json(path.read_bytes())
+        json.dumps(report, allow_nan=False)  # no answer could hold what is none
     except (OSError, ValueError) as error:
         report = error
     if not isinstance(report, dict):  # the bundle can be served all the same

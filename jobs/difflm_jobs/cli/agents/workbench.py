@@ -76,11 +76,12 @@ class Workbench:
         from difflm_jobs.cli.inspection import inspected, notice_line
 
         path = self.table(table, "table")
-        lines, notices = inspected(path, target=target, overrides=())
+        found = inspected(path, target=target, overrides=())
         return {
             "table": str(path),
-            "columns": [asdict(line) for line in lines],
-            "notices": [notice_line(notice) for notice in notices[:_MAX_LISTED]],
+            "columns": [asdict(line) for line in found.lines],
+            "relations": list(found.relations[:_MAX_LISTED]),
+            "notices": [notice_line(notice) for notice in found.notices[:_MAX_LISTED]],
         }
 
     def train(

@@ -158,14 +158,15 @@ def find_combinations(search: Search) -> None:
 
 
 def _never_mix(table: TableValues, one: str, other: str, often: int) -> bool:
-    (one_N, ones), (other_N, others) = table.codes(one), table.codes(other)
-    counts = np.bincount(one_N * len(others) + other_N, minlength=len(ones) * len(others))
-    counts_AB = counts.reshape(len(ones), len(others))
-    total = counts_AB.sum()
-    if not total or counts_AB[counts_AB > 0].min() < often:
+    (one_N, _), (other_N, others) = table.codes(one), table.codes(other)
+    # Only the pairs that there are: two columns of 10,000 values have 10**8.
+    pair_P, count_P = np.unique(one_N * len(others) + other_N, return_counts=True)
+    total = len(one_N)
+    if not total or count_P.min() < often:
         return False
-    expected_AB = np.outer(counts_AB.sum(axis=1), counts_AB.sum(axis=0)) / total
-    return bool(expected_AB[counts_AB == 0].sum() >= max(_NEVER_SHARE * total, BROKEN_ROWS * (often > 1)))
+    one_A, other_B = np.bincount(one_N).astype(np.float64), np.bincount(other_N)
+    expected = float((one_A[pair_P // len(others)] * other_B[pair_P % len(others)]).sum()) / total
+    return total - expected >= max(_NEVER_SHARE * total, BROKEN_ROWS * (often > 1))
 
 
 def learn_lookup(table: TableValues, sources: tuple[str, ...], target: str) -> tuple[Lookup, npt.NDArray[np.bool_]]:

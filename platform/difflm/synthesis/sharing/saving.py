@@ -12,6 +12,7 @@ from typing import Any
 from difflm.artifacts.atomic import atomic_directory, storage_errors
 from difflm.artifacts.manifest import MANIFEST_NAME, SCORES_NAME, SIGNATURE_NAME
 from difflm.errors import ConfigError
+from difflm.privacy.budget import PRIVACY_NAME
 from difflm.records.files.frames import TEMPLATE_NAME
 from difflm.synthesis.bundle_files import CARD_NAME, check_files, write_hashes
 from difflm.synthesis.saved_sampling import write_sampling
@@ -62,7 +63,7 @@ class SavedParts:
         if self.template is not None:
             (folder / TEMPLATE_NAME).write_bytes(self.template)
         write_sampling(folder, self.sampling)
-        if self.report is not None:
+        if self.report is not None and not (self.bundle / PRIVACY_NAME).is_file():  # its scores read real rows
             self.report(folder / SCORES_NAME)
         write_card(folder, licence=self.licence, sampling=self.sampling)
         write_hashes(folder)
