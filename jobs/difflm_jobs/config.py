@@ -157,6 +157,11 @@ class ExperimentConfig(Config):
                 "compact or pretrained"
             )
         injector = self.autoencoder.injector
+        if injector.kind == "vocabulary" and (encoder, self.decoder.kind) != ("compact", "pretrained"):
+            raise ValueError(
+                "autoencoder.injector.kind=vocabulary writes token embeddings of decoder.kind=pretrained from slots of "
+                f"autoencoder.encoder.kind=compact, not of a {self.decoder.kind} decoder from a {encoder} encoder"
+            )
         if encoder == "pooled" and injector.kind != "soft_prompt":
             raise ValueError(
                 f"autoencoder.injector.kind={injector.kind} needs an encoder of whole records; choose "

@@ -23,7 +23,7 @@ from difflm.models.decoder_store import load_decoder
 from difflm.models.prompt import Prompt, causal_logits
 from difflm.models.vocabulary_injector import exact_fields
 from difflm.records.schema import read_schema
-from difflm.training.draft_task import DraftConfig, DraftTask, build_draft_task
+from difflm.training.draft_task import DraftTask, DraftTraining, build_draft_task
 from difflm.training.task import TaskSpec
 
 RESULTS = Path(__file__).parent / "results" / "drafts.json"
@@ -40,8 +40,8 @@ def main(
     out: Annotated[Path, typer.Option(help="where the record goes")] = RESULTS,
 ) -> None:
     """Train drafts, measure, print and write."""
-    config = DraftConfig.model_validate(
-        {"steps": steps, "batch_size": batch_size, "encoder": {"latent_per_slot": latent_per_slot}}
+    config = DraftTraining.model_validate(
+        {"draft": {"steps": steps, "batch_size": batch_size}, "encoder": {"latent_per_slot": latent_per_slot}}
     )
     inputs = {"prepare": str(table), "fit-decoder": str(folder)}
     task = build_draft_task(TaskSpec(factory="draft", config=config.model_dump(mode="json"), inputs=inputs), "cpu")
@@ -88,7 +88,7 @@ def drafted(task: DraftTask) -> dict[str, Any]:
     found: list[Tensor] = []
     for _, batch in task.validation_batches(0, 1):
         latents_BZ = module.head.posterior(module.encoder(grid_BG=batch["grid_BG"])).mean_BZ
-        chosen = module.injector.logits(latents_BZ).argmax(dim=-1)
+        chosen = module.injector(latents_BZ).argmax(dim=-1)
         found.append(exact_fields(chosen, module.injector.draft(batch["grid_BG"]), module.injector.field_S))
     exact_NF = torch.cat(found).float()
     return {"fields": exact_NF.mean(dim=0).tolist(), "records": float(exact_NF.prod(dim=1).mean())}
@@ -105,7 +105,7 @@ def written(task: DraftTask, decoder: FrozenDecoder, records: int) -> dict[str, 
     prompts["true"] = module.injector.embeddings_UD[wanted].flatten(1, 2)
     for temperature in TEMPERATURES:
         module.injector.temperature = temperature
-        prompts[f"draft, tau {temperature:g}"] = module.injector(latents_BZ)
+        prompts[f"draft, tau {temperature:g}"] = module.injector.prompt(latents_BZ).embeds_BKD
     ids_BT, lengths_B = batch["ids_BT"], batch["lengths_B"]
     inside_BT = torch.arange(ids_BT.shape[1]) < lengths_B[:, None]
     out: dict[str, Any] = {}

@@ -85,12 +85,15 @@ def stages_of(folder: Path, name: str, batch: int) -> tuple[StageFolders, Autoen
     return stages, config
 
 
-def training(stages: StageFolders, config: AutoencoderConfig, device: str, steps: int) -> dict[str, float]:
-    """Tokens a second and memory of so many steps after some to get warm, and the FLOPs of a position."""
+def training(inputs: Mapping[str, str], config: AutoencoderConfig, device: str, steps: int) -> dict[str, float]:
+    """Tokens a second and memory of so many steps after some to get warm, and the FLOPs of a position.
+
+    `inputs` are the folders of the stages `prepare` and `fit-decoder`.
+    """
     spec = TaskSpec(
         factory="autoencoder",
         config=config.model_dump(mode="json"),
-        inputs={"prepare": str(stages.prepared), "fit-decoder": str(stages.decoder)},
+        inputs=dict(inputs),
         seed=1,
     )
     task = build_autoencoder_task(spec, device)
@@ -132,9 +135,14 @@ def positions(task: AutoencoderTask, step: int) -> dict[str, int]:
     """The decoder's positions of a batch: record tokens, with prompt and BOS, and with padding too."""
     batch = task.batch(step, 0, 0, 1)
     rows, longest = batch["ids_BT"].shape
-    ahead = 1 + task.config.injector.soft_tokens + task.config.injector.learned_prefix  # type: ignore[union-attr]
+    ahead = 1 + task.module.injector.positions  # type: ignore[union-attr, operator]
     tokens = int(batch["lengths_B"].sum())
     return {"tokens": tokens, "useful": tokens + rows * ahead, "computed": rows * (longest + ahead)}
+
+
+def utilisation(flops_per_position: float, seen: Mapping[str, float], peak: float) -> float:
+    """What the useful positions of a training need of the chip's rate."""
+    return round(flops_per_position * seen["positions_per_second"] / peak, 3)
 
 
 def matrix_rate(device: str) -> float:
@@ -180,9 +188,10 @@ def main(
         found: dict[str, Any] = {"matrix_teraflops": round(peak / 1e12, 2), "training": {}}
         plain: dict[str, float] = {}
         for name, recompute in (("plain", False), ("gradient_checkpointing", True)):
-            seen = training(stages, config.model_copy(update={"gradient_checkpointing": recompute}), device, steps)
+            inputs = {"prepare": str(stages.prepared), "fit-decoder": str(stages.decoder)}
+            seen = training(inputs, config.model_copy(update={"gradient_checkpointing": recompute}), device, steps)
             plain = plain or seen
-            seen["model_flop_utilisation"] = round(plain["flops_per_position"] * seen["positions_per_second"] / peak, 3)
+            seen["model_flop_utilisation"] = utilisation(plain["flops_per_position"], seen, peak)
             found["training"][name] = seen
             print(name, json.dumps(seen), file=sys.stderr)
         found["sampling"] = sampling(stages.bundle, device, rows, repeats)

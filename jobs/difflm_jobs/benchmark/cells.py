@@ -107,6 +107,27 @@ def _model_files(method: Method) -> dict[str, str]:
     return {} if not isinstance(model, str) or method.module == "icl" else fingerprint(model, f"{method.name}.model")
 
 
+def _settings(method: Method) -> dict[str, Any]:
+    """Return the settings of a job, which runs in a folder of its own: the folder of a local model is absolute.
+
+    The libraries of others load a GGUF file, or the one in a package, as the folder that it is unpacked into.
+
+    Raises:
+        ModelError, StorageError: it cannot be unpacked.
+    """
+    from difflm.models.loading import loadable
+    from difflm.models.sources import is_own_model
+
+    settings = dict(method.settings)
+    model = settings.get("model")
+    if isinstance(model, str) and method.module != "icl":
+        if method.script is not None and is_own_model(model):
+            settings["model"] = str(Path(loadable(model)).expanduser().resolve())
+        elif (folder := Path(model).expanduser()).exists():
+            settings["model"] = str(folder.resolve())
+    return settings
+
+
 def _run_job(bench: Bench, method: Method, seed: int, folder: Path, python: Path) -> dict[str, Any]:
     """Run a method's job in a fresh folder; return its facts, with a `reason` where no rows came."""
     remove_tree(folder)
@@ -122,7 +143,7 @@ def _run_job(bench: Bench, method: Method, seed: int, folder: Path, python: Path
         "target": spec.target,
         "task": bench.table.schema.task,
         "columns": bench.table.columns(),
-        "settings": dict(method.settings),
+        "settings": _settings(method),
         "config": bench.table.experiment(bench.folder.resolve()),
         "scratch": str((folder / "scratch").resolve()),
     }

@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import re
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -43,12 +44,13 @@ _FENCE = re.compile(r"^```.*$", re.MULTILINE)
 
 @dataclass(slots=True)
 class Harvest:
-    """The records that came, what was asked and used for them, and why lines were left out."""
+    """The records that came, what was asked and used for them, why lines were left out, and attempts that failed."""
 
     records: list[Record] = field(default_factory=list)
     requests: int = 0
     tokens: int = 0
     rejections: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
 
 
 def fit(train: pa.Table, job: Job) -> pa.Table:
@@ -69,12 +71,21 @@ def sample(train: pa.Table, job: Job) -> pa.Table:
     lines = len(harvest.records) + sum(harvest.rejections.values())
     job.notes.append(f"{harvest.requests:,} requests, {harvest.tokens:,} tokens")
     if harvest.rejections:
-        told = ", ".join(f"{count:,} {reason}" for reason, count in harvest.rejections.most_common())
         left_out = lines - len(harvest.records)
-        job.notes.append(f"{left_out:,} of {lines:,} rows were no records of the schema: {told}")
+        job.notes.append(
+            f"{left_out:,} of {lines:,} rows were no records of the schema: {_counted(harvest.rejections)}"
+        )
+    if harvest.faults:
+        job.notes.append(f"attempts that failed: {_counted(harvest.faults)}")
     if not harvest.records:
-        raise SynthesisError(f"{harvest.requests} requests brought no record of the schema; take another model")
+        why = f" ({_counted(harvest.faults)})" if harvest.faults else ""
+        remedy = "look at the endpoint, or take another model" if harvest.faults else "take another model"
+        raise SynthesisError(f"{harvest.requests} requests brought no record of the schema{why}; {remedy}")
     return pa.Table.from_pylist(harvest.records[: job.rows], schema=arrow_schema(job.schema))
+
+
+def _counted(reasons: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
 
 
 async def _harvest(client: OpenAIClient, train: pa.Table, job: Job) -> Harvest:
@@ -88,7 +99,7 @@ async def _harvest(client: OpenAIClient, train: pa.Table, job: Job) -> Harvest:
             harvest.requests += 1
             random = np.random.default_rng(derive_seed(job.seed, "icl", number))
             rows = np.sort(random.choice(train.num_rows, size=min(settings["shots"], train.num_rows), replace=False))
-            reply = await _asked(client, _request(codec, train.take(rows), job), job)
+            reply = await _asked(client, _request(codec, train.take(rows), job), job, harvest)
             if reply is not None:
                 harvest.tokens += reply.used.total if reply.used is not None else 0
                 read_reply(reply.content, codec, harvest)
@@ -106,12 +117,13 @@ async def _harvest(client: OpenAIClient, train: pa.Table, job: Job) -> Harvest:
     return harvest
 
 
-async def _asked(client: OpenAIClient, request: Request, job: Job) -> Reply | None:
+async def _asked(client: OpenAIClient, request: Request, job: Job, harvest: Harvest) -> Reply | None:
     """Send a request, again where that may help; None where it is refused, or fails again and again."""
     for attempt in range(6):
         try:
             return await client.send(request)
         except TransientFault as fault:
+            harvest.faults[fault.reason] += 1
             pause_s = fault.retry_after_s if fault.retry_after_s is not None else 2.0**attempt
             await asyncio.sleep(min(pause_s, max(0.0, job.seconds_left)))
         except RequestRefused as refusal:
@@ -173,7 +185,7 @@ def read_reply(text: str, codec: JsonRecordCodec, harvest: Harvest) -> None:
 def _lines(text: str) -> list[str]:
     try:
         whole = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         whole = None
     if isinstance(whole, list):
         return [json.dumps(each, ensure_ascii=False) for each in whole]
@@ -184,14 +196,14 @@ def _in_form(line: str, schema: RecordSchema) -> str:
     """Spell an object's numbers with the decimals of the schema, and its keys in order; other text stays as it is."""
     try:
         given: Any = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return line
     if not isinstance(given, dict) or set(given) != set(schema.names):
         return line
     parts = []
     for each in schema.fields:
         value = given[each.name]
-        if isinstance(each, DecimalField) and isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(each, DecimalField) and _countable(value):
             power = f"e{each.exponent}" if each.exponent else ""
             literal = f"{value / 10.0**each.exponent:.{each.decimals}f}{power}"
         elif isinstance(each, IntegerField) and isinstance(value, float) and value.is_integer():
@@ -200,3 +212,8 @@ def _in_form(line: str, schema: RecordSchema) -> str:
             literal = json.dumps(value, ensure_ascii=False)
         parts.append(f"{json.dumps(each.name, ensure_ascii=False)}: {literal}")
     return "{" + ", ".join(parts) + "}"
+
+
+def _countable(value: object) -> bool:
+    """Whether a value is a number that a float can hold: JSON's whole numbers have no end."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

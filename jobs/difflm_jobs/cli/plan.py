@@ -16,6 +16,7 @@ from difflm.records.files.paths import files_of
 from difflm.runtime.training import chosen_engine
 from difflm_jobs.cli.summary import choice_line
 from difflm_jobs.cli.terminal import print_line
+from difflm_jobs.cli.writers import writers_line
 from difflm_jobs.inputs.sources import locate
 from difflm_jobs.pipeline.engine_check import check_engine, check_json
 from difflm_jobs.pipeline.pipeline import Step, resolve
@@ -36,11 +37,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The lines of a plan; what is missing for a run, and what does not fit (None where nothing is)."""
+    """The lines of a plan; what is missing for a run, and what does not fit (None where nothing is); the prepared table
+    where there is one.
+    """
 
     lines: list[PlanLine]
     missing: str | None
     refused: str | None
+    prepared: Path | None = None
 
 
 def plan(config: ExperimentConfig, runs: Path, machine: Machine) -> Plan:
@@ -63,7 +67,14 @@ def plan(config: ExperimentConfig, runs: Path, machine: Machine) -> Plan:
     lines = planner(config)
     elsewhere = any(line.gpus for line in lines) and not machine.gpus_mib
     known = runs_here(config.runtime) and not elsewhere
-    return Plan(lines=lines, missing=missing, refused=too_large(config, planner, machine if known else None))
+    refused = too_large(config, planner, machine if known else None)
+    return Plan(lines=lines, missing=missing, refused=refused, prepared=_prepared(store, steps))
+
+
+def _prepared(store: ArtifactStore, steps: Mapping[str, Step]) -> Path | None:
+    step = steps.get("prepare")
+    found = None if step is None else store.find(step.stage.output, step.identity)
+    return None if found is None else found.path
 
 
 def print_plan(chooser: Chooser, wish: Wish, console: Console) -> None:
@@ -85,6 +96,8 @@ def print_plan(chooser: Chooser, wish: Wish, console: Console) -> None:
         choice = _expected(chooser, config, made.lines)
     console.print(_stages(made.lines, choice.times))
     console.print(_memory(made.lines))
+    if (written := writers_line(config, made.prepared)) is not None:
+        print_line(console, written)
     console.print(_processes(config), highlight=False, soft_wrap=True)
     console.print(_needs(made.lines), highlight=False, soft_wrap=True)
     if (said := _time(made.lines, choice)) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from difflm.telemetry import JSON
@@ -18,11 +19,19 @@ EVENTS = "events.jsonl"
 
 
 def run_training(
-    context: StageContext, *, name: str, spec: TaskSpec, loop: LoopConfig, runtime: RuntimeConfig
+    context: StageContext,
+    *,
+    name: str,
+    spec: TaskSpec,
+    loop: LoopConfig,
+    runtime: RuntimeConfig,
+    work: Path | None = None,
+    output: Path | None = None,
 ) -> StageOutcome:
-    """Train where the run computes, or go on where a killed run stopped.
+    """Train where the run computes, or go on where a killed run stopped; at once where that training has ended.
 
-    ``context.output`` then holds best.safetensors, summary.json and events.jsonl (the loss curve).
+    ``output`` then holds best.safetensors, summary.json and events.jsonl (the loss curve): by default the stage's own,
+    as ``work`` is. A stage with several trainings gives each a folder.
     """
     from difflm.runtime.training import TrainingJob, chosen_engine
 
@@ -34,8 +43,8 @@ def run_training(
         loop=loop,
         engine=chosen_engine(runtime.engine, runtime.workers.num_workers),
         workers=runtime.workers,
-        work_dir=context.work,
-        output_dir=context.output,
+        work_dir=work or context.work,
+        output_dir=output or context.output,
     )
 
     def progress(step: int, total: int, metrics: Mapping[str, float]) -> None:

@@ -79,6 +79,12 @@ class Transformer:
 
         return torch.ones(self.layers, 2, 1)
 
+    def embeddings(self, tokens_U: Tensor) -> Tensor:
+        """Return numbers in place of embeddings (see `PromptReader`)."""
+        import torch
+
+        return torch.empty(len(tokens_U), self.width)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passes:

@@ -25,6 +25,7 @@ from difflm.models.encoder import CompactEncoder
 from difflm.models.field_slots import DigitTokens, NumberFeatures, SlotLayout
 from difflm.models.precision import Precision, PrecisionSetting, own_device, resolve_precision
 from difflm.models.steered import IndependentFields
+from difflm.models.vocabulary_injector import VocabularyInjector
 from difflm.records.tokenization import GridLayout
 from difflm.runtime.training import chosen_engine
 from difflm_jobs.planning.memory import BYTES, FLOAT32, ProcessMemory, Transformer, model_states
@@ -41,6 +42,8 @@ ASSUMED_TOKENS = 256
 """Of the longest record of a table, before the decoder has counted them."""
 ASSUMED_CHARACTERS_PER_TOKEN = 3
 ASSUMED_TOKENS_PER_SLOT = 4
+ASSUMED_USED_TOKENS = 8192
+"""Of a pretrained vocabulary, those that the values of a table need."""
 
 
 def fitted_parameters(decoder: CompactDecoderConfig, layout: SlotLayout, *, vocabulary: int) -> int:
@@ -56,7 +59,8 @@ class AutoencoderSize:
     """An autoencoder around a frozen decoder: its encoder, its parameters, and the prompt that its injector makes.
 
     `frozen` are those of an encoder that only its adapters are trained of. `vector_numbers` is the size of one of the
-    `positions` vectors that the decoder reads as its prompt.
+    `positions` vectors that the decoder reads as its prompt. `vocabulary` are the tokens that they are written
+    through.
     """
 
     encoder: Transformer
@@ -64,6 +68,7 @@ class AutoencoderSize:
     frozen: int
     positions: int
     vector_numbers: int
+    vocabulary: int = 0
 
 
 def autoencoder_size(
@@ -84,14 +89,18 @@ def autoencoder_size(
         return None
     outputs = section.latent_per_slot if section.kind == "compact" else section.latent_size
     with torch.device("meta"):
-        injector = build_injector(config.injector, section, layout, decoder, scale=1.0)
+        used = min(decoder.vocabulary, ASSUMED_USED_TOKENS) if config.injector.kind == "vocabulary" else 0
+        injector = build_injector(config.injector, section, layout, decoder, scale=1.0, tokens_U=torch.arange(used))
         rest = parameters(injector) + parameters(PosteriorHead(found.width, outputs))
     return AutoencoderSize(
         encoder=found,
         trained=rest + (found.parameters if found.adapters is None else found.adapters.parameters),
         frozen=0 if found.adapters is None else found.parameters,
         positions=injector.positions,
-        vector_numbers=math.prod(injector.form.vector_shape),
+        vector_numbers=decoder.width
+        if isinstance(injector, VocabularyInjector)
+        else math.prod(injector.form.vector_shape),
+        vocabulary=used,
     )
 
 

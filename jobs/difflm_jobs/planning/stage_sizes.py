@@ -118,13 +118,27 @@ def _autoencoder(sizes: Sizes) -> StageSize:
         + activation_bytes(size.encoder, encoding)
         + vectors * 4 * FLOAT32  # as they are made, normed, scaled, and their gradient
     )
+    if size.vocabulary:
+        activations = max(activations + _choices(size, rows), _drafting(sizes, size))
+        words += f", after {section.draft.steps:,} steps of {section.draft.batch_size} rows without the decoder"
     states = sizes.model_states(size.trained, model.parameters, section.loop, frozen_encoder=size.frozen)
+    states = replace(states, frozen=states.frozen + FLOAT32 * size.vocabulary * model.width)
     texts = 0 if section.encoder.kind != "pretrained" or sizes.rows is None else sizes.rows * sizes.encoder_tokens
     kept = states.kept + _token_data(sizes) + OBJECT_BYTES * texts
     return StageSize(
         words=f"{words}, {size.trained / 1e6:.1f} M parameters",
         memory=replace(states, activations=activations, kept=kept),
     )
+
+
+def _choices(size: AutoencoderSize, rows: int) -> float:
+    """Count what an injector through the vocabulary keeps of its choices: as scores, as shares, and their gradient."""
+    return float(3 * FLOAT32 * rows * size.positions * size.vocabulary)
+
+
+def _drafting(sizes: Sizes, size: AutoencoderSize) -> float:
+    rows = sizes.config.autoencoder.draft.batch_size
+    return activation_bytes(size.encoder, _encoder_passes(sizes, size, rows, FLOAT32)) + _choices(size, rows)
 
 
 def _encoder_passes(sizes: Sizes, size: AutoencoderSize, rows: int, number_bytes: int) -> Passes:
@@ -201,7 +215,7 @@ def _sampling(sizes: Sizes) -> ProcessMemory | None:
     frozen = float(number_bytes * model.parameters)
     if model.parameters <= MAX_PARAMETERS:
         frozen *= 2
-    frozen += FLOAT32 * size.frozen
+    frozen += FLOAT32 * (size.frozen + size.vocabulary * model.width)
     networks = 2 if config.conditions.enabled else 1
     trained = float(FLOAT32 * (size.trained + networks * sizes.prior))
     tokens = sizes.tokens + (0 if config.data.kind == "table" else sampling.text_tokens)
@@ -210,7 +224,8 @@ def _sampling(sizes: Sizes) -> ProcessMemory | None:
         frozen=frozen,
         trained=trained,
         activations=reading_bytes(model, tokens=under_way, number_bytes=number_bytes)
-        + draw_bytes(model, records=sampling.batch_size),
+        + draw_bytes(model, records=sampling.batch_size)
+        + _choices(size, sampling.batch_size),
         cache=cache_bytes(
             model,
             records=sampling.batch_size,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -18,6 +18,9 @@ from difflm_jobs.pipeline.training import run_training
 if TYPE_CHECKING:
     from difflm.training.autoencoder_task import AutoencoderConfig
     from difflm.training.task import TaskSpec
+
+DRAFT, DRAFT_TRAINED = "draft", "draft-trained"
+"""Folders of the warm-up among the stage's work; the first is also the name of its tensors among a task's inputs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,18 +45,59 @@ class TrainAutoencoder:
         return TaskSpec(
             factory="autoencoder",
             config=self.autoencoder.model_dump(mode="json"),
-            inputs={name: str(inputs[name]) for name in self.inputs},
+            inputs={name: str(folder) for name, folder in inputs.items()},
             seed=derive_seed(self.seed, self.name),
         )
 
     def run(self, context: StageContext) -> StageOutcome:
         from difflm.training.autoencoder_task import finish_autoencoder
+        from difflm.training.draft_task import with_used_tokens
 
-        spec = self.spec({name: context.input(name) for name in self.inputs})
+        inputs = {name: context.input(name) for name in self.inputs}
+        draft = self._draft(context, inputs) if self._drafts else None
+        if draft is not None:
+            inputs = {**inputs, DRAFT: context.work / DRAFT_TRAINED}
         loop = self.autoencoder.loop
-        outcome = run_training(context, name=self.name, spec=spec, loop=loop, runtime=context.runtime)
-        finish_autoencoder(context.output, self.autoencoder)
-        return outcome
+        outcome = run_training(context, name=self.name, spec=self.spec(inputs), loop=loop, runtime=context.runtime)
+        shape = with_used_tokens(self.autoencoder.shape, inputs["prepare"], inputs["fit-decoder"])
+        finish_autoencoder(context.output, shape)
+        return outcome if draft is None else _both(draft, outcome)
+
+    @property
+    def _drafts(self) -> bool:
+        section = self.autoencoder
+        return section.injector.kind == "vocabulary" and section.draft.steps > 0
+
+    def _draft(self, context: StageContext, inputs: Mapping[str, Path]) -> StageOutcome:
+        """Warm encoder and injector up without the language model, or find that this is done."""
+        from difflm.training.task import TaskSpec
+
+        section = self.autoencoder
+        parts = {"encoder": section.encoder, "injector": section.injector, "draft": section.draft}
+        spec = TaskSpec(
+            factory="draft",
+            config={name: part.model_dump(mode="json") for name, part in parts.items()},
+            inputs={name: str(folder) for name, folder in inputs.items()},
+            seed=derive_seed(self.seed, f"{self.name} draft"),
+        )
+        return run_training(
+            context,
+            name=f"{self.name}-draft",
+            spec=spec,
+            loop=section.draft.loop,
+            runtime=context.runtime,
+            work=context.work / DRAFT,
+            output=context.work / DRAFT_TRAINED,
+        )
+
+
+def _both(draft: StageOutcome, outcome: StageOutcome) -> StageOutcome:
+    """Put the account of the warm-up beside that of the training."""
+    return replace(
+        outcome,
+        compute_seconds=(draft.compute_seconds or 0.0) + (outcome.compute_seconds or 0.0),
+        facts={**outcome.facts, "draft": dict(draft.facts)},
+    )
 
 
 LATENTS = "latents"

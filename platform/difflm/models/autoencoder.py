@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, TypeAlias
 
 import torch
 from pydantic import Field
@@ -44,6 +45,7 @@ from difflm.models.injector import (
 )
 from difflm.models.precision import PrecisionSetting
 from difflm.models.prompt import Prompt
+from difflm.models.vocabulary_injector import VocabularyConfig, VocabularyInjector
 from difflm.records.schema import RecordSchema
 
 
@@ -100,6 +102,9 @@ class PosteriorHead(nn.Module):
         )
 
 
+Injector: TypeAlias = SlotInjector | PooledInjector | VocabularyInjector
+
+
 class Autoencoder(nn.Module):
     """Everything the autoencoder stage trains, with the frozen decoder inside."""
 
@@ -108,7 +113,7 @@ class Autoencoder(nn.Module):
         *,
         encoder: nn.Module,
         head: PosteriorHead,
-        injector: SlotInjector | PooledInjector,
+        injector: Injector,
         decoder: FrozenDecoder,
     ) -> None:
         super().__init__()
@@ -178,6 +183,9 @@ class Autoencoder(nn.Module):
         }
 
 
+Tokens = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]  # JSON has no tuples
+
+
 class AutoencoderShape(Config):
     """Which encoder and injector: what a bundle keeps of the autoencoder's configuration."""
 
@@ -187,6 +195,11 @@ class AutoencoderShape(Config):
         default=None,
         exclude_if=lambda digest: digest is None,
         description="of the weights that adapters were trained on, which are loaded from where the encoder came from",
+    )
+    tokens: Tokens | None = Field(
+        default=None,
+        exclude_if=lambda tokens: tokens is None,
+        description="of the decoder's vocabulary, that an injector writes through: those of training's values",
     )
 
 
@@ -203,7 +216,14 @@ def build_autoencoder(
     """
     decoder, parts = load_decoder(decoder_directory, schema, dtype=dtype, computed_in=computed_in)
     encoder, head = build_encoder(shape.encoder, parts, weights_sha256=shape.encoder_sha256)
-    injector = build_injector(shape.injector, shape.encoder, parts.slots, decoder, scale=parts.prompt_scale(decoder))
+    injector = build_injector(
+        shape.injector,
+        shape.encoder,
+        parts.slots,
+        decoder,
+        scale=parts.prompt_scale(decoder),
+        tokens_U=None if shape.tokens is None else torch.tensor(shape.tokens),
+    )
     module = Autoencoder(encoder=encoder, head=head, injector=injector, decoder=decoder)
     module.check_room(parts.longest, remedy="lower injector.soft_tokens (injector.positions of a memory)")
     return module, parts
@@ -233,16 +253,29 @@ def build_encoder(
 
 
 def build_injector(
-    config: SoftPromptConfig | KvMemoryConfig | EmbeddingConfig,
+    config: SoftPromptConfig | KvMemoryConfig | EmbeddingConfig | VocabularyConfig,
     encoder: CompactEncoderConfig | PooledEncoderConfig | PretrainedEncoderConfig,
     layout: SlotLayout,
     decoder: PromptReader,
     *,
     scale: float,
-) -> SlotInjector | PooledInjector:
-    """Return the injector for the encoder's latent: aligned with slots, or pooled. `scale` is that of soft tokens."""
+    tokens_U: Tensor | None = None,
+) -> Injector:
+    """Return the injector for the encoder's latent: aligned with slots, or pooled. `scale` is that of soft tokens,
+    `tokens_U` are those that one through the vocabulary writes.
+
+    Raises:
+        ModelError: an injector through the vocabulary has no tokens, or a latent that is not aligned with slots.
+    """
     size = latent_size(encoder, layout)
     match config:
+        case VocabularyConfig():
+            if not isinstance(encoder, CompactEncoderConfig):
+                raise ModelError(f"injector.kind=vocabulary needs encoder.kind=compact, not {encoder.kind}")
+            if tokens_U is None:
+                raise ModelError("injector.kind=vocabulary lacks the tokens of training; train the autoencoder again")
+            latents = encoder.latent_per_slot
+            return VocabularyInjector(config, layout, tokens_U, decoder.embeddings(tokens_U), latent_per_slot=latents)
         case SoftPromptConfig(soft_tokens=vectors, learned_prefix=prefix):
             form: PromptForm = SoftTokens(size=decoder.width, scale=scale)
         case KvMemoryConfig(positions=vectors, learned_prefix=prefix):

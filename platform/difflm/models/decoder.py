@@ -99,6 +99,10 @@ class FrozenDecoder(nn.Module):
         assert isinstance(weight, Tensor)
         return weight
 
+    def embeddings(self, tokens_U: Tensor) -> Tensor:
+        """Return the embeddings of some tokens, shape (U, D), without gradient."""
+        return self.embeddings_VD.detach()[tokens_U]
+
     @property
     def width(self) -> int:
         """Width D of the token embeddings."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from difflm.config import Config
 from difflm.models.prompt import Prompt
+from difflm.models.vocabulary_injector import VocabularyConfig
 
 
 class SoftPromptConfig(Config):
@@ -56,7 +57,9 @@ class EmbeddingConfig(Config):
     hidden_size: int = Field(default=256, ge=1)
 
 
-InjectorConfig = Annotated[SoftPromptConfig | KvMemoryConfig | EmbeddingConfig, Field(discriminator="kind")]
+InjectorConfig = Annotated[
+    SoftPromptConfig | KvMemoryConfig | EmbeddingConfig | VocabularyConfig, Field(discriminator="kind")
+]
 
 
 class EmbeddingScale(nn.Module):
@@ -134,6 +137,10 @@ class PromptReader(Protocol):
 
     def memory_scales(self) -> Tensor:
         """Root mean square of its own keys and of its values, shape (L, 2, 1)."""
+        ...
+
+    def embeddings(self, tokens_U: Tensor) -> Tensor:
+        """Embeddings of some tokens, shape (U, D)."""
         ...
 
 

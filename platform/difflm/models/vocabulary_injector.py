@@ -22,18 +22,21 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from difflm.config import Config
-from difflm.models.autoencoder import PosteriorHead
 from difflm.models.field_slots import SlotLayout
 from difflm.models.prompt import Prompt
 
 NOTHING = 0
 """Index of the token of a place that a value leaves empty: the padding, the first of the tokens that are used."""
 
-_UNKNOWN = -100  # a token that training does not use: no draft has it, and no loss is asked for it
+UNKNOWN = -100
+"""In place of a token that training does not use: no draft has it, and no loss is asked for it."""
 
 
 class VocabularyConfig(Config):
-    """Expected token embeddings before the text, one for each place of a slot."""
+    """Expected token embeddings before the text, one for each place of a slot; learned as a draft of the record first.
+
+    For pretrained decoders, with latents that are aligned with fields.
+    """
 
     kind: Literal["vocabulary"] = "vocabulary"
     hidden_size: int = Field(default=256, ge=1)
@@ -90,7 +93,7 @@ class VocabularyInjector(nn.Module):
         """K."""
         return self.slots * self.places
 
-    def logits(self, latents_BZ: Tensor) -> Tensor:
+    def forward(self, latents_BZ: Tensor) -> Tensor:
         """Return how likely each used token is at each place, as unscaled logarithms of shape (B, S, R, U)."""
         parts_BSd = latents_BZ.reshape(-1, self.slots, self.latent_per_slot)
         hidden_BSH = torch.einsum("bsd,sdh->bsh", parts_BSd, self.per_slot) + self.slot_embedding
@@ -98,14 +101,13 @@ class VocabularyInjector(nn.Module):
         logits_BSRU: Tensor = keys_BSRD @ self.embeddings_UD.T + self.bias_U
         return logits_BSRU
 
-    def forward(self, latents_BZ: Tensor) -> Tensor:
+    def expected(self, logits_BSRU: Tensor) -> Tensor:
         """Return the expected embeddings, shape (B, K, D)."""
-        weights_BSRU = (self.logits(latents_BZ) / self.temperature).softmax(dim=-1)
-        return (weights_BSRU @ self.embeddings_UD).flatten(1, 2)
+        return ((logits_BSRU / self.temperature).softmax(dim=-1) @ self.embeddings_UD).flatten(1, 2)
 
     def prompt(self, latents_BZ: Tensor) -> Prompt:
         """Return what the decoder reads of z."""
-        return Prompt(embeds_BKD=self(latents_BZ))
+        return Prompt(embeds_BKD=self.expected(self(latents_BZ)))
 
     def draft(self, grid_BG: Tensor) -> Tensor:
         """Return the draft of records as indices of used tokens, shape (B, S, R); -100 where training lacks a token."""
@@ -114,36 +116,7 @@ class VocabularyInjector(nn.Module):
         order_U = torch.argsort(self.tokens_U)
         sorted_U = self.tokens_U[order_U]
         found_BSR = torch.searchsorted(sorted_U, wanted_BSR).clamp(max=len(sorted_U) - 1)
-        return torch.where(sorted_U[found_BSR] == wanted_BSR, order_U[found_BSR], _UNKNOWN)
-
-
-class DraftModel(nn.Module):
-    """Encoder, posterior and injector, whose forward is the negative ELBO of the draft alone: no language model."""
-
-    def __init__(self, *, encoder: nn.Module, head: PosteriorHead, injector: VocabularyInjector) -> None:
-        super().__init__()
-        self.encoder, self.head, self.injector = encoder, head, injector
-
-    def forward(self, grid_BG: Tensor, beta: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
-        """Return the loss, a mean over drafted tokens, and the nats of draft and KL of a record.
-
-        `inputs` are the encoder's; without any it reads the grid.
-        """
-        posterior = self.head.posterior(self.encoder(**(inputs or {"grid_BG": grid_BG})))
-        latents_BZ = posterior.sample(torch.randn_like(posterior.mean_BZ))
-        wanted_BSR = self.injector.draft(grid_BG)
-        logits_BSRU = self.injector.logits(latents_BZ)
-        nats = nn.functional.cross_entropy(
-            logits_BSRU.flatten(0, 2).float(), wanted_BSR.flatten(), ignore_index=_UNKNOWN, reduction="sum"
-        )
-        rows, drafted = len(grid_BG), (wanted_BSR != NOTHING).sum().clamp(min=1)
-        kl = posterior.kl_nats().sum()
-        return {
-            "loss": (nats + beta * kl) / drafted,
-            "draft_nats": nats / rows,
-            "kl_nats": kl / rows,
-            "right": (logits_BSRU.argmax(dim=-1) == wanted_BSR)[wanted_BSR != NOTHING].float().mean(),
-        }
+        return torch.where(sorted_U[found_BSR] == wanted_BSR, order_U[found_BSR], UNKNOWN)
 
 
 def exact_fields(drafted_BSR: Tensor, wanted_BSR: Tensor, field_S: Tensor) -> Tensor:

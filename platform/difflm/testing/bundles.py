@@ -34,9 +34,10 @@ from difflm.records.schema import RecordSchema, SchemaConfig, read_schema
 from difflm.synthesis.bundle import assemble_bundle
 from difflm.synthesis.synthesizer import SamplingConfig
 from difflm.synthesis.workers import SynthesisWorker
-from difflm.training.autoencoder_task import AutoencoderConfig, finish_autoencoder
+from difflm.training.autoencoder_task import finish_autoencoder
 from difflm.training.conditional_task import BasePrior, finish_conditional, table_codes
 from difflm.training.diffusion_task import DiffusionPriorConfig, finish_diffusion
+from difflm.training.draft_task import with_used_tokens
 from difflm.training.record_data import read_split
 
 
@@ -140,7 +141,7 @@ def untrained_stages(
     torch.manual_seed(seed)
     if isinstance(decoder, CompactDecoderConfig):
         write_compact_model(folders.decoder, parts, dict(unfitted(parts).named_parameters()))
-    _write_untrained_autoencoder(folders.autoencoder, folders.decoder, shape, schema)
+    _write_untrained_autoencoder(folders.autoencoder, folders.prepared, folders.decoder, shape, schema)
     _write_prior(folders.prior, prior, latent_size=latent_size(shape.encoder, parts.slots))
     if not steered:
         _write_conditional(folders)
@@ -157,12 +158,15 @@ def untrained_stages(
     return folders
 
 
-def _write_untrained_autoencoder(directory: Path, decoder: Path, shape: AutoencoderShape, schema: RecordSchema) -> None:
+def _write_untrained_autoencoder(
+    directory: Path, prepared: Path, decoder: Path, shape: AutoencoderShape, schema: RecordSchema
+) -> None:
+    shape = with_used_tokens(shape, prepared, decoder)
     module, _ = build_autoencoder(shape, decoder, schema)
     directory.mkdir(parents=True)
     trainable = {name: value.detach() for name, value in module.named_parameters() if value.requires_grad}
     save_file(trainable, directory / "best.safetensors")
-    finish_autoencoder(directory, AutoencoderConfig(encoder=shape.encoder, injector=shape.injector))
+    finish_autoencoder(directory, shape)
 
 
 def _write_prior(directory: Path, config: DiffusionPriorConfig, *, latent_size: int) -> None:

@@ -34,6 +34,7 @@ from difflm.models.pretrained import hash_weights, pinned, use_flash_attention
 from difflm.records.schema import read_schema
 from difflm.telemetry import JSON
 from difflm.training.any_order import counted_tokens, opening_tokens
+from difflm.training.draft_task import DraftConfig, with_used_tokens
 from difflm.training.least_steps import AUTOENCODER_STEPS
 from difflm.training.loop import LoopConfig
 from difflm.training.record_data import TokenBatches, read_split, tokenize
@@ -62,6 +63,11 @@ class AutoencoderConfig(Config):
 
     encoder: EncoderConfig = PooledEncoderConfig()
     injector: InjectorConfig = SoftPromptConfig(soft_tokens=4, empty=True)
+    draft: DraftConfig = Field(
+        default=DraftConfig(),
+        exclude_if=lambda draft: draft == DraftConfig(),
+        description="what comes first with injector.kind=vocabulary: encoder and injector without the language model",
+    )
     kl: KlConfig = CapacityKl()
     steps: int = Field(default=300, ge=1, description="most optimizer steps")
     epochs: float = Field(default=60.0, gt=0, description="most passes over the rows (but 300 steps)")
@@ -210,9 +216,8 @@ class AutoencoderTask:
         }
 
 
-def finish_autoencoder(directory: Path, config: AutoencoderConfig) -> None:
+def finish_autoencoder(directory: Path, shape: AutoencoderShape) -> None:
     """Write what is needed beside best.safetensors to build the autoencoder again, from any folder and at any time."""
-    shape = config.shape
     if isinstance(shape.encoder, PretrainedEncoderConfig):
         model, revision = pinned(shape.encoder.model, shape.encoder.revision)
         encoder = shape.encoder.model_copy(update={"model": model, "revision": revision})
@@ -230,17 +235,22 @@ def _adapted_sha256(encoder: PretrainedEncoderConfig) -> str | None:
 
 
 def build_autoencoder_task(spec: TaskSpec, device: torch.device | str) -> AutoencoderTask:
-    """Build the task. Inputs: `prepare` (the prepared data) and `fit-decoder` (the decoder's directory)."""
+    """Build the task. Inputs: `prepare` (the prepared data), `fit-decoder` (the decoder's directory), and where encoder
+    and injector were warmed up without it, `draft` (the folder of their tensors).
+    """
     prepared, directory = Path(spec.inputs["prepare"]), Path(spec.inputs["fit-decoder"])
     config = AutoencoderConfig.model_validate(spec.config)
     schema = read_schema(prepared)
+    shape = with_used_tokens(config.shape, prepared, directory)
     torch.manual_seed(spec.seed)
-    module, parts = build_autoencoder(config.shape, directory, schema, computed_in=config.loop.precision)
+    module, parts = build_autoencoder(shape, directory, schema, computed_in=config.loop.precision)
     if config.gradient_checkpointing:
         module.decoder.recompute_layers()
     _use_flash_attention(module, config, parts)
     if config.encoder.kind == "pooled":
         _go_on_with_draft(module, directory)
+    if "draft" in spec.inputs:
+        _go_on_with_draft(module, Path(spec.inputs["draft"]))
     splits = []
     for split in ("train", "validation"):
         table = read_split(prepared, split, schema)
@@ -262,7 +272,7 @@ UNTOLD = 8
 
 
 def _go_on_with_draft(module: Autoencoder, directory: Path) -> None:
-    """Take over the draft of encoder and injector that the decoder was fitted with, if it is one of this shape."""
+    """Take over the draft of encoder and injector in a folder, if it is one of this shape."""
     fitted = directory / "best.safetensors"
     if not fitted.is_file():
         return

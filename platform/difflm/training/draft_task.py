@@ -3,7 +3,7 @@
 Of the decoder only the embeddings of the tokens that training uses are read. What is learned is where the training
 through the decoder begins (`best.safetensors`: encoder, head, injector).
 
-Shape legend: B batch, G grid cells.
+Shape legend: B batch, G grid cells, Z latent size, S slots, R places of a slot, U used tokens.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from difflm.config import Config
-from difflm.models.autoencoder import build_encoder
-from difflm.models.decoder_store import load_decoder
+from difflm.models.autoencoder import AutoencoderShape, PosteriorHead, build_encoder
+from difflm.models.decoder_store import load_decoder, read_parts
 from difflm.models.encoder import CompactEncoderConfig
-from difflm.models.vocabulary_injector import DraftModel, VocabularyConfig, VocabularyInjector, used_tokens
+from difflm.models.vocabulary_injector import NOTHING, UNKNOWN, VocabularyConfig, VocabularyInjector, used_tokens
 from difflm.records.schema import read_schema
 from difflm.telemetry import JSON
 from difflm.training.loop import LoopConfig
@@ -31,13 +31,48 @@ from difflm.training.task import TaskSpec, Verdict
 class DraftConfig(Config):
     """How drafts are learned. Slots have `decoder.cells_per_slot` places: one or two are what a model reads easily."""
 
-    encoder: CompactEncoderConfig = CompactEncoderConfig(latent_per_slot=16)
-    injector: VocabularyConfig = VocabularyConfig()
-    beta: float = Field(default=0.001, ge=0)
-    steps: int = Field(default=600, ge=1)
+    beta: float = Field(default=0.001, ge=0, description="nats of KL cost so much beside nats of the draft")
+    steps: int = Field(default=600, ge=0, description="optimizer steps; 0: no warm-up")
     batch_size: int = Field(default=64, ge=1)
     validation_records: int = Field(default=512, ge=1)
     loop: LoopConfig = LoopConfig(learning_rate=2e-3, warmup_steps=50, evaluate_every=100, checkpoint_every=100)
+
+
+class DraftTraining(Config):
+    """What is trained, and how."""
+
+    encoder: CompactEncoderConfig = CompactEncoderConfig(latent_per_slot=16)
+    injector: VocabularyConfig = VocabularyConfig()
+    draft: DraftConfig = DraftConfig()
+
+
+class DraftModel(nn.Module):
+    """Encoder, posterior and injector, whose forward is the negative ELBO of the draft alone: no language model."""
+
+    def __init__(self, *, encoder: nn.Module, head: PosteriorHead, injector: VocabularyInjector) -> None:
+        super().__init__()
+        self.encoder, self.head, self.injector = encoder, head, injector
+
+    def forward(self, grid_BG: Tensor, beta: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
+        """Return the loss, a mean over drafted tokens, and the nats of draft and KL of a record.
+
+        `inputs` are the encoder's; without any it reads the grid.
+        """
+        posterior = self.head.posterior(self.encoder(**(inputs or {"grid_BG": grid_BG})))
+        latents_BZ = posterior.sample(torch.randn_like(posterior.mean_BZ))
+        wanted_BSR = self.injector.draft(grid_BG)
+        logits_BSRU = self.injector(latents_BZ)
+        nats = nn.functional.cross_entropy(
+            logits_BSRU.flatten(0, 2).float(), wanted_BSR.flatten(), ignore_index=UNKNOWN, reduction="sum"
+        )
+        rows, drafted = len(grid_BG), (wanted_BSR != NOTHING).sum().clamp(min=1)
+        kl = posterior.kl_nats().sum()
+        return {
+            "loss": (nats + beta * kl) / drafted,
+            "draft_nats": nats / rows,
+            "kl_nats": kl / rows,
+            "right": (logits_BSRU.argmax(dim=-1) == wanted_BSR)[wanted_BSR != NOTHING].float().mean(),
+        }
 
 
 class DraftTask:
@@ -91,9 +126,11 @@ class DraftTask:
 
 
 def build_draft_task(spec: TaskSpec, device: torch.device | str) -> DraftTask:
-    """Build the task. Inputs: `prepare` (the prepared data) and `fit-decoder` (the decoder's directory)."""
+    """Build the task. Inputs: `prepare` (the prepared data) and `fit-decoder` (the decoder's directory); the
+    configuration is a `DraftTraining`.
+    """
     prepared = Path(spec.inputs["prepare"])
-    config, schema = DraftConfig.model_validate(spec.config), read_schema(prepared)
+    config, schema = DraftTraining.model_validate(spec.config), read_schema(prepared)
     decoder, parts = load_decoder(Path(spec.inputs["fit-decoder"]), schema, dtype=torch.float32)
     train, validation = (
         TokenBatches.of(tokenize(read_split(prepared, split, schema), schema, parts.tokenizer, parts.slots), device)
@@ -106,8 +143,19 @@ def build_draft_task(spec: TaskSpec, device: torch.device | str) -> DraftTask:
         config.injector,
         parts.slots,
         tokens_U,
-        decoder.embeddings_VD.detach()[tokens_U],
+        decoder.embeddings(tokens_U),
         latent_per_slot=config.encoder.latent_per_slot,
     )
     module = DraftModel(encoder=encoder, head=head, injector=injector)
-    return DraftTask(config, module.to(device), train, validation, seed=spec.seed)
+    return DraftTask(config.draft, module.to(device), train, validation, seed=spec.seed)
+
+
+def with_used_tokens(shape: AutoencoderShape, prepared: Path, decoder: Path) -> AutoencoderShape:
+    """Return a shape with the tokens of the training split's values, where its injector writes through them."""
+    if shape.injector.kind != "vocabulary":
+        return shape
+    schema = read_schema(prepared)
+    parts = read_parts(decoder, schema)
+    tokens = tokenize(read_split(prepared, "train", schema), schema, parts.tokenizer, parts.slots)
+    used_U = used_tokens(torch.from_numpy(tokens.grid_NG), pad_id=parts.tokenizer.pad_id)
+    return shape.model_copy(update={"tokens": tuple(used_U.tolist())})

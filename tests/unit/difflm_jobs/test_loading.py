@@ -18,7 +18,8 @@ from difflm_jobs.planning.machine import Machine
 
 def test_presets_are_found() -> None:
     tables = ["adult", "beijing", "code", "default", "demo", "magic", "shoppers", "tools"]
-    assert preset_names() == tables + ["llm/tools"] + [f"paper/{name}" for name in tables if name != "demo"]
+    models = [f"llm/{name}" for name in ("adult", "code", "magic", "tools")]
+    assert preset_names() == tables + models + [f"paper/{name}" for name in tables if name != "demo"]
 
 
 @pytest.mark.parametrize("name", [name for name in preset_names() if name.startswith("paper/")])
@@ -221,6 +222,16 @@ def test_what_is_written_loads_back_to_the_same(change: str, tmp_path: Path) -> 
         (
             "autoencoder.injector.kind=embedding",
             "autoencoder.injector.kind=embedding needs an encoder of whole records",
+        ),
+        (
+            "autoencoder={encoder: {kind: compact}, injector: {kind: vocabulary}}",
+            "autoencoder.encoder.kind=compact, not of a compact decoder from a compact encoder",
+        ),
+        ("autoencoder.injector.kind=vocabulary", "autoencoder.injector.kind=vocabulary writes token embeddings"),
+        (
+            "{decoder: {kind: pretrained, model: gpt2}, autoencoder: {encoder: {kind: pretrained, model: bert},"
+            " injector: {kind: vocabulary}}}",
+            "not of a pretrained decoder from a pretrained encoder",
         ),
         ("autoencoder.injector.empty=false", "autoencoder.injector.empty=false leaves a decoder"),
         ("autoencoder.encoder.kind=pooed", "autoencoder.encoder.kind"),

@@ -47,7 +47,7 @@ def longest(model: Any, train: Any) -> int:
 
 
 def sample(model: Any, rows: int, job: dict[str, Any]) -> Iterator[Any]:
-    """Yield rows until enough were taken; after a few empty batches the library's own error is raised."""
+    """Yield rows until enough were taken, or a few batches in a row were empty."""
     great, tokens = model
     empty = 0
     while empty < 5:

@@ -175,7 +175,7 @@ def require_vllm(*, gpu_here: bool) -> None:
 
 def require_soft_prompt(injector: str) -> None:
     """Raise ConfigError for an injector whose prompts are no embeddings, which is all that vLLM takes."""
-    if injector != "soft_prompt":
+    if injector not in ("soft_prompt", "vocabulary"):
         raise ConfigError(
             "sampling.engine.kind is vllm, which reads soft prompts only, and "
             f"autoencoder.injector.kind is {injector}; train with soft_prompt, {_REMEDY}"

@@ -6,13 +6,13 @@ from difflm.models.autoencoder import PosteriorHead
 from difflm.models.encoder import CompactEncoder, CompactEncoderConfig
 from difflm.models.field_slots import DigitTokens, NumberFeatures, SlotLayout
 from difflm.models.vocabulary_injector import (
-    DraftModel,
     VocabularyConfig,
     VocabularyInjector,
     exact_fields,
     used_tokens,
 )
 from difflm.records.tokenization import GridLayout
+from difflm.training.draft_task import DraftModel
 
 PAD = 3
 LAYOUT = SlotLayout(grid=GridLayout(widths=(1, 3)), cells_per_slot=2)
@@ -38,11 +38,10 @@ def test_a_draft_is_the_tokens_of_each_slot_and_nothing_behind_them() -> None:
 def test_soft_tokens_lie_among_the_embeddings_and_on_them_when_it_is_cold() -> None:
     latents = torch.randn(2, 12)
     warm, cold = injector(), injector(temperature=1e-4)
-    assert warm(latents).shape == (2, warm.positions, 16) == (2, 6, 16)
-    chosen = cold.embeddings_UD[cold.logits(latents).argmax(dim=-1)].flatten(1, 2)
-    torch.testing.assert_close(cold(latents), chosen)
-    weights = warm.logits(latents).softmax(dim=-1)
-    torch.testing.assert_close(warm(latents), (weights @ warm.embeddings_UD).flatten(1, 2))
+    soft, hard = (one.prompt(latents).embeds_BKD for one in (warm, cold))
+    assert soft.shape == (2, warm.positions, 16) == (2, 6, 16)
+    torch.testing.assert_close(hard, cold.embeddings_UD[cold(latents).argmax(dim=-1)].flatten(1, 2))
+    torch.testing.assert_close(soft, (warm(latents).softmax(dim=-1) @ warm.embeddings_UD).flatten(1, 2))
     assert warm.prompt(latents).positions == 6
 
 

@@ -10,8 +10,9 @@ import pyarrow.csv
 import pytest
 
 from difflm.telemetry import Stopwatch
+from difflm.testing.gguf_models import save_gguf
 from difflm.testing.processes import wait_until
-from difflm_jobs.benchmark.cells import Bench, _model_files, halves, make_rows, score_rows
+from difflm_jobs.benchmark.cells import Bench, _model_files, _settings, halves, make_rows, score_rows
 from difflm_jobs.benchmark.methods import Method, read_methods
 
 Scripted = Callable[[str], Method]
@@ -199,3 +200,24 @@ def test_methods_of_others_run_where_their_environment_is(bench: Bench, name: st
     assert cell.reason is None
     assert cell.rows is not None
     assert pyarrow.csv.read_csv(cell.rows).num_rows == 60
+
+
+def test_a_job_is_given_a_folder_that_any_library_loads_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs in a folder of its own, and GGUF files and packages are this platform's names."""
+    monkeypatch.setenv("DIFFLM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    save_gguf(tmp_path / "tiny.gguf")
+    (great, unpacked) = (
+        read_methods(["great"], overrides=[f"great.model={name}"])[0] for name in ("model", "tiny.gguf")
+    )
+    assert _settings(great)["model"] == str(tmp_path / "model")
+    folder = Path(_settings(unpacked)["model"])
+    assert folder.is_relative_to(tmp_path / "cache")
+    assert (folder / "config.json").is_file()
+    (icl,) = read_methods(["icl"], overrides=["icl.model=model"])
+    assert _settings(icl)["model"] == "model"
+    (own,) = read_methods(["llm"], overrides=["llm.model=tiny.gguf"])
+    assert _settings(own)["model"] == str(tmp_path / "tiny.gguf")

@@ -87,6 +87,45 @@ def test_there_is_an_end_to_asking(job: Callable[..., Job]) -> None:
     assert len(server.requests) == 4
 
 
+def test_nonsense_of_an_endpoint_is_left_out_and_said(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers without end, depths without end, halves of characters, and answers that are none."""
+    good = {"age": 30, "height": 1.7, "city": "Rome"}
+    lines = [
+        json.dumps(good).replace("1.7", "1" + "0" * 400),
+        json.dumps(good).replace("1.7", "NaN"),
+        "[" * 100_000,
+        json.dumps(good).replace("Rome", "\\ud800"),
+        "null",
+        json.dumps(good),
+    ]
+
+    def says(body: Mapping[str, Any], number: int) -> Reaction:
+        return Says(content="\n".join(lines))
+
+    with judge_server(says) as server:
+        asked = job(base_url=server.base_url)
+        assert _rows(asked).to_pylist() == [good] * 6
+    assert "30 of 36 rows were no records of the schema" in asked.notes[-1]
+
+
+def test_why_no_answer_was_one_is_said(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def at_once(seconds: float) -> None:
+        """Wait for nothing."""
+
+    monkeypatch.setattr(icl.asyncio, "sleep", at_once)
+
+    def says(body: Mapping[str, Any], number: int) -> Reaction:
+        return Fails(status=503)
+
+    with (
+        judge_server(says) as server,
+        pytest.raises(
+            DiffLMError, match=r"2 requests brought no record of the schema \(12 server error 503\); look at the end"
+        ),
+    ):
+        _rows(job(base_url=server.base_url, max_requests=2))
+
+
 def test_what_came_in_time_is_kept(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(icl, "SAFETY_S", 0.0)
     good = json.dumps({"age": 30, "height": 1.7, "city": "Rome"})

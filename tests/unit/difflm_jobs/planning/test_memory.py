@@ -13,10 +13,11 @@ from difflm.models.compact import CompactDecoderConfig
 from difflm.models.decoder import PretrainedDecoderConfig
 from difflm.models.decoder_store import read_parts, unfitted
 from difflm.models.pretrained import LoraConfig, adapted_layers, add_adapters
+from difflm.models.vocabulary_injector import VocabularyConfig
 from difflm.records.schema import read_schema
 from difflm.runtime.deepspeed_engine import DeepSpeedEngineConfig
 from difflm.runtime.training import PlainEngineConfig
-from difflm.testing.bundles import TINY_POOLED_SHAPE, StageFolders, untrained_stages
+from difflm.testing.bundles import TINY_POOLED_SHAPE, TINY_SHAPE, StageFolders, untrained_stages
 from difflm.testing.models import save_decoder, save_encoder
 from difflm.testing.tables import mixed_table
 from difflm.training.autoencoder_task import AutoencoderConfig
@@ -285,6 +286,34 @@ def test_trained_parameters_are_counted_to_the_last_one(
     frozen = sum(value.numel() for value in module.encoder.parameters() if not value.requires_grad)
     assert found.frozen == frozen
     assert (frozen > 0) == (encoder == "adapted bert")
+
+
+def test_an_injector_through_the_vocabulary_is_counted_with_what_it_may_write(tmp_path: Path) -> None:
+    """Until the table's tokens are known, so many of the vocabulary; each has one trained number."""
+    shape = TINY_SHAPE.model_copy(update={"injector": VocabularyConfig(hidden_size=16)})
+    llama = PretrainedDecoderConfig(model=str(save_decoder(tmp_path / "llama", "llama")), dtype="float32")
+    made = untrained_stages(tmp_path / "stages", mixed_table(60).select(["age"]), decoder=llama, shape=shape)
+    kept = AutoencoderShape.model_validate_json((made.autoencoder / "autoencoder.json").read_text())
+    assert kept.tokens is not None
+    module, parts = build_autoencoder(kept, made.decoder, read_schema(made.prepared))
+    config, decoder = AutoencoderConfig(encoder=shape.encoder, injector=shape.injector), module.decoder.model
+    found = autoencoder_size(config, transformer_shape(decoder), parts.slots)
+    assert found is not None
+    assert (found.vocabulary, found.positions) == (len(parts.tokenizer.tokenizer), module.injector.positions)
+    trained = sum(value.numel() for value in module.parameters() if value.requires_grad)
+    assert found.trained - trained == found.vocabulary - len(kept.tokens)
+    settings = [f"decoder={{kind: pretrained, model: {tmp_path / 'llama'}}}", "autoencoder.encoder.kind=compact"]
+    soft, written = (
+        stage_sizes(Sizes.of(load_experiment("demo", overrides=[*settings, *others]), {}, None))
+        for others in ([], ["autoencoder.injector.kind=vocabulary"])
+    )
+    for stage in ("train-autoencoder", "synthesize"):
+        less, more = soft[stage].memory, written[stage].memory
+        assert less is not None
+        assert more is not None
+        assert more.frozen - less.frozen == 4 * found.vocabulary * found.vector_numbers
+        assert more.activations > less.activations
+    assert "after 600 steps of 64 rows without the decoder" in written["train-autoencoder"].words
 
 
 def test_a_compact_decoder_and_what_reads_its_prefix_are_counted(stages: StageFolders) -> None:

@@ -1,0 +1,108 @@
+"""Soft tokens through the vocabulary in a bundle: what is kept of them, and that a warm-up is gone on with."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from difflm.errors import BundleError, ModelError
+from difflm.models.autoencoder import build_autoencoder
+from difflm.models.decoder import PretrainedDecoderConfig
+from difflm.models.encoder import PooledEncoderConfig
+from difflm.models.kl_schedule import AdaptiveBeta
+from difflm.models.vocabulary_injector import VocabularyConfig, VocabularyInjector
+from difflm.records.schema import read_schema
+from difflm.synthesis.bundle import load_bundle
+from difflm.synthesis.bundle_files import write_hashes
+from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
+from difflm.testing.bundles import TINY_SHAPE, StageFolders, untrained_stages
+from difflm.testing.models import save_decoder
+from difflm.testing.tables import mixed_table
+from difflm.training.autoencoder_task import AutoencoderConfig
+from difflm.training.draft_task import DraftConfig, DraftModel, DraftTraining
+from difflm.training.engine import PlainEngine
+from difflm.training.loop import LoopConfig
+from difflm.training.task import TaskSpec, build_task
+
+SHAPE = TINY_SHAPE.model_copy(update={"injector": VocabularyConfig(hidden_size=16)})
+SAMPLING = SamplingConfig(steps=2, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory: pytest.TempPathFactory) -> StageFolders:
+    folder = tmp_path_factory.mktemp("vocabulary")
+    model = save_decoder(folder / "llama", "llama")
+    table = mixed_table(60).select(["age", "city"])
+    decoder = PretrainedDecoderConfig(model=str(model), dtype="float32", cells_per_slot=2)
+    return untrained_stages(folder / "stages", table, decoder=decoder, shape=SHAPE)
+
+
+def test_a_bundle_has_the_tokens_and_not_their_embeddings(stages: StageFolders) -> None:
+    bundle = load_bundle(stages.bundle, heun=SAMPLING.heun(), allow_local_base=True)
+    injector = bundle.autoencoder.injector
+    assert isinstance(injector, VocabularyInjector)
+    tokens = json.loads((stages.bundle / "bundle.json").read_text())["autoencoder"]["tokens"]
+    assert injector.tokens_U.tolist() == tokens
+    assert tokens[0] == bundle.parts.tokenizer.pad_id
+    kept = load_file(stages.bundle / "autoencoder.safetensors")
+    assert not [name for name in kept if "embeddings_UD" in name or name.startswith("decoder.")]
+    torch.testing.assert_close(injector.embeddings_UD, bundle.autoencoder.decoder.embeddings(injector.tokens_U))
+    torch.testing.assert_close(injector.bias_U.detach(), kept["injector.bias_U"])
+
+
+def test_a_bundle_draws_records_by_their_addresses(stages: StageFolders) -> None:
+    bundle = load_bundle(stages.bundle, heun=SAMPLING.heun(), allow_local_base=True)
+    drawn = list(Synthesizer(bundle, SAMPLING).draw(range(6), seed=1, attempt=0))
+    assert all(draw.record is not None for draw in drawn)
+    assert list(Synthesizer(bundle, SAMPLING).draw([4], seed=1, attempt=0)) == [drawn[4]]
+
+
+def test_a_bundle_without_its_tokens_says_so(stages: StageFolders, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(stages.bundle, folder)
+    facts = json.loads((folder / "bundle.json").read_text())
+    del facts["autoencoder"]["tokens"]
+    (folder / "bundle.json").write_text(json.dumps(facts))
+    write_hashes(folder)
+    with pytest.raises(BundleError, match="lacks the tokens of training"):
+        load_bundle(folder, allow_local_base=True)
+
+
+def test_only_latents_that_are_aligned_with_slots_are_written_through_the_vocabulary(stages: StageFolders) -> None:
+    pooled = SHAPE.model_copy(update={"encoder": PooledEncoderConfig(hidden_size=16, layers=1, heads=2)})
+    with pytest.raises(ModelError, match=r"needs encoder\.kind=compact, not pooled"):
+        build_autoencoder(pooled, stages.decoder, read_schema(stages.prepared))
+
+
+def test_the_training_goes_on_with_the_draft(stages: StageFolders, tmp_path: Path) -> None:
+    loop = LoopConfig(warmup_steps=1, evaluate_every=2, checkpoint_every=2)
+    inputs = {"prepare": str(stages.prepared), "fit-decoder": str(stages.decoder)}
+    assert SHAPE.encoder.kind == "compact"
+    assert SHAPE.injector.kind == "vocabulary"
+    drafting = DraftTraining(encoder=SHAPE.encoder, injector=SHAPE.injector, draft=DraftConfig(steps=3, batch_size=8))
+    draft = build_task(TaskSpec(factory="draft", config=drafting.model_dump(mode="json"), inputs=inputs), "cpu")
+    assert isinstance(draft.module, DraftModel)
+    engine = PlainEngine(draft.module)
+    for step in range(draft.steps()):
+        engine.backward(engine.forward(draft.batch(step, 0, 0, 1))["loss"])
+        engine.step(1e-2)
+    tensors = {name: value.detach().clone() for name, value in draft.artifact_tensors().items()}
+    save_file(tensors, tmp_path / "best.safetensors")
+    config = AutoencoderConfig(
+        encoder=SHAPE.encoder, injector=SHAPE.injector, kl=AdaptiveBeta(), batch_size=8, loop=loop
+    )
+    spec = TaskSpec(
+        factory="autoencoder", config=config.model_dump(mode="json"), inputs={**inputs, "draft": str(tmp_path)}
+    )
+    task = build_task(spec, "cpu")
+    assert {name: value.shape for name, value in task.artifact_tensors().items()} == {
+        name: value.shape for name, value in tensors.items()
+    }
+    for name, value in task.artifact_tensors().items():
+        torch.testing.assert_close(value.detach(), tensors[name])
+    loss = task.module(**task.batch(0, 0, 0, 1))["loss"]
+    loss.backward()
+    assert all(value.grad is not None for value in task.artifact_tensors().values())
