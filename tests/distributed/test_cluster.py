@@ -43,7 +43,7 @@ def test_what_a_local_cluster_can_never_hold_is_refused(cluster: ClusterContext)
 @pytest.mark.usefixtures("cluster")
 def test_what_a_local_cluster_has_on_the_disk_is_its_users_own() -> None:
     """Ray opens its own folder to everybody each time a worker starts."""
-    ray.get(ray.remote(num_cpus=0)(os.getpid).remote())
+    ray.get(ray.remote(num_cpus=0)(source_roots).remote())
     session = Path(ray._private.worker._global_node.get_session_dir_path())
     private = session.parent.parent
     assert private.name.startswith("difflm-")
