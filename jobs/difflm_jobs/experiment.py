@@ -13,6 +13,7 @@ from difflm.artifacts import Artifact, ArtifactStore, storage_errors, write_byte
 from difflm.artifacts.manifest import REPORT_KIND
 from difflm.config import dump_yaml
 from difflm.errors import ConfigError
+from difflm.extras import require
 from difflm_jobs.inputs.gates import refuse_failed
 from difflm_jobs.pipeline.engine_check import check_engine, check_json, draws_rows
 from difflm_jobs.pipeline.pipeline import ClusterFactory, execute, resolve, until
@@ -50,6 +51,8 @@ def run_experiment(
 
     store = ArtifactStore(runs / config.name)
     stages = until(build_stages(config, against=against), last)
+    if config.privacy is not None:
+        require("privacy", "privacy.epsilon")
     if draws_rows(stages):
         check_engine(config.sampling, config.runtime)
         check_json(config.sampling, holds_json=config.data.record_kind.holds_json)

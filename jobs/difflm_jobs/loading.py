@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from difflm.config import Origin, apply_overrides, load_yaml, parse_yaml, validate
 from difflm.errors import ConfigError, DataError
+from difflm.records.databases.urls import refuse_database
 from difflm.records.files.paths import KINDS, ending_of, files_of, is_pattern, unpacked_name
 
 if TYPE_CHECKING:
@@ -187,6 +188,7 @@ def file_schema() -> dict[str, Any]:
 
 
 def _read(given: str) -> _Layers:
+    refuse_database(given, "CONFIG")
     path = Path(given)
     suffix = suffix_of(path)
     if given in preset_names() and not suffix:

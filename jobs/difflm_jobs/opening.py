@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from difflm.api import Generator
-from difflm.artifacts.manifest import QUALITY_NAME
+from difflm.artifacts.manifest import SCORES_NAME
 from difflm.records.files.frames import FrameTemplate
 from difflm.synthesis.saved_sampling import read_sampling
 from difflm.synthesis.synthesizer import SamplingConfig
@@ -55,7 +55,7 @@ def load(path: str | Path, *, signed_by: str | Path | None = None) -> Generator:
     sampling = run.experiment.sampling if run is not None else read_sampling(folder)
     if signer is not None:
         sampling = (sampling or SamplingConfig()).model_copy(update={"signed_by": signer})
-    carried = partial(Report.read, bundle / QUALITY_NAME) if (bundle / QUALITY_NAME).is_file() else None
+    carried = partial(Report.read, bundle / SCORES_NAME) if (bundle / SCORES_NAME).is_file() else None
     return Generator(
         bundle,
         template=FrameTemplate.read(template_folder(folder, bundle)) or FrameTemplate.read(folder),

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from difflm_evaluators import evaluate as evaluate
     from difflm_jobs.api import fit as fit
     from difflm_jobs.api import load as load
+    from difflm_jobs.inputs.databases import write_table as write_table
 
 __version__ = "0.1.0"
-__all__ = ["Generator", "Report", "__version__", "compare", "evaluate", "fit", "load"]
+__all__ = ["Generator", "Report", "__version__", "compare", "evaluate", "fit", "load", "write_table"]
 
 _BEHIND = {
     "Generator": "difflm.api",
@@ -33,6 +34,7 @@ _BEHIND = {
     "evaluate": "difflm_evaluators",
     "fit": "difflm_jobs.api",
     "load": "difflm_jobs.api",
+    "write_table": "difflm_jobs.inputs.databases",
 }
 
 

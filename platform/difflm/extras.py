@@ -16,6 +16,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "judge": ("openai", "aiolimiter", "krippendorff"),
         "llm": ("gguf", "peft"),
         "mcp": ("mcp",),
+        "privacy": ("opacus", "opendp"),
         "protocol": ("sdmetrics",),
         "report": ("matplotlib",),
         "serve": ("fastapi", "starlette", "prometheus_client", "uvicorn"),

@@ -1,16 +1,24 @@
-"""Lifetime: a process that ends with the one that started it, however that one ends."""
+"""Lifetime: a process that ends with the one that started it, however that one ends, and what it holds until then."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
 
 PARENT = "DIFFLM_ENDS_WITH"
 GRACE_S = 30.0  # after SIGTERM
+_STOP_S = 30.0  # a process that was asked to end has so long
 
 
 def bound_environment() -> Mapping[str, str]:
@@ -46,3 +54,33 @@ def _watch(parent: int, watched: int | None) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE_S)
     os._exit(1)
+
+
+def locked(path: Path) -> IO[bytes]:
+    """Take a lock that this process and those that inherit the file hold until the last of them has closed it. Raises
+    BlockingIOError where somebody else holds it, OSError where there is no such folder.
+    """
+    lock = path.open("wb")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise
+    return lock
+
+
+async def end_process(process: Process) -> None:
+    """End a process, which may have ended by itself a moment ago."""
+    import asyncio  # here: this module is read before a command line says its help
+    import logging
+
+    with suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(_STOP_S):
+            await process.wait()
+    except TimeoutError:
+        logging.getLogger(__name__).warning("process %d does not end; it is killed", process.pid)
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()

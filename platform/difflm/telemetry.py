@@ -71,16 +71,26 @@ class Stopwatch:
         return end - self._started
 
 
+_MAX_LEVELS = 200  # of a value from outside: what is deeper may be read, but not written again or looked through
+
+
 def parse_json(content: str | bytes) -> Any:
     """Read the value of a JSON text that anybody may have written.
 
     Raises:
-        ValueError: the text is no JSON or nested too deep to be read; nothing else is raised.
+        ValueError: the text is no JSON or nested too deep to be used; nothing else is raised.
     """
     try:
-        return json.loads(content)
+        value = json.loads(content)
     except RecursionError:
         raise ValueError("nested too deep") from None
+    level = [value]
+    for _ in range(_MAX_LEVELS):
+        parts = (part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list))
+        level = [part for values in parts for part in values if isinstance(part, dict | list)]
+        if not level:
+            return value
+    raise ValueError(f"nested too deep, more than {_MAX_LEVELS} levels")
 
 
 def append_event(path: Path, event: Mapping[str, JSON]) -> None:

@@ -29,7 +29,9 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(_tag, re.compile(_pattern), _first)
 
 
-def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+def _mapping_without_duplicates(loader: _Loader, node: yaml.Node) -> dict[Any, Any]:
+    if not isinstance(node, yaml.MappingNode):
+        raise yaml.constructor.ConstructorError(None, None, "what is called a mapping is none", node.start_mark)
     loader.flatten_mapping(node)
     seen: set[str] = set()
     for key, _ in node.value:
@@ -41,6 +43,24 @@ def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict
     return loader.construct_mapping(node, deep=True)
 
 
+def _checked(loader: _Loader, node: yaml.Node) -> Any:
+    """Read a scalar that is, also without its tag, what the tag says: `!!bool x` is not."""
+    kind = node.tag.rpartition(":")[2]
+    known: Any = loader  # untyped
+    if not isinstance(node, yaml.ScalarNode) or known.resolve(yaml.ScalarNode, node.value, (True, False)) != node.tag:
+        raise yaml.constructor.ConstructorError(None, None, f"no value of the kind {kind}", node.start_mark)
+    return yaml.SafeLoader.yaml_constructors[node.tag](loader, node)
+
+
+_SCALARS = ("null", "bool", "int", "float")
+_Loader.yaml_constructors = {
+    tag: constructor
+    for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None or tag.rpartition(":")[2] in ("str", "seq")
+}
+"""Of the kinds of JSON alone: no sets, pairs, bytes or times."""
+for _kind in _SCALARS:
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _checked)
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping_without_duplicates)
 
 
@@ -62,7 +82,7 @@ def parse_yaml(text: str, source: str) -> Any:
             loader.dispose()
     except RecursionError:
         raise ConfigError(f"{source}: nested too deep to be read; write it with fewer levels") from None
-    except ValueError as error:  # of numbers with thousands of digits, and of characters that are none
+    except (ValueError, OverflowError) as error:  # of numbers with thousands of digits, and of characters that are none
         raise ConfigError(f"{source}: {one_line(str(error))[:200]}; correct the value") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

@@ -1,6 +1,7 @@
-"""Large tables through `prepare`: 300 columns, a column of 10,000 levels, a million rows; seconds and peak memory.
+"""Large tables through `inspect` and `prepare`: 300 columns, columns of 10,000 levels, a million rows.
 
-Each table is written as CSV, and `difflm run TABLE --until prepare` reads it in a process of its own, on two threads:
+Each table is written as CSV, and `difflm inspect TABLE` and `difflm run TABLE --until prepare` read it, each in a
+process of its own, on two threads; seconds and peak memory:
 
     python tests/benchmarks/wide.py --out tests/benchmarks/results/wide.json
 
@@ -20,7 +21,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+from provenance import provenance
 
+VERBS = ("inspect", "prepare")
 SHAPES = {"columns": (20_000, 300, 12), "levels": (300_000, 6, 10_000), "rows": (1_000_000, 10, 12)}
 """Rows, columns and levels of the columns of categories."""
 MAX_SECONDS, MAX_MIB = 60.0, 2048.0
@@ -45,9 +48,10 @@ def write_table(path: Path, rows: int, columns: int, levels: int) -> None:
             sink.writelines(",".join(cells) + "\n" for cells in zip(*made, strict=True))
 
 
-def measure(path: Path, runs: Path) -> dict[str, float]:
-    """Run `prepare` on a table; the seconds of the process from start to exit, and its peak memory in MiB."""
-    command = [sys.executable, "-m", "difflm_jobs", "run", str(path), "--until", "prepare", "--runs", str(runs)]
+def measure(path: Path, verb: str) -> dict[str, float]:
+    """Run a verb on a table; the seconds of the process from start to exit, and its peak memory in MiB."""
+    arguments = ["run", str(path), "--until", "prepare", "--runs", str(path.parent / "runs")]
+    command = [sys.executable, "-m", "difflm_jobs", *(arguments if verb == "prepare" else ["inspect", str(path)])]
     started = time.monotonic()
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "2"}, capture_output=True)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -63,21 +67,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", choices=SHAPES, action="append")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--table", type=Path, help="measure one verb on this table")
+    parser.add_argument("--verb", choices=VERBS, default="prepare")
     arguments = parser.parse_args()
+    if arguments.table is not None:
+        print(json.dumps(measure(arguments.table, arguments.verb)))
+        return
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.shape or SHAPES:
             table = Path(folder) / f"{name}.csv"
             write_table(table, *SHAPES[name])
-            if arguments.shape is None or len(arguments.shape) > 1:  # peaks of children are of the largest so far
-                command = [sys.executable, __file__, "--shape", name]
-                made = subprocess.run(command, check=False, capture_output=True, text=True)
-                found |= json.loads(made.stdout)
-            else:
-                found[name] = measure(table, Path(folder) / "runs")
-    print(json.dumps(found, indent=2))
+            for verb in VERBS:  # peaks of children are of the largest so far, so each has a process of its own
+                command = [sys.executable, __file__, "--table", str(table), "--verb", verb]
+                made = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+                found[f"{name}, {verb}"] = json.loads(made.stdout)
+    shapes = {name: dict(zip(("rows", "columns", "levels"), shape, strict=True)) for name, shape in SHAPES.items()}
+    text = json.dumps({**provenance(), "shapes": shapes, "measured": found}, indent=2)
+    print(text)
     if arguments.out is not None:
-        arguments.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        arguments.out.write_text(text + "\n", encoding="utf-8")
     over = [name for name, used in found.items() if used["seconds"] > MAX_SECONDS or used["peak_mib"] > MAX_MIB]
     sys.exit(f"beyond {MAX_SECONDS:g} s or {MAX_MIB:g} MiB: {', '.join(over)}" if over else 0)
 

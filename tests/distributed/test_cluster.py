@@ -42,6 +42,10 @@ def test_what_a_local_cluster_can_never_hold_is_refused(cluster: ClusterContext)
 
 @pytest.mark.usefixtures("cluster")
 def test_what_a_local_cluster_has_on_the_disk_is_its_users_own() -> None:
+    """Ray opens its own folder to everybody each time a worker starts."""
+    ray.get(ray.remote(num_cpus=0)(os.getpid).remote())
     session = Path(ray._private.worker._global_node.get_session_dir_path())
-    assert stat.S_IMODE(session.stat().st_mode) == 0o700
+    private = session.parent.parent
+    assert private.name.startswith("difflm-")
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
     assert "RAY_enable_metrics_collection" not in os.environ, "it is for the cluster's processes alone"

@@ -7,10 +7,12 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from difflm.errors import ClusterError, TrainingError
@@ -37,17 +39,39 @@ class Outcome:
     curve: list[dict[str, Any]]
     best: bytes
     progress: list[tuple[int, int, Mapping[str, float]]]
+    listening: frozenset[str]
+
+
+def listening() -> set[str]:
+    """The addresses at which processes that this one started listen."""
+    found: set[str] = set()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            open_ = process.net_connections(kind="tcp")
+            found |= {one.laddr.ip for one in open_ if one.status == psutil.CONN_LISTEN}
+    return found
 
 
 def run(job: TrainingJob) -> Outcome:
     progress: list[tuple[int, int, Mapping[str, float]]] = []
-    result = train(job, progress=lambda step, total, metrics: progress.append((step, total, metrics)))
+    addresses: set[str] = set()
+
+    def heard(step: int, total: int, metrics: Mapping[str, float]) -> None:
+        if not progress:
+            addresses.update(listening())
+        progress.append((step, total, metrics))
+
+    result = train(job, progress=heard)
     curve = [
         {key: value for key, value in event.items() if key not in ("seconds", "rss")}
         for event in read_events(job.output_dir / "events.jsonl")
     ]
     return Outcome(
-        result=result, curve=curve, best=(job.output_dir / "best.safetensors").read_bytes(), progress=progress
+        result=result,
+        curve=curve,
+        best=(job.output_dir / "best.safetensors").read_bytes(),
+        progress=progress,
+        listening=frozenset(addresses),
     )
 
 
@@ -81,6 +105,12 @@ def test_an_undisturbed_job_says_what_it_did(reference: Outcome) -> None:
     assert set(result.timings) == {"start", "task", "engine", "loop", "finish", "stop"}
     assert 0 < result.loop_seconds < result.total_seconds
     assert result.best_step < 24, "the kills below need a best state that is not simply the last one"
+
+
+def test_nothing_listens_but_on_this_machine_while_workers_train(reference: Outcome) -> None:
+    """torch's own rendezvous listens on every address, for whoever finds its port."""
+    assert reference.listening, "Ray's own are among them"
+    assert reference.listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
 def test_a_killed_worker_is_replaced_and_the_curve_repeats(reference: Outcome, tmp_path: Path) -> None:

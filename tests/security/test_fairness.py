@@ -22,10 +22,64 @@ from difflm.serving.fair_queue import FairQueue, RowRequest
 from difflm.serving.jobs import Jobs, JobSpec
 from difflm.serving.limits import Admission, KeyConfig, KeyRing, TokenBucket, Traffic, add_key, hash_key, read_keys
 from difflm.serving.problems import Problem
-from difflm.serving.shares import Shares
+from difflm.serving.shares import Shares, Turns
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 KEYS = ("greedy", "modest", "quiet")
+
+
+def test_work_that_is_no_row_goes_round_the_owners() -> None:
+    """Sixty requests to be read, or records to be encoded, stood before the one of another key."""
+    done: list[str] = []
+
+    async def act() -> None:
+        turns, opened = Turns(2), asyncio.Event()
+
+        async def work(owner: str) -> None:
+            await opened.wait()
+            done.append(owner)
+
+        alice = [asyncio.create_task(turns.run("alice", lambda: work("alice"))) for _ in range(60)]
+        await asyncio.sleep(0)
+        bob = asyncio.create_task(turns.run("bob", lambda: work("bob")))
+        gone = asyncio.create_task(turns.thread("carol", lambda: done.append("carol")))
+        await asyncio.sleep(0)
+        gone.cancel()
+        opened.set()
+        await asyncio.gather(*alice, bob)
+        assert await turns.thread("bob", lambda: 7) == 7
+
+    asyncio.run(act())
+    assert done.index("bob") <= 4
+    assert done.count("alice") == 60
+    assert "carol" not in done
+
+
+def test_a_place_is_free_again_only_when_its_work_has_ended() -> None:
+    """Requests that were given up left their threads behind, and took further ones."""
+
+    async def act() -> int:
+        turns, opened, most, now = Turns(2), asyncio.Event(), 0, 0
+
+        async def work() -> None:
+            nonlocal most, now
+            now += 1
+            most = max(most, now)
+            await opened.wait()
+            now -= 1
+
+        for _ in range(20):
+            task = asyncio.create_task(turns.run("alice", work))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            task.cancel()
+        last = asyncio.create_task(turns.run("alice", work))
+        await asyncio.sleep(0)
+        opened.set()
+        await last
+        return most
+
+    assert asyncio.run(act()) == 2
 
 
 def test_requests_of_one_key_leave_places_for_the_others() -> None:

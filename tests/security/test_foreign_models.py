@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import shutil
+import struct
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from difflm.errors import BundleError, ModelError
 from difflm.models.decoder import PretrainedDecoderConfig, load_causal_lm
 from difflm.models.encoder import PretrainedEncoderConfig, encoder_inputs, load_encoder
+from difflm.models.gguf_files import read_head
 from difflm.models.loading import load_configuration, load_tokenizer
 from difflm.records.schema import read_schema
 from difflm.synthesis.bundle import load_bundle
@@ -121,6 +123,28 @@ def test_a_bundle_from_elsewhere_names_no_folder_of_this_machine(
     write_hashes(bundle)
     with pytest.raises(BundleError, match=r"bundle\.json: its base model is the folder '.*encoder'"):
         load_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"num_labels": 10**9}, {"num_hidden_layers": 10**9}, {"text_config": {"num_hidden_layers": 10**9}}]
+)
+def test_numbers_that_lists_are_made_of_are_bounded(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Names for 10**9 labels took all memory before anything else was looked at."""
+    save_decoder(tmp_path / "model", "llama")
+    rewrite(tmp_path / "model" / "config.json", **changes)
+    with pytest.raises(ModelError, match=r"is 1,000,000,000 in its config\.json; 10+,000 is the most"):
+        load_configuration(tmp_path / "model")
+
+
+@pytest.mark.parametrize("inner", [4, 8])
+def test_a_gguf_head_that_counts_more_than_there_is_ends(tmp_path: Path, inner: int) -> None:
+    """A list of 2**60 numbers was read entry by entry, each of them empty."""
+    pytest.importorskip("gguf")
+    path, key = tmp_path / "x.gguf", b"tokenizer.ggml.token_type"
+    head = struct.pack("<4sIQQQ", b"GGUF", 3, 0, 1, len(key)) + key
+    path.write_bytes(head + struct.pack("<IIQ", 9, inner, 2**60) + b"\0" * 64)
+    with pytest.raises(ModelError, match="a damaged or cut off GGUF file"):
+        read_head(path)
 
 
 def test_what_is_a_path_and_what_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

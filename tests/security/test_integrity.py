@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -24,6 +25,21 @@ def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["decoder/decoder.json", "bundle.json", "autoencoder.safetensors", "more"])
+@pytest.mark.parametrize("device", [True, False])
+def test_devices_and_pipes_are_no_files(bundle: Path, name: str, device: bool) -> None:
+    """Reading one never ends."""
+    path = bundle / name
+    path.unlink(missing_ok=True)
+    if device:
+        path.symlink_to("/dev/zero")
+    else:
+        os.mkfifo(path)
+    for look in (load_bundle, check_files):
+        with pytest.raises(BundleError, match=f"{path}: is a device or a pipe"):
+            look(bundle)
 
 
 @pytest.mark.parametrize(

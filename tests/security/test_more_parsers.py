@@ -25,7 +25,7 @@ from difflm.artifacts.manifest import REPORT_KIND
 from difflm.artifacts.store import ArtifactStore
 from difflm.errors import BundleError, ConfigError, DataError, DiffLMError
 from difflm.records.files.frames import TEMPLATE_NAME, FrameTemplate
-from difflm.records.files.reading import read_table, unique_names
+from difflm.records.files.reading import ReadConfig, canonical_table, read_table, unique_names
 from difflm.runtime.shard_actor import _own
 from difflm.serving.backend import BundleRef
 from difflm.serving.config import ServeConfig, ServedConfig
@@ -108,6 +108,31 @@ def test_columns_that_are_all_called_the_same_are_named_in_linear_time(folder: P
     assert unique_names(["a", "a", "a_2", "a", "a_2"]) == ["a", "a_3", "a_2", "a_4", "a_2_2"]
 
 
+ODD_TABLES: dict[str, tuple[bytes, dict[str, Any]]] = {
+    "a long cell after a blank": (b'a, "b"\n1, "' + b"x" * 200_000 + b'"\n', {}),
+    "sep=": ("sep=é\naéb\n1é2\n".encode(), {}),
+    "delimiter": (b"a,b\n1,2\n", {"delimiter": "é"}),
+    "zero": (b"a,b\n1,2\n", {"delimiter": "\0"}),
+    "quote": (b"a,b\n1,2\n", {"delimiter": '"'}),
+    "skip": (b"a,b\n1,2\n", {"skip": 2**32}),
+    "punycode": (b"a,b\n1,2\n", {"encoding": "punycode"}),
+    "idna": (b"a,b\n1,2\n", {"encoding": "idna"}),
+    "zero in a name": (b"a,b\n1,2\n", {"encoding": "ascii\0"}),
+    "header": (b"1,2\n", {"header": ()}),
+}
+
+
+@pytest.mark.parametrize("name", ODD_TABLES)
+def test_odd_tables_and_odd_settings_are_named(folder: Path, name: str) -> None:
+    content, given = ODD_TABLES[name]
+    path = folder / "odd.csv"
+    path.write_bytes(content)
+    said = failure((DataError, ConfigError), lambda: read_table(path, ReadConfig(**given)))
+    assert said is None or (str(path) in said or said.split(":")[0] in given)
+    assert said is None or "\n" not in said
+    assert (said is None) == (name in ("a long cell after a blank", "idna"))
+
+
 @given(rows=st.lists(values, max_size=4), keyed=st.lists(st.dictionaries(st.sampled_from("ab"), values), max_size=4))
 @example(rows=[], keyed=[{"a": HUGE}, {"a": 0.5}])
 @example(rows=[], keyed=[{"a": -HUGE}, {"a": True}])
@@ -122,6 +147,61 @@ def test_tables_of_json(folder: Path, rows: list[Any], keyed: list[dict[str, Any
             path = folder / "x.json"
             path.write_text(json.dumps(document))
             failure(DataError, partial(read_table, path))
+
+
+def _listed(values: pa.Array) -> pa.Array:
+    return pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), values)
+
+
+WHOLE = pa.array([0, 1], pa.int64())
+FAR = pa.array([2**62, 0], pa.int64())
+ODD_COLUMNS = {
+    "time zone": WHOLE.view(pa.timestamp("us", "Not/AZone")),
+    "time zones in lists": _listed(WHOLE.view(pa.timestamp("us", "Not/AZone"))),
+    "times of no year": _listed(FAR.view(pa.timestamp("us"))),
+    "dates of no year": _listed(pa.array([2**31 - 1, 0], pa.int32()).view(pa.date32())),
+    "long durations": _listed(FAR.view(pa.duration("s"))),
+    "a key twice": pa.StructArray.from_arrays([WHOLE, WHOLE], names=["a", "a"]),
+    "bytes of a dictionary": pa.DictionaryArray.from_arrays(pa.array([0, 1]), pa.array([b"\xff", b"b"])),
+    "the end of time": _listed(pa.array([2**63 - 1, 0], pa.int64()).view(pa.timestamp("ns", "+01:00"))),
+}
+
+
+@pytest.mark.parametrize("name", ODD_COLUMNS)
+def test_typed_values_that_nothing_can_spell_are_named(folder: Path, name: str) -> None:
+    path, table = folder / "odd.parquet", pa.table({"k": [1, 2], "x": ODD_COLUMNS[name]})
+    pq.write_table(table, path)
+    for read, place in ((lambda: read_table(path), str(path)), (lambda: arrow_frame(table), "table")):
+        said = failure(DataError, read)
+        assert said is None or said.startswith(place)
+        assert said is None or "\n" not in said
+
+
+def arrow_frame(table: pa.Table) -> pa.Table:
+    return canonical_table(table, ReadConfig(), name="table")
+
+
+def test_json_of_any_depth_is_read_or_named(folder: Path) -> None:
+    """A few hundred levels could be read, and not be written again."""
+    path = folder / "deep.jsonl"
+    for depth in (*range(150, 250, 7), *range(900, 1000)):
+        path.write_text('{"a":' + "[" * depth + "]" * depth + "}\n")
+        said = failure(DataError, lambda: read_table(path))
+        assert said is None or said.startswith(f"{path}, line 1: not JSON (nested too deep")
+        assert (said is None) == (depth < 200)
+
+
+def test_objects_of_a_key_each_make_no_square(folder: Path) -> None:
+    """44 KB took 14 seconds, and twice as many four times as long."""
+    path = folder / "square.jsonl"
+    path.write_text("\n".join(f'{{"c{place}":1}}' for place in range(8_000)))
+    began = time.process_time()
+    said = failure(DataError, lambda: read_table(path))
+    assert time.process_time() - began < 5.0
+    assert said == (
+        f"{path}: 8,000 objects have 8,000 keys, nearly each of them its own (8,000 values for 64,000,000 cells); give "
+        "objects of the same keys"
+    )
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow"])

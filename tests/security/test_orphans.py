@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from difflm.lifetime import PARENT
+from difflm.lifetime import PARENT, locked
 from difflm.serving import jobs as jobs_module
 from difflm.serving.jobs import Jobs, JobSpec
 from difflm_jobs.cli import main as cli
@@ -131,9 +131,9 @@ def test_a_job_that_its_own_server_runs_is_nobody_elses(tmp_path: Path, program:
         while not Path(f"{program}.log").exists():
             await asyncio.sleep(0.01)
         with pytest.raises(BlockingIOError):
-            jobs_module._locked(tmp_path / "jobs" / name / ".lock")
+            locked(tmp_path / "jobs" / name / ".lock")
         await first.stop()
-        jobs_module._locked(tmp_path / "jobs" / name / ".lock").close()
+        locked(tmp_path / "jobs" / name / ".lock").close()
 
     asyncio.run(asyncio.wait_for(act(), 60))
 

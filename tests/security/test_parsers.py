@@ -96,14 +96,29 @@ NESTED = {
     "null": "a: \0",
     "surrogate": '"\\ud800": 1',
     "value": "= : 1",
+    "tag of another kind": "a: !!bool x",
+    "empty number": 'a: !!int ""',
+    "sign alone": 'a: !!int "-"',
+    "empty float": 'a: !!float ""',
+    "time": "a: !!timestamp x",
+    "list called a mapping": "a: !!map [1]",
+    "key of another kind": "!!bool maybe: 1",
+    "key of bytes": "!!binary aGk=: 1",
+    "key of a day": "!!timestamp 2020-01-01: 1",
+    "set": "a: !!set {b, c}",
+    "no letter": 'a: "\\UFFFFFFFF"',
 }
+
+
+def _read_as_configuration(path: Path) -> ServeConfig:
+    return validate(ServeConfig, load_yaml(path), str(path))
 
 
 @pytest.mark.parametrize("name", NESTED)
 def test_yaml_that_is_meant_to_break_its_reader(name: str, tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(NESTED[name], encoding="utf-8")
-    for read in (load_yaml, read_keys):
+    for read in (load_yaml, read_keys, _read_as_configuration):
         said = failure(ConfigError, partial(read, path))
         assert said is None or (said.startswith(str(path)) and "\n" not in said)
 

@@ -130,6 +130,49 @@ def test_what_is_no_http_is_told_as_a_problem(address: tuple[str, int], number: 
     assert headers["connection"] == "close"
 
 
+HEADERS_WITHOUT_END = b"".join(b"X%06d: aaaaaaaaaaaaaa\r\n" % number for number in range(2_500))
+ENDLESS = {
+    "one header": (b"GET / HTTP/1.1\r\nHost: x\r\nX: ", b"a" * 2**16),
+    "many headers": (
+        b"GET / HTTP/1.1\r\nHost: x\r\n",
+        HEADERS_WITHOUT_END,
+    ),
+    "a path": (b"GET /", b"a" * 2**16),
+    "trailers": (
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n",
+        HEADERS_WITHOUT_END,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_head_that_never_ends_is_refused(address: tuple[str, int], name: str) -> None:
+    """One connection could take all memory of a proxy, before any key was looked at."""
+    first, more = ENDLESS[name]
+    with socket.create_connection(address, timeout=20) as connection:
+        said = b""
+        try:
+            connection.sendall(first)
+            for _ in range(64):
+                connection.sendall(more)
+            said = connection.recv(65536)
+        except OSError:
+            return  # it was closed while we wrote
+        assert said == b"" or said.split(b"\r\n")[0].split(b" ")[1] in (b"431", b"400", b"405")
+
+
+def test_long_bodies_and_many_requests_pass(address: tuple[str, int]) -> None:
+    body = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % 2**20 + b"a" * 2**20
+    with socket.create_connection(address, timeout=20) as connection:
+        connection.sendall(body)
+        assert b" 405 " in connection.recv(65536)
+    for _ in range(3):
+        with socket.create_connection(address, timeout=20) as connection:
+            for _ in range(40):
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 5_000 + b"\r\n\r\n")
+                assert b" 200 " in connection.recv(65536)
+
+
 def test_a_proxy_loads_no_more_than_it_needs() -> None:
     """With torch a proxy took so long to start that Serve gave it up on a busy machine."""
     code = "import sys, difflm.runtime.serve_processes; print({'torch', 'pyarrow', 'numpy', 'ray'} & set(sys.modules))"

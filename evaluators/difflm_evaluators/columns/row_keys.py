@@ -117,7 +117,14 @@ class KnownRows:
 
     def holds(self, table: Columns) -> npt.NDArray[np.bool_]:
         """Mark, (N,), each row of `table` that equals a training row in every column."""
-        return self.numbering.number(self._codes_NC(table)) >= 0
+        return self.number(table) >= 0
+
+    def __len__(self) -> int:
+        return len(self.numbering)
+
+    def number(self, table: Columns) -> IntArray:
+        """Look up, (N,), the number of the training rows that each row of `table` equals, -1 where there are none."""
+        return self.numbering.number(self._codes_NC(table))
 
     def _codes_NC(self, table: Columns) -> IntArray:
         return np.stack([known.code(table[name], self._schema) for name, known in self._columns.items()], axis=1)

@@ -6,6 +6,7 @@ import asyncio
 import email.utils
 import json
 import math
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -81,7 +82,11 @@ class OpenAIClient:
             api_key=endpoint.api_key,
             timeout=timeout_s,
             max_retries=0,
-            http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [_limit_body]}),
+            default_headers={"Accept-Encoding": "identity"},
+            http_client=openai.DefaultAsyncHttpxClient(
+                event_hooks={"response": [_limit_body]},
+                follow_redirects=False,  # keys and records are for the address that was given
+            ),
         )
 
     async def close(self) -> None:
@@ -110,7 +115,7 @@ class OpenAIClient:
         except openai.APIConnectionError as error:
             sent = not isinstance(error.__cause__, _NEVER_SENT)
             raise TransientFault("connection broken" if sent else "no connection", maybe_billed=sent) from error
-        except (ValueError, openai.APIResponseValidationError) as error:
+        except (ValueError, RecursionError, openai.APIResponseValidationError) as error:
             raise TransientFault("response is not JSON", maybe_billed=True) from error
         return _reply(completion)
 
@@ -131,6 +136,8 @@ class OpenAIClient:
 
     def _status_fault(self, error: openai.APIStatusError) -> Exception:
         code, said, url = error.status_code, _said(error), self._endpoint.base_url
+        if 300 <= code < 400:
+            return ConfigError(f"{url}: leads elsewhere ({code}); give the address of the endpoint itself")
         if code in (401, 403):
             return ConfigError(f"{url}: the key is refused ({code}: {said}); give a valid one in the environment")
         if code == 404:
@@ -154,7 +161,7 @@ def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> fl
         return max(0.0, seconds)
     try:
         moment = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
-    except ValueError:
+    except (ValueError, OverflowError, TypeError):  # such as an offset of thousands of years
         return None
     moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
@@ -166,6 +173,14 @@ def _number(text: str | None) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
+
+
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # what a terminal obeys
+_MAX_TOKENS = 2**40  # of one answer; what is more is no count
+
+
+def _counted(count: object) -> bool:
+    return isinstance(count, int) and 0 <= count <= _MAX_TOKENS
 
 
 def _reply(completion: object) -> Reply:
@@ -180,8 +195,8 @@ def _reply(completion: object) -> Reply:
     refusal = getattr(message, "refusal", None)
     read, written = getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
     used = None
-    if isinstance(read, int) and isinstance(written, int) and read >= 0 and written >= 0:
-        used = Tokens(input=read, output=written)
+    if _counted(read) and _counted(written):
+        used = Tokens(input=cast(int, read), output=cast(int, written))
     return Reply(
         content=_unicode(content) if isinstance(content, str) else "",
         finish_reason=_unicode(str(getattr(choice, "finish_reason", None))),
@@ -193,8 +208,11 @@ def _reply(completion: object) -> Reply:
 def _said(error: openai.APIStatusError) -> str:
     body = error.body
     message = body.get("message") if isinstance(body, dict) else None
-    text = message if isinstance(message, str) else json.dumps(body, default=str) if body else "no message"
-    return " ".join(_unicode(text).split())[:300]
+    try:
+        text = message if isinstance(message, str) else json.dumps(body, default=str) if body else "no message"
+    except RecursionError:
+        text = "a message that is nested too deep"
+    return " ".join(_UNSEEN.sub(" ", _unicode(text)).split())[:300]
 
 
 def _unicode(text: str) -> str:
@@ -221,4 +239,7 @@ class _LimitedBody(httpx2.AsyncByteStream):
 
 
 async def _limit_body(response: httpx2.Response) -> None:
+    packed = response.headers.get("content-encoding", "identity")
+    if packed.lower() != "identity":  # a few bytes may unpack to any number of them
+        raise httpx2.ReadError(f"the response is packed ({packed[:20]!r}), which was not asked for")
     response.stream = _LimitedBody(cast(httpx2.AsyncByteStream, response.stream))

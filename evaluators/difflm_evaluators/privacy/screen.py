@@ -5,21 +5,29 @@ the distances that the real holdout has to the training records: nearer than nea
 is screened by itself, so that the answer does not depend on what else is drawn. Shapes: N records.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from difflm.records.kinds.columns import conform_table
 from difflm.records.schema import RecordSchema, read_schema
+from difflm.records.splits import prepared_file
 from difflm_evaluators.columns.columns import Columns, column_kind, read_columns
 from difflm_evaluators.columns.mixed_rows import MixedSpace
 from difflm_evaluators.columns.real_tables import read_real
-from difflm_evaluators.columns.row_keys import KnownRows
+from difflm_evaluators.columns.row_keys import KnownRows, row_hashes
 from difflm_evaluators.privacy.neighbours import NearestRows
+
+if TYPE_CHECKING:
+    from difflm.artifacts.dataset import Shard
+    from difflm.telemetry import JSON
 
 
 class ScreenConfig(BaseModel):
@@ -74,3 +82,52 @@ class _Near:
     def distances_N(self, columns: Columns) -> npt.NDArray[Any]:
         """Measure the distances (N,) to the nearest training record."""
         return self._index.search(self._space.rows(columns), 1)[:, 0]
+
+
+class CopyScreen:
+    """Holds back copies of the training rows of prepared data: as many as are more than chance.
+
+    Real rows that were never learned equal a training row by chance, in tables of few columns often. A copy passes with
+    the share of them that do, and which copies pass depends on their cells alone. Rows that at least as many training
+    rows are as the schema's threshold, are no one's and pass.
+    """
+
+    def __init__(self, prepared: Path) -> None:
+        self._schema = read_schema(prepared)
+        self._threshold = 1 if self._schema.protected is None else self._schema.protected.threshold
+        train = self._read(pq.read_table(prepared_file(prepared, "train")))
+        self._known = KnownRows(train, self._schema)
+        number_N = self._known.number(train)
+        self._rows_K = np.bincount(number_N, minlength=len(self._known))
+        fresh = [pq.read_table(prepared / f"{part}.parquet") for part in ("validation", "test")]
+        copies = [self._copies(self._read(part)) for part in fresh if part.num_rows]
+        self.chance = float(np.concatenate(copies).mean()) if copies else 0.0
+
+    def _read(self, table: pa.Table) -> Columns:
+        return read_columns(conform_table(table, self._schema), self._schema, "real")
+
+    def _copies(self, columns: Columns) -> npt.NDArray[np.bool_]:
+        """Mark, (N,), the rows that equal a training row that few have."""
+        number_N = self._known.number(columns)
+        copied_N: npt.NDArray[np.bool_] = (number_N >= 0) & (self._rows_K[number_N] < self._threshold)
+        return copied_N
+
+    def __call__(self, table: pa.Table) -> npt.NDArray[np.bool_]:
+        """Mark, (N,), the records that may be given out."""
+        columns = self._read(table)
+        lucky_N = row_hashes(columns, self._schema) < np.uint64(self.chance * (2**64 - 1024))
+        passed_N: npt.NDArray[np.bool_] = ~self._copies(columns) | lucky_N
+        return passed_N
+
+
+class ProtectedSynthesisWorker:
+    """A `SynthesisWorker` whose records pass the `CopyScreen` of `prepared`, a folder of prepared data."""
+
+    def __init__(self, args: dict[str, Any]) -> None:
+        from difflm.synthesis.workers import SynthesisWorker
+
+        self._worker = SynthesisWorker(args, screen=CopyScreen(Path(args["prepared"])))
+
+    def run(self, shard: Shard) -> dict[str, JSON]:
+        """Draw the records of indices shard.start to shard.stop."""
+        return self._worker.run(shard)

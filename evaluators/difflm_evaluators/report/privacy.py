@@ -1,11 +1,12 @@
 """What the report says about privacy in plain words: each finding, how it reads, and what none of them proves."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+from difflm.records.protection.settings import ProtectConfig, protection_line
 from difflm_evaluators.privacy.membership import NORMAL_95
 from difflm_evaluators.report.layout import ReportFile, ScoreEntry
 from difflm_evaluators.report.thresholds import MEMORISED, NEAR_RATIO, NOTICED, SURE
@@ -36,8 +37,10 @@ class Finding:
 
 
 def privacy_findings(report: ReportFile) -> list[Finding]:
-    """List the findings of `privacy` and `membership`, empty where both were left out."""
+    """List what was promised and protected, and the findings of `privacy` and `membership`; empty without any of it."""
     return [
+        *_promised(report),
+        *_protected(report),
         *_read(report, "exact_copy_share", "Exact copies", _copies),
         *_near_copies(report),
         *_read(report, "near_copy_share", "Near copies", _near_texts),
@@ -48,6 +51,28 @@ def privacy_findings(report: ReportFile) -> list[Finding]:
         *_read(report, "mia_auc", "Membership attack", _attack),
         *_read(report, "mia_calibrated_auc", "Membership attack, calibrated", _attack),
     ]
+
+
+def _protected(report: ReportFile) -> Iterator[Finding]:
+    """Say what the run that wrote the report protected; nothing where it is of files."""
+    settings = report.settings.get("protect")
+    if isinstance(settings, Mapping):
+        config = ProtectConfig.model_validate(settings)
+        open_ = not config.enabled or "off" in config.columns.values()
+        line = protection_line(config)
+        yield Finding(
+            status="look" if open_ else "fine", title="Protected values", text=f"{line[0].upper()}{line[1:]}."
+        )
+
+
+def _promised(report: ReportFile) -> Iterator[Finding]:
+    """Tell what differential privacy promises of the generator, whatever is measured below."""
+    promised = report.settings.get("promised_privacy")
+    if isinstance(promised, Mapping):
+        broken = promised.get("voided_by")
+        voided = "; ".join(map(str, broken)) if isinstance(broken, Sequence) else "nothing that is known"
+        text = f"{promised.get('says')}. It is voided by: {voided}."
+        yield Finding(status="fine", title="Differential privacy", text=text)
 
 
 def _read(

@@ -124,7 +124,7 @@ def _shape_limits(baseline: float | None) -> Limits:
 
 def _faithful_texts(report: ReportFile) -> AnswerEntry:
     """Answer for tools and code: are records valid, and as fluent as real ones."""
-    valid, bits = (*_defined(report, "valid_share", "bits_per_character"),)
+    valid, bits = _defined(report, "valid_share", "bits_per_character")
     valid = valid or _defined(report, "parses_share")[0]
     colours: dict[str, Colour] = {}
     if valid is not None:

@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Callable
@@ -48,6 +49,7 @@ def limit_resources(limits: dict[str, Any]) -> None:
 def guard(folder: str) -> Callable[[str, tuple[Any, ...]], None]:
     """Make the audit hook: no network, no other process, no native code, and changes of files below `folder` only."""
     inside, fspath, absolute = folder + os.sep, os.fspath, os.path.realpath
+    look, is_folder, up = os.stat, stat.S_ISDIR, os.pardir
 
     def is_outside(path: Any) -> bool:
         if isinstance(path, int):
@@ -56,17 +58,32 @@ def guard(folder: str) -> Callable[[str, tuple[Any, ...]], None]:
         text = text.decode(errors="surrogateescape") if isinstance(text, bytes) else text
         return text != os.devnull and not absolute(text).startswith(inside)
 
+    def leads_out(path: Any) -> bool:
+        """Whether a path, relative to a folder that is open, may lead out of it: no event says which folder that is."""
+        text = fspath(path)
+        text = text.decode(errors="surrogateescape") if isinstance(text, bytes) else text
+        return not text.startswith(os.sep) and up in text.split(os.sep)
+
+    def is_open_folder(path: Any) -> bool:
+        try:
+            return is_folder(look(path).st_mode)
+        except OSError:
+            return False
+
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event.startswith(_DENIED) or (event == "import" and arguments[0] in _NATIVE):
             raise PermissionError(f"{event} is not allowed here")
         if event == "open":
             path, mode, flags = arguments
             writes = any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool(flags & _WRITING)
-            if writes and is_outside(path):
+            by_descriptor = mode is None and not isinstance(path, int)  # os.open, whose descriptor may be of a folder
+            if by_descriptor and absolute(path) != folder and is_outside(path) and is_open_folder(path):
+                raise PermissionError(f"{path!r} is a folder outside of the program's own")
+            if writes and (is_outside(path) or (by_descriptor and leads_out(path))):
                 raise PermissionError(f"{path!r} is outside of the program's folder")
         elif event.startswith(_CHANGING):
             for path in arguments:
-                if isinstance(path, str | bytes) and is_outside(path):
+                if isinstance(path, str | bytes) and (is_outside(path) or leads_out(path)):
                     raise PermissionError(f"{path!r} is outside of the program's folder")
 
     return hook

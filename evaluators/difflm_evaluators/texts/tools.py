@@ -6,7 +6,6 @@ schema, which the first score counts.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -17,7 +16,7 @@ from jsonschema import Draft202012Validator
 
 from difflm.errors import DataError
 from difflm.records.tool_codec import KEYS, ToolRecord, parameters_text, record_schema
-from difflm.telemetry import JSON
+from difflm.telemetry import JSON, parse_json
 from difflm_evaluators.base import TEST_LABEL, Evaluation, Score
 from difflm_evaluators.texts.language import LanguageConfig, TextScorer, evaluate_language, read_tool
 from difflm_evaluators.texts.text_scores import CopiesConfig, copy_scores, share_score
@@ -244,8 +243,8 @@ def read_record(row: Mapping[str, Any], place: str) -> ToolRecord:
     record = dict(row)
     if isinstance(record.get("parameters"), str):
         try:
-            record["parameters"] = json.loads(record["parameters"])
-        except (ValueError, RecursionError):
+            record["parameters"] = parse_json(record["parameters"])
+        except ValueError:
             # the schema's check counts it: a text is no list
             return record
     absent = [key for key in KEYS if key not in record]

@@ -25,7 +25,10 @@ benchmark_app = typer.Typer()
 def benchmark(
     config: Annotated[str, typer.Argument(metavar="TABLE", help="A table, a YAML file, or a preset's name.")],
     methods: Annotated[
-        str, typer.Option(help="Of real, cart, smote, ctgan, tvae, tabularargn, arf, great, icl, compact, llm.")
+        str,
+        typer.Option(
+            help="Of real, cart, smote, ctgan, tvae, tabularargn, tabularargn_dp, mst, arf, great, icl, compact, llm."
+        ),
     ] = METHODS,
     minutes: Annotated[float, typer.Option(min=0.01, help="What each method has, for training and drawing.")] = 20.0,
     seeds: Annotated[str, typer.Option(help="Such as 0,1,2.")] = "0",

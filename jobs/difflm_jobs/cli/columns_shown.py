@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from difflm.errors import DataError
 from difflm.records.files.paths import is_pattern
@@ -30,6 +31,9 @@ from difflm_jobs.inputs.record_kinds import RecordKind
 from difflm_jobs.inputs.sources import DataConfig
 from difflm_jobs.loading import TABLE_SUFFIXES, suffix_of
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 _SHOWN_VALUES = 4
 _SHOWN_CHARACTERS = 40
 
@@ -42,8 +46,8 @@ def look_through(
     *,
     read: ReadConfig | None = None,
     settings: SchemaConfig | None = None,
-) -> RecordSchema:
-    """Infer the schema of all records of a file; what reading them found odd is added to `notices`.
+) -> tuple[pa.Table, RecordSchema]:
+    """Read all records of a file and infer their schema; what reading them found odd is added to `notices`.
 
     Raises:
         DataError: the file is missing or cannot be read, or what is set does not fit it; the message names the file.
@@ -59,7 +63,7 @@ def look_through(
         longest: int = DataConfig.model_fields["longest"].default
         records = kind.usable(records, longest=longest, report=notices.append)
         config = kind.schema_config(settings or SchemaConfig(drop_all_missing=True), longest=longest)
-        return infer_schema(records, target=target, config=config)
+        return records, infer_schema(records, target=target, config=config)
     except DataError as error:
         named = str(error) if str(table) in str(error) else f"{table}: {error}"
         raise type(error)(named) from None
@@ -84,8 +88,8 @@ def described(field: Field) -> str:
         case DatetimeField():
             text = f"datetime {field.minimum}..{field.maximum} ({' or '.join(field.formats)})"
         case TextField():
-            language = f" in {field.language}" if field.language else ""
-            text = f"text{language} of at most {field.max_characters:,} characters"
+            words = {"json": "JSON", "python": "text in python", "email": "e-mail address", "url": "web address"}
+            text = f"{words.get(field.language or '', 'text')} of at most {field.max_characters:,} characters"
         case CodeField():
             text = f"code of {len(field.shapes)} forms, such as {short(numbered_code(field.shapes, 0))}"
         case IdentifierField():

@@ -44,14 +44,16 @@ def inspect(
     """Show what each column of a table is taken for, why, and the setting that changes it; nothing is trained."""
     from difflm_jobs.cli.inspection import document, inspected, notice_line
 
-    lines, notices = inspected(table, target=target, overrides=changes or ())
+    looked = inspected(table, target=target, overrides=changes or ())
     if as_json:
-        print(document(table, lines, notices))
+        print(document(table, looked))
         return
     console = output()
-    for line in lines:
+    for line in looked.lines:
         print_line(console, line.text)
-    for notice in notices:
+    for relation in looked.relations:
+        print_line(console, f"holds in every row, kept in every made one: {relation}")
+    for notice in looked.notices:
         print_line(console, f"noticed: {notice_line(notice)}")
 
 

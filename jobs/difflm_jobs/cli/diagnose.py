@@ -1,4 +1,4 @@
-"""`difflm diagnose`: which part of a run loses fidelity, and in which columns, pairs and relations."""
+"""`difflm diagnose` and `difflm show`: which part of a run loses fidelity and in which columns; what a run did."""
 
 from __future__ import annotations
 
@@ -48,15 +48,16 @@ def diagnose(
 
 
 def find_run(run: str, runs: Path) -> Path:
-    """Find the folder of a run or of a bundle.
+    """Find the folder of a run, or a generator wherever it lies.
 
     Raises:
         ConfigError: there is none; names the runs there are.
     """
+    from difflm.synthesis.sharing.places import is_generator
     from difflm_jobs.experiment import find_experiment
 
     path = Path(run)
-    return path if (path / "bundle.json").is_file() or (path / "artifacts").is_dir() else find_experiment(run, runs)
+    return path if is_generator(run) or (path / "artifacts").is_dir() else find_experiment(run, runs)
 
 
 def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
@@ -77,3 +78,13 @@ def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
         console.print(table)
     for line in (*conclusions(diagnosis), *notes(diagnosis)):
         print_line(console, line)
+
+
+@diagnose_app.command()
+def show(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="An experiment's name or folder.")], runs: Runs = RUNS
+) -> None:
+    """Show the stages, scores and overhead of an experiment's last run."""
+    from difflm_jobs.cli.summary import print_experiment
+
+    print_experiment(run, runs, output())

@@ -8,13 +8,16 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field as Setting
 
 from difflm.config import Config, apply_overrides, validate
 from difflm.records.files.reading import ReadConfig
+from difflm.records.kinds.coded import coded
 from difflm.records.notices import Notice
+from difflm.records.relations.mining import SAMPLE_ROWS, mine_relations
+from difflm.records.relations.words import describe as describe_relations
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,
@@ -27,9 +30,13 @@ from difflm.records.schema import (
     IntegerField,
     RecordSchema,
     SchemaConfig,
+    TextField,
 )
 from difflm_jobs.cli.columns_shown import described, look_through
 from difflm_jobs.inputs.record_kinds import Kind, record_kind
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _FEW = 20
 
@@ -66,18 +73,28 @@ class ColumnLine:
         return f"{self.column or '(no name)'}: {self.described}; {self.why}; {missing}; change with {self.change}"
 
 
-def document(table: Path, lines: Sequence[ColumnLine], notices: Sequence[Notice]) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspected:
+    """What was found in a table: a line per column, the relations that hold in its rows, and what was odd."""
+
+    lines: Sequence[ColumnLine]
+    relations: Sequence[str]
+    notices: Sequence[Notice]
+
+
+def document(table: Path, looked: Inspected) -> str:
     """Write what was found as one JSON document."""
     found = {
         "table": str(table),
-        "columns": [asdict(line) for line in lines],
-        "notices": [notice.model_dump(mode="json") for notice in notices],
+        "columns": [asdict(line) for line in looked.lines],
+        "relations": list(looked.relations),
+        "notices": [notice.model_dump(mode="json") for notice in looked.notices],
     }
     return json.dumps(found, indent=2, ensure_ascii=False)
 
 
-def inspected(table: Path, *, target: str | None, overrides: Sequence[str]) -> tuple[list[ColumnLine], list[Notice]]:
-    """Read a table and infer its schema with the settings of a run; return a line per column, and what was odd.
+def inspected(table: Path, *, target: str | None, overrides: Sequence[str]) -> Inspected:
+    """Read a table, infer its schema with the settings of a run, and look for relations in its rows.
 
     Raises:
         DataError: the table is missing or cannot be read, or a column's values do not fit the kind that is set for it.
@@ -87,18 +104,25 @@ def inspected(table: Path, *, target: str | None, overrides: Sequence[str]) -> t
     notices: list[Notice] = []
     settings = given.schema_.model_copy(update={"drop_all_missing": True})
     kind = record_kind(given.data.kind)
-    schema = look_through(table, target or given.data.target, kind, notices, read=given.data.read, settings=settings)
-    return column_lines(schema), [*notices, *(notice for notice in schema.notices if notice.code != "constant")]
+    target = target or given.data.target
+    records, schema = look_through(table, target, kind, notices, read=given.data.read, settings=settings)
+    relations: list[str] = []
+    if kind.tabular:
+        sample = records.slice(0, SAMPLE_ROWS)
+        mined = mine_relations(sample, records.slice(SAMPLE_ROWS), schema)
+        relations = describe_relations(mined.relations)
+    told = [notice for notice in schema.notices if notice.code != "constant"]
+    return Inspected(lines=column_lines(schema, records), relations=relations, notices=[*notices, *told])
 
 
-def column_lines(schema: RecordSchema) -> list[ColumnLine]:
-    """Describe every column of a schema."""
+def column_lines(schema: RecordSchema, records: pa.Table) -> list[ColumnLine]:
+    """Describe every column of the schema of these records."""
     return [
         ColumnLine(
             column=field.name,
             kind=field.kind,
             described=described(field),
-            why=_why(field, schema),
+            why=_why(field, schema, records.column(field.name)),
             missing_share=field.missing_share,
             change=setting(field.name, _other_kind(field)),
         )
@@ -118,15 +142,10 @@ def setting(column: str, kind: str) -> str:
     return f"--set {shlex.quote('schema.kinds=' + json.dumps({column: kind}, ensure_ascii=False))}"
 
 
-def _why(field: Field, schema: RecordSchema) -> str:
+def _why(field: Field, schema: RecordSchema, column: pa.ChunkedArray) -> str:
     match field:
         case IntegerField() | DecimalField():
-            noun = "whole number" if isinstance(field, IntegerField) else "number"
-            parts = [f"every value is a {noun} that prints as it was read"]
-            parts += [f"but for the words {', '.join(map(repr, field.words))}"] if field.words else []
-            parts += [f"{', '.join(map(str, field.points))} stand apart"] if field.points else []
-            few = field.distinct <= _FEW and isinstance(field, IntegerField)
-            return ", ".join(parts) + (f" ({field.distinct} different: categorical if they are codes)" if few else "")
+            return _why_number(field, schema, column)
         case CategoricalField():
             return f"{len(field.values):,} different texts in {schema.row_count:,} rows"
         case BooleanField():
@@ -140,8 +159,29 @@ def _why(field: Field, schema: RecordSchema) -> str:
             return "every value is different, so it names the row"
         case ConstantField():
             return "one value in all rows"
+        case TextField(language="email" | "url"):
+            return "every value is an address, and so is every made one"
+        case TextField(language="json"):
+            return "every value is a list or an object, and so is every made one, with the keys and types seen"
         case _:
             return "too many different texts for a closed list, of no form"
+
+
+def _why_number(field: IntegerField | DecimalField, schema: RecordSchema, column: pa.ChunkedArray) -> str:
+    noun = "whole number" if isinstance(field, IntegerField) else "number"
+    parts = [f"every value is a {noun} that prints as it was read"]
+    changed = {"rounded": "rounded", "spelled": "spelled anew", "not_finite": "infinite"}
+    own = [notice for notice in schema.notices if notice.column == field.name and notice.code in changed]
+    parts += [f"but for {notice.count:,} that are {changed[notice.code]}" for notice in own]
+    parts += [f"but for the words {', '.join(map(repr, field.words))}"] if field.words else []
+    parts += [f"{', '.join(map(str, field.points))} stand apart"] if field.points else []
+    text = ", ".join(parts)
+    if not isinstance(field, IntegerField):
+        return text
+    sign = coded(field, column)
+    if sign is not None:
+        return f"{text}; looks like a code ({sign}): categorical if its order says nothing"
+    return text + (f" ({field.distinct} different: categorical if they are codes)" if field.distinct <= _FEW else "")
 
 
 def _other_kind(field: Field) -> str:

@@ -12,12 +12,15 @@ from typing import Annotated, Any
 
 import typer
 
-from difflm.errors import DiffLMError, StorageError
+from difflm.errors import ConfigError, DiffLMError, StorageError
 from difflm.lifetime import end_with_parent
+from difflm_jobs.cli.agents.verb import agents_app
+from difflm_jobs.cli.at_rest import at_rest_app, purged
 from difflm_jobs.cli.benchmark import benchmark_app
 from difflm_jobs.cli.compare import report_app
 from difflm_jobs.cli.configuration import config_app, configuration_app
 from difflm_jobs.cli.diagnose import diagnose_app
+from difflm_jobs.cli.imputing import imputing_app
 from difflm_jobs.cli.judging import judge_app
 from difflm_jobs.cli.protocol import protocol_app
 from difflm_jobs.cli.scoring_verbs import scoring_app
@@ -31,21 +34,28 @@ from difflm_jobs.cli.terminal import (
     Budget,
     Constraints,
     Dialect,
+    Epsilon,
     Gates,
     Given,
     Name,
+    Protect,
+    ProtectUnit,
     Quality,
     Runs,
     SafeCsv,
     Set,
     Target,
     audience,
+    changed,
+    describe_failure,
     is_plain,
     output,
     print_line,
     print_warning,
     progress_output,
 )
+from difflm_jobs.given_settings import privacy_overrides
+from difflm_jobs.inputs.databases import from_database
 
 app = typer.Typer(
     name="difflm",
@@ -56,9 +66,12 @@ app = typer.Typer(
 INTERRUPTED = 130
 
 app.add_typer(config_app, name="config")
+app.add_typer(at_rest_app)
+app.add_typer(agents_app)
 app.add_typer(benchmark_app)
 app.add_typer(judge_app, name="judge")
 app.add_typer(configuration_app)
+app.add_typer(imputing_app)
 app.add_typer(diagnose_app)
 app.add_typer(protocol_app)
 app.add_typer(report_app)
@@ -87,11 +100,7 @@ def main() -> None:
             _fail("interrupted; run the same command again to go on", INTERRUPTED)
         raise
     except Exception as error:
-        from difflm.artifacts.atomic import describe_storage_error
-        from difflm.extras import describe_missing
-
-        message = describe_missing(error) or describe_storage_error(error, Path.cwd())
-        if message is None:
+        if (message := describe_failure(error)) is None:
             raise
         sys.exit(_fail(message, StorageError.exit_code))
 
@@ -105,6 +114,13 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
+def _asked(
+    changes: list[str] | None, target: str | None, name: str | None, constraints: list[str] | None
+) -> dict[str, Any]:
+    """Return what stands beside a configuration on the command line, as `read_settings` takes it."""
+    return {"overrides": changes or (), "target": target, "name": name, "constraints": constraints or ()}
+
+
 @app.command()
 def run(
     config: Given,
@@ -115,22 +131,35 @@ def run(
     name: Name = None,
     quality: Quality = None,
     budget: Budget = None,
+    protect: Protect = None,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Afterwards remove what holds real rows: all but bundle, rows and report.")
+    ] = False,
+    epsilon: Epsilon = None,
+    protect_unit: ProtectUnit = None,
     runs: Runs = RUNS,
 ) -> None:
     """Run every stage whose artifact does not exist yet, and show the scores.
 
     --quality fast, balanced or best and --budget 10m choose how long to train; difflm plan says how long that takes.
     """
-    asked = {"overrides": changes or (), "target": target, "name": name, "constraints": constraint or ()}
-    _run(config, until, runs, asked, {"quality": quality, "budget": budget})
+    overrides = changed([*(changes or ()), *privacy_overrides(epsilon, protect_unit)], protect)
+    asked = _asked(overrides, target, name, constraint)
+    if purge and until is not None:
+        raise ConfigError(f"--purge and --until {until}: what is removed would be needed to go on; give one of them")
+    experiment = _run(config, until, runs, asked, {"quality": quality, "budget": budget})
+    if purge:
+        print_line(output(), purged(runs / experiment))
 
 
-def _run(given: str, until: str | None, runs: Path, asked: Mapping[str, Any], wished: Mapping[str, Any]) -> None:
+def _run(given: str, until: str | None, runs: Path, asked: Mapping[str, Any], wished: Mapping[str, Any]) -> str:
+    """Run an experiment up to a stage; return its name."""
     import psutil
 
     from difflm_jobs.loading import read_settings, refuse_missing
 
     started = psutil.Process().create_time()
+    given, asked = from_database(given, asked, runs)
     refuse_missing(given, asked["overrides"])
     settings = read_settings(given, **asked)
     settings.experiment()
@@ -153,6 +182,7 @@ def _run(given: str, until: str | None, runs: Path, asked: Mapping[str, Any], wi
     print_summary(out, record, artifacts)
     print_reports(out, artifacts)
     refuse_failed_run(table_gates(experiment.gates, experiment.data.kind), artifacts, partial(print_warning, out))
+    return experiment.name
 
 
 def _stage_verb(stage: str, summary: str) -> None:
@@ -164,9 +194,10 @@ def _stage_verb(stage: str, summary: str) -> None:
         name: Name = None,
         quality: Quality = None,
         budget: Budget = None,
+        protect: Protect = None,
         runs: Runs = RUNS,
     ) -> None:
-        asked = {"overrides": changes or (), "target": target, "name": name, "constraints": constraint or ()}
+        asked = _asked(changed(changes, protect), target, name, constraint)
         _run(config, stage, runs, asked, {"quality": quality, "budget": budget})
 
     command: Callable[[Callable[..., Any]], Callable[..., Any]] = app.command(name=stage, help=summary)
@@ -202,7 +233,9 @@ def plan(
     """
     from difflm_jobs.loading import read_settings
 
-    settings = read_settings(config, overrides=changes or (), target=target, name=name, constraints=constraint or ())
+    asked = _asked(changes, target, name, constraint)
+    config, asked = from_database(config, asked, runs)
+    settings = read_settings(config, **asked)
     settings.experiment()
     from difflm_jobs.cli.plan import print_plan
     from difflm_jobs.planning.choice import Chooser, Wish
@@ -214,10 +247,7 @@ def plan(
 def synthesize(
     bundle: Annotated[Path, typer.Argument(help="A bundle, a .difflm file, hf://owner/name, or a run.")],
     rows: Annotated[int, typer.Option(help="Rows to make.")],
-    out: Annotated[
-        str,
-        typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow), or a folder or URL (s3://...) for many parts."),
-    ],
+    out: Annotated[str, typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow), a folder, s3://..., a database.")],
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same rows.")] = 0,
     format_: Annotated[
         str | None, typer.Option("--format", help="Of the parts: parquet (default), jsonl, csv or arrow.")
@@ -254,7 +284,8 @@ def synthesize(
     from difflm.synthesis.plans.request import PlanRequest
     from difflm_jobs.cli.summary import rows_line
     from difflm_jobs.inputs.given_tables import given_file, real_files
-    from difflm_jobs.rows.bundle_rows import DatasetRequest, write_rows
+    from difflm_jobs.rows.bundle_rows import DatasetRequest
+    from difflm_jobs.rows.database_rows import deliver_rows
     from difflm_jobs.rows.resume import resume_mode
 
     wanted = DatasetRequest(
@@ -272,38 +303,4 @@ def synthesize(
         plain=is_plain(dialect),
     )
     overrides = [*(changes or ()), *signer_setting(signed_by, "sampling")]
-    print_line(output(), rows_line(write_rows(wanted, overrides=overrides, audience=audience())))
-
-
-@app.command()
-def impute(
-    bundle: Annotated[Path, typer.Argument(help="A bundle, a .difflm file, hf://owner/name, or a run.")],
-    table: Annotated[Path, typer.Argument(help="A table with the bundle's columns, in which cells are missing.")],
-    out: Annotated[str, typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow), or a folder or URL.")],
-    column: Annotated[list[str] | None, typer.Option(help="Only this column; may be given several times.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other values: multiple imputation.")] = 0,
-    safe_csv: SafeCsv = False,
-    dialect: Dialect = "source",
-    signed_by: SignedBy = None,
-    changes: Set = None,
-) -> None:
-    """Fill in the missing cells of a table; the other cells and the order of the rows stay as they are."""
-    from difflm.synthesis.plans.request import Impute, PlanRequest
-    from difflm_jobs.cli.summary import rows_line
-    from difflm_jobs.inputs.given_tables import GivenFile
-    from difflm_jobs.rows.bundle_rows import DatasetRequest, write_rows
-
-    wanted = DatasetRequest(
-        bundle=bundle,
-        rows=None,
-        seed=seed,
-        out=out,
-        format=None,
-        resume="if-possible",
-        plan=PlanRequest(),
-        given=GivenFile(path=table, use=Impute(columns=tuple(column) if column else None)),
-        safe_csv=safe_csv,
-        plain=is_plain(dialect),
-    )
-    overrides = [*(changes or ()), *signer_setting(signed_by, "sampling")]
-    print_line(output(), rows_line(write_rows(wanted, overrides=overrides, audience=audience())))
+    print_line(output(), rows_line(deliver_rows(wanted, overrides=overrides, audience=audience())))

@@ -80,10 +80,11 @@ class _Given:
 
     def folder(self) -> Path:
         """Find the run's or the bundle's folder."""
+        from difflm.synthesis.sharing.places import is_generator
         from difflm_jobs.experiment import find_experiment
 
         assert self.run is not None
-        return Path(self.run) if (Path(self.run) / "bundle.json").is_file() else find_experiment(self.run, self.runs)
+        return Path(self.run) if is_generator(self.run) else find_experiment(self.run, self.runs)
 
     def real(self, spec: ProtocolSpec | None) -> RealTables:
         """Read the real tables: the given files, the run's own splits, or the protocol's split."""

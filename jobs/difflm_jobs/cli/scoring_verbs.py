@@ -98,7 +98,7 @@ def export_tools(
 
 @scoring_app.command()
 def downstream(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; see jobs/README.md.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; see docs/recipes/downstream.md.")],
     changes: Set = None,
     runs: Runs = RUNS,
 ) -> None:

@@ -43,7 +43,7 @@ def serve(
     signed_by: SignedBy = None,
     changes: Set = None,
 ) -> None:
-    """Answer requests for rows over HTTP; see jobs/README.md."""
+    """Answer requests for rows over HTTP, and show a page for people."""
     require("serve", "difflm serve")
     overrides = [*(changes or ()), *signer_setting(signed_by, "server.sampling")]
     settings = read_settings(bundles or (), config=config, port=port, overrides=overrides)
@@ -98,7 +98,7 @@ def read_settings(
 def _section(data: dict[str, Any], key: str) -> dict[str, Any]:
     section = data.setdefault(key, {})
     if not isinstance(section, dict):
-        raise ConfigError(f"{key}: expected keys and values, found {section!r}; see jobs/README.md, Serving")
+        raise ConfigError(f"{key}: expected keys and values, found {section!r}; see docs/guide/serving.md")
     return section
 
 

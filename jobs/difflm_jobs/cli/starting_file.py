@@ -72,7 +72,7 @@ def write_starting_file(
     if not path.parent.is_dir():
         raise ConfigError(f"--out {path}: there is no folder {path.parent}; make it first")
     notices: list[Notice] = []
-    schema = look_through(table, target, kind, notices)
+    _, schema = look_through(table, target, kind, notices)
     with storage_errors(path):
         write_bytes_atomic(path, starting_text(table, schema, kind, path, notices).encode())
     return StartingFile(path=path, records=schema.row_count, columns=len(schema.fields))

@@ -13,6 +13,7 @@ import typer
 
 from difflm.errors import ClusterError, ConfigError
 from difflm.extras import require
+from difflm.records.databases.urls import refuse_database
 from difflm_jobs.cli.terminal import REFERENCE
 
 RUNTIME_ENV = Path("infra/ray/runtime-env.yaml")
@@ -149,6 +150,8 @@ def submit_job(verb: Sequence[str], verbs: Verbs, *, address: str | None, wait: 
     if not address:
         raise ConfigError("submit: no cluster given; set RAY_ADDRESS or give --address http://HEAD:8265")
     require("cluster", "difflm submit")
+    for argument in verb:
+        refuse_database(argument.partition("=")[2] if argument.startswith("--") else argument, "submit")
     check_files(verb, verbs)
     check_settings(verb, verbs)
     if not RUNTIME_ENV.is_file():

@@ -184,6 +184,7 @@ def verify_experiment(run: str, runs: Path, console: Console) -> None:
         ArtifactError: files are missing, changed or added; names the first and how many there are.
     """
     from difflm_jobs.experiment import find_experiment
+    from difflm_jobs.pipeline.at_rest import holds_rows
 
     store = ArtifactStore(find_experiment(run, runs))
     artifacts = store.finished()
@@ -193,6 +194,11 @@ def verify_experiment(run: str, runs: Path, console: Console) -> None:
         raise ArtifactError(f"{problems[0]}{more}; remove the artifact's folder and run its stage again")
     files = sum(len(artifact.manifest.files) for artifact in artifacts)
     console.print(f"{store.root}: {len(artifacts)} artifacts, {files} files, all as written", highlight=False)
+    rest = [*holds_rows(store.root)]
+    for path, what in rest:
+        console.print(f"holds real rows: {path.relative_to(store.root)}: {what}", highlight=False, soft_wrap=True)
+    line = f"difflm purge {run} removes them" if rest else "nothing of it holds real rows"
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 def _value(score: Mapping[str, Any]) -> str:

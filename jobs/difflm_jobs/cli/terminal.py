@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
     from difflm_jobs.rows.bundle_rows import Audience
 
-Given = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, a preset's name, or just a table.")]
+Given = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="A YAML file, a preset's name, or just a table, also a database's URL.")
+]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one key; may be repeated.")]
 Target = Annotated[str | None, typer.Option(help="The column that a model would predict.")]
 Name = Annotated[str | None, typer.Option(help="Name of the experiment, and of its folder.")]
@@ -47,6 +49,24 @@ Constraints = Annotated[
         help="What every row satisfies across columns, such as 'start <= end', 'total == n * unit'; may be repeated.",
     ),
 ]
+Protect = Annotated[
+    str | None,
+    typer.Option(
+        metavar="on|off",
+        help="Whether values that few training rows have are left out of all that is learned (default: on).",
+    ),
+]
+Epsilon = Annotated[
+    float | None,
+    typer.Option(
+        metavar="E",
+        help="Differential privacy: of everything that is fitted to rows, together (3 is usual; smaller is stricter).",
+    ),
+]
+ProtectUnit = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="With --epsilon: the column that says whose a row is; else each is by itself."),
+]
 Runs = Annotated[Path, typer.Option(envvar="DIFFLM_RUNS", help="Folder that holds the experiments.")]
 SafeCsv = Annotated[
     bool, typer.Option("--safe-csv", help="Put an apostrophe before CSV texts that a spreadsheet would run.")
@@ -76,6 +96,28 @@ def is_plain(dialect: str) -> bool:
     if dialect not in ("source", "plain"):
         raise ConfigError(f"--dialect {dialect}: unknown; give source or plain")
     return dialect == "plain"
+
+
+def changed(changes: list[str] | None, protect: str | None) -> list[str]:
+    """Return the settings of --set and --protect.
+
+    Raises:
+        ConfigError: --protect is neither on nor off.
+    """
+    from difflm.errors import ConfigError
+
+    if protect not in (None, "on", "off"):
+        raise ConfigError(f"--protect {protect}: give on or off; for columns, --set protect.columns.COLUMN=off")
+    asked = {None: [], "on": ["protect.enabled=true"], "off": ["protect=off"]}
+    return [*(changes or ()), *asked[protect]]
+
+
+def describe_failure(error: Exception) -> str | None:
+    """Say in one line what failed outside this program: an optional library that lacks, a disk; None for a defect."""
+    from difflm.artifacts.atomic import describe_storage_error
+    from difflm.extras import describe_missing
+
+    return describe_missing(error) or describe_storage_error(error, Path.cwd())
 
 
 def output() -> Console:

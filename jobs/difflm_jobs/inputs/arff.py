@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import csv
-import gzip
+import io
 import re
 import tempfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from difflm.errors import ConfigError, DataError
+from difflm.records.files.compression import contents
 from difflm.records.files.reading import ReadConfig, read_table
 from difflm.records.notices import Reporter
 
@@ -34,7 +34,7 @@ def read_source(path: Path, config: ReadConfig, report: Reporter, work: Path | N
     work.mkdir(parents=True, exist_ok=True)
     converted = work / "from-arff.csv"
     try:
-        arff_to_csv(path, converted)
+        arff_to_csv(path, converted, max_unpacked_mib=config.max_unpacked_mib)
         return read_table(converted, config, report=report)
     except (DataError, ConfigError) as error:  # the user knows the file by its own name only
         raise type(error)(str(error).replace(str(converted), str(path))) from None
@@ -51,27 +51,27 @@ def is_arff(path: Path) -> bool:
     return path.name.lower().removesuffix(".gz").endswith(".arff")
 
 
-def arff_to_csv(source: Path, target: Path) -> None:
+def arff_to_csv(source: Path, target: Path, *, max_unpacked_mib: int | None = None) -> None:
     """Write the rows of a dense ARFF file as CSV in UTF-8 with a header line; `?` (missing) becomes an empty cell.
 
     Raises:
-        DataError: the file cannot be read as UTF-8 (or gzip), has no header, is sparse, or a row has another number of
-            values than there are columns; names the file and, where there is one, the line.
+        DataError: the file cannot be read as UTF-8 (or gzip), unpacks to too much, has no header, is sparse, or a row
+            has another number of values than there are columns; names the file and, where there is one, the line.
+        StorageError: it may not be read.
     """
+    data, _ = contents(source, max_unpacked_mib=max_unpacked_mib)
     try:
-        _convert(source, target)
+        _convert(data, source, target)
     except UnicodeDecodeError as error:
         raise DataError(
             f"{source}: {error.reason} (byte 0x{error.object[error.start]:02x}); save it as UTF-8"
         ) from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{source}: cannot be read ({error}); is it complete and what its name says?") from error
 
 
-def _convert(source: Path, target: Path) -> None:
-    opener = gzip.open if source.suffix.lower() == ".gz" else open
+def _convert(data: bytes, source: Path, target: Path) -> None:
     names: list[str] = []
-    with opener(source, "rt", encoding="utf-8") as lines, target.open("w", encoding="utf-8", newline="") as out:
+    lines = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8")
+    with target.open("w", encoding="utf-8", newline="") as out:
         writer = csv.writer(out)
         in_data = False
         for number, line in enumerate(lines, start=1):

@@ -57,7 +57,7 @@ class GivenFrame:
         if target is not None and target not in (*names, *unique_names(names)):
             known = ", ".join(map(repr, names))
             raise DataError(f"table: no target column {target!r}; it has {known}; give another name as the target")
-        write_bytes_atomic(self.path, self.content)
+        write_bytes_atomic(self.path, self.content, mode=0o600)
 
 
 def refuse_no_folder(folder: Path) -> None:

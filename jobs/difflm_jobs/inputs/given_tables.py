@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from difflm.records.files.reading import ReadConfig
+
+PRIVATE_ROWS = "rows"
+"""Among the inputs of a prepared table with differential privacy: the artifact that holds the real rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +71,13 @@ def _prepared(given: Path) -> Path:
             f"--evaluate: {given} is no run with the splits of its bundle; give the training table with "
             "--evaluate-against, and rows that were not trained on with --holdout"
         )
-    return table.path
+    return real_splits(finished, table).path
+
+
+def real_splits(finished: Iterable[Artifact], prepared: Artifact) -> Artifact:
+    """Return the artifact of the real rows: with differential privacy `prepare` holds none."""
+    rows = prepared.manifest.inputs.get(PRIVATE_ROWS)
+    return next((artifact for artifact in finished if artifact.identity == rows), prepared)
 
 
 @contextmanager
@@ -93,6 +102,7 @@ def laid_down_real(files: RealFiles, schema: RecordSchema, read: ReadConfig) -> 
 def _checked(path: Path, schema: RecordSchema, read: ReadConfig, *, own: bool) -> pa.Table:
     from difflm.records.files.reading import read_table
     from difflm.records.kinds.columns import conform_table
+    from difflm.records.protection.masking import masked
     from difflm_evaluators.columns.columns import read_columns
 
     def refuse(notice: Notice) -> None:
@@ -107,7 +117,7 @@ def _checked(path: Path, schema: RecordSchema, read: ReadConfig, *, own: bool) -
         raise DataError(f"{path}: has no rows; give some to evaluate against")
     conformed = conform_table(table, schema, report=refuse)
     read_columns(conformed, schema, str(path))  # what only the evaluators would stumble over: dates of another form
-    return conformed
+    return masked(conformed, schema)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,7 +103,7 @@ class RecordKind(Protocol):
         ...
 
 
-_QUIET: Final = ("constant", "delimiter", "trimmed", "whole_decimals")
+_QUIET: Final = ("constant", "delimiter", "protected", "trimmed", "whole_decimals")
 """Findings about tables that change nothing of what comes out; the report of the table has them."""
 
 
@@ -199,7 +199,7 @@ class TextKind:
         return [
             notice.message if notice.column is None else f"{notice.column!r}: {notice.message}"
             for notice in notices
-            if notice.code != "identifier"  # every text of its own is what such records are
+            if notice.code not in ("identifier", "protected")  # every text of its own is what such records are
         ]
 
     def gate_scores(self) -> tuple[str, ...]:

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from difflm.artifacts import hash_file
 from difflm.config import Config
 from difflm.errors import ConfigError, DataError
+from difflm.records.databases.urls import refuse_database
 from difflm.records.files.paths import files_of, is_pattern
 from difflm.records.files.reading import ReadConfig
 from difflm_jobs.inputs.record_kinds import Kind, RecordKind, record_kind
@@ -28,6 +29,12 @@ class FileSource(Config):
 
     kind: Literal["file"] = "file"
     path: str = Field(min_length=1)
+
+    @field_validator("path")
+    @classmethod
+    def _no_password_is_written_down(cls, path: str) -> str:
+        refuse_database(path, "data.train or data.test")  # no ValueError: pydantic would print what was found
+        return path
 
 
 class PackagedSource(Config):

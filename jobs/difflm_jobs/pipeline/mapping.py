@@ -180,7 +180,8 @@ def run_map(
     ``start`` returns the compute, and is not called when nothing is missing and there is no follower. Metrics
     count every account where they are given a name.
 
-    Afterwards the dataset holds the parts of indices 0 ... rows - 1 and nothing else.
+    Afterwards the dataset holds the parts of indices 0 ... rows - 1 and nothing else. Raises StorageError where parts
+    were taken away meanwhile.
     """
     finished = job.dataset.sound_entries()
     job.dataset.remove_others(finished)
@@ -222,6 +223,7 @@ def run_map(
             missing, job.worker, args, pool, on_result, config.timeout_s, folders=job.folders
         ).peak_rss_mib
     entries = job.dataset.entries()
+    job.dataset.refuse_gaps(entries, job.rows)
     job.dataset.remove_others(entries)
     if follower is not None:
         follower.end(entries, lambda text: report(job.rows, job.rows, text))

@@ -8,7 +8,7 @@ Where and on how much it runs comes with `StageContext.runtime`, and changes no 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
@@ -103,9 +103,10 @@ _APART: Final = "apart"
 
 
 def apart(*keys: str) -> dict[str, Any]:
-    """Return the metadata of a stage's field that is not hashed as it stands: whole, or its ``keys`` alone.
+    """Return the metadata of a stage's field that is not hashed as it stands: whole, or its dotted ``keys`` alone.
 
-    For paths whose content is hashed among the stage's sources instead, and for nothing that changes an artifact.
+    For paths whose content is hashed among the stage's sources instead, for limits that end a run or change nothing,
+    and for nothing that changes an artifact.
     """
     return {_APART: keys}
 
@@ -120,9 +121,20 @@ def _plain(value: object, left_out: Collection[str] = ()) -> JSON:
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     if isinstance(value, BaseModel):
-        found: dict[str, JSON] = value.model_dump(mode="json", exclude=set(left_out))
+        found: dict[str, JSON] = value.model_dump(mode="json", exclude=_tree(left_out))
         return found
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items() if key not in left_out}
+    if is_dataclass(value):  # a stage that another one builds upon
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
     assert isinstance(value, Sequence), f"a stage holds sections of a configuration, not {type(value).__name__}"
     return [_plain(each) for each in value]
+
+
+def _tree(keys: Collection[str]) -> dict[str, Any]:
+    """Return dotted keys as pydantic has them: `a.b` as `{a: {b}}`."""
+    found: dict[str, Any] = {}
+    for key in keys:
+        section, _, rest = key.partition(".")
+        found[section] = {**found.get(section, {}), **_tree([rest])} if rest else True
+    return found

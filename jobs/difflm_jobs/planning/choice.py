@@ -98,6 +98,11 @@ class Chooser:
         base = self.settings.experiment()
         if not wish:
             return Choice(experiment=base)
+        if base.privacy is not None:
+            raise ConfigError(
+                "--quality and --budget look at the rows to choose settings, which privacy.epsilon does not allow; "
+                "give the settings themselves"
+            )
         folder = self.runs / base.name
         request = _request(wish, base)
         entries = _read(folder / FILE)
@@ -200,6 +205,7 @@ def _request(wish: Wish, base: ExperimentConfig) -> dict[str, JSON]:
     given = base.model_dump(mode="json", include=TRAINED)
     for source in ("train", "test"):  # by their content, wherever they lie
         given["data"].pop(source)
+    given["data"]["read"].pop("max_unpacked_mib")  # changes no rows
     found: dict[str, Any] = {"quality": wish.quality, "budget_s": wish.budget_s, "given": given}
     found["sources"] = dict(stage.sources())
     return json.loads(json.dumps(found))  # type: ignore[no-any-return]

@@ -47,6 +47,7 @@ def stage_sizes(sizes: Sizes, *, columns: object = None) -> dict[str, StageSize]
     emitted = config.rows or rows
     asked = f"{emitted:,} rows" if emitted is not None else "as many rows as are trained on"
     return {
+        **{name: StageSize(words="differential privacy") for name in ("rows", "start-decoder")},
         "prepare": StageSize(words=table),
         "fit-decoder": _decoder(sizes),
         "train-autoencoder": _autoencoder(sizes),

@@ -27,7 +27,7 @@ from difflm_jobs.inputs.models import find_bundle
 from difflm_jobs.pipeline.engine_check import check_engine, check_json
 from difflm_jobs.pipeline.mapping import MapJob, Mapped, account_of, export, file_format, run_map
 from difflm_jobs.rows.live_evaluation import LiveEvaluation, LiveRequest
-from difflm_jobs.rows.resume import FORMAT_VERSION, KIND, SHORT, JobIdentity, Resume, claim
+from difflm_jobs.rows.resume import FORMAT_VERSION, KIND, SHORT, JobIdentity, Resume, claimed
 from difflm_jobs.rows.row_gates import ScreenedSynthesisWorker, row_gates, screen_facts, screen_of
 from difflm_jobs.stages.stages import cluster_of
 from difflm_jobs.stages.synthesize import refuse_nothing
@@ -161,7 +161,7 @@ def write_rows(
         if file is not None:
             return _one_file(file, job)
         dataset = Dataset(store=open_store(wanted.out), format=format_, safe_csv=identity.safe_csv, form=job.form)
-        claim(dataset, identity, rows=rows, resume=wanted.resume)
+        stack.enter_context(claimed(dataset, identity, rows=rows, resume=wanted.resume))
         account = _draw(dataset, job, dataset.store)
         return RowsWritten(where=dataset.store.shown, account=account, attempts=settings.sampling.attempts)
 
@@ -214,8 +214,8 @@ def _one_file(file: Path, job: _Job) -> RowsWritten:
     """Draw into a hidden dataset beside the file, which is exported and removed at the end."""
     work = file.absolute().with_name(f".{file.name}.work-{job.rows}-{job.identity.fingerprint[:SHORT]}")
     dataset = Dataset(store=LocalStore(work))
-    with storage_errors(file), _removed_if_empty(work, dataset):
-        claim(dataset, job.identity, rows=job.rows, resume=job.resume)
+    own = claimed(dataset, job.identity, rows=job.rows, resume=job.resume)
+    with storage_errors(file), own, _removed_if_empty(work, dataset):
         beside = LocalStore(file.absolute().parent)
         account = _draw(dataset, job, beside, prefix=f"{file.stem}.")
         export(work / DATA, file, safe_csv=job.identity.safe_csv, form=job.form)
@@ -304,7 +304,7 @@ def _manifest(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "peak_rss_mib": {"driver": round(peak_rss_mib(), 1), **peaks},
-        "schema": read_schema(bundle).model_dump(mode="json"),
+        "schema": read_schema(bundle).published().model_dump(mode="json"),
         "shards": shards,
     }
 

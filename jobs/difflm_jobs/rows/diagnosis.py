@@ -17,7 +17,7 @@ from difflm.seeding import random_state_kept
 from difflm.synthesis.plans.request import nearest_table
 from difflm.synthesis.saved_sampling import read_sampling
 from difflm.telemetry import JSON
-from difflm_jobs.inputs.given_tables import RealFiles, laid_down_real
+from difflm_jobs.inputs.given_tables import RealFiles, laid_down_real, real_splits
 from difflm_jobs.inputs.models import find_bundle
 from difflm_jobs.pipeline.runlog import CONFIG_NAME
 
@@ -71,6 +71,7 @@ def locate(given: Path, *, train: Path | None, test: Path | None) -> Learned:
         real = RealFiles(train=train, holdout=test)
     else:
         assert prepared is not None
+        prepared = real_splits(known.values(), prepared)
         real = RealFiles(train=prepared.path / "train.parquet", holdout=prepared.path / "test.parquet", own=True)
     return Learned(
         bundle=folder,

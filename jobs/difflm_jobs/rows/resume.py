@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, cast, get_args
 
 import difflm
 from difflm.artifacts.dataset import DATA, DATASET_MANIFEST, ENTRIES, EVALUATION_NAME, JOB_NAME, Dataset
-from difflm.errors import ConfigError
+from difflm.artifacts.storage import LocalStore
+from difflm.errors import ConfigError, StorageError
 from difflm.telemetry import JSON
 
 Resume = Literal["never", "always", "if-possible"]
@@ -66,6 +70,34 @@ def resume_mode(text: str) -> Resume:
     if text not in get_args(Resume):
         raise ConfigError(f"--resume {text}: unknown; give one of {', '.join(get_args(Resume))}")
     return cast("Resume", text)
+
+
+@contextmanager
+def claimed(dataset: Dataset, identity: JobIdentity, *, rows: int, resume: Resume) -> Iterator[None]:
+    """Have a dataset for this command alone within, as of `claim`. Buckets know no locks.
+
+    Raises:
+        StorageError: another command writes there at this moment.
+    """
+    claim(dataset, identity, rows=rows, resume=resume)
+    with ExitStack() as stack:
+        if isinstance(dataset.store, LocalStore):
+            with suppress(FileNotFoundError):  # gone with the end of another command: what is missing is noticed later
+                descriptor = os.open(dataset.store.folder, os.O_RDONLY)
+                stack.callback(os.close, descriptor)
+                _lock(descriptor, dataset.store.shown)
+        yield
+
+
+def _lock(descriptor: int, shown: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StorageError(
+            f"{shown}: another command writes there at this moment; wait for its end, or give another place"
+        ) from None
+    except OSError:
+        pass  # a file system without locks
 
 
 def claim(dataset: Dataset, identity: JobIdentity, *, rows: int, resume: Resume) -> None:

@@ -30,7 +30,8 @@ class FitDecoder:
 
     `fit` is how to fit a compact decoder; None for one that is fitted already. With `steering` it learns to write
     records by itself beside a latent of so few nats, without it to copy them from prompts. `cells` says whether the
-    encoder or the decoder reads values in cells of so many tokens, so that longer values are worth a notice.
+    encoder or the decoder reads values in cells of so many tokens, so that longer values are worth a notice. Pieces of
+    texts enter the tokenizer that at least `rows_per_piece` training rows have.
     """
 
     decoder: DecoderConfig
@@ -38,6 +39,7 @@ class FitDecoder:
     steering: Steering | None
     seed: int
     cells: bool
+    rows_per_piece: int = 0
     inputs: ClassVar[tuple[str, ...]] = ("prepare",)
     name: ClassVar[str] = "fit-decoder"
     version: ClassVar[int] = 4
@@ -102,7 +104,14 @@ class FitDecoder:
         schema = read_schema(prepared)
         literals = JsonRecordCodec(schema).value_literals(read_split(prepared, "train", schema))
         with atomic_directory(folder) as temporary:
-            write_tokenizer(temporary, self.decoder, schema, literals, any_order=self.steering is not None)
+            write_tokenizer(
+                temporary,
+                self.decoder,
+                schema,
+                literals,
+                any_order=self.steering is not None,
+                rows_per_piece=self.rows_per_piece,
+            )
 
 
 def _cut(prepared: Path) -> list[JSON]:

@@ -19,9 +19,11 @@ from difflm.artifacts import Artifact
 from difflm.artifacts.manifest import REPORT_KIND
 from difflm.config import apply_overrides, validate
 from difflm.errors import ConfigError, DataError
+from difflm.privacy.statement import promised_in
 from difflm.records.notices import Notice
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.telemetry import JSON, read_events
+from difflm_jobs.inputs.given_tables import PRIVATE_ROWS as ROWS
 from difflm_jobs.inputs.models import language_sources, text_scorer
 from difflm_jobs.inputs.record_files import read_records
 from difflm_jobs.inputs.record_kinds import Kind, Scoring, record_kind
@@ -99,7 +101,8 @@ class Evaluate:
 
     `maps` says whether the models are compact, so that rows have latents to map. `shown` are the settings that the
     report shows; `runtime`, the environment and the times in it are those of the run that wrote it. `against` is
-    another prepared table, whose splits are the real ones: where training rows are partly synthetic.
+    another prepared table, whose splits are the real ones: where training rows are partly synthetic. `private` says
+    that what is prepared are no real rows.
     """
 
     title: str
@@ -111,13 +114,16 @@ class Evaluate:
     published: tuple[PublishedConfig, ...]
     shown: Mapping[str, JSON]
     against: Artifact | None = field(default=None, metadata=apart())
-    inputs: ClassVar[tuple[str, ...]] = (
-        *("prepare", "fit-decoder", "train-autoencoder", "encode"),
-        *("train-diffusion", "assemble", "synthesize"),
-    )
+    private: bool = field(default=False, metadata=apart())
     name: ClassVar[str] = "evaluate"
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     output: ClassVar[str] = REPORT_KIND
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Return the stages that it reads; with differential privacy the real rows are apart from what is prepared."""
+        stages = ("prepare", "fit-decoder", "train-autoencoder", "encode", "train-diffusion", "assemble", "synthesize")
+        return (ROWS, *stages) if self.private else stages
 
     def sources(self) -> Mapping[str, str]:
         against = {} if self.against is None else {"real": self.against.identity}
@@ -125,6 +131,7 @@ class Evaluate:
 
     def run(self, context: StageContext) -> StageOutcome:
         from difflm.records.kinds.columns import conform_table
+        from difflm.records.protection.masking import masked
         from difflm_evaluators.evaluation import RealSplits
         from difflm_evaluators.report.layout import PublishedScore, ReportContext
         from difflm_evaluators.report.report import write_report
@@ -132,8 +139,15 @@ class Evaluate:
         context.report(0, None, "reading tables")
         prepared = context.input("prepare") if self.against is None else self.against.path
         schema = read_schema(prepared)
-        real = (_parquet(prepared / f"{name}.parquet") for name in SPLITS)
-        train, validation, test = (conform_table(part, schema) for part in real)
+        folder = context.input(ROWS) if self.private and self.against is None else prepared
+        real = {name: folder / f"{name}.parquet" for name in SPLITS}
+        splits = RealSplits(
+            **{
+                name: masked(conform_table(_parquet(path), schema), schema)
+                for name, path in real.items()
+                if path.is_file()
+            }
+        )
 
         def progress(part: str, done: int, total: int) -> None:
             context.report(done, total, part)
@@ -148,7 +162,6 @@ class Evaluate:
             latents=self._latents(context, synthetic, schema),
             progress=progress,
         )
-        splits = RealSplits(train=train, validation=validation, test=test)
         report = record_kind(self.kind).evaluate(synthetic, splits, schema, scoring)
         about = ReportContext(
             title=self.title,
@@ -156,6 +169,7 @@ class Evaluate:
                 **self.shown,
                 "runtime": context.runtime.model_dump(mode="json"),
                 "chosen_precision": _precisions(context.inputs),
+                **promised_in(context.input("fit-decoder")),
             },
             environment=describe_environment(),
             loss_curves=_curves(context.inputs),
@@ -168,7 +182,7 @@ class Evaluate:
     def _latents(self, context: StageContext, synthetic: pa.Table, schema: RecordSchema) -> Latents | None:
         """Encode rows of both tables where a map is wanted, and where the real rows are those that were trained on."""
         wanted = self.evaluation.projection
-        if wanted is None or not self.maps or self.against is not None:
+        if wanted is None or not self.maps or self.private or self.against is not None:
             return None
         folders = {name: artifact.path for name, artifact in context.inputs.items()}
         return report_latents(wanted, folders, synthetic, schema)

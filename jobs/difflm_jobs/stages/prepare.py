@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from difflm.artifacts import write_bytes_atomic, write_json_atomic
 from difflm.errors import DataError
+from difflm.records.files.missing_words import MISSING
 from difflm.records.files.paths import ending_of
 from difflm.records.files.source import SOURCE_NAME, SourceForm
 from difflm.records.kinds.inference import infer_schema
 from difflm.records.notices import Notice
+from difflm.records.protection.protect import (
+    ProtectedRows,
+    check_protection,
+    protect_rows,
+    protected_schema,
+    protection_summary,
+)
+from difflm.records.protection.related import breaking_rows, common_relations, public_words, without_quotes
+from difflm.records.protection.settings import UNPROTECTED, ProtectConfig
 from difflm.records.relations.constraints import asked_relations
 from difflm.records.relations.mining import mine_relations
 from difflm.records.relations.model import Relations
@@ -20,7 +31,7 @@ from difflm.records.relations.values import TableValues
 from difflm.records.relations.words import columns_in
 from difflm.records.relations.words import describe as describe_relations
 from difflm.records.schema import RecordSchema, SchemaConfig
-from difflm.records.splits import GivenSplit, HashSplit, Splits, split_table
+from difflm.records.splits import FITTED, GivenSplit, HashSplit, Splits, split_table
 from difflm.telemetry import JSON
 from difflm_jobs.inputs.relations import AUTO, RelationsConfig, asked_of
 from difflm_jobs.inputs.sources import DataConfig, FileSource, PackagedSource, hash_source, locate
@@ -32,24 +43,41 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "validation", "test")
 _SHOWN = 20
+_ROUNDS = 10
+_PLACE = re.compile(r"\b(?:line|row|object) \d")
+"""In errors about what stands somewhere in a file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Learned:
+    """The training rows as they were read, those that models see where they differ, and their schema."""
+
+    train: pa.Table
+    fitted: pa.Table | None
+    schema: RecordSchema
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepare:
-    """Writes train, validation and test as Parquet, schema.json, source.json and report.json (what was found odd)."""
+    """Writes train, validation and test as Parquet, schema.json, source.json and report.json (what was found odd).
 
-    data: DataConfig = field(metadata=apart("train", "test"))
+    With `protect`, the schema is that of fitted.parquet: the training rows without values that few of them have, which
+    is all that models get to see (see `records.protection`). The other files hold real rows, for evaluation.
+    """
+
+    data: DataConfig = field(metadata=apart("train", "test", "read.max_unpacked_mib"))
     schema: SchemaConfig
     seed: int
     relations: RelationsConfig = AUTO
+    protect: ProtectConfig = UNPROTECTED
     name: ClassVar[str] = "prepare"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     output: ClassVar[str] = "table"
     inputs: ClassVar[tuple[str, ...]] = ()
 
     def sources(self) -> Mapping[str, str]:
         paths = {key: self._locate(source, key) for key, source in self._files().items()}
-        return {key: f"{_ending(path)} {hash_source(path)}" for key, path in paths.items()}
+        return {key: f"{described_ending(path)} {hash_source(path)}" for key, path in paths.items()}
 
     def _locate(self, source: FileSource | PackagedSource, key: str) -> Path:
         return locate(source, key, folders=self.data.record_kind.folders)
@@ -68,24 +96,86 @@ class Prepare:
         tables: dict[str, pa.Table] = {}
         for done, (key, source) in enumerate(self._files().items()):
             context.report(done, 4, f"reading {key}")
-            tables[key] = self._read(self._locate(source, key), context.work, notices)
+            try:
+                tables[key] = self._read(self._locate(source, key), context.work, notices)
+            except DataError as error:
+                if _PLACE.search(str(error)) is None:
+                    raise
+                raise self._hidden(error, ()) from None
         context.report(2, 4, "splitting")
         splits = self._split(tables["data.train"], tables.get("data.test"))
         context.report(3, 4, "inferring the schema")
-        schema = self._infer(splits.train, tables["data.train"])
-        context.report(3, 4, "looking for relations between columns")
-        schema = self._related(schema, tables["data.train"], splits)
+        known = {*tables["data.train"].column_names, *asked_of(self.relations)[0], *MISSING}
+        try:
+            learned = self._learned(splits, tables["data.train"], context)
+            known |= {*public_words(learned.schema)}
+        except DataError as error:
+            raise self._hidden(error, known) from None
+        schema, splits = learned.schema, replace(splits, train=learned.train)
         notices += [*splits.notices, *schema.notices]
         splits = self.data.record_kind.held_out(splits, schema, notices.append)
         form = SourceForm.of(tables["data.train"])
         if form is not None:
             write_bytes_atomic(context.output / SOURCE_NAME, form.kept(schema, notices.append).dumped())
-        _write(splits, schema, notices, tables["data.train"].num_rows, context.output)
+        notices = [self._public(notice, known) for notice in notices]
+        schema = schema.model_copy(update={"notices": tuple(self._public(one, known) for one in schema.notices)})
+        _write(splits, learned.fitted, schema, notices, tables["data.train"].num_rows, context.output)
         facts: dict[str, JSON] = {f"{name} rows": getattr(splits, name).num_rows for name in SPLITS}
         facts["columns"] = len(schema.fields)
-        if shown := [*self.data.record_kind.shown(notices), *_shown(schema.relations)]:
-            facts[NOTICES] = list[JSON](shown)
+        facts[NOTICES] = list[JSON](
+            [
+                protection_summary(schema.notices, self.protect),
+                *self.data.record_kind.shown(notices),
+                *_shown(schema.relations),
+            ]
+        )
         return StageOutcome(facts=facts)
+
+    def _hidden(self, error: DataError, known: Collection[str]) -> DataError:
+        """Return the error without the values that it quotes: the row and the column that it names are enough."""
+        return type(error)(without_quotes(str(error), known)) if self.protect.enabled else error
+
+    def _public(self, notice: Notice, known: Collection[str]) -> Notice:
+        if not self.protect.enabled:
+            return notice
+        return notice.model_copy(update={"message": without_quotes(notice.message, known)})
+
+    def _learned(self, splits: Splits, table: pa.Table, context: StageContext) -> _Learned:
+        """Infer the schema and the relations of the training rows, protected where that is asked for."""
+        schema, config = self._infer(splits.train, table), self.protect
+        asked = {*self.data.record_kind.schema_config(self.schema, longest=self.data.longest).kinds}
+        try:
+            check_protection(splits.train, schema, config, asked=asked)
+        except DataError as error:
+            raise DataError(f"{describe(self.data.train)}: {error}") from None
+        context.report(3, 4, "looking for relations between columns")
+        if not config.enabled:
+            return _Learned(train=splits.train, fitted=None, schema=self._related(schema, table, splits))
+        whole = splits.train
+        related: RecordSchema | None = None
+        for _ in range(_ROUNDS):  # rows that are left out may leave others with a value of few
+            rows = self._protect(whole, schema)
+            unchanged = rows.whole.filter(~rows.changed_N)
+            if related is None:
+                related = self._related(schema, table, replace(splits, train=unchanged))
+            relations = common_relations(related.relations, unchanged, schema, config.threshold)
+            broken_N = breaking_rows(relations, rows.fitted, schema)
+            if not broken_N.any():
+                break
+            whole = rows.whole.filter(~broken_N)
+        assert related is not None, "there is a first round"
+        config_of_schema = self.data.record_kind.schema_config(self.schema, longest=self.data.longest)
+        protected = protected_schema(rows, schema, config, inference=config_of_schema)
+        found = related.notices[len(schema.notices) :]
+        update = {"relations": relations, "notices": (*protected.notices, *found)}
+        fitted = rows.fitted if rows.differs else None
+        return _Learned(train=rows.whole, fitted=fitted, schema=protected.model_copy(update=update))
+
+    def _protect(self, train: pa.Table, schema: RecordSchema) -> ProtectedRows:
+        try:
+            return protect_rows(train, schema, self.protect, seed=self.seed, texts=self.data.record_kind.tabular)
+        except DataError as error:
+            raise DataError(f"{describe(self.data.train)}: {error}") from None
 
     def _infer(self, train: pa.Table, whole: pa.Table) -> RecordSchema:
         config = self.data.record_kind.schema_config(self.schema, longest=self.data.longest)
@@ -140,7 +230,7 @@ def _shown(relations: Relations) -> list[str]:
     return [*(f"kept in every synthetic row: {sentence}" for sentence in sentences[:_SHOWN]), *more]
 
 
-def _ending(path: Path) -> str:
+def described_ending(path: Path) -> str:
     """Return what the name says about how to read the file: the same bytes are another table under another ending."""
     ending, last = ending_of(path), path.suffix.lower()
     return ending if last == ending else ending + last
@@ -151,11 +241,19 @@ def describe(source: FileSource | PackagedSource) -> str:
     return source.path if isinstance(source, FileSource) else f"{source.package}/{source.resource}"
 
 
-def _write(splits: Splits, schema: RecordSchema, notices: list[Notice], rows_read: int, folder: Path) -> None:
+def _write(
+    splits: Splits,
+    fitted: pa.Table | None,
+    schema: RecordSchema,
+    notices: list[Notice],
+    rows_read: int,
+    folder: Path,
+) -> None:
     import pyarrow.parquet as pq
 
-    for name in SPLITS:
-        pq.write_table(getattr(splits, name).replace_schema_metadata(None), folder / f"{name}.parquet")
+    parts = {name: getattr(splits, name) for name in SPLITS} | ({} if fitted is None else {FITTED: fitted})
+    for name, table in parts.items():
+        pq.write_table(table.replace_schema_metadata(None), folder / f"{name}.parquet")
     write_bytes_atomic(folder / "schema.json", schema.to_json().encode())
     report: dict[str, JSON] = {
         "rows_read": rows_read,

@@ -14,9 +14,11 @@ from difflm_jobs.stages.decoder import FitDecoder
 from difflm_jobs.stages.evaluate import Evaluate
 from difflm_jobs.stages.prepare import Prepare
 from difflm_jobs.stages.prior import TrainConditional, TrainDiffusion
+from difflm_jobs.stages.private import FitPrivately, KeepRows, StartDecoder, Summarize
 from difflm_jobs.stages.synthesize import Assemble, Synthesize
 
 if TYPE_CHECKING:
+    from difflm.privacy.budget import PrivacyConfig
     from difflm.runtime.compute import Compute
     from difflm.training.autoencoder_task import AutoencoderConfig
     from difflm.training.steered_task import Steering
@@ -27,15 +29,16 @@ def build_stages(config: ExperimentConfig, *, against: Artifact | None = None) -
     """Make every stage that a configuration asks for, each with its own part of it; `against` is as of `Evaluate`."""
     decoder, autoencoder, seed = config.decoder, config.autoencoder, config.seed
     compact, cells = decoder.kind == "compact", autoencoder.encoder.kind in {"compact", "pooled"}
+    fit = FitDecoder(
+        decoder=decoder,
+        fit=config.decoder_fit if compact else None,
+        steering=_steering(autoencoder) if compact else None,
+        seed=seed,
+        cells=compact or cells,
+        rows_per_piece=config.protect.threshold if config.protect.enabled and config.privacy is None else 0,
+    )
     return [
-        Prepare(data=config.data, schema=config.schema_, seed=seed, relations=config.relations),
-        FitDecoder(
-            decoder=decoder,
-            fit=config.decoder_fit if compact else None,
-            steering=_steering(autoencoder) if compact else None,
-            seed=seed,
-            cells=compact or cells,
-        ),
+        *(_prepared(config, fit) if config.privacy is None else _private(config, config.privacy, fit)),
         TrainAutoencoder(autoencoder=autoencoder, seed=seed),
         Encode(rows_per_shard=config.runtime.encoding.rows_per_shard),
         TrainDiffusion(prior=config.prior, seed=seed),
@@ -46,6 +49,7 @@ def build_stages(config: ExperimentConfig, *, against: Artifact | None = None) -
             rows=config.rows,
             rows_per_shard=config.runtime.synthesis.rows_per_shard,
             seed=seed,
+            protected=config.protect.enabled,
         ),
         Evaluate(
             title=config.name,
@@ -57,7 +61,30 @@ def build_stages(config: ExperimentConfig, *, against: Artifact | None = None) -
             published=config.published,
             shown=config.model_dump(mode="json", by_alias=True, exclude={"published", "runtime"}),
             against=against,
+            private=config.privacy is not None,
         ),
+    ]
+
+
+def _prepared(config: ExperimentConfig, fit: FitDecoder) -> list[Stage]:
+    prepare = Prepare(
+        data=config.data,
+        schema=config.schema_,
+        seed=config.seed,
+        relations=config.relations,
+        protect=config.protect,
+    )
+    return [prepare, fit]
+
+
+def _private(config: ExperimentConfig, privacy: PrivacyConfig, fit: FitDecoder) -> list[Stage]:
+    """Make the stages that read real rows, and what takes their place."""
+    target, seed = config.data.target, config.seed
+    return [
+        KeepRows(data=config.data, privacy=privacy),
+        Summarize(privacy=privacy, schema=config.schema_, target=target, seed=seed),
+        StartDecoder(fit=fit),
+        FitPrivately(privacy=privacy, fit=fit, seed=seed),
     ]
 
 

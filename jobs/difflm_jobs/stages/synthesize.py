@@ -67,23 +67,30 @@ class Synthesize:
     """Writes shards/part-*.parquet, account.json and, up to a million rows, synthetic.csv in the dialect of the source;
     of a typed one also synthetic.parquet, with its types.
 
-    `rows` are those to make, None: as many as were trained on; `rows_per_shard` decides where parts begin.
+    `rows` are those to make, None: as many as were trained on; `rows_per_shard` decides where parts begin. With
+    `protected`, copies of training rows are held back where they are more than chance (see `CopyScreen`).
     """
 
     sampling: SamplingConfig
     rows: int | None
     rows_per_shard: int
     seed: int
-    inputs: ClassVar[tuple[str, ...]] = ("assemble",)
+    protected: bool = False
     name: ClassVar[str] = "synthesize"
     version: ClassVar[int] = 7
     output: ClassVar[str] = "synthetic"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Return the bundle's stage, and that of the rows that are not to be copied."""
+        return ("assemble", "prepare") if self.protected else ("assemble",)
 
     def sources(self) -> Mapping[str, str]:
         return {}
 
     def run(self, context: StageContext) -> StageOutcome:
         from difflm.synthesis.workers import SynthesisWorker
+        from difflm_evaluators.privacy.screen import ProtectedSynthesisWorker
 
         bundle = context.input("assemble")
         rows = self.rows or read_schema(bundle).row_count
@@ -95,10 +102,12 @@ class Synthesize:
             "plan": {},
             "seed": seed,
         }
+        if self.protected:
+            args["prepared"] = str(context.input("prepare").resolve())
         mapped = run_shards(
             context,
             rows=rows,
-            worker=SynthesisWorker,
+            worker=ProtectedSynthesisWorker if self.protected else SynthesisWorker,
             args=args,
             config=config,
             may_give_up=True,

@@ -61,6 +61,15 @@ def remove_tree(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def make_private(folder: Path) -> None:
+    """Let only the owner read a folder and all files in it; where the file system has no modes, nothing happens."""
+    with suppress(OSError):
+        folder.chmod(0o700)
+        for path in folder.rglob("*"):
+            if not path.is_symlink():
+                path.chmod(0o700 if path.is_dir() else 0o600)
+
+
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn a full disk or a missing permission met inside the block into a StorageError that names ``path``.

@@ -233,6 +233,14 @@ class Dataset:
         except ValidationError:
             return None  # cut short by something that is not this program: the part is made again
 
+    def refuse_gaps(self, entries: Sequence[ShardEntry], rows: int) -> None:
+        """Raise StorageError where parts of indices 0 ... rows - 1 are not there any more."""
+        for start, stop in missing_ranges([(entry.start, entry.stop) for entry in entries], rows, max(rows, 1)):
+            raise StorageError(
+                f"{self.store.shown}: the parts of rows {start:,} to {stop - 1:,} are gone; does another command write "
+                "there too? Run this one again when that has ended"
+            )
+
     def remove_others(self, entries: Sequence[ShardEntry]) -> None:
         """Remove parts and entries that are not among these: half-made and overlapping ones."""
         for folder, kept in (

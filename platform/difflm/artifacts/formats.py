@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
+from difflm.spelled_numbers import PRINTED, printer
+
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
@@ -175,7 +177,8 @@ def _cells(table: pa.Table, *, safe: bool) -> Iterator[tuple[Any, ...]]:
         values = column.to_pylist()
         how = (field.metadata or {}).get(PRINTED)
         if how is not None and pa.types.is_floating(column.type):
-            values = [None if value is None else printed(value, **json.loads(how)) for value in values]
+            spell = printer(how)
+            values = [None if value is None else spell(value) for value in values]
         elif pa.types.is_boolean(column.type):
             values = [_BOOLEANS.get(value) for value in values]
         elif safe:
@@ -184,27 +187,22 @@ def _cells(table: pa.Table, *, safe: bool) -> Iterator[tuple[Any, ...]]:
     return zip(*columns, strict=True)
 
 
-PRINTED = b"difflm.printed"
-"""Metadata of a column of numbers: the arguments of `printed`, as JSON."""
-
-
-def printed(value: float, *, places: int | None = None, trimmed: bool = False, capital: bool = False) -> str:
-    """Print a number with a fixed number of decimals, or as short as it reads back: `trimmed` without a fraction of
-    zero, `capital` with an exponent of `E`.
-    """
-    if places is not None:
-        text = f"{value:.{places}f}"
-        return text[1:] if text[0] == "-" and not text.strip("-0.") else text
-    text = repr(value)
-    text = text.removesuffix(".0") if trimmed else text
-    return text.replace("e", "E") if capital else text
-
-
-_RUN = ("=", "+", "-", "@", "\t", "\r", "\n")
+_BLANK = " \u00a0\ufeff\u200b\u200c\u200d\u2060"
+_SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20"  # also as wide as East Asian letters
+_RUN = re.compile(rf"[{_BLANK}]*[{_SIGNS}\t\r\n]")
+_LATER = re.compile(rf"([;\t\r\n][{_BLANK}]*)(?=[{_SIGNS}])")
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
 
 def harmless(text: str) -> str:
-    """Return a text that no spreadsheet runs as a formula (OWASP, CSV injection); what is a number stays one."""
-    begins = text.lstrip(" \u00a0\ufeff")
-    return f"'{text}" if begins.startswith(_RUN) and not _NUMBER.fullmatch(text) else text
+    """Return a text that no spreadsheet runs as a formula (OWASP, CSV injection); what is a number stays one.
+
+    Also behind a semicolon, a tab or a line break, where a spreadsheet may begin another cell.
+    """
+    if _NUMBER.fullmatch(text):
+        return text
+    begins = "'" if _RUN.match(text) else ""
+    return begins + _LATER.sub(_APART, text)
+
+
+_APART = r"\1'"

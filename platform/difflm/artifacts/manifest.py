@@ -13,7 +13,7 @@ from difflm.telemetry import parse_json
 
 BUNDLE_KIND = "bundle"
 REPORT_KIND = "report"
-QUALITY_NAME = "quality.json"
+SCORES_NAME = "scores.json"
 """The report that a saved bundle carries, in the layout of report.json."""
 ROW_DETAILS = ("nearest", "projection", "samples")
 """The evaluations of a report that show rows, or where they lie: they stay with the run, whoever gets its scores."""

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from difflm.artifacts.atomic import atomic_directory, remove_temporaries, remove_tree, storage_errors
-from difflm.artifacts.manifest import MANIFEST_NAME, SIGNATURE_NAME, FileEntry, Manifest
+from difflm.artifacts.atomic import atomic_directory, make_private, remove_temporaries, remove_tree, storage_errors
+from difflm.artifacts.manifest import BUNDLE_KIND, MANIFEST_NAME, SIGNATURE_NAME, FileEntry, Manifest
 from difflm.errors import ArtifactError
 from difflm.telemetry import JSON, Stopwatch, host_facts
 
@@ -57,7 +57,10 @@ class Draft:
 
 
 class ArtifactStore:
-    """The folder of one experiment: ``artifacts/<kind>-<hash>/`` and ``work/<kind>-<hash>/`` for what is under way."""
+    """The folder of one experiment: ``artifacts/<kind>-<hash>/`` and ``work/<kind>-<hash>/`` for what is under way.
+
+    Only its owner may enter it once it has been written to.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -125,6 +128,8 @@ class ArtifactStore:
                 facts=draft.facts,
             )
             manifest.write(temporary)
+            if kind != BUNDLE_KIND:  # a bundle holds no row, and is copied to whoever serves it
+                make_private(temporary)
         self._discard_work(self.work(kind, identity))
 
     def finished(self) -> list[Artifact]:
@@ -171,11 +176,21 @@ class ArtifactStore:
         with storage_errors(self.root):
             lock = self._locked()
         with lock:
+            self._make_private()
             self._clear()
             try:
                 yield
             finally:
+                self._make_private()
                 self._remove_if_empty()
+
+    def _make_private(self) -> None:
+        """Let nobody else into the experiment, which holds rows of its table."""
+        with suppress(OSError):  # of another owner, or a file system without modes
+            self.root.chmod(0o700)
+            for path in self.root.iterdir():
+                if path.is_file():
+                    path.chmod(0o600)
 
     def _locked(self) -> IO[str]:
         """Take the lock file, locked, and see that it is still the one that others would open.

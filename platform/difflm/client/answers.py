@@ -109,7 +109,10 @@ def rows(answer: httpx2.Response) -> list[Row]:
 
 def streamed_row(line: str) -> Row:
     """Parse the row of a line. Raises ServerError for a last line that reports why the stream ended."""
-    row: Row = json.loads(line)
+    try:
+        row: Row = json.loads(line)
+    except (ValueError, RecursionError) as fault:
+        raise ServerError(f"the stream holds what is no row ({fault}); is this the address of the server?") from fault
     error = row.get("error")
     if isinstance(error, dict) and set(error) == {"code", "message", "field"}:
         raise ServerError(f"the stream ended early: {error['message']}")

@@ -24,6 +24,7 @@ class SampleOptions(TypedDict, total=False):
     start: int
     temperature: float | None
     where: str | None
+    constraints: Sequence[str] | None
     like: Sequence[Row] | None
     strength: float
     columns: Sequence[str] | None
@@ -37,6 +38,7 @@ class ImputeOptions(TypedDict, total=False):
     bundle: str | None
     seed: int | None
     columns: Sequence[str] | None
+    constraints: Sequence[str] | None
     deadline_s: float | None
 
 

@@ -38,6 +38,7 @@ from difflm.diffusion.edm import ConditionedDenoiser
 from difflm.diffusion.priors import DiffusionPrior, HeunSettings, diffusion_prior
 from difflm.errors import ModelError
 from difflm.records.kinds.codes import Allowed, Restriction, whole_domain
+from difflm.records.protection.rounding import rounded_edges
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,
@@ -98,7 +99,7 @@ class ConditionBins:
         """Bins of a training split given as codes, NaN where a value is missing.
 
         The edges go into the bundle, so they are values of at least ROWS_PER_BIN training rows or quantiles that far
-        apart: they say little about single rows.
+        apart, rounded: they say little about single rows.
         """
         fields = (_fit_field(field, codes_NF[:, place]) for place, field in enumerate(schema.fields))
         return cls(fields=tuple(fields))
@@ -148,7 +149,8 @@ def _quantile_edges(codes_M: FloatArray, low: int, high: int) -> list[int]:
     where there are few different ones.
     """
     bins = min(QUANTILES, max(1, len(codes_M) // ROWS_PER_BIN))
-    edges = {int(edge) for edge in np.quantile(codes_M, np.linspace(0, 1, bins + 1)[:-1])}
+    quantiles = np.unique(np.quantile(codes_M, np.linspace(0, 1, bins + 1)[:-1]).astype(np.int64)).tolist()
+    edges = {int(edge) for edge in rounded_edges(quantiles)}
     values, counts = np.unique(codes_M, return_counts=True)
     enough = ROWS_PER_BIN if len(values) <= MAX_CATEGORIES else len(codes_M) / bins
     for value in values[counts >= enough].tolist():

@@ -41,6 +41,7 @@ from difflm.models.field_slots import (
 )
 from difflm.models.injector import EmbeddingScale
 from difflm.models.prompt import Prompt, causal_nll
+from difflm.models.token_pieces import with_common_pieces
 from difflm.records.kinds.literals import value_literal
 from difflm.records.number_tokens import number_tokens
 from difflm.records.schema import (
@@ -70,12 +71,14 @@ def fit_compact_tokenizer(
     vocabulary_size: int = 1000,
     max_categories: int = 4000,
     numbers: Iterable[str] = (),
+    rows_per_piece: int = 0,
 ) -> PreTrainedTokenizerFast:
     """Fit the tokenizer.
 
-    `category_literals` are literals with repetition or in order of frequency: the `max_categories` most frequent
-    become tokens, the rest is spelled by BPE. `texts` are the literals of free-text fields (and rare categories) that
-    the merges are learned from. `numbers` are the number tokens of numeric fields (`number_tokens`).
+    Merges are kept whose pieces stand in at least `rows_per_piece` of the `texts`, the literals of free-text fields
+    (and rare categories) that they are learned from. `category_literals` are literals with repetition or in order of
+    frequency: the `max_categories` most frequent become tokens, the rest is spelled by BPE. `numbers` are the number
+    tokens of numeric fields (`number_tokens`).
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -89,13 +92,15 @@ def fit_compact_tokenizer(
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        min_frequency=LEAST_PAIRS,
+        min_frequency=max(LEAST_PAIRS, rows_per_piece),
         vocab_size=max(vocabulary_size, 256 + len(SPECIAL_TOKENS)),
         special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
+    texts = list(texts)
     tokenizer.train_from_iterator(texts, trainer=trainer)
+    tokenizer = with_common_pieces(tokenizer, texts, rows_per_piece)
     frequent = [literal for literal, _ in Counter(category_literals).most_common(max_categories)]
     whole = dict.fromkeys([*fixed_texts, *JSON_WORDS, *frequent, *numbers])
     added = [AddedToken(text, normalized=False, special=False) for text in whole if len(text.encode()) > 1]
@@ -134,7 +139,12 @@ class CompactDecoderConfig(Config):
 
 
 def fit_record_tokenizer(
-    config: CompactDecoderConfig, schema: RecordSchema, fixed: Sequence[str], literals: Sequence[Sequence[str]]
+    config: CompactDecoderConfig,
+    schema: RecordSchema,
+    fixed: Sequence[str],
+    literals: Sequence[Sequence[str]],
+    *,
+    rows_per_piece: int = 0,
 ) -> PreTrainedTokenizerFast:
     """Fit the tokenizer to the literals of a training split, one sequence per field, and its schema's fixed texts."""
     closed = (CategoricalField, BooleanField, ConstantField)
@@ -156,6 +166,7 @@ def fit_record_tokenizer(
         texts=texts,
         vocabulary_size=config.vocabulary_size,
         numbers=_numbers(schema) if config.number_pairs else [],
+        rows_per_piece=rows_per_piece,
     )
 
 

@@ -92,18 +92,21 @@ def write_tokenizer(
     literals: Sequence[Sequence[str]],
     *,
     any_order: bool = False,
+    rows_per_piece: int = 0,
 ) -> DecoderParts:
     """Fit (compact) or fetch (pretrained) the tokenizer and write it with the layout of the training split's values.
 
-    `any_order` says that the decoder will be fitted to write fields in any order, where there are several and every
-    value says by itself where it ends.
+    Pieces of texts stand in at least `rows_per_piece` rows. `any_order` says that the decoder will be fitted to write
+    fields in any order, where there are several and every value says by itself where it ends.
     """
     kinds = [field.kind for field in schema.fields]
     fixed = JsonRecordCodec(schema).fixed_texts()
     facts: dict[str, Any] = {"format_version": FORMAT_VERSION, "config": config.model_dump(mode="json")}
     match config:
         case CompactDecoderConfig():
-            tokenizer: PreTrainedTokenizerBase = fit_record_tokenizer(config, schema, fixed, literals)
+            tokenizer: PreTrainedTokenizerBase = fit_record_tokenizer(
+                config, schema, fixed, literals, rows_per_piece=rows_per_piece
+            )
         case PretrainedDecoderConfig():
             name, revision = pinned(config.model, config.revision)
             # The hash does not depend on the precision, and a large model in float32 might not fit.

@@ -28,6 +28,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from difflm.records.protection.rounding import rounded_edges
 from difflm.records.tokenization import GridLayout, RecordTokenizer
 
 VALUE_TOKENS: Final = 64
@@ -180,13 +181,14 @@ def spelled_values(grid_NG: Tensor, layout: GridLayout, digits: DigitTokens) -> 
 def fit_knots(values_NF: Tensor, numeric: Sequence[bool]) -> Knots:
     """Compute the distinct quantiles of each numeric field's spelled values.
 
-    They go into the bundle, so a bin spans at least ROWS_PER_BIN training rows: edges say little about single rows.
+    They go into the bundle, so a bin spans at least ROWS_PER_BIN training rows, and its edges are rounded to less than
+    its width: they say little about single rows.
     """
     bins = min(BINS, max(1, len(values_NF) // ROWS_PER_BIN))
     ranks = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
     rows = values_NF[: 10**6]
     return tuple(
-        tuple(torch.unique(torch.quantile(rows[:, f], ranks)).tolist()) if wanted else ()
+        rounded_edges(torch.unique(torch.quantile(rows[:, f], ranks)).tolist()) if wanted else ()
         for f, wanted in enumerate(numeric)
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -27,6 +28,7 @@ WEIGHTS_NAME: Final = "model.safetensors"
 ARCHITECTURES: Final = ("llama",)
 """Those that are unpacked and tested; llama is also what Mistral's and SmolLM's files call themselves."""
 
+_MAX_LAYERS = 10_000  # what is built layer by layer must end
 _FLOAT32_BYTES = 4
 _COPIES = 2  # of the weights in memory while they are unpacked: as read, and in their module
 _GIB = 2**30
@@ -62,9 +64,11 @@ def _read_head(file: Path, size: int, changed_ns: int) -> GgufHead:
     except ImportError as error:
         raise ModelError(f"{file}: reading GGUF needs the package gguf; pip install gguf installs it") from error
     try:
+        _check_counts(file)
         reader = GGUFReader(file)
         facts = {key: _value(reader, key) for key in ("general.architecture", "general.name", "general.license")}
         parts, model = _value(reader, "split.count"), _value(reader, "tokenizer.ggml.model")
+        layers = _value(reader, f"{facts['general.architecture']}.block_count")
         parameters = sum(int(tensor.n_elements) for tensor in reader.tensors)
     except Exception as error:  # whatever numpy raises at bytes that are none of the format
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -77,6 +81,8 @@ def _read_head(file: Path, size: int, changed_ns: int) -> GgufHead:
         )
     if isinstance(parts, int) and parts > 1:
         raise ModelError(f"{file}: one of {parts} parts of a model; merge them (llama-gguf-split --merge) first")
+    if isinstance(layers, int) and layers > _MAX_LAYERS:
+        raise ModelError(f"{file}: a GGUF file of {layers:,} layers; {_MAX_LAYERS:,} is the most")
     if not parameters:
         raise ModelError(f"{file}: a GGUF file without weights; give the model itself")
     if model is None:
@@ -88,6 +94,50 @@ def _read_head(file: Path, size: int, changed_ns: int) -> GgufHead:
         licence=None if licence is None else str(licence),
         parameters=parameters,
     )
+
+
+_SIZES: Final = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # of numbers, by their kind
+_TEXT, _LIST = 8, 9
+
+
+def _check_counts(file: Path) -> None:
+    """Refuse a head that counts more entries than the file has room for: its reader would go on for ever.
+
+    Raises:
+        ValueError, struct.error: it does, or is none.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as head:
+
+        def number(form: str) -> int:
+            return int(struct.unpack(form, head.read(struct.calcsize(form)))[0])
+
+        def skip(length: int) -> None:
+            if length > size - head.tell():
+                raise ValueError(f"its head has an entry of {length:,} bytes, and the file {size:,}")
+            head.seek(length, os.SEEK_CUR)
+
+        def skip_value(kind: int) -> None:
+            if kind in _SIZES:
+                skip(_SIZES[kind])
+            elif kind == _TEXT:
+                skip(number("<Q"))
+            elif kind == _LIST and (inner := number("<I")) in _SIZES:
+                skip(number("<Q") * _SIZES[inner])
+            elif kind == _LIST and inner == _TEXT:
+                for _ in range(min(number("<Q"), size)):
+                    skip(number("<Q"))
+            else:
+                raise ValueError(f"its head has an entry of the kind {kind}")
+
+        if head.read(4) != b"GGUF" or number("<I") > 0xFFFF:
+            raise ValueError("it does not begin as one, or is of the other order of bytes")
+        tensors, entries = number("<Q"), number("<Q")
+        if tensors + entries > size:
+            raise ValueError(f"its head counts {tensors + entries:,} entries")
+        for _ in range(entries):
+            skip(number("<Q"))
+            skip_value(number("<I"))
 
 
 def _value(reader: Any, key: str) -> object:

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 _SHOWN = 3
 _OWN_CODE = "trust_remote_code"  # what transformers asks for when a model brings code of its own
+_MAX_NUMBERS = {
+    "num_labels": 100_000,
+    **dict.fromkeys(
+        ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers"), 10_000
+    ),
+}
 _ADAPTER = "adapter_config.json"
 
 
@@ -31,7 +37,7 @@ def load_configuration(model: str | Path, *, revision: str | None = None) -> Any
         ModelError: the model brings code, is not where its name says, or is a GGUF file that cannot be used.
         OSError, ValueError, KeyError: it cannot be read.
     """
-    from transformers import AutoConfig
+    from transformers import AutoConfig, PretrainedConfig
 
     found = located(model)
     if is_gguf(found):
@@ -42,7 +48,22 @@ def load_configuration(model: str | Path, *, revision: str | None = None) -> Any
                 return AutoConfig.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
         found = unpacked_folder(file)
     with _refusing_code(model):
+        facts, _ = PretrainedConfig.get_config_dict(found, revision=revision, trust_remote_code=False)
+        _refuse_numbers(facts, str(model))
         return AutoConfig.from_pretrained(found, revision=revision, trust_remote_code=False)
+
+
+def _refuse_numbers(facts: object, model: str) -> None:
+    """Refuse a configuration that a list is made of, entry by entry, for more entries than any model has."""
+    parts = [facts]
+    while parts:
+        part = parts.pop()
+        for name, value in part.items() if isinstance(part, dict) else ():
+            if isinstance(value, int) and value > _MAX_NUMBERS.get(name, value):
+                raise ModelError(
+                    f"{model!r}: {name} is {value:,} in its config.json; {_MAX_NUMBERS[name]:,} is the most"
+                )
+            parts.append(value)
 
 
 def loadable(model: str | Path) -> str | Path:

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 from pydantic import Field as Option
 
+from difflm.spelled_numbers import Scientific
+
 Value: TypeAlias = str | int | float | bool | None
 """A cell. Dates and times are their own text, in the format that their field holds; None is a missing value."""
 
@@ -34,7 +36,8 @@ class Dress(BaseModel):
 
     `places` is a fixed number of digits behind the `mark`, None for the shortest that reads back; then `trimmed` leaves
     out a fraction of zero (`3` beside `2.25`). `group` divides thousands, `bare` leaves out a zero before the mark, and
-    `plus` writes a sign before every number above zero. A `clock` counts seconds and spells `27:38:55`.
+    `plus` writes a sign before every number above zero. Exponents are Python's, with an `E` if `capital`, unless
+    `scientific` says which numbers have one. A `clock` counts seconds and spells `27:38:55`.
     """
 
     model_config = _FROZEN
@@ -52,12 +55,14 @@ class Dress(BaseModel):
     places: Annotated[int | None, Option(ge=1, le=30, exclude_if=_omitted)] = None
     trimmed: Annotated[bool, Option(exclude_if=_omitted)] = False
     capital: Annotated[bool, Option(exclude_if=_omitted)] = False
+    scientific: Annotated[Scientific | None, Option(exclude_if=_omitted)] = None
     clock: Annotated[Literal["", "h:mm:ss", "hh:mm:ss", "h:mm", "hh:mm"], Option(exclude_if=_omitted)] = ""
 
     @property
     def plain(self) -> bool:
         """Whether any reader takes the cells for numbers: tables hold numbers, and only text files spell them so."""
-        return self == Dress(places=self.places, trimmed=self.trimmed, capital=self.capital)
+        how = Dress(places=self.places, trimmed=self.trimmed, capital=self.capital, scientific=self.scientific)
+        return self == how
 
 
 class IntegerField(BaseModel):
@@ -187,7 +192,8 @@ class TextField(BaseModel):
     """Free text. Literal: a JSON string, not ASCII-escaped. `max_characters` counts characters before escaping; with
     `not_empty` there is at least one. With `one_line` no training text has control characters, such as line breaks.
 
-    Text in a `language` has to parse: a record whose text does not is rejected. Grammars do not know it.
+    Text in a `language` has to parse: a record whose text does not is rejected. Grammars do not know it. JSON fits
+    `json_schema` besides; addresses of mail and of the web are of their usual form.
     """
 
     model_config = _FROZEN
@@ -200,7 +206,8 @@ class TextField(BaseModel):
     mean_characters: FiniteFloat
     not_empty: Annotated[bool, Option(exclude_if=_omitted)] = False
     one_line: Annotated[bool, Option(exclude_if=_omitted)] = False
-    language: Annotated[Literal["python"] | None, Option(exclude_if=_omitted)] = None
+    language: Annotated[Literal["python", "json", "email", "url"] | None, Option(exclude_if=_omitted)] = None
+    json_schema: Annotated[dict[str, Any] | None, Option(exclude_if=_omitted)] = None
 
 
 Shape: TypeAlias = tuple[str, ...]
@@ -227,8 +234,9 @@ class CodeField(BaseModel):
 class IdentifierField(BaseModel):
     """Names of the rows, all different. They are no part of what is learned: row `i` gets the name that `i` has.
 
-    Literal: `0`, whatever the row. Names are `start + i * step`, or without a `start` the codes of `shapes` in an order
-    of their own (see `kinds.codes_of_form`); tables hold whole numbers if `stored` is "integer".
+    Literal: `0`, whatever the row. Names are `start + i * step`, with zeros in front up to `digits`, or without a
+    `start` the codes of `shapes` in an order of their own (see `kinds.codes_of_form`); tables hold whole numbers if
+    `stored` is "integer".
     """
 
     model_config = _FROZEN
@@ -239,6 +247,7 @@ class IdentifierField(BaseModel):
     missing_share: Annotated[float, Option(ge=0.0, le=0.0)] = 0.0
     start: int | None = None
     step: int = 1
+    digits: Annotated[int, Option(ge=0, exclude_if=_omitted)] = 0
     shapes: tuple[Shape, ...] = ()
     stored: Literal["text", "integer"] = "text"
 
@@ -284,3 +293,14 @@ Field: TypeAlias = Annotated[
     | ConstantField,
     Option(discriminator="kind"),
 ]
+
+
+def without_counts(field: Field) -> Field:
+    """Return a field with no count of training rows: 0 for every category, which keeps their order."""
+    match field:
+        case CategoricalField(counts=counts):
+            return field.model_copy(update={"counts": tuple(0 for _ in counts)})
+        case BooleanField():
+            return field.model_copy(update={"counts": (0, 0)})
+        case _:
+            return field

@@ -42,6 +42,7 @@ NoticeCode: TypeAlias = Literal[
     "repeated",  # records equal to an earlier one
     "no_api",  # tools without an API
     "relation",  # a relation between columns that some rows break
+    "protected",  # values that few rows have are not learned
 ]
 
 

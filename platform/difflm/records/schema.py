@@ -23,8 +23,10 @@ from difflm.records.fields import (
     Record,
     TextField,
     Value,
+    without_counts,
 )
 from difflm.records.notices import Notice
+from difflm.records.protection.settings import Protected
 from difflm.records.relations.model import Relations
 
 __all__ = [
@@ -57,7 +59,7 @@ class RecordSchema(BaseModel):
     """What a table holds, fitted on its training split alone; everything that decoding and normalising need.
 
     `row_count` is the number of training rows; `notices` is what inference found odd, rounded or left out; `relations`
-    are kept in every synthetic row, and left out of the file where there are none.
+    are kept in every synthetic row, and `protected` says how rare values were; the file leaves out what there is not.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -70,6 +72,7 @@ class RecordSchema(BaseModel):
     row_count: Annotated[int, Option(ge=1)]
     notices: tuple[Notice, ...] = ()
     relations: Annotated[Relations, Option(exclude_if=lambda relations: not relations)] = Relations()
+    protected: Annotated[Protected | None, Option(exclude_if=lambda protected: protected is None)] = None
 
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
@@ -91,6 +94,10 @@ class RecordSchema(BaseModel):
             if field.name == name:
                 return field
         raise SchemaError(f"the schema has no column {name!r}; it has {', '.join(map(repr, self.names))}")
+
+    def published(self) -> Self:
+        """Return the schema as those see it who get rows only: kinds, values and ranges, without any count of rows."""
+        return self.model_copy(update={"fields": tuple(map(without_counts, self.fields)), "notices": ()})
 
     def to_json(self) -> str:
         """Return the JSON text, stable for equal schemas."""

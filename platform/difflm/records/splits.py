@@ -1,6 +1,7 @@
 """Splits: which rows are for training, validation and testing, by hash, whatever the partitioning."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Self, TypeAlias
 
 import numpy as np
@@ -12,6 +13,9 @@ from pydantic import Field as Option
 
 from difflm.errors import DataError
 from difflm.records.notices import Notice
+
+FITTED = "fitted"
+"""The file of prepared training rows as models see them, where they are not the rows themselves."""
 
 _Fraction: TypeAlias = Annotated[float, Option(gt=0.0, lt=1.0)]
 _Seed: TypeAlias = Annotated[int, Option(ge=0, lt=2**63)]
@@ -50,6 +54,12 @@ class Splits:
     validation: pa.Table
     test: pa.Table
     notices: tuple[Notice, ...]
+
+
+def prepared_file(prepared: Path, split: str) -> Path:
+    """Return the file of a split in a folder of prepared data, as models see it: training rows protected."""
+    fitted = prepared / f"{FITTED}.parquet"
+    return fitted if split == "train" and fitted.is_file() else prepared / f"{split}.parquet"
 
 
 def split_table(

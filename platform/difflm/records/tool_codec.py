@@ -21,6 +21,7 @@ from typing import Any, Final, TypeAlias
 import pyarrow as pa
 
 from difflm.errors import DataError
+from difflm.telemetry import parse_json
 
 ToolRecord: TypeAlias = dict[str, Any]
 
@@ -89,8 +90,8 @@ def tools_of_table(table: pa.Table, place: str = "table") -> list[ToolRecord]:
     records = []
     for number, row in enumerate(table.select(list(KEYS)).to_pylist(), start=1):
         try:
-            parameters = json.loads(row[KEYS[-1]] or "")
-        except (ValueError, RecursionError) as error:
+            parameters = parse_json(row[KEYS[-1]] or "")
+        except ValueError as error:
             raise DataError(f"{place}: record {number}: {KEYS[-1]!r} is no JSON ({error}); {_REMEDY}") from error
         if not isinstance(parameters, list) or not all(map(_is_parameter, parameters)):
             raise DataError(f"{place}: record {number}: {KEYS[-1]!r} is no list of parameters but {_short(parameters)}")

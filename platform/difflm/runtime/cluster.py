@@ -8,8 +8,10 @@ import os
 import secrets
 import signal
 import socket
+import stat
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -68,13 +70,17 @@ class ClusterConfig(Config):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterContext:
-    """The cluster this process is connected to; `local` says that it was started, and ends, with this process."""
+    """The cluster this process is connected to; `local` says that it was started, and ends, with this process.
+
+    `loopback` says that its nodes are at 127.0.0.1: all of them are this machine.
+    """
 
     local: bool
     address: str
     num_cpus: float
     num_gpus: float
     nodes: int
+    loopback: bool = False
 
 
 _context: ClusterContext | None = None
@@ -169,6 +175,7 @@ def _start(ray: Any, config: ClusterConfig) -> None:
         ray.init(
             address="local",
             _node_ip_address=LOOPBACK,
+            _temp_dir=str(_private_folder() / "ray"),
             num_cpus=config.num_cpus or usable_processors(),
             num_gpus=config.num_gpus,
             object_store_memory=config.object_store_mib * 2**20,
@@ -176,8 +183,21 @@ def _start(ray: Any, config: ClusterConfig) -> None:
             log_to_driver=config.verbose,
             logging_level=logging.INFO if config.verbose else logging.ERROR,
         )
+
+
+def _private_folder() -> Path:
+    """Return a folder that no other user may enter: what Ray makes in it everybody might write to, as soon as a worker
+    starts.
+    """
+    base = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp")  # paths of sockets are to be short
+    folder = base / f"difflm-{os.getuid()}"
     with suppress(OSError):
-        Path(ray._private.worker._global_node.get_session_dir_path()).chmod(0o700)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid():
+            folder.chmod(0o700)
+            return folder
+    return Path(tempfile.mkdtemp(prefix="difflm-", dir=base))  # somebody else made it first
 
 
 def keep_token_private(path: Path) -> None:
@@ -258,19 +278,22 @@ def _variable(name: str, value: str) -> Iterator[None]:
 
 def _describe(ray: Any, *, local: bool) -> ClusterContext:
     total = ray.cluster_resources()
+    nodes = [node for node in ray.nodes() if node["Alive"]]
     return ClusterContext(
         local=local,
         address=ray.get_runtime_context().gcs_address,
         num_cpus=float(total.get("CPU", 0.0)),
         num_gpus=float(total.get("GPU", 0.0)),
-        nodes=sum(1 for node in ray.nodes() if node["Alive"]),
+        nodes=len(nodes),
+        loopback=all(node["NodeManagerAddress"] == LOOPBACK for node in nodes),
     )
 
 
 def _explain(address: str, error: Exception) -> str:
     reason = " ".join(str(error).split())[:300]
     if address == "local":
-        return f"Ray could not be started on this machine ({reason}); look into /tmp/ray/session_latest/logs"
+        logs = _private_folder() / "ray" / "session_latest" / "logs"
+        return f"Ray could not be started on this machine ({reason}); look into {logs}"
     return (
         f"the Ray cluster at {address} cannot be used ({reason}); check the address (cluster.address or RAY_ADDRESS) "
         "and, where it asks for a token, RAY_AUTH_MODE=token with RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"

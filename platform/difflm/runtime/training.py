@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -149,29 +151,29 @@ def train(job: TrainingJob, *, progress: Progress | None = None, launch: Launch 
 def launch_on_ray(job: TrainingJob, own: WorkFolder, progress: Progress | None) -> None:
     """Run a job on Ray Train, with worker failures retried from the last checkpoint."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
 
     workers, gpu = job.workers, job.workers.gpus_per_worker > 0
     cpus = workers.num_workers * workers.cpus_per_worker
     require_resources(current_context(), cpus=cpus, gpus=workers.num_workers * int(gpu), purpose=f"training {job.name}")
     # Durable state is this project's own (see training_worker); what Ray remembers of an earlier driver may be torn.
     remove_tree(own.checkpoints / "checkpoint_manager_snapshot.json")
-    trainer = TorchTrainer(
-        work,
-        train_loop_config={"job": worker_job(job, own)},
-        scaling_config=ScalingConfig(
-            num_workers=workers.num_workers,
-            use_gpu=gpu,
-            resources_per_worker={"CPU": workers.cpus_per_worker} | ({"GPU": 1} if gpu else {}),
-        ),
-        torch_config=TorchConfig(backend="nccl" if gpu else "gloo", timeout_s=workers.timeout_s),
-        run_config=RunConfig(
-            name=own.checkpoints.name,
-            storage_path=str(own.folder),
-            failure_config=FailureConfig(max_failures=workers.max_failures),
-        ),
-    )
-    with handler_kept(signal.SIGINT), following(own.events, progress):
+    with handler_kept(signal.SIGINT), following(own.events, progress), _meeting(job) as meeting:
+        trainer = TorchTrainer(
+            work,
+            train_loop_config={"job": worker_job(job, own), "gpu": gpu},
+            scaling_config=ScalingConfig(
+                num_workers=workers.num_workers,
+                use_gpu=gpu,
+                resources_per_worker={"CPU": workers.cpus_per_worker} | ({"GPU": 1} if gpu else {}),
+            ),
+            torch_config=meeting,
+            run_config=RunConfig(
+                name=own.checkpoints.name,
+                storage_path=str(own.folder),
+                failure_config=FailureConfig(max_failures=workers.max_failures),
+            ),
+        )
         try:
             trainer.fit()
         except TrainingFailedError as error:
@@ -179,6 +181,22 @@ def launch_on_ray(job: TrainingJob, own: WorkFolder, progress: Progress | None) 
             own.check()
             _raise_deliberate(error)
             raise ClusterError(f"training {job.name} failed: {_one_line(error)}") from error
+
+
+@contextmanager
+def _meeting(job: TrainingJob) -> Iterator[Any]:
+    """Say how the workers of a job find each other: on one machine nobody else may reach them."""
+    from ray.train.torch import TorchConfig
+
+    from difflm.runtime.rendezvous import OneMachineConfig
+
+    backend, timeout_s = "nccl" if job.workers.gpus_per_worker else "gloo", job.workers.timeout_s
+    if not current_context().loopback:
+        yield TorchConfig(backend=backend, timeout_s=timeout_s)
+        return
+    peers = job.workers.num_workers > 1 or job.engine.kind != "plain"
+    with tempfile.TemporaryDirectory(prefix="difflm-peers-", ignore_cleanup_errors=True) as folder:
+        yield OneMachineConfig(backend=backend, timeout_s=timeout_s, folder=folder, peers=peers)
 
 
 def worker_job(job: TrainingJob, own: WorkFolder) -> WorkerJob:

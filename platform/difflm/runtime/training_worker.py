@@ -39,7 +39,7 @@ from difflm.runtime.work_folder import WorkFolder
 from difflm.telemetry import JSON, append_event, truncate_events
 from difflm.training.engine import Engine, PlainEngine
 from difflm.training.loop import Event, LoopConfig, LoopResult, checkpoint_precision, run_loop
-from difflm.training.task import TaskSpec, TrainingTask, build_task
+from difflm.training.task import OwnEngine, TaskSpec, TrainingTask, build_task
 
 _STEP_PREFIX = "step-"
 _KEPT = 2
@@ -85,8 +85,8 @@ class Peers:
 
 
 def work(config: Mapping[str, Any]) -> None:
-    """Train on a worker of Ray Train: `config["job"]` is a `WorkerJob`."""
-    run_worker(config["job"], device=_device_of_ray(), report=_report)
+    """Train on a worker of Ray Train: `config["job"]` is a `WorkerJob`, `config["gpu"]` whether it has a GPU."""
+    run_worker(config["job"], device=_device_of_ray(gpu=config["gpu"]), report=_report)
 
 
 def run_worker(job: WorkerJob, *, device: torch.device, report: Callable[[Path, int], None]) -> None:
@@ -155,6 +155,8 @@ def _told(spec: TaskSpec, precision: Precision) -> TaskSpec:
 
 
 def _build_engine(job: WorkerJob, task: TrainingTask, device: torch.device, precision: Precision) -> Engine:
+    if isinstance(task, OwnEngine):
+        return task.make_engine(device, precision)
     if isinstance(job.engine, DeepSpeedEngineConfig):
         return DeepSpeedEngine(
             task.module,
@@ -176,9 +178,9 @@ def _build_engine(job: WorkerJob, task: TrainingTask, device: torch.device, prec
     )
 
 
-def _device_of_ray() -> torch.device:
-    """Return the GPU that Ray gave this worker, or the CPU where the group speaks gloo."""
-    if dist.get_backend() == "gloo":
+def _device_of_ray(*, gpu: bool) -> torch.device:
+    """Return the GPU that Ray gave this worker, or the CPU where it asked for none."""
+    if not gpu:
         return torch.device("cpu")
     from ray.train.torch import get_device
 

@@ -93,7 +93,7 @@ def take_over(work_dir: Path) -> WorkFolder:
     """
     with storage_errors(work_dir):
         work_dir.mkdir(parents=True, exist_ok=True)
-        *stale, newest = [0, *sorted(map(_number, work_dir.glob(f"{_PREFIX}*")))]
+        *stale, newest = [0, *sorted(filter(None, map(_number, work_dir.glob(f"{_PREFIX}*"))))]
         own = WorkFolder(_life(work_dir, newest + 1))
         if newest:
             _life(work_dir, newest).rename(own.folder)
@@ -109,7 +109,9 @@ def _life(work_dir: Path, number: int) -> Path:
 
 
 def _number(life: Path) -> int:
-    return int(life.name.removeprefix(_PREFIX))
+    """Return a life's number; 0 for a folder that is none, such as somebody's copy."""
+    number = life.name.removeprefix(_PREFIX)
+    return int(number) if number.isdecimal() and len(number) < 20 else 0
 
 
 Progress = Callable[[int, int, Mapping[str, float]], None]

@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 from pydantic import ConfigDict, Field
@@ -166,7 +166,7 @@ class BundlesAnswer(Config):
 
 
 class SchemaAnswer(Config):
-    """The columns of a bundle, with the values and ranges that training had."""
+    """The columns of a bundle, with the values and ranges that training had, and no count of its rows."""
 
     bundle: str
     version: str
@@ -187,3 +187,17 @@ _FILES: dict[str, dict[str, Any]] = {media.split(";")[0]: {} for name, media in 
 ROWS: Responses = {200: {"model": RowsAnswer, "description": "Rows", "content": _FILES}}
 FILE: Responses = {200: {"description": "The rows", "content": _FILES}}
 METRICS: Responses = {200: {"description": "Counters", "content": {"text/plain": {}}}}
+
+
+class JobView(Config):
+    """A job as its owner sees it."""
+
+    id: str
+    state: Literal["queued", "running", "finished", "failed"]
+    bundle: str
+    version: str
+    n: int
+    seed: int
+    rows_done: int
+    error: str | None = None
+    data: str | None = None

@@ -24,6 +24,7 @@ from difflm.serving.answers import (
     ROWS,
     BundlesAnswer,
     BundleState,
+    JobView,
     LatentsAnswer,
     QualityAnswer,
     Responses,
@@ -34,7 +35,7 @@ from difflm.serving.answers import (
 )
 from difflm.serving.bodies import body_document, document_bodies, parsed
 from difflm.serving.fair_queue import Chunk
-from difflm.serving.jobs import Jobs, JobView
+from difflm.serving.jobs import Jobs
 from difflm.serving.middleware import CorsProblems, RequestMiddleware
 from difflm.serving.playground import add_playground
 from difflm.serving.problems import FAULT, Problem, SafeHeaders, ToldProblems, problem_response, validation_problem
@@ -111,9 +112,9 @@ def create_app(service: Service) -> Any:
 
 def _add_rows(router: APIRouter, service: Service) -> None:
     columns, most = service.registry.columns, service.config.limits.given_rows
-    sample_body = Depends(parsed(SampleBody, columns=columns, max_records=most))
-    impute_body = Depends(parsed(ImputeBody, columns=columns, max_records=most))
-    encode_body = Depends(parsed(EncodeBody, columns=columns, max_records=most))
+    sample_body = Depends(parsed(SampleBody, columns=columns, max_records=most, turns=service.turns))
+    impute_body = Depends(parsed(ImputeBody, columns=columns, max_records=most, turns=service.turns))
+    encode_body = Depends(parsed(EncodeBody, columns=columns, max_records=most, turns=service.turns))
 
     @router.post("/v1/samples", responses=ROWS | _JOB, openapi_extra=body_document(SampleBody))
     async def samples(request: Request, body: SampleBody = sample_body) -> Response:
@@ -133,7 +134,7 @@ def _add_rows(router: APIRouter, service: Service) -> None:
     @router.post("/v1/encode", openapi_extra=body_document(EncodeBody))
     async def encode(request: Request, body: EncodeBody = encode_body) -> LatentsAnswer:
         """Return the latent mean of every record."""
-        return await _until_gone(request, service.encode(body))
+        return await _until_gone(request, service.encode(body, request.state.owner))
 
 
 def _add_facts(router: APIRouter, service: Service) -> None:
@@ -146,7 +147,7 @@ def _add_facts(router: APIRouter, service: Service) -> None:
     async def schema(bundle: Name = None) -> SchemaAnswer:
         """Return the columns of a bundle, with the values and ranges that training had."""
         found = service.registry.get(bundle)
-        return SchemaAnswer(bundle=found.ref.name, version=found.ref.version, schema=found.schema)
+        return SchemaAnswer(bundle=found.ref.name, version=found.ref.version, schema=found.schema.published())
 
     @router.get("/v1/quality")
     async def quality(bundle: Name = None) -> QualityAnswer:

@@ -6,8 +6,8 @@ by pydantic, which stops at the first entry of a list that is wrong.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
@@ -18,6 +18,7 @@ from pydantic.json_schema import models_json_schema
 from difflm.config import Config
 from difflm.serving.problems import Problem, invalid, validation_problem
 from difflm.serving.requests import MAX_NAMES, EncodeBody, ImputeBody, SampleBody
+from difflm.serving.shares import Turns
 from difflm.telemetry import parse_json
 
 BODIES = (SampleBody, ImputeBody, EncodeBody)
@@ -30,15 +31,18 @@ Columns = Callable[[str | None], Collection[str]]
 """The columns of a bundle by its name; raises Problem where there is no such bundle."""
 
 
-def parsed(model: type[BodyT], *, columns: Columns, max_records: int) -> Callable[[Request], Awaitable[BodyT]]:
-    """Make a dependency that reads a request's body."""
+def parsed(
+    model: type[BodyT], *, columns: Columns, max_records: int, turns: Turns
+) -> Callable[[Request], Awaitable[BodyT]]:
+    """Make a dependency that reads a request's body when it is its owner's turn."""
 
     async def parse(request: Request) -> BodyT:
         media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         content = await request.body()
         if content and media != "application/json" and not media.endswith("+json"):
             raise invalid("body", "a body in JSON is needed: Content-Type: application/json")
-        return await asyncio.to_thread(read_body, model, content, columns=columns, max_records=max_records)
+        read = partial(read_body, model, content, columns=columns, max_records=max_records)
+        return await turns.thread(request.state.owner, read)
 
     return parse
 

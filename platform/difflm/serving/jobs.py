@@ -6,7 +6,8 @@
     <jobs>/<id>/.lock          held by the server that runs the job, and by the job's own process
 
 The files are the truth: after a restart, jobs without rows and without an error go on from the parts they have. Several
-servers may share a folder, such as an old one and the new one that takes its place: whoever runs a job holds its lock.
+servers may share a folder, such as an old one and the new one that takes its place: whoever runs a job holds its lock,
+each looks for jobs of the others now and then, and a job whose job.json is gone is cancelled for all.
 A job's process ends with its server and holds the lock until then: after a kill, too, nobody else runs the job beside.
 Keys take turns, one job each, and share the room for unfinished ones.
 The command line is a process of its own; nothing of it is imported here. Ids are random, 128 bits, and the only part
@@ -16,7 +17,6 @@ of a path that comes from a request: they are looked up among those that were gi
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import re
 import secrets
@@ -30,14 +30,16 @@ from typing import IO, Literal
 
 from difflm.artifacts.atomic import write_bytes_atomic, write_json_atomic
 from difflm.config import Config
-from difflm.lifetime import bound_environment
+from difflm.lifetime import bound_environment, end_process, locked
+from difflm.serving.answers import JobView
 from difflm.serving.problems import Problem, overloaded
 from difflm.serving.shares import Shares
 
 COMMAND = (sys.executable, "-m", "difflm_jobs", "synthesize")
 _LOCK = ".lock"
-_AGAIN_S = 2.0  # before the next look at a job that another server runs
-STOP_S = 30.0  # a process that was asked to end has so long
+_AGAIN_S = 2.0  # before the next look at what other servers do
+_SPEC = "job.json"
+_ID = re.compile(r"[0-9a-f]{32}")
 _log = logging.getLogger(__name__)
 _ENTRY = re.compile(r"part-(\d+)-(\d+)\.json")
 
@@ -52,22 +54,9 @@ class JobSpec(Config):
     n: int
     seed: int
     where: str | None
+    constraints: tuple[str, ...] = ()
     sampling: str
     format: Literal["jsonl", "csv", "parquet", "arrow"]
-
-
-class JobView(Config):
-    """A job as its owner sees it."""
-
-    id: str
-    state: Literal["queued", "running", "finished", "failed"]
-    bundle: str
-    version: str
-    n: int
-    seed: int
-    rows_done: int
-    error: str | None = None
-    data: str | None = None
 
 
 class Jobs:
@@ -84,24 +73,58 @@ class Jobs:
         self._run_task: asyncio.Task[None] | None = None
         self._unfinished: dict[str, str] = {}  # the owner of each
         self._specs: dict[str, JobSpec] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Find the jobs that are there, and go on with those that are unfinished."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in sorted(self._folder.glob("*/job.json"), key=lambda path: path.stat().st_mtime):
-            with suppress(ValueError, OSError):
-                self._specs[path.parent.name] = JobSpec.model_validate_json(path.read_bytes())
-                if not self._is_finished(path.parent.name):
-                    self._enqueue(path.parent.name)
-        self._task = asyncio.create_task(self._work())
+        self._take_up(self._unknown())
+        self._tasks = [asyncio.create_task(task) for task in (self._work(), self._look())]
 
     async def stop(self) -> None:
         """Stop the job under way; it goes on with the next start."""
-        if self._task is not None:
-            self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
             with suppress(asyncio.CancelledError):
-                await self._task
+                await task
+
+    def _read(self, name: str) -> JobSpec | None:
+        try:
+            return JobSpec.model_validate_json((self._folder / name / _SPEC).read_bytes())
+        except (ValueError, OSError):
+            return None
+
+    def _unknown(self) -> dict[str, JobSpec]:
+        """Read the jobs in the folder that this server has not heard of, the oldest first."""
+        times: dict[str, float] = {}
+        for path in self._folder.glob(f"*/{_SPEC}"):
+            with suppress(OSError):
+                times[path.parent.name] = path.stat().st_mtime
+        names = [name for name in sorted(times, key=lambda name: times[name]) if name not in self._specs]
+        return {name: spec for name in names if (spec := self._read(name)) is not None}
+
+    def _take_up(self, found: dict[str, JobSpec]) -> None:
+        for name, spec in found.items():
+            if self._specs.setdefault(name, spec) is spec and not self._is_finished(name):
+                self._enqueue(name)
+
+    async def _look(self) -> None:
+        """Take up what other servers were asked for, which may end before they run it; let go of what they cancel."""
+        while True:
+            await asyncio.sleep(_AGAIN_S)
+            self._take_up(await asyncio.to_thread(self._unknown))
+            for name in [*self._unfinished]:
+                self._is_there(name)
+
+    def _is_there(self, name: str) -> bool:
+        """Whether a job is still one; what another server cancelled is forgotten."""
+        if (self._folder / name / _SPEC).is_file():
+            return True
+        self._specs.pop(name, None)
+        if name != self._running:
+            self._forget(name)
+        return False
 
     def check_room(self, owner: str) -> None:
         """Raise Problem (429) where an owner can have no further job now."""
@@ -118,7 +141,7 @@ class Jobs:
         self.check_room(spec.owner)
         name = secrets.token_hex(16)
         (self._folder / name).mkdir(mode=0o700)
-        write_json_atomic(self._folder / name / "job.json", spec.model_dump(mode="json"))
+        write_json_atomic(self._folder / name / _SPEC, spec.model_dump(mode="json"))
         self._specs[name] = spec
         self._enqueue(name)
         return self.view(name, spec.owner)
@@ -129,10 +152,12 @@ class Jobs:
         Raises:
             Problem: the owner has no such job (404).
         """
+        if name not in self._specs and _ID.fullmatch(name) and (other := self._read(name)) is not None:
+            self._take_up({name: other})  # another server was asked for it a moment ago
         spec = self._specs.get(name)
-        if spec is None or spec.owner != owner:
+        if spec is None or spec.owner != owner or not self._is_there(name):
             raise Problem(404, "unknown_job", "there is no such job", field="id")
-        error = self._folder / name / "error.txt"
+        error = self._error(name)
         state: Literal["queued", "running", "finished", "failed"] = "running" if self._running == name else "queued"
         if self._data(name).exists():
             state = "finished"
@@ -171,7 +196,7 @@ class Jobs:
         del self._specs[name]
         self._forget(name)
         folder = self._folder / name
-        (folder / "job.json").unlink(missing_ok=True)  # first: without it no restart goes on with the job
+        (folder / _SPEC).unlink(missing_ok=True)  # first: without it no server goes on with the job
         if self._running == name and self._run_task is not None:
             self._run_task.cancel()
             await asyncio.wait([self._run_task])
@@ -208,6 +233,9 @@ class Jobs:
     def _data(self, name: str) -> Path:
         return self._folder / name / f"data.{self._specs[name].format}"
 
+    def _error(self, name: str) -> Path:
+        return self._folder / name / "error.txt"
+
     def _rows_done(self, name: str) -> int:
         entries = (self._folder / name).glob(".data.*/entries/part-*.json")
         ranges = [match for entry in entries if (match := _ENTRY.fullmatch(entry.name))]
@@ -219,7 +247,7 @@ class Jobs:
             if name not in self._specs:
                 continue  # cancelled while it waited
             try:
-                lock = _locked(self._folder / name / _LOCK)
+                lock = locked(self._folder / name / _LOCK)
             except BlockingIOError:  # another server runs it; should that one end, this one goes on with the job
                 asyncio.get_running_loop().call_later(_AGAIN_S, self._enqueue, name)
                 continue
@@ -228,23 +256,26 @@ class Jobs:
                 continue
             with lock:
                 try:
-                    if not self._is_finished(name):
+                    if self._is_there(name) and not self._is_finished(name):
                         await self._run_locked(name, lock)
                 finally:
                     self._forget(name)
 
     def _is_finished(self, name: str) -> bool:
-        return self._data(name).exists() or (self._folder / name / "error.txt").exists()
+        return self._data(name).exists() or self._error(name).exists()
 
     async def _run_locked(self, name: str, lock: IO[bytes]) -> None:
         self._running, self._fds = name, (lock.fileno(),)
         self._run_task = asyncio.create_task(self._run(name))
         try:
-            await asyncio.wait([self._run_task])
+            while not self._run_task.done() and self._is_there(name):
+                await asyncio.wait([self._run_task], timeout=_AGAIN_S)
         finally:
             self._running = None
             self._run_task.cancel()
             await self._outcome(name, self._run_task)
+            if not self._is_there(name):  # its process may have made the folder anew
+                await asyncio.to_thread(shutil.rmtree, self._folder / name, ignore_errors=True)
 
     async def _outcome(self, name: str, task: asyncio.Task[None]) -> None:
         """Wait for the end of a job; one that cannot even be begun has failed, and those behind it go on."""
@@ -255,14 +286,15 @@ class Jobs:
             _log.exception("a job could not be run")
             if name in self._specs:
                 with suppress(OSError):
-                    write_bytes_atomic(self._folder / name / "error.txt", b"it could not be run; see the server's log")
+                    write_bytes_atomic(self._error(name), b"it could not be run; see the server's log")
 
     async def _run(self, name: str) -> None:
-        spec, folder = self._specs[name], self._folder / name
+        spec, error = self._specs[name], self._error(name)
         command = [*COMMAND, spec.folder, "--rows", str(spec.n), "--seed", str(spec.seed)]
         command += ["--out", str(self._data(name)), "--set", f"sampling={spec.sampling}"]
         command += [part for setting in self._settings for part in ("--set", setting)]
         command += [f"--where={spec.where}"] if spec.where is not None else []
+        command += [f"--constraint={constraint}" for constraint in spec.constraints]
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.DEVNULL,
@@ -274,45 +306,11 @@ class Jobs:
         try:
             _, told = await process.communicate()
         except asyncio.CancelledError:
-            await _ended(process)
+            await end_process(process)
             raise
         if process.returncode != 0:
             lines = [line for line in told.decode("utf-8", "replace").splitlines() if line.startswith("error:")]
             reason = (lines or [f"error: it ended with code {process.returncode}"])[-1].removeprefix("error: ")
-            write_bytes_atomic(folder / "error.txt", reason.replace(str(self._folder), "").encode())
-
-
-def _locked(path: Path) -> IO[bytes]:
-    """Take a lock that this process and those that inherit the file hold until the last of them has closed it. Raises
-    BlockingIOError where somebody else holds it, OSError where there is no such folder.
-    """
-    lock = path.open("wb")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise
-    return lock
-
-
-async def _ended(process: asyncio.subprocess.Process) -> None:
-    """End a process, which may have ended by itself a moment ago."""
-    with suppress(ProcessLookupError):
-        process.terminate()
-    try:
-        async with asyncio.timeout(STOP_S):
-            await process.wait()
-    except TimeoutError:
-        _log.warning("a job's process does not end; it is killed")
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-
-
-def job_format(wanted: str) -> Literal["jsonl", "csv", "parquet", "arrow"]:
-    """Return what a job writes for the format of a request; JSON in one piece becomes lines of it."""
-    match wanted:
-        case "csv" | "parquet" | "arrow":
-            return wanted
-        case _:
-            return "jsonl"
+            for folder in (str(self._folder), f"{spec.folder}/", spec.folder):  # paths are the server's own
+                reason = reason.replace(folder, "")
+            write_bytes_atomic(error, reason.encode())

@@ -17,6 +17,7 @@ from difflm.serving.backend import BundleRef, RowsWanted, bundle_ref
 from difflm.serving.config import ReplicasConfig, ServeConfig
 from difflm.serving.engine_loop import EngineLoop
 from difflm.serving.fair_queue import Chunk, FairQueue, RowRequest
+from difflm.serving.shares import Turns
 from difflm.synthesis.bundle import bundle_folder
 from difflm.synthesis.plans.request import PlanRequest
 from difflm.synthesis.synthesizer import OpenBundle, SamplingConfig, Synthesizer
@@ -33,7 +34,7 @@ class LoadedBundle:
         self._bundle = OpenBundle(folder, sampling)
         self._plain = self._bundle.synthesizer()
         self._known: OrderedDict[str, Synthesizer] = OrderedDict()
-        self._building = Lock()
+        self._building, self._turns = Lock(), Turns(1)
         self.queue = FairQueue(max_rows=max_rows, opening=replicas.opening_rows)
         self._loop = EngineLoop(self._plain, self.queue)
 
@@ -45,7 +46,9 @@ class LoadedBundle:
     async def sample(self, wanted: RowsWanted) -> AsyncGenerator[Chunk, None]:
         """See `RowsBackend`."""
         began = time.monotonic()
-        synthesizer = await asyncio.to_thread(self._planned, wanted.plan, wanted.given)
+        synthesizer = self._plain
+        if wanted.plan != PlanRequest():
+            synthesizer = await self._turns.thread(wanted.owner, lambda: self._planned(wanted.plan, wanted.given))
         chunks: asyncio.Queue[Chunk] = asyncio.Queue()
         request = RowRequest(
             synthesizer=synthesizer,
@@ -79,8 +82,6 @@ class LoadedBundle:
         self._loop.join()
 
     def _planned(self, plan: PlanRequest, given: pa.Table | None) -> Synthesizer:
-        if plan == PlanRequest():
-            return self._plain
         if given is not None:
             return self._bundle.synthesizer(plan, given)
         key = plan.model_dump_json()

@@ -7,12 +7,13 @@ stay with the version they began with.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from difflm.artifacts.manifest import BUNDLE_KIND, QUALITY_NAME, REPORT_KIND, ROW_DETAILS
+from difflm.artifacts.manifest import BUNDLE_KIND, REPORT_KIND, ROW_DETAILS, SCORES_NAME
 from difflm.artifacts.store import ArtifactStore
 from difflm.errors import DiffLMError
 from difflm.records.json_codec import JsonRecordCodec
@@ -112,7 +113,7 @@ class Registry:
 
 def _quality(path: Path, bundle: Path) -> dict[str, JSON] | None:
     """Read the scores that a bundle carries, or else those of the newest report about it in its experiment."""
-    carried = bundle / QUALITY_NAME
+    carried = bundle / SCORES_NAME
     if carried.is_file():
         return _read(carried)
     roots = [root for root in (path, bundle.parent.parent) if (root / "artifacts").is_dir()]
@@ -132,6 +133,7 @@ def _quality(path: Path, bundle: Path) -> dict[str, JSON] | None:
 def _read(path: Path) -> dict[str, JSON] | None:
     try:
         report = parse_json(path.read_bytes())
+        json.dumps(report, allow_nan=False)  # no answer could hold what is none
     except (OSError, ValueError) as error:
         report = error
     if not isinstance(report, dict):  # the bundle can be served all the same

@@ -12,6 +12,8 @@ from difflm.records.schema import Record
 MAX_INDEX = 999_999_999  # as many as a dataset can have
 MAX_TEXT = 100_000
 MAX_CONDITION = 4_000
+MAX_CONSTRAINTS = 64
+MAX_CONSTRAINED = 4_000  # characters of all constraints of a request
 MAX_NAMES = 10_000  # of columns in one request
 _MAX_WHOLE = 2**63
 SEED_BITS = 53  # a seed is exact in every reader of JSON, JavaScript too
@@ -46,6 +48,13 @@ def _known_text(text: str) -> str:
     return text
 
 
+def _bounded(constraints: list[str]) -> list[str]:
+    length = sum(map(len, constraints))
+    if length > MAX_CONSTRAINED:
+        raise ValueError(f"{length} characters in all; {MAX_CONSTRAINED} are the most")
+    return constraints
+
+
 _CELL_SCHEMA = {
     "anyOf": [
         {"type": "null"},
@@ -59,6 +68,12 @@ Text = Annotated[str, AfterValidator(_known_text)]
 GivenRow = dict[Text, Cell]
 Records = Annotated[list[GivenRow], Field(min_length=1, fail_fast=True)]
 Names = Annotated[list[Text], Field(min_length=1, fail_fast=True)]
+Constraint = Annotated[Text, Field(max_length=MAX_CONSTRAINED)]
+Constraints = Annotated[list[Constraint], Field(max_length=MAX_CONSTRAINTS, fail_fast=True), AfterValidator(_bounded)]
+_KEPT = (
+    "what every row keeps across columns, such as `start <= end` or `total == n * unit`, beside the relations that the "
+    f"bundle has learned; at most {MAX_CONSTRAINED} characters in all"
+)
 Seed = Annotated[
     int | None, Field(ge=0, lt=2**SEED_BITS, description="the same seed gives the same rows; none: one by chance")
 ]
@@ -75,6 +90,7 @@ class SampleBody(Config):
                 {"n": 5, "seed": 1},
                 {"n": 100, "where": 'age >= 40 and income == ">50K"', "columns": ["age", "income"], "format": "csv"},
                 {"n": 1000, "temperature": 0.8, "format": "ndjson"},
+                {"n": 10, "constraints": ["start <= end", "total == n * unit"]},
             ]
         }
     )
@@ -87,6 +103,7 @@ class SampleBody(Config):
         default=None, gt=0, le=100, allow_inf_nan=False, description="colder than 1 sharpens; none: the server's"
     )
     where: Text | None = Field(default=None, max_length=MAX_CONDITION, description="what every row satisfies")
+    constraints: Constraints | None = Field(default=None, description=_KEPT)
     like: Records | None = Field(default=None, description="records to vary, by turns")
     strength: float = Field(
         default=0.3, ge=0, le=1, allow_inf_nan=False, description="how far `like` goes: 0 the record, 1 any record"
@@ -95,6 +112,15 @@ class SampleBody(Config):
     format: Format = Field(default="json", description="ndjson and sse (server-sent events) come in chunks")
     safe_csv: bool = Field(default=False, description="csv whose texts no spreadsheet runs: an apostrophe in front")
     deadline_s: Deadline = None
+
+    @property
+    def job_format(self) -> Literal["jsonl", "csv", "parquet", "arrow"]:
+        """What a job writes for the format of a request; JSON in one piece becomes lines of it."""
+        match self.format:
+            case "csv" | "parquet" | "arrow":
+                return self.format
+            case _:
+                return "jsonl"
 
 
 class ImputeBody(Config):
@@ -105,6 +131,7 @@ class ImputeBody(Config):
     rows: Records
     bundle: BundleName = None
     columns: Names | None = Field(default=None, description="only these are filled in")
+    constraints: Constraints | None = Field(default=None, description=_KEPT)
     seed: Seed = None
     format: Format = "json"
     deadline_s: Deadline = None

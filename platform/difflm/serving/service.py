@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +14,21 @@ from pathlib import Path
 import pyarrow as pa
 
 from difflm.errors import BundleError, ConfigError, DataError, DiffLMError, OverloadError
-from difflm.serving.answers import LatentsAnswer, RowWriter
+from difflm.serving.answers import JobView, LatentsAnswer, RowWriter
 from difflm.serving.backend import RowsBackend, RowsWanted
 from difflm.serving.config import ServeConfig
 from difflm.serving.fair_queue import Chunk
-from difflm.serving.jobs import Jobs, JobSpec, JobView, job_format
+from difflm.serving.jobs import Jobs, JobSpec
 from difflm.serving.limits import Admission, KeyRing, Traffic
 from difflm.serving.metrics import ServerMetrics
 from difflm.serving.problems import Problem, invalid, overloaded
 from difflm.serving.registry import Registry, ServedBundle
 from difflm.serving.requests import MAX_INDEX, SEED_BITS, EncodeBody, GivenRow, ImputeBody, SampleBody, as_texts
+from difflm.serving.shares import Turns
 from difflm.synthesis.plans.kept_cells import kept_cells
 from difflm.synthesis.plans.request import GivenRecords, Impute, PlanRequest, Use, Vary, nearest_table, table_with_gaps
 
+_PLACES = 4  # for what is read and looked through beside the rows
 _REFUSALS = ("overloaded", "unavailable")  # rows that the server did not make cost nothing
 _log = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ class Service:
         self.registry = Registry(config, backend.load)
         self._backend = backend
         self._admission = Admission(config.limits.outstanding_rows, told=self.metrics.outstanding, owners=owners)
+        self.turns = Turns(_PLACES)
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -93,10 +96,11 @@ class Service:
         if body.like is not None and body.where is not None:
             raise invalid("like", "variations of given records take no condition; leave out where")
         if body.n > limits.rows_per_request:
-            return self._job(body, bundle, owner)
-        given = None if body.like is None else await asyncio.to_thread(self._varied, body.like, bundle)
-        plan = _plan(body.where, None if given is None else Vary(strength=body.strength), given)
-        _check_plan(plan, bundle, "where" if given is None else "like")
+            return await self._job(body, bundle, owner)
+        like = body.like
+        given = None if like is None else await self.turns.thread(owner, lambda: self._varied(like, bundle))
+        plan = _plan(body.where, None if given is None else Vary(strength=body.strength), given, body.constraints)
+        await self._check_plan(plan, bundle, owner, "where" if given is None else "like")
         return self._accepted(
             bundle, owner, plan, given, n=body.n, start=body.start, seed=body.seed,
             temperature=body.temperature, deadline_s=body.deadline_s,
@@ -105,21 +109,25 @@ class Service:
     async def impute(self, body: ImputeBody, owner: str) -> Accepted:
         """Take on records with gaps. Raises Problem naming the field."""
         bundle = self.registry.get(body.bundle)
-        given = await asyncio.to_thread(self._with_gaps, body.rows, bundle)
-        plan = _plan(None, Impute(columns=None if body.columns is None else tuple(body.columns)), given)
-        _check_plan(plan, bundle, "columns")
+        given = await self.turns.thread(owner, lambda: self._with_gaps(body.rows, bundle))
+        columns = None if body.columns is None else tuple(body.columns)
+        plan = _plan(None, Impute(columns=columns), given, body.constraints)
+        await self._check_plan(plan, bundle, owner, "columns")
         return self._accepted(
             bundle, owner, plan, given, n=len(body.rows), start=0, seed=body.seed, deadline_s=body.deadline_s
         )
 
-    async def encode(self, body: EncodeBody) -> LatentsAnswer:
-        """Return the latent means of records; raise Problem naming the field."""
+    async def encode(self, body: EncodeBody, owner: str) -> LatentsAnswer:
+        """Return the latent means of records, which count as rows; raise Problem naming the field."""
         bundle = self.registry.get(body.bundle)
-        table = await asyncio.to_thread(self._varied, body.rows, bundle, field="rows")
+        self._spend(owner, len(body.rows), "rows")
         try:
-            latents = await self._backend.encode(bundle.ref, table)
+            with self._admission.hold(len(body.rows), owner) as handed_out:
+                table = await self.turns.thread(owner, lambda: self._varied(body.rows, bundle, field="rows"))
+                latents = await self.turns.run(owner, lambda: self._backend.encode(bundle.ref, table))
+                handed_out(len(body.rows))
         except DiffLMError as error:
-            raise _problem(error) from None
+            raise _problem(error, bundle) from None
         return LatentsAnswer(bundle=bundle.ref.name, version=bundle.ref.version, latents=latents)
 
     async def chunks(self, accepted: Accepted) -> AsyncGenerator[Chunk, None]:
@@ -137,7 +145,7 @@ class Service:
                         handed_out(count)
                         self._refuse_failure(chunk, wanted)
         except (DiffLMError, Problem) as error:
-            problem = error if isinstance(error, Problem) else _problem(error)
+            problem = error if isinstance(error, Problem) else _problem(error, accepted.bundle)
             if self.ring is not None and problem.code in _REFUSALS:
                 self.ring.refund(owner, "rows", left)
             raise problem from None
@@ -187,10 +195,15 @@ class Service:
         self._spend(owner, n)
         return Accepted(bundle=bundle, wanted=wanted, owner=owner)
 
-    def _spend(self, owner: str, rows: int) -> None:
+    async def _check_plan(self, plan: PlanRequest, bundle: ServedBundle, owner: str, field: str) -> None:
+        """Refuse what no row satisfies, and name the field; not on the event loop: expressions may be long."""
+        if plan != PlanRequest():
+            await self.turns.thread(owner, lambda: _refuse_plan(plan, bundle, field))
+
+    def _spend(self, owner: str, rows: int, field: str = "n") -> None:
         wait_s = 0.0 if self.ring is None else self.ring.spend(owner, "rows", rows)
         if wait_s > 0:
-            raise Problem(429, "rate_limited", f"{owner}: too many rows a minute", field="n", retry_after_s=wait_s)
+            raise Problem(429, "rate_limited", f"{owner}: too many rows a minute", field=field, retry_after_s=wait_s)
 
     def _varied(self, rows: list[GivenRow], bundle: ServedBundle, *, field: str = "like") -> pa.Table:
         self._check_count(rows, field)
@@ -211,7 +224,7 @@ class Service:
         if len(rows) > self.config.limits.given_rows:
             raise invalid(field, f"{len(rows)} records; {self.config.limits.given_rows} are the most")
 
-    def _job(self, body: SampleBody, bundle: ServedBundle, owner: str) -> JobView:
+    async def _job(self, body: SampleBody, bundle: ServedBundle, owner: str) -> JobView:
         limits = self.config.limits
         if self.jobs is None:
             raise invalid("n", f"{body.n} rows; {limits.rows_per_request} are the most")
@@ -226,7 +239,7 @@ class Service:
         for field, given in left_out.items():
             if given:
                 raise invalid(field, f"more than {limits.rows_per_request} rows are a job, which takes no {field!r}")
-        _check_plan(PlanRequest(where=body.where), bundle, "where")
+        await self._check_plan(_plan(body.where, None, None, body.constraints), bundle, owner, "where")
         self.jobs.check_room(owner)  # before they are paid for
         self._spend(owner, body.n)
         sampling = self.config.sampling
@@ -241,8 +254,9 @@ class Service:
                 n=body.n,
                 seed=secrets.randbits(SEED_BITS) if body.seed is None else body.seed,
                 where=body.where,
+                constraints=tuple(body.constraints or ()),
                 sampling=sampling.model_dump_json(),
-                format=job_format(body.format),
+                format=body.job_format,
             )
         )
 
@@ -256,21 +270,25 @@ def _check_columns(columns: list[str] | None, bundle: ServedBundle) -> None:
         raise invalid("columns", "a column is named twice")
 
 
-def _check_plan(plan: PlanRequest, bundle: ServedBundle, field: str) -> None:
+def _refuse_plan(plan: PlanRequest, bundle: ServedBundle, field: str) -> None:
+    try:
+        plan.relations(bundle.schema)
+    except ConfigError as error:
+        raise invalid("constraints", str(error)) from None
     try:
         plan.check(Path(bundle.ref.folder), bundle.schema)
     except ConfigError as error:
         raise invalid(field, str(error)) from None
     except BundleError as error:
-        said = str(error).removeprefix(f"{bundle.ref.folder}: ")
-        raise Problem(422, "not_supported", said, field=field) from None
+        raise Problem(422, "not_supported", _said(error, bundle), field=field) from None
 
 
-def _plan(where: str | None, use: Use | None, given: pa.Table | None) -> PlanRequest:
+def _plan(where: str | None, use: Use | None, given: pa.Table | None, constraints: Sequence[str] | None) -> PlanRequest:
+    kept = tuple(constraints or ())
     if use is None or given is None:
-        return PlanRequest(where=where)
+        return PlanRequest(where=where, constraints=kept)
     digest = hashlib.sha256("\n".join(map(repr, given.to_pylist())).encode("utf-8", "surrogatepass")).hexdigest()
-    return PlanRequest(given=GivenRecords(use=use, sha256=digest))
+    return PlanRequest(given=GivenRecords(use=use, sha256=digest), constraints=kept)
 
 
 def _text_table(rows: list[GivenRow]) -> pa.Table:
@@ -278,12 +296,17 @@ def _text_table(rows: list[GivenRow]) -> pa.Table:
     return pa.table({name: pa.array(texts, pa.string()) for name, texts in columns.items()})
 
 
-def _problem(error: DiffLMError) -> Problem:
+def _said(error: DiffLMError, bundle: ServedBundle) -> str:
+    """Return what an error says without the server's paths."""
+    return str(error).removeprefix(f"{bundle.ref.folder}: ").replace(f"{bundle.ref.folder}/", "")
+
+
+def _problem(error: DiffLMError, bundle: ServedBundle) -> Problem:
     if isinstance(error, OverloadError):
         return overloaded(str(error))
     if isinstance(error, ConfigError | DataError):
-        return invalid("body", str(error))
-    return _unavailable(str(error))
+        return invalid("body", _said(error, bundle))
+    return _unavailable(_said(error, bundle))
 
 
 def _unavailable(message: str) -> Problem:

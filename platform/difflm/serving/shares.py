@@ -1,9 +1,13 @@
-"""Shares: how much of something bounded each key may hold, so that no key leaves the others nothing."""
+"""Shares: how much of something bounded each key may hold, so that no key leaves the others nothing; and turns."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+import asyncio
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class Shares:
@@ -47,3 +51,55 @@ class Shares:
         self.total += amount
         if not self._held[owner]:
             del self._held[owner]
+
+
+class Turns:
+    """Places for work that is no row, such as reading a request: owners that wait for one take turns."""
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._lines: dict[str, deque[asyncio.Future[None]]] = {}  # by owner, the one whose turn it is first
+
+    async def run(self, owner: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Do some work of an owner when it is its turn; the place is free again when the work has ended, also where
+        nobody waits for it any more.
+        """
+        await self._enter(owner)
+        under_way = asyncio.ensure_future(work())
+        under_way.add_done_callback(self._ended)
+        return await asyncio.shield(under_way)
+
+    async def thread(self, owner: str, call: Callable[[], T]) -> T:
+        """Make a call in a thread when it is the owner's turn."""
+        return await self.run(owner, lambda: asyncio.to_thread(call))
+
+    async def _enter(self, owner: str) -> None:
+        if self._free > 0:
+            self._free -= 1
+            return
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._lines.setdefault(owner, deque()).append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if not place.cancelled():  # it was given away a moment before
+                self._next()
+            raise
+
+    def _ended(self, work: asyncio.Future[T]) -> None:
+        if not work.cancelled():
+            work.exception()  # whoever waits is told; where nobody does, it is no error
+        self._next()
+
+    def _next(self) -> None:
+        """Give a place to the next owner, which then goes behind the others."""
+        while self._lines:
+            owner = next(iter(self._lines))
+            line = self._lines.pop(owner)
+            place = line.popleft()
+            if line:
+                self._lines[owner] = line
+            if not place.done():
+                place.set_result(None)
+                return
+        self._free += 1

@@ -37,10 +37,11 @@ from difflm.errors import BundleError, ModelError, SchemaError
 from difflm.models.autoencoder import Autoencoder, AutoencoderShape, GaussianPosterior, build_autoencoder, latent_size
 from difflm.models.decoder_store import DecoderParts, read_tensors
 from difflm.models.encoder import encoder_inputs
+from difflm.privacy.budget import PRIVACY_NAME
 from difflm.records.files.source import SOURCE_NAME
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema, read_schema
-from difflm.synthesis.bundle_files import check_base, check_files, write_hashes
+from difflm.synthesis.bundle_files import check_base, check_files, refuse_special, write_hashes
 from difflm.synthesis.sharing.places import local_folder
 from difflm.synthesis.signatures import check_signature
 from difflm.telemetry import parse_json
@@ -99,6 +100,8 @@ def assemble_bundle(
     shutil.copyfile(prepared / "schema.json", directory / "schema.json")
     if (prepared / SOURCE_NAME).is_file():
         shutil.copyfile(prepared / SOURCE_NAME, directory / SOURCE_NAME)
+    if (decoder / PRIVACY_NAME).is_file():
+        shutil.copyfile(decoder / PRIVACY_NAME, directory / PRIVACY_NAME)
     kept = _only("decoder.json", "tokenizer", "model")
     _copy_tree(decoder, directory / "decoder", kept)
     shutil.copyfile(autoencoder / "best.safetensors", directory / "autoencoder.safetensors")
@@ -152,6 +155,7 @@ def load_bundle(
         BundleError: a file is missing, changed or unreadable, leads to a model that nobody chose, or was not signed by
             whom it should have been; names the file and the remedy.
     """
+    refuse_special(directory)
     facts = read_facts(directory)
     if signed_by is not None:
         check_signature(directory, signed_by)

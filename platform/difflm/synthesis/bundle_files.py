@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any, Final, Literal
@@ -47,12 +48,28 @@ def write_hashes(directory: Path) -> None:
     (directory / HASHES_NAME).write_text(json.dumps({"format_version": HASHES_VERSION, "files": entries}, indent=2))
 
 
+def refuse_special(directory: Path) -> None:
+    """Refuse a bundle that holds devices or pipes, also behind links: reading one may never end.
+
+    Raises:
+        BundleError: names it.
+    """
+    for path in directory.rglob("*"):
+        try:
+            mode = path.stat().st_mode
+        except OSError:
+            continue  # a link to nothing, which is missing where it is read
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise BundleError(f"{path}: is a device or a pipe, and no file; a bundle has files alone")
+
+
 def check_files(directory: Path) -> None:
     """Compare every file of a bundle with hashes.json, or with its artifact's manifest where it is older than that.
 
     Raises:
         BundleError: one is missing, changed, or not of the bundle; names it.
     """
+    refuse_special(directory)
     written = _written(directory)
     if written is None:
         _log.warning("%s: has no %s, so changed files are not noticed; assemble it again", directory, HASHES_NAME)

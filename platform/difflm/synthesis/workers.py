@@ -21,6 +21,7 @@ from difflm.models.precision import own_device
 from difflm.records.files.source import SourceForm
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import read_schema
+from difflm.records.splits import prepared_file
 from difflm.synthesis.bundle import encode_table, load_trainable
 from difflm.synthesis.draws import PRIVACY
 from difflm.synthesis.plans.kept_cells import put_back
@@ -43,7 +44,7 @@ class EncodeWorker:
         prepared, trained = Path(args["prepare"]), Path(args["train-autoencoder"])
         self.output = open_output(args["output"])
         self.schema = read_schema(prepared)
-        self.table = pq.read_table(prepared / "train.parquet", memory_map=True)
+        self.table = pq.read_table(prepared_file(prepared, "train"), memory_map=True)
         self.shape = AutoencoderShape.model_validate_json((trained / "autoencoder.json").read_text())
         self.device = torch.device(own_device())
         self.module, self.parts = build_autoencoder(self.shape, Path(args["fit-decoder"]), self.schema)

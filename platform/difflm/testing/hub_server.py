@@ -14,9 +14,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from difflm.testing.judge_server import Server
 
 LARGE = ".safetensors"
 """The ending of the files that this hub wants by git LFS."""
@@ -64,7 +66,13 @@ class Hub:
 def hub_server() -> Iterator[Hub]:
     """Run a hub inside the block."""
     hub = Hub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
+
+    class Handler(_Handler):
+        def __init__(self, *args: Any) -> None:
+            self.hub = hub
+            super().__init__(*args)
+
+    server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     hub.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)

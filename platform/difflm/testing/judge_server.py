@@ -44,6 +44,7 @@ class Sends:
 
     body: bytes
     content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Drops:
@@ -125,7 +126,7 @@ def judge_server(script: Script, *, key: str | None = None) -> Iterator[JudgeSer
             elif isinstance(reaction, Fails):
                 self._fail(reaction)
             elif isinstance(reaction, Sends):
-                self._send(200, reaction.body, reaction.content_type, {})
+                self._send(200, reaction.body, reaction.content_type, reaction.headers)
             elif isinstance(reaction, Pours):
                 self._pour(reaction)
             else:

@@ -26,6 +26,7 @@ from torch import Tensor
 from difflm.models.field_slots import SlotLayout
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema
+from difflm.records.splits import prepared_file
 from difflm.records.tokenization import RecordTokenizer, TokenTable
 from difflm.seeding import torch_generator
 
@@ -92,8 +93,11 @@ Split = Literal["train", "validation", "test"]
 
 
 def read_split(prepared: Path, split: Split, schema: RecordSchema) -> pa.Table:
-    """Return a split fitted into the schema: values that training never saw become the nearest it did see."""
-    return JsonRecordCodec(schema).normalize_table(pq.read_table(prepared / f"{split}.parquet")).table
+    """Return a split fitted into the schema: values that training never saw become the nearest it did see.
+
+    Training rows are those that may be learned: without the values that few of them have, where these are protected.
+    """
+    return JsonRecordCodec(schema).normalize_table(pq.read_table(prepared_file(prepared, split))).table
 
 
 def tokenize(table: pa.Table, schema: RecordSchema, tokenizer: RecordTokenizer, slots: SlotLayout) -> TokenTable:

@@ -164,7 +164,7 @@ def build_steered_task(spec: TaskSpec, device: torch.device | str) -> SteeredDec
     train, validation = (
         TokenBatches.of(tokenize(table, schema, parts.tokenizer, parts.slots), device) for table in tables
     )
-    texts = _text_fields(schema)
+    texts = text_fields(schema)
     classes = FieldClasses.of(
         train.grid_NG,
         parts.slots.grid,
@@ -186,7 +186,7 @@ def build_steered_task(spec: TaskSpec, device: torch.device | str) -> SteeredDec
     )
 
 
-def _text_fields(schema: RecordSchema) -> list[int]:
+def text_fields(schema: RecordSchema) -> list[int]:
     return [place for place, field in enumerate(schema.fields) if isinstance(field, TextField | JsonField)]
 
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from difflm.errors import TrainingError
 from difflm.telemetry import JSON
+
+if TYPE_CHECKING:
+    from difflm.models.precision import Precision
+    from difflm.training.engine import Engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +111,15 @@ class TrainingTask(Protocol):
         ...
 
 
+@runtime_checkable
+class OwnEngine(Protocol):
+    """A task that must be trained by an engine of its own and by no other, such as one that adds noise."""
+
+    def make_engine(self, device: torch.device, precision: Precision) -> Engine:
+        """Return that engine, of one process."""
+        ...
+
+
 TASKS: dict[str, str] = {
     "decoder": "difflm.training.decoder_task:build_decoder_task",
     "steered_decoder": "difflm.training.steered_task:build_steered_task",
@@ -115,6 +128,7 @@ TASKS: dict[str, str] = {
     "conditional": "difflm.training.conditional_task:build_conditional_task",
     "language_model": "difflm.training.language_model_task:build_language_model_task",
     "draft": "difflm.training.draft_task:build_draft_task",
+    "private_decoder": "difflm.training.private.task:build_private_task",
 }
 
 

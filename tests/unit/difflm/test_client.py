@@ -170,6 +170,14 @@ def test_both_clients_make_every_call(
         assert f"{request.method} {request.url.raw_path.decode()}" == asked
 
 
+@both
+def test_constraints_are_sent_where_there_are_some(sample: Sample) -> None:
+    for given, sent in ((["start <= end"], {"constraints": ["start <= end"]}), (None, {})):
+        server = Server(httpx2.Response(200, json={"rows": []}))
+        sample(server, constraints=given)
+        assert json.loads(server.requests[0].content) == {"n": 3, "format": "json", **sent}
+
+
 def test_both_clients_have_the_same_methods() -> None:
     both_have = [{name for name in vars(one) if not name.startswith("_")} for one in (Client, AsyncClient)]
     assert both_have[0] == both_have[1]

@@ -5,7 +5,6 @@ Records for a judge: the rows of any readable table, with nested values as they 
 
 from __future__ import annotations
 
-import json
 import os
 import random
 from collections.abc import Mapping, Sequence
@@ -89,10 +88,12 @@ def with_column(records: Sequence[Record], column: str, path: Path) -> None:
 
 def _nested(value: JSON) -> JSON:
     """Parse a list or object that was read as its JSON text; other text stays."""
+    from difflm.telemetry import parse_json
+
     if not isinstance(value, str):
         return value
     try:
-        found: JSON = json.loads(value)
+        found: JSON = parse_json(value)
     except ValueError:
         return value
     return found if isinstance(found, list | dict) else value

@@ -99,7 +99,11 @@ def _spaces_taken(text: bytes, layout: Layout) -> bytes:
         skipinitialspace=True,
     )
     sink = io.StringIO(newline="")
-    csv.writer(sink, delimiter=layout.delimiter, quotechar=layout.quote, lineterminator="\n").writerows(rows)
+    longest = csv.field_size_limit(max(len(body), csv.field_size_limit()))  # of this process
+    try:
+        csv.writer(sink, delimiter=layout.delimiter, quotechar=layout.quote, lineterminator="\n").writerows(rows)
+    finally:
+        csv.field_size_limit(longest)
     return sink.getvalue().encode()
 
 

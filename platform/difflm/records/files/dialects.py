@@ -14,6 +14,7 @@ import pyarrow.csv
 from pydantic import BaseModel, ConfigDict, Field
 
 from difflm.records.files.layouts import LineEnd
+from difflm.spelled_numbers import PRINTED, printer
 
 _BOOLEANS = {True: "true", False: "false"}
 Letter = Annotated[str, Field(min_length=1, max_length=1)]
@@ -74,18 +75,18 @@ class Dialect(BaseModel):
 
     def _rows(self, table: pa.Table, guard: Callable[[str], str] | None) -> Iterator[str]:
         if table.num_columns == 1:  # an empty line is none
-            alone = self._column(table.column_names[0], table.column(0), guard)
+            alone = self._column(table.schema.field(0), table.column(0), guard)
             return (self._line([cell or self.quote * 2]) for cell in alone)
         columns = [
-            self._column(name, column, guard) for name, column in zip(table.column_names, table.columns, strict=True)
+            self._column(field, column, guard) for field, column in zip(table.schema, table.columns, strict=True)
         ]
         return map(self._line, zip(*columns, strict=True))
 
-    def _column(self, name: str, column: pa.ChunkedArray, guard: Callable[[str], str] | None) -> list[str]:
-        values = column.to_pylist()
+    def _column(self, field: pa.Field, column: pa.ChunkedArray, guard: Callable[[str], str] | None) -> list[str]:
+        name, values = field.name, column.to_pylist()
         kind, missing, always = column.type, self.missing.get(name, ""), name in self.quoted
         if pa.types.is_floating(kind):
-            spell: Callable[[Any], str] = self._spelling(name)
+            spell: Callable[[Any], str] = self._spelling(field)
         elif pa.types.is_boolean(kind):
             spell = _BOOLEANS.__getitem__
         else:
@@ -96,7 +97,10 @@ class Dialect(BaseModel):
             return [missing if value is None else spell(value) for value in values]
         return [missing if value is None else self._text(spell(value), always=always) for value in values]
 
-    def _spelling(self, name: str) -> Callable[[float], str]:
+    def _spelling(self, field: pa.Field) -> Callable[[float], str]:
+        name = field.name
+        if PRINTED in (field.metadata or {}):  # of what inference found; the dialect knows the decimals alone
+            return printer(field.metadata[PRINTED])
         places = self.places.get(name)
         if places is not None:
             return lambda number: f"{number:.{places}f}"

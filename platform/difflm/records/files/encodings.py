@@ -180,6 +180,8 @@ def _text(data: bytes, path: Path, encoding: str) -> bytes:
         raise DataError(f"{path}, line {line}: byte 0x{data[error.start]:02x} is not {encoding}; {remedy}") from error
     except UnicodeEncodeError as error:  # halves of surrogate pairs, which UTF-16 decoders may let through
         raise DataError(f"{path}: a text that is no Unicode ({error.reason}); mend it") from error
+    except UnicodeError as error:  # of encodings that are none of letters, such as punycode
+        raise DataError(f"{path}: is not {encoding} ({error}); {setting('encoding', UTF8)} or another one") from error
 
 
 def _family(encoding: str) -> str:
@@ -192,5 +194,5 @@ def _family(encoding: str) -> str:
 def _check_known(encoding: str) -> None:
     try:
         " ".encode(encoding)
-    except (LookupError, UnicodeError) as error:  # also base64 and its like, which are none of text
+    except (LookupError, ValueError) as error:  # also base64 and its like, which are none of text
         raise ConfigError(f"encoding: {encoding!r} is not known; take utf-8, latin-1, cp1252 or utf-16") from error

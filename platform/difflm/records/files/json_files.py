@@ -16,7 +16,10 @@ from difflm.records.files.compression import contents
 from difflm.records.files.encodings import UTF8, decoded
 from difflm.records.files.typed_files import spelled
 from difflm.records.notices import Notice, NoticeCode, Reporter, ignore
+from difflm.telemetry import parse_json
 
+_DENSE_CELLS, _MAX_SPARSE = 1_000_000, 50
+"""So many cells a table may have whatever fills them, and of a larger one so many for each value."""
 _SHAPE = "give one JSON object per line, or one list of objects"
 
 
@@ -41,8 +44,8 @@ def read_text(path: Path, *, encoding: str | None = None) -> str:
 
 def _parsed(text: str, place: str) -> Any:
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(text)
+    except ValueError as error:
         raise DataError(f"{place}: not JSON ({error}); {_SHAPE}") from error
     if "\\ud" in text.lower():
         _check_surrogates(value, place)
@@ -108,8 +111,8 @@ def read_json_document(data: bytes, path: Path, *, encoding: str | None, report:
     """Read a list of objects, or an object of equally long lists."""
     text = decoded(data, path, encoding, report).text.decode()
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        document = parse_json(text)
+    except ValueError as error:
         raise DataError(f"{path}: not JSON ({error}); is it JSON lines? Then call it .jsonl") from error
     if isinstance(document, dict) and document and all(isinstance(column, list) for column in document.values()):
         if len({len(column) for column in document.values()}) > 1:
@@ -126,8 +129,8 @@ def read_json_document(data: bytes, path: Path, *, encoding: str | None, report:
 
 def _object(line: str, place: str) -> dict[str, object]:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        row = parse_json(line)
+    except ValueError as error:
         raise DataError(f"{place}: not JSON ({error}); mend the line") from error
     if not isinstance(row, dict):
         raise DataError(f"{place}: {line[:60]!r} is not an object; give one object per line")
@@ -138,6 +141,12 @@ def _table_of_rows(rows: list[dict[str, object]], path: Path, report: Reporter) 
     names = list(dict.fromkeys(name for row in rows for name in row))
     if not names:
         raise DataError(f"{path}: no rows; give a table with at least one row")
+    cells, values = len(rows) * len(names), sum(map(len, rows))
+    if cells > max(_DENSE_CELLS, _MAX_SPARSE * values):
+        raise DataError(
+            f"{path}: {len(rows):,} objects have {len(names):,} keys, nearly each of them its own ({values:,} values "
+            f"for {cells:,} cells); give objects of the same keys"
+        )
     table, form = _table_of_columns({name: [row.get(name) for row in rows] for name in names}, report)
     nulls = {name for row in rows for name, value in row.items() if value is None}
     absent = tuple(name for name in names if name not in nulls and any(name not in row for row in rows))

@@ -10,10 +10,11 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from difflm.errors import DataError
+from difflm.errors import ConfigError, DataError
 from difflm.records.files.aligned import has_number_column, is_number
 from difflm.records.files.remedies import setting
 from difflm.records.files.row_samples import Row, sample_of, sampled
@@ -62,12 +63,18 @@ def find_layout(text: bytes, path: Path, wanted: Wanted, report: Reporter) -> La
 
     Raises:
         DataError: the text is empty, or has a header that cannot be its rows'; names the line and the remedy.
+        ConfigError: there are no names, or the delimiter is none.
     """
+    if wanted.header is not None and not wanted.header:
+        raise ConfigError(f"header: no names for the columns of {path}; give all of them")
     sample = sample_of(text)
     found = _SEP_LINE.match(sample)
     sep_line, offset = found is not None and wanted.delimiter in (None, found[1]), 0
     if found is not None and sep_line:
+        _check_delimiter(found[1], DataError, f"{path}, line 1: sep=")
         wanted, offset = replace(wanted, delimiter=found[1]), found.end()
+    elif wanted.delimiter is not None:
+        _check_delimiter(wanted.delimiter, ConfigError, "delimiter: ")
     body = sample[offset:]
     skipped = _skipped(body, wanted.skip or 0)
     body, offset = body[skipped:], offset + skipped
@@ -102,8 +109,17 @@ def find_layout(text: bytes, path: Path, wanted: Wanted, report: Reporter) -> La
     return _with_odd_ends(layout, width, report)
 
 
+def _check_delimiter(delimiter: str, kind: type[DataError | ConfigError], where: str) -> None:
+    if not delimiter.isascii() or delimiter in "\0\r\n\"'":
+        raise kind(f"{where}{delimiter!r} divides no cells; give one ASCII character that is no quote, such as ';'")
+
+
 def _skipped(body: str, lines: int) -> int:
-    found = re.match(rf"(?:[^\r\n]*(?:\r\n|\n|\r)){{{lines}}}", body)
+    """Return where the text goes on below so many lines."""
+    if lines == 0:
+        return 0
+    ends = islice(re.finditer(r"\r\n|\n|\r", body), min(lines, len(body)) - 1, None) if body else iter(())
+    found = next(ends, None)
     return found.end() if found else len(body)
 
 

@@ -6,6 +6,7 @@ import glob
 from pathlib import Path, PurePath
 
 from difflm.errors import DataError
+from difflm.records.databases.urls import refuse_database
 
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 SHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
@@ -42,7 +43,9 @@ def files_of(path: Path) -> list[Path]:
 
     Raises:
         DataError: it is a pattern that no file matches.
+        ConfigError: it is the URL of a database.
     """
+    refuse_database(str(path), "the table")  # which as a path would be shown, password and all
     if not is_pattern(path):
         return [path]
     found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())

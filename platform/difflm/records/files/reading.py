@@ -3,8 +3,10 @@
 Column names: every column gets one of its own, without line breaks or blanks around it.
 """
 
+import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -15,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Option
 
 from difflm.errors import ConfigError, DataError
-from difflm.records.files.compression import contents, refuse_another_kind
+from difflm.records.files.compression import Expansion, contents, refuse_another_kind
 from difflm.records.files.delimited import read_delimited
 from difflm.records.files.dialects import Dialect, number_spelling
 from difflm.records.files.json_files import JsonForm, read_json_document, read_json_lines
@@ -30,7 +32,7 @@ from difflm.records.files.typed_form import TypedForm
 from difflm.records.kinds.columns import as_text
 from difflm.records.notices import Notice, Reporter, ignore
 
-_BREAKS = re.compile(r"[\s\x00-\x1f\x7f\u2028\u2029\ufeff]+")
+_BREAKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]+")  # also what turns a line round
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
@@ -85,6 +87,9 @@ class ReadConfig(BaseModel):
     """Which sheet of a workbook; None for the first with a table."""
     trim: bool = True
     """Take blanks off both ends of the cells of delimited files."""
+    max_unpacked_mib: Annotated[int, Option(ge=1)] | None = None
+    """How far a packed file, a workbook or a typed file may unpack; None: to 200 times its size, at least 256 MiB and
+    at most 16 GiB."""
 
 
 def read_table(path: Path | str, config: ReadConfig | None = None, *, report: Reporter = ignore) -> pa.Table:
@@ -103,8 +108,10 @@ def read_table(path: Path | str, config: ReadConfig | None = None, *, report: Re
     config = config or ReadConfig()
     read: list[tuple[Path, pa.Table]] = []
     for file in files_of(Path(path)):
-        data, kind = contents(file)
-        read.append((file, _canonical_table(_parse(data, kind, file, config, report), config, str(file), report)))
+        data, kind = contents(file, max_unpacked_mib=config.max_unpacked_mib)
+        with _named(str(file)):
+            table = _canonical_table(_parse(data, kind, file, config, report), config, str(file), report)
+        read.append((file, table))
     return joined_tables(read)
 
 
@@ -115,7 +122,18 @@ def canonical_table(table: pa.Table, config: ReadConfig, *, name: str, report: R
         DataError: it has no rows; the message begins with ``name``.
         ConfigError: ``config`` names a column that is not there.
     """
-    return _canonical_table(_Raw(table=table), config, name, report).replace_schema_metadata(None)
+    with _named(name):
+        return _canonical_table(_Raw(table=table), config, name, report).replace_schema_metadata(None)
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Name the table where its libraries raise what nobody foresaw, such as for a time zone that does not exist."""
+    try:
+        yield
+    except (pa.ArrowException, csv.Error, ValueError, LookupError, OverflowError, RecursionError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise DataError(f"{name}: cannot be read ({reason}); is it what its name says?") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,11 +158,12 @@ def _parse(data: bytes, kind: str, path: Path, config: ReadConfig, report: Repor
         case ".json":
             return _of_json(read_json_document(data, path, encoding=config.encoding, report=report))
         case ".parquet":
-            return _Raw(table=read_parquet(data, path))
+            return _Raw(table=read_parquet(data, Expansion.of(path, config.max_unpacked_mib)))
         case ".arrow":
-            return _Raw(table=read_arrow(data, path))
+            return _Raw(table=read_arrow(data, Expansion.of(path, config.max_unpacked_mib)))
         case ".xlsx":
-            return _Raw(table=read_sheet(data, path, sheet=config.sheet, skip=config.skip, report=report))
+            most = Expansion.of(path, config.max_unpacked_mib)
+            return _Raw(table=read_sheet(data, most, sheet=config.sheet, skip=config.skip, report=report))
         case ending:
             usual = "\t" if ending == ".tsv" else ","
             wanted = Wanted(delimiter=config.delimiter, usual=usual, header=config.header, skip=config.skip)

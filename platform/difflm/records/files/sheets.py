@@ -2,46 +2,42 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+import json
+import os
+import subprocess
+import sys
 from datetime import date, datetime, time, timedelta
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from difflm.errors import ConfigError, DataError
+from difflm.records import workbook_process
+from difflm.records.files.compression import Expansion
 from difflm.records.files.remedies import setting
 from difflm.records.notices import Notice, NoticeCode, Reporter
+from difflm.records.workbook_process import Cell
 
-Cell = str | int | float | bool | datetime | date | time | timedelta | None
+_OF_THE_INTERPRETER = 512 * 2**20
+"""Address space in bytes that a process has before it reads anything."""
 
 
-def read_sheet(data: bytes, path: Path, *, sheet: str | None, skip: int | None, report: Reporter) -> pa.Table:
+def read_sheet(data: bytes, expansion: Expansion, *, sheet: str | None, skip: int | None, report: Reporter) -> pa.Table:
     """Read a sheet: the one of that name, or the first with a table. Its first row of names is the header.
 
     Raises:
-        DataError: it is no workbook, has no table, or the library that reads workbooks is not installed.
+        DataError: it is no workbook, has no table, unpacks to too much, or the library that reads workbooks is not
+            installed.
         ConfigError: it has no sheet of that name.
     """
-    try:
-        from python_calamine import CalamineError, CalamineWorkbook
-    except ImportError as error:
+    path = expansion.path
+    if find_spec("python_calamine") is None:
         raise DataError(
             f"{path}: reading workbooks needs another library; install it with pip install 'difflm[excel]', or save "
             "the sheet as CSV"
-        ) from error
-    try:
-        workbook = CalamineWorkbook.from_filelike(io.BytesIO(data))
-        names = list(workbook.sheet_names)
-        name, found = _chosen(workbook, names if sheet is None else [one for one in names if one == sheet])
-    except (CalamineError, OSError, ValueError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{path}: not a workbook ({reason}); is it complete and what its name says?") from error
-    except BaseException as error:
-        if type(error).__name__ == "PanicException":  # what calamine does not foresee in a damaged file
-            raise DataError(f"{path}: not a workbook that can be read; is it complete?") from error
-        raise
+        )
+    names, name, found = _read_apart(data, expansion, sheet)
     if sheet is not None and sheet not in names:
         raise ConfigError(f"sheet: {path} has no sheet {sheet!r}; it has {', '.join(map(repr, names))}")
     if len(found) < 2:
@@ -52,22 +48,19 @@ def read_sheet(data: bytes, path: Path, *, sheet: str | None, skip: int | None, 
     return _table(found, path, skip, report)
 
 
-def _chosen(workbook: Any, names: list[str]) -> tuple[str, list[list[Cell]]]:
-    """Return the first of these sheets that has a header and a row, else the last."""
-    name, found = "", list[list[Cell]]()
-    for name in names:
-        found = _rows(workbook.get_sheet_by_name(name).to_python(skip_empty_area=True))
-        if len(found) > 1:
-            break
-    return name, found
-
-
-def _rows(cells: Sequence[Sequence[Any]]) -> list[list[Cell]]:
-    """Return the rows that are not empty, without empty columns at the right; empty cells are None."""
-    rows = [[None if cell == "" else cell for cell in row] for row in cells]
-    rows = [row for row in rows if any(cell is not None for cell in row)]
-    width = max((place + 1 for row in rows for place, cell in enumerate(row) if cell is not None), default=0)
-    return [(row + [None] * width)[:width] for row in rows]
+def _read_apart(data: bytes, expansion: Expansion, sheet: str | None) -> tuple[list[str], str, list[list[Cell]]]:
+    """Return the names of a workbook's sheets, the chosen one and its rows, as a process of its own reads them."""
+    limit = expansion.most + _OF_THE_INTERPRETER
+    command = [sys.executable, "-P", workbook_process.__file__, json.dumps([limit, sheet])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
+    ended = subprocess.run(command, input=data, capture_output=True, env=environment, check=False)
+    if ended.returncode == workbook_process.MEMORY or b"memory allocation" in ended.stderr:
+        raise expansion.error()
+    said = json.loads(ended.stdout, object_hook=workbook_process.unmarked) if ended.returncode == 0 else {}
+    if "rows" not in said:
+        reason = said.get("fault") or f"what reads it ended with status {ended.returncode}"
+        raise DataError(f"{expansion.path}: not a workbook ({reason}); is it complete and what its name says?")
+    return said["names"], said["name"], said["rows"]
 
 
 def _table(rows: list[list[Cell]], path: Path, skip: int | None, report: Reporter) -> pa.Table:

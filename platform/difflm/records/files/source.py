@@ -17,6 +17,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from difflm.errors import DataError, SchemaError
+from difflm.records.files.compression import Expansion
 from difflm.records.files.dialects import Dialect
 from difflm.records.files.json_files import JsonForm
 from difflm.records.files.typed_files import read_arrow, read_parquet
@@ -130,7 +131,7 @@ class SourceForm(BaseModel):
             return self.json_.parsed(content, schema)
         if format_ in TYPED and self.typed is not None:
             read = read_parquet if format_ == "parquet" else read_arrow
-            return self.typed.canonical(read(content, Path(f"a part in {format_}")), schema.names)
+            return self.typed.canonical(read(content, Expansion.unbounded(Path(f"a part in {format_}"))), schema.names)
         return None
 
 

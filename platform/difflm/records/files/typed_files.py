@@ -9,7 +9,6 @@ import json
 import re
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,30 +16,96 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from difflm.errors import DataError
+from difflm.records.files.compression import Expansion
 from difflm.records.notices import Notice, Reporter
 
 _DIGITS = re.compile(r"(?:[0-9a-f]{2})+")
 
 
-def read_parquet(data: bytes, path: Path) -> pa.Table:
-    """Read typed columns; DataError for what is no Parquet file, or a damaged one."""
-    return _read(lambda: pa.parquet.ParquetFile(pa.BufferReader(data)).read(), path, "a Parquet file")
+def read_parquet(data: bytes, expansion: Expansion) -> pa.Table:
+    """Read typed columns; DataError for what is no Parquet file, a damaged one, or one that unpacks to too much."""
+    return _read(lambda: _parquet(data, expansion), expansion, "a Parquet file")
 
 
-def read_arrow(data: bytes, path: Path) -> pa.Table:
-    """Read the typed columns of an Arrow IPC file or stream; DataError for what is none, or a damaged one."""
-    opened = pa.ipc.open_file if data.startswith(b"ARROW1") else pa.ipc.open_stream
-    return _read(lambda: opened(pa.BufferReader(data)).read_all(), path, "an Arrow IPC file")
+def _parquet(data: bytes, expansion: Expansion) -> pa.Table:
+    """Read Parquet. Texts come as a dictionary and a number per row first: one long text for many rows is short in a
+    file.
+    """
+    file = pa.parquet.ParquetFile(pa.BufferReader(data))
+    about, schema = file.metadata, file.schema_arrow
+    # Not by columns: pyarrow ends the process over metadata of a column that are damaged.
+    size = sum(about.row_group(place).total_byte_size for place in range(about.num_row_groups))
+    expansion.check(max(size, about.num_rows * about.num_columns))
+    texts = [field.name for field in schema if _is_text(field.type)]
+    table = pa.parquet.ParquetFile(pa.BufferReader(data), read_dictionary=texts).read()
+    table.validate(full=True)  # before anything computes with it: an index out of bounds ends the process
+    expansion.check(_dense_size(table))
+    return pa.table(
+        [column.cast(field.type) for column, field in zip(table.columns, schema, strict=True)], schema=schema
+    )
 
 
-def _read(read: Callable[[], pa.Table], path: Path, what: str) -> pa.Table:
+def read_arrow(data: bytes, expansion: Expansion) -> pa.Table:
+    """Read the typed columns of an Arrow IPC file or stream; DataError for what is none, a damaged one, or one that
+    unpacks to too much. Within one batch that is seen when it is unpacked.
+    """
+    return _read(lambda: _arrow(data, expansion), expansion, "an Arrow IPC file")
+
+
+def _arrow(data: bytes, expansion: Expansion) -> pa.Table:
+    batches, size = list[pa.RecordBatch](), 0
+    if data.startswith(b"ARROW1"):
+        file = pa.ipc.open_file(pa.BufferReader(data))
+        schema, found = file.schema, (file.get_batch(place) for place in range(file.num_record_batches))
+    else:
+        stream = pa.ipc.open_stream(pa.BufferReader(data))
+        schema, found = stream.schema, iter(stream)
+    for batch in found:
+        batch.validate(full=True)
+        size += _dense_size(pa.table(batch))
+        expansion.check(size)
+        batches.append(batch)
+    return pa.Table.from_batches(batches, schema)
+
+
+def _dense_size(table: pa.Table) -> int:
+    """Return how many bytes a table has when every value stands in its row, at least one for each cell."""
+    return sum(_dense(chunk) for column in table.columns for chunk in column.chunks)
+
+
+def _dense(array: pa.Array) -> int:
+    """Return how many bytes an array has once what it says in short is written out, roughly for nested ones."""
+    kind, rows = array.type, len(array)
+    if isinstance(kind, pa.BaseExtensionType):
+        return _dense(array.storage)
+    if pa.types.is_dictionary(kind) and _is_text(kind.value_type):
+        lengths = pc.cast(pc.binary_length(array.dictionary), pa.int64())
+        return rows + int(pc.sum(lengths.take(array.indices)).as_py() or 0)
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind) or pa.types.is_null(kind):
+        return 16 * rows  # every row of the last two comes out of nothing
+    if pa.types.is_struct(kind):
+        return rows + sum(_dense(array.field(place)) for place in range(kind.num_fields))
+    if pa.types.is_fixed_size_list(kind):
+        return rows + max(8 * rows * int(kind.list_size), _dense(array.values))
+    if pa.types.is_nested(kind) and hasattr(array, "values"):  # views may show the same values again and again
+        shown = 0 if pa.types.is_map(kind) else pc.sum(pc.list_value_length(array)).as_py() or 0
+        return rows + max(8 * int(shown), _dense(array.values))
+    return max(rows, int(array.nbytes))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    held = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return any(holds(kind) for holds in held)
+
+
+def _read(read: Callable[[], pa.Table], expansion: Expansion, what: str) -> pa.Table:
     try:
         table = read()
         table.validate(full=True)
         "".join(table.column_names)  # ValueError for a name that is no Unicode
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{path}: not {what} ({reason}); is it complete and what its name says?") from error
+        raise DataError(f"{expansion.path}: not {what} ({reason}); is it complete and what its name says?") from error
     return table
 
 

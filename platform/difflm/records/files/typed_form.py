@@ -105,10 +105,22 @@ def _dumped(schema: pa.Schema) -> str:
 
 
 def _is_loose(field: Field, kind: pa.DataType) -> bool:
-    """Tell whether values that a column's field allows may be none of its type: codes are, but for nested ones."""
-    return isinstance(field, TextField) or (
-        isinstance(field, CodeField | IdentifierField) and bool(pa.types.is_nested(kind))
-    )
+    """Tell whether values that a column's field allows may be none of its type: codes are, but for nested ones, and so
+    is JSON of the schema seen.
+    """
+    if isinstance(field, TextField):
+        return field.language != "json" or not _is_of_json(kind)
+    return isinstance(field, CodeField | IdentifierField) and bool(pa.types.is_nested(kind))
+
+
+def _is_of_json(kind: pa.DataType) -> bool:
+    """Tell whether JSON of the types seen is of an Arrow type: its parts are lists, objects, numbers and texts."""
+    if pa.types.is_struct(kind):
+        return all(_is_of_json(part.type) for part in kind)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _is_of_json(kind.value_type)
+    plain = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, _is_text)
+    return any(is_one(kind) for is_one in plain)
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -112,7 +112,7 @@ def identifier(field: IdentifierField, index: int) -> str | int:
     """
     if field.start is not None:
         number = field.start + index * field.step
-        return number if field.stored == "integer" else str(number)
+        return number if field.stored == "integer" else f"{number:0{field.digits}d}"
     count = code_count(field.shapes)
     if index >= count:
         raise SynthesisError(

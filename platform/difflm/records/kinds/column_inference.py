@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Final
@@ -17,6 +16,8 @@ from difflm.records.kinds.date_inference import datetime_field, undated
 from difflm.records.kinds.distinct_values import Column
 from difflm.records.kinds.moments import find_formats
 from difflm.records.kinds.number_inference import dressed_field, number_field
+from difflm.records.kinds.seen_json import seen_json
+from difflm.records.kinds.text_inference import text_field, tool_parameters
 from difflm.records.notices import Reporter
 from difflm.records.schema import (
     BooleanField,
@@ -27,11 +28,9 @@ from difflm.records.schema import (
     GivenKind,
     IdentifierField,
     IntegerField,
-    JsonField,
     SchemaConfig,
     TextField,
 )
-from difflm.records.tool_codec import parameters_schema
 
 _CONTROL: Final = r"[\x00-\x1f]"
 _BOOLEAN_PAIRS: Final = {("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"), ("on", "off")}
@@ -40,7 +39,8 @@ _CODES_PER_ROW: Final = 1000
 _MOSTLY_MISSING: Final = 0.95
 _MAX_GIVEN_SHAPES: Final = 256
 _NAMING = re.compile(
-    r"(?i)(?:^|[_\s.-])(?:id|uid|uuid|guid|key|index|idx|serial|row|rowid|column_1)$|^unnamed: ?0$|[a-z]Id$|[a-z]ID$"
+    r"(?i:(?:^|[_\s.-])(?:id|uid|uuid|guid|key|index|idx|serial|row|rowid|column_1|nr|no|number|nummer)\.?$)|"
+    r"(?i:^unnamed: ?0$|[a-z](?:number|nummer)$)|[a-z](?:Id|ID|Nr|No)\.?$"
 )
 
 
@@ -55,7 +55,7 @@ def infer_column(
         DataError: a value does not fit the given kind; names row and value.
     """
     if kind == "tool_parameters":
-        return _tool_parameters(column)
+        return tool_parameters(column)
     if column.missing > _MOSTLY_MISSING * column.rows:
         message = f"{column.missing} of {column.rows} values are missing"
         column.tell("mostly_missing", column.missing, message, report)
@@ -63,10 +63,10 @@ def infer_column(
     if isinstance(field, ConstantField):
         column.tell("constant", column.rows, f"always {field.value!r}", report)
     if isinstance(field, IdentifierField):
-        message = f"every value is different: made anew for each row; schema.kinds.{column.name}=code or text learns it"
+        message = f"every value is different: made anew for each row; {column.setting('code')} or text learns it"
         column.tell("identifier", column.rows, message, report)
     elif isinstance(field, IntegerField | TextField) and _SMALLEST_IDENTIFIER <= len(column.distinct) == column.rows:
-        message = f"every value is different: if it only names the row, set schema.kinds.{column.name}=identifier"
+        message = f"every value is different: if it only names the row, set {column.setting('identifier')}"
         column.tell("identifier", column.rows, message, report)
     return field
 
@@ -89,7 +89,9 @@ def _inferred(column: Column, limits: SchemaConfig, report: Reporter, *, target:
     _tell_spellings(column, report)
     if _is_categorical(column, limits):
         return _categorical(column)
-    return _code(column, target=target) or _text(column, limits, None, report)
+    json_schema = seen_json(column.distinct.to_pylist())
+    code = _code(column, target=target) if json_schema is None else None
+    return code or text_field(column, limits, None, report, json_schema=json_schema)
 
 
 def _tell_spellings(column: Column, report: Reporter) -> None:
@@ -99,7 +101,7 @@ def _tell_spellings(column: Column, report: Reporter) -> None:
         shown = ", ".join(map(repr, column.distinct[:3].to_pylist()))
         message = (
             f"numbers that no one way of printing gives back ({shown}) are kept as they are spelled; "
-            f"schema.kinds.{column.name}=number prints them alike, schema.respell=true those of all columns"
+            f"{column.setting('number')} prints them alike, schema.respell=true those of all columns"
         )
         column.tell("spelled", column.rows - column.missing, message, report)
 
@@ -121,7 +123,7 @@ def _given(column: Column, limits: SchemaConfig, kind: GivenKind, report: Report
         case "identifier":
             return _given_identifier(column, limits)
         case _:
-            return _text(column, limits, kind, report)
+            return text_field(column, limits, kind, report)
 
 
 def _given_number(column: Column, limits: SchemaConfig, report: Reporter) -> Field:
@@ -164,7 +166,7 @@ def _given_identifier(column: Column, limits: SchemaConfig) -> IdentifierField:
     field = number_field(column, limits, lambda notice: None)
     if isinstance(field, IntegerField):
         return _numbered(column, field)
-    return _named_by_code(column, _given_code(column))
+    return _padded(column) or _named_by_code(column, _given_code(column))
 
 
 def _names_rows(column: Column, field: IntegerField) -> bool:
@@ -182,6 +184,15 @@ def _numbered(column: Column, field: IntegerField) -> IdentifierField:
     return IdentifierField.model_validate({"name": column.name, "start": start, "stored": stored})
 
 
+def _padded(column: Column) -> IdentifierField | None:
+    """Count on behind the largest number of a fixed number of digits; None for what has other characters."""
+    texts: list[str] = column.distinct.to_pylist()
+    digits = len(texts[0])
+    if not all(text.isascii() and text.isdecimal() and len(text) == digits for text in texts):
+        return None
+    return IdentifierField(name=column.name, start=max(map(int, texts)) + 1, digits=digits)
+
+
 def _named_by_code(column: Column, field: CodeField) -> IdentifierField:
     return IdentifierField(name=column.name, shapes=field.shapes)
 
@@ -192,6 +203,8 @@ def _code(column: Column, *, target: bool) -> CodeField | IdentifierField | None
     if shapes is None:
         return None
     field = _code_field(column, shapes)
+    if column.is_unique and column.rows >= _SMALLEST_IDENTIFIER and not target and _NAMING.search(column.name):
+        return _padded(column) or _named_by_code(column, field)
     many = code_count(shapes) >= _CODES_PER_ROW * column.rows
     unique = column.is_unique and column.rows >= _SMALLEST_IDENTIFIER
     return _named_by_code(column, field) if unique and many and not target else field
@@ -264,46 +277,6 @@ def _boolean(column: Column) -> Field | None:
         counts=(counts.get(true, 0), counts.get(false, 0)),
         stored="boolean" if pa.types.is_boolean(column.source) else "text",
     )
-
-
-def _text(column: Column, limits: SchemaConfig, kind: GivenKind | None, report: Reporter) -> Field:
-    lengths = pc.utf8_length(column.distinct)
-    too_long = pc.greater(lengths, limits.text_max_characters)
-    above = pc.sum(column.counts.filter(too_long)).as_py()
-    if above:
-        message = f"{above} texts are longer than {limits.text_max_characters} characters"
-        column.tell("long_text", above, message, report)
-    present = column.rows - column.missing
-    return TextField(
-        name=column.name,
-        nullable=column.missing > 0,
-        missing_share=column.missing / column.rows,
-        max_characters=min(max(pc.max(lengths).as_py(), 1), limits.text_max_characters),
-        mean_characters=pc.sum(pc.multiply(pc.cast(lengths, pa.int64()), column.counts)).as_py() / present,
-        not_empty=kind in ("name", "python") and pc.min(lengths).as_py() > 0,
-        one_line=not pc.any(pc.match_substring_regex(column.distinct, _CONTROL)).as_py(),
-        language="python" if kind == "python" else None,
-    )
-
-
-def _tool_parameters(column: Column) -> JsonField:
-    """Infer the schema of lists of parameters: types, number and lengths of texts as in training."""
-    if column.missing:
-        raise DataError(f"column {column.name!r} has {column.missing} missing values; give [] for no parameters")
-    texts: list[str] = column.distinct.to_pylist()
-    try:
-        lists = [json.loads(text) for text in texts]
-        parameters = [parameter for found in lists for parameter in found]
-        schema = parameters_schema(
-            {parameter["type"] for parameter in parameters} or {"STRING"},
-            most=max(1, *map(len, lists), 0),
-            characters=max((len(one[key]) for one in parameters for key in ("name", "description")), default=1),
-        )
-    except (ValueError, TypeError, KeyError) as error:
-        raise DataError(
-            f"column {column.name!r} does not hold lists of parameters ({error}); see tool_codec"
-        ) from error
-    return JsonField(name=column.name, missing_share=0.0, json_schema=schema, max_characters=max(map(len, texts)))
 
 
 def _is_categorical(column: Column, limits: SchemaConfig) -> bool:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +24,7 @@ from difflm.records.schema import (
     IntegerField,
     RecordSchema,
 )
+from difflm.spelled_numbers import PRINTED
 
 INTEGER_PATTERN = r"^(0|-?[1-9][0-9]*)$"
 DECIMAL_PATTERN = r"^[+-]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][+-]?[0-9]+)?$"
@@ -63,10 +63,6 @@ def arrow_type(field: Field) -> pa.DataType:
 def arrow_schema(schema: RecordSchema) -> pa.Schema:
     """Return the Arrow schema of every table in canonical types; see `PRINTED` for the metadata of its fields."""
     return pa.schema([pa.field(field.name, arrow_type(field), metadata=_printed_so(field)) for field in schema.fields])
-
-
-PRINTED: Final = b"difflm.printed"
-"""Metadata of a column of decimals: how text files spell them (see `artifacts.formats.printed`)."""
 
 
 def _printed_so(field: Field) -> dict[bytes, bytes] | None:

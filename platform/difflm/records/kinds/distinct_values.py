@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -87,6 +89,12 @@ class Column:
             f"column {self.name!r} is to be {kind} (schema.kinds.{self.name}), but row {row + 1} has {text[:60]!r}; "
             f"{remedy}"
         )
+
+    def setting(self, kind: str) -> str:
+        """Write the setting that says what the column is; names with a point in them are no keys of their own."""
+        if re.fullmatch(r"[^.=]+", self.name):
+            return f"schema.kinds.{self.name}={kind}"
+        return f"schema.kinds={json.dumps({self.name: kind}, ensure_ascii=False)}"
 
     def tell(self, code: NoticeCode, count: int, message: str, report: Reporter) -> None:
         """Report a finding about the column."""

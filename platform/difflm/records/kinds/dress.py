@@ -13,7 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from difflm.records.kinds.e_notation import EXPONENT, ways_of_e
 from difflm.records.schema import DecimalField, Dress, Field, IntegerField
+from difflm.spelled_numbers import spelled_size
 
 PLAIN: Final = Dress()
 MAX_WORDS: Final = 10
@@ -74,7 +76,8 @@ def dressed_text(dress: Dress, value: int | float) -> str:
     if dress.clock:
         return _clock_text(dress, int(value))
     size = abs(value)
-    digits = str(size) if isinstance(size, int) and not dress.places else _digits(dress, float(size))
+    plain = isinstance(size, int) and not dress.places and not dress.scientific
+    digits = str(size) if plain else _digits(dress, float(size))
     whole, point, rest = digits.partition(".")
     if dress.group and whole.isdecimal():
         whole = re.sub(r"(?<=\d)(?=(?:\d{3})+$)", lambda _: dress.group, whole)
@@ -98,11 +101,9 @@ def dressed_text(dress: Dress, value: int | float) -> str:
 
 
 def _digits(dress: Dress, size: float) -> str:
-    if dress.places is not None:
-        return f"{size:.{dress.places}f}"
-    text = repr(size)
-    text = text.removesuffix(".0") if dress.trimmed else text
-    return text.replace("e", "E") if dress.capital else text
+    return spelled_size(
+        size, places=dress.places, trimmed=dress.trimmed, capital=dress.capital, scientific=dress.scientific
+    )
 
 
 def _clock_text(dress: Dress, value: int) -> str:
@@ -177,7 +178,8 @@ def find_dress(texts: Sequence[str], *, rounding: bool = False) -> Dressed | Non
 
     With `rounding`, cells need not be spelled alike: what can be read in the dress wears it.
     """
-    probes = texts[:: max(1, len(texts) // _PROBES)]
+    exponents = [text for text in texts if EXPONENT.search(text)]  # rare ones say most about the others
+    probes = [*texts[:: max(1, len(texts) // _PROBES)], *exponents[:_PROBES]]
     best: tuple[int, Dress] | None = None
     for dress in _candidates(probes):
         plain = [one for text in probes if (one := plain_text(dress, text)) is not None]
@@ -252,13 +254,19 @@ def _signs(worn: Sequence[re.Match[str]], numbers: Sequence[str]) -> dict[str, o
 
 def _fractions(base: dict[str, object], numbers: Sequence[str]) -> Iterator[Dress]:
     mark = str(base["mark"])
-    places = Counter(len(number.partition(mark)[2]) for number in numbers)
+    plain = [number for number in numbers if not EXPONENT.search(number)]
+    places = Counter(len(number.partition(mark)[2]) for number in plain)
     bare = any(number.startswith(mark) for number in numbers)
     capital = any("E" in number for number in numbers)
     fixed = [count for count, _ in places.most_common(2)]
-    if fixed[0]:
+    if fixed and fixed[0]:
         yield Dress.model_validate(base | {"places": fixed[0], "bare": bare})
     for trimmed in (True, False):
         yield Dress.model_validate(base | {"trimmed": trimmed, "bare": bare, "capital": capital})
+    for scientific in ways_of_e([number.replace(str(base["group"]), "").replace(mark, ".") for number in numbers]):
+        for trimmed in (True, False):
+            yield Dress.model_validate(base | {"trimmed": trimmed, "bare": bare, "scientific": scientific})
+        if fixed and fixed[0]:
+            yield Dress.model_validate(base | {"places": fixed[0], "bare": bare, "scientific": scientific})
     if len(fixed) > 1 and fixed[1]:
         yield Dress.model_validate(base | {"places": fixed[1], "bare": bare})

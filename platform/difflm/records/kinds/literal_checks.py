@@ -30,6 +30,11 @@ from difflm.records.schema import (
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LONGEST_NUMBER: Final = 40
+ADDRESSES: Final = {
+    "email": re.compile(r"[\w.+'\-]+@[\w\-]+(?:\.[\w\-]+)*\.[A-Za-z]{2,}"),
+    "url": re.compile(r"(?:https?|ftp)://[^\s/?#\"<>]+[^\s\"<>]*"),
+}
+"""By language of a text, the form that all of it has."""
 
 
 class Number(NamedTuple):
@@ -154,7 +159,22 @@ def _text(field: TextField, parsed: object) -> Value | Fault:
     if field.language == "python":
         wrong = python_fault(parsed)
         return parsed if wrong is None else Fault("syntax", f"{field.name!r}: {wrong}")
+    if field.language == "json":
+        return _fitting(field, parsed, field.json_schema or {})
+    if field.language in ADDRESSES and not ADDRESSES[field.language].fullmatch(parsed):
+        return Fault("syntax", f"{field.name!r}: {_short(parsed)} is no {field.language}")
     return parsed
+
+
+def _fitting(field: Field, text: str, schema: dict[str, Any]) -> Value | Fault:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return Fault("json_schema", f"{field.name!r}: no JSON ({error})")
+    wrong = next(_validator(json.dumps(schema)).iter_errors(value), None)
+    if wrong is not None:
+        return Fault("json_schema", f"{field.name!r} at {wrong.json_path}: {_short(wrong.message)}")
+    return text
 
 
 def python_fault(text: str) -> str | None:
@@ -177,10 +197,7 @@ def _json(field: JsonField, parsed: object) -> Value | Fault:
         return Fault("length", f"{field.name!r}: {len(text)} characters, at most {field.max_characters}")
     if _SURROGATE.search(text):
         return Fault("type", f"{field.name!r}: half of a surrogate pair")
-    wrong = next(_validator(json.dumps(field.json_schema)).iter_errors(json.loads(text)), None)
-    if wrong is not None:
-        return Fault("json_schema", f"{field.name!r} at {wrong.json_path}: {_short(wrong.message)}")
-    return text
+    return _fitting(field, text, field.json_schema)
 
 
 def _plain(parsed: object) -> object:

@@ -28,6 +28,7 @@ from difflm.records.schema import (
     TextField,
     Value,
 )
+from difflm.telemetry import parse_json
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -130,8 +131,8 @@ def quote(text: str) -> str:
 def canonical_json(text: str) -> str | None:
     """Return a JSON text in the canonical spelling of records, None when it is no JSON."""
     try:
-        return json.dumps(json.loads(text), ensure_ascii=False)
-    except (ValueError, RecursionError):
+        return json.dumps(parse_json(text), ensure_ascii=False)
+    except ValueError:
         return None
 
 

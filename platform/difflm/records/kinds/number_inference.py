@@ -54,13 +54,31 @@ def number_field(column: Column, limits: SchemaConfig, report: Reporter) -> Fiel
         texts: list[str] = finite.distinct.to_pylist()
         if not all(spells(PLAIN, text) for text in texts):
             found = find_dress(texts)
-            if found is None or found.others or not found.dress.plain:
+            if found is None or not found.dress.plain or not _in_one_way(column, texts, found, report):
                 return None
             dress = found.dress
     if finite.missing > column.missing:
         lost = finite.missing - column.missing
         column.tell("not_finite", lost, f"{lost} infinite values count as missing", report)
     return _decimal(finite, limits, report, dress)
+
+
+def _in_one_way(column: Column, texts: Sequence[str], found: Dressed, report: Reporter) -> bool:
+    """Return whether all cells are spelled in this way, or all but a few where E notation is among them: those are
+    spelled like the others, and reported.
+    """
+    if not found.others:
+        return True
+    rows = column.count_of(found.others)
+    exponents = [text for text in texts if "e" in text.lower()]
+    if not exponents or len(exponents) == len(texts) or 2 * rows > column.rows - column.missing:
+        return False
+    message = (
+        f"{rows} numbers, such as {texts[found.others[0]]!r}, are spelled like the others; "
+        f"{column.setting('categorical')} or text keeps them as they are"
+    )
+    column.tell("spelled", rows, message, report)
+    return True
 
 
 def dressed_field(column: Column, limits: SchemaConfig, report: Reporter, *, given: bool = False) -> Field | None:
@@ -187,7 +205,7 @@ def _decimal(
         unit = f"{form.decimals} decimals" + (f" in units of 1e{form.exponent}" if form.exponent else "")
         remedy = "schema.exact_digits, significant_digits and rounded_share keep more"
         column.tell("rounded", rounded, f"{rounded} numbers are rounded to {unit}; {remedy}", report)
-        if dress is not None and dress.places is not None and not form.exponent:
+        if dress is not None and dress.places is not None and not form.exponent and dress.scientific is None:
             dress = dress.model_copy(update={"places": min(dress.places, form.decimals) or None})
     points = _points(numbers, counts)
     usual = numbers[~points]

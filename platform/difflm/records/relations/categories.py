@@ -158,19 +158,20 @@ def find_combinations(search: Search) -> None:
 
 
 def _never_mix(table: TableValues, one: str, other: str, often: int) -> bool:
-    (one_N, ones), (other_N, others) = table.codes(one), table.codes(other)
-    counts = np.bincount(one_N * len(others) + other_N, minlength=len(ones) * len(others))
-    counts_AB = counts.reshape(len(ones), len(others))
-    total = counts_AB.sum()
-    if not total or counts_AB[counts_AB > 0].min() < often:
+    (one_N, _), (other_N, others) = table.codes(one), table.codes(other)
+    # Only the pairs that there are: two columns of 10,000 values have 10**8.
+    pair_P, count_P = np.unique(one_N * len(others) + other_N, return_counts=True)
+    total = len(one_N)
+    if not total or count_P.min() < often:
         return False
-    expected_AB = np.outer(counts_AB.sum(axis=1), counts_AB.sum(axis=0)) / total
-    return bool(expected_AB[counts_AB == 0].sum() >= max(_NEVER_SHARE * total, BROKEN_ROWS * (often > 1)))
+    one_A, other_B = np.bincount(one_N).astype(np.float64), np.bincount(other_N)
+    expected = float((one_A[pair_P // len(others)] * other_B[pair_P % len(others)]).sum()) / total
+    return total - expected >= max(_NEVER_SHARE * total, BROKEN_ROWS * (often > 1))
 
 
 def learn_lookup(table: TableValues, sources: tuple[str, ...], target: str) -> tuple[Lookup, npt.NDArray[np.bool_]]:
     """Learn a function from rows, with the most frequent value where they differ; and the rows that differ from it."""
-    key_N, keys = _keys(table, sources)
+    key_N, keys = row_combinations(table, sources)
     target_N, values = table.codes(target)
     pair_P, count_P = np.unique(key_N * max(1, len(values)) + target_N, return_counts=True)
     order_P = np.argsort(count_P, kind="stable")  # the most frequent value of a key is written last
@@ -182,7 +183,7 @@ def learn_lookup(table: TableValues, sources: tuple[str, ...], target: str) -> t
 
 def learn_combinations(table: TableValues, columns: tuple[str, ...]) -> Combinations:
     """Learn the combinations of some columns."""
-    return Combinations(columns=columns, rows=tuple(_keys(table, columns)[1]))
+    return Combinations(columns=columns, rows=tuple(row_combinations(table, columns)[1]))
 
 
 def broken_by(relation: Lookup | Combinations, table: TableValues) -> npt.NDArray[np.bool_]:
@@ -192,13 +193,13 @@ def broken_by(relation: Lookup | Combinations, table: TableValues) -> npt.NDArra
     columns = (*relation.sources, relation.column) if isinstance(relation, Lookup) else relation.columns
     rows = frozenset(relation.rows)
     known = frozenset(row[:-1] for row in rows) if isinstance(relation, Lookup) else None
-    key_N, keys = _keys(table, columns)
+    key_N, keys = row_combinations(table, columns)
     broken_K = [key not in rows and (known is None or key[:-1] in known) for key in keys]
     broken_N: npt.NDArray[np.bool_] = np.array(broken_K, dtype=np.bool_)[key_N] if len(keys) else np.zeros(0, np.bool_)
     return broken_N
 
 
-def _keys(table: TableValues, columns: Sequence[str]) -> tuple[IntArray, list[tuple[Cell, ...]]]:
+def row_combinations(table: TableValues, columns: Sequence[str]) -> tuple[IntArray, list[tuple[Cell, ...]]]:
     """Return the place of every row's combination of values among the distinct ones (N,), and these."""
     parts = [table.codes(name) for name in columns]
     mixed_N = parts[0][0]

@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.errors import ConfigError
-from difflm.records.kinds.codes import Allowed, IntervalSet, Restriction, value_code, whole_domain
+from difflm.records.kinds.codes import Allowed, IntervalSet, Restriction, ordered_codes, value_code, whole_domain
 from difflm.records.kinds.columns import arrow_type
 from difflm.records.notices import Notice
 from difflm.records.relations.categories import broken_by
-from difflm.records.relations.expressions import Column
+from difflm.records.relations.expressions import Column, interval
 from difflm.records.relations.keeping import Keeper
 from difflm.records.relations.model import Cell, Lookup, Relations, Rule
-from difflm.records.relations.rules import CompiledRule, compile_rule
+from difflm.records.relations.rules import CompiledRule, compile_rule, ranges_of
 from difflm.records.relations.values import TableValues
 from difflm.records.relations.words import name_of
 from difflm.records.schema import BooleanField, DatetimeField, DecimalField, Field, IntegerField, Record, RecordSchema
@@ -97,11 +97,16 @@ def implied(allowed: Restriction, schema: RecordSchema, relations: Relations) ->
         return allowed
     narrowed = dict(allowed)
     rules = {r.text: compile_rule(r, schema) for r in relations.kept if isinstance(r, Rule)}
+    ranges = ranges_of(schema)
     for _ in range(_ROUNDS):
         before = dict(narrowed)
         for relation in relations.kept:
             if isinstance(relation, Rule):
-                changes = _by_rule(rules[relation.text], narrowed, schema)
+                rule = rules[relation.text]
+                changes: Mapping[str, Allowed] = {
+                    **_by_bounds(rule, narrowed, schema, ranges),
+                    **_by_rule(rule, narrowed, schema),
+                }
             elif isinstance(relation, Lookup) and len(relation.sources) == 1:
                 changes = _by_lookup(relation, narrowed, schema)
             else:
@@ -160,6 +165,29 @@ def _by_rule(rule: CompiledRule, allowed: Restriction, schema: RecordSchema) -> 
         first, last = whole.codes.spans[0][0], whole.codes.spans[-1][1]
         span = (least, most) if rule.operator == "==" else (least, last) if upward else (first, most)
         changes[field.name] = Allowed(codes=IntervalSet.of([span]) & whole.codes, null=whole.null)
+    return changes
+
+
+def _by_bounds(
+    rule: CompiledRule, allowed: Restriction, schema: RecordSchema, ranges: Mapping[str, tuple[float, float]]
+) -> Mapping[str, Allowed]:
+    """Bound a lone column that is restricted by what the other side of a rule can be; words beside numbers stay."""
+    changes: dict[str, Allowed] = {}
+    for side, other, upward in ((rule.left, rule.right, False), (rule.right, rule.left, True)):
+        if not isinstance(side, Column) or side.name not in allowed or rule.operator == "!=" or rule.kind == "text":
+            continue
+        field = schema.field(side.name)
+        if (unit := _unit(field)) is None or not isinstance(field, IntegerField | DecimalField | DatetimeField):
+            continue
+        (low, high), numbers, whole = interval(other, ranges), ordered_codes(field), whole_domain(field)
+        equal, slack = rule.operator == "==", rule.tolerance + 1e-6 * unit
+        least, most = numbers.spans[0][0], numbers.spans[-1][1]
+        if (equal or upward) and math.isfinite(low):
+            least = max(least, math.ceil((low - slack) / unit))
+        if (equal or not upward) and math.isfinite(high):
+            most = min(most, math.floor((high + slack) / unit))
+        left = IntervalSet.of([(least, most)] if least <= most else []) & numbers
+        changes[side.name] = Allowed(codes=left | (whole.codes - numbers), null=whole.null)
     return changes
 
 

@@ -19,10 +19,10 @@ export function histogramChart(name, { rows, ends, drawn, real, notes }) {
 
 /** One row per category, with the share of the rows drawn over the real one. */
 export function barsChart(name, rows, bars) {
-  const top = Math.max(...bars.flatMap(({ drawn, real }) => [drawn, real]), 1e-9);
+  const top = Math.max(...bars.flatMap(({ drawn, real }) => [drawn, real ?? 0]), 1e-9);
   const list = element("ul", "bars");
   list.append(...bars.map((bar) => barOf(bar, top)));
-  const figure = figureOf(name, summary(rows, bars.map(({ drawn }) => drawn), bars.map(({ real }) => real)));
+  const figure = figureOf(name, summary(rows, bars.map(({ drawn }) => drawn), realOf(bars)));
   figure.append(list);
   return figure;
 }
@@ -31,13 +31,17 @@ function barOf({ label, real, drawn }, top) {
   const row = element("li");
   const track = node("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" });
   track.append(
-    node("rect", { class: "real", y: 0, width: (100 * real) / top, height: 10 }),
+    node("rect", { class: "real", y: 0, width: (100 * (real ?? 0)) / top, height: 10 }),
     node("rect", { class: "drawn", y: 3, width: (100 * drawn) / top, height: 4 }),
   );
   const shares = element("span", "shares", `${(100 * drawn).toFixed(1)} %`);
-  shares.append(element("span", "hint", ` real ${(100 * real).toFixed(1)} %`));
+  if (real !== null) shares.append(element("span", "hint", ` real ${(100 * real).toFixed(1)} %`));
   row.append(Object.assign(element("span", "label", label), { title: label }), shares, track);
   return row;
+}
+
+function realOf(bars) {
+  return bars.some(({ real }) => real === null) ? null : bars.map(({ real }) => real);
 }
 
 function summary(rows, drawn, real) {

@@ -55,13 +55,14 @@ function columnOf(field, place) {
 
 function hintOf(field) {
   if (field.kind === "categorical") return `${field.values.length} values`;
-  if ("minimum" in field) return `${field.minimum} to ${field.maximum}`;
+  if ("minimum" in field) return [`${field.minimum} to ${field.maximum}`, ...besides(field)].join(", ");
+  if (field.kind === "code") return `such as ${field.shapes[0].map(([first]) => first).join("")}`;
   return field.kind;
 }
 
 function inputsOf(field, id) {
   const inputs = kindInputs(field, id);
-  if (field.nullable && !["text", "json", "constant"].includes(field.kind)) {
+  if (field.nullable) {
     const select = element("select", { id: `${id}-missing` });
     select.dataset.part = "missing";
     select.append(...optionsOf(MISSING));
@@ -74,9 +75,12 @@ function kindInputs(field, id) {
   switch (field.kind) {
     case "integer":
     case "decimal":
-      return [pair(field, id, { type: "text", inputMode: field.minimum < 0 ? "text" : "decimal" })];
-    case "datetime":
-      return [pair(field, id, { type: field.format === "%Y-%m-%d" ? "date" : "text" })];
+      return [pair(field, id, { type: "text", inputMode: field.minimum < 0 || field.dress ? "text" : "decimal" }),
+        ...besidesOf(field, id)];
+    case "datetime": {
+      const days = field.format === "%Y-%m-%d" && !field.others?.length;
+      return [pair(field, id, { type: days ? "date" : "text" }), ...besidesOf(field, id)];
+    }
     case "boolean": {
       const select = element("select", { id: `${id}-is` });
       select.dataset.part = "is";
@@ -84,10 +88,60 @@ function kindInputs(field, id) {
       return [labelled("Value", select)];
     }
     case "categorical":
-      return valuesOf(field, id);
+      return field.ordered ? [steps(field, id), ...valuesOf(field, id)] : valuesOf(field, id);
+    case "constant":
+      return [note(`Always ${field.value}.`)];
+    case "identifier":
+      return [note("Names the rows, each its own: takes no condition.")];
+    case "code":
+      return [note("Codes take no condition on their letters.")];
     default:
-      return [note(field.kind === "constant" ? `Always ${field.value}.` : "Text takes no condition.")];
+      return [note("Text takes no condition on its letters.")];
   }
+}
+
+/** Single numbers or dates far from the others, and words that stand in their place. */
+function besides(field) {
+  return [...(field.points ?? []), ...(field.words ?? [])];
+}
+
+function besidesOf(field, id) {
+  const values = besides(field);
+  if (!values.length) return [];
+  const list = groupOf(`Of ${field.name} beside these`);
+  list.append(
+    ...values.map((value, place) => {
+      const box = element("input", { type: "checkbox", id: `${id}-beside-${place}`, value });
+      Object.assign(box.dataset, { part: "beside", literal: JSON.stringify(value) });
+      return boxed(box, value);
+    }),
+  );
+  return [list];
+}
+
+/** From one to another of values that have an order. */
+function steps(field, id) {
+  const box = element("div", { className: "pair" });
+  for (const [part, word] of [["from", "From"], ["to", "To"]]) {
+    const select = element("select", { id: `${id}-${part}` });
+    Object.assign(select.dataset, { part, kind: field.kind });
+    select.append(...optionsOf([["", "any"], ...field.values.map((value) => [value, value])]));
+    box.append(labelled(word, select));
+  }
+  return box;
+}
+
+function groupOf(name) {
+  const list = element("div", { className: "values" });
+  list.setAttribute("role", "group");
+  list.setAttribute("aria-label", name);
+  return list;
+}
+
+function boxed(box, value) {
+  const label = element("label");
+  label.append(box, ` ${value === "" ? "(empty text)" : value}`);
+  return label;
 }
 
 function pair(field, id, properties) {
@@ -103,16 +157,12 @@ function pair(field, id, properties) {
 }
 
 function valuesOf(field, id) {
-  const list = element("div", { className: "values" });
-  list.setAttribute("role", "group");
-  list.setAttribute("aria-label", `Values of ${field.name}`);
+  const list = groupOf(`Values of ${field.name}`);
   list.append(
     ...field.values.slice(0, MAX_VALUES).map((value, place) => {
       const box = element("input", { type: "checkbox", id: `${id}-value-${place}`, value });
       box.dataset.part = "value";
-      const label = element("label");
-      label.append(box, ` ${value === "" ? "(empty text)" : value}`);
-      return label;
+      return boxed(box, value);
     }),
   );
   if (field.values.length <= MAX_VALUES) return [list];
@@ -131,16 +181,21 @@ function partOf(details) {
   const first = (part) => inputs(part)[0]?.value.trim() ?? "";
   const name = columnName(details.dataset.column);
   const chosen = inputs("value").filter((box) => box.checked).map((box) => JSON.stringify(box.value));
-  const tests = [];
-  if (chosen.length === 1) tests.push(`${name} == ${chosen[0]}`);
-  if (chosen.length > 1) tests.push(`${name} in [${chosen.join(", ")}]`);
+  const beside = oneOf(name, inputs("beside").filter((box) => box.checked).map((box) => box.dataset.literal));
+  const tests = oneOf(name, chosen);
   for (const [part, sign] of [["from", ">="], ["to", "<="]]) {
     const value = first(part);
-    const plain = isNumber(value) && inputs(part)[0].dataset.kind !== "datetime";
+    const plain = isNumber(value) && !["datetime", "categorical"].includes(inputs(part)[0].dataset.kind);
     if (value !== "") tests.push(`${name} ${sign} ${plain ? value : JSON.stringify(value)}`);
   }
   if (first("is") !== "") tests.push(`${name} == ${first("is")}`);
-  return withMissing(name, tests.join(" and "), first("missing"));
+  const both = tests.length && beside.length ? [`(${[tests.join(" and "), ...beside].join(" or ")})`] : [...tests, ...beside];
+  return withMissing(name, both.join(" and "), first("missing"));
+}
+
+function oneOf(name, literals) {
+  if (!literals.length) return [];
+  return [literals.length === 1 ? `${name} == ${literals[0]}` : `${name} in [${literals.join(", ")}]`];
 }
 
 function withMissing(name, test, missing) {

@@ -1,6 +1,7 @@
 // Distributions of the rows drawn, counted as they come, over those of the real table in the bundle's evaluation.
 
 import { barsChart, histogramChart } from "./charts.js";
+import { plainNumber } from "./dress.js";
 
 const CATEGORIES = 10;
 const BINS = 20;
@@ -42,7 +43,7 @@ class CategoryTally {
 
   named(label) {
     const place = this.bars.findLastIndex((bar) => bar.label === label);
-    return place >= 0 ? place : this.bars.push({ label, real: 0, count: 0 }) - 1;
+    return place >= 0 ? place : this.bars.push({ label, real: this.bars[0]?.real === null ? null : 0, count: 0 }) - 1;
   }
 
   chart() {
@@ -55,7 +56,7 @@ class NumberTally {
   constructor(field, number, edges, real) {
     [this.field, this.number, this.edges, this.real] = [field, number, edges, real];
     this.counts = new Array(edges.length - 1).fill(0);
-    [this.rows, this.missing] = [0, 0];
+    [this.rows, this.missing, this.others] = [0, 0, 0];
   }
 
   get name() {
@@ -70,6 +71,7 @@ class NumberTally {
     }
     const { edges, counts } = this;
     const number = this.number(value);
+    if (Number.isNaN(number)) this.others += 1;
     const past = edges.findIndex((edge) => number < edge);
     const last = number === edges.at(-1) ? counts.length - 1 : -1;
     const place = past > 0 ? past - 1 : last;
@@ -83,12 +85,15 @@ class NumberTally {
     if (this.field.nullable) {
       notes.push(`missing: ${percent(share(this.missing, this.rows))}, real ${percent(this.field.missing_share)}`);
     }
+    if (this.others) notes.push(`words beside: ${percent(share(this.others, this.rows))}`);
     return histogramChart(this.name, { rows: this.rows, ends, drawn, real: this.real, notes });
   }
 
   spelled(edge) {
     if (this.field.kind === "datetime") {
-      const text = new Date(edge * 1000).toISOString();
+      const date = new Date(edge * 1000);
+      if (Number.isNaN(date.getTime())) return String(edge);
+      const text = date.toISOString();
       return /%[HIMS]/.test(this.field.format) ? text.slice(0, 16).replace("T", " ") : text.slice(0, 10);
     }
     const inside = Math.min(Math.max(edge, this.field.minimum ?? edge), this.field.maximum ?? edge);
@@ -104,26 +109,23 @@ function share(count, rows) {
   return rows ? count / rows : 0;
 }
 
-/** Shares of training rows per value, as the schema has them, for bundles without an evaluation. */
+/** The values of a column without real shares, for bundles without an evaluation: a schema counts no rows. */
 function barsOf(field) {
   const labels = field.kind === "boolean" ? [field.true_text, field.false_text] : field.values;
-  const total = field.counts.reduce((sum, count) => sum + count, 0) || 1;
-  const shares = field.counts.map((count) => (count / total) * (1 - field.missing_share));
-  const bars = labels.slice(0, CATEGORIES).map((label, place) => ({ label, real: shares[place] }));
-  const rest = shares.slice(CATEGORIES);
-  if (rest.length) bars.push({ label: `${rest.length} others`, real: rest.reduce((sum, part) => sum + part, 0) });
-  if (field.nullable) bars.push({ label: "missing", real: field.missing_share });
+  const bars = labels.slice(0, CATEGORIES).map((label) => ({ label, real: null }));
+  if (labels.length > CATEGORIES) bars.push({ label: `${labels.length - CATEGORIES} others`, real: null });
+  if (field.nullable) bars.push({ label: "missing", real: null });
   return bars;
 }
 
-/** How a column's value becomes a number, or null where it has none. */
+/** How a column's value becomes a number, NaN for words beside them; null where it has none. */
 function numberOf(field) {
   switch (field.kind) {
     case "integer":
     case "decimal":
-      return Number;
+      return (text) => (field.words?.includes(text) ? NaN : plainNumber(field.dress, text));
     case "datetime":
-      return secondsOf(field.format);
+      return secondsOf(field);
     case "text":
     case "json":
       return (text) => [...text].length;
@@ -134,22 +136,30 @@ function numberOf(field) {
 
 function edgesOf(field, number) {
   const bounds = "max_characters" in field ? [0, field.max_characters] : [field.minimum, field.maximum];
-  const [low, high] = "max_characters" in field ? bounds : bounds.map(number);
+  const [low, high] = bounds.map((bound) => (typeof bound === "number" ? bound : number(bound)));
   if (!(high > low)) return [];
   return Array.from({ length: BINS + 1 }, (_, place) => low + ((high - low) * place) / BINS);
 }
 
-/** Seconds since 1970 of a text in a strptime format of digits; null for formats with names or zones. */
-function secondsOf(format) {
+/** Seconds since 1970 of a text in one of a column's formats, NaN for none; null where no format is of digits alone. */
+function secondsOf(field) {
+  const patterns = [field.format, ...(field.others ?? [])].map(patternOf).filter((pattern) => pattern !== null);
+  if (!patterns.length) return null;
+  return (text) => {
+    const groups = patterns.map((pattern) => pattern.exec(text)).find((found) => found !== null)?.groups;
+    if (groups === undefined) return NaN;
+    const { Y = "1900", m = "1", d = "1", H = "0", M = "0", S = "0" } = groups;
+    return Date.UTC(Y, m - 1, d, H, M, S) / 1000;
+  };
+}
+
+/** A strptime format as a pattern with a group per directive; null for formats with names or zones. */
+function patternOf(format) {
   if (/%[^YmdHMSf%]/.test(format)) return null;
   const source = format.replace(/%(.)|[.*+?^${}()|[\]\\]/g, (found, letter) => {
     if (letter === undefined) return `\\${found}`;
     if (letter === "%") return "%";
     return letter === "f" ? "\\d+" : `(?<${letter}>\\d${letter === "Y" ? "{4}" : "{1,2}"})`;
   });
-  const pattern = new RegExp(`^${source}$`);
-  return (text) => {
-    const { Y = "1900", m = "1", d = "1", H = "0", M = "0", S = "0" } = pattern.exec(text)?.groups ?? {};
-    return Date.UTC(Y, m - 1, d, H, M, S) / 1000;
-  };
+  return new RegExp(`^${source}$`);
 }

@@ -106,7 +106,7 @@ function showBundle(found, pictures) {
   $("bundle-facts").textContent = `version ${found.version}, ${found.schema.fields.length} columns`;
   $("quality").textContent = state.pictures.size
     ? "Real shares are those of all training rows, also where a condition is set."
-    : "This bundle came without an evaluation: only categories have real shares, those of its schema.";
+    : "This bundle came without an evaluation: there are no real shares to compare with.";
   showConditions($("conditions"), found.schema.fields);
   showColumns($("columns"), found.schema.fields);
   clearRows(null);

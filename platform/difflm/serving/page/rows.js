@@ -63,8 +63,10 @@ function cell(tag, textContent, className = "") {
 // what the server's `safe_csv` does: an apostrophe before a text that a spreadsheet would run; numbers stay numbers
 function harmless(value) {
   const text = String(value);
-  const runs = typeof value === "string" && /^[ \u00a0\ufeff]*[=+\-@\t\r\n]/.test(text);
-  return runs && !/^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$/.test(text) ? `'${text}` : text;
+  if (typeof value !== "string" || /^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$/.test(text)) return text;
+  const later = /([;\t\r\n][ \u00a0\ufeff\u200b-\u200d\u2060]*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])/g;
+  const runs = /^[ \u00a0\ufeff\u200b-\u200d\u2060]*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]/.test(text);
+  return `${runs ? "'" : ""}${text.replace(later, "$1'")}`;
 }
 
 // a missing value is nothing at all, empty text is quoted: that is how the server's own files tell them apart

@@ -6,15 +6,14 @@ the others. What is written has the cell itself.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from difflm.artifacts.formats import PRINTED, printed
 from difflm.records.kinds.columns import arrow_schema, as_text, conform_column, parse_decimals
 from difflm.records.schema import RecordSchema
+from difflm.spelled_numbers import PRINTED, printer
 
 
 def kept_cells(given: pa.Table, schema: RecordSchema, *, spelling: bool = True) -> pa.Table:
@@ -55,7 +54,7 @@ def put_back(made: pa.Table, indices: Sequence[int], kept: pa.Table) -> pa.Table
 def _texts(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
     """Return numbers and booleans as text files print them."""
     if pa.types.is_floating(column.type):
-        how = json.loads((field.metadata or {}).get(PRINTED, b"{}"))
-        texts = [None if value is None else printed(value, **how) for value in column.to_pylist()]
+        spell = printer((field.metadata or {}).get(PRINTED, b"{}"))
+        texts = [None if value is None else spell(value) for value in column.to_pylist()]
         return pa.chunked_array([pa.array(texts, pa.string())])
     return column.cast(pa.string())

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import difflm
-from difflm.artifacts.manifest import QUALITY_NAME
+from difflm.artifacts.manifest import SCORES_NAME
+from difflm.privacy.budget import PRIVACY_NAME
 from difflm.records.schema import CategoricalField, Field, RecordSchema, read_schema
 from difflm.synthesis.bundle_files import CARD_NAME, is_local
 from difflm.synthesis.synthesizer import SamplingConfig
@@ -29,7 +30,7 @@ _SHOWN_SETTINGS = (
 
 def write_card(folder: Path, *, licence: str | None, sampling: SamplingConfig) -> None:
     """Write the card of a saved bundle from what lies in its folder."""
-    schema, report = read_schema(folder), _json(folder / QUALITY_NAME)
+    schema, report = read_schema(folder), _json(folder / SCORES_NAME)
     lines = [
         *_head(schema, report, licence),
         "",
@@ -39,6 +40,7 @@ def write_card(folder: Path, *, licence: str | None, sampling: SamplingConfig) -
         f"{schema.row_count:,} rows with {len(schema.fields)} columns"
         + (f", of which `{_code(schema.target)}` is the target." if schema.target is not None else "."),
         "It writes new rows like them; the rows themselves are not in it.",
+        *_promised(folder),
         *_loading(),
         *_scores(report),
         *_columns(schema),
@@ -47,6 +49,15 @@ def write_card(folder: Path, *, licence: str | None, sampling: SamplingConfig) -
         *_licence(licence),
     ]
     (folder / CARD_NAME).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _promised(folder: Path) -> list[str]:
+    """Say what differential privacy promises, and what would void it."""
+    promised = _json(folder / PRIVACY_NAME)
+    if promised is None:
+        return []
+    voided = "; ".join(map(str, promised["voided_by"]))
+    return ["", "## Differential privacy", "", f"{promised['says']}. It is voided by: {voided}."]
 
 
 def _head(schema: RecordSchema, report: Mapping[str, Any] | None, licence: str | None) -> list[str]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from difflm.artifacts.atomic import atomic_directory, storage_errors
-from difflm.artifacts.manifest import MANIFEST_NAME, QUALITY_NAME, SIGNATURE_NAME
+from difflm.artifacts.manifest import MANIFEST_NAME, SCORES_NAME, SIGNATURE_NAME
 from difflm.errors import ConfigError
+from difflm.privacy.budget import PRIVACY_NAME
 from difflm.records.files.frames import TEMPLATE_NAME
 from difflm.synthesis.bundle_files import CARD_NAME, check_files, write_hashes
 from difflm.synthesis.saved_sampling import write_sampling
@@ -19,7 +20,7 @@ from difflm.synthesis.sharing.card import write_card
 from difflm.synthesis.sharing.container import SUFFIX, pack
 from difflm.synthesis.synthesizer import SamplingConfig
 
-_OF_ITS_PLACE = (MANIFEST_NAME, SIGNATURE_NAME, QUALITY_NAME, CARD_NAME)
+_OF_ITS_PLACE = (MANIFEST_NAME, SIGNATURE_NAME, SCORES_NAME, CARD_NAME)
 """What is not taken over from the folder that the bundle lies in."""
 
 
@@ -62,7 +63,7 @@ class SavedParts:
         if self.template is not None:
             (folder / TEMPLATE_NAME).write_bytes(self.template)
         write_sampling(folder, self.sampling)
-        if self.report is not None:
-            self.report(folder / QUALITY_NAME)
+        if self.report is not None and not (self.bundle / PRIVACY_NAME).is_file():  # its scores read real rows
+            self.report(folder / SCORES_NAME)
         write_card(folder, licence=self.licence, sampling=self.sampling)
         write_hashes(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+
+from difflm.records.relations.model import Relations
+from difflm.records.schema import RecordSchema
+from difflm.synthesis.plans.request import PlanRequest
 
 Run = Callable[..., Any]
 WHERE = 'age >= 40 and city == "Oslo"'
@@ -69,6 +74,43 @@ def test_records_are_varied_imputed_and_encoded(ask: Run, some_rows: pa.Table) -
     assert len({len(latent) for latent in encoded}) == 1
 
 
+def test_rows_keep_the_constraints_of_their_request(ask: Run, some_rows: pa.Table) -> None:
+    kept = ["age >= 40", "age < 60"]
+    rows = ask("POST", "/v1/samples", json={"n": 20, "seed": 4, "constraints": kept}).json()["rows"]
+    assert rows
+    assert all(40 <= row["age"] < 60 for row in rows)
+    plain = ask("POST", "/v1/samples", json={"n": 20, "seed": 4, "constraints": []}).json()["rows"]
+    assert plain == ask("POST", "/v1/samples", json={"n": 20, "seed": 4, "constraints": None}).json()["rows"]
+    assert not all(40 <= row["age"] < 60 for row in plain)
+    gaps = [{**row, "age": None} for row in some_rows.to_pylist()] * 3
+    filled = ask("POST", "/v1/impute", json={"rows": gaps, "seed": 1, "constraints": kept}).json()["rows"]
+    assert filled
+    assert all(40 <= row["age"] < 60 for row in filled)
+
+
+def test_expressions_are_read_off_the_event_loop(ask: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of characters of them would keep every other request waiting."""
+    places = list[bool]()
+    real = PlanRequest.relations
+
+    def relations(self: PlanRequest, schema: RecordSchema) -> Relations:
+        places.append(threading.current_thread() is threading.main_thread())
+        return real(self, schema)
+
+    monkeypatch.setattr(PlanRequest, "relations", relations)
+    assert ask("POST", "/v1/samples", json={"n": 1, "constraints": ["age >= 20"]}).status_code == 200
+    assert places
+    assert not any(places)
+
+
+def test_the_document_says_what_constraints_are(ask: Run) -> None:
+    models = ask("GET", "/openapi.json").json()["components"]["schemas"]
+    for name in ("SampleBody", "ImputeBody"):
+        described = models[name]["properties"]["constraints"]
+        assert "what every row keeps across columns" in described["description"]
+        assert described["anyOf"][0]["maxItems"] == 64
+
+
 BAD_SAMPLES: list[tuple[dict[str, Any], str, str]] = [
     ({}, "n", "required"),
     ({"n": 0}, "n", "greater than or equal to 1"),
@@ -91,6 +133,17 @@ BAD_SAMPLES: list[tuple[dict[str, Any], str, str]] = [
     ({"n": 1, "where": "age > 40 and age < 30"}, "where", "no value of 'age'"),
     ({"n": 1, "where": "(" * 3000}, "where", "cannot be read"),
     ({"n": 1, "where": "__import__('os')"}, "where", "is not a test"),
+    ({"n": 1, "constraints": "age > 3"}, "constraints", "valid list"),
+    ({"n": 1, "constraints": ["agee > 3"]}, "constraints", "there is no column 'agee'"),
+    ({"n": 1, "constraints": ["age > 12345"]}, "constraints", "no row can satisfy it"),
+    ({"n": 1, "constraints": ["age < wage", "wage < age"]}, "constraints", "cannot both hold in any row; drop one"),
+    ({"n": 1, "constraints": ["fixed(city, label)"]}, "constraints", "learned from training rows; give it to run"),
+    ({"n": 1, "constraints": ["(" * 3000]}, "constraints", "cannot be read"),
+    ({"n": 1, "constraints": ["__import__('os')"]}, "constraints", "constraint \"__import__('os')\""),
+    ({"n": 1, "constraints": ["age > 3"] * 65}, "constraints", "at most 64 items"),
+    ({"n": 1, "constraints": ["age > 3" + " " * 2000] * 2}, "constraints", "4014 characters in all; 4000 are the most"),
+    ({"n": 1, "constraints": [""]}, "constraints", "constraint ''"),
+    ({"n": 1, "constraints": ["age >= 60"], "where": "age < 40"}, "where", "leaves no value of 'age'"),
     ({"n": 1, "columns": ["nope"]}, "columns", "there is no column 'nope'"),
     ({"n": 1, "columns": ["age", "age"]}, "columns", "named twice"),
     ({"n": 1, "columns": []}, "columns", "at least 1 item"),
@@ -153,6 +206,8 @@ def test_what_does_not_fit_the_bundle_is_refused_by_impute_and_encode(ask: Run, 
         ("impute", {"rows": [{**row, "colour": "red"}]}, "rows"),
         ("impute", {"rows": [row], "columns": ["colour"]}, "columns"),
         ("impute", {"rows": [row] * 21}, "rows"),
+        ("impute", {"rows": [row], "constraints": ["age > 12345"]}, "constraints"),
+        ("impute", {"rows": [row], "constraints": ["age >"]}, "constraints"),
         ("impute", {"rows": []}, "rows"),
         ("encode", {"rows": [{"age": 3}]}, "rows"),
         ("encode", {"rows": [row], "n": 3}, "n"),

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from difflm.serving import jobs as jobs_module
-from difflm.serving.jobs import Jobs, JobSpec, JobView
+from difflm.serving.answers import JobView
+from difflm.serving.jobs import Jobs, JobSpec
 from difflm.serving.problems import Problem
 
 PROGRAM = """
@@ -38,10 +39,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "jobs"
 
 
-def spec(n: int, *, owner: str = "alice", where: str | None = None) -> JobSpec:
+def spec(n: int, *, owner: str = "alice", where: str | None = None, constraints: Sequence[str] = ()) -> JobSpec:
     return JobSpec(
         owner=owner, bundle="b", version="v", folder="/bundles/b", n=n, seed=7, where=where, sampling='{"steps": 3}',
-        format="jsonl",
+        format="jsonl", constraints=tuple(constraints),
     )  # fmt: skip
 
 
@@ -66,7 +67,7 @@ async def ended(jobs: Jobs, name: str) -> JobView:
 
 def test_a_job_runs_the_command_line_and_its_rows_can_be_had(folder: Path) -> None:
     async def act(jobs: Jobs) -> tuple[JobView, JobView, Path]:
-        begun = jobs.submit(spec(20, where="age > 3"))
+        begun = jobs.submit(spec(20, where="age > 3", constraints=["start <= end", "-n < 3"]))
         with pytest.raises(Problem) as caught:
             jobs.data(begun.id, "alice")
         assert caught.value.status == 409
@@ -79,7 +80,8 @@ def test_a_job_runs_the_command_line_and_its_rows_can_be_had(folder: Path) -> No
     assert len(begun.id) == 32
     assert json.loads(data.read_text()) == [
         "/bundles/b", "--rows", "20", "--seed", "7", "--out", str(data),
-        "--set", 'sampling={"steps": 3}', "--set", "a.b=c", "--where=age > 3",
+        "--set", 'sampling={"steps": 3}', "--set", "a.b=c", "--where=age > 3", "--constraint=start <= end",
+        "--constraint=-n < 3",
     ]  # fmt: skip
 
 
@@ -153,6 +155,54 @@ def test_a_cancelled_job_ends_and_leaves_nothing_while_those_behind_it_go_on(fol
     assert with_jobs(folder, act, most=3) == []
 
 
+def test_what_another_server_was_asked_for_is_seen_and_run_where_that_one_ends(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder was read at the start alone: such a job waited for the next one."""
+    monkeypatch.setattr(jobs_module, "_AGAIN_S", 0.02)
+
+    async def act(new: Jobs) -> str:
+        old = Jobs(folder, most=5)
+        await old.start()
+        old._tasks[0].cancel()  # busy with others until it ends
+        name = old.submit(spec(2)).id
+        assert new.view(name, "alice").id == name
+        with pytest.raises(Problem):
+            new.view(name, "bob")
+        unseen = old.submit(spec(3)).id
+        async with asyncio.timeout(60):
+            while unseen not in new._specs:
+                await asyncio.sleep(0.01)
+        await old.stop()
+        return (await ended(new, name)).state
+
+    assert with_jobs(folder, act) == "finished"
+
+
+def test_a_job_that_is_cancelled_at_another_server_ends_and_leaves_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process went on, and its folder came back with the rows."""
+    monkeypatch.setattr(jobs_module, "_AGAIN_S", 0.02)
+
+    async def act(runs: Jobs) -> None:
+        name = runs.submit(spec(99)).id
+        other = Jobs(folder, most=5)
+        await other.start()
+        async with asyncio.timeout(60):
+            while not (folder / name / "begun").exists():
+                await asyncio.sleep(0.01)
+            await other.cancel(name, "alice")
+            (folder / name).mkdir(exist_ok=True)  # as what writes rows does
+            while runs._running is not None or (folder / name).exists() or runs._room.total:
+                await asyncio.sleep(0.01)
+        with pytest.raises(Problem):
+            runs.view(name, "alice")
+        await other.stop()
+
+    with_jobs(folder, act)
+
+
 def test_stopping_when_the_process_has_just_ended_by_itself_is_no_error(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,7 +240,7 @@ def test_stopping_when_the_process_has_just_ended_by_itself_is_no_error(
 
 def test_progress_is_read_from_the_parts_on_disk(folder: Path) -> None:
     async def act(jobs: Jobs) -> int:
-        jobs._task.cancel()  # type: ignore[union-attr]
+        jobs._tasks[0].cancel()
         name = jobs.submit(spec(100)).id
         entries = folder / name / ".data.jsonl.work-100-abc" / "entries"
         entries.mkdir(parents=True)

@@ -11,7 +11,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.csv
@@ -19,7 +19,23 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from difflm.client import Client
-from difflm.records.schema import Record, read_schema
+from difflm.records import fields
+from difflm.records.schema import (
+    BooleanField,
+    CategoricalField,
+    CodeField,
+    ConstantField,
+    DatetimeField,
+    DecimalField,
+    Dress,
+    IdentifierField,
+    IntegerField,
+    JsonField,
+    Record,
+    RecordSchema,
+    TextField,
+    read_schema,
+)
 from difflm.serving.backend import BundleRef, RowsWanted
 from difflm.serving.config import ServeConfig, ServedConfig
 from difflm.serving.fair_queue import Chunk
@@ -27,6 +43,7 @@ from difflm.serving.jobs import Jobs
 from difflm.serving.limits import KeyConfig, KeyRing, hash_key
 from difflm.serving.loaded_bundle import LocalBackend
 from difflm.serving.service import Service
+from difflm.synthesis.plans.conditions import parse_condition
 from difflm.testing.bundles import StageFolders
 from difflm.testing.servers import served
 from difflm.testing.tables import mixed_table
@@ -237,6 +254,96 @@ def test_only_the_chosen_columns_are_drawn(visit: Open, address: str) -> None:
     assert page.locator("figure").evaluate_all("all => all.map(one => one.dataset.column)") == ["age", "city"]
     assert 'columns=["age","city"]' in page.inner_text("#python")
     assert all([*row] == ["age", "city"] for row in json.loads(saved(page, "#json")))
+
+
+KINDS = get_args(get_args(fields.Field)[0])
+PLAIN: dict[str, Any] = {"nullable": True, "missing_share": 0.1}
+EVERY_KIND = RecordSchema(
+    row_count=100,
+    fields=(
+        IntegerField(name="n", minimum=0, maximum=99, median=9, distinct=50, points=(-999,), words=("n/d",), **PLAIN),
+        DecimalField(
+            name="price", minimum=-5.0, maximum=5000.0, median=9.0, distinct=50, decimals=2,
+            dress=Dress(prefix="$", group=",", negative="parentheses", places=2), **PLAIN,
+        ),
+        IntegerField(
+            name="lap", minimum=60, maximum=7200, median=90, distinct=50, dress=Dress(clock="h:mm:ss"), **PLAIN
+        ),
+        CategoricalField(name="size", values=("1", "2", "3"), counts=(5, 5, 5), ordered=True, **PLAIN),
+        CategoricalField(name="city", values=("Oslo", "Rome"), counts=(9, 6), **PLAIN),
+        BooleanField(name="member", true_text="yes", false_text="no", counts=(9, 6), **PLAIN),
+        DatetimeField(
+            name="day", format="%Y-%m-%d", others=("%d.%m.%Y",), minimum="2020-01-01", maximum="2024-12-31",
+            words=("never",), points=("9999-12-31",), **PLAIN,
+        ),
+        TextField(name="note", max_characters=9, mean_characters=3.0, **PLAIN),
+        CodeField(name="plate", shapes=(("AB", "-", "01"),), **PLAIN),
+        IdentifierField(name="id", start=1),
+        JsonField(name="parameters", json_schema={"type": "array"}, max_characters=9),
+        ConstantField(name="country", value="NO"),
+    ),
+)  # fmt: skip
+ROW = {
+    "n": "7", "price": "$1,234.50", "lap": "1:02:03", "size": "2", "city": "Oslo", "member": "yes", "day": "31.12.2023",
+    "note": "hm", "plate": "A-0", "id": 1, "parameters": "[]", "country": "NO",
+}  # fmt: skip
+WORDS = {**dict.fromkeys(ROW), "n": "n/d", "price": "($4.00)", "day": "never", "id": 2, "parameters": "[]"}
+
+
+def test_every_kind_of_column_has_what_it_takes_and_is_drawn(visit: Open, address: str) -> None:
+    assert {field.kind for field in EVERY_KIND.fields} == {kind.model_fields["kind"].default for kind in KINDS}
+    page = visit("about:blank")
+    schema = {"bundle": "tiny", "version": "v", "schema": EVERY_KIND.model_dump(mode="json")}
+    lines = "".join(json.dumps(row) + "\n" for row in (ROW, WORDS))
+    page.route("**/v1/schema*", lambda route: route.fulfill(json=schema))
+    page.route(
+        "**/v1/quality*", lambda route: route.fulfill(status=404, json={"error": {"message": "", "field": None}})
+    )
+    page.route("**/v1/samples", lambda route: route.fulfill(body=lines, content_type="application/x-ndjson"))
+    page.goto(address)
+    ready(page)
+    for field in EVERY_KIND.fields:
+        column = page.locator(f"[data-column={field.name}]")
+        column.locator("summary").click()
+        expect(column.locator(".inside :is(input, select, .hint)").first).to_be_visible()
+        assert (column.locator("[data-part=missing]").count() == 1) == field.nullable
+    expect(page.locator("[data-column=n] .kind")).to_have_text("0 to 99, -999, n/d")
+    expect(page.locator("[data-column=plate] .kind")).to_have_text("such as A-0")
+    page.fill("[data-column=n] [data-part=from]", "5")
+    page.check("[data-column=n] [data-part=beside][value='n/d']")
+    page.check("[data-column=n] [data-part=beside][value='-999']")
+    page.fill("[data-column=price] [data-part=to]", "$2,000")
+    page.fill("[data-column=lap] [data-part=from]", "60")
+    page.select_option("[data-column=size] [data-part=from]", "2")
+    page.check("[data-column=day] [data-part=beside][value=never]")
+    page.select_option("[data-column=plate] [data-part=missing]", "never")
+    page.select_option("[data-column=note] [data-part=missing]", "only")
+    page.click("#draw")
+    finished(page)
+    words = shlex.split(page.inner_text("#curl"))
+    where = json.loads(words[words.index("-d") + 1])["where"]
+    assert where == (
+        '(n >= 5 or n in [-999, "n/d"]) and price <= "$2,000" and lap >= 60 and size >= "2" and day == "never" '
+        "and note is null and plate is not null"
+    )
+    assert {*parse_condition(where, EVERY_KIND).allowed} == {"n", "price", "lap", "size", "day", "note", "plate"}
+    assert json.loads(saved(page, "#json")) == [ROW, WORDS]
+    drawn = page.locator("figure").evaluate_all("all => all.map(one => one.dataset.column)")
+    assert drawn == ["n", "price", "lap", "size", "city", "member", "day", "note", "parameters"]
+    expect(page.locator("figure[data-column=n]")).to_contain_text("words beside: 50 %")
+    counted = page.evaluate(
+        """async ([fields, rows]) => {
+          const { talliesOf } = await import("/playground/distributions.js");
+          return talliesOf(fields, new Map()).map((tally) => {
+            rows.forEach((row) => tally.count(row[tally.name]));
+            const counts = tally.counts ?? tally.bars.map(({ count }) => count);
+            return [tally.name, counts.reduce((sum, count) => sum + count, 0)];
+          });
+        }""",
+        [schema["schema"]["fields"], [ROW, WORDS]],
+    )
+    inside = {"n": 1, "price": 2, "lap": 1, "size": 2, "city": 2, "member": 2, "day": 1, "note": 1, "parameters": 2}
+    assert dict(counted) == inside
 
 
 class Files(Jobs):

@@ -81,6 +81,21 @@ def test_constraints_are_kept_beside_the_relations(opened: OpenBundle) -> None:
 
 
 @pytest.mark.parametrize(
+    ("where", "constraint"),
+    [
+        ("n <= 2", "n > 2 + 1"),
+        ("n > 5", "n <= 3"),
+        ("start > '2022-01-01'", "start <= '2020-01-01'"),
+    ],
+)
+def test_conditions_that_constraints_rule_out_are_refused(opened: OpenBundle, where: str, constraint: str) -> None:
+    """Every draw was rejected for it, one after the other."""
+    folder, schema = opened.bundle.folder, opened.bundle.schema
+    with pytest.raises(ConfigError, match=r"condition .*it leaves no value of|no row can satisfy it"):
+        PlanRequest(where=where, constraints=(constraint,)).check(folder, schema)
+
+
+@pytest.mark.parametrize(
     ("constraints", "message"),
     [
         (("high < low",), "cannot both hold"),

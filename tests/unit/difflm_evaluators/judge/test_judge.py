@@ -1,5 +1,6 @@
 """The judge against a local server that speaks the protocol: faults, resumption, cache, budget, forms of output."""
 
+import gzip
 import json
 import threading
 from collections.abc import Iterator, Mapping
@@ -151,6 +152,8 @@ def test_one_fault_costs_a_request_and_no_answer(tmp_path: Path, fault: Reaction
         (Pours(), "timed out"),
         (Pours(chunk=b" " * 2**20, pause_s=0), "connection broken"),
         (Sends(body=b"{"), "response is not JSON"),
+        (Sends(body=b"[" * 100_000), "response is not JSON"),
+        (Sends(body=gzip.compress(b" " * 2**20), headers={"Content-Encoding": "gzip"}), "connection broken"),
         (Sends(body=b"busy", content_type="text/plain"), "response is no chat completion"),
         (Says(content="hm"), "the reply is not JSON"),
         (Says(content=None), "the reply is not JSON"),
@@ -216,6 +219,7 @@ def test_a_pause_longer_than_allowed_is_not_waited_for(tmp_path: Path) -> None:
         ({"retry-after": "Sat, 01 Jan 2000 00:00:30 GMT"}, 30),
         ({"retry-after": "Fri, 31 Dec 1999 00:00:00 GMT"}, 0),
         ({"retry-after": "soon"}, None),
+        ({"retry-after": "Mon, 01 Jan 2024 00:00:00 +99999999999999999999999"}, None),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "-3"}, 0),
     ],
@@ -229,6 +233,8 @@ def test_all_spellings_of_retry_after_are_read(headers: Mapping[str, str], secon
     [
         (in_turn(Fails(status=401, message="bad key")), "the key is refused"),
         (in_turn(Fails(status=403)), "the key is refused"),
+        (in_turn(Fails(status=302, headers={"Location": "http://127.0.0.1:9/"})), "leads elsewhere"),
+        (in_turn(Fails(status=401, message="\x1b[31mred\x9b")), r"refused \(401: \[31mred\)"),
         (in_turn(Fails(status=404, message="no such model")), "--model"),
         (in_turn(Fails(status=429, code="insufficient_quota")), "no means left"),
     ],

@@ -13,6 +13,9 @@ LIMITS = SandboxLimits(timeout_s=60, cpu_s=1, memory_mib=256, file_mib=1)
 PASSING = {
     "asserts that hold": "import math, re, collections, itertools\nassert math.sqrt(4) == 2",
     "a file of its own": "open('a', 'w').write('x')\nassert open('a').read() == 'x'",
+    "folders of its own": "import os, shutil, tempfile\nos.makedirs('a/b')\nopen('a/b/c', 'w').close()\n"
+    "shutil.rmtree('a')\nwith tempfile.TemporaryDirectory() as d:\n    open(d + '/x', 'w').close()\n"
+    "assert os.listdir('.') == []",
     "a main block": "def f():\n    return 1\nif __name__ == '__main__':\n    assert f() == 1",
     "much output": "print('x' * 10**7)",
 }
@@ -71,7 +74,17 @@ def test_harmful_programs_do_not_pass(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "program", ["open({path!r}, 'w')", "import os\nos.remove({path!r})", "import shutil\nshutil.rmtree({folder!r})"]
+    "program",
+    [
+        "open({path!r}, 'w')",
+        "import os\nos.remove({path!r})",
+        "import shutil\nshutil.rmtree({folder!r})",
+        "import os\nos.open('victim', os.O_WRONLY | os.O_TRUNC, dir_fd=os.open({folder!r}, os.O_RDONLY))",
+        "import os\nos.remove('victim', dir_fd=os.open({folder!r}, os.O_RDONLY))",
+        "import os\nos.rename('victim', 'x', src_dir_fd=(d := os.open({folder!r}, os.O_PATH)), dst_dir_fd=d)",
+        "import os\nos.makedirs('a/b')\nd = os.open('.', os.O_RDONLY)\nos.chdir('a/b')\n"
+        "os.remove('..' + {path!r}, dir_fd=d)",
+    ],
 )
 def test_files_outside_stay_as_they_are(tmp_path: Path, program: str) -> None:
     victim = tmp_path / "victim"

@@ -9,7 +9,21 @@ from difflm.errors import ConfigError
 from difflm_jobs.benchmark.environments import NoEnvironmentError, cache_folder, python_of
 from difflm_jobs.benchmark.methods import Method, read_methods
 
-SHIPPED = ["real", "cart", "smote", "ctgan", "tvae", "tabularargn", "arf", "great", "icl", "compact", "llm"]
+SHIPPED = [
+    "real",
+    "cart",
+    "smote",
+    "ctgan",
+    "tvae",
+    "tabularargn",
+    "tabularargn_dp",
+    "mst",
+    "arf",
+    "great",
+    "icl",
+    "compact",
+    "llm",
+]
 
 
 def test_every_method_ships_with_its_code_and_its_pins() -> None:

@@ -19,26 +19,46 @@ def table(folder: Path) -> Path:
 
 
 def test_a_line_says_kind_reason_missing_share_and_setting(tmp_path: Path) -> None:
-    lines, notices = inspected(table(tmp_path), target=None, overrides=())
-    texts = {line.column: line.text for line in lines}
+    looked = inspected(table(tmp_path), target=None, overrides=())
+    texts = {line.column: line.text for line in looked.lines}
     assert texts["price"] == (
         "price: decimal $0.50..$2,900.50, 2 decimals; every value is a number that prints as it was read; "
         "none missing; change with --set schema.kinds.price=text"
     )
     assert "2.44 % missing; change with --set schema.kinds.size=categorical" in texts["size"]
     assert """--set 'schema.kinds={"a.b": "categorical"}'""" in texts["a.b"]
-    assert [notice.column for notice in notices if notice.code == "dropped"] == ["gone"]
+    assert [notice.column for notice in looked.notices if notice.code == "dropped"] == ["gone"]
 
 
 def test_settings_of_a_run_change_what_is_shown(tmp_path: Path) -> None:
     changed = [setting("size", "ordinal"), setting("a.b", "text")]
     overrides = [one.removeprefix("--set ").strip("'") for one in changed]
-    lines, _ = inspected(table(tmp_path), target=None, overrides=overrides)
+    lines = inspected(table(tmp_path), target=None, overrides=overrides).lines
     assert [line.described.split(" ")[0] for line in lines if line.column in ("size", "a.b")] == ["ordinal,", "text"]
     with pytest.raises(DataError, match=r"odd.csv: .*'phone' is to be datetime .* but row 1 has '\+49170000000'"):
         inspected(table(tmp_path), target=None, overrides=["schema.kinds.phone=datetime"])
     with pytest.raises(ConfigError, match=r"schema\.kinds\.phone"):
         inspected(table(tmp_path), target=None, overrides=["schema.kinds.phone=number of a phone"])
+
+
+def test_relations_are_shown(tmp_path: Path) -> None:
+    path = tmp_path / "stays.csv"
+    rows = [f"{n},{10 + 7 * n % 31},{n * (10 + 7 * n % 31)}" for n in (row * row % 37 for row in range(90))]
+    path.write_text("\n".join(["nights,price,total", *rows]) + "\n")
+    assert "total == nights * price" in " ".join(inspected(path, target=None, overrides=()).relations)
+
+
+def test_codes_among_whole_numbers_are_hinted_at(tmp_path: Path) -> None:
+    path = tmp_path / "visits.csv"
+    often = [1] * 80 + [2] * 20 + [3] * 60 + [4] * 30 + [5] * 90
+    rows = [
+        f"{(200, 404, 500)[row % 3]},{often[row]},{row % 9},{1 + row % 2},{10115 + row * 7},{row % 4}"
+        for row in range(280)
+    ]
+    path.write_text("\n".join(["answer,system,size,side,zip,rooms", *rows]) + "\n")
+    lines = {line.column: line.why for line in inspected(path, target=None, overrides=()).lines}
+    hinted = {name for name, why in lines.items() if "looks like a code" in why}
+    assert hinted == {"answer", "system", "side", "zip"}
 
 
 def test_the_verb_prints_lines_or_json(

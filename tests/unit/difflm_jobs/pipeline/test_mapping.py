@@ -11,6 +11,7 @@ import pytest
 
 from difflm.artifacts.dataset import Dataset, GivenUp
 from difflm.artifacts.storage import LocalStore
+from difflm.errors import StorageError
 from difflm.models.precision import Precision, PrecisionSetting
 from difflm.runtime.compute import LocalCompute
 from difflm.runtime.shard_actor import ActorPoolConfig
@@ -106,6 +107,23 @@ def test_a_job_goes_on_in_the_precision_of_its_parts(tmp_path: Path, first: Prec
         assert draw(rows, other).precision == first
     assert {entry.account["precision"] for entry in dataset.entries()} == {first}
     assert draw(10, other, first).precision == first
+
+
+class Thief(Drawer):
+    """A worker beside which another command ends, and takes all parts away that are there."""
+
+    def run(self, shard: Any) -> dict[str, Any]:
+        dataset = Dataset(store=LocalStore(Path(self.args["output"]["url"])))
+        dataset.remove_others([])
+        return super().run(shard)
+
+
+def test_parts_that_are_gone_at_the_end_are_missed(tmp_path: Path) -> None:
+    """The same command twice at once wrote a file of fewer rows, and ended well."""
+    dataset = Dataset(store=LocalStore(tmp_path))
+    job = MapJob(dataset=dataset, fingerprint="f", rows=6, worker=Thief, args={}, precision="float32")
+    with pytest.raises(StorageError, match=r"the parts of rows 0 to 3 are gone; does another command write there too"):
+        run_map(job, MapConfig(rows_per_shard=2), lambda done, total, text: None, lambda: Machine("float32"))
 
 
 def test_progress_says_rows_speed_and_valid_share() -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from difflm.artifacts.dataset import DATASET_MANIFEST, EVALUATION_NAME, JOB_NAME, Dataset
 from difflm.artifacts.storage import LocalStore
-from difflm.errors import ConfigError
-from difflm_jobs.rows.resume import JobIdentity, Resume, claim, resume_mode
+from difflm.errors import ConfigError, StorageError
+from difflm_jobs.rows.resume import JobIdentity, Resume, claim, claimed, resume_mode
 
 JOB = JobIdentity(bundle_sha256="b" * 64, sampling={"steps": 5}, plan={}, seed=0, rows_per_shard=10, format="parquet")
 
@@ -100,3 +100,12 @@ def test_an_unknown_mode_names_the_known_ones() -> None:
     assert resume_mode("never") == "never"
     with pytest.raises(ConfigError, match="--resume maybe: unknown; give one of never, always, if-possible"):
         resume_mode("maybe")
+
+
+def test_one_command_at_a_time_writes(dataset: Dataset) -> None:
+    """Two of them took each other's parts away, and ended well."""
+    for _ in range(2):
+        with claimed(dataset, JOB, rows=20, resume="if-possible"):
+            other = claimed(dataset, JOB, rows=20, resume="if-possible")
+            with pytest.raises(StorageError, match="another command writes there at this moment"), other:
+                pass

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 
 EXPERIMENTS = {
     "compact": load_experiment("demo", overrides=["conditions.enabled=true", "data.test=test.csv"]),
+    "private": load_experiment("demo", overrides=["privacy.epsilon=3.0", "data.test=test.csv"]),
     "pretrained": load_experiment("paper/beijing"),
     "tools": load_experiment("tools", overrides=["data.train=tools.json"]),
     "code": load_experiment("paper/code", overrides=["data.train=code.jsonl"]),
@@ -42,6 +43,8 @@ COMPARISON = DownstreamConfig.model_validate(
 )
 BY_CONTENT = {"data.train", "data.test"}
 """Sources whose content is hashed, and not where it lies."""
+LIMITS = {"data.read.max_unpacked_mib"}
+"""What ends a run or changes nothing."""
 BORDERS = {"runtime.encoding.rows_per_shard": "encode", "runtime.synthesis.rows_per_shard": "synthesize"}
 """What of `runtime` an artifact depends on: where its parts begin."""
 NEVER_HELD = (ExperimentConfig, DownstreamConfig, RuntimeConfig, MapConfig)
@@ -103,8 +106,9 @@ def _unhashed(config: BaseModel, build: Callable[[Any], Sequence[Stage]]) -> dic
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_key_that_a_stage_holds_is_in_its_identity(name: str) -> None:
     found = _unhashed(EXPERIMENTS[name], build_stages)
-    assert set(found) == {"prepare"}
-    assert all(any(key.startswith(source) for source in BY_CONTENT) for key in found["prepare"])
+    (reading,) = found
+    assert reading == ("rows" if name == "private" else "prepare")
+    assert all(any(key.startswith(source) for source in BY_CONTENT | LIMITS) for key in found[reading])
 
 
 def test_every_key_that_a_stage_of_the_downstream_comparison_holds_is_in_its_identity() -> None:

@@ -42,7 +42,8 @@ def test_one_table_is_split_in_three(tmp_path: Path) -> None:
     assert {name: table.num_rows for name, table in rows.items()} == {"train": 80, "validation": 10, "test": 10}
     seen = [value for table in rows.values() for value in table.column("n").to_pylist()]
     assert sorted(map(int, seen)) == list(range(100))
-    (notice,) = artifact.manifest.facts["notices"]
+    said, notice = artifact.manifest.facts["notices"]
+    assert said.startswith("protection is off")
     assert "'n': every value is different: made anew for each row" in notice
     assert {key: value for key, value in artifact.manifest.facts.items() if key != "notices"} == {
         "train rows": 80, "validation rows": 10, "test rows": 10, "columns": 3

@@ -15,7 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from difflm.errors import ConfigError, DataError
+from difflm.records.files import compression
+from difflm.records.files.compression import Expansion
 from difflm.records.files.reading import ReadConfig, read_table
+from difflm.records.files.typed_files import read_parquet
 from difflm.records.notices import Notice
 
 CSV = b"a,b\n1,x\n2,y\n"
@@ -136,3 +139,104 @@ def test_without_the_library_a_workbook_says_what_to_install(tmp_path: Path, mon
     (tmp_path / "t.ods").write_bytes(b"PK\x03\x04")
     with pytest.raises(DataError, match=r"install it with pip install 'difflm\[excel\]'"):
         read_table(tmp_path / "t.ods")
+
+
+BOMB = b"a,b\n" + b"1,2\n" * 600_000
+"""2.4 MB that pack into a few thousand bytes."""
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", store_schema=False)
+    return sink.getvalue()
+
+
+def _arrow(table: pa.Table, *, stream: bool = False) -> bytes:
+    sink, options = io.BytesIO(), pa.ipc.IpcWriteOptions(compression="zstd")
+    opened = pa.ipc.new_stream if stream else pa.ipc.new_file
+    with opened(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def _repeated(text: str) -> pa.Table:
+    return pa.table({"a": pa.DictionaryArray.from_arrays(pa.array([0] * 5_000, pa.int32()), [text])})
+
+
+def _runs(rows: int) -> pa.Array:
+    return pa.RunEndEncodedArray.from_arrays(pa.array([rows], pa.int32()), pa.array(["y"]))
+
+
+def _views(rows: int) -> pa.Array:
+    """Lists that all show the same values."""
+    offsets, sizes = (pa.array([number] * rows, pa.int32()) for number in (0, rows))
+    return pa.ListViewArray.from_arrays(offsets, sizes, pa.array([1] * rows, pa.int8()))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv.gz", gzip.compress(BOMB)),
+        ("t.csv.bz2", bz2.compress(BOMB)),
+        ("t.csv.xz", lzma.compress(BOMB)),
+        ("t.csv.zst", pa.compress(BOMB, codec="zstd", asbytes=True)),
+        ("t.csv.zip", zipped(t_csv=BOMB)),
+        ("t.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 300_000)),
+        ("t.parquet", _parquet(pa.table({"a": [1.5] * 300_000}))),
+        ("long.parquet", _parquet(_repeated("x" * 1000))),
+        ("t.arrow", _arrow(pa.table({"a": [True] * 30_000_000}))),
+        ("t.feather", _arrow(pa.table({"a": [True] * 30_000_000}), stream=True)),
+        ("long.arrow", _arrow(_repeated("x" * 1000))),
+        ("null.arrow", _arrow(pa.table({"a": pa.nulls(10_000_000)}))),
+        ("runs.arrow", _arrow(pa.table({"a": _runs(10_000_000)}))),
+        ("views.arrow", _arrow(pa.table({"a": _views(2_000)}))),
+        ("wide.arrow", _arrow(pa.table({"a": pa.array([None] * 100, pa.list_(pa.null(), 2_000))}))),
+    ],
+)
+def test_what_unpacks_to_more_than_it_may_is_named_with_the_setting(
+    tmp_path: Path, name: str, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert len(content) < 40_000
+    told = r"unpack to more than 1 MiB.*set read: \{max_unpacked_mib: 4\} \(--set data\.read\.max_unpacked_mib=4\)"
+    with pytest.raises(DataError, match=rf"{name}: its {len(content):,} bytes {told}") as raised:
+        read_table(tmp_path / name, ReadConfig(max_unpacked_mib=1))
+    assert "\n" not in str(raised.value)
+    monkeypatch.setattr(compression, "_LEAST", 2**20)
+    monkeypatch.setattr(compression, "_MAX_RATIO", 50)
+    with pytest.raises(DataError, match="unpack to more than 1 MiB"):
+        read_table(tmp_path / name)
+    assert read_table(tmp_path / name, ReadConfig(max_unpacked_mib=512)).num_rows >= 100
+
+
+def test_a_large_table_that_packs_well_is_read(tmp_path: Path) -> None:
+    """40 MB of one value, packed a thousand times, are less than what every file may unpack to."""
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"a\n" + b"1234567\n" * 5_000_000, 1))
+    assert read_table(tmp_path / "t.csv.gz").num_rows == 5_000_000
+
+
+def test_a_workbook_of_a_few_cells_far_apart_ends_no_process(tmp_path: Path) -> None:
+    """Its last cell says that there are 17 billion: what reads workbooks asked for 512 GiB, and was ended for it."""
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.active["A1"] = "a"
+    book.active["XFD1048576"] = 1
+    book.save(tmp_path / "far.xlsx")
+    with pytest.raises(DataError, match=r"far\.xlsx: its [\d,]+ bytes unpack to more than 256 MiB.*max_unpacked_mib"):
+        read_table(tmp_path / "far.xlsx")
+
+
+def test_dictionaries_and_texts_of_parquet_come_back_as_they_were(tmp_path: Path) -> None:
+    words = ["x", None, "y"]
+    table = pa.table(
+        {
+            "text": words,
+            "large": pa.array(words, pa.large_string()),
+            "bytes": pa.array([b"x", None, b"y"]),
+            "category": pa.array(words).dictionary_encode(),
+        }
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    read = read_parquet((tmp_path / "t.parquet").read_bytes(), Expansion.of(tmp_path / "t.parquet"))
+    assert read.equals(table)
+    assert read.schema.equals(table.schema, check_metadata=False)

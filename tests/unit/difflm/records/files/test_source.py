@@ -22,7 +22,7 @@ from difflm.records.files.source import SOURCE_NAME, SourceForm
 from difflm.records.kinds.columns import conform_table
 from difflm.records.kinds.inference import infer_schema
 from difflm.records.notices import Notice
-from difflm.records.schema import SchemaConfig
+from difflm.records.schema import SchemaConfig, TextField
 
 
 def there_and_back(path: Path, config: ReadConfig | None = None) -> bytes:
@@ -180,6 +180,31 @@ def test_codes_of_a_form_keep_their_type_unless_it_is_nested(tmp_path: Path) -> 
     made = pa.table({"key": ["0f" * 16], "list": ["[01, 20]"]})
     back = pq.read_table(io.BytesIO(encode_table(made, "parquet", form=kept))).to_pydict()
     assert back == {"key": [b"\x0f" * 16], "list": ["[01, 20]"]}
+
+
+def test_lists_and_objects_keep_their_types_where_json_of_the_schema_seen_fits_them(tmp_path: Path) -> None:
+    rows = range(60)
+    typed = {
+        "list": pa.array([[row, row % 7] for row in rows], pa.list_(pa.int8())),
+        "pair": pa.array([[row / 7, row / 3] for row in rows], pa.list_(pa.float64(), 2)),
+        "struct": pa.array([{"a": row, "b": f"x{row}"} for row in rows], pa.struct({"a": pa.int8(), "b": pa.string()})),
+        "days": pa.array([{"day": DAY + dt.timedelta(row)} for row in rows], pa.struct({"day": pa.date32()})),
+    }
+    pq.write_table(pa.table(typed), tmp_path / "t.parquet")
+    table = read_table(tmp_path / "t.parquet")
+    schema = infer_schema(table)
+    form, notices = SourceForm.of(table), list[Notice]()
+    assert form is not None
+    kept = form.kept(schema, notices.append)
+    assert [(notice.column, notice.code) for notice in notices] == [("days", "kept_as_text")]
+    made = pq.read_table(io.BytesIO(encode_table(conform_table(table, schema), "parquet", form=kept)))
+    for name in ("list", "pair", "struct"):
+        assert made.schema.field(name).type == typed[name].type
+        assert made.column(name).to_pylist() == typed[name].to_pylist()
+    field = schema.field("list")
+    assert isinstance(field, TextField)
+    assert field.json_schema is not None
+    assert field.json_schema["items"]["maximum"] == 59  # no made number is beyond the type
 
 
 def test_names_come_back(tmp_path: Path) -> None:

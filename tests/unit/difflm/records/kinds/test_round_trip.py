@@ -1,6 +1,7 @@
 """The law of a kind: what was read is what is written, cell by cell, for the columns that people have."""
 
 import io
+import json
 import string
 from collections.abc import Callable
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from difflm.artifacts.formats import encode_table
 from difflm.errors import DataError
-from difflm.records.codec import Accepted
+from difflm.records.codec import Accepted, Rejected
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.kinds.codes_of_form import identifier
 from difflm.records.kinds.inference import infer_schema
@@ -61,6 +62,31 @@ def numbers(count: int = 60) -> list[float]:
     return [round(float(value), 2) for value in RANDOM.lognormal(6, 2, count)]
 
 
+SMALL = [0.2, 0.0, 0.05, 0.0001, 0.00012, *(round(n % 1, 6) for n in numbers()), *(n * 1e-8 for n in (750, 9, 123))]
+
+
+def in_e(size: float, letter: str, *, width: int = 2, pointed: bool = False) -> str:
+    digits, _, power = np.format_float_scientific(size, trim="0" if pointed else "-", exp_digits=1).partition("e")
+    return f"{digits}{letter}{power[0].replace('+', '')}{power[1:].zfill(width)}"
+
+
+def excel(size: float) -> str:
+    return f"{size:.2E}" if 0 < size < 1e-4 else np.format_float_positional(size, trim="-")
+
+
+def java(size: float) -> str:
+    return in_e(size, "E", width=1, pointed=True) if 0 < size < 1e-3 else repr(size)
+
+
+def script(size: float) -> str:
+    return in_e(size, "e", width=1) if 0 < size < 1e-6 else np.format_float_positional(size, trim="-")
+
+
+def statistics(size: float) -> str:
+    """As R writes numbers: in E notation where that is shorter."""
+    return min(np.format_float_positional(size, trim="-"), in_e(size, "e"), key=len) if size else "0"
+
+
 def days(form: str) -> list[str]:
     first = np.datetime64("2019-03-01T08:05:09")
     moments = [(first + int(step) * 7919).item() for step in RANDOM.integers(0, 20_000, 80)]
@@ -73,6 +99,13 @@ COLUMNS: dict[str, tuple[list[str], type]] = {
     "no fraction of zero": ([f"{n:.15g}" for n in [*numbers(), 3.0, 25.0]], DecimalField),
     "whole with places": ([f"{n:.0f}.00" for n in numbers()], DecimalField),
     "Excel's exponents": (["0.25", "8.08E-05", "0", "9.5E-05", *[f"{n % 1:.2g}" for n in numbers()]], DecimalField),
+    "Excel's two places": ([excel(n) for n in SMALL], DecimalField),
+    "Excel's, in German": ([excel(n).replace(".", ",") for n in SMALL], DecimalField),
+    "R's exponents": ([statistics(n) for n in SMALL], DecimalField),
+    "Java's exponents": ([java(n) for n in SMALL], DecimalField),
+    "JavaScript's exponents": ([script(n) for n in SMALL], DecimalField),
+    "Python's exponents": ([repr(n) for n in SMALL], DecimalField),
+    "always an exponent": ([f"{n:.6e}" for n in SMALL], DecimalField),
     "currency": ([f"${n:,.2f}" for n in numbers()], DecimalField),
     "currency behind": ([f"{n:,.2f} €".replace(",", " ").replace(".", ",") for n in numbers()], DecimalField),
     "currency code": ([f"CHF {n:,.2f}".replace(",", "'") for n in numbers()], DecimalField),
@@ -194,6 +227,55 @@ def test_numbers_of_several_spellings_are_numbers_if_someone_says_so() -> None:
         assert isinstance(said.fields[0], DecimalField)
         (counted,) = [notice for notice in said.notices if notice.code == "spelled"]
         assert counted.count == 40
+
+
+def test_a_few_cells_that_no_way_of_e_notation_gives_are_counted() -> None:
+    cells: list[str | None] = [*map(excel, SMALL), "0.80", "0.3000"]
+    schema = schema_of(cells)
+    assert isinstance(schema.fields[0], DecimalField)
+    (notice,) = [notice for notice in schema.notices if notice.code == "spelled"]
+    assert notice.count == 2
+    assert "'0.80'" in notice.message
+    assert "schema.kinds.x=categorical" in notice.message
+    assert written(cells, schema) == [*map(excel, SMALL), "0.8", "0.3"]
+
+
+def test_codes_with_an_e_are_no_numbers() -> None:
+    assert isinstance(field_of(["1E5", "12E10", "03E7", "9E99"] * 9), CategoricalField)
+
+
+def test_lists_and_objects_are_json_of_the_schema_seen() -> None:
+    places = [{"lat": round(50 + n % 7, 4), "tags": ["a", "b"][: int(n) % 3], "at": None} for n in numbers()]
+    cells: list[str | None] = [*map(json.dumps, places), None]
+    schema = schema_of(cells)
+    field = schema.fields[0]
+    assert isinstance(field, TextField)
+    assert field.language == "json"
+    assert field.json_schema == {
+        "type": "object",
+        "properties": {
+            "lat": {"type": "number"},
+            "tags": {"type": "array", "minItems": 0, "maxItems": 2, "items": {"type": "string", "enum": ["a", "b"]}},
+            "at": {"type": "null"},
+        },
+        "required": ["lat", "tags", "at"],
+        "additionalProperties": False,
+    }
+    assert written(cells, schema) == [cell or "" for cell in cells]
+    codec = JsonRecordCodec(schema)
+    for wrong in ('{"lat": 50.1, "tags": ["a"]}', '{"lat": 50.1, "tags": ["c"], "at": null}', '{"lat": 50.1'):
+        decoded = codec.decode(json.dumps({"x": wrong}))
+        assert isinstance(decoded, Rejected)
+        assert decoded.reason == "json_schema"
+
+
+def test_numbers_of_rows_are_counted_on_with_their_zeros() -> None:
+    table = pa.table({"Kunden-Nr.": [f"{10_000 + row * 7:08d}" for row in range(60)]})
+    schema = infer_schema(table)
+    (keys,) = schema.fields
+    assert isinstance(keys, IdentifierField)
+    assert [identifier(keys, index) for index in (0, 1, 10**9)] == ["00010414", "00010415", "1000010414"]
+    assert """schema.kinds={"Kunden-Nr.": "code"} or text""" in schema.notices[0].message
 
 
 def test_identifiers_stay_unique_whatever_row_is_made_where() -> None:

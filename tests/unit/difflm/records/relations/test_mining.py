@@ -1,5 +1,7 @@
 """Mining: known answers on made tables, nothing that holds by chance, and nothing that validation rows break."""
 
+import tracemalloc
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -218,3 +220,17 @@ def test_a_schema_without_relations_is_written_as_before_and_one_with_them_reads
     assert "relations" not in schema.to_json()
     related = schema.model_copy(update={"relations": mine_relations(train, train, schema).relations})
     assert RecordSchema.from_json(related.to_json()) == related
+
+
+def test_columns_of_many_levels_take_no_dense_table() -> None:
+    draw = np.random.default_rng(0)
+    cells = {name: [f"level {value}" for value in draw.integers(0, 3_000, 16_000)] for name in ("a", "b")}
+    table = pa.table(cells)
+    schema = infer_schema(table)
+    assert {field.kind for field in schema.fields} == {"categorical"}
+    tracemalloc.start()
+    mined = mine_relations(table, table.slice(0, 10), schema)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert not mined.relations.kept
+    assert peak < 40 * 2**20  # two tables of 3,000 times 3,000 doubles are 137 MiB

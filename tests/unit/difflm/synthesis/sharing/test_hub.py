@@ -27,6 +27,7 @@ from difflm_jobs.cli.serve import read_settings
 
 QUICK = SamplingConfig(steps=2, precision="float32")
 SECRET = "hf_secret_0123456789"
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of huggingface_hub's own uploads
 
 
 @pytest.fixture

@@ -1,0 +1,52 @@
+"""Data at rest: what of a run holds real rows, and removing it.
+
+The table itself is not the run's: it stays where it was given. A purged run can be drawn from, served and shown; run
+again, it is made anew from the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from difflm.artifacts import ArtifactStore
+from difflm.artifacts.atomic import remove_tree, storage_errors
+from difflm.artifacts.manifest import BUNDLE_KIND, REPORT_KIND
+from difflm_jobs.inputs.frame_files import INPUT
+
+SYNTHETIC_KIND: Final = "synthetic"
+_KEPT: Final = frozenset({BUNDLE_KIND, REPORT_KIND, SYNTHETIC_KIND})
+_HOLDS: Final[Mapping[str, str]] = {
+    "table": "the real rows: training, validation and test splits",
+    "latents": "an encoding of every training row",
+}
+_CHECKPOINT: Final = "a checkpoint of training, with its log"
+
+
+def holds_rows(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the parts of a run that hold real rows, or what is fitted to single rows, with what they are."""
+    for artifact in ArtifactStore(folder).finished():
+        if artifact.kind not in _KEPT:
+            yield artifact.path, _HOLDS.get(artifact.kind, _CHECKPOINT)
+    if (folder / "work").is_dir():
+        for work in sorted((folder / "work").iterdir()):
+            yield work, "what an unfinished stage has written: checkpoints, logs and parts"
+    for path in sorted((folder / INPUT).glob("*.parquet")):
+        yield path, "the table that was given from Python"
+
+
+def purge_run(folder: Path) -> list[str]:
+    """Remove from a run all but bundles, synthetic rows, reports and the log of its runs; return what is gone.
+
+    Raises:
+        ArtifactError: another process is running this experiment.
+        StorageError: something cannot be removed.
+    """
+    store = ArtifactStore(folder)
+    removed: list[str] = []
+    with store.exclusive(), storage_errors(folder):
+        for path, _ in list(holds_rows(folder)):
+            remove_tree(path)
+            removed.append(path.name)
+    return removed

@@ -1,0 +1,1 @@
+"""Tables of databases, read into Arrow and written from it through SQLAlchemy."""

@@ -1,0 +1,239 @@
+"""Tables of a database as Arrow tables, and back: a column's type in the database decides that in Arrow.
+
+Where the database says nothing of a column's type (a query, or SQLite's columns without one), its values do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import uuid
+from collections.abc import Sequence
+from datetime import date, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+from difflm.errors import ConfigError, DataError
+from difflm.records.databases.urls import DatabaseUrl
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from sqlalchemy import Connection, Table
+    from sqlalchemy.types import TypeEngine
+
+ROWS_AT_ONCE = 10_000
+_LISTS = "postgresql"  # the one dialect with columns of lists
+_MAX_DIGITS = 38  # of Arrow's decimals
+_SINGLE_BITS = 24  # of the mantissa of a float32
+
+
+def read_database(source: DatabaseUrl) -> pa.Table:
+    """Read all rows of a table, or of a query, whose transaction is rolled back.
+
+    Raises:
+        DataError: it cannot be reached, there is no such table, or a value is none of its column's type.
+        ConfigError: the driver is not installed.
+    """
+    import pyarrow as pa
+    from sqlalchemy import select, text
+
+    with source.connected(reading=True) as connection:
+        types: list[pa.DataType | None] | None = None
+        statement: Any
+        if source.query is not None:
+            statement = text(source.query)
+        else:
+            table = _reflected(source, connection)
+            statement, types = (
+                select(table),
+                [arrow_type(column.type, connection.dialect.name) for column in table.columns],
+            )
+        rows = connection.execution_options(stream_results=True, yield_per=ROWS_AT_ONCE).execute(statement)
+        if not rows.returns_rows:
+            raise DataError(f"{source}: the query returns no rows; give a SELECT")
+        names = list(rows.keys())
+        types = types or [None] * len(names)
+        parts: list[list[pa.Array]] = [[] for _ in names]
+        try:
+            for partition in rows.partitions(ROWS_AT_ONCE):
+                for place, values in enumerate(zip(*partition, strict=True)):
+                    parts[place].append(_array(values, types[place], f"{source}: column {names[place]!r}"))
+        except ValueError as error:  # of SQLite's texts that are no dates
+            raise DataError(f"{source}: {source.hidden(str(error))}; mend the value or leave the column out") from None
+    columns = [_joined(chunks, kind) for chunks, kind in zip(parts, types, strict=True)]
+    return pa.Table.from_arrays(columns, names=names)
+
+
+def check_destination(target: DatabaseUrl) -> None:
+    """Refuse, before any work, a destination that cannot be written to.
+
+    Raises:
+        ConfigError: it is no table, or one that is there already, and nothing says what becomes of it.
+        DataError: the database cannot be reached.
+    """
+    from sqlalchemy import inspect
+
+    if target.table is None:
+        raise ConfigError(f"{target}: rows are written to a table; give ?table=NAME")
+    with target.connected(reading=False) as connection:
+        there = inspect(connection).has_table(target.table, schema=target.schema)
+    if there and target.if_exists == "fail":
+        raise ConfigError(
+            f"{target}: there is such a table; add &if_exists=append or &if_exists=replace, or give another name"
+        )
+
+
+def write_database(table: pa.Table, target: DatabaseUrl) -> None:
+    """Write rows into a table, which is made if it is not there; all of them, or none where something fails.
+
+    Raises:
+        ConfigError: see `check_destination`.
+        DataError: the database cannot be reached, or refuses a row.
+    """
+    from sqlalchemy import Column, MetaData, Table, insert
+
+    check_destination(target)
+    with target.connected(reading=False) as connection:
+        kinds = [Column(field.name, _sql_type(field.type, connection.dialect.name)) for field in table.schema]
+        assert target.table is not None
+        wanted = Table(target.table, MetaData(), *kinds, schema=target.schema)
+        if target.if_exists == "replace":
+            wanted.drop(connection, checkfirst=True)
+        wanted.create(connection, checkfirst=True)
+        for batch in table.to_batches(max_chunksize=ROWS_AT_ONCE):
+            if batch.num_rows:
+                connection.execute(insert(wanted), _rows(batch, lists=connection.dialect.name == _LISTS))
+
+
+def _rows(batch: pa.RecordBatch, *, lists: bool) -> list[dict[str, Any]]:
+    """Return rows as a driver takes them: objects, and lists unless it has them, as JSON, NaN as missing."""
+    import pyarrow as pa
+
+    columns: dict[str, list[Any]] = {}
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        values = column.to_pylist()
+        if pa.types.is_nested(field.type) and not (lists and pa.types.is_list(field.type)):
+            values = [None if value is None else json.dumps(value, default=str) for value in values]
+        elif pa.types.is_floating(field.type):
+            values = [None if value is None or value != value else value for value in values]
+        columns[field.name] = values
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _reflected(source: DatabaseUrl, connection: Connection) -> Table:
+    from sqlalchemy import MetaData, Table, inspect
+
+    inspector = inspect(connection)
+    assert source.table is not None
+    if not inspector.has_table(source.table, schema=source.schema):
+        known = [*inspector.get_table_names(schema=source.schema), *inspector.get_view_names(schema=source.schema)]
+        close = difflib.get_close_matches(source.table, known, n=1, cutoff=0.5)
+        hint = (
+            f"did you mean {close[0]!r}?" if close else f"it has {', '.join(map(repr, sorted(known)[:10])) or 'none'}"
+        )
+        raise DataError(f"{source}: there is no table {source.table!r}; {hint}")
+    return Table(source.table, MetaData(), schema=source.schema, autoload_with=connection, resolve_fks=False)
+
+
+def arrow_type(kind: TypeEngine[Any], dialect: str) -> pa.DataType | None:
+    """Return the Arrow type that holds a column's values; None where the values themselves have to say.
+
+    SQLite's INTEGER has 64 bits, everybody else's 32.
+    """
+    import pyarrow as pa
+    from sqlalchemy import types as sql
+
+    if isinstance(kind, sql.Integer):
+        wide = isinstance(kind, sql.BigInteger) or (dialect == "sqlite" and not isinstance(kind, sql.SmallInteger))
+        return pa.int64() if wide else pa.int16() if isinstance(kind, sql.SmallInteger) else pa.int32()
+    if isinstance(kind, sql.Float):
+        single = isinstance(kind, sql.REAL) or (kind.precision is not None and kind.precision <= _SINGLE_BITS)
+        return pa.float32() if single else pa.float64()
+    if isinstance(kind, sql.Numeric):
+        fits = kind.precision is not None and kind.precision <= _MAX_DIGITS
+        return pa.decimal128(kind.precision, kind.scale or 0) if fits else None
+    if isinstance(kind, sql.DateTime):
+        return pa.timestamp("us", "UTC" if kind.timezone else None)
+    if isinstance(kind, sql.ARRAY):
+        inner = arrow_type(kind.item_type, dialect)
+        return None if inner is None or kind.dimensions not in (None, 1) else pa.list_(inner)
+    known = {bool: pa.bool_(), date: pa.date32(), time: pa.time64("us"), timedelta: pa.duration("us")}
+    known |= {bytes: pa.binary(), str: pa.string(), dict: pa.string(), uuid.UUID: pa.uuid()}
+    try:
+        return known.get(kind.python_type)
+    except NotImplementedError:
+        return None
+
+
+def _array(values: Sequence[Any], kind: pa.DataType | None, what: str) -> pa.Array:
+    """Put a column's values into Arrow, in its type where it has one."""
+    import pyarrow as pa
+
+    plain = [_plain(value, kind) for value in values]
+    try:
+        if kind == pa.uuid():
+            stored = pa.array([None if value is None else value.bytes for value in plain], pa.binary(16))
+            return pa.ExtensionArray.from_storage(kind, stored)
+        return pa.array(plain, kind)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        if kind is not None and not pa.types.is_nested(kind):
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(f"{what}: a value is no {kind} ({reason}); mend it, or read it with ?query=") from None
+    return pa.array([None if value is None else _spelled(value) for value in plain], pa.string())
+
+
+def _plain(value: Any, kind: pa.DataType | None) -> Any:
+    """Return a value as Arrow takes it: JSON and what only the driver knows become text."""
+    import pyarrow as pa
+
+    if isinstance(value, memoryview):
+        return bytes(value)
+    if kind is not None and pa.types.is_string(kind) and value is not None and not isinstance(value, str):
+        return _spelled(value)
+    return value
+
+
+def _spelled(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | list) else str(value)
+
+
+def _joined(chunks: Sequence[pa.Array], kind: pa.DataType | None) -> pa.ChunkedArray:
+    """Join the chunks of a column; of those whose types the values decided, as a type that holds all."""
+    import pyarrow as pa
+
+    if kind is not None and all(chunk.type == kind for chunk in chunks):
+        return pa.chunked_array(chunks, kind)
+    tables = [pa.table({"it": chunk}) for chunk in chunks]
+    try:
+        return pa.concat_tables(tables, promote_options="permissive").column("it")
+    except (pa.ArrowException, ValueError):
+        texts = [[None if value is None else _spelled(value) for value in chunk.to_pylist()] for chunk in chunks]
+        return pa.chunked_array(texts, pa.string())
+
+
+def _sql_type(kind: pa.DataType, dialect: str) -> TypeEngine[Any]:
+    """Return the type of a column that holds values of an Arrow type."""
+    import pyarrow as pa
+    from sqlalchemy import types as sql
+
+    if pa.types.is_dictionary(kind):
+        return _sql_type(kind.value_type, dialect)
+    if pa.types.is_list(kind) and dialect == _LISTS:
+        return sql.ARRAY(_sql_type(kind.value_type, dialect))
+    if kind == pa.uuid():
+        return sql.Uuid()
+    if pa.types.is_decimal(kind):
+        return sql.Numeric(kind.precision, kind.scale)
+    if pa.types.is_timestamp(kind):
+        return sql.DateTime(timezone=kind.tz is not None)
+    known = (
+        *(
+            (pa.types.is_boolean, sql.Boolean),
+            (pa.types.is_int8, sql.SmallInteger),
+            (pa.types.is_uint8, sql.SmallInteger),
+        ),
+        *((pa.types.is_int16, sql.SmallInteger), (pa.types.is_uint16, sql.Integer), (pa.types.is_int32, sql.Integer)),
+        *((pa.types.is_integer, sql.BigInteger), (pa.types.is_float32, sql.REAL), (pa.types.is_float16, sql.REAL)),
+        *((pa.types.is_floating, sql.Double), (pa.types.is_date, sql.Date), (pa.types.is_time, sql.Time)),
+        *((pa.types.is_duration, sql.Interval), (pa.types.is_binary, sql.LargeBinary)),
+    )
+    return next((made() for holds, made in known if holds(kind)), sql.Text())

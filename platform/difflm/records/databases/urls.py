@@ -1,0 +1,190 @@
+"""The URL of a table in a database, such as ``postgresql://ann@host/sales?table=people``, and how it is shown.
+
+SQLAlchemy's own URLs, with the keys ``table`` (also SCHEMA.TABLE) or ``query`` to read from, and ``if_exists`` (fail,
+append, replace) to write to; all other keys go to the driver. ``${NAME}`` stands for an environment variable. Nothing
+that is shown or raised from here holds a password or what the driver was given.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+from difflm.errors import ConfigError, DataError
+from difflm.extras import optional
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL, Connection, Engine
+
+SCHEMES = ("sqlite", "postgresql", "postgres", "mysql", "mariadb", "mssql", "oracle", "duckdb", "cockroachdb")
+IfExists = Literal["fail", "append", "replace"]
+_HOW: tuple[IfExists, ...] = ("fail", "append", "replace")
+_URL = re.compile(rf"({'|'.join(SCHEMES)})(\+\w+)?:", re.IGNORECASE)
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+_EXAMPLE = "such as postgresql://USER@HOST/DATABASE?table=NAME or sqlite:///FILE.db?table=NAME"
+
+
+def is_database(given: object) -> bool:
+    """Tell whether a source or a destination is the URL of a database."""
+    return isinstance(given, str) and _URL.match(given) is not None
+
+
+def shown_database(given: str) -> str:
+    """Return what a message may show of the URL of a database that has not been read yet: kind and no more."""
+    return given.partition(":")[0] + "://..."
+
+
+def refuse_database(given: object, what: str) -> None:
+    """Refuse a database where only files are read; the URL itself is not repeated.
+
+    Raises:
+        ConfigError: it is the URL of one.
+    """
+    if is_database(given):
+        raise ConfigError(
+            f"{what}: {shown_database(str(given))} is a database, which only difflm run, plan and difflm.fit read, as "
+            "their table itself; settings are written down, and a password with them"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class DatabaseUrl:
+    """What to connect to, and the table or query in it; `repr` and `str` are what may be shown."""
+
+    url: URL
+    table: str | None
+    schema: str | None
+    query: str | None
+    if_exists: IfExists
+
+    @classmethod
+    def parse(cls, given: str, environment: Mapping[str, str] = os.environ) -> DatabaseUrl:
+        """Read a URL.
+
+        Raises:
+            ConfigError: it cannot be read, names no table, or a variable of the environment that is not set.
+        """
+        shown = shown_database(given)
+        with optional("sql", f"{shown}: a table of a database"):
+            from sqlalchemy.engine import make_url
+            from sqlalchemy.exc import ArgumentError
+        try:
+            url = make_url(_VARIABLE.sub(lambda found: _variable(found, shown, environment), given))
+        except (ArgumentError, ValueError):
+            raise ConfigError(f"{shown}: cannot be read as a URL; give one {_EXAMPLE}, with %40 for @") from None
+        if url.drivername in ("postgresql", "postgres"):
+            url = url.set(drivername="postgresql+psycopg")
+        asked = {key: url.query.get(key) for key in ("table", "query", "if_exists")}
+        if any(isinstance(value, tuple) for value in asked.values()):
+            raise ConfigError(f"{shown}: table, query or if_exists is given twice; give each once")
+        named = {key: cast("str | None", value) for key, value in asked.items()}
+        if (named["table"] is None) == (named["query"] is None):
+            raise ConfigError(f"{shown}: give either ?table=NAME or ?query=SELECT..., {_EXAMPLE}")
+        how = named["if_exists"] or "fail"
+        if how not in _HOW:
+            raise ConfigError(f"{shown}: if_exists={how}: unknown; give fail, append or replace")
+        schema, _, table = (named["table"] or "").rpartition(".")
+        return cls(
+            url=url.difference_update_query(tuple(asked)),
+            table=table or None,
+            schema=schema or None,
+            query=named["query"],
+            if_exists=how,
+        )
+
+    def __repr__(self) -> str:
+        """Show the place without a password, or anything else that is for the driver only."""
+        host = "" if self.url.host is None else self.url.host
+        port = "" if self.url.port is None else f":{self.url.port}"
+        user = "" if self.url.username is None else f"{self.url.username}@"
+        place = f"{self.url.get_backend_name()}://{user}{host}{port}/{self.url.database or ''}"
+        schema = "" if self.schema is None else f"{self.schema}."
+        return f"{place}?table={schema}{self.table}" if self.query is None else f"{place}?query=..."
+
+    @property
+    def name(self) -> str:
+        """A short name for what is read: the table's, or that of the database."""
+        return self.table or Path(self.url.database or "query").stem
+
+    def hidden(self, text: str) -> str:
+        """Return a driver's message on one line, without the password."""
+        line = " ".join(text.split())[:300]
+        return line.replace(str(self.url.password), "***") if self.url.password else line
+
+    @contextmanager
+    def connected(self, *, reading: bool) -> Iterator[Connection]:
+        """Connect within a transaction, which ends with the block: rolled back after reading or an error.
+
+        Raises:
+            ConfigError: the driver is not installed.
+            DataError: the database cannot be reached or does not let this user in, or a statement failed.
+        """
+        from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+        engine = self._engine()
+        self._refuse_missing_file(reading=reading)
+        try:
+            with engine.connect() as connection:
+                yield connection
+                if reading:
+                    connection.rollback()
+                else:
+                    connection.commit()
+        except DBAPIError as error:
+            raise DataError(f"{self}: {self.hidden(str(error.orig))}; {_remedy(str(error.orig))}") from None
+        except SQLAlchemyError as error:
+            raise DataError(f"{self}: {self.hidden(str(error))}; check the URL and the table") from None
+        finally:
+            engine.dispose()
+
+    def _engine(self) -> Engine:
+        from sqlalchemy import create_engine
+        from sqlalchemy.exc import NoSuchModuleError
+        from sqlalchemy.pool import NullPool
+
+        try:
+            return create_engine(self.url, poolclass=NullPool, hide_parameters=True)
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"{self}: its driver {error.name} is not installed; pip install 'difflm[sql]' brings the one for "
+                "PostgreSQL, others have packages of their own"
+            ) from None
+        except NoSuchModuleError:
+            kind = self.url.drivername
+            raise ConfigError(f"{self}: nothing here speaks {kind}; install its dialect for SQLAlchemy") from None
+
+    def _refuse_missing_file(self, *, reading: bool) -> None:
+        """SQLite makes a file that is not there, which is wanted only to write to."""
+        name = self.url.database
+        if self.url.get_backend_name() != "sqlite" or not name or name == ":memory:" or name.startswith("file:"):
+            return
+        path = Path(name)
+        if reading and not path.is_file():
+            raise DataError(f"{self}: {path}: no such file; check the path (sqlite:///relative, sqlite:////absolute)")
+        if not reading and not path.absolute().parent.is_dir():
+            raise DataError(f"{self}: there is no folder {path.absolute().parent}; make it first")
+
+
+def _variable(found: re.Match[str], shown: str, environment: Mapping[str, str]) -> str:
+    from urllib.parse import quote
+
+    value = environment.get(found.group(1))
+    if not value:
+        raise ConfigError(f"{shown}: the environment variable {found.group(1)} is not set; set it or write it out")
+    return quote(value, safe="")
+
+
+def _remedy(message: str) -> str:
+    low = message.lower()
+    if "password" in low or "authentication" in low:
+        return "check user and password: in the URL, as ${NAME} of the environment, in PGPASSWORD or ~/.pgpass"
+    if "permission denied" in low or "readonly" in low or "read-only" in low:
+        return "ask for the permission, or give another user"
+    if any(word in low for word in ("connection", "connect", "host", "timeout", "unable to open")):
+        return "check host, port and database, and that the server runs"
+    return "check the URL, the table and the query"

@@ -1,0 +1,94 @@
+"""What of a run holds real rows is said, can be removed, and is its owner's alone."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from difflm.artifacts import ArtifactStore
+from difflm.errors import ConfigError
+from difflm_jobs.cli.main import run as run_verb
+from difflm_jobs.pipeline.at_rest import holds_rows, purge_run
+
+KINDS = ("table", "decoder", "autoencoder", "latents", "prior", "bundle", "synthetic", "report")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run of all kinds of artifacts, with work under way and a given table."""
+    folder = tmp_path / "run"
+    store = ArtifactStore(folder)
+    with store.exclusive():
+        for kind in KINDS:
+            with store.create(kind, kind * 8, version=1, config={}, inputs={}) as draft:
+                (draft.path / "inner").mkdir()
+                (draft.path / "inner" / "file").write_text(kind)
+        for name in ("work/decoder-1/checkpoint", "input/table-1.parquet", "runs.jsonl"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text("x")
+    return folder
+
+
+def kinds(folder: Path) -> list[str]:
+    return sorted(artifact.kind for artifact in ArtifactStore(folder).finished())
+
+
+def test_a_purge_leaves_bundle_rows_and_report(run: Path) -> None:
+    removed = purge_run(run)
+    assert kinds(run) == ["bundle", "report", "synthetic"]
+    assert len(removed) == 7
+    assert not list((run / "input").iterdir())
+    assert not list(run.glob("work/*"))
+    assert (run / "runs.jsonl").is_file()
+    assert purge_run(run) == []
+
+
+def test_verify_lists_what_holds_real_rows(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    from difflm_jobs.cli.summary import verify_experiment
+
+    said = {path.name.partition("-")[0]: what for path, what in holds_rows(run) if path.is_dir()}
+    assert "real rows" in said["table"]
+    assert said["latents"] == "an encoding of every training row"
+    assert "bundle" not in said
+    verify_experiment(str(run), run.parent, Console(width=200))
+    out = capsys.readouterr().out
+    assert out.count("holds real rows: ") == 7
+    assert f"difflm purge {run} removes them" in out
+    purge_run(run)
+    verify_experiment(str(run), run.parent, Console(width=200))
+    assert "nothing of it holds real rows" in capsys.readouterr().out
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_only_the_owner_may_read_a_run(run: Path) -> None:
+    assert mode(run) == 0o700
+    assert mode(run / "runs.jsonl") == 0o600
+    for artifact in ArtifactStore(run).finished():
+        modes = {mode(path) for path in artifact.path.rglob("*") if path.is_file()}
+        if artifact.kind == "bundle":
+            assert modes == {0o666 & ~_umask()}, "a bundle is copied to whoever serves it"
+        else:
+            assert (mode(artifact.path), mode(artifact.path / "inner"), modes) == (0o700, 0o700, {0o600})
+
+
+def _umask() -> int:
+    import os
+
+    before = os.umask(0o022)
+    os.umask(before)
+    return before
+
+
+def test_a_purge_goes_with_a_whole_run() -> None:
+    call: Callable[..., Any] = run_verb
+    with pytest.raises(ConfigError, match="--purge and --until prepare"):
+        call("people.csv", until="prepare", purge=True)
