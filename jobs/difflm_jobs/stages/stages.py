@@ -49,7 +49,7 @@ def build_stages(config: ExperimentConfig, *, against: Artifact | None = None) -
             rows=config.rows,
             rows_per_shard=config.runtime.synthesis.rows_per_shard,
             seed=seed,
-            protected=config.protect.enabled,
+            protected=config.protect.enabled and config.privacy is None,
         ),
         Evaluate(
             title=config.name,
