@@ -14,9 +14,9 @@ from difflm.artifacts import ArtifactStore
 from difflm.errors import ConfigError, UserError
 from difflm.records.files.paths import files_of
 from difflm.runtime.training import chosen_engine
+from difflm_jobs.cli.columns_shown import writers_line
 from difflm_jobs.cli.summary import choice_line
 from difflm_jobs.cli.terminal import print_line
-from difflm_jobs.cli.writers import writers_line
 from difflm_jobs.inputs.sources import locate
 from difflm_jobs.pipeline.engine_check import check_engine, check_json
 from difflm_jobs.pipeline.pipeline import Step, resolve

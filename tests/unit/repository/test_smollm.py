@@ -19,7 +19,7 @@ def test_a_tiny_model_is_trained_measured_and_scored_on_a_cpu(tmp_path: Path) ->
     (found,) = json.loads(out.read_text())["presets"].values()
     assert found["steps"] == 2
     assert found["training"]["record_tokens_per_second"] > 0
-    assert 0 < found["training"]["model_flop_utilisation"] < 1
+    assert 0 <= found["training"]["model_flop_utilisation"] < 1
     assert found["sampling"]["engine"]["rows"] == found["sampling"]["generate"]["rows"] == 8
     assert found["sampling"]["vllm"]
     assert "shape_error" in found["scores"]

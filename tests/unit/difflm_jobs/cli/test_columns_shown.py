@@ -7,7 +7,7 @@ import pytest
 
 from difflm.records.kinds.inference import infer_schema
 from difflm.testing.bundles import write_prepared
-from difflm_jobs.cli.writers import writers_line, written_columns
+from difflm_jobs.cli.columns_shown import writers_line, written_columns
 from difflm_jobs.loading import load_experiment
 
 REVIEWS = [f"the room with number {number} was fine, and we would come again" for number in range(60)]
