@@ -70,30 +70,34 @@ def nearest_table(table: pa.Table, schema: RecordSchema, *, name: str) -> Normal
 
 
 def table_with_gaps(table: pa.Table, schema: RecordSchema, *, name: str) -> pa.Table:
-    """Return the given records in canonical types. Only cells may be missing: no value is changed or left out.
+    """Return the given records in canonical types. Only cells may be missing: no value is changed or left out, but of
+    protected columns. There training may have had a value that the schema does not tell, and what is filled in follows
+    the nearest one; a rare category counts as missing. The cells themselves are written as given (`kept_cells`).
 
     Raises:
         DataError: a column is missing or unknown, or a cell holds what training never saw; the message begins with
             `name` and gives row, column and value.
     """
     _same_columns(table, schema.names, name, exactly=True)
-    columns = [_exact(table.column(field.name), field, name) for field in schema.fields]
+    told = schema.names if schema.protected is None else schema.protected.unprotected
+    columns = [_exact(table.column(field.name), field, name, told=field.name in told) for field in schema.fields]
     return pa.Table.from_arrays(columns, schema=arrow_schema(schema))
 
 
-def _exact(given: pa.ChunkedArray, field: RecordField, name: str) -> pa.ChunkedArray:
+def _exact(given: pa.ChunkedArray, field: RecordField, name: str, *, told: bool) -> pa.ChunkedArray:
+    """Return the cells as the schema writes them; `told` says whether it tells all values of training."""
     conformed = conform_column(given, field)
     nearest = normalize_column(conformed, field)
     lost = pc.and_(pc.is_valid(given), pc.is_null(conformed))
     moved = pc.and_(pc.is_valid(conformed), pc.fill_null(pc.not_equal(nearest, conformed), True))
-    row = pc.index(pc.or_(lost, moved), True).as_py()
+    row = pc.index(pc.or_(lost, moved) if told else lost, True).as_py()
     if row >= 0:
         value = str(given[row].as_py())[:60]
         raise DataError(
             f"{name}: row {row}, column {field.name!r}: {value!r} is nothing that the bundle can write "
             f"({known_values(field)}); correct it, or empty the cell to have it filled in"
         )
-    return conformed
+    return conformed if told else pc.if_else(pc.is_valid(conformed), nearest, pa.scalar(None, conformed.type))
 
 
 def _same_columns(table: pa.Table, wanted: Sequence[str], name: str, *, exactly: bool) -> None:

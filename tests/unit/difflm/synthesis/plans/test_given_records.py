@@ -5,7 +5,9 @@ import pytest
 
 from difflm.errors import DataError
 from difflm.records.kinds.inference import infer_schema
-from difflm.records.schema import RecordSchema
+from difflm.records.protection.settings import Protected
+from difflm.records.schema import IntegerField, RecordSchema
+from difflm.synthesis.plans.kept_cells import kept_cells
 from difflm.synthesis.plans.request import nearest_table, table_with_gaps
 from difflm.testing.tables import mixed_table
 
@@ -67,3 +69,22 @@ def test_records_to_vary_are_brought_near_and_that_is_told(schema: RecordSchema)
     nearest = nearest_table(table, schema, name="like.csv")
     assert max(nearest.table.column("age").to_pylist()) <= 89
     assert {(notice.column, notice.code) for notice in nearest.notices} == {("age", "range"), ("age", "missing")}
+
+
+def test_what_protection_hides_is_taken_for_its_nearest_and_stays_as_it_is(schema: RecordSchema) -> None:
+    protected = schema.model_copy(update={"protected": Protected(threshold=8, unprotected=("wage",))})
+    table = mixed_table(200).slice(0, 3)
+    ages, cities = table.column("age").to_pylist(), table.column("city").to_pylist()
+    given = _with(_with(table, "age", [ages[0], "400", None]), "city", [cities[0], "Paris", cities[2]])
+    checked = table_with_gaps(given, protected, name="gaps.csv")
+    field = protected.field("age")
+    assert isinstance(field, IntegerField)
+    assert checked.column("age").to_pylist()[1:] == [field.maximum, None]
+    assert checked.column("city").to_pylist()[1] != "Paris"
+    kept = kept_cells(given, protected)
+    assert kept.column("age").to_pylist()[1] in (400, "400")
+    assert kept.column("city").to_pylist()[1] == "Paris"
+    with pytest.raises(DataError, match=r"row 1, column 'wage': '-5\.00' is nothing"):
+        table_with_gaps(_with(table, "wage", ["9.00", "-5.00", "12.00"]), protected, name="gaps.csv")
+    with pytest.raises(DataError, match="row 1, column 'age': 'old' is nothing"):
+        table_with_gaps(_with(table, "age", ["41", "old", "42"]), protected, name="gaps.csv")
