@@ -66,8 +66,9 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
     for override in overrides:
         key, separator, text = override.partition("=")
         path = key.strip().split(".")
-        if not separator or not all(path):
-            raise ConfigError(f"--set {override}: expected a dotted key and a value, such as --set sampling.steps=25")
+        if not separator or not all(path) or not key.isprintable():
+            shown = override if override.isprintable() else repr(override)
+            raise ConfigError(f"--set {shown}: expected a dotted key and a value, such as --set sampling.steps=25")
         value = parse_yaml(text, f"--set {override}")
         section = result
         for name in path[:-1]:

@@ -10,7 +10,9 @@ from typing import Any
 
 def provenance() -> dict[str, Any]:
     """Date, commit, hardware and Python."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    here = Path(__file__).parent
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "commit": commit.stdout.strip(),

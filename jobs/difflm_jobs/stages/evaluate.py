@@ -140,14 +140,9 @@ class Evaluate:
         prepared = context.input("prepare") if self.against is None else self.against.path
         schema = read_schema(prepared)
         folder = context.input(ROWS) if self.private and self.against is None else prepared
-        real = {name: folder / f"{name}.parquet" for name in SPLITS}
-        splits = RealSplits(
-            **{
-                name: masked(conform_table(_parquet(path), schema), schema)
-                for name, path in real.items()
-                if path.is_file()
-            }
-        )
+        paths = {name: folder / f"{name}.parquet" for name in SPLITS}
+        real = {name: _parquet(path) for name, path in paths.items() if path.is_file()}
+        splits = RealSplits(**{name: masked(conform_table(part, schema), schema) for name, part in real.items()})
 
         def progress(part: str, done: int, total: int) -> None:
             context.report(done, total, part)
@@ -296,12 +291,7 @@ def _account(path: Path) -> SynthesisAccount:
     from difflm_evaluators.scores.validity import SynthesisAccount
 
     data: Mapping[str, Any] = json.loads(path.read_bytes())
-    return SynthesisAccount(
-        rows_asked=data["rows_asked"],
-        rows_emitted=data["rows_emitted"],
-        attempts=data["attempts"],
-        rejections=data["rejections"],
-    )
+    return SynthesisAccount(**{key: data[key] for key in ("rows_asked", "rows_emitted", "attempts", "rejections")})
 
 
 def _curves(inputs: Mapping[str, Artifact]) -> dict[str, list[dict[str, JSON]]]:

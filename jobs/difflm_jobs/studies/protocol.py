@@ -136,13 +136,15 @@ def prepare_protocol(spec: ProtocolSpec, folder: Path, tell: Tell) -> Path:
         "name": f"{spec.name}-protocol",
         "data": {"train": str(files["train"]), "test": str(files["test"]), "target": spec.target, "validation": 0.1},
         "schema": schema,
+        "protect": "off",
     }
     if spec.regression_transform != "none":
         config["evaluation"] = {"utility": {"regression_transform": spec.regression_transform}}
     heading = (
         f"# {spec.name} under the protocol of TabSyn, TabDiff and TabPC. The rows are\n"
         f"# {real.about}.\n"
-        "# A tenth of the training rows is for validation, which those methods do without.\n"
+        "# A tenth of the training rows is for validation, which those methods do without, and rare values are\n"
+        "# learned as they learn them.\n"
     )
     path = folder / f"{spec.name}.yaml"
     write_bytes_atomic(path, (heading + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)).encode())

@@ -8,6 +8,7 @@ differ by one unit, a row or all rows of a person, that is added or left out.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -176,10 +177,17 @@ def count_scale(epsilon: float) -> float:
     return COUNT_SCALE / epsilon
 
 
+def threshold_of(scale: float, delta: float) -> int:
+    """Return the least noisy count whose values are released: one unit's value gets there with probability `delta`."""
+    if not math.isfinite(scale):
+        return 2**62
+    from scipy.stats import norm
+
+    return math.ceil(2 + scale * float(norm.isf(delta / 2)))
+
+
 def least_share(plan: Plan, columns: int) -> float:
     """Return the share of units that a value needs to be released, about: what is rarer is lost."""
-    from difflm.privacy.measuring import threshold_of
-
     rho = VALUES_SHARE * plan.columns_rho / columns
     scale = (1 / (2 * rho)) ** 0.5 if rho > 0 else float("inf")
     return threshold_of(scale, plan.threshold_delta / columns) / max(plan.units, 1)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from difflm.privacy.budget import Spent
+from difflm.privacy.budget import Spent, threshold_of
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -84,15 +84,6 @@ def frequent_values(
     ledger.spent.append(Spent(part=part, rho=float(found_rho), delta=float(found_delta)))
     found: dict[str, int] = measurement(dict(counts)) if counts else {}
     return {value: int(count) for value, count in sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))}
-
-
-def threshold_of(scale: float, delta: float) -> int:
-    """Return the least noisy count whose values are released: one unit's value gets there with probability `delta`."""
-    if not math.isfinite(scale):
-        return 2**62
-    from scipy.stats import norm
-
-    return math.ceil(2 + scale * float(norm.isf(delta / 2)))
 
 
 def scale_of(rho: float) -> float:

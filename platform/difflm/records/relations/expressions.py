@@ -50,6 +50,8 @@ class Binary:
 
 Expression: TypeAlias = Column | Constant | Binary
 Interval: TypeAlias = tuple[float, float]
+LARGEST: Final = 1.7e308
+"""Of a number in an expression: one beyond is no double."""
 _ANY: Final[Interval] = (-math.inf, math.inf)
 
 
@@ -170,11 +172,13 @@ class Reader:
         match node:
             case ast.Constant(value=bool()):
                 pass
-            case ast.Constant(value=int() | float() as number) if math.isfinite(number):
+            case ast.Constant(value=int() | float() as number) if -LARGEST <= number <= LARGEST:
                 return Constant(float(number))
             case ast.Constant(value=str() as text):
                 return Constant(text)
-            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)) if (
+                -LARGEST <= number <= LARGEST
+            ):
                 return Constant(-float(number))
             case ast.BinOp(left=left, op=operator, right=right) if type(operator) in _SIGNS:
                 return Binary(_SIGNS[type(operator)], self.expression(left), self.expression(right))
