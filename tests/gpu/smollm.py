@@ -75,7 +75,7 @@ def tiny_settings(preset: str, folder: Path) -> list[str]:
         (folder / "tools.jsonl").write_text("".join(json.dumps(_tool(number)) + "\n" for number in range(60)))
         settings[1] = f"autoencoder.encoder={{kind: pretrained, model: {encoder}, latent_size: 8}}"
         return [*settings, f"data.train={folder / 'tools.jsonl'}", "sampling.text_tokens=24"]
-    pyarrow.csv.write_csv(mixed_table(60).select(["age", "city"]), folder / "people.csv")
+    pyarrow.csv.write_csv(mixed_table(120).select(["age", "city"]), folder / "people.csv")
     table = {"kind": "table", "train": str(folder / "people.csv"), "test_share": 0.2, "validation": 0.2}
     return [*settings, f"data={json.dumps(table)}", "schema.task=null"]
 
