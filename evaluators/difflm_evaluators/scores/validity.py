@@ -147,6 +147,10 @@ def evaluate_validity(
     return streaming.result(account)
 
 
+HELD_BACK = "privacy"
+"""The reason (`difflm.synthesis.draws.PRIVACY`) of draws that were valid, and too near to training rows."""
+
+
 def draws_score(account: SynthesisAccount) -> Score:
     """Score the share of draws that were valid; DataError for an account that cannot be."""
     counts = (account.rows_asked, account.rows_emitted, account.attempts, *account.rejections.values())
@@ -156,11 +160,12 @@ def draws_score(account: SynthesisAccount) -> Score:
             f"{min(counts)}; counts are not negative and every row takes an attempt"
         )
     tried = account.attempts > 0
+    valid = account.rows_emitted + account.rejections.get(HELD_BACK, 0)
     return Score(
         name="valid_draw_share",
         title="Valid draws",
         meaning="Share of generated records that were valid at the first look; the others were drawn again.",
-        value=100 * account.rows_emitted / account.attempts if tried else None,
+        value=100 * min(valid, account.attempts) / account.attempts if tried else None,
         undefined_because=None if tried else "the account counts no attempts",
         unit="%",
         direction="higher",

@@ -6,8 +6,9 @@ import pytest
 from difflm.errors import DataError
 from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import RecordSchema
+from difflm.synthesis.draws import PRIVACY
 from difflm_evaluators.columns.columns import read_columns
-from difflm_evaluators.scores.validity import SynthesisAccount, column_faults, evaluate_validity
+from difflm_evaluators.scores.validity import HELD_BACK, SynthesisAccount, column_faults, draws_score, evaluate_validity
 
 
 def _faults(train: list[object], other: list[object]) -> dict[str, list[bool]]:
@@ -54,6 +55,9 @@ def test_the_share_of_valid_draws(train: pa.Table, schema: RecordSchema) -> None
     columns = read_columns(train, schema, "t")
     account = SynthesisAccount(rows_asked=90, rows_emitted=90, attempts=100, rejections={"range": 10})
     assert evaluate_validity(columns, None, schema, account).score("valid_draw_share").value == 90.0
+    assert HELD_BACK == PRIVACY
+    held_back = SynthesisAccount(rows_asked=90, rows_emitted=90, attempts=120, rejections={"range": 10, HELD_BACK: 20})
+    assert draws_score(held_back).value == pytest.approx(100 * 110 / 120)
     nothing = SynthesisAccount(rows_asked=0, rows_emitted=0, attempts=0, rejections={})
     assert evaluate_validity(columns, None, schema, nothing).score("valid_draw_share").value is None
     wrong = SynthesisAccount(rows_asked=9, rows_emitted=9, attempts=3, rejections={})
