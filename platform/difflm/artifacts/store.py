@@ -120,7 +120,7 @@ class ArtifactStore:
                 config=dict(config),
                 inputs=dict(inputs),
                 files=_entries(temporary),
-                created=datetime.now(UTC).isoformat(timespec="seconds"),
+                created=datetime.now(UTC).isoformat(timespec="milliseconds"),
                 seconds=watch.seconds,
                 compute_seconds=watch.seconds if draft.compute_seconds is None else draft.compute_seconds,
                 peak_rss_mib=draft.peak_rss_mib,
