@@ -10,7 +10,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, TypeGuard, cast
 
 import httpx2
 import openai
@@ -179,7 +179,7 @@ _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # what 
 _MAX_TOKENS = 2**40  # of one answer; what is more is no count
 
 
-def _counted(count: object) -> bool:
+def _counted(count: object) -> TypeGuard[int]:
     return isinstance(count, int) and 0 <= count <= _MAX_TOKENS
 
 
@@ -196,7 +196,7 @@ def _reply(completion: object) -> Reply:
     read, written = getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
     used = None
     if _counted(read) and _counted(written):
-        used = Tokens(input=cast(int, read), output=cast(int, written))
+        used = Tokens(input=read, output=written)
     return Reply(
         content=_unicode(content) if isinstance(content, str) else "",
         finish_reason=_unicode(str(getattr(choice, "finish_reason", None))),
