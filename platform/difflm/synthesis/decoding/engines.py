@@ -18,7 +18,7 @@ import torch
 from pydantic import Field
 
 from difflm.config import Config
-from difflm.errors import ConfigError
+from difflm.errors import ConfigError, ModelError
 from difflm.models.decoder import FrozenDecoder
 from difflm.synthesis.bundle import Bundle
 from difflm.synthesis.decoding.loop import Decoded, PromptSource, decode
@@ -121,11 +121,17 @@ def load_engine(
 
 
 def _check_characters(bundle: Bundle, records: RecordSet) -> None:
-    """Refuse what only the automaton knows: numbers in pairs of digits, and fields in another order."""
+    """Refuse what only the automaton knows: pairs of digits, joined names, and fields in another order."""
     if bundle.parts.tokenizer.pieces.numbers:
         raise ConfigError(
             "the bundle's decoder writes numbers in pairs of digits, which llguidance and vLLM cannot read; draw with "
             "sampling.engine.kind=builtin and constraint=automaton, or fit it with decoder.number_pairs=false"
+        )
+    if bundle.parts.joined_V is not None:
+        raise ConfigError(
+            "the bundle's decoder reads a field's name together with the value before, which llguidance and vLLM "
+            "cannot do; draw with sampling.engine.kind=builtin and constraint=automaton, or fit it with "
+            "decoder.number_pairs=false"
         )
     if records.first is not None:
         raise ConfigError(
@@ -147,6 +153,8 @@ def _constraint(config: BuiltinEngineConfig, bundle: Bundle, records: RecordSet,
         first=records.first or (),
         device=device,
     )
+    if bundle.parts.joined_V is not None and not grammar.names_forced:
+        raise ModelError("the decoder reads names with the values before them, and a value's end is open; fit it again")
     if records.cells is None:
         return grammar.automaton
     return ForcedCells.of(grammar, tokenizer, records.cells, ahead=records.first is not None)

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from difflm.models.decoder import FrozenDecoder
-from difflm.models.prompt import Prompt
+from difflm.models.prompt import Prompt, join_tokens
 from difflm.synthesis.decoding.kv_cache import SlotCache
 from difflm.synthesis.decoding.sampling import Truncation, draw
 from difflm.synthesis.decoding.slot_model import SlotModel, read_prompts, slot_model
@@ -86,9 +86,16 @@ class SlotTable:
     """As many slots as there are prompts at first, all of them empty."""
 
     def __init__(
-        self, model: SlotModel, constraint: Constraint, prompts: Prompts, truncation: Truncation, *, bos_id: int
+        self,
+        model: SlotModel,
+        constraint: Constraint,
+        prompts: Prompts,
+        truncation: Truncation,
+        *,
+        bos_id: int,
+        joined_V: Tensor | None = None,
     ) -> None:
-        self.model, self.truncation, self.bos_id = model, truncation, bos_id
+        self.model, self.truncation, self.bos_id, self.joined_V = model, truncation, bos_id, joined_V
         count, most = prompts.uniforms_NT.shape
         device = prompts.uniforms_NT.device
         self._wait(prompts)
@@ -158,10 +165,11 @@ class SlotTable:
 
     def advance(self) -> list[Decoded]:
         """Let every record read its run, draw a token and take the tokens forced after it; return those that end."""
+        runs = self.runs if self.joined_V is None else _joined(self.runs, self.joined_V)
         # One more position than is read: padding is written there.
-        self.cache.reserve(int((self.filled_B + self.runs.lengths_N).max()) + 1)
-        scores_BA = self.model.step(self.cache, self.runs, self.filled_B).float()
-        self.filled_B = self.filled_B + self.runs.lengths_N
+        self.cache.reserve(int((self.filled_B + runs.lengths_N).max()) + 1)
+        scores_BA = self.model.step(self.cache, runs, self.filled_B).float()
+        self.filled_B = self.filled_B + runs.lengths_N
         allowed_BA = self.walks.allowed_BA()
         masked_BA = scores_BA.masked_fill(~allowed_BA, -torch.inf)
         sound_B = masked_BA.amax(dim=1).isfinite()
@@ -263,6 +271,12 @@ class SlotTable:
         return Decoded(address=address, tokens=tokens, failure=failure)
 
 
+def _joined(runs: Runs, joined_V: Tensor) -> Runs:
+    """Let the marked tokens of runs be read with the ones in front; a run begins with a token that was drawn."""
+    read = join_tokens(runs.tokens_NF, runs.lengths_N, joined_V)
+    return Runs(tokens_NF=read.tokens_BP, lengths_N=read.lengths_B, also_NF=read.also_BP)
+
+
 def _longer(tensor: Tensor, rows: int, *, value: float = 0.0) -> Tensor:
     return torch.cat([tensor, tensor.new_full((rows, *tensor.shape[1:]), value)])
 
@@ -277,7 +291,7 @@ def decode(
     """
     model = slot_model(decoder, constraint.tokens_A)
     while (prompts := source.take(slots, idle=True)) is not None:
-        table = SlotTable(model, constraint, prompts, truncation, bos_id=decoder.bos_id)
+        table = SlotTable(model, constraint, prompts, truncation, bos_id=decoder.bos_id, joined_V=decoder.joined_V)
         while True:
             yield from table.refill(source, slots)
             if not table.busy:

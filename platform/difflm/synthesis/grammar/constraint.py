@@ -54,10 +54,14 @@ class RecordSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runs:
-    """Tokens that follow without a choice: row n has `lengths_N[n]` of them, the rest of `tokens_NF` means nothing."""
+    """Tokens that follow without a choice: row n has `lengths_N[n]` of them, the rest of `tokens_NF` means nothing.
+
+    `also_NF` are tokens that are read in the same positions, -1 where there is none.
+    """
 
     tokens_NF: Tensor
     lengths_N: Tensor
+    also_NF: Tensor | None = None
 
 
 class Walks(Protocol):
