@@ -21,6 +21,7 @@ from difflm.config import Config
 from difflm.errors import ConfigError, ModelError
 from difflm.models.decoder import FrozenDecoder
 from difflm.synthesis.bundle import Bundle
+from difflm.synthesis.decoding.corrections import Corrections
 from difflm.synthesis.decoding.loop import Decoded, PromptSource, decode
 from difflm.synthesis.decoding.sampling import Truncation
 from difflm.synthesis.decoding.vllm import VllmEngine, VllmEngineConfig, require_soft_prompt, vllm_model
@@ -64,10 +65,18 @@ class BuiltinEngine:
     constraint: Constraint
     slots: int
     truncation: Truncation
+    corrections: Corrections | None = None
 
     def decode(self, source: PromptSource) -> Iterator[Decoded]:
         """See `DecodingEngine`."""
-        return decode(self.decoder, self.constraint, source, slots=self.slots, truncation=self.truncation)
+        return decode(
+            self.decoder,
+            self.constraint,
+            source,
+            slots=self.slots,
+            truncation=self.truncation,
+            corrections=self.corrections,
+        )
 
 
 def max_tokens(config: EngineConfig, bundle: Bundle, *, text_tokens: int) -> int:
@@ -97,11 +106,13 @@ def load_engine(
         _check_characters(bundle, records)
     match config:
         case BuiltinEngineConfig():
+            constraint = _constraint(config, bundle, records, text_tokens)
             return BuiltinEngine(
                 decoder=bundle.autoencoder.decoder,
-                constraint=_constraint(config, bundle, records, text_tokens),
+                constraint=constraint,
                 slots=slots,
                 truncation=truncation,
+                corrections=_corrections(bundle, constraint),
             )
         case VllmEngineConfig():
             require_soft_prompt(bundle.shape.injector.kind)
@@ -118,6 +129,13 @@ def load_engine(
                 grammars=table_larks(bundle.schema, records),
                 truncation=truncation,
             )
+
+
+def _corrections(bundle: Bundle, constraint: Constraint) -> Corrections | None:
+    """Arrange a bundle's corrections for the tokens of a grammar."""
+    if bundle.corrections_FV is None:
+        return None
+    return Corrections.of(bundle.corrections_FV, bundle.parts, constraint.tokens_A)
 
 
 def _check_characters(bundle: Bundle, records: RecordSet) -> None:

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from difflm.models.decoder import FrozenDecoder
 from difflm.models.prompt import Prompt, join_tokens
+from difflm.synthesis.decoding.corrections import Corrections
 from difflm.synthesis.decoding.kv_cache import SlotCache
 from difflm.synthesis.decoding.sampling import Truncation, draw
 from difflm.synthesis.decoding.slot_model import SlotModel, read_prompts, slot_model
@@ -92,10 +93,11 @@ class SlotTable:
         prompts: Prompts,
         truncation: Truncation,
         *,
-        bos_id: int,
-        joined_V: Tensor | None = None,
+        decoder: FrozenDecoder,
+        corrections: Corrections | None = None,
     ) -> None:
-        self.model, self.truncation, self.bos_id, self.joined_V = model, truncation, bos_id, joined_V
+        self.model, self.truncation, self.corrections = model, truncation, corrections
+        self.bos_id, self.joined_V = decoder.bos_id, decoder.joined_V
         count, most = prompts.uniforms_NT.shape
         device = prompts.uniforms_NT.device
         self._wait(prompts)
@@ -169,6 +171,8 @@ class SlotTable:
         # One more position than is read: padding is written there.
         self.cache.reserve(int((self.filled_B + runs.lengths_N).max()) + 1)
         scores_BA = self.model.step(self.cache, runs, self.filled_B).float()
+        if self.corrections is not None:
+            scores_BA = self.corrections.added(scores_BA, runs)
         self.filled_B = self.filled_B + runs.lengths_N
         allowed_BA = self.walks.allowed_BA()
         masked_BA = scores_BA.masked_fill(~allowed_BA, -torch.inf)
@@ -283,15 +287,22 @@ def _longer(tensor: Tensor, rows: int, *, value: float = 0.0) -> Tensor:
 
 @torch.no_grad()
 def decode(
-    decoder: FrozenDecoder, constraint: Constraint, source: PromptSource, *, slots: int, truncation: Truncation
+    decoder: FrozenDecoder,
+    constraint: Constraint,
+    source: PromptSource,
+    *,
+    slots: int,
+    truncation: Truncation,
+    corrections: Corrections | None = None,
 ) -> Iterator[Decoded]:
     """Decode the records of all prompts of a source in the order in which they end, at most `slots` at a time.
 
-    A record takes T tokens at most (the width of its prompt's `uniforms_NT`), so every walk ends.
+    A record takes T tokens at most (the width of its prompt's `uniforms_NT`), so every walk ends. Scores are corrected
+    where there are `corrections`, for a decoder that reads names with values.
     """
     model = slot_model(decoder, constraint.tokens_A)
     while (prompts := source.take(slots, idle=True)) is not None:
-        table = SlotTable(model, constraint, prompts, truncation, bos_id=decoder.bos_id, joined_V=decoder.joined_V)
+        table = SlotTable(model, constraint, prompts, truncation, decoder=decoder, corrections=corrections)
         while True:
             yield from table.refill(source, slots)
             if not table.busy:
