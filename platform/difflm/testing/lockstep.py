@@ -16,7 +16,7 @@ from difflm.models.decoder import FrozenDecoder
 from difflm.models.prompt import Prompt, causal_logits, join_tokens
 from difflm.synthesis.decoding.sampling import Truncation, draw
 from difflm.synthesis.grammar.automaton import Automaton
-from difflm.synthesis.grammar.constraint import Constraint, Runs
+from difflm.synthesis.grammar.constraint import Constraint, Runs, Walks
 
 
 def random_walks(constraint: Constraint, indices: Sequence[int], *, seed: int, longest: int) -> list[list[int]]:
@@ -30,11 +30,21 @@ def random_walks(constraint: Constraint, indices: Sequence[int], *, seed: int, l
     _append(spelled, slots_N, walks.begin(slots_N, indices))
     while len(slots_N := slots_N[~walks.final_N(slots_N)]):
         allowed_NA = walks.allowed_BA()[slots_N]
+        _check_choices(walks, slots_N, allowed_NA)
         assert bool(allowed_NA.any(dim=1).all()), "a walk that has not ended allows nothing"
         choice_N = torch.multinomial(allowed_NA.double(), 1, generator=generator).squeeze(1)
         _append(spelled, slots_N, walks.advance(slots_N, choice_N))
         assert max(map(len, spelled)) <= longest, f"a walk has more than {longest} tokens"
     return spelled
+
+
+def _check_choices(walks: Walks, slots_N: Tensor, allowed_NA: Tensor) -> None:
+    """Compare the list of what may come next, if there is one, with the mask."""
+    if (choices := walks.choices()) is None:
+        return
+    for slot, allowed_A in zip(slots_N.tolist(), allowed_NA, strict=True):
+        listed = choices.place_BL[slot][choices.real_BL[slot]]
+        assert listed.tolist() == allowed_A.nonzero().squeeze(1).tolist(), "mask and list of the next tokens differ"
 
 
 def _append(spelled: list[list[int]], slots_N: torch.Tensor, runs: Runs) -> None:

@@ -2,8 +2,8 @@
 
 The slots of the decoding loop: what each holds, how it is filled, moves on and ends.
 
-Shape legend: B slots, N of them or of the prompts, A active tokens, F tokens of the longest run, T most tokens of a
-record.
+Shape legend: B slots, N of them or of the prompts, A active tokens, L of them that may come next, F tokens of the
+longest run, T most tokens of a record.
 
 The decoding loop: slots that each hold one record under way, refilled as records end.
 
@@ -170,29 +170,33 @@ class SlotTable:
         runs = self.runs if self.joined_V is None else _joined(self.runs, self.joined_V)
         # One more position than is read: padding is written there.
         self.cache.reserve(int((self.filled_B + runs.lengths_N).max()) + 1)
-        scores_BA = self.model.step(self.cache, runs, self.filled_B).float()
-        if self.corrections is not None:
-            scores_BA = self.corrections.added(scores_BA, runs)
+        scores_BA = self.model.step(self.cache, runs, self.filled_B)
         self.filled_B = self.filled_B + runs.lengths_N
-        allowed_BA = self.walks.allowed_BA()
-        masked_BA = scores_BA.masked_fill(~allowed_BA, -torch.inf)
-        sound_B = masked_BA.amax(dim=1).isfinite()
+        # Few of all active tokens may come next, as a rule: what follows is done for these alone.
+        choices = self.walks.choices()
+        allowed_BL = self.walks.allowed_BA() if choices is None else choices.real_BL
+        scores_BL = (scores_BA if choices is None else scores_BA.gather(1, choices.place_BL)).float()
+        if self.corrections is not None:
+            scores_BL = scores_BL + self.corrections(runs, None if choices is None else choices.place_BL)
+        masked_BL = scores_BL.masked_fill(~allowed_BL, -torch.inf)
+        sound_B = masked_BL.amax(dim=1).isfinite()
         if not sound_B.all():
-            masked_BA = masked_BA.masked_fill(~sound_B[:, None], 0.0)
+            masked_BL = masked_BL.masked_fill(~sound_B[:, None], 0.0)
         place_B1 = self.known_B.clamp(max=self.uniforms_BT.shape[1] - 1)[:, None]
-        choice_B = draw(self._sharpened(masked_BA), self.uniforms_BT.gather(1, place_B1).squeeze(1))
+        drawn_B = draw(self._sharpened(masked_BL), self.uniforms_BT.gather(1, place_B1).squeeze(1))
+        choice_B = drawn_B if choices is None else choices.place_BL.gather(1, drawn_B[:, None]).squeeze(1)
         busy = [slot for slot, address in enumerate(self.addresses) if address is not None]
         sound = sound_B.tolist()
         going_N = torch.tensor([slot for slot in busy if sound[slot]], dtype=torch.int64, device=choice_B.device)
         self.runs = Runs(tokens_NF=self.runs.tokens_NF[:, :1], lengths_N=torch.zeros_like(self.filled_B))
-        failed = self._fail([slot for slot in busy if not sound[slot]], allowed_BA)
+        failed = self._fail([slot for slot in busy if not sound[slot]], allowed_BL)
         if len(going_N) == 0:
             return failed
         self._follow(going_N, self.walks.advance(going_N, choice_B[going_N]))
         return failed + self._end(going_N)
 
-    def _sharpened(self, masked_BA: Tensor) -> Tensor:
-        return self.truncation.scores_BA(masked_BA, self.temperature_B1)
+    def _sharpened(self, masked_BL: Tensor) -> Tensor:
+        return self.truncation.scores_BA(masked_BL, self.temperature_B1)
 
     def _wait(self, prompts: Prompts) -> None:
         self.waiting, self.next_row = prompts, 0
@@ -255,13 +259,13 @@ class SlotTable:
             for slot, whole, row, length in zip(slots, finished, tokens, lengths, strict=True)
         ]
 
-    def _fail(self, slots: list[int], allowed_BA: Tensor) -> list[Decoded]:
+    def _fail(self, slots: list[int], allowed_BL: Tensor) -> list[Decoded]:
         """Empty the slots that no token can be drawn for; what they hold is NaN, maybe."""
         if not slots:
             return []
         slots_N = torch.tensor(slots, device=self.filled_B.device)
         self.cache.clear(slots_N)
-        possible, lengths = allowed_BA[slots_N].any(dim=1).tolist(), self.known_B[slots_N].tolist()
+        possible, lengths = allowed_BL[slots_N].any(dim=1).tolist(), self.known_B[slots_N].tolist()
         rows = self.tokens_BT[slots_N].tolist()
         return [
             self._empty(slot, row[:length], "not_finite" if some else "dead_end")
