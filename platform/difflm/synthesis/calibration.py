@@ -20,7 +20,7 @@ from typing import Final
 import pyarrow as pa
 import torch
 from pydantic import Field
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from difflm.config import Config
@@ -93,4 +93,5 @@ def first_tokens(bundle: Bundle, table: pa.Table) -> Tensor:
 def _write(directory: Path, nats_FV: Tensor) -> None:
     field_K, token_K = nats_FV.nonzero(as_tuple=True)
     nats_K = nats_FV[field_K, token_K].float()
-    save_file({"field": field_K, "token": token_K, "nats": nats_K.contiguous()}, directory / CALIBRATION_NAME)
+    # By way of bytes: safetensors writes files that only their owner may read.
+    (directory / CALIBRATION_NAME).write_bytes(save({"field": field_K, "token": token_K, "nats": nats_K.contiguous()}))

@@ -50,6 +50,7 @@ def test_draws_begin_their_values_as_training_rows_do(stages: StageFolders, cali
     common_FV = counts_FV >= 20
     off = [float((_shares(bundle, seed=99) - share_FV)[common_FV].abs().sum()) for bundle in (before, after)]
     assert off[1] < off[0] / 2
+    assert (calibrated / CALIBRATION_NAME).stat().st_mode & 0o044, "others may read it, too"
     tensors = load_file(calibrated / CALIBRATION_NAME)
     assert int(counts_FV[tensors["field"], tensors["token"]].min()) >= 8, "what few rows have is not corrected"
 
