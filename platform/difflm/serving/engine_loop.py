@@ -154,7 +154,10 @@ class EngineLoop:
         if not made:
             return None
         temperatures = [ticket.request.temperature for group, _ in made for ticket in group]
-        standard = self._plain.config.temperature
+        standard, device = self._plain.config.temperature, made[0][1].uniforms_NT.device
+        corrected = [
+            engine_of(group[0].request.synthesizer).corrections is not None for group, _ in made for _ in group
+        ]
         return Prompts(
             addresses=[Address(index=ticket.number, attempt=0) for group, _ in made for ticket in group],
             prompt=joined_prompts([prompts.prompt for _, prompts in made]),
@@ -162,8 +165,9 @@ class EngineLoop:
             temperatures_N=torch.tensor(
                 [standard if value is None else value for value in temperatures],
                 dtype=torch.float64,
-                device=made[0][1].uniforms_NT.device,
+                device=device,
             ),
+            corrected_N=torch.tensor(corrected, device=device),
         )
 
     def _made(self, tickets: list[Ticket]) -> Prompts | None:

@@ -39,11 +39,15 @@ class Corrections:
         nats_RV = torch.cat([nats_FV, nats_FV.new_zeros((1, vocabulary))]).to(tokens_A.device)
         return cls(row_V=row_V, nats_RA=nats_RV[:, tokens_A])
 
-    def __call__(self, read: Runs, place_BL: Tensor | None) -> Tensor:
-        """Return what to add to scores of active tokens behind what was read: of all, or of those at some places."""
+    def __call__(self, read: Runs, corrected_B: Tensor, place_BL: Tensor | None) -> Tensor:
+        """Return what to add to scores of active tokens behind what was read: of all, or of those at some places.
+
+        It is zero for the slots that are not to be corrected.
+        """
         assert read.also_NF is not None
         name_B = read.also_NF.gather(1, (read.lengths_N - 1).clamp(min=0)[:, None]).squeeze(1)
-        row_B = self.row_V[name_B]  # without a name it is -1, and the row that of no name
+        # Without a name it is -1, whose row is that of no name.
+        row_B = torch.where(corrected_B, self.row_V[name_B], len(self.nats_RA) - 1)
         return self.nats_RA[row_B] if place_BL is None else self.nats_RA[row_B[:, None], place_BL]
 
 

@@ -112,7 +112,7 @@ def load_engine(
                 constraint=constraint,
                 slots=slots,
                 truncation=truncation,
-                corrections=_corrections(bundle, constraint),
+                corrections=_corrections(bundle, records, constraint),
             )
         case VllmEngineConfig():
             require_soft_prompt(bundle.shape.injector.kind)
@@ -131,9 +131,9 @@ def load_engine(
             )
 
 
-def _corrections(bundle: Bundle, constraint: Constraint) -> Corrections | None:
-    """Arrange a bundle's corrections for the tokens of a grammar."""
-    if bundle.corrections_FV is None:
+def _corrections(bundle: Bundle, records: RecordSet, constraint: Constraint) -> Corrections | None:
+    """Arrange a bundle's corrections for the draws that they were made of: those that are given nothing first."""
+    if bundle.corrections_FV is None or records.first is not None:
         return None
     return Corrections.of(bundle.corrections_FV, bundle.parts, constraint.tokens_A)
 

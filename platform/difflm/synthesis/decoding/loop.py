@@ -1,11 +1,7 @@
 """The decoding loop: slots that each hold one record under way, how each is filled, moves on, ends, and is refilled.
 
-The slots of the decoding loop: what each holds, how it is filled, moves on and ends.
-
 Shape legend: B slots, N of them or of the prompts, A active tokens, L of them that may come next, F tokens of the
 longest run, T most tokens of a record.
-
-The decoding loop: slots that each hold one record under way, refilled as records end.
 
 In every round each slot reads the run that it is sure of (a token that was drawn, and all that the grammar forces
 behind it), scores what may come next, and draws. A record that ends leaves its slot to the next prompt at once; when
@@ -53,12 +49,16 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompts:
-    """Prompts of N records, the uniform numbers that their tokens are drawn from, and their temperatures, if any."""
+    """Prompts of N records, the uniform numbers that their tokens are drawn from, and their temperatures, if any.
+
+    `corrected_N` says whose scores are corrected, where there are corrections: by default all.
+    """
 
     addresses: list[Address]
     prompt: Prompt
     uniforms_NT: Tensor
     temperatures_N: Tensor | None = None
+    corrected_N: Tensor | None = None
 
 
 class PromptSource(Protocol):
@@ -109,6 +109,7 @@ class SlotTable:
         self.tokens_BT = torch.zeros((count, most), dtype=torch.int64, device=device)
         self.uniforms_BT = torch.zeros_like(prompts.uniforms_NT)
         self.temperature_B1 = torch.ones((count, 1), device=device)
+        self.corrected_B = torch.ones(count, dtype=torch.bool, device=device)
         self.runs = Runs(tokens_NF=self.tokens_BT[:, :1].clone(), lengths_N=torch.zeros_like(self.filled_B))
 
     @property
@@ -141,6 +142,7 @@ class SlotTable:
         self.filled_B, self.known_B = _longer(self.filled_B, slots), _longer(self.known_B, slots)
         self.tokens_BT, self.uniforms_BT = _longer(self.tokens_BT, slots), _longer(self.uniforms_BT, slots)
         self.temperature_B1 = _longer(self.temperature_B1, slots, value=1.0)
+        self.corrected_B = _longer(self.corrected_B, slots)
         self.runs = Runs(tokens_NF=_longer(self.runs.tokens_NF, slots), lengths_N=_longer(self.runs.lengths_N, slots))
 
     def abandon(self, unwanted: Callable[[Address], bool]) -> None:
@@ -162,7 +164,7 @@ class SlotTable:
         self.walks.keep(kept_N)
         self.filled_B, self.known_B = self.filled_B[kept_N], self.known_B[kept_N]
         self.tokens_BT, self.uniforms_BT = self.tokens_BT[kept_N], self.uniforms_BT[kept_N]
-        self.temperature_B1 = self.temperature_B1[kept_N]
+        self.temperature_B1, self.corrected_B = self.temperature_B1[kept_N], self.corrected_B[kept_N]
         self.runs = Runs(tokens_NF=self.runs.tokens_NF[kept_N], lengths_N=self.runs.lengths_N[kept_N])
 
     def advance(self) -> list[Decoded]:
@@ -177,7 +179,8 @@ class SlotTable:
         allowed_BL = self.walks.allowed_BA() if choices is None else choices.real_BL
         scores_BL = (scores_BA if choices is None else scores_BA.gather(1, choices.place_BL)).float()
         if self.corrections is not None:
-            scores_BL = scores_BL + self.corrections(runs, None if choices is None else choices.place_BL)
+            place_BL = None if choices is None else choices.place_BL
+            scores_BL = scores_BL + self.corrections(runs, self.corrected_B, place_BL)
         masked_BL = scores_BL.masked_fill(~allowed_BL, -torch.inf)
         sound_B = masked_BL.amax(dim=1).isfinite()
         if not sound_B.all():
@@ -216,6 +219,8 @@ class SlotTable:
         self.uniforms_BT[slots_N] = self.waiting.uniforms_NT[rows_N]
         own_N = self.waiting.temperatures_N
         self.temperature_B1[slots_N, 0] = self.truncation.temperature if own_N is None else own_N[rows_N].float()
+        corrected_N = self.waiting.corrected_N
+        self.corrected_B[slots_N] = True if corrected_N is None else corrected_N[rows_N]
         opening = self.walks.begin(slots_N, [address.index for address in addresses])
         self._follow(slots_N, opening)
         bos_N1 = torch.full((len(rows), 1), self.bos_id, device=device)
