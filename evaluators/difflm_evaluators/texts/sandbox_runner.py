@@ -97,7 +97,7 @@ def confine(folder: str) -> bool:
     unprivileged = ctypes.CDLL(None).prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     held = system(_RESTRICT_SELF, rules, 0)
     os.close(rules)
-    return unprivileged == 0 and held == 0
+    return bool(unprivileged == 0 and held == 0)
 
 
 def hide() -> None:
