@@ -30,6 +30,7 @@ from provenance import provenance
 from scipy.stats import beta
 from torch import Tensor, nn
 
+from difflm.config import apply_overrides
 from difflm.models.compact import CompactDecoderConfig, build_compact_llama
 from difflm.models.prompt import Prompt, causal_nll
 from difflm.privacy.budget import PrivacyConfig, Steps, epsilon_of
@@ -53,6 +54,10 @@ def scores(
     minutes: Annotated[float, typer.Option(help="of each method")] = 90.0,
     epsilon: Annotated[list[float] | None, typer.Option(help="may be repeated")] = None,
     methods: Annotated[str, typer.Option(help="with commas")] = ",".join(METHODS),
+    count: Annotated[int | None, typer.Option(help="rows to make; by default as many as are learned")] = None,
+    epochs: Annotated[float, typer.Option(help="passes of DP-SGD over the rows")] = 8.0,
+    protocol: Annotated[bool, typer.Option(help="score by the published protocol as well")] = True,
+    own: Annotated[list[str] | None, typer.Option(help="settings of ours, such as decoder_fit.steps=300")] = None,
     runs: Annotated[Path, typer.Option(help="folder of the results")] = Path("runs/dp"),
     out: Annotated[Path, typer.Option(help="where the record goes")] = RESULTS / "dp.json",
 ) -> None:
@@ -62,26 +67,28 @@ def scores(
         folder = runs / f"{table.replace('/', '-')}-{each:g}"
         with tempfile.TemporaryDirectory() as temporary:
             file = Path(temporary) / "methods.yaml"
-            file.write_text(yaml.safe_dump({"methods": _own(each)}))
+            file.write_text(yaml.safe_dump({"methods": _own(each, epochs, apply_overrides({}, own or []))}))
             command = [sys.executable, "-m", "difflm_jobs", "benchmark", table, "--methods", methods]
             command += ["--method-file", str(file), "--minutes", str(minutes), "--out", str(folder)]
             for name in ("mst", "tabularargn_dp"):
                 if name in methods.split(","):
                     command += ["--set", f"{name}.epsilon={each}", "--set", f"{name}.delta={DELTA}"]
             command += ["--train-rows", str(train_rows)] if train_rows is not None else []
+            command += ["--count", str(count)] if count is not None else []
+            command += [] if protocol else ["--no-protocol"]
             subprocess.run(command, check=True)
         record["epsilons"][f"{each:g}"] = json.loads((folder / "benchmark.json").read_text())
         out.write_text(json.dumps(record, indent=1))
 
 
-def _own(epsilon: float) -> dict[str, Any]:
-    privacy = {"epsilon": epsilon, "delta": DELTA}
+def _own(epsilon: float, epochs: float, config: dict[str, Any]) -> dict[str, Any]:
+    privacy = {"epsilon": epsilon, "delta": DELTA, "epochs": epochs}
     return {
-        "private": {"title": "DiffLM, DP-SGD", "module": "difflm_run", "settings": {"config": {"privacy": privacy}}},
+        "private": {"title": "DiffLM, DP-SGD", "module": "difflm_run", "settings": {"config": {**config, "privacy": privacy}}},
         "counts": {
             "title": "DiffLM, private counts",
             "module": "difflm_run",
-            "settings": {"config": {"privacy": {**privacy, "epochs": 0}}},
+            "settings": {"config": {**config, "privacy": {**privacy, "epochs": 0}}},
         },
     }
 
