@@ -1,11 +1,14 @@
 """Differential privacy measured: scores at several epsilons beside other methods, and attacks on the promise.
 
     python tests/benchmarks/dp.py scores [--table adult] [--train-rows N] [--minutes M] [--epsilon 1 --epsilon 3 ...]
+    python tests/benchmarks/dp.py summaries [--table adult] [--epsilon 1 ...]
     python tests/benchmarks/dp.py audit
 
 `scores` runs `difflm benchmark` once for every epsilon, each method with the same rows, epsilon and delta: our private
 decoder (`private`), our private counts alone (`counts`), MST and TabularARGN's own DP training. All of Adult takes
 about an hour for each epsilon on two cores; --train-rows 3000 --minutes 5 shows that everything runs.
+
+`summaries` scores rows that are drawn from the private counts themselves, without a decoder: half a minute each.
 
 `audit` tries to find out whether one record was there: by the noisy gradient of a single step along the record's own
 gradient, and by the private counts of a table in which the record's value is rare. What an attack finds bounds epsilon
@@ -37,6 +40,10 @@ from difflm.privacy.budget import PrivacyConfig, Steps, epsilon_of
 from difflm.privacy.surrogate import summarize
 from difflm.training.private.clipped_gradients import ClippedGradients
 from difflm.training.private.engine import PrivateEngine
+from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table
+from difflm_evaluators.privacy.privacy import PrivacyConfig as PrivacyScores
+from difflm_evaluators.scores.utility import UtilityConfig
+from difflm_jobs.benchmark.tables import read_benchmark_table
 
 RESULTS = Path(__file__).parent / "results"
 METHODS = ("real", "private", "counts", "mst", "tabularargn_dp")
@@ -84,13 +91,47 @@ def scores(
 def _own(epsilon: float, epochs: float, config: dict[str, Any]) -> dict[str, Any]:
     privacy = {"epsilon": epsilon, "delta": DELTA, "epochs": epochs}
     return {
-        "private": {"title": "DiffLM, DP-SGD", "module": "difflm_run", "settings": {"config": {**config, "privacy": privacy}}},
+        "private": {
+            "title": "DiffLM, DP-SGD",
+            "module": "difflm_run",
+            "settings": {"config": {**config, "privacy": privacy}},
+        },
         "counts": {
             "title": "DiffLM, private counts",
             "module": "difflm_run",
             "settings": {"config": {**config, "privacy": {**privacy, "epochs": 0}}},
         },
     }
+
+
+@app.command()
+def summaries(
+    table: Annotated[str, typer.Option(help="a preset or a table")] = "adult",
+    epsilon: Annotated[list[float] | None, typer.Option(help="may be repeated")] = None,
+    count: Annotated[int, typer.Option(help="rows to draw")] = 10_000,
+    out: Annotated[Path, typer.Option(help="where the record goes")] = RESULTS / "dp_summaries.json",
+) -> None:
+    """Score rows of the counts alone, the whole budget spent on them."""
+    found = read_benchmark_table(table, target=None, train_rows=None)
+    record: dict[str, Any] = {"command": " ".join(sys.argv), **provenance(), "delta": DELTA, "about": found.about}
+    record |= {"train_rows": found.train.num_rows, "rows": count, "epsilons": {}}
+    parts = EvaluationConfig(
+        privacy=PrivacyScores(threads=1),
+        utility=UtilityConfig(seeds=(0,), threads=1),
+        **dict.fromkeys(("detection", "fidelity", "membership", "attacks", "projection")),
+    )
+    random = np.random.default_rng(0)  # of the real rows as many are compared with
+    train, test = (each.take(random.permutation(each.num_rows)[:count]) for each in (found.train, found.test))
+    splits = RealSplits(train=train, test=test)
+    for each in epsilon or EPSILONS:
+        config = PrivacyConfig(epsilon=each, delta=DELTA, epochs=0)
+        summary = summarize(found.train, np.arange(found.train.num_rows), config, target=found.spec.target)
+        drawn = summary.draw(count, found.train.schema, np.random.default_rng(0))
+        report = evaluate_table(drawn, splits, found.schema, parts)
+        scores = {score.name: {"value": score.value, "real": score.baseline} for score in report.scores}
+        record["epsilons"][f"{each:g}"] = scores
+        print(f"epsilon {each:g}: " + ", ".join(f"{name} {score['value']}" for name, score in scores.items()))
+        out.write_text(json.dumps(record, indent=1))
 
 
 @app.command()

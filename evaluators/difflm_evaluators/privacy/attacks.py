@@ -1,8 +1,8 @@
-"""Singling out, linkability and attribute inference: what somebody can do who has the synthetic rows and parts of others.
+"""Singling out, linkability and attribute inference: what somebody does with synthetic rows and parts of real ones.
 
-The attacks are those of Anonymeter (Giomi et al. 2023, arXiv 2211.10459); its package needs an older numpy and pyarrow,
-so they are written here, and `tests/benchmarks/anonymeter.py` makes both on the same rows. Each is made on training rows
-and, as its control, on real rows that nobody learned from:
+The attacks are those of Anonymeter (Giomi et al. 2023, arXiv 2211.10459). Its package needs an older numpy and pyarrow,
+so they are written here, and `tests/benchmarks/anonymeter.py` makes both on the same rows. Each is made on training
+rows and, as its control, on real rows that nobody learned from:
 
 - singling out: predicates that are true of exactly one synthetic row hit where they are true of exactly one real row;
 - linkability: of a real row the attacker has two halves of the columns, apart from each other, and takes them for one
@@ -151,9 +151,7 @@ def _attacked(
     return linked_A, told_AS
 
 
-def _distance(
-    column: AttackedColumn, synthetic_R: FloatArray
-) -> Callable[[FloatArray], npt.NDArray[np.float32]]:
+def _distance(column: AttackedColumn, synthetic_R: FloatArray) -> Callable[[FloatArray], npt.NDArray[np.float32]]:
     """Return what measures how far values (B,) are from those of the synthetic rows, (B, R)."""
     if not column.numeric:
         return lambda values_B: (values_B[:, None] != synthetic_R).astype(np.float32)

@@ -3,8 +3,8 @@
 A predicate has a condition on one column, or on three, each made of a value of one synthetic row: numbers from the
 median up are `>=`, others `<=`, so that few rows fulfil them; categories and texts are equal, missing is missing.
 
-A predicate hits where it is true of exactly one of all real rows, those of both splits. Of rows that nobody learned from,
-that one is a training row as often as training rows are among all; so hits on test rows, times training rows by test
+A predicate hits where it is true of exactly one of all real rows, those of both splits. Of rows that nobody learned
+from, that one is a training row as often as training rows are among all; so hits on test rows, times training rows by test
 rows, are what chance gives on training rows, whatever the sizes of the splits. (Counting in each split by itself has to
 carry over how often chance hits to another number of rows, which goes wrong where that is many times as large.) Several
 predicates may hit the same row, of which somebody with an odd value is hit often: errors count rows, not hits.
@@ -103,7 +103,9 @@ def singling_out(
     rows, ratio = train_CN.shape[1], train_CN.shape[1] / test_CM.shape[1]
     hit_Q = predicates.hits(np.concatenate([train_CN, test_CM], axis=1))
     hit_H, attacks = hit_Q[hit_Q >= 0], max(1, len(predicates))
-    attack = Rate(value=int((hit_H < rows).sum()) / attacks, error=_error(hit_H[hit_H < rows], attacks), attacks=attacks)
+    attack = Rate(
+        value=int((hit_H < rows).sum()) / attacks, error=_error(hit_H[hit_H < rows], attacks), attacks=attacks
+    )
     # By chance any row that was hit may have been one of the test split's: few of its rows say little.
     error = math.sqrt(ratio) * _error(hit_H, attacks)
     control = Rate(value=min(1.0, ratio * int((hit_H >= rows).sum()) / attacks), error=error, attacks=attacks)
@@ -158,6 +160,4 @@ def _drawn(
     ]
     ends_QK = np.where(value_QK > np.array(medians)[column_QK], _FROM, _TO)
     kind_QK = np.where(numeric_C[column_QK], ends_QK, _EQUAL)
-    return _Predicates(
-        column_QK=column_QK, kind_QK=np.where(np.isnan(value_QK), _MISSING, kind_QK), value_QK=value_QK
-    )
+    return _Predicates(column_QK=column_QK, kind_QK=np.where(np.isnan(value_QK), _MISSING, kind_QK), value_QK=value_QK)

@@ -32,7 +32,9 @@ def _people(rows: int, seed: int) -> pa.Table:
     )
 
 
-def _attacked(synthetic: pa.Table, train: pa.Table, test: pa.Table | None, config: AttacksConfig = CONFIG) -> Evaluation:
+def _attacked(
+    synthetic: pa.Table, train: pa.Table, test: pa.Table | None, config: AttacksConfig = CONFIG
+) -> Evaluation:
     schema = infer_schema(train)
     tables = [read_columns(table, schema, "t") if table is not None else None for table in (synthetic, train, test)]
     return evaluate_attacks(*tables, config)  # type: ignore[arg-type]
@@ -120,7 +122,9 @@ def test_predicates_that_single_out_by_hand() -> None:
 
 
 def test_the_sizes_of_the_splits_are_no_risk() -> None:
-    values = [_attacked(_people(1500, 10 + seed), _people(1500, 20 + seed), _people(250, 30 + seed)) for seed in range(3)]
+    values = [
+        _attacked(_people(1500, 10 + seed), _people(1500, 20 + seed), _people(250, 30 + seed)) for seed in range(3)
+    ]
     intervals = [found.score("singling_out").interval for found in values]
     assert all(interval is not None and interval[0] < 0.05 for interval in intervals)
 
