@@ -1,6 +1,6 @@
 """Samples of a few dozen or hundred rows of real tables: how much of them is copied, or why they are refused.
 
-    python tests/benchmarks/small_samples.py [--table adult ...] [--rows 200 --rows 30] [--draws 1000] [--set prior.steps=50]
+    python tests/benchmarks/small_samples.py [--table adult ...] [--rows 200 --rows 30] [--set A.B=C]
 
 Each sample of the training rows is fitted in this process, as `difflm.fit` does it, with protection on. Its synthetic
 rows, and all real test rows, are looked for among the sampled rows: copies, and nearer to them than to other rows. A

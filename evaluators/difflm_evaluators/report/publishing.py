@@ -19,8 +19,8 @@ YES, NOTHING_FOUND, CARE, LOOK, NO = "yes", "nothing found against it", "with ca
 MEANT: Final = (
     "Protected values are such that fewer training rows have than the threshold: they are replaced before anything is "
     "learned. Promised is only what is called differential privacy above; its epsilon bounds, for every single person, "
-    "how much more likely anything becomes by this person's rows. Measured is one table, by attacks that are known today "
-    "and beside real rows that nobody learned from. Protected and measured are no promise: values that many people "
+    "how much more likely anything becomes by this person's rows. Measured is one table, by attacks known today and "
+    "beside real rows that nobody learned from. Protected and measured are no promise: values that many people "
     "have may give somebody away together, and a better attack may come. Whether published rows are personal data is a "
     "question of law, which figures inform and do not answer."
 )
@@ -102,8 +102,8 @@ def _generator(answer: AnswerEntry, protection: ProtectConfig | None) -> tuple[P
             what=bundle,
             word=CARE,
             text=f"{part}Its files hold no rows, and of protected columns no value that fewer than "
-            f"{protection.threshold} training rows have. But it draws without end, no screen holds copies back outside of this run, and nobody "
-            f"measured its other rows. {_EVIDENCE} With --epsilon there is one.",
+            f"{protection.threshold} training rows have. But it draws without end, no screen holds copies back outside of "
+            f"this run, and nobody measured its other rows. {_EVIDENCE} With --epsilon there is one.",
         ),
         Publishing(
             what=endpoint,

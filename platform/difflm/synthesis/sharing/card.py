@@ -171,9 +171,9 @@ def _privacy(schema: RecordSchema, few: str, *, promised: bool) -> list[str]:
             'under "How good it is" are of real rows and outside of the promise.',
         ]
     evidence = (
-        f"Distances, copies and attacks are evidence of one table, not a proof.{few} Nothing holds back rows that equal"
+        f"Distances, copies and attacks are evidence of one table, not a proof.{few} Nothing holds back rows that equal a "
+        "training row, by chance or because it was learned by heart."
     )
-    evidence += " a training row by chance or because it was learned by heart."
     if schema.protected is None:
         return [
             f"Nothing here is differential privacy. {evidence} The file holds the names of columns, the values of",
@@ -182,9 +182,8 @@ def _privacy(schema: RecordSchema, few: str, *, promised: bool) -> list[str]:
     left_out = ", ".join(f"`{_code(name)}`" for name in schema.protected.unprotected)
     but = f", but for {left_out}" if left_out else ""
     return [
-        f"Nothing here is differential privacy. Values that fewer than {schema.protected.threshold} training rows have were "
-        f"not learned and are not in",
-        f"the file{but}; ends of numbers and dates are cut. {evidence}",
+        f"Nothing here is differential privacy. Values that fewer than {schema.protected.threshold} training rows have "
+        f"were not learned and are not in the file{but}; ends of numbers and dates are cut. {evidence}",
     ]
 
 
