@@ -64,6 +64,7 @@ def scores(
     count: Annotated[int | None, typer.Option(help="rows to make; by default as many as are learned")] = None,
     epochs: Annotated[float, typer.Option(help="passes of DP-SGD over the rows")] = 8.0,
     protocol: Annotated[bool, typer.Option(help="score by the published protocol as well")] = True,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="as of difflm benchmark")] = None,
     own: Annotated[list[str] | None, typer.Option(help="settings of ours, such as decoder_fit.steps=300")] = None,
     runs: Annotated[Path, typer.Option(help="folder of the results")] = Path("runs/dp"),
     out: Annotated[Path, typer.Option(help="where the record goes")] = RESULTS / "dp.json",
@@ -83,6 +84,7 @@ def scores(
             command += ["--train-rows", str(train_rows)] if train_rows is not None else []
             command += ["--count", str(count)] if count is not None else []
             command += [] if protocol else ["--no-protocol"]
+            command += [part for text in set_ or [] for part in ("--set", text)]
             subprocess.run(command, check=True)
         record["epsilons"][f"{each:g}"] = json.loads((folder / "benchmark.json").read_text())
         out.write_text(json.dumps(record, indent=1))

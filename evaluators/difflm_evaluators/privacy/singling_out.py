@@ -5,9 +5,9 @@ median up are `>=`, others `<=`, so that few rows fulfil them; categories and te
 
 A predicate hits where it is true of exactly one of all real rows, those of both splits. Of rows that nobody learned
 from, that one is a training row as often as training rows are among all; so hits on test rows, times training rows by
-test rows, are what chance gives on training rows, whatever the sizes of the splits. (Counting in each split by itself has to
-carry over how often chance hits to another number of rows, which goes wrong where that is many times as large.) Several
-predicates may hit the same row, of which somebody with an odd value is hit often: errors count rows, not hits.
+test rows, are what chance gives on training rows, whatever the sizes of the splits. (Counting in each split by itself
+has to carry over how often chance hits to another number of rows, which goes wrong where that is many times as large.)
+Several predicates may hit the same row, of which one with odd values is hit often: errors count rows, not hits.
 
 Shapes: Q predicates, K conditions, C columns, N rows.
 """

@@ -102,8 +102,8 @@ def _generator(answer: AnswerEntry, protection: ProtectConfig | None) -> tuple[P
             what=bundle,
             word=CARE,
             text=f"{part}Its files hold no rows, and of protected columns no value that fewer than "
-            f"{protection.threshold} training rows have. But it draws without end, no screen holds copies back outside of "
-            f"this run, and nobody measured its other rows. {_EVIDENCE} With --epsilon there is one.",
+            f"{protection.threshold} training rows have. But it draws without end, no screen holds copies back outside "
+            f"of this run, and nobody measured its other rows. {_EVIDENCE} With --epsilon there is one.",
         ),
         Publishing(
             what=endpoint,

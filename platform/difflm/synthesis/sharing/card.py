@@ -171,8 +171,8 @@ def _privacy(schema: RecordSchema, few: str, *, promised: bool) -> list[str]:
             'under "How good it is" are of real rows and outside of the promise.',
         ]
     evidence = (
-        f"Distances, copies and attacks are evidence of one table, not a proof.{few} Nothing holds back rows that equal a "
-        "training row, by chance or because it was learned by heart."
+        f"Distances, copies and attacks are evidence of one table, not a proof.{few} Nothing holds back rows that "
+        "equal a training row, by chance or because it was learned by heart."
     )
     if schema.protected is None:
         return [
