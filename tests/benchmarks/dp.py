@@ -49,7 +49,7 @@ RESULTS = Path(__file__).parent / "results"
 METHODS = ("real", "private", "counts", "mst", "tabularargn_dp")
 EPSILONS = (1.0, 3.0, 10.0)
 DELTA = 1e-5
-ROWS = 1000
+ROWS = 2000
 
 app = typer.Typer()
 
