@@ -26,6 +26,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import torch
 import typer
 import yaml
@@ -33,17 +34,22 @@ from provenance import provenance
 from scipy.stats import beta
 from torch import Tensor, nn
 
+from difflm.artifacts import ArtifactStore
 from difflm.config import apply_overrides
 from difflm.models.compact import CompactDecoderConfig, build_compact_llama
 from difflm.models.prompt import Prompt, causal_nll
 from difflm.privacy.budget import PrivacyConfig, Steps, epsilon_of
 from difflm.privacy.surrogate import summarize
+from difflm.records.kinds.columns import conform_table
 from difflm.training.private.clipped_gradients import ClippedGradients
 from difflm.training.private.engine import PrivateEngine
 from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table
 from difflm_evaluators.privacy.privacy import PrivacyConfig as PrivacyScores
 from difflm_evaluators.scores.utility import UtilityConfig
-from difflm_jobs.benchmark.tables import read_benchmark_table
+from difflm_jobs.benchmark.cells import Bench, make_rows
+from difflm_jobs.benchmark.environments import cache_folder
+from difflm_jobs.benchmark.methods import read_methods
+from difflm_jobs.benchmark.tables import BenchmarkTable, read_benchmark_table
 
 RESULTS = Path(__file__).parent / "results"
 METHODS = ("real", "private", "counts", "mst", "tabularargn_dp")
@@ -111,12 +117,17 @@ def summaries(
     table: Annotated[str, typer.Option(help="a preset or a table")] = "adult",
     epsilon: Annotated[list[float] | None, typer.Option(help="may be repeated")] = None,
     count: Annotated[int, typer.Option(help="rows to draw")] = 10_000,
-    out: Annotated[Path, typer.Option(help="where the record goes")] = RESULTS / "dp_summaries.json",
+    methods: Annotated[str, typer.Option(help="of others, with commas: mst,tabularargn_dp")] = "",
+    minutes: Annotated[float, typer.Option(help="of each of these")] = 20.0,
+    runs: Annotated[Path, typer.Option(help="folder of their rows")] = Path("runs/dp"),
+    out: Annotated[Path, typer.Option(help="where the record goes; what it has of other epsilons stays")] = RESULTS
+    / "dp_summaries.json",
 ) -> None:
-    """Score rows of the counts alone, the whole budget spent on them."""
+    """Score rows of the counts alone, the whole budget spent on them, beside those of other methods."""
     found = read_benchmark_table(table, target=None, train_rows=None)
     record: dict[str, Any] = {"command": " ".join(sys.argv), **provenance(), "delta": DELTA, "about": found.about}
-    record |= {"train_rows": found.train.num_rows, "rows": count, "epsilons": {}}
+    record |= {"train_rows": found.train.num_rows, "rows": count}
+    record["epsilons"] = json.loads(out.read_text())["epsilons"] if out.is_file() else {}
     parts = EvaluationConfig(
         privacy=PrivacyScores(threads=1),
         utility=UtilityConfig(seeds=(0,), threads=1),
@@ -126,14 +137,47 @@ def summaries(
     train, test = (each.take(random.permutation(each.num_rows)[:count]) for each in (found.train, found.test))
     splits = RealSplits(train=train, test=test)
     for each in epsilon or EPSILONS:
-        config = PrivacyConfig(epsilon=each, delta=DELTA, epochs=0)
-        summary = summarize(found.train, np.arange(found.train.num_rows), config, target=found.spec.target)
-        drawn = summary.draw(count, found.train.schema, np.random.default_rng(0))
-        report = evaluate_table(drawn, splits, found.schema, parts)
-        scores = {score.name: {"value": score.value, "real": score.baseline} for score in report.scores}
-        record["epsilons"][f"{each:g}"] = scores
-        print(f"epsilon {each:g}: " + ", ".join(f"{name} {score['value']}" for name, score in scores.items()))
-        out.write_text(json.dumps(record, indent=1))
+        scored = record["epsilons"].setdefault(f"{each:g}", {})
+        for name in ("counts", *filter(None, methods.split(","))):
+            if "value" in scored.get(name, {}).get("shape_error", {}):
+                continue
+            made = _counted(found, each, count) if name == "counts" else _made(found, name, each, count, minutes, runs)
+            if isinstance(made, str):
+                scored[name] = {"reason": made}
+            else:
+                scores = evaluate_table(made, splits, found.schema, parts).scores
+                scored[name] = {score.name: {"value": score.value, "real": score.baseline} for score in scores}
+            print(f"epsilon {each:g}, {name}: {json.dumps(scored[name])}", flush=True)
+            out.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _counted(found: BenchmarkTable, epsilon: float, count: int) -> pa.Table:
+    config = PrivacyConfig(epsilon=epsilon, delta=DELTA, epochs=0)
+    summary = summarize(found.train, np.arange(found.train.num_rows), config, target=found.spec.target)
+    return summary.draw(count, found.train.schema, np.random.default_rng(0))
+
+
+def _made(found: BenchmarkTable, name: str, epsilon: float, count: int, minutes: float, runs: Path) -> pa.Table | str:
+    """Return the rows of another method within the minutes, or why there are none."""
+    (method,) = read_methods([name], overrides=[f"{name}.epsilon={epsilon}", f"{name}.delta={DELTA}"])
+    folder = runs / "summaries"
+    store = ArtifactStore(folder)
+    bench = Bench(
+        table=found,
+        store=store,
+        folder=folder / "table",
+        hashes=found.write(folder / "table"),
+        rows=count,
+        minutes=minutes,
+        cache=cache_folder(None),
+        evaluation=EvaluationConfig(),
+        protocol=False,
+        say=print,
+    )
+    cell = make_rows(bench, method, 0)
+    if cell.rows is None:
+        return cell.reason or "no rows"
+    return conform_table(pyarrow.csv.read_csv(cell.rows), found.schema)
 
 
 @app.command()
