@@ -26,7 +26,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import torch
 import typer
 import yaml
@@ -50,6 +49,7 @@ from difflm_jobs.benchmark.cells import Bench, make_rows
 from difflm_jobs.benchmark.environments import cache_folder
 from difflm_jobs.benchmark.methods import read_methods
 from difflm_jobs.benchmark.tables import BenchmarkTable, read_benchmark_table
+from difflm_jobs.studies.protocol import read_rows
 
 RESULTS = Path(__file__).parent / "results"
 METHODS = ("real", "private", "counts", "mst", "tabularargn_dp")
@@ -177,7 +177,7 @@ def _made(found: BenchmarkTable, name: str, epsilon: float, count: int, minutes:
     cell = make_rows(bench, method, 0)
     if cell.rows is None:
         return cell.reason or "no rows"
-    return conform_table(pyarrow.csv.read_csv(cell.rows), found.schema)
+    return conform_table(read_rows(cell.rows), found.schema)
 
 
 @app.command()
