@@ -52,10 +52,10 @@ def evaluate(
 ) -> Report:
     """Score synthetic rows against the real ones that they were made from.
 
-    Each table is a pandas or polars DataFrame, an Arrow table, the path of a file, or the URL of a database. `test` holds real rows that the
-    generator never saw; without them what needs unseen rows is undefined. `target` is the column to predict, `schema`
-    that of the real table; without one it is inferred from `train`. `config` says what to evaluate: an
-    `EvaluationConfig` (of tools and code a `CopiesConfig`), or a mapping of its keys.
+    Each table is a pandas or polars DataFrame, an Arrow table, the path of a file, or the URL of a table in a database.
+    `test` holds real rows that the generator never saw; without them what needs unseen rows is undefined. `target` is
+    the column to predict, `schema` that of the real table; without one it is inferred from `train`. `config` says what
+    to evaluate: an `EvaluationConfig` (of tools and code a `CopiesConfig`), or a mapping of its keys.
 
     Tools have the columns `difflm.records.tool_codec.KEYS`; code has the column `code`, or is a folder of Python files.
 
@@ -197,12 +197,8 @@ def _named(given: Frame | str | Path | None, argument: str, kind: Kind) -> Named
     if given is None:
         return None
     name = shown_source(given) if is_path(given) else argument
-    if (
-        kind == "code"
-        and is_path(given)
-        and not is_database(given)
-        and Path(given).suffix.lower() in ("", ".jsonl", ".json")
-    ):
+    of_file = is_path(given) and not is_database(given)
+    if kind == "code" and of_file and Path(given).suffix.lower() in ("", ".jsonl", ".json"):
         return NamedTable(name=name, table=read_code(Path(given)))
     table = to_table(given, name=name)
     if kind == "code":

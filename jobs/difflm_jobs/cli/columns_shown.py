@@ -54,7 +54,8 @@ def look_through(
     read: ReadConfig | None = None,
     settings: SchemaConfig | None = None,
 ) -> tuple[pa.Table, RecordSchema]:
-    """Read all records of a file, or of the table of a database, and infer their schema; what reading them found odd is added to `notices`.
+    """Read all records of a file, or of a database's table, and infer their schema; what was odd in them is added to
+    `notices`.
 
     Raises:
         DataError: the file is missing or cannot be read, or what is set does not fit it; the message names the file.

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 def read_records(source: Path | str, kind: Kind, read: ReadConfig, report: Reporter) -> pa.Table:
-    """Read all records of a kind behind a path, or a table of a database; columns whose types differ between files are text.
+    """Read all records of a kind behind a path, or a table of a database; columns whose types differ between files are
+    text.
 
     Raises:
         DataError: nothing is there, a dataset is not finished, files have other columns or cannot be read.
@@ -35,7 +36,7 @@ def read_records(source: Path | str, kind: Kind, read: ReadConfig, report: Repor
     if isinstance(source, str) and is_database(source):
         if not what.tabular:
             raise ConfigError(
-                f"--kind {kind}: {shown_source(source)} is a database; records of {kind} are read of files"
+                f"--kind {kind}: {shown_source(source)} is a database; records of {kind} are read from files"
             )
         return read_table(source, read, report=report)
     path = Path(source)

@@ -196,7 +196,8 @@ def evaluate_files(
     kind: Kind = "table",
     tell: Callable[[str], None] = lambda _: None,
 ) -> Report:
-    """Score records in any readable file or table of a database; the schema of a table is that of ``train``, and the report goes to ``out``.
+    """Score records in any readable file or table of a database; the schema of a table is that of ``train``, and the
+    report goes to ``out``.
 
     ``judge`` is a folder that `difflm judge` wrote, whose scores the report shows as well; ``tell`` gets a line for
     everything that is not taken as the files have it.

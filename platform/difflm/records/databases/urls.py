@@ -41,7 +41,7 @@ def shown_database(given: str) -> str:
 
 
 def without_passwords(text: str) -> str:
-    """Return a message without the passwords of databases: of a URL that was given where a path was meant, and shown."""
+    """Return a message without the passwords of databases, whose URLs it shows where paths were meant."""
     return _PASSWORD.sub(r"\1:***@", text)
 
 
