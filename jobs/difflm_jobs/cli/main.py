@@ -16,6 +16,7 @@ import typer
 from difflm.errors import ConfigError, DiffLMError, StorageError
 from difflm.lifetime import end_with_parent
 from difflm.printable import PrintableFormatter, printable
+from difflm.records.databases.urls import without_passwords
 from difflm_jobs.cli.agents.verb import agents_app
 from difflm_jobs.cli.at_rest import at_rest_app, purged
 from difflm_jobs.cli.benchmark import benchmark_app
@@ -114,7 +115,7 @@ def _interrupt(*_: object) -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print("error:", printable(" ".join(message.split())), file=sys.stderr)
+    print("error:", printable(without_passwords(" ".join(message.split()))), file=sys.stderr)
     return code
 
 
