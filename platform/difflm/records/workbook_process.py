@@ -75,7 +75,8 @@ def _chosen(workbook: Any, names: list[str]) -> dict[str, Any]:
 
 
 def _rows(cells: Sequence[Sequence[Any]]) -> tuple[list[int], list[list[Cell]]]:
-    """Return the rows that are not empty, without empty columns at the right, and their places; empty cells are None.
+    """Return the places of the rows that are not empty, and these without empty columns at the right; empty cells are
+    None.
     """
     rows = [[None if cell == "" else cell for cell in row] for row in cells]
     places = [place for place, row in enumerate(rows) if any(cell is not None for cell in row)]

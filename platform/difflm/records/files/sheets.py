@@ -139,7 +139,7 @@ def _head(cell: Cell) -> int | float | bool | dict[str, Any]:
     """Return a header that is no text as JSON has it."""
     if isinstance(cell, bool | int | float):
         return int(cell) if isinstance(cell, float) and cell.is_integer() else cell
-    assert cell is not None and not isinstance(cell, str), "a header of another type"
+    assert not isinstance(cell, str | None), "a header of another type"
     return workbook_process.marked(cell)
 
 
