@@ -252,7 +252,9 @@ def plan(
 def synthesize(
     bundle: Annotated[Path, typer.Argument(help="A bundle, a .difflm file, hf://owner/name, or a run.")],
     rows: Annotated[int, typer.Option(help="Rows to make.")],
-    out: Annotated[str, typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow), a folder, s3://..., a database.")],
+    out: Annotated[
+        str, typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow, .xlsx), a folder, s3://..., a database.")
+    ],
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same rows.")] = 0,
     format_: Annotated[
         str | None, typer.Option("--format", help="Of the parts: parquet (default), jsonl, csv or arrow.")
