@@ -27,7 +27,6 @@ from difflm.training.loop import LoopConfig
 from difflm.training.record_data import TokenBatches, read_split, tokenize
 from difflm.training.task import TaskSpec, Verdict
 
-
 EMPTY_ASKED = 8
 """Of so many empty places a training step asks one."""
 
