@@ -22,16 +22,23 @@ from difflm_jobs.stages.evaluate import ACCOUNT, SHARDS
 from difflm_jobs.stages.prior import STAGE as CONDITIONAL
 
 if TYPE_CHECKING:
+    from difflm.synthesis.calibration import CalibrationConfig
     from difflm.synthesis.synthesizer import SamplingConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assemble:
-    """Puts decoder, autoencoder and prior together, and the conditional prior where there is one."""
+    """Puts decoder, autoencoder and prior together, and the conditional prior where there is one; calibrates the whole.
+
+    `calibration` is None where it may not see training rows, or no decoder could be corrected.
+    """
 
     conditional: bool = False
+    calibration: CalibrationConfig | None = None
+    least_rows: int = 1
+    seed: int = 0
     name: ClassVar[str] = "assemble"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     output: ClassVar[str] = BUNDLE_KIND
 
     @property
@@ -45,6 +52,8 @@ class Assemble:
 
     def run(self, context: StageContext) -> StageOutcome:
         from difflm.synthesis.bundle import assemble_bundle
+        from difflm.synthesis.calibration import calibrate_bundle
+        from difflm.training.record_data import read_split
 
         context.report(0, None, "copying")
         assemble_bundle(
@@ -55,7 +64,18 @@ class Assemble:
             prior=context.input("train-diffusion"),
             conditional=context.input(CONDITIONAL) if self.conditional else None,
         )
-        return StageOutcome()
+        if self.calibration is None or self.calibration.rows == 0:
+            return StageOutcome()
+        schema = read_schema(context.output)
+        calibrated = calibrate_bundle(
+            context.output,
+            read_split(context.input("prepare"), "train", schema),
+            self.calibration,
+            seed=derive_seed(self.seed, self.name) >> 1,
+            least_rows=self.least_rows,
+            report=lambda done, of: context.report(done, of, "calibrating"),
+        )
+        return StageOutcome(facts={"calibrated": calibrated})
 
 
 CSV_NAME = "synthetic.csv"

@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Option
 
 from difflm.errors import ConfigError, DataError
+from difflm.records.databases.tables import read_database
+from difflm.records.databases.urls import DatabaseUrl, is_database
 from difflm.records.files.compression import Expansion, contents, refuse_another_kind
 from difflm.records.files.delimited import read_delimited
 from difflm.records.files.dialects import Dialect, number_spelling
@@ -93,8 +95,8 @@ class ReadConfig(BaseModel):
 
 
 def read_table(path: Path | str, config: ReadConfig | None = None, *, report: Reporter = ignore) -> pa.Table:
-    """Read the table of a delimited, JSON, Parquet, Arrow or Excel file, also packed (.gz, .bz2, .xz, .zst, .zip), or
-    of all files that a pattern such as parts/*.csv matches.
+    """Read the table of a delimited, JSON, Parquet, Arrow or Excel file, also packed (.gz, .bz2, .xz, .zst, .zip), of
+    all files that a pattern such as parts/*.csv matches, or of a database (`DatabaseUrl`), as a Parquet file of it.
 
     Columns of delimited files are text; those of the others are int64, double, bool or text (dates in ISO form, nested
     values as JSON). Missing values are null. What was renamed, trimmed, dropped or guessed is reported. The table
@@ -106,6 +108,9 @@ def read_table(path: Path | str, config: ReadConfig | None = None, *, report: Re
         StorageError: the file may not be read.
     """
     config = config or ReadConfig()
+    if isinstance(path, str) and is_database(path):
+        source = DatabaseUrl.parse(path)
+        return canonical_table(read_database(source), config, name=str(source), report=report)
     read: list[tuple[Path, pa.Table]] = []
     for file in files_of(Path(path)):
         data, kind = contents(file, max_unpacked_mib=config.max_unpacked_mib)

@@ -49,6 +49,7 @@ class RecordGrammar:
 
     `order` is that in which the fields are written. `open_states` are the states, in this order, in which each field's
     own text begins, and then the one in which the text behind all of them does; None where a field has several.
+    `names_forced` says that where a value ends nothing but the next field's own text can follow.
     """
 
     automaton: Automaton
@@ -56,6 +57,7 @@ class RecordGrammar:
     behind_states: tuple[int, ...]
     order: tuple[int, ...]
     open_states: tuple[int, ...] | None
+    names_forced: bool
 
 
 def table_grammar(
@@ -102,12 +104,14 @@ def record_grammar(
             raise ValueError(f"column {field.name!r}: the restriction leaves no value")
         ends = builder.fuse(ends, since=value)
     single = all(len(states) == 1 for states in open_states)
+    forced = single and all(len(builder.transitions[state]) == 1 for states in open_states for state in states)
     return RecordGrammar(
         automaton=builder.build(start=start, final=value).to(torch.device(device)),
         value_states=tuple(value_of[place] for place in range(len(order))),
         behind_states=tuple(behind_of[place] for place in range(len(order))),
         order=order,
         open_states=tuple(next(iter(states)) for states in open_states) if single else None,
+        names_forced=forced,
     )
 
 
