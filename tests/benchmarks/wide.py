@@ -5,8 +5,8 @@ process of its own, on two threads; seconds and peak memory:
 
     python tests/benchmarks/wide.py --out tests/benchmarks/results/wide.json
 
-The bound is 60 s and 2 GiB for each. `--shape all` is all three at once, 2 GB of CSV, and takes many minutes; `tenth` is
-the same with a tenth of the rows.
+The bound is 60 s and 2 GiB for each. `--shape all` is all three at once, 2 GB of CSV, and takes many minutes; `tenth`
+is the same with a tenth of the rows.
 """
 
 from __future__ import annotations
