@@ -171,11 +171,13 @@ def _why(field: Field, schema: RecordSchema, column: pa.ChunkedArray) -> str:
 
 def _why_number(field: IntegerField | DecimalField, schema: RecordSchema, column: pa.ChunkedArray) -> str:
     noun = "whole number" if isinstance(field, IntegerField) else "number"
-    parts = [f"every value is a {noun} that prints as it was read"]
-    changed = {"rounded": "rounded", "spelled": "spelled anew", "not_finite": "infinite"}
+    changed = {"rounded": "rounded", "spelled": "spelled anew", "not_finite": "infinite, and count as missing"}
     own = [notice for notice in schema.notices if notice.column == field.name and notice.code in changed]
-    parts += [f"but for {notice.count:,} that are {changed[notice.code]}" for notice in own]
-    parts += [f"but for the words {', '.join(map(repr, field.words))}"] if field.words else []
+    others = [f"{notice.count:,} that are {changed[notice.code]}" for notice in own]
+    others += [f"the words {', '.join(map(repr, field.words))}"] if field.words else []
+    parts = [f"every value is a {noun} that prints as it was read"]
+    if others:
+        parts = [f"values are {noun}s that print as they were read, but for {' and '.join(others)}"]
     parts += [f"{', '.join(map(str, field.points))} stand apart"] if field.points else []
     text = ", ".join(parts)
     if not isinstance(field, IntegerField):

@@ -109,7 +109,7 @@ def _values(kind: pa.Field, column: pa.ChunkedArray, read: Callable[[str], Any] 
 def _format(given: str | int | None) -> str | None:
     from openpyxl.styles.numbers import BUILTIN_FORMATS
 
-    code = BUILTIN_FORMATS.get(given) if isinstance(given, int) else given
+    code: str | None = BUILTIN_FORMATS.get(given) if isinstance(given, int) else given
     return None if code == "General" else code
 
 

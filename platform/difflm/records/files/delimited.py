@@ -23,6 +23,7 @@ from difflm.records.files.remedies import setting
 from difflm.records.notices import Notice, NoticeCode, Reporter
 
 _LONGEST_EXCERPT = 60
+_BLOCK = 2**24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,12 +126,14 @@ def _parsed(text: bytes, layout: Layout, path: Path, wanted: Wanted) -> tuple[pa
             bad.append(_BadRow(int(row.number or 0), int(row.actual_columns), str(row.text)))
         return "skip"
 
-    read = pa.csv.ReadOptions(
-        column_names=keys,
-        skip_rows_after_names=0 if wanted.header is not None else 1,
-        use_threads=False,
-        block_size=max(2**20, min(len(text) + 1, 2**30)),
-    )
+    def read_options(block: int) -> Any:
+        return pa.csv.ReadOptions(
+            column_names=keys,
+            skip_rows_after_names=0 if wanted.header is not None else 1,
+            use_threads=False,
+            block_size=max(2**20, min(len(text) + 1, block)),
+        )
+
     parse = pa.csv.ParseOptions(
         delimiter=layout.delimiter,
         quote_char=layout.quote,
@@ -140,7 +143,11 @@ def _parsed(text: bytes, layout: Layout, path: Path, wanted: Wanted) -> tuple[pa
     )
     convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(keys, pa.string()), strings_can_be_null=False)
     try:
-        table = pa.csv.read_csv(pa.BufferReader(text), read_options=read, parse_options=parse, convert_options=convert)
+        try:  # what is parsed at once is in memory twice
+            table = pa.csv.read_csv(pa.BufferReader(text), read_options(_BLOCK), parse, convert)
+        except pa.ArrowInvalid:  # also of a row that is longer
+            bad.clear()
+            table = pa.csv.read_csv(pa.BufferReader(text), read_options(2**30), parse, convert)
     except pa.ArrowInvalid as error:
         fault = str(error).splitlines()[0][:200].rstrip(".")
         if text.count(layout.quote.encode()) % 2:

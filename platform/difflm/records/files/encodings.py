@@ -30,6 +30,7 @@ _OTHERS = [
 ]  # fmt: skip
 """Encodings of other letters than ours, which are told apart with some certainty; those of accents are not."""
 _SAMPLE = 2**16
+_PIECE = 2**20
 _SURE = 16  # bytes above ASCII, below which nothing but Western text is guessed
 _SEQUENCE = re.compile(rb"[\xc3-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _ODD = re.compile(r"[^\x00-\x7f]+")
@@ -77,7 +78,8 @@ def _recognised(data: bytes, path: Path, report: Reporter) -> Decoded:
         _tell(wide, report, why="every other byte is zero")
         return Decoded(text=_text(data, path, wide), encoding=wide, mark=False)
     try:
-        data.decode()
+        if not _is_utf8(data):
+            data.decode()  # says where it is not
         return Decoded(text=data, encoding=UTF8, mark=False)
     except UnicodeDecodeError as error:
         fault = error
@@ -97,6 +99,18 @@ def _tell(encoding: str, report: Reporter, *, why: str) -> None:
     other = "latin-1" if encoding == "cp1252" else "cp1252"
     message = f"read as {encoding}, for {why}; if that is wrong, {setting('encoding', other)} or another one"
     report(Notice(column=None, code="encoding", count=1, message=message))
+
+
+def _is_utf8(data: bytes) -> bool:
+    """Tell whether bytes are UTF-8, piece by piece: as one text they could take four times their size."""
+    decoder, view = codecs.getincrementaldecoder("utf-8")(), memoryview(data)
+    try:
+        for start in range(0, len(data), _PIECE):
+            decoder.decode(view[start : start + _PIECE])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _wide(data: bytes) -> str | None:

@@ -29,6 +29,8 @@ class MissingWords:
         given = self.by_column.get(name, self.all)
         words = MISSING if given is None else given
         is_missing = pc.is_in(column, value_set=pa.array(words, pa.string()))
+        if not pc.any(is_missing).as_py() and not column.null_count:
+            return column, ""
         counts = _counted(column.filter(is_missing))
         if given is None:
             for word in _CODES:

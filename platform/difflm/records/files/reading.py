@@ -115,7 +115,9 @@ def read_table(path: Path | str, config: ReadConfig | None = None, *, report: Re
     for file in files_of(Path(path)):
         data, kind = contents(file, max_unpacked_mib=config.max_unpacked_mib)
         with _named(str(file)):
-            table = _canonical_table(_parse(data, kind, file, config, report), config, str(file), report)
+            raw = _parse(data, kind, file, config, report)
+            del data  # as large as the table
+            table = _canonical_table(raw, config, str(file), report)
         read.append((file, table))
     return joined_tables(read)
 
@@ -312,4 +314,4 @@ def _trimmed(column: pa.ChunkedArray, name: str, report: Reporter) -> pa.Chunked
     if changed:
         message = f"blanks were taken off both ends of {changed} values"
         report(Notice(column=name, code="trimmed", count=changed, message=message))
-    return trimmed
+    return trimmed if changed else column  # a second copy of every column would be a second table

@@ -6,14 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
@@ -26,6 +26,14 @@ from difflm.records.notices import Notice, NoticeCode, Reporter
 from difflm.records.workbook_process import Cell
 
 _GENERAL = 0  # the number format of cells that have none
+_READ: Final[Mapping[str, Callable[[str], int | float | date | time]]] = {
+    "int": int,
+    "float": float,
+    "date": date.fromisoformat,
+    "datetime": datetime.fromisoformat,
+    "time": time.fromisoformat,
+}
+"""What makes the cells of a type out of what `_text` writes for them."""
 _OF_THE_INTERPRETER = 512 * 2**20
 """Address space in bytes that a process has before it reads anything."""
 
@@ -70,14 +78,10 @@ class WorkbookForm(BaseModel):
 
 def typed_cell(text: str, kinds: Collection[str]) -> Cell:
     """Return the cell of one of these types that is kept as the text, or the text."""
-    for kind in (int, float):
+    for kind, read in _READ.items():
         with suppress(ValueError, OverflowError):
-            if kind.__name__ in kinds and _text(kind(text)) == text:
-                return kind(text)
-    for moment in (date, datetime, time):
-        with suppress(ValueError):
-            if moment.__name__ in kinds and moment.fromisoformat(text).isoformat() == text:
-                return moment.fromisoformat(text)
+            if kind in kinds and _text(cell := read(text)) == text:
+                return cell
     return {"True": True, "False": False}.get(text, text) if "bool" in kinds else text
 
 

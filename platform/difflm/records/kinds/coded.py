@@ -1,7 +1,7 @@
 """Coded whole numbers: signs that a column's numbers are names of something, whose order says nothing.
 
 Signs are all they are. Tried on the columns of whole numbers with at most 40 values of Adult, Default, Shoppers and
-Beijing, values that are common and rare by turns tell 10 of 19 codes, and take one of 5 quantities for one; the share
+Beijing, values that are common and rare by turns tell 10 of 18 codes, and take one of 5 quantities for one; the share
 of another column's spread that values explain beyond a straight line tells none (months and counts have the most). So
 no kind is changed: `difflm inspect` says what it looks like.
 """

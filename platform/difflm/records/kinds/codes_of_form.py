@@ -1,7 +1,8 @@
 """Codes of a fixed form: which characters stand at which place, and as many different codes as there are.
 
 Cells of one length, with the same marks at the same places, have one shape. At each place it allows the characters of
-the class that training has there (digits, capitals, ...), or exactly those seen where they are few and seen often.
+the class that training has there (digits, capitals, ...), or exactly those seen where they are few and seen often. Two
+or three digits that stay below what months, days, hours, minutes or weeks have do so in every code: 2024-W53, 23h59.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from difflm.errors import SynthesisError
@@ -35,6 +36,15 @@ _CLASSES: Final = (
     string.digits + string.ascii_letters,
 )
 _UNSAFE: Final = frozenset('"\\')
+_DIGITS_IN: Final = 50  # of so many cells one may be without a digit, such as the colour #fadbed
+_MEASURED = re.compile(
+    r"\d[.,'\u2019]\d|[$\u20ac\u00a3\u00a5%\u2030\u00b0]|\d ?[x\u00d7] ?\d|(?<![\w:])\d{1,2}:\d\d(?::\d\d)?(?![\w:])"
+)
+_BOUNDS: Final = (12, 23, 24, 31, 59, 366)
+_WEEKS: Final = (53,)
+_FROM_ONE: Final = frozenset((12, 31, 53, 366))
+_BY_CHANCE: Final = 1e-6
+_MAX_BOUNDED: Final = 32
 
 
 def find_shapes(distinct: Sequence[str], *, least: int = _FEWEST, most: int = MAX_SHAPES) -> tuple[Shape, ...] | None:
@@ -49,14 +59,23 @@ def find_shapes(distinct: Sequence[str], *, least: int = _FEWEST, most: int = MA
             return None
     if any(len(group) < least for group in groups.values()):
         return None
-    return tuple(_shape(group) for _, group in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])))
+    ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+    return tuple(shape for _, group in ordered for shape in _bounded(_shape(group), group))
 
 
 def looks_like_codes(distinct: Sequence[str]) -> bool:
-    """Return whether cells are more likely codes than words: each has a digit, and none a word beside a blank."""
-    return len(distinct) >= _FEWEST_CODES and all(
-        any(letter.isdigit() for letter in text) and not (" " in text and _WORD.search(text)) for text in distinct
+    """Return whether cells are more likely codes than words: nearly all have digits, and none a word beside a blank."""
+    without = sum(not any(letter.isdigit() for letter in text) for text in distinct)
+    return (
+        len(distinct) >= _FEWEST_CODES
+        and without <= len(distinct) / _DIGITS_IN
+        and not any(" " in text and _WORD.search(text) for text in distinct)
     )
+
+
+def looks_measured(distinct: Sequence[str]) -> bool:
+    """Return whether most cells have amounts, sizes, places or times in them, which are no names made by counting."""
+    return 2 * sum(_MEASURED.search(text) is not None for text in distinct) > len(distinct)
 
 
 def _is_plain(letter: str) -> bool:
@@ -65,6 +84,68 @@ def _is_plain(letter: str) -> bool:
 
 def _shape(group: Sequence[str]) -> Shape:
     return tuple(_allowed(set(letters), len(group)) for letters in zip(*group, strict=True))
+
+
+def _bounded(shape: Shape, group: Sequence[str]) -> list[Shape]:
+    """Return a shape as those in which no run of digits goes beyond its bound; all codes of the group stay."""
+    shapes = [shape]
+    for start, stop in _digit_runs(group):
+        numbers = [int(text[start:stop]) for text in group]
+        bound = _bound(numbers, stop - start, group[0][:start])
+        if bound is None:
+            continue
+        least = 1 if bound in _FROM_ONE and min(numbers) > 0 else 0
+        pieces = list(_digits_between(least, f"{bound:0{stop - start}d}"))
+        if len(shapes) * len(pieces) <= _MAX_BOUNDED:
+            shapes = [met for one in shapes for piece in pieces if (met := _met(one, start, piece)) is not None]
+    return shapes
+
+
+def _digit_runs(group: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Yield where runs of two or three digits start and stop in all of the group."""
+    digits = "".join("9" if all(map(str.isdecimal, letters)) else "a" for letters in zip(*group, strict=True))
+    for found in re.finditer("9+", digits):
+        if 2 <= len(found[0]) <= 3:
+            yield found.span()
+
+
+def _bound(numbers: Sequence[int], width: int, before: str) -> int | None:
+    """Return what months, days, ... have at most, if so many numbers are hardly below it by chance."""
+    largest = max(numbers)
+    bounds = _WEEKS if before[-1:] in ("W", "w") else _BOUNDS
+    bound = next((bound for bound in bounds if largest <= bound <= largest + max(1, bound // 8)), None)
+    if bound is None or len(numbers) < _OFTEN or len(str(bound)) != width:
+        return None
+    return bound if ((bound + 1) / 10**width) ** len(numbers) < _BY_CHANCE else None
+
+
+def _digits_between(least: int, bound: str) -> Iterator[Shape]:
+    """Yield the digits by place of all numbers from `least`, 0 or 1, to a bound, each once."""
+    for place, digit in enumerate(bound):
+        rest = bound[place + 1 :]
+        whole = not rest.strip("9")
+        below = string.digits[: int(digit) + whole]
+        if below:
+            piece = (*bound[:place], below, *[string.digits] * len(rest))
+            yield from _without_zero(piece) if least else [piece]
+        if whole:
+            return
+
+
+def _without_zero(piece: Shape) -> Iterator[Shape]:
+    """Yield the digits by place without the number 0."""
+    for place, letters in enumerate(piece):
+        if others := letters.replace("0", ""):
+            yield (*piece[:place], others, *piece[place + 1 :])
+        if "0" not in letters:
+            return
+        piece = (*piece[:place], "0", *piece[place + 1 :])
+
+
+def _met(shape: Shape, start: int, piece: Shape) -> Shape | None:
+    """Return a shape that also has these digits from a place on; None where there is none."""
+    met = ["".join(letter for letter in shape[start + at] if letter in letters) for at, letters in enumerate(piece)]
+    return (*shape[:start], *met, *shape[start + len(piece) :]) if all(met) else None
 
 
 def _allowed(seen: set[str], rows: int) -> str:

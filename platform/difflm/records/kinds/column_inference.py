@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.errors import DataError
-from difflm.records.kinds.codes_of_form import code_count, find_shapes, looks_like_codes
+from difflm.records.kinds.codes_of_form import code_count, find_shapes, looks_like_codes, looks_measured
 from difflm.records.kinds.columns import is_decimal
 from difflm.records.kinds.date_inference import datetime_field, undated
 from difflm.records.kinds.distinct_values import Column
@@ -207,7 +207,8 @@ def _code(column: Column, *, target: bool) -> CodeField | IdentifierField | None
         return _padded(column) or _named_by_code(column, field)
     many = code_count(shapes) >= _CODES_PER_ROW * column.rows
     unique = column.is_unique and column.rows >= _SMALLEST_IDENTIFIER
-    return _named_by_code(column, field) if unique and many and not target else field
+    names = unique and many and not target and not looks_measured(texts)
+    return _named_by_code(column, field) if names else field
 
 
 def _code_field(column: Column, shapes: tuple[tuple[str, ...], ...]) -> CodeField:

@@ -39,6 +39,10 @@ FORMATS: Final[tuple[str, ...]] = (
     "%a, %d %b %Y %H:%M:%S %z",
     "%a, %d %b %Y %H:%M:%S GMT",
     "%d/%b/%Y:%H:%M:%S %z",
+    "%H:%M Uhr",
+    "%H:%M:%S Uhr",
+    "%d.%m.%Y %H:%M Uhr",
+    "%d.%m.%Y, %H:%M Uhr",
 )
 _PROBES: Final = 25
 _LONGEST: Final = 40
@@ -51,7 +55,7 @@ _PATTERNS: Final = {"Y": r"\d{4}", "y": r"\d\d", "f": r"(?P<f>\d+)", "z": r"(?P<
     letter: f"(?P<{letter}>[A-Za-z]+)" for letter in "pbBa"
 }
 _LOOKS_LIKE_ONE = re.compile(r"(?=.*[0-9])[0-9A-Za-z:/., +-]{4,40}", re.ASCII)
-_DATED = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}(?!\d)|\d{1,2}[ -]?[A-Za-z]{3,9}[ -]?\d{2,4}")
+_DATED = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}(?!\d|\1\d)|\d{1,2}[ -]?[A-Za-z]{3,9}[ -]?\d{2,4}")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 

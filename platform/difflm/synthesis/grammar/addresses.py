@@ -40,7 +40,7 @@ class _Form:
 
     def distances(self) -> list[int]:
         """Return by state the fewest bytes to an end."""
-        found = {state: 0 for state in self.ends}
+        found = dict.fromkeys(self.ends, 0)
         reached = set(found)
         while reached:
             reached = {

@@ -159,7 +159,7 @@ def _add_value(
             return literals(*(bool(code) for code in allowed.codes))
         case TextField(max_characters=most):
             (quote,) = tokenizer.pieces.characters('"')
-            if field.language in ("email", "url"):
+            if field.language == "email" or field.language == "url":
                 return add_address(
                     builder,
                     start,

@@ -1,6 +1,7 @@
 """`difflm inspect`: a line per column, before anything is trained."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -28,6 +29,21 @@ def test_a_line_says_kind_reason_missing_share_and_setting(tmp_path: Path) -> No
     assert "2.44 % missing; change with --set schema.kinds.size=categorical" in texts["size"]
     assert """--set 'schema.kinds={"a.b": "categorical"}'""" in texts["a.b"]
     assert [notice.column for notice in looked.notices if notice.code == "dropped"] == ["gone"]
+
+
+def test_a_column_of_which_something_is_changed_is_not_said_to_be_as_it_was_read(tmp_path: Path) -> None:
+    path = tmp_path / "odd.csv"
+    cells = [f"{row % 90}.{row % 7}" for row in range(200)]
+    path.write_text("\n".join(["a,b,c", *(f"{cell},{cell},x{row % 3}" for row, cell in enumerate([*cells, "n/d"]))]))
+    whys = {
+        line.column: line.why
+        for line in inspected(path, target=None, overrides=["schema.kinds.a=number", "schema.max_decimals=0"]).lines
+    }
+    assert re.match(
+        r"values are numbers that print as they were read, but for [\d,]+ that are rounded and the words 'n/d'",
+        whys["b"],
+    )
+    assert all(not why.startswith("every value") for name, why in whys.items() if name in "ab")
 
 
 def test_settings_of_a_run_change_what_is_shown(tmp_path: Path) -> None:

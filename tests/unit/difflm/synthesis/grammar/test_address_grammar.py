@@ -1,4 +1,4 @@
-"""Addresses of mail and of the web: what the automaton writes is of the form, no longer than in training, and complete."""
+"""Addresses of mail and of the web: what the automaton writes is whole, of the form, and no longer than in training."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def addressed() -> tuple[RecordSchema, RecordTokenizer]:
     hosts, ends = ["www.", ""], ["", "a?b=c"]
     rows = [
         {
-            "mail": f"{draw.choice('abc')}.{row}@{draw.choice(['web.de', 'gmx.net'])}",
+            "mail": f"{'n' * draw.randrange(1, 12)}.{row}@{draw.choice(['web.de', 'gmx.net'])}",
             "site": f"https://{draw.choice(hosts)}{'x' * draw.randrange(1, 9)}{row}.de/{draw.choice(ends)}",
         }
         for row in range(120)
