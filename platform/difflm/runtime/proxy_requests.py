@@ -116,9 +116,9 @@ class PacedDownloads:
             nonlocal coming, told
             coming = asyncio.ensure_future(receive()) if coming is None else coming
             heard = asyncio.ensure_future(news.wait())
-            either: set[asyncio.Future[Any]] = {coming, heard}
+            waited: set[asyncio.Future[Any]] = {coming, heard}
             try:
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 heard.cancel()
             if coming.done():

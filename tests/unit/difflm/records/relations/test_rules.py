@@ -164,3 +164,13 @@ def test_nothing_is_as_near_to_what_overflows(text: str, holds: bool) -> None:
     with np.errstate(all="ignore"):
         found = rule.holds({"n": np.asarray([3.0, 4.0]), "total": np.asarray([7.0, 8.0])})
     assert found.tolist() == [holds, holds]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["+".join(["a"] * 1000) + " <= 1", "-" * 1900 + "a <= 1", "(" * 90 + "a" + "+1)" * 90 + "*2" * 50 + " <= 1"],
+    ids=["sum", "signs", "both"],
+)
+def test_operations_that_lie_too_deep_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"constraint .*(more than 100 operations one inside another|cannot be read)"):
+        read_constraint(text)
