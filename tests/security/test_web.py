@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx2
 import pyarrow as pa
 import pytest
 
 from difflm.errors import OverloadError
+from difflm.serving import service as service_module
 from difflm.serving.app import create_app
 from difflm.serving.backend import BundleRef, RowsWanted
 from difflm.serving.config import HttpConfig, LimitsConfig, ServeConfig, ServedConfig
 from difflm.serving.fair_queue import Chunk
 from difflm.serving.jobs import Jobs, JobSpec
 from difflm.serving.limits import KeyConfig, KeyRing, hash_key
+from difflm.serving.problems import Problem
+from difflm.serving.registry import ServedBundle
 from difflm.serving.service import Service
 from difflm.testing.bundles import StageFolders
 
@@ -212,3 +218,109 @@ def test_refused_rows_and_refused_jobs_are_not_paid_for(stages: StageFolders, tm
     for answer in asyncio.run(asked()):
         assert answer.status_code == 429
         assert answer.json()["error"]["code"] == "overloaded"
+
+
+def test_refused_records_are_not_paid_for(stages: StageFolders) -> None:
+    """Records whose latents nobody computed, for want of room or because they were wrong, counted as rows."""
+
+    class FullForAll(Full):
+        async def encode(self, bundle: BundleRef, table: pa.Table) -> list[list[float]]:
+            raise OverloadError("enough to do")
+
+    ring = KeyRing([KeyConfig(name="alice", sha256=hash_key(KEY), rows_per_minute=100)], lambda: 0.0)
+    limits = LimitsConfig(rows_per_request=50, outstanding_rows=50)
+    config = ServeConfig(
+        bundles=[ServedConfig(name="tiny", path=str(stages.bundle))], keys_file="keys.yaml", limits=limits
+    )
+
+    async def asked() -> list[str]:
+        service = Service(config, FullForAll(), ring=ring)
+        await service.registry.refresh()
+        row = dict.fromkeys(service.registry.get(None).schema.names)
+        transport = httpx2.ASGITransport(app=create_app(service))
+        headers = {"Authorization": f"Bearer {KEY}"}
+        async with httpx2.AsyncClient(transport=transport, base_url="http://any", headers=headers) as client:
+            bodies = [{"rows": [row] * count} for count in (40, 40, 40, 80, 80)]
+            answers = [await client.post("/v1/encode", json=body) for body in bodies]
+            return [answer.json()["error"]["code"] for answer in answers]
+
+    assert asyncio.run(asked()) == ["overloaded"] * 5
+
+
+def test_tables_of_given_records_are_made_off_the_event_loop(
+    stages: StageFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a bundle with many columns 3 KB of empty records kept everybody waiting for most of a second."""
+    threads: list[threading.Thread] = []
+
+    def recorded(function: Any) -> Any:
+        def call(*given: Any, **more: Any) -> Any:
+            threads.append(threading.current_thread())
+            return function(*given, **more)
+
+        return call
+
+    for name in ("_text_table", "kept_cells", "GivenRecords"):
+        monkeypatch.setattr(service_module, name, recorded(getattr(service_module, name)))
+    config = ServeConfig(bundles=[ServedConfig(name="tiny", path=str(stages.bundle))])
+
+    async def asked() -> list[int]:
+        service = Service(config, Full())
+        await service.registry.refresh()
+        names = service.registry.get(None).schema.names
+        transport = httpx2.ASGITransport(app=create_app(service))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            whole = dict.fromkeys(names)
+            return [
+                (await client.post("/v1/impute", json={"rows": [{}] * 3})).status_code,
+                (await client.post("/v1/samples", json={"n": 3, "like": [whole] * 3})).status_code,
+            ]
+
+    assert asyncio.run(asked())[0] == 429  # all of it was made before the backend had enough to do
+    assert len(threads) >= 5
+    assert threading.main_thread() not in threads
+
+
+def test_columns_of_a_request_are_compared_once_each(stages: StageFolders) -> None:
+    """Each name was looked for among all columns, on the event loop."""
+    names = [f"c{place}" for place in range(10_000)]
+    schema: Any = SimpleNamespace(names=names)
+    bundle = ServedBundle(
+        ref=BundleRef(name="b", folder="/b", version="v"), schema=schema, codec=cast(Any, None), quality=None
+    )
+    began = time.process_time()
+    bundle.check_columns(names)
+    with pytest.raises(Problem, match="no column 'x'"):
+        bundle.check_columns([*names, "x"])
+    with pytest.raises(Problem, match="named twice"):
+        bundle.check_columns(["c1", "c1"])
+    assert time.process_time() - began < 2.0
+
+
+def test_records_that_wait_for_a_bundle_keep_nobody_from_being_read(stages: StageFolders) -> None:
+    """Four of one key, for a bundle that was being loaded, and no request of any other key was looked at."""
+    config = ServeConfig(bundles=[ServedConfig(name="tiny", path=str(stages.bundle))])
+
+    class Loads(Full):
+        waiting = 0
+
+        async def encode(self, bundle: BundleRef, table: pa.Table) -> list[list[float]]:
+            self.waiting += 1
+            return await asyncio.get_running_loop().create_future()
+
+    async def asked() -> int:
+        backend = Loads()
+        service = Service(config, backend)
+        await service.registry.refresh()
+        row = dict.fromkeys(service.registry.get(None).schema.names)
+        transport = httpx2.ASGITransport(app=create_app(service))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client, asyncio.timeout(60):
+            posts = [asyncio.ensure_future(client.post("/v1/encode", json={"rows": [row]})) for _ in range(8)]
+            while backend.waiting < 4:
+                await asyncio.sleep(0)
+            answer = await client.post("/v1/samples", json={"n": 1})
+            for post in posts:
+                post.cancel()
+            return answer.status_code
+
+    assert asyncio.run(asked()) == 429

@@ -124,13 +124,13 @@ def _add_rows(router: APIRouter, service: Service) -> None:
         if isinstance(accepted, JobView):
             headers = {"Location": f"/v1/jobs/{accepted.id}", "Retry-After": "5"}
             return JSONResponse(accepted.model_dump(mode="json"), status_code=202, headers=headers)
-        return await _answer(service, accepted, service.writer(accepted, body), request)
+        return await _answer(service, accepted, await service.writer(accepted, body), request)
 
     @router.post("/v1/impute", responses=ROWS, openapi_extra=body_document(ImputeBody))
     async def impute(request: Request, body: ImputeBody = impute_body) -> Response:
         """Return the given records, in their order, with their missing cells filled in."""
         accepted = await service.impute(body, request.state.owner)
-        return await _answer(service, accepted, service.writer(accepted, body), request)
+        return await _answer(service, accepted, await service.writer(accepted, body), request)
 
     @router.post("/v1/encode", openapi_extra=body_document(EncodeBody))
     async def encode(request: Request, body: EncodeBody = encode_body) -> LatentsAnswer:

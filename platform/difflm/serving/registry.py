@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.serving.backend import VERSION_DIGITS, BundleRef, bundle_ref
 from difflm.serving.config import ServeConfig
-from difflm.serving.problems import Problem, loading
+from difflm.serving.problems import Problem, invalid, loading
 from difflm.synthesis.bundle import bundle_folder
 from difflm.telemetry import JSON, parse_json
 
@@ -43,6 +43,16 @@ class ServedBundle:
     def columns(self) -> frozenset[str]:
         """The names of its columns."""
         return frozenset(self.schema.names)
+
+    def check_columns(self, names: Sequence[str]) -> None:
+        """Raise Problem where one of them is no column, or comes twice."""
+        known = self.columns
+        unknown = next((name for name in names if name not in known), None)
+        if unknown is not None:
+            there = ", ".join(map(repr, self.schema.names))
+            raise invalid("columns", f"there is no column {unknown!r}; columns are {there}")
+        if len(set(names)) != len(names):
+            raise invalid("columns", "a column is named twice")
 
 
 class Registry:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from difflm.errors import BundleError, ConfigError, DataError, DiffLMError, OverloadError
+from difflm.records.schema import RecordSchema
 from difflm.serving.answers import JobView, LatentsAnswer, RowWriter
 from difflm.serving.backend import RowsBackend, RowsWanted
 from difflm.serving.config import ServeConfig
@@ -61,7 +62,7 @@ class Service:
         self.registry = Registry(config, backend.load)
         self._backend = backend
         self._admission = Admission(config.limits.outstanding_rows, told=self.metrics.outstanding, owners=owners)
-        self.turns = Turns(_PLACES)
+        self.turns, self._encodings = Turns(_PLACES), Turns(_PLACES)  # a replica may have to start, or to load, first
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -90,16 +91,16 @@ class Service:
     async def sample(self, body: SampleBody, owner: str) -> Accepted | JobView:
         """Take on rows, as a job where they are too many for one answer. Raises Problem naming the field."""
         limits, bundle = self.config.limits, self.registry.get(body.bundle)
-        _check_columns(body.columns, bundle)
+        bundle.check_columns(body.columns or ())
         if body.start + body.n > MAX_INDEX + 1:
             raise invalid("start", f"start + n is {body.start + body.n}; {MAX_INDEX + 1} is the most")
         if body.like is not None and body.where is not None:
             raise invalid("like", "variations of given records take no condition; leave out where")
         if body.n > limits.rows_per_request:
             return await self._job(body, bundle, owner)
-        like = body.like
-        given = None if like is None else await self.turns.thread(owner, lambda: self._varied(like, bundle))
-        plan = _plan(body.where, None if given is None else Vary(strength=body.strength), given, body.constraints)
+        plan, given = _plan(body.where, None, None, body.constraints), None
+        if body.like is not None:
+            plan, given = await self.turns.thread(owner, lambda: self._vary(body, bundle))
         await self._check_plan(plan, bundle, owner, "where" if given is None else "like")
         return self._accepted(
             bundle, owner, plan, given, n=body.n, start=body.start, seed=body.seed,
@@ -109,9 +110,7 @@ class Service:
     async def impute(self, body: ImputeBody, owner: str) -> Accepted:
         """Take on records with gaps. Raises Problem naming the field."""
         bundle = self.registry.get(body.bundle)
-        given = await self.turns.thread(owner, lambda: self._with_gaps(body.rows, bundle))
-        columns = None if body.columns is None else tuple(body.columns)
-        plan = _plan(None, Impute(columns=columns), given, body.constraints)
+        plan, given = await self.turns.thread(owner, lambda: self._impute(body, bundle))
         await self._check_plan(plan, bundle, owner, "columns")
         return self._accepted(
             bundle, owner, plan, given, n=len(body.rows), start=0, seed=body.seed, deadline_s=body.deadline_s
@@ -124,10 +123,12 @@ class Service:
         try:
             with self._admission.hold(len(body.rows), owner) as handed_out:
                 table = await self.turns.thread(owner, lambda: self._varied(body.rows, bundle, field="rows"))
-                latents = await self.turns.run(owner, lambda: self._backend.encode(bundle.ref, table))
+                latents = await self._encodings.run(owner, lambda: self._backend.encode(bundle.ref, table))
                 handed_out(len(body.rows))
-        except DiffLMError as error:
-            raise _problem(error, bundle) from None
+        except (DiffLMError, Problem) as error:
+            if self.ring is not None:
+                self.ring.refund(owner, "rows", len(body.rows))
+            raise error if isinstance(error, Problem) else _problem(error, bundle) from None
         return LatentsAnswer(bundle=bundle.ref.name, version=bundle.ref.version, latents=latents)
 
     async def chunks(self, accepted: Accepted) -> AsyncGenerator[Chunk, None]:
@@ -150,12 +151,11 @@ class Service:
                 self.ring.refund(owner, "rows", left)
             raise problem from None
 
-    def writer(self, accepted: Accepted, body: SampleBody | ImputeBody) -> RowWriter:
+    async def writer(self, accepted: Accepted, body: SampleBody | ImputeBody) -> RowWriter:
         """Return who writes the rows of a request."""
         codec = accepted.bundle.codec
         if isinstance(body, ImputeBody):
-            complete = _text_table([{name: row.get(name) for name in codec.schema.names} for row in body.rows])
-            kept = kept_cells(complete, codec.schema, spelling=False)
+            kept = await self.turns.thread(accepted.owner, lambda: _kept(body.rows, codec.schema))
             return RowWriter(codec=codec, columns=None, format=body.format, kept=kept)
         return RowWriter(codec=codec, columns=body.columns, format=body.format, safe_csv=body.safe_csv)
 
@@ -212,13 +212,18 @@ class Service:
         except DataError as error:
             raise invalid(field, str(error)) from None
 
-    def _with_gaps(self, rows: list[GivenRow], bundle: ServedBundle) -> pa.Table:
-        self._check_count(rows, "rows")
-        complete = [{name: row.get(name) for name in bundle.schema.names} for row in rows]
+    def _vary(self, body: SampleBody, bundle: ServedBundle) -> tuple[PlanRequest, pa.Table]:
+        given = self._varied(body.like or [], bundle)
+        return _plan(None, Vary(strength=body.strength), given, body.constraints), given
+
+    def _impute(self, body: ImputeBody, bundle: ServedBundle) -> tuple[PlanRequest, pa.Table]:
+        self._check_count(body.rows, "rows")
         try:
-            return table_with_gaps(_text_table(complete), bundle.schema, name="rows")
+            given = table_with_gaps(_complete(body.rows, bundle.schema), bundle.schema, name="rows")
         except DataError as error:
             raise invalid("rows", str(error)) from None
+        columns = None if body.columns is None else tuple(body.columns)
+        return _plan(None, Impute(columns=columns), given, body.constraints), given
 
     def _check_count(self, rows: list[GivenRow], field: str) -> None:
         if len(rows) > self.config.limits.given_rows:
@@ -261,15 +266,6 @@ class Service:
         )
 
 
-def _check_columns(columns: list[str] | None, bundle: ServedBundle) -> None:
-    known = bundle.schema.names
-    unknown = [name for name in columns or () if name not in known]
-    if unknown:
-        raise invalid("columns", f"there is no column {unknown[0]!r}; columns are {', '.join(map(repr, known))}")
-    if columns is not None and len(set(columns)) != len(columns):
-        raise invalid("columns", "a column is named twice")
-
-
 def _refuse_plan(plan: PlanRequest, bundle: ServedBundle, field: str) -> None:
     try:
         plan.relations(bundle.schema)
@@ -294,6 +290,14 @@ def _plan(where: str | None, use: Use | None, given: pa.Table | None, constraint
 def _text_table(rows: list[GivenRow]) -> pa.Table:
     columns = as_texts(rows)
     return pa.table({name: pa.array(texts, pa.string()) for name, texts in columns.items()})
+
+
+def _complete(rows: list[GivenRow], schema: RecordSchema) -> pa.Table:
+    return _text_table([{name: row.get(name) for name in schema.names} for row in rows])
+
+
+def _kept(rows: list[GivenRow], schema: RecordSchema) -> pa.Table:
+    return kept_cells(_complete(rows, schema), schema, spelling=False)
 
 
 def _said(error: DiffLMError, bundle: ServedBundle) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -106,6 +107,13 @@ def _conjuncts(node: ast.expr) -> list[ast.expr]:
     return [node]
 
 
+def _finite(slack: Any) -> Any:
+    """Return a slack, none where a side is infinite: everything would be as near to it as anything."""
+    if isinstance(slack, np.ndarray):
+        return np.where(np.isfinite(slack), slack, 0.0)
+    return slack if math.isfinite(slack) else 0.0
+
+
 @dataclass(frozen=True)
 class CompiledRule:
     """A rule whose columns exist and can be compared so; an equation's lone column, where it has one, stands left."""
@@ -138,9 +146,9 @@ class CompiledRule:
         if self.kind == "text":
             return left == right if self.operator == "==" else left != right
         plain = isinstance(self.left, Column | Constant) and isinstance(self.right, Column | Constant)
-        slack = (
-            0.0 if plain and self.operator != "==" else _RELATIVE * (abs(left) + abs(right)) + (not plain) * _ABSOLUTE
-        )
+        slack = 0.0
+        if self.operator == "==" or not plain:
+            slack = _finite(_RELATIVE * (abs(left) + abs(right)) + (not plain) * _ABSOLUTE)
         match self.operator:
             case "==":
                 return abs(left - right) <= self.tolerance + slack

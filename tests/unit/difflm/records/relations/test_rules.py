@@ -146,6 +146,27 @@ def test_ranges_of_expressions() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("n * 1e308 * 1e308 <= total", False),
+        ("total == n * 1e308 * 1e308", False),
+        ("n * -1e308 * 1e308 <= total", True),
+        ("n * 1e308 * 1e308 != total", True),
+        ("n * 1e308 * 1e308 >= total", True),
+        ("n * 1e308 * 1e308 - n * 1e308 * 1e308 <= total", False),
+    ],
+)
+def test_nothing_is_as_near_to_what_overflows(text: str, holds: bool) -> None:
+    """A side that overflowed made the slack of the comparison infinite: every row kept such a constraint."""
+    (parsed,) = read_constraint(text, SCHEMA.names)
+    rule = compile_rule(Rule(text=str(parsed), origin="asked"), SCHEMA)
+    assert bool(rule.holds({"n": 3.0, "total": 7.0})) is holds
+    with np.errstate(all="ignore"):
+        found = rule.holds({"n": np.asarray([3.0, 4.0]), "total": np.asarray([7.0, 8.0])})
+    assert found.tolist() == [holds, holds]
+
+
+@pytest.mark.parametrize(
     "text",
     ["+".join(["a"] * 1000) + " <= 1", "-" * 1900 + "a <= 1", "(" * 90 + "a" + "+1)" * 90 + "*2" * 50 + " <= 1"],
     ids=["sum", "signs", "both"],
