@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -49,7 +51,8 @@ def test_links_lead_nowhere_out_of_a_bundle(bundle: Path, name: str, tmp_path: P
     outside = tmp_path / "secret"
     shutil.move(bundle / name, outside) if (bundle / name).exists() else outside.write_text("secret")
     (bundle / name).symlink_to(outside)
-    for look in (load_bundle, check_files, lambda folder: pack(folder, tmp_path / "x.difflm")):
+    looks: list[Callable[[Path], object]] = [load_bundle, check_files, partial(pack, path=tmp_path / "x.difflm")]
+    for look in looks:
         with pytest.raises(BundleError, match=f"{bundle / name}: is a link that leads out of the bundle"):
             look(bundle)
 

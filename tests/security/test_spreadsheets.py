@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from difflm.artifacts.formats import FORMATS, decode_table, encode_table, harmless
+from difflm.records.files.dialects import Dialect
+from difflm.records.files.source import SourceForm
 from difflm_jobs.pipeline.mapping import export
 
 PAGE = Path(__file__).resolve().parents[2] / "platform" / "difflm" / "serving" / "page"
@@ -29,7 +31,15 @@ FORMULAS = [
     "\uff1d1+1",
     "\u200b=1",
 ]
-LATER = {"x;=1+1": "x;'=1+1", "x\t=1": "x\t'=1", "a; @b;c": "a; '@b;c", "=1;+2": "'=1;'+2", "x\n\uff0d2": "x\n'\uff0d2"}
+LATER = {
+    "a,=1": "a,'=1",
+    "a, @b": "a, '@b",
+    "x;=1+1": "x;'=1+1",
+    "x\t=1": "x\t'=1",
+    "a; @b;c": "a; '@b;c",
+    "=1;+2": "'=1;'+2",
+    "x\n\uff0d2": "x\n'\uff0d2",
+}
 NUMBERS = ["-5", "+3", "-1.5e-3", "-.5", "0"]
 
 
@@ -52,6 +62,21 @@ def test_a_formula_gets_an_apostrophe(text: str) -> None:
 def test_a_formula_behind_what_may_divide_cells_gets_one_too(text: str) -> None:
     """A spreadsheet of most of Europe divides at semicolons, where no quotes are."""
     assert harmless(text) == LATER[text]
+
+
+def test_what_stands_for_missing_is_no_formula_either(tmp_path: Path) -> None:
+    """It is of the source's form, which a bundle brings along."""
+    table = pa.table({name: pa.array([None, "x"], pa.string()) for name in "abc"} | {"n": pa.array([None, 1])})
+    form = SourceForm(dialect=Dialect(delimiter=";", missing={"a": "=1+1", "b": "-", "c": "@;x", "n": "=2\n=3"}))
+    content = encode_table(table, "csv", safe_csv=True, form=form)
+    (_, row, _) = csv.reader(io.StringIO(content.decode(), newline=""), delimiter=";")
+    assert row == ["'=1+1", "-", "'@;x", "'=2\n'=3"]
+    read = form.parsed(content, "csv", table.schema)
+    assert read is not None
+    assert read.slice(0, 1).to_pylist() == [dict.fromkeys("abc") | {"n": "'=2\n'=3"}]
+    plain = form.parsed(encode_table(table, "csv", form=form), "csv", table.schema)
+    assert plain is not None
+    assert plain.slice(0, 1).to_pylist() == [dict.fromkeys("abcn")]
 
 
 def test_numbers_and_ordinary_texts_stay_as_they_are() -> None:

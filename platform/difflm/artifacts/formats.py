@@ -203,14 +203,14 @@ def _cells(table: pa.Table, *, safe: bool) -> Iterator[tuple[Any, ...]]:
 _BLANK = " \u00a0\ufeff\u200b\u200c\u200d\u2060"
 _SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20"  # also as wide as East Asian letters
 _RUN = re.compile(rf"[{_BLANK}]*[{_SIGNS}\t\r\n]")
-_LATER = re.compile(rf"([;\t\r\n][{_BLANK}]*)(?=[{_SIGNS}])")
+_LATER = re.compile(rf"([,;\t\r\n][{_BLANK}]*)(?=[{_SIGNS}])")
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
 
 def harmless(text: str) -> str:
     """Return a text that no spreadsheet runs as a formula (OWASP, CSV injection); what is a number stays one.
 
-    Also behind a semicolon, a tab or a line break, where a spreadsheet may begin another cell.
+    Also behind a comma, a semicolon, a tab or a line break, where a spreadsheet may begin another cell.
     """
     if _NUMBER.fullmatch(text):
         return text

@@ -263,13 +263,14 @@ def diffusion_prior(
 
     Raises KeyError and RuntimeError for tensors that are not those of the sizes.
     """
-    scaler = LatentScaler(
-        mean_Z=tensors.pop("scaler.mean"), std_Z=tensors.pop("scaler.std"), sigma_data=facts["sigma_data"]
-    )
+    sigma_data = float(facts["sigma_data"])
+    if not 0 < sigma_data < math.inf:
+        raise ValueError(f"sigma_data is {sigma_data}")
+    scaler = LatentScaler(mean_Z=tensors.pop("scaler.mean"), std_Z=tensors.pop("scaler.std"), sigma_data=sigma_data)
     config, size = read_network(facts), int(facts["latent_size"])
     _check_tensors(config, size, conditions, tensors)
     network = build_network(config, latent_size=size, conditions=conditions)
-    denoiser = EdmDenoiser(network, sigma_data=facts["sigma_data"])
+    denoiser = EdmDenoiser(network, sigma_data=sigma_data)
     denoiser.load_state_dict(tensors)
     sigmas_S = karras_sigmas(heun.steps, sigma_min=heun.sigma_min, sigma_max=heun.sigma_max, rho=heun.rho)
     return DiffusionPrior(

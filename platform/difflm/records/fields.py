@@ -4,9 +4,9 @@ Every field has `name`, `nullable` (missing values were seen) and `missing_share
 without a value). The classes share these by repetition, not by inheritance: each is complete as `schema.json` has it.
 """
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat
+from pydantic import BaseModel, ConfigDict, FiniteFloat, field_validator
 from pydantic import Field as Option
 
 from difflm.spelled_numbers import Scientific
@@ -17,6 +17,12 @@ Value: TypeAlias = str | int | float | bool | None
 Record: TypeAlias = dict[str, Value]
 """One row, keys in the order of the schema."""
 
+
+Int64: TypeAlias = Annotated[int, Option(ge=-(2**63), le=2**63 - 1)]
+MAX_DIGITS: Final = 4000  # Python itself prints 4,300
+_Number: TypeAlias = Annotated[int, Option(gt=-(10**MAX_DIGITS), lt=10**MAX_DIGITS)]
+MAX_PLACES: Final = 30
+"""Digits behind the mark of a number that keeps all of them; a double has 17 that count."""
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", strict=True)
 Share: TypeAlias = Annotated[float, Option(ge=0.0, le=1.0)]
@@ -52,11 +58,18 @@ class Dress(BaseModel):
     ] = "before"
     plus: Annotated[bool, Option(exclude_if=_omitted)] = False
     bare: Annotated[bool, Option(exclude_if=_omitted)] = False
-    places: Annotated[int | None, Option(ge=1, le=30, exclude_if=_omitted)] = None
+    places: Annotated[int | None, Option(ge=1, le=MAX_PLACES, exclude_if=_omitted)] = None
     trimmed: Annotated[bool, Option(exclude_if=_omitted)] = False
     capital: Annotated[bool, Option(exclude_if=_omitted)] = False
     scientific: Annotated[Scientific | None, Option(exclude_if=_omitted)] = None
     clock: Annotated[Literal["", "h:mm:ss", "hh:mm:ss", "h:mm", "hh:mm"], Option(exclude_if=_omitted)] = ""
+
+    @field_validator("scientific")
+    @classmethod
+    def _few_digits(cls, found: Scientific | None) -> Scientific | None:
+        if found is not None and not (0 <= (found.mantissa or 0) <= MAX_PLACES and 0 <= found.width <= MAX_PLACES):
+            raise ValueError(f"mantissa and width are at most {MAX_PLACES} digits")
+        return found
 
     @property
     def plain(self) -> bool:
@@ -78,11 +91,11 @@ class IntegerField(BaseModel):
     name: str
     nullable: bool
     missing_share: Share
-    minimum: int
-    maximum: int
-    median: int
+    minimum: Int64
+    maximum: Int64
+    median: Int64
     distinct: int
-    points: Annotated[tuple[int, ...], Option(exclude_if=_omitted)] = ()
+    points: Annotated[tuple[Int64, ...], Option(exclude_if=_omitted)] = ()
     words: Words = ()
     dress: Annotated[Dress | None, Option(exclude_if=_omitted)] = None
 
@@ -245,9 +258,9 @@ class IdentifierField(BaseModel):
     name: str
     nullable: Literal[False] = False
     missing_share: Annotated[float, Option(ge=0.0, le=0.0)] = 0.0
-    start: int | None = None
-    step: int = 1
-    digits: Annotated[int, Option(ge=0, exclude_if=_omitted)] = 0
+    start: _Number | None = None
+    step: _Number = 1
+    digits: Annotated[int, Option(ge=0, le=MAX_DIGITS, exclude_if=_omitted)] = 0
     shapes: tuple[Shape, ...] = ()
     stored: Literal["text", "integer"] = "text"
 

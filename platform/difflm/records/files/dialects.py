@@ -11,13 +11,13 @@ from typing import IO, Annotated, Any, Literal, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from difflm.records.files.layouts import LineEnd
 from difflm.spelled_numbers import PRINTED, printer
 
 _BOOLEANS = {True: "true", False: "false"}
-Letter = Annotated[str, Field(min_length=1, max_length=1)]
+_MAX_PLACES = 400  # no double has more
 
 
 class Dialect(BaseModel):
@@ -28,8 +28,8 @@ class Dialect(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    delimiter: Letter = ","
-    quote: Letter = '"'
+    delimiter: Annotated[str, Field(pattern=r"^[\x01-\x09\x0b\x0c\x0e-\x7f]$")] = ","
+    quote: Literal['"', "'"] = '"'
     line_end: LineEnd = "\n"
     encoding: str = "utf-8"
     mark: bool = Field(default=False, description="a byte order mark begins the file")
@@ -42,8 +42,19 @@ class Dialect(BaseModel):
     quoted: tuple[str, ...] = Field(default=(), description="columns whose values are always in quotes")
     names: dict[str, str] = {}
     missing: dict[str, str] = Field(default={}, description="by column what stands for a missing value, if not nothing")
-    places: dict[str, int] = Field(default={}, description="by column the decimals that every number has")
+    places: dict[str, Annotated[int, Field(ge=0, le=_MAX_PLACES)]] = Field(
+        default={}, description="by column the decimals that every number has"
+    )
     bare: tuple[str, ...] = Field(default=(), description="columns of decimals whose whole numbers have no fraction")
+
+    @field_validator("encoding")
+    @classmethod
+    def _of_text(cls, encoding: str) -> str:
+        try:
+            "a".encode(encoding).decode(encoding)
+        except (LookupError, ValueError) as error:
+            raise ValueError(f"{encoding[:40]!r} is no encoding of texts") from error
+        return encoding
 
     @contextmanager
     def writer(
@@ -91,8 +102,10 @@ class Dialect(BaseModel):
             spell = _BOOLEANS.__getitem__
         else:
             spell = str
-        if pa.types.is_string(kind) and guard is not None:
-            values = [None if value is None else guard(value) for value in values]
+        if guard is not None:
+            missing = guard(missing) if missing.strip("-") else missing
+            values = [guard(value) if isinstance(value, str) else value for value in values]
+        missing = self._text(missing, always=False)
         if not always and not pa.types.is_string(kind):
             return [missing if value is None else spell(value) for value in values]
         return [missing if value is None else self._text(spell(value), always=always) for value in values]
@@ -135,7 +148,8 @@ class Dialect(BaseModel):
         found = []
         for name, column in zip(columns, table.columns, strict=False):
             texts = pc.utf8_ltrim(column, characters=" ") if self.spaced else column
-            missing = pc.equal(texts, self.missing.get(name, ""))
+            word = self.missing.get(name, "")
+            missing = pc.is_in(texts, pa.array([word, f"'{word}"] if word else [word], pa.string()))  # see `writer`
             found.append(pc.if_else(missing, pa.scalar(None, pa.string()), texts))
         return pa.Table.from_arrays(found, names=columns)
 

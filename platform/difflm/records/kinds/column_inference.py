@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.errors import DataError
+from difflm.records.fields import MAX_DIGITS
 from difflm.records.kinds.codes_of_form import code_count, find_shapes, looks_like_codes, looks_measured
 from difflm.records.kinds.columns import is_decimal
 from difflm.records.kinds.date_inference import datetime_field, undated
@@ -188,7 +189,8 @@ def _padded(column: Column) -> IdentifierField | None:
     """Count on behind the largest number of a fixed number of digits; None for what has other characters."""
     texts: list[str] = column.distinct.to_pylist()
     digits = len(texts[0])
-    if not all(text.isascii() and text.isdecimal() and len(text) == digits for text in texts):
+    numbered = all(text.isascii() and text.isdecimal() and len(text) == digits for text in texts)
+    if not numbered or digits >= MAX_DIGITS:
         return None
     return IdentifierField(name=column.name, start=max(map(int, texts)) + 1, digits=digits)
 
@@ -239,7 +241,8 @@ def _ordinal(column: Column, order: Sequence[str] | None) -> CategoricalField:
 def _natural(text: str) -> tuple[float, list[tuple[int, int, str]]]:
     """Return a key that orders numbers by their value, and texts with numbers in them as people do."""
     parts = re.findall(r"(\d+)|(\D+)", text)
-    key = [(0, int(digits), "") if digits else (1, 0, letters) for digits, letters in parts]
+    runs = [(digits.lstrip("0"), letters) for digits, letters in parts]  # as texts: there is no end to their length
+    key = [(1, 0, letters) if letters else (0, len(digits), digits) for digits, letters in runs]
     try:
         return float(text), key
     except ValueError:

@@ -6,6 +6,7 @@ cells of a column wear, but for a few words beside them.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections import Counter
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from difflm.records.fields import MAX_PLACES
 from difflm.records.kinds.e_notation import EXPONENT, ways_of_e
 from difflm.records.schema import DecimalField, Dress, Field, IntegerField
 from difflm.spelled_numbers import spelled_size
@@ -34,7 +36,7 @@ _WORD = r"[^\W\d_]{%d,%d}[\u00b2\u00b3]?"
 _SUFFIX = re.compile(
     rf"[ \u00a0\u202f]?{_WORD % (1, 6)}(?:/{_WORD % (1, 5)})?|[ \u00a0\u202f]?[%\u2030\u00b0][CF]?",
 )
-_CLOCK = re.compile(r"(\d+):([0-5]\d)(?::([0-5]\d))?")
+_CLOCK = re.compile(r"(\d{1,15}):([0-5]\d)(?::([0-5]\d))?")
 _UNSAFE = re.compile(r'["\\\x00-\x1f\x7f]')
 _NUMBER = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?")
 _PROBES: Final = 200
@@ -57,6 +59,8 @@ def read_cell(field: IntegerField | DecimalField, text: str) -> int | float | st
     if plain is None:
         return None
     number = float(plain)
+    if not math.isfinite(number):
+        return None
     if isinstance(field, DecimalField):
         return number
     return int(plain) if plain.lstrip("-").isdecimal() else round(number) if number == round(number) else None
@@ -258,7 +262,7 @@ def _fractions(base: dict[str, object], numbers: Sequence[str]) -> Iterator[Dres
     places = Counter(len(number.partition(mark)[2]) for number in plain)
     bare = any(number.startswith(mark) for number in numbers)
     capital = any("E" in number for number in numbers)
-    fixed = [count for count, _ in places.most_common(2)]
+    fixed = [count for count, _ in places.most_common(2) if count <= MAX_PLACES]
     if fixed and fixed[0]:
         yield Dress.model_validate(base | {"places": fixed[0], "bare": bare})
     for trimmed in (True, False):

@@ -10,6 +10,7 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
+from difflm.records.fields import MAX_PLACES
 from difflm.spelled_numbers import NEVER, Scientific
 
 _FORM: Final = TypeAdapter(Scientific)
@@ -33,7 +34,8 @@ def ways_of_e(numbers: Sequence[str]) -> Iterator[Scientific]:
     }
     lengths = {len(match["rest"] or "") for match in found}
     shortest: dict[str, object] = {"pointed": any(match["rest"] == "0" for match in found)}
-    fixed: list[dict[str, object]] = [{"mantissa": length} for length in lengths if len(lengths) == 1]
+    alone = len(lengths) == 1 and max(lengths) <= MAX_PLACES
+    fixed: list[dict[str, object]] = [{"mantissa": length} for length in lengths if alone]
     ways = [*fixed, shortest] if lengths == {2} and looks["letter"] == "E" else [shortest, *fixed]  # Excel has two
     plain = [number for number in numbers if _NUMBER.fullmatch(number) and not EXPONENT.search(number)]
     for way in ways:

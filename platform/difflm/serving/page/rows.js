@@ -64,7 +64,7 @@ function cell(tag, textContent, className = "") {
 function harmless(value) {
   const text = String(value);
   if (typeof value !== "string" || /^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$/.test(text)) return text;
-  const later = /([;\t\r\n][ \u00a0\ufeff\u200b-\u200d\u2060]*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])/g;
+  const later = /([,;\t\r\n][ \u00a0\ufeff\u200b-\u200d\u2060]*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])/g;
   const runs = /^[ \u00a0\ufeff\u200b-\u200d\u2060]*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]/.test(text);
   return `${runs ? "'" : ""}${text.replace(later, "$1'")}`;
 }
