@@ -62,7 +62,7 @@ def evaluate(
     Examples:
         >>> import pyarrow as pa
         >>> real = pa.table({"age": [20 + row % 40 for row in range(200)], "job": ["cook", "pilot"] * 100})
-        >>> only_shape = dict.fromkeys(("detection", "fidelity", "utility", "privacy", "membership", "projection"))
+        >>> only_shape = dict.fromkeys("detection fidelity utility privacy membership attacks projection".split())
         >>> report = evaluate(real.slice(0, 100), train=real, config=only_shape)
         >>> round(report.score("shape_error").value, 6)  # percent
         5.0
@@ -103,7 +103,7 @@ def compare(reports: Mapping[str, Report | str | Path]) -> Comparison:
     Examples:
         >>> import pyarrow as pa
         >>> real = pa.table({"age": [20 + row % 40 for row in range(200)]})
-        >>> only_shape = dict.fromkeys(("detection", "fidelity", "utility", "privacy", "membership", "projection"))
+        >>> only_shape = dict.fromkeys("detection fidelity utility privacy membership attacks projection".split())
         >>> halves = {"first": real.slice(0, 100), "all": real}
         >>> reports = {name: evaluate(rows, train=real, config=only_shape) for name, rows in halves.items()}
         >>> comparison = compare(reports)

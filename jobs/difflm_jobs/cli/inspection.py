@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field as Setting
 
 from difflm.config import Config, apply_overrides, validate
+from difflm.printable import printable
 from difflm.records.databases.urls import shown_source
 from difflm.records.files.reading import ReadConfig
 from difflm.records.kinds.coded import coded
@@ -91,7 +92,7 @@ def document(table: Path | str, looked: Inspected) -> str:
         "relations": list(looked.relations),
         "notices": [notice.model_dump(mode="json") for notice in looked.notices],
     }
-    return json.dumps(found, indent=2, ensure_ascii=False)
+    return printable(json.dumps(found, indent=2, ensure_ascii=False))
 
 
 def inspected(table: Path | str, *, target: str | None, overrides: Sequence[str]) -> Inspected:

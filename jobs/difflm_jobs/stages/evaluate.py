@@ -117,7 +117,7 @@ class Evaluate:
     against: Artifact | None = field(default=None, metadata=apart())
     private: bool = field(default=False, metadata=apart())
     name: ClassVar[str] = "evaluate"
-    version: ClassVar[int] = 11
+    version: ClassVar[int] = 12
     output: ClassVar[str] = REPORT_KIND
 
     @property

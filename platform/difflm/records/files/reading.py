@@ -27,7 +27,7 @@ from difflm.records.files.layouts import Wanted
 from difflm.records.files.missing_words import MISSING as MISSING
 from difflm.records.files.missing_words import MissingWords
 from difflm.records.files.paths import KINDS, SHEETS, files_of
-from difflm.records.files.sheets import read_sheet
+from difflm.records.files.sheets import WorkbookForm, read_sheet
 from difflm.records.files.source import SourceForm, joined_tables
 from difflm.records.files.typed_files import read_arrow, read_parquet, without_nesting
 from difflm.records.files.typed_form import TypedForm
@@ -143,12 +143,15 @@ def _named(name: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Raw:
-    """A table as its file has it; a delimited one has a dialect, and `quoted` are the places of quoted columns."""
+    """A table as its file has it; a delimited one has a dialect, and `quoted` are the places of quoted columns. The
+    layout of a sheet is by the places of columns.
+    """
 
     table: pa.Table
     dialect: Dialect | None = None
     quoted: tuple[int, ...] = ()
     json: JsonForm | None = None
+    workbook: WorkbookForm | None = None
 
 
 def _parse(data: bytes, kind: str, path: Path, config: ReadConfig, report: Reporter) -> _Raw:
@@ -168,7 +171,8 @@ def _parse(data: bytes, kind: str, path: Path, config: ReadConfig, report: Repor
             return _Raw(table=read_arrow(data, Expansion.of(path, config.max_unpacked_mib)))
         case ".xlsx":
             most = Expansion.of(path, config.max_unpacked_mib)
-            return _Raw(table=read_sheet(data, most, sheet=config.sheet, skip=config.skip, report=report))
+            sheet = read_sheet(data, most, sheet=config.sheet, skip=config.skip, report=report)
+            return _Raw(table=sheet.table, workbook=sheet.form)
         case ending:
             usual = "\t" if ending == ".tsv" else ","
             wanted = Wanted(delimiter=config.delimiter, usual=usual, header=config.header, skip=config.skip)
@@ -224,7 +228,9 @@ def _form(
         nested, absent = (tuple(known[n] for n in some if n in known) for some in (raw.json.nested, raw.json.absent))
         return SourceForm(json=JsonForm(nested=nested, absent=absent, names=names))
     if raw.dialect is None:
-        return SourceForm(typed=TypedForm.of(typed, read, names))
+        places = {str(place): name for place, name in zip(chosen, read.column_names, strict=True)}
+        workbook = None if raw.workbook is None else raw.workbook.renamed(places)
+        return SourceForm(typed=TypedForm.of(typed, read, names), workbook=workbook)
     spelling = {name: number_spelling(read.column(name)) for name in read.column_names}
     dialect = raw.dialect.model_copy(
         update={

@@ -19,12 +19,15 @@ import difflm
 from difflm.api import Generator
 from difflm.artifacts.manifest import SCORES_NAME
 from difflm.errors import BundleError, ConfigError, DiffLMError
+from difflm.records.protection.settings import Protected
+from difflm.records.schema import read_schema
 from difflm.serving.backend import BundleRef
 from difflm.serving.config import ServeConfig, ServedConfig
 from difflm.serving.registry import Registry
 from difflm.synthesis.bundle import bundle_folder
 from difflm.synthesis.bundle_files import write_hashes
 from difflm.synthesis.sharing import container
+from difflm.synthesis.sharing.card import _privacy
 from difflm.synthesis.sharing.container import HEAD_NAME, pack, sign_container, unpacked
 from difflm.synthesis.sharing.places import is_generator, short_name
 from difflm.synthesis.signatures import check_signature, make_key, read_public_key
@@ -150,6 +153,21 @@ def test_the_card_tells_kinds_and_scores_and_no_ranges(people: Path, tiny_stages
         "temperature",
     ):
         assert part in card, part
+
+
+def test_the_card_says_what_stands_behind_the_scores(tiny_stages: StageFolders) -> None:
+    schema = read_schema(tiny_stages.bundle)
+    plain = schema.model_copy(update={"protected": None})
+    protected = schema.model_copy(update={"protected": Protected(threshold=11, unprotected=("age",))})
+    schemas = {"promised": plain, "plain": plain, "protected": protected}
+    said = {name: " ".join(_privacy(each, "", promised=name == "promised")) for name, each in schemas.items()}
+    assert "Nothing here is differential privacy" not in said["promised"]
+    assert "outside of the promise" in said["promised"]
+    assert "as they are in the training rows" in said["plain"]
+    assert (
+        "fewer than 11 training rows have were not learned and are not in the file, but for `age`" in said["protected"]
+    )
+    assert all("Nothing holds back rows that equal" in said[name] for name in ("plain", "protected"))
 
 
 def test_every_verb_takes_the_file(people: Path, tmp_path: Path, command: Command, keys: Path) -> None:
