@@ -3,7 +3,7 @@
     pip install duckdb
     python tests/benchmarks/csv_readers.py --rows 1000000
 
-Each in a process of its own, three times by turns; the fastest counts. DuckDB gets one thread, as all others do.
+Each in a process of its own, by turns; the fastest counts. DuckDB gets one thread, as all others do.
 """
 
 import json
@@ -53,6 +53,7 @@ READERS = {"difflm": by_difflm, "pyarrow": by_pyarrow, "duckdb": by_duckdb, "pan
 
 def main(
     rows: Annotated[int, typer.Option(help="of the file, which has 10 columns")] = 1_000_000,
+    times: Annotated[int, typer.Option(help="that each reads it")] = 3,
     one: Annotated[str | None, typer.Option(hidden=True)] = None,
     path: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
@@ -65,7 +66,7 @@ def main(
         write(file, rows)
         command = [sys.executable, __file__, "--path", str(file), "--one"]
         measured: dict[str, list[dict[str, float]]] = {name: [] for name in READERS}
-        for _ in range(3):
+        for _ in range(times):
             for name, results in measured.items():
                 done = subprocess.run([*command, name], capture_output=True, text=True, check=True)
                 results.append(json.loads(done.stdout))
