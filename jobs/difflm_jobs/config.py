@@ -21,6 +21,7 @@ from difflm.runtime.process import usable_processors
 from difflm.runtime.shard_actor import ActorPoolConfig
 from difflm.runtime.training import AutoEngineConfig, EngineConfig, WorkersConfig
 from difflm.serving.config import ServeConfig
+from difflm.synthesis.calibration import CalibrationConfig
 from difflm.synthesis.decoding.vllm import require_soft_prompt
 from difflm.synthesis.synthesizer import SamplingConfig
 from difflm.training.autoencoder_task import WHOLE_RECORDS, AutoencoderConfig
@@ -108,6 +109,9 @@ class ExperimentConfig(Config):
     prior: PriorConfig = DiffusionPriorConfig()
     conditions: ConditionsConfig = Field(
         default=ConditionsConfig(), description="for conditional synthesis, if enabled"
+    )
+    calibration: CalibrationConfig = Field(
+        default=CalibrationConfig(), description="of how often a compact decoder writes each value of a table"
     )
     sampling: SamplingConfig = SamplingConfig()
     privacy: PrivacyConfig | None = Field(

@@ -135,9 +135,8 @@ class FitRun:
         return reports[-1] if reports else None
 
     def _artifact(self, kind: str, *, last: str | None) -> Path:
-        from rich.console import Console
-
         from difflm.seeding import random_state_kept
+        from difflm_jobs.console import PrintableConsole
         from difflm_jobs.experiment import run_experiment
         from difflm_jobs.pipeline.progress import reporting
         from difflm_jobs.stages.stages import this_process
@@ -148,7 +147,7 @@ class FitRun:
                 self.folder.parent,
                 last=last,
                 started=time.time(),
-                reporting=partial(reporting, Console(stderr=True, quiet=not self.progress)),
+                reporting=partial(reporting, PrintableConsole(stderr=True, quiet=not self.progress)),
                 cluster=this_process if self.in_process else None,
                 predicted=self.choice.times,
             )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from difflm.errors import ConfigError, DataError, SynthesisError
+from difflm.printable import printable
 from difflm.records.files.frames import Frame, FrameTemplate, filled_in, is_path, pandas_frame, to_table
 from difflm.records.files.source import SourceForm
 from difflm.records.relations.given import broken_given
@@ -211,7 +212,7 @@ class Generator:
         gaps = to_table(table, name=name)
         given = table_with_gaps(gaps, self._schema, name=name)
         for notice in broken_given(given, self._schema, name=name):
-            warnings.warn(notice.message, RuntimeWarning, stacklevel=2)
+            warnings.warn(printable(notice.message), RuntimeWarning, stacklevel=2)
         wanted, seed = column_names(columns, self._schema.names), seed_number(seed)
         use = Impute(columns=None if wanted is None else tuple(wanted))
         request = PlanRequest(given=GivenRecords(use=use, sha256=""))

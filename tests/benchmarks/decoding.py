@@ -9,7 +9,8 @@ then they run by turns, and a side's figure is the median of its repeats.
     whole draw     noise, prior, injector, decoding and parsing: records that are valid
     engine         decoding alone, from prompts that are there
     generate       Hugging Face `generate` (cached, batched, sampling, no grammar), as many tokens as a record has
-    forced         one teacher-forced forward pass over prompt and record: about what any decoding has to compute
+    forced         one teacher-forced forward pass over prompt and record, in as many positions as the engine reads
+                   them in: about what any decoding has to compute
     uncached       one record at a time, the whole of it read again for every token
 
 Every side computes with one thread, as each worker of a synthesis does (`--threads 2` for more): what one core does is
@@ -33,7 +34,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from difflm.models.decoder import FrozenDecoder
-from difflm.models.prompt import Prompt
+from difflm.models.prompt import Prompt, causal_logits, join_tokens
 from difflm.synthesis.bundle import Bundle, load_bundle
 from difflm.synthesis.decoding.loop import Address, Decoded, Prompts
 from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
@@ -65,6 +66,10 @@ class Work:
     @property
     def dtype(self) -> torch.dtype:
         return self.decoder.embeddings_VD.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.embeds_NKD.device
 
     def inputs(self, rows: slice) -> Tensor:
         """Soft prompt and BOS."""
@@ -117,10 +122,14 @@ def generate(work: Work, batch: int) -> None:
 def forced(work: Work, batch: int) -> None:
     for start in range(0, len(work.tokens), batch):
         rows = work.tokens[start : start + batch]
-        longest = max(map(len, rows))
-        ids_NT = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=work.embeds_NKD.device)
-        inputs = torch.cat([work.inputs(slice(start, start + batch)), work.embedded(ids_NT)], dim=1)
-        work.decoder.model(inputs_embeds=inputs, use_cache=False)
+        longest, bos = max(map(len, rows)), work.decoder.bos_id
+        read_NT = torch.tensor([[bos, *row, *[0] * (longest - len(row))] for row in rows], device=work.device)
+        prompt, also_NT = Prompt(embeds_BKD=work.embeds_NKD[start : start + batch]), None
+        if work.decoder.joined_V is not None:  # in the positions that the engine reads
+            lengths_N = torch.tensor([len(row) + 1 for row in rows], device=work.device)
+            read = join_tokens(read_NT, lengths_N, work.decoder.joined_V)
+            read_NT, also_NT = read.tokens_BP, read.also_BP
+        causal_logits(work.decoder.model, prompt, read_NT, also_NT)
 
 
 def uncached(work: Work) -> None:

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from difflm.serving import jobs as jobs_module
 from difflm.serving.fair_queue import FairQueue, RowRequest
 from difflm.serving.jobs import Jobs, JobSpec
+from difflm.serving.jobs import jobs as jobs_module
 from difflm.serving.limits import Admission, KeyConfig, KeyRing, TokenBucket, Traffic, add_key, hash_key, read_keys
 from difflm.serving.problems import Problem
 from difflm.serving.shares import Shares, Turns

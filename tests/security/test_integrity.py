@@ -17,6 +17,7 @@ from difflm.artifacts.store import ArtifactStore
 from difflm.errors import ArtifactError, BundleError
 from difflm.synthesis.bundle import load_bundle
 from difflm.synthesis.bundle_files import HASHES_NAME, check_files
+from difflm.synthesis.sharing.container import pack
 from difflm.testing.bundles import StageFolders
 
 
@@ -40,6 +41,41 @@ def test_devices_and_pipes_are_no_files(bundle: Path, name: str, device: bool) -
     for look in (load_bundle, check_files):
         with pytest.raises(BundleError, match=f"{path}: is a device or a pipe"):
             look(bundle)
+
+
+@pytest.mark.parametrize("name", ["README.md", "schema.json", "decoder/model", "more", ".hidden"])
+def test_links_lead_nowhere_out_of_a_bundle(bundle: Path, name: str, tmp_path: Path) -> None:
+    """What they lead to is the reader's own: it would be read, and `export` and `push` would hand it on."""
+    outside = tmp_path / "secret"
+    shutil.move(bundle / name, outside) if (bundle / name).exists() else outside.write_text("secret")
+    (bundle / name).symlink_to(outside)
+    for look in (load_bundle, check_files, lambda folder: pack(folder, tmp_path / "x.difflm")):
+        with pytest.raises(BundleError, match=f"{bundle / name}: is a link that leads out of the bundle"):
+            look(bundle)
+
+
+def test_links_within_a_bundle_and_those_of_a_hubs_cache_are_followed(bundle: Path, tmp_path: Path) -> None:
+    blobs = tmp_path / "models--ada--people" / "blobs"
+    cached = blobs.parent / "snapshots" / "0123"
+    blobs.mkdir(parents=True)
+    for number, path in enumerate(path for path in bundle.rglob("*") if path.is_file()):
+        shutil.copyfile(path, blobs / str(number))
+        link = cached / path.relative_to(bundle)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(blobs / str(number), link.parent))
+    load_bundle(cached)
+    (tmp_path / "by another name").symlink_to(bundle)
+    (bundle / "schema.json").rename(bundle / ".schema")
+    (bundle / "schema.json").symlink_to(".schema")
+    load_bundle(tmp_path / "by another name")
+    shutil.move(bundle / "decoder" / "model", bundle / ".model")
+    (bundle / "decoder" / "model").symlink_to(Path("..", ".model"))
+    with pytest.raises(BundleError, match="model: is a link to a folder"):
+        load_bundle(bundle)
+    shutil.move(blobs, tmp_path / "elsewhere" / "blobs")
+    blobs.symlink_to(tmp_path / "elsewhere" / "blobs")
+    with pytest.raises(BundleError, match="is a link that leads out of the bundle"):
+        load_bundle(cached)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from difflm.lifetime import PARENT, locked
-from difflm.serving import jobs as jobs_module
 from difflm.serving.jobs import Jobs, JobSpec
+from difflm.serving.jobs import jobs as jobs_module
 from difflm_jobs.cli import main as cli
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ out.write_text("n\\n1\\n")
 SERVER = """
 import asyncio, sys
 from pathlib import Path
-from difflm.serving import jobs
+from difflm.serving.jobs import jobs
 from difflm.serving.jobs import Jobs, JobSpec
 
 jobs.COMMAND = (sys.executable, "-S", sys.argv[2])

@@ -104,7 +104,7 @@ def evaluate_protocol(
     given, real, held_out = ({name: one[name] for name in ordered} for one in _plain_codes(read))
     tables = Tables(synthetic=given, train=real, test=held_out)
     parts: Sequence[tuple[str, Callable[[], tuple[list[Figure], list[str]]]]] = (
-        ("shape and trend", lambda: quality_figures(tables)),
+        ("shape and trend", lambda: quality_figures(tables, config)),
         ("detection by logistic regression", lambda: detection_figures(tables, "logistic", config)),
         ("detection by XGBoost", lambda: detection_figures(tables, "xgboost", config)),
         ("alpha-precision and beta-recall", lambda: support_figures(tables, config)),

@@ -54,8 +54,8 @@ def _useful(report: ReportFile) -> tuple[str, ...]:
 
 def _private(report: ReportFile, *, red: bool) -> tuple[str, ...]:
     steps = ["Until this is mended, share the rows only with whom you would give the training rows."] if red else []
-    count = _steps(report)
-    fewer = "" if count is None else f" or `--set decoder_fit.steps={max(1, count // 2)}`"
+    trained = _trained(report)
+    fewer = "" if trained is None else f" or `--set {trained[0]}.steps={max(1, trained[1] // 2)}`"
     steps.append(
         "Rows are learned by heart where they are few and training is long: give more rows, or train less "
         f"(`--quality fast`{fewer})."
@@ -79,16 +79,22 @@ def _measure(report: ReportFile, question: Question) -> str:
 
 
 def _longer(report: ReportFile) -> str:
-    count = _steps(report)
-    more = "" if count is None else f", or `--set decoder_fit.steps={2 * count}` (it was {count:,})"
+    trained = _trained(report)
+    more = "" if trained is None else f", or `--set {trained[0]}.steps={2 * trained[1]}` (it was {trained[1]:,})"
     return f"Train longer: `--quality best`{more}."
 
 
-def _steps(report: ReportFile) -> int | None:
-    """Return how many steps the decoder was fitted, where the report is of a run that did that."""
-    fitted: Any = report.settings.get("decoder_fit")
-    steps = fitted.get("steps") if isinstance(fitted, Mapping) else None
-    return steps if isinstance(steps, int) else None
+def _trained(report: ReportFile) -> tuple[str, int] | None:
+    """Return the section of what writes the records, as it was trained, and for how many steps; None if unknown.
+
+    A pretrained decoder is not fitted: what steers it is.
+    """
+    decoder: Any = report.settings.get("decoder")
+    pretrained = isinstance(decoder, Mapping) and decoder.get("kind") == "pretrained"
+    section = "autoencoder" if pretrained else "decoder_fit"
+    trained: Any = report.settings.get(section)
+    steps = trained.get("steps") if isinstance(trained, Mapping) else None
+    return (section, steps) if isinstance(steps, int) else None
 
 
 def _run(report: ReportFile) -> str:

@@ -5,8 +5,10 @@ What keeps a program in, from outside to inside:
 - a process group of its own, killed as a whole when the wall-clock time is over or the report has come
 - where the system allows it (`unshare`), namespaces of its own: no network interface but a dead one, and a process tree
   that dies with its first process
+- where the kernel has Landlock (Linux 5.13): files change below a temporary folder only, no other program starts, and
+  on newer ones there is no TCP
 - limits of the kernel: processor time, address space, size of a file, number of processes and of open files
-- an audit hook inside the interpreter: no sockets, no processes, no native code, no change of a file outside of a
+- an audit hook inside the interpreter: no sockets, no processes, no native code, no change of a file outside of the
   temporary folder, which is removed afterwards
 - no environment, no standard input, output thrown away; the standard library only
 
@@ -36,6 +38,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from difflm.errors import EvaluationError
 from difflm.telemetry import parse_json
+from difflm_evaluators.texts.sandbox_runner import landlock_version
 
 Outcome = Literal["passed", "failed", "timeout", "memory", "no_report"]
 _RUNNER = Path(__file__).with_name("sandbox_runner.py")
@@ -60,16 +63,18 @@ class SandboxLimits(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Isolation:
-    """What the system allows: `namespaces` is None or the path of `unshare`."""
+    """What the system allows: `namespaces` is None or the path of `unshare`; `landlock` keeps files as they are."""
 
     namespaces: str | None
+    landlock: bool = False
 
     @property
     def text(self) -> str:
         """For reports."""
+        files = ", files held by the kernel" if self.landlock else ""
         if self.namespaces is None:
-            return "separate process, limits, audit hook (namespaces are not allowed here)"
-        return "separate process, own network and process namespace, limits, audit hook"
+            return f"separate process{files}, limits, audit hook (namespaces are not allowed here)"
+        return f"separate process, own network and process namespace{files}, limits, audit hook"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,14 +92,14 @@ class SandboxResult:
 @cache
 def isolation() -> Isolation:
     """Find out, once, what this system allows."""
-    found = shutil.which("unshare")
+    found, landlock = shutil.which("unshare"), landlock_version() > 0
     if found is None:
-        return Isolation(namespaces=None)
+        return Isolation(namespaces=None, landlock=landlock)
     try:
         tried = subprocess.run([found, *_UNSHARE, "true"], capture_output=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return Isolation(namespaces=None)
-    return Isolation(namespaces=found if tried.returncode == 0 else None)
+        return Isolation(namespaces=None, landlock=landlock)
+    return Isolation(namespaces=found if tried.returncode == 0 else None, landlock=landlock)
 
 
 def run_program(program: str, limits: SandboxLimits) -> SandboxResult:

@@ -6,6 +6,7 @@ for, runs the program, and reports over a pipe of its own how it ended. A report
 given: a program that leaves early, by `os._exit` for instance, ends without one.
 """
 
+import ctypes
 import json
 import os
 import resource
@@ -28,7 +29,21 @@ _CHANGING = (
     *("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.chmod"),
     *("os.chown", "os.utime", "os.setxattr", "os.removexattr", "shutil."),
 )
-_NATIVE = frozenset({"ctypes", "_ctypes", "_posixsubprocess"})
+_NATIVE = frozenset(
+    {
+        *("ctypes", "_ctypes", "_ctypes_test", "_posixsubprocess", "_testcapi", "_testinternalcapi"),
+        *("_xxsubinterpreters", "_interpreters"),
+    }
+)
+_OPTIONAL = frozenset({"_dbm", "_gdbm", "readline", "_tkinter", "_posixshmem"})  # the library goes on without them
+_UNHEARD = ("mkfifo", "mknod", "chroot")  # of os: no hook hears of them
+
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # system calls, see landlock(7)
+_ASK_VERSION, _PATH_BENEATH, _NO_NEW_PRIVILEGES = 1, 1, 38
+_EXECUTE, _WRITE_FILE, _TRUNCATE = 1 << 0, 1 << 1, 1 << 14
+_BELOW = sum(1 << bit for bit in range(4, 13))  # remove and make files, folders, links, pipes, devices
+_REFER = 1 << 13
+_ANY_TCP, _SIGNALS_AND_SOCKETS = 0b11, 0b11
 
 
 def limit_resources(limits: dict[str, Any]) -> None:
@@ -46,10 +61,59 @@ def limit_resources(limits: dict[str, Any]) -> None:
         resource.setrlimit(kind, (most, most))
 
 
+def landlock_version() -> int:
+    """Return which rules this kernel can hold a process to; 0 for none."""
+    try:
+        return max(0, int(ctypes.CDLL(None).syscall(_CREATE_RULESET, None, 0, _ASK_VERSION)))
+    except (OSError, AttributeError, TypeError):  # not Linux
+        return 0
+
+
+def confine(folder: str) -> bool:
+    """Let the kernel allow this process and its children changes below a folder only, no other program, and, where it
+    can, no TCP and no signal to others. False where it cannot do the first.
+    """
+    version = landlock_version()
+    if version < 1:
+        return False
+    system, word = ctypes.CDLL(None, use_errno=True).syscall, ctypes.c_uint64
+    files = _WRITE_FILE | _BELOW | (_REFER if version >= 2 else 0) | (_TRUNCATE if version >= 3 else 0)
+    handled = [
+        files | _EXECUTE,
+        *([_ANY_TCP] if version >= 4 else []),
+        *([_SIGNALS_AND_SOCKETS] if version >= 6 else []),
+    ]
+    attributes = (word * len(handled))(*handled)
+    rules = system(_CREATE_RULESET, attributes, ctypes.c_size_t(ctypes.sizeof(attributes)), 0)
+    if rules < 0:
+        return False
+    for path, allowed in ((folder, files), (os.devnull, files & (_WRITE_FILE | _TRUNCATE))):
+        opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        rule = allowed.to_bytes(8, sys.byteorder) + opened.to_bytes(4, sys.byteorder)
+        added = system(_ADD_RULE, rules, _PATH_BENEATH, rule, 0)
+        os.close(opened)
+        if added < 0:
+            return False
+    unprivileged = ctypes.CDLL(None).prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    held = system(_RESTRICT_SELF, rules, 0)
+    os.close(rules)
+    return bool(unprivileged == 0 and held == 0)
+
+
+def hide() -> None:
+    """Take away what the hook would not hear of, and the native code that this script itself needed."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in _NATIVE]:
+        del sys.modules[name]
+    for name in _UNHEARD:
+        for module in (os, sys.modules[os.name]):
+            vars(module).pop(name, None)
+
+
 def guard(folder: str) -> Callable[[str, tuple[Any, ...]], None]:
     """Make the audit hook: no network, no other process, no native code, and changes of files below `folder` only."""
     inside, fspath, absolute = folder + os.sep, os.fspath, os.path.realpath
     look, is_folder, up = os.stat, stat.S_ISDIR, os.pardir
+    libraries = tuple(sys.path)
 
     def is_outside(path: Any) -> bool:
         if isinstance(path, int):
@@ -71,9 +135,21 @@ def guard(folder: str) -> Callable[[str, tuple[Any, ...]], None]:
             return False
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event.startswith(_DENIED) or (event == "import" and arguments[0] in _NATIVE):
+        if event.startswith(_DENIED):
             raise PermissionError(f"{event} is not allowed here")
-        if event == "open":
+        if event == "import":
+            name, file = arguments[:2]  # a file of native code, which has another name where a program says so
+            last = name.rpartition(".")[2]
+            if last in _OPTIONAL:
+                raise ImportError(f"{name!r} is not there")
+            if last in _NATIVE or (file is not None and file.rpartition(os.sep)[0] not in libraries):
+                raise PermissionError(f"{name!r} is native code")
+        elif event == "sqlite3.connect":
+            if arguments[0] not in (":memory:", "") and (
+                is_outside(arguments[0]) or fspath(arguments[0])[:5] == "file:"
+            ):
+                raise PermissionError(f"{arguments[0]!r} is outside of the program's folder")
+        elif event == "open":
             path, mode, flags = arguments
             writes = any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool(flags & _WRITING)
             by_descriptor = mode is None and not isinstance(path, int)  # os.open, whose descriptor may be of a folder
@@ -133,6 +209,8 @@ def main() -> None:
     folder = os.path.realpath(task["folder"])
     os.chdir(folder)
     limit_resources(task["limits"])
+    confine(folder)
+    hide()
     sys.addaudithook(guard(folder))
     run(task, report)
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field as Setting
 
 from difflm.config import Config, apply_overrides, validate
+from difflm.printable import printable
+from difflm.records.databases.urls import shown_source
 from difflm.records.files.reading import ReadConfig
 from difflm.records.kinds.coded import coded
 from difflm.records.notices import Notice
@@ -82,18 +84,18 @@ class Inspected:
     notices: Sequence[Notice]
 
 
-def document(table: Path, looked: Inspected) -> str:
+def document(table: Path | str, looked: Inspected) -> str:
     """Write what was found as one JSON document."""
     found = {
-        "table": str(table),
+        "table": shown_source(table),
         "columns": [asdict(line) for line in looked.lines],
         "relations": list(looked.relations),
         "notices": [notice.model_dump(mode="json") for notice in looked.notices],
     }
-    return json.dumps(found, indent=2, ensure_ascii=False)
+    return printable(json.dumps(found, indent=2, ensure_ascii=False))
 
 
-def inspected(table: Path, *, target: str | None, overrides: Sequence[str]) -> Inspected:
+def inspected(table: Path | str, *, target: str | None, overrides: Sequence[str]) -> Inspected:
     """Read a table, infer its schema with the settings of a run, and look for relations in its rows.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -14,6 +15,8 @@ import typer
 
 from difflm.errors import ConfigError, DiffLMError, StorageError
 from difflm.lifetime import end_with_parent
+from difflm.printable import PrintableFormatter, printable
+from difflm.records.databases.urls import without_passwords
 from difflm_jobs.cli.agents.verb import agents_app
 from difflm_jobs.cli.at_rest import at_rest_app, purged
 from difflm_jobs.cli.benchmark import benchmark_app
@@ -88,6 +91,8 @@ def main() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries would tear this program's own
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     signal.signal(signal.SIGTERM, _interrupt)
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(PrintableFormatter())
     try:
         end_with_parent()
         app()
@@ -110,7 +115,7 @@ def _interrupt(*_: object) -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    print("error:", printable(without_passwords(" ".join(message.split()))), file=sys.stderr)
     return code
 
 
@@ -247,7 +252,9 @@ def plan(
 def synthesize(
     bundle: Annotated[Path, typer.Argument(help="A bundle, a .difflm file, hf://owner/name, or a run.")],
     rows: Annotated[int, typer.Option(help="Rows to make.")],
-    out: Annotated[str, typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow), a folder, s3://..., a database.")],
+    out: Annotated[
+        str, typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow, .xlsx), a folder, s3://..., a database.")
+    ],
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same rows.")] = 0,
     format_: Annotated[
         str | None, typer.Option("--format", help="Of the parts: parquet (default), jsonl, csv or arrow.")

@@ -20,6 +20,7 @@ from difflm_jobs.cli.terminal import print_line
 from difflm_jobs.inputs.sources import locate
 from difflm_jobs.pipeline.engine_check import check_engine, check_json
 from difflm_jobs.pipeline.pipeline import Step, resolve
+from difflm_jobs.planning.arithmetic import rough_time
 from difflm_jobs.planning.choice import Choice
 from difflm_jobs.planning.lines import PlanLine, plan_lines
 from difflm_jobs.planning.machine import Machine, runs_here, this_machine
@@ -100,7 +101,7 @@ def print_plan(chooser: Chooser, wish: Wish, console: Console) -> None:
         print_line(console, written)
     console.print(_processes(config), highlight=False, soft_wrap=True)
     console.print(_needs(made.lines), highlight=False, soft_wrap=True)
-    if (said := _time(made.lines, choice)) is not None:
+    if (said := _time(config, made.lines, choice)) is not None:
         print_line(console, said)
     if made.missing is not None:
         console.print(f"not ready to run: {made.missing}", highlight=False, soft_wrap=True, markup=False)
@@ -132,13 +133,14 @@ def _stages(lines: Sequence[PlanLine], times: Mapping[str, float]) -> Table:
     return table
 
 
-def _time(lines: Sequence[PlanLine], choice: Choice) -> str | None:
+def _time(config: ExperimentConfig, lines: Sequence[PlanLine], choice: Choice) -> str | None:
     """Say how long what is left takes, or why that is not known; None where nothing is left."""
     left = [line.stage for line in lines if line.state != "finished"]
     if not left:
         return None
     if not choice.times:
-        return None if choice.unknown is None else f"time: not known before it ran: {choice.unknown}"
+        unknown = None if choice.unknown is None else f"time: not known before it ran: {choice.unknown}"
+        return rough_time(config, {line.stage: line.operations for line in lines if line.stage in left}) or unknown
     seconds = sum(choice.times.get(name, 0.0) for name in (STARTING, *left))
     words = "as an earlier run of this command predicted it" if choice.kept else "by a few steps of each training"
     return f"time: about {span_text(seconds)} on this machine, {words}; early stopping may end it sooner"

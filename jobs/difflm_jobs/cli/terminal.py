@@ -122,17 +122,17 @@ def describe_failure(error: Exception) -> str | None:
 
 def output() -> Console:
     """Open the console that results go to, wide enough for tables where there is no terminal."""
-    from rich.console import Console
+    from difflm_jobs.console import PrintableConsole
 
-    console = Console()
-    return console if console.is_terminal else Console(width=PLAIN_WIDTH)
+    console = PrintableConsole()
+    return console if console.is_terminal else PrintableConsole(width=PLAIN_WIDTH)
 
 
 def progress_output() -> Console:
     """Open the console that progress goes to, so that results can be piped."""
-    from rich.console import Console
+    from difflm_jobs.console import PrintableConsole
 
-    return Console(stderr=True)
+    return PrintableConsole(stderr=True)
 
 
 def print_line(console: Console, text: str, *, style: str | None = None) -> None:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import Protocol
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -53,7 +54,7 @@ class LiveReporter:
         task = self.progress.add_task(name, total=None, text="starting")
 
         def report(done: float, total: float | None, text: str) -> None:
-            self.progress.update(task, completed=done, total=total, text=text)
+            self.progress.update(task, completed=done, total=total, text=escape(text))
 
         try:
             yield report

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from difflm.artifacts import Artifact, ArtifactStore
 from difflm_jobs.pipeline.pipeline import Step
 from difflm_jobs.pipeline.stage import Stage
+from difflm_jobs.planning.arithmetic import stage_operations
 from difflm_jobs.planning.machine import runs_here
 from difflm_jobs.planning.memory import ProcessMemory
 from difflm_jobs.planning.sizes import Sizes
@@ -32,7 +33,8 @@ POOLS = {"encode": "runtime.encoding.pool", "synthesize": "runtime.synthesis.poo
 class PlanLine:
     """One stage: what would happen to it, its size in words, and what each of its processes needs.
 
-    `assumed_tokens` is how long records are taken to be; None once they were counted.
+    `assumed_tokens` is how long records are taken to be; None once they were counted. `operations` are those of its
+    models, counted around a pretrained decoder alone.
     """
 
     stage: str
@@ -42,6 +44,7 @@ class PlanLine:
     processes: int = 1
     gpus: float = 0.0
     assumed_tokens: int | None = None
+    operations: float = 0.0
 
     @property
     def gpu_mib(self) -> float:
@@ -64,10 +67,11 @@ def plan_lines(
     prepared, decoder = (_find(store, steps.get(name)) for name in ("prepare", "fit-decoder"))
     facts = {} if prepared is None else prepared.manifest.facts
     sizes = Sizes.of(config, facts, None if decoder is None else decoder.path)
-    known = stage_sizes(sizes, columns=facts.get("columns"))
-    return [
+    known, operations = stage_sizes(sizes, columns=facts.get("columns")), stage_operations(sizes)
+    lines = [
         _line(stage.name, _state(store, steps.get(stage.name)), known[stage.name], sizes, gpus=gpus) for stage in stages
     ]
+    return [replace(line, operations=operations.get(line.stage, 0.0)) for line in lines]
 
 
 def _line(stage: str, state: str, size: StageSize, sizes: Sizes, *, gpus: int) -> PlanLine:

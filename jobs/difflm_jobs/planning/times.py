@@ -73,6 +73,11 @@ def _stage_s(name: str, config: ExperimentConfig, sample: TableSample, speed: Sp
             return EVALUATING * CONDITIONED * section.steps * per_step
         case "encode":
             return ENCODING * sample.rows * speed.autoencoder.seconds / speed.autoencoder.rows
+        case "assemble":
+            if (settings := config.calibration).rows == 0 or _fit_floor(config) != STEERED_STEPS:
+                return 0.0
+            drawn = settings.rounds * min(settings.rows, sample.rows)
+            return DRAWING * drawn * speed.decoder.seconds / speed.decoder.rows
         case "synthesize":
             return DRAWING * emitted * speed.decoder.seconds / speed.decoder.rows
         case "evaluate":

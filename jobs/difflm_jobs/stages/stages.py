@@ -43,7 +43,12 @@ def build_stages(config: ExperimentConfig, *, against: Artifact | None = None) -
         Encode(rows_per_shard=config.runtime.encoding.rows_per_shard),
         TrainDiffusion(prior=config.prior, seed=seed),
         *([TrainConditional(conditions=config.conditions, seed=seed)] if config.conditions.enabled else []),
-        Assemble(conditional=config.conditions.enabled),
+        Assemble(
+            conditional=config.conditions.enabled,
+            calibration=config.calibration if fit.steering is not None and config.privacy is None else None,
+            least_rows=config.protect.threshold if config.protect.enabled else 1,
+            seed=seed,
+        ),
         Synthesize(
             sampling=config.sampling,
             rows=config.rows,

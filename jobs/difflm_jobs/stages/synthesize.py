@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from difflm.artifacts import write_json_atomic
 from difflm.artifacts.manifest import BUNDLE_KIND
 from difflm.errors import SynthesisError
+from difflm.extras import has_extra
 from difflm.records.files.source import SourceForm
 from difflm.records.schema import read_schema
 from difflm.seeding import derive_seed
@@ -21,16 +22,23 @@ from difflm_jobs.stages.evaluate import ACCOUNT, SHARDS
 from difflm_jobs.stages.prior import STAGE as CONDITIONAL
 
 if TYPE_CHECKING:
+    from difflm.synthesis.calibration import CalibrationConfig
     from difflm.synthesis.synthesizer import SamplingConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assemble:
-    """Puts decoder, autoencoder and prior together, and the conditional prior where there is one."""
+    """Puts decoder, autoencoder and prior together, and the conditional prior where there is one; calibrates the whole.
+
+    `calibration` is None where it may not see training rows, or no decoder could be corrected.
+    """
 
     conditional: bool = False
+    calibration: CalibrationConfig | None = None
+    least_rows: int = 1
+    seed: int = 0
     name: ClassVar[str] = "assemble"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     output: ClassVar[str] = BUNDLE_KIND
 
     @property
@@ -44,6 +52,8 @@ class Assemble:
 
     def run(self, context: StageContext) -> StageOutcome:
         from difflm.synthesis.bundle import assemble_bundle
+        from difflm.synthesis.calibration import calibrate_bundle
+        from difflm.training.record_data import read_split
 
         context.report(0, None, "copying")
         assemble_bundle(
@@ -54,18 +64,31 @@ class Assemble:
             prior=context.input("train-diffusion"),
             conditional=context.input(CONDITIONAL) if self.conditional else None,
         )
-        return StageOutcome()
+        if self.calibration is None or self.calibration.rows == 0:
+            return StageOutcome()
+        schema = read_schema(context.output)
+        calibrated = calibrate_bundle(
+            context.output,
+            read_split(context.input("prepare"), "train", schema),
+            self.calibration,
+            seed=derive_seed(self.seed, self.name) >> 1,
+            least_rows=self.least_rows,
+            report=lambda done, of: context.report(done, of, "calibrating"),
+        )
+        return StageOutcome(facts={"calibrated": calibrated})
 
 
 CSV_NAME = "synthetic.csv"
 PARQUET_NAME = "synthetic.parquet"
+WORKBOOK_NAME = "synthetic.xlsx"
 CSV_MAX_ROWS = 1_000_000
+WORKBOOK_MAX_CELLS = 2_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Synthesize:
     """Writes shards/part-*.parquet, account.json and, up to a million rows, synthetic.csv in the dialect of the source;
-    of a typed one also synthetic.parquet, with its types.
+    of a typed one also synthetic.parquet, with its types; of a workbook, up to two million cells, synthetic.xlsx.
 
     `rows` are those to make, None: as many as were trained on; `rows_per_shard` decides where parts begin. With
     `protected`, copies of training rows are held back where they are more than chance (see `CopyScreen`).
@@ -77,7 +100,7 @@ class Synthesize:
     seed: int
     protected: bool = False
     name: ClassVar[str] = "synthesize"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     output: ClassVar[str] = "synthetic"
 
     @property
@@ -122,6 +145,9 @@ class Synthesize:
             export(context.output / SHARDS, context.output / CSV_NAME, form=form)
             if form is not None and form.typed is not None:
                 export(context.output / SHARDS, context.output / PARQUET_NAME, form=form)
+            cells = rows * len(read_schema(bundle).fields)
+            if form is not None and form.workbook is not None and cells <= WORKBOOK_MAX_CELLS and has_extra("excel"):
+                export(context.output / SHARDS, context.output / WORKBOOK_NAME, form=form)
         return StageOutcome(
             compute_seconds=mapped.compute_seconds,
             peak_rss_mib=mapped.peak_rss_mib,

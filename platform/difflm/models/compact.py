@@ -122,8 +122,8 @@ class CompactDecoderConfig(Config):
     vocabulary_size: int = Field(default=1000, ge=300)
     number_pairs: bool = Field(
         default=True,
-        description="numbers are written in pairs of digits; false for sampling.engine.constraint=llguidance and vLLM, "
-        "which know characters only",
+        description="numbers are written in pairs of digits, and names of fields are read with the value before; false "
+        "for sampling.engine.constraint=llguidance and vLLM, which know characters only",
     )
     cells_per_slot: int = Field(default=8, ge=1)
     value_tokens: ValueTokens = VALUE_TOKENS

@@ -67,10 +67,14 @@ DecoderConfig = Annotated[CompactDecoderConfig | PretrainedDecoderConfig, Field(
 class FrozenDecoder(nn.Module):
     """A causal LM whose weights take no gradient and are in no optimizer."""
 
-    def __init__(self, model: PreTrainedModel, *, bos_id: int, pad_id: int) -> None:
+    joined_V: Tensor | None
+
+    def __init__(self, model: PreTrainedModel, *, bos_id: int, pad_id: int, joined_V: Tensor | None = None) -> None:
+        """Freeze the model; the tokens that `joined_V` marks are read with the ones in front (`join_tokens`)."""
         super().__init__()
         self.model = freeze(model)
         self.bos_id, self.pad_id = bos_id, pad_id
+        self.register_buffer("joined_V", joined_V, persistent=False)
         self._recomputed: Sequence[nn.Module] = ()
 
     def recompute_layers(self) -> None:
@@ -154,7 +158,7 @@ class FrozenDecoder(nn.Module):
 
         It is in nats, of shape (B, T), and 0 behind a record's end.
         """
-        return causal_nll(self.model, prompt, ids_BT, lengths_B, bos_id=self.bos_id)
+        return causal_nll(self.model, prompt, ids_BT, lengths_B, bos_id=self.bos_id, joined_V=self.joined_V)
 
     def train(self, mode: bool = True) -> FrozenDecoder:
         """Stay in evaluation mode: a frozen model has no dropout."""

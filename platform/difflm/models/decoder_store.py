@@ -75,6 +75,15 @@ class DecoderParts:
         """Whether the decoder was fitted to write the fields of a record in any order."""
         return bool(self.facts.get("any_order", False))
 
+    @property
+    def joined_V(self) -> Tensor | None:
+        """Mark the tokens of the vocabulary that are read with the ones in front: the names of fields, or None."""
+        if not self.facts.get("joined_names", False):
+            return None
+        marks_V = torch.zeros(len(self.tokenizer.tokenizer), dtype=torch.bool)
+        marks_V[list(self.tokenizer.opening_ids or ())] = True
+        return marks_V
+
     def prompt_scale(self, decoder: FrozenDecoder) -> float:
         """Return the scale of soft tokens: what a compact decoder was fitted to read, else the token embeddings'."""
         return EMBEDDING_STD if self.facts["config"]["kind"] == "compact" else decoder.embedding_scale
@@ -128,6 +137,8 @@ def write_tokenizer(
     }
     if any_order and _ends_by_itself(schema, records):
         facts["any_order"] = True
+        if isinstance(config, CompactDecoderConfig) and config.number_pairs and records.opening_ids is not None:
+            facts["joined_names"] = True
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(directory / "tokenizer")
     (directory / "decoder.json").write_text(json.dumps(facts, indent=2))
@@ -155,6 +166,8 @@ def read_parts(directory: Path, schema: RecordSchema) -> DecoderParts:
         raise ModelError(f"{directory / 'tokenizer'}: no tokenizer ({reason}); fit the decoder again") from error
     kinds = [field.kind for field in schema.fields]
     records = RecordTokenizer(tokenizer, kinds=kinds, fixed_texts=JsonRecordCodec(schema).fixed_texts())
+    if facts.get("joined_names", False) and records.opening_ids is None:
+        raise ModelError(f"{path}: joined_names, but the tokenizer has no token for each field; fit the decoder again")
     return DecoderParts(tokenizer=records, slots=slot_layout(facts), longest=facts["longest"], facts=facts)
 
 
@@ -170,6 +183,7 @@ class _Facts(BaseModel):
     slots_per_value: int = Field(default=SLOTS_PER_VALUE, ge=1, le=_MAX_CELLS)
     longest: int = Field(ge=1, le=_MAX_CELLS)
     any_order: bool = False
+    joined_names: bool = False
     weights_sha256: str | None = None
 
 
@@ -238,7 +252,8 @@ def load_decoder(
         precision = dtype or getattr(torch, resolve_precision(setting, own_device()))
         model, _ = load_causal_lm(config.model, revision=config.revision, dtype=precision, attention=config.attention)
         check_weights(model, parts.facts["weights_sha256"], name=config.model, revision=config.revision)
-    return FrozenDecoder(model, bos_id=parts.tokenizer.bos_id, pad_id=parts.tokenizer.pad_id), parts
+    bos_id, pad_id = parts.tokenizer.bos_id, parts.tokenizer.pad_id
+    return FrozenDecoder(model, bos_id=bos_id, pad_id=pad_id, joined_V=parts.joined_V), parts
 
 
 def _compact_model(folder: Path, parts: DecoderParts, dtype: torch.dtype) -> PreTrainedModel:

@@ -8,7 +8,7 @@ H key heads, E head size.
 Likelihood of text under a causal LM behind a prompt.
 
 Shape legend: B records, K positions of the prompt, L layers, X keys and values, H key heads, E head size, T text
-tokens, D embedding width, V vocabulary.
+tokens, P positions of the text, D embedding width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -77,13 +77,56 @@ def joined_prompts(parts: Sequence[Prompt]) -> Prompt:
     )
 
 
-def causal_logits(model: nn.Module, prompt: Prompt, tokens_BT: Tensor) -> Tensor:
+NO_TOKEN = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinedTokens:
+    """Tokens by the positions that a decoder reads them in, B texts of up to P positions.
+
+    At a position stands a token and, unless it is NO_TOKEN, the one that is read with it; `place_BP` is where the last
+    of the two stands in the text. What lies behind a text's `lengths_B` positions means nothing.
+    """
+
+    tokens_BP: Tensor
+    also_BP: Tensor
+    place_BP: Tensor
+    lengths_B: Tensor
+
+
+def join_tokens(tokens_BT: Tensor, lengths_B: Tensor, joined_V: Tensor) -> JoinedTokens:
+    """Let every token that `joined_V` marks be read in the position of the one in front, where there is one.
+
+    What only says which field follows needs no position of its own: its embedding is added to that of the token before.
+    No two of them follow each other, for a value stands between.
+    """
+    place_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
+    inside_BT = place_T < lengths_B[:, None]
+    joins_BT = joined_V[tokens_BT] & inside_BT & (place_T > 0)
+    before_BT = nn.functional.pad(joins_BT[:, 1:], (0, 1))  # its follower is read with it
+    kept_BT = inside_BT & ~joins_BT
+    kept_B = kept_BT.sum(dim=1)
+    order_BP = torch.argsort((~kept_BT).to(torch.uint8), dim=1, stable=True)[:, : int(kept_B.max())]
+    also_BT = torch.where(before_BT, nn.functional.pad(tokens_BT[:, 1:], (0, 1)), NO_TOKEN)
+    return JoinedTokens(
+        tokens_BP=tokens_BT.gather(1, order_BP),
+        also_BP=also_BT.gather(1, order_BP),
+        place_BP=order_BP + before_BT.gather(1, order_BP),
+        lengths_B=kept_B,
+    )
+
+
+def causal_logits(model: nn.Module, prompt: Prompt, tokens_BT: Tensor, also_BT: Tensor | None = None) -> Tensor:
     """Scores (B, T, V) of what follows every token of a text behind a prompt; the first token is BOS.
 
-    `model` is any Hugging Face causal LM.
+    `model` is any Hugging Face causal LM; `also_BT` are the tokens that are read in the same positions, or NO_TOKEN.
     """
     embed = model.get_input_embeddings()  # type: ignore[operator]
-    text_BTD = embed(tokens_BT)
+    if also_BT is None:
+        text_BTD = embed(tokens_BT)
+    else:  # at once, for private gradients are made of one use of the embeddings
+        text_BTD, also_BTD = embed(torch.cat([tokens_BT, also_BT.clamp(min=0)], dim=1)).chunk(2, dim=1)
+        text_BTD = text_BTD + also_BTD * (also_BT >= 0)[..., None]
     if prompt.added_BD is not None:
         text_BTD = text_BTD + prompt.added_BD[:, None].to(text_BTD.dtype)
     inputs = torch.cat([prompt.embeds_BKD.to(text_BTD.dtype), text_BTD], dim=1)
@@ -103,13 +146,34 @@ def _cache(memory_BLXHKE: Tensor) -> Cache | None:
     return DynamicCache([(layer_BXHKE[:, 0], layer_BXHKE[:, 1]) for layer_BXHKE in memory_BLXHKE.unbind(1)])
 
 
-def causal_nll(model: nn.Module, prompt: Prompt, ids_BT: Tensor, lengths_B: Tensor, *, bos_id: int) -> Tensor:
-    """Nats per token (B, T) of the text behind a prompt and BOS; 0 behind a record's end."""
+def causal_nll(
+    model: nn.Module,
+    prompt: Prompt,
+    ids_BT: Tensor,
+    lengths_B: Tensor,
+    *,
+    bos_id: int,
+    joined_V: Tensor | None = None,
+) -> Tensor:
+    """Nats per token (B, T) of the text behind a prompt and BOS; 0 behind a record's end.
+
+    Tokens that `joined_V` marks are read with the one in front (`join_tokens`), and given: nothing predicts them.
+    """
     bos_B1 = torch.full((len(ids_BT), 1), bos_id, dtype=ids_BT.dtype, device=ids_BT.device)
-    logits_BTV = causal_logits(model, prompt, torch.cat([bos_B1, ids_BT[:, :-1]], dim=1))
-    nats_BT = nn.functional.cross_entropy(logits_BTV.float().transpose(1, 2), ids_BT, reduction="none")
-    inside_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device) < lengths_B[:, None]
-    return nats_BT * inside_BT
+    read_BT = torch.cat([bos_B1, ids_BT[:, :-1]], dim=1)
+    if joined_V is None:
+        logits_BTV = causal_logits(model, prompt, read_BT)
+        nats_BT = nn.functional.cross_entropy(logits_BTV.float().transpose(1, 2), ids_BT, reduction="none")
+        inside_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device) < lengths_B[:, None]
+        return nats_BT * inside_BT
+    text = join_tokens(read_BT, lengths_B, joined_V)
+    logits_BPV = causal_logits(model, prompt, text.tokens_BP, text.also_BP)
+    place_BP = text.place_BP  # of the last token read there, counted from BOS: the place in the ids of what follows
+    nats_BP = nn.functional.cross_entropy(
+        logits_BPV.float().transpose(1, 2), ids_BT.gather(1, place_BP), reduction="none"
+    )
+    inside_BP = torch.arange(place_BP.shape[1], device=ids_BT.device) < text.lengths_B[:, None]
+    return torch.zeros_like(ids_BT, dtype=nats_BP.dtype).scatter_add(1, place_BP, nats_BP * inside_BP)
 
 
 def freeze(model: PreTrainedModel) -> PreTrainedModel:

@@ -110,6 +110,8 @@ class SteeredDecoderFit(nn.Module):
     The names of the draft's parts are those of an autoencoder, which goes on with them.
     """
 
+    joined_V: Tensor | None
+
     def __init__(
         self,
         *,
@@ -121,8 +123,10 @@ class SteeredDecoderFit(nn.Module):
         capacity_nats: float,
         bos_id: int,
         pad_id: int,
+        joined_V: Tensor | None = None,
     ) -> None:
         super().__init__()
+        self.register_buffer("joined_V", joined_V, persistent=False)
         self.model, self.encoder, self.head, self.injector = model, encoder, head, injector
         self.independent, self.capacity_nats, self.bos_id, self.pad_id = independent, capacity_nats, bos_id, pad_id
 
@@ -145,7 +149,8 @@ class SteeredDecoderFit(nn.Module):
         kl = posterior.kl_nats().mean()
         independent = self.independent(latents_BZ, class_BF, grid_BG, self.pad_id).mean()
         prompt = Prompt(embeds_BKD=self.injector(latents_BZ.detach(), told_B))
-        nats_BT = causal_nll(self.model, prompt, ids_BT, lengths_B, bos_id=self.bos_id) * counted_BT
+        nats_BT = causal_nll(self.model, prompt, ids_BT, lengths_B, bos_id=self.bos_id, joined_V=self.joined_V)
+        nats_BT = nats_BT * counted_BT
         nats_B, told = nats_BT.sum(dim=1), told_B.to(nats_BT.dtype)
         draft = KL_PRICE * torch.relu(kl - self.capacity_nats) + independent
         return {

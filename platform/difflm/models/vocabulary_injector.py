@@ -95,11 +95,19 @@ class VocabularyInjector(nn.Module):
 
     def forward(self, latents_BZ: Tensor) -> Tensor:
         """Return how likely each used token is at each place, as unscaled logarithms of shape (B, S, R, U)."""
+        return self.scores(self.keys(latents_BZ))
+
+    def keys(self, latents_BZ: Tensor) -> Tensor:
+        """Return what each place's token is compared with, shape (B, S, R, D)."""
         parts_BSd = latents_BZ.reshape(-1, self.slots, self.latent_per_slot)
         hidden_BSH = torch.einsum("bsd,sdh->bsh", parts_BSd, self.per_slot) + self.slot_embedding
-        keys_BSRD = self.mlp(hidden_BSH).unflatten(-1, (self.places, -1))
-        logits_BSRU: Tensor = keys_BSRD @ self.embeddings_UD.T + self.bias_U
-        return logits_BSRU
+        keys_BSRD: Tensor = self.mlp(hidden_BSH).unflatten(-1, (self.places, -1))
+        return keys_BSRD
+
+    def scores(self, keys_D: Tensor) -> Tensor:
+        """Return how likely each used token is behind keys of shape (..., D), shape (..., U)."""
+        scores_U: Tensor = keys_D @ self.embeddings_UD.T + self.bias_U
+        return scores_U
 
     def expected(self, logits_BSRU: Tensor) -> Tensor:
         """Return the expected embeddings, shape (B, K, D)."""

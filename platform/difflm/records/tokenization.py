@@ -202,6 +202,18 @@ class RecordTokenizer:
         self.bos_id = _first(tokenizer, "bos_token_id", "cls_token_id", "eos_token_id")
         self.pad_id = _first(tokenizer, "pad_token_id", "eos_token_id", "bos_token_id")
 
+    @property
+    def opening_ids(self) -> tuple[int, ...] | None:
+        """The token that each field begins with; None where a field has none of its own.
+
+        That is so beside JSON, whose values may have keys that are written as those of the record.
+        """
+        if "json" in self.kinds:
+            return None
+        opening = [ids[0] for ids in self.fixed_ids[:-1] if len(ids) == 1]
+        alone = len(self.fixed_ids[-1]) == 1 and len(set(opening)) == len(self.kinds) == len(opening)
+        return tuple(opening) if alone else None
+
     def literal_ids(self, field: int, literal: str) -> tuple[int, ...]:
         """Return the token ids of one value literal.
 

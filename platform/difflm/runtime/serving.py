@@ -279,6 +279,7 @@ def _jobs(config: ServeConfig, ring: KeyRing | None) -> Jobs | None:
     return Jobs(
         Path(config.jobs_folder),
         most=config.limits.jobs,
+        kept=config.limits.kept,
         settings=[f"runtime.cluster.address={address}"],
         owners=() if ring is None else ring.owners,
     )

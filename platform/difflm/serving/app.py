@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
@@ -37,6 +37,7 @@ from difflm.serving.bodies import body_document, document_bodies, parsed
 from difflm.serving.fair_queue import Chunk
 from difflm.serving.jobs import Jobs
 from difflm.serving.middleware import CorsProblems, RequestMiddleware
+from difflm.serving.paced import PacedFile
 from difflm.serving.playground import add_playground
 from difflm.serving.problems import FAULT, Problem, SafeHeaders, ToldProblems, problem_response, validation_problem
 from difflm.serving.requests import BundleName, EncodeBody, ImputeBody, SampleBody
@@ -176,11 +177,11 @@ def _add_jobs(router: APIRouter, service: Service) -> None:
         """End a job that is under way, and take its rows away in any case."""
         await _jobs(service).cancel(id, request.state.owner)
 
-    @router.get("/v1/jobs/{id}/data", response_class=FileResponse, responses=FILE)
+    @router.get("/v1/jobs/{id}/data", response_class=PacedFile, responses=FILE)
     async def job_data(id: str, request: Request) -> Response:
         """Return the rows of a finished job."""
         path = _jobs(service).data(id, request.state.owner)
-        return FileResponse(path, filename=path.name, media_type=media_type_of(path))
+        return PacedFile(path, filename=path.name, media_type=media_type_of(path))
 
 
 def _add_health(app: FastAPI, service: Service) -> None:

@@ -19,6 +19,16 @@ class ServedConfig(Config):
     )
 
 
+class KeptConfig(Config):
+    """How much is kept of the jobs of a key that have ended, with rows or an error. Beyond it the oldest are removed;
+    the newest stays for its time, however large it is.
+    """
+
+    jobs: int = Field(default=100, ge=1)
+    bytes: int = Field(default=20 * 2**30, ge=1, description="of the rows of all of them")
+    days: float = Field(default=7.0, gt=0, allow_inf_nan=False)
+
+
 class LimitsConfig(Config):
     """What one server takes on; beyond it, requests are refused with 429, 413 or 422."""
 
@@ -31,6 +41,7 @@ class LimitsConfig(Config):
     deadline_s: float = Field(default=300.0, gt=0, allow_inf_nan=False, description="longest time for one request")
     upload_s: float = Field(default=30.0, gt=0, allow_inf_nan=False, description="longest time for a request's body")
     jobs: int = Field(default=20, ge=1, description="jobs that are unfinished at a time; they run one by one")
+    kept: KeptConfig = KeptConfig()
 
     @model_validator(mode="after")
     def _one_request_fits(self) -> Self:

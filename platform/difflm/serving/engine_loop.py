@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 import torch
 
+from difflm.models.decoder import FrozenDecoder
 from difflm.models.prompt import joined_prompts
 from difflm.serving.fair_queue import FairQueue, Ticket
 from difflm.serving.mixed_constraint import MixedConstraint
@@ -65,7 +66,7 @@ class EngineLoop:
         self._queue, self._plain = queue, plain
         self._slots = plain.config.batch_size
         self._turns = PromptTurns()
-        self._constraint = MixedConstraint(whole=constraint_of(plain), lookup=self._lookup)
+        self._constraint = MixedConstraint(whole=engine_of(plain).constraint, lookup=self._lookup)
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -109,11 +110,18 @@ class EngineLoop:
         decoder = self._plain.bundle.autoencoder.decoder
         model = slot_model(decoder, self._constraint.tokens_A)
         while (prompts := self.take(self._slots, idle=True)) is not None:
-            self._batch(model, prompts, decoder.bos_id)
+            self._batch(model, prompts, decoder)
 
-    def _batch(self, model: SlotModel, prompts: Prompts, bos_id: int) -> None:
+    def _batch(self, model: SlotModel, prompts: Prompts, decoder: FrozenDecoder) -> None:
         """Decode until no record is under way and none waits."""
-        table = SlotTable(model, self._constraint, prompts, self._plain.config.truncation(), bos_id=bos_id)
+        table = SlotTable(
+            model,
+            self._constraint,
+            prompts,
+            self._plain.config.truncation(),
+            decoder=decoder,
+            corrections=engine_of(self._plain).corrections,
+        )
         while True:
             lacking = min(self._queue.ready() - table.room, self._slots - len(table.addresses))
             if lacking > 0:
@@ -135,7 +143,7 @@ class EngineLoop:
 
     def _lookup(self, number: int) -> tuple[Constraint, int]:
         ticket = self._queue.ticket(number)
-        return constraint_of(ticket.request.synthesizer), ticket.address.index
+        return engine_of(ticket.request.synthesizer).constraint, ticket.address.index
 
     def _prompts(self, tickets: list[Ticket]) -> Prompts | None:
         """Make the prompts of draws, those of one plan together; a plan that breaks costs its own requests only."""
@@ -146,7 +154,10 @@ class EngineLoop:
         if not made:
             return None
         temperatures = [ticket.request.temperature for group, _ in made for ticket in group]
-        standard = self._plain.config.temperature
+        standard, device = self._plain.config.temperature, made[0][1].uniforms_NT.device
+        corrected = [
+            engine_of(group[0].request.synthesizer).corrections is not None for group, _ in made for _ in group
+        ]
         return Prompts(
             addresses=[Address(index=ticket.number, attempt=0) for group, _ in made for ticket in group],
             prompt=joined_prompts([prompts.prompt for _, prompts in made]),
@@ -154,8 +165,9 @@ class EngineLoop:
             temperatures_N=torch.tensor(
                 [standard if value is None else value for value in temperatures],
                 dtype=torch.float64,
-                device=made[0][1].uniforms_NT.device,
+                device=device,
             ),
+            corrected_N=torch.tensor(corrected, device=device),
         )
 
     def _made(self, tickets: list[Ticket]) -> Prompts | None:
@@ -170,7 +182,7 @@ class EngineLoop:
             return None
 
 
-def constraint_of(synthesizer: Synthesizer) -> Constraint:
-    """Return what keeps a synthesizer's records in their grammar; only the builtin engine says that of itself."""
+def engine_of(synthesizer: Synthesizer) -> BuiltinEngine:
+    """Return a synthesizer's engine, which has to be the builtin one."""
     assert isinstance(synthesizer.engine, BuiltinEngine)
-    return synthesizer.engine.constraint
+    return synthesizer.engine

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from difflm.synthesis.grammar.constraint import Constraint, Runs, Walks
+from difflm.synthesis.grammar.constraint import Choices, Constraint, Runs, Walks
 
 Lookup = Callable[[int], tuple[Constraint, int]]
 """From a ticket's number to its constraint and its index in that."""
@@ -82,6 +82,11 @@ class MixedWalks:
             else:
                 allowed_BA[slots_N[:, None], group.place_a] = own_Na
         return allowed_BA
+
+    def choices(self) -> Choices | None:
+        if len(self.groups) == 1 and (only := next(iter(self.groups.values()))).place_a is None:
+            return only.walks.choices()
+        return None
 
     def advance(self, slots_N: Tensor, choice_N: Tensor) -> Runs:
         return self._joined(slots_N, lambda group, rows: group.walks.advance(slots_N[rows], group.own(choice_N[rows])))

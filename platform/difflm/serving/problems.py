@@ -140,6 +140,9 @@ class ToldProblems:
                 raise
             _log.exception("a request met a fault of the server")
             await problem_response(FAULT)(scope, receive, send)
+        else:
+            if not began:  # what answers has ended meanwhile; where the client has, nobody reads this
+                await problem_response(_TOLD[503])(scope, receive, send)
 
 
 _TOLD = {

@@ -16,6 +16,7 @@ from pathlib import Path
 from difflm.artifacts.manifest import BUNDLE_KIND, REPORT_KIND, ROW_DETAILS, SCORES_NAME
 from difflm.artifacts.store import ArtifactStore
 from difflm.errors import DiffLMError
+from difflm.printable import printable
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.serving.backend import VERSION_DIGITS, BundleRef, bundle_ref
@@ -92,7 +93,7 @@ class Registry:
                 await self._refresh(bundle.name, Path(bundle.path))
             except (DiffLMError, OSError, ValueError) as error:
                 if str(error) != self._faults.get(bundle.name):
-                    _log.error("bundle %s: %s", bundle.name, error)
+                    _log.error("bundle %s: %s", bundle.name, printable(str(error)))
                 self._faults[bundle.name] = str(error)
             else:
                 self._faults.pop(bundle.name, None)

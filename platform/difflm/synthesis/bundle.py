@@ -7,6 +7,7 @@ decoder/                 tokenizer and frozen decoder (a pretrained one: its id,
 autoencoder.safetensors  encoder, posterior head and injector
 prior/                   prior.json, prior.safetensors with the latent scaler
 conditional/             the same of the conditional prior, where one was trained
+calibration.safetensors  what scores are corrected by, where the bundle was calibrated
 
 Where a bundle is: the folder that was given, or the newest bundle of an experiment.
 
@@ -27,6 +28,7 @@ from typing import TypeAlias
 import pyarrow as pa
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 import difflm
 from difflm.artifacts.manifest import BUNDLE_KIND
@@ -42,6 +44,7 @@ from difflm.records.files.source import SOURCE_NAME
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.synthesis.bundle_files import check_base, check_files, refuse_special, write_hashes
+from difflm.synthesis.decoding.corrections import read_corrections
 from difflm.synthesis.sharing.places import local_folder
 from difflm.synthesis.signatures import check_signature
 from difflm.telemetry import parse_json
@@ -88,6 +91,7 @@ class Bundle:
     prior: LatentPrior
     shape: AutoencoderShape
     conditional: ConditionalPrior | None
+    corrections_FV: Tensor | None = None
 
 
 def assemble_bundle(
@@ -205,6 +209,7 @@ def _loaded(
         prior=prior,
         shape=shape,
         conditional=conditional,
+        corrections_FV=read_corrections(directory, parts),
     )
 
 

@@ -49,18 +49,33 @@ def write_hashes(directory: Path) -> None:
 
 
 def refuse_special(directory: Path) -> None:
-    """Refuse a bundle that holds devices or pipes, also behind links: reading one may never end.
+    """Refuse a bundle that holds devices or pipes, also behind links, or links that lead out of it: reading the former
+    may never end, and what lies behind the latter is its reader's own, which would be read, exported and pushed.
 
     Raises:
         BundleError: names it.
     """
+    inside = _places(directory)
     for path in directory.rglob("*"):
         try:
             mode = path.stat().st_mode
         except OSError:
-            continue  # a link to nothing, which is missing where it is read
+            mode = stat.S_IFREG  # of a link to nothing, which is missing where it is read
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise BundleError(f"{path}: is a device or a pipe, and no file; a bundle has files alone")
+        if not path.is_symlink():
+            continue
+        if not any(Path(os.path.realpath(path)).is_relative_to(place) for place in inside):
+            raise BundleError(f"{path}: is a link that leads out of the bundle; put the file itself there")
+        if stat.S_ISDIR(mode):
+            raise BundleError(f"{path}: is a link to a folder; put the folder itself there")
+
+
+def _places(directory: Path) -> list[Path]:
+    """Return where links of a bundle may lead: into its folder, and where a hub's cache keeps the folder's files."""
+    folder = Path(os.path.realpath(directory))
+    cached = folder.parent.name == "snapshots"
+    return [folder, *([folder.parent.parent / "blobs"] if cached else [])]
 
 
 def check_files(directory: Path) -> None:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from difflm.models.decoder import FrozenDecoder
-from difflm.models.prompt import Prompt, causal_logits
+from difflm.models.prompt import Prompt, causal_logits, join_tokens
 from difflm.synthesis.decoding.sampling import Truncation, draw
 from difflm.synthesis.grammar.automaton import Automaton
-from difflm.synthesis.grammar.constraint import Constraint, Runs
+from difflm.synthesis.grammar.constraint import Constraint, Runs, Walks
 
 
 def random_walks(constraint: Constraint, indices: Sequence[int], *, seed: int, longest: int) -> list[list[int]]:
@@ -30,11 +30,21 @@ def random_walks(constraint: Constraint, indices: Sequence[int], *, seed: int, l
     _append(spelled, slots_N, walks.begin(slots_N, indices))
     while len(slots_N := slots_N[~walks.final_N(slots_N)]):
         allowed_NA = walks.allowed_BA()[slots_N]
+        _check_choices(walks, slots_N, allowed_NA)
         assert bool(allowed_NA.any(dim=1).all()), "a walk that has not ended allows nothing"
         choice_N = torch.multinomial(allowed_NA.double(), 1, generator=generator).squeeze(1)
         _append(spelled, slots_N, walks.advance(slots_N, choice_N))
         assert max(map(len, spelled)) <= longest, f"a walk has more than {longest} tokens"
     return spelled
+
+
+def _check_choices(walks: Walks, slots_N: Tensor, allowed_NA: Tensor) -> None:
+    """Compare the list of what may come next, if there is one, with the mask."""
+    if (choices := walks.choices()) is None:
+        return
+    for slot, allowed_A in zip(slots_N.tolist(), allowed_NA, strict=True):
+        listed = choices.place_BL[slot][choices.real_BL[slot]]
+        assert listed.tolist() == allowed_A.nonzero().squeeze(1).tolist(), "mask and list of the next tokens differ"
 
 
 def _append(spelled: list[list[int]], slots_N: torch.Tensor, runs: Runs) -> None:
@@ -56,7 +66,7 @@ def decode_in_step(
         ended_B = state_B == automaton.final
         if bool(ended_B.all()):
             break
-        scores_BA = causal_logits(decoder.model, prompt, read_BT)[:, -1, automaton.tokens_A].float()
+        scores_BA = _scores(decoder, prompt, read_BT)[:, automaton.tokens_A].float()
         masked_BA = scores_BA.masked_fill(~automaton.allowed_BA(state_B), -torch.inf)
         masked_BA = torch.where(ended_B[:, None], 0.0, masked_BA)
         choice_B = draw(truncation.scores_BA(masked_BA), uniform_B)
@@ -68,6 +78,16 @@ def decode_in_step(
         read_BT = torch.cat([read_BT, chosen_B[:, None]], dim=1)
     finished = (state_B == automaton.final).tolist()
     return [row if whole else None for row, whole in zip(tokens, finished, strict=True)]
+
+
+def _scores(decoder: FrozenDecoder, prompt: Prompt, read_BT: Tensor) -> Tensor:
+    """Return the scores (B, V) of what follows the tokens read so far."""
+    if decoder.joined_V is None:
+        return causal_logits(decoder.model, prompt, read_BT)[:, -1]
+    lengths_B = torch.full((len(read_BT),), read_BT.shape[1])
+    text = join_tokens(read_BT, lengths_B, decoder.joined_V)
+    scores_BPV = causal_logits(decoder.model, prompt, text.tokens_BP, text.also_BP)
+    return scores_BPV[torch.arange(len(read_BT)), text.lengths_B - 1]
 
 
 def _closed(automaton: Automaton, state_B: Tensor, spent_B: Tensor) -> tuple[Tensor, Tensor]:

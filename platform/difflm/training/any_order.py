@@ -21,15 +21,8 @@ FEW = 3
 
 
 def opening_tokens(tokenizer: RecordTokenizer) -> Tensor | None:
-    """Return the token that each field begins with, shape (F,); None where a field has none of its own.
-
-    That is so beside JSON, whose values may have keys that are written as those of the record.
-    """
-    if "json" in tokenizer.kinds:
-        return None
-    opening = [ids[0] for ids in tokenizer.fixed_ids[:-1] if len(ids) == 1]
-    alone = len(tokenizer.fixed_ids[-1]) == 1 and len(set(opening)) == len(tokenizer.kinds)
-    return torch.tensor(opening) if alone and len(opening) == len(tokenizer.kinds) else None
+    """Return the token that each field begins with, shape (F,); None where a field has none of its own."""
+    return None if tokenizer.opening_ids is None else torch.tensor(tokenizer.opening_ids)
 
 
 def fields_of(ids_BT: Tensor, lengths_B: Tensor, opening_F: Tensor) -> Tensor:

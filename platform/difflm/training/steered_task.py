@@ -221,4 +221,5 @@ def unfitted_steered(parts: DecoderParts, steering: Steering, texts: list[int]) 
         capacity_nats=steering.nats,
         bos_id=tokenizer.bos_id,
         pad_id=tokenizer.pad_id,
+        joined_V=parts.joined_V,
     )

@@ -18,9 +18,10 @@ import torch
 from pydantic import Field
 
 from difflm.config import Config
-from difflm.errors import ConfigError
+from difflm.errors import ConfigError, ModelError
 from difflm.models.decoder import FrozenDecoder
 from difflm.synthesis.bundle import Bundle
+from difflm.synthesis.decoding.corrections import Corrections
 from difflm.synthesis.decoding.loop import Decoded, PromptSource, decode
 from difflm.synthesis.decoding.sampling import Truncation
 from difflm.synthesis.decoding.vllm import VllmEngine, VllmEngineConfig, require_soft_prompt, vllm_model
@@ -64,10 +65,18 @@ class BuiltinEngine:
     constraint: Constraint
     slots: int
     truncation: Truncation
+    corrections: Corrections | None = None
 
     def decode(self, source: PromptSource) -> Iterator[Decoded]:
         """See `DecodingEngine`."""
-        return decode(self.decoder, self.constraint, source, slots=self.slots, truncation=self.truncation)
+        return decode(
+            self.decoder,
+            self.constraint,
+            source,
+            slots=self.slots,
+            truncation=self.truncation,
+            corrections=self.corrections,
+        )
 
 
 def max_tokens(config: EngineConfig, bundle: Bundle, *, text_tokens: int) -> int:
@@ -97,11 +106,13 @@ def load_engine(
         _check_characters(bundle, records)
     match config:
         case BuiltinEngineConfig():
+            constraint = _constraint(config, bundle, records, text_tokens)
             return BuiltinEngine(
                 decoder=bundle.autoencoder.decoder,
-                constraint=_constraint(config, bundle, records, text_tokens),
+                constraint=constraint,
                 slots=slots,
                 truncation=truncation,
+                corrections=_corrections(bundle, records, constraint),
             )
         case VllmEngineConfig():
             require_soft_prompt(bundle.shape.injector.kind)
@@ -120,12 +131,25 @@ def load_engine(
             )
 
 
+def _corrections(bundle: Bundle, records: RecordSet, constraint: Constraint) -> Corrections | None:
+    """Arrange a bundle's corrections for the draws that they were made of: those that are given nothing first."""
+    if bundle.corrections_FV is None or records.first is not None:
+        return None
+    return Corrections.of(bundle.corrections_FV, bundle.parts, constraint.tokens_A)
+
+
 def _check_characters(bundle: Bundle, records: RecordSet) -> None:
-    """Refuse what only the automaton knows: numbers in pairs of digits, and fields in another order."""
+    """Refuse what only the automaton knows: pairs of digits, joined names, and fields in another order."""
     if bundle.parts.tokenizer.pieces.numbers:
         raise ConfigError(
             "the bundle's decoder writes numbers in pairs of digits, which llguidance and vLLM cannot read; draw with "
             "sampling.engine.kind=builtin and constraint=automaton, or fit it with decoder.number_pairs=false"
+        )
+    if bundle.parts.joined_V is not None:
+        raise ConfigError(
+            "the bundle's decoder reads a field's name together with the value before, which llguidance and vLLM "
+            "cannot do; draw with sampling.engine.kind=builtin and constraint=automaton, or fit it with "
+            "decoder.number_pairs=false"
         )
     if records.first is not None:
         raise ConfigError(
@@ -147,6 +171,8 @@ def _constraint(config: BuiltinEngineConfig, bundle: Bundle, records: RecordSet,
         first=records.first or (),
         device=device,
     )
+    if bundle.parts.joined_V is not None and not grammar.names_forced:
+        raise ModelError("the decoder reads names with the values before them, and a value's end is open; fit it again")
     if records.cells is None:
         return grammar.automaton
     return ForcedCells.of(grammar, tokenizer, records.cells, ahead=records.first is not None)

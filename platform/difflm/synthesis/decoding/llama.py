@@ -131,7 +131,8 @@ class LlamaSlots:
         self.query_heads, self.key_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_size = int(body.layers[0].self_attn.head_dim)
         self.epsilon = config.rms_norm_eps
-        self.embeddings_VD = body.embed_tokens.weight
+        table_VD = body.embed_tokens.weight
+        self.embeddings_VD = torch.cat([table_VD, table_VD.new_zeros((1, table_VD.shape[1]))])  # NO_TOKEN's is zero
         self.head_AD = whole.lm_head.weight[tokens_A] * body.norm.weight
         self.layers = [
             _Layer(
@@ -174,6 +175,8 @@ class LlamaSlots:
     def step(self, cache: SlotCache, runs: Runs, filled_B: Tensor) -> Tensor:
         tokens = _Tokens.of(runs.lengths_N, filled_B, runs.tokens_NF.shape[1], cache.positions, self)
         hidden_PD = self.embeddings_VD[runs.tokens_NF.flatten()[tokens.place_P]]
+        if runs.also_NF is not None:
+            hidden_PD = hidden_PD + self.embeddings_VD[runs.also_NF.flatten()[tokens.place_P]]
         if cache.added_BD is not None:
             hidden_PD = hidden_PD + cache.added_BD[tokens.slot_P]
         turns_P1e = self._turns(tokens.position_P, cache.positions)

@@ -1,11 +1,7 @@
 """The decoding loop: slots that each hold one record under way, how each is filled, moves on, ends, and is refilled.
 
-The slots of the decoding loop: what each holds, how it is filled, moves on and ends.
-
-Shape legend: B slots, N of them or of the prompts, A active tokens, F tokens of the longest run, T most tokens of a
-record.
-
-The decoding loop: slots that each hold one record under way, refilled as records end.
+Shape legend: B slots, N of them or of the prompts, A active tokens, L of them that may come next, F tokens of the
+longest run, T most tokens of a record.
 
 In every round each slot reads the run that it is sure of (a token that was drawn, and all that the grammar forces
 behind it), scores what may come next, and draws. A record that ends leaves its slot to the next prompt at once; when
@@ -31,7 +27,8 @@ import torch
 from torch import Tensor
 
 from difflm.models.decoder import FrozenDecoder
-from difflm.models.prompt import Prompt
+from difflm.models.prompt import Prompt, join_tokens
+from difflm.synthesis.decoding.corrections import Corrections
 from difflm.synthesis.decoding.kv_cache import SlotCache
 from difflm.synthesis.decoding.sampling import Truncation, draw
 from difflm.synthesis.decoding.slot_model import SlotModel, read_prompts, slot_model
@@ -52,12 +49,16 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompts:
-    """Prompts of N records, the uniform numbers that their tokens are drawn from, and their temperatures, if any."""
+    """Prompts of N records, the uniform numbers that their tokens are drawn from, and their temperatures, if any.
+
+    `corrected_N` says whose scores are corrected, where there are corrections: by default all.
+    """
 
     addresses: list[Address]
     prompt: Prompt
     uniforms_NT: Tensor
     temperatures_N: Tensor | None = None
+    corrected_N: Tensor | None = None
 
 
 class PromptSource(Protocol):
@@ -86,9 +87,17 @@ class SlotTable:
     """As many slots as there are prompts at first, all of them empty."""
 
     def __init__(
-        self, model: SlotModel, constraint: Constraint, prompts: Prompts, truncation: Truncation, *, bos_id: int
+        self,
+        model: SlotModel,
+        constraint: Constraint,
+        prompts: Prompts,
+        truncation: Truncation,
+        *,
+        decoder: FrozenDecoder,
+        corrections: Corrections | None = None,
     ) -> None:
-        self.model, self.truncation, self.bos_id = model, truncation, bos_id
+        self.model, self.truncation, self.corrections = model, truncation, corrections
+        self.bos_id, self.joined_V = decoder.bos_id, decoder.joined_V
         count, most = prompts.uniforms_NT.shape
         device = prompts.uniforms_NT.device
         self._wait(prompts)
@@ -100,6 +109,7 @@ class SlotTable:
         self.tokens_BT = torch.zeros((count, most), dtype=torch.int64, device=device)
         self.uniforms_BT = torch.zeros_like(prompts.uniforms_NT)
         self.temperature_B1 = torch.ones((count, 1), device=device)
+        self.corrected_B = torch.ones(count, dtype=torch.bool, device=device)
         self.runs = Runs(tokens_NF=self.tokens_BT[:, :1].clone(), lengths_N=torch.zeros_like(self.filled_B))
 
     @property
@@ -132,6 +142,7 @@ class SlotTable:
         self.filled_B, self.known_B = _longer(self.filled_B, slots), _longer(self.known_B, slots)
         self.tokens_BT, self.uniforms_BT = _longer(self.tokens_BT, slots), _longer(self.uniforms_BT, slots)
         self.temperature_B1 = _longer(self.temperature_B1, slots, value=1.0)
+        self.corrected_B = _longer(self.corrected_B, slots)
         self.runs = Runs(tokens_NF=_longer(self.runs.tokens_NF, slots), lengths_N=_longer(self.runs.lengths_N, slots))
 
     def abandon(self, unwanted: Callable[[Address], bool]) -> None:
@@ -153,34 +164,42 @@ class SlotTable:
         self.walks.keep(kept_N)
         self.filled_B, self.known_B = self.filled_B[kept_N], self.known_B[kept_N]
         self.tokens_BT, self.uniforms_BT = self.tokens_BT[kept_N], self.uniforms_BT[kept_N]
-        self.temperature_B1 = self.temperature_B1[kept_N]
+        self.temperature_B1, self.corrected_B = self.temperature_B1[kept_N], self.corrected_B[kept_N]
         self.runs = Runs(tokens_NF=self.runs.tokens_NF[kept_N], lengths_N=self.runs.lengths_N[kept_N])
 
     def advance(self) -> list[Decoded]:
         """Let every record read its run, draw a token and take the tokens forced after it; return those that end."""
+        runs = self.runs if self.joined_V is None else _joined(self.runs, self.joined_V)
         # One more position than is read: padding is written there.
-        self.cache.reserve(int((self.filled_B + self.runs.lengths_N).max()) + 1)
-        scores_BA = self.model.step(self.cache, self.runs, self.filled_B).float()
-        self.filled_B = self.filled_B + self.runs.lengths_N
-        allowed_BA = self.walks.allowed_BA()
-        masked_BA = scores_BA.masked_fill(~allowed_BA, -torch.inf)
-        sound_B = masked_BA.amax(dim=1).isfinite()
+        self.cache.reserve(int((self.filled_B + runs.lengths_N).max()) + 1)
+        scores_BA = self.model.step(self.cache, runs, self.filled_B)
+        self.filled_B = self.filled_B + runs.lengths_N
+        # Few of all active tokens may come next, as a rule: what follows is done for these alone.
+        choices = self.walks.choices()
+        allowed_BL = self.walks.allowed_BA() if choices is None else choices.real_BL
+        scores_BL = (scores_BA if choices is None else scores_BA.gather(1, choices.place_BL)).float()
+        if self.corrections is not None:
+            place_BL = None if choices is None else choices.place_BL
+            scores_BL = scores_BL + self.corrections(runs, self.corrected_B, place_BL)
+        masked_BL = scores_BL.masked_fill(~allowed_BL, -torch.inf)
+        sound_B = masked_BL.amax(dim=1).isfinite()
         if not sound_B.all():
-            masked_BA = masked_BA.masked_fill(~sound_B[:, None], 0.0)
+            masked_BL = masked_BL.masked_fill(~sound_B[:, None], 0.0)
         place_B1 = self.known_B.clamp(max=self.uniforms_BT.shape[1] - 1)[:, None]
-        choice_B = draw(self._sharpened(masked_BA), self.uniforms_BT.gather(1, place_B1).squeeze(1))
+        drawn_B = draw(self._sharpened(masked_BL), self.uniforms_BT.gather(1, place_B1).squeeze(1))
+        choice_B = drawn_B if choices is None else choices.place_BL.gather(1, drawn_B[:, None]).squeeze(1)
         busy = [slot for slot, address in enumerate(self.addresses) if address is not None]
         sound = sound_B.tolist()
         going_N = torch.tensor([slot for slot in busy if sound[slot]], dtype=torch.int64, device=choice_B.device)
         self.runs = Runs(tokens_NF=self.runs.tokens_NF[:, :1], lengths_N=torch.zeros_like(self.filled_B))
-        failed = self._fail([slot for slot in busy if not sound[slot]], allowed_BA)
+        failed = self._fail([slot for slot in busy if not sound[slot]], allowed_BL)
         if len(going_N) == 0:
             return failed
         self._follow(going_N, self.walks.advance(going_N, choice_B[going_N]))
         return failed + self._end(going_N)
 
-    def _sharpened(self, masked_BA: Tensor) -> Tensor:
-        return self.truncation.scores_BA(masked_BA, self.temperature_B1)
+    def _sharpened(self, masked_BL: Tensor) -> Tensor:
+        return self.truncation.scores_BA(masked_BL, self.temperature_B1)
 
     def _wait(self, prompts: Prompts) -> None:
         self.waiting, self.next_row = prompts, 0
@@ -200,6 +219,8 @@ class SlotTable:
         self.uniforms_BT[slots_N] = self.waiting.uniforms_NT[rows_N]
         own_N = self.waiting.temperatures_N
         self.temperature_B1[slots_N, 0] = self.truncation.temperature if own_N is None else own_N[rows_N].float()
+        corrected_N = self.waiting.corrected_N
+        self.corrected_B[slots_N] = True if corrected_N is None else corrected_N[rows_N]
         opening = self.walks.begin(slots_N, [address.index for address in addresses])
         self._follow(slots_N, opening)
         bos_N1 = torch.full((len(rows), 1), self.bos_id, device=device)
@@ -243,13 +264,13 @@ class SlotTable:
             for slot, whole, row, length in zip(slots, finished, tokens, lengths, strict=True)
         ]
 
-    def _fail(self, slots: list[int], allowed_BA: Tensor) -> list[Decoded]:
+    def _fail(self, slots: list[int], allowed_BL: Tensor) -> list[Decoded]:
         """Empty the slots that no token can be drawn for; what they hold is NaN, maybe."""
         if not slots:
             return []
         slots_N = torch.tensor(slots, device=self.filled_B.device)
         self.cache.clear(slots_N)
-        possible, lengths = allowed_BA[slots_N].any(dim=1).tolist(), self.known_B[slots_N].tolist()
+        possible, lengths = allowed_BL[slots_N].any(dim=1).tolist(), self.known_B[slots_N].tolist()
         rows = self.tokens_BT[slots_N].tolist()
         return [
             self._empty(slot, row[:length], "not_finite" if some else "dead_end")
@@ -263,21 +284,34 @@ class SlotTable:
         return Decoded(address=address, tokens=tokens, failure=failure)
 
 
+def _joined(runs: Runs, joined_V: Tensor) -> Runs:
+    """Let the marked tokens of runs be read with the ones in front; a run begins with a token that was drawn."""
+    read = join_tokens(runs.tokens_NF, runs.lengths_N, joined_V)
+    return Runs(tokens_NF=read.tokens_BP, lengths_N=read.lengths_B, also_NF=read.also_BP)
+
+
 def _longer(tensor: Tensor, rows: int, *, value: float = 0.0) -> Tensor:
     return torch.cat([tensor, tensor.new_full((rows, *tensor.shape[1:]), value)])
 
 
 @torch.no_grad()
 def decode(
-    decoder: FrozenDecoder, constraint: Constraint, source: PromptSource, *, slots: int, truncation: Truncation
+    decoder: FrozenDecoder,
+    constraint: Constraint,
+    source: PromptSource,
+    *,
+    slots: int,
+    truncation: Truncation,
+    corrections: Corrections | None = None,
 ) -> Iterator[Decoded]:
     """Decode the records of all prompts of a source in the order in which they end, at most `slots` at a time.
 
-    A record takes T tokens at most (the width of its prompt's `uniforms_NT`), so every walk ends.
+    A record takes T tokens at most (the width of its prompt's `uniforms_NT`), so every walk ends. Scores are corrected
+    where there are `corrections`, for a decoder that reads names with values.
     """
     model = slot_model(decoder, constraint.tokens_A)
     while (prompts := source.take(slots, idle=True)) is not None:
-        table = SlotTable(model, constraint, prompts, truncation, bos_id=decoder.bos_id)
+        table = SlotTable(model, constraint, prompts, truncation, decoder=decoder, corrections=corrections)
         while True:
             yield from table.refill(source, slots)
             if not table.busy:

@@ -49,7 +49,8 @@ class SlotModel(Protocol):
     def step(self, cache: SlotCache, runs: Runs, filled_B: Tensor) -> Tensor:
         """Read the run of every slot behind the `filled_B` positions that its cache holds, and score what comes next.
 
-        What the cache says is added to a slot's tokens is added to their embeddings.
+        What the cache says is added to a slot's tokens is added to their embeddings, and of tokens that are read in
+        one position the embeddings are added.
         Scores have the shape (B, A); those of a slot whose run is empty mean nothing. One slot's tokens and NaN do not
         touch another's.
         """
@@ -142,6 +143,10 @@ class HuggingFaceSlots:
         rows = cache.rows(slot_BF, written_BF)
         layers: list[Any] = [_SlotLayer(cache, layer, rows) for layer in range(self.layer_count)]
         embeds_BFD = self.model.get_input_embeddings()(ids_BF)
+        if runs.also_NF is not None:
+            also_BF = runs.also_NF.gather(1, offset_BF.clamp(min=0))
+            also_BFD = self.model.get_input_embeddings()(also_BF.clamp(min=0))
+            embeds_BFD = embeds_BFD + also_BFD * (also_BF >= 0)[..., None]
         if cache.added_BD is not None:
             embeds_BFD = embeds_BFD + cache.added_BD[:, None]
         output = self.model(

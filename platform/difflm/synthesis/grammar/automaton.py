@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from difflm.synthesis.grammar.constraint import Runs
+from difflm.synthesis.grammar.constraint import Choices, Runs
 
 DEAD = -1
 UNBOUNDED = 2**31
+SHORT = 2
+"""A list of what may come next is short if it has at most one in so many of all active tokens."""
 
 
 @dataclass(slots=True)
@@ -81,6 +83,9 @@ class AutomatonBuilder:
         for steps, column in classes.items():
             for state, target in steps:
                 table[state, column] = target
+        place_of = {token: place for place, token in enumerate(active)}
+        listed = [place_of[token] for row in self.transitions for token in sorted(row)]
+        count_S = torch.tensor([len(row) for row in self.transitions])
         closing_S, limit_S = torch.arange(len(self.transitions)), torch.full((len(self.transitions),), UNBOUNDED)
         for state, (closing, limit) in self.bounds.items():
             closing_S[state], limit_S[state] = closing, limit
@@ -89,6 +94,9 @@ class AutomatonBuilder:
             tokens_A=torch.tensor(active),
             class_A=torch.tensor(class_A),
             next_SC=torch.from_numpy(table),
+            choice_X=torch.tensor(listed, dtype=torch.int64),
+            choice_start_S=count_S.cumsum(dim=0) - count_S,
+            choice_count_S=count_S,
             closing_S=closing_S,
             limit_S=limit_S,
             run_SR=run_SR,
@@ -138,12 +146,16 @@ class Automaton:
     """`next_SC[s, class_A[a]]` is the state that active token `a` leads to, or DEAD; a walk ends in `final`.
 
     A walk that has spent `limit_S[s]` steps in a row in bounded states, like `s`, moves to `closing_S[s]` without a
-    token. `run_SR` holds what `forced_runs` gives.
+    token. `run_SR` holds what `forced_runs` gives; `choice_X` lists the places of the tokens that lead on from each
+    state, one state after another.
     """
 
     tokens_A: Tensor
     class_A: Tensor
     next_SC: Tensor
+    choice_X: Tensor
+    choice_start_S: Tensor
+    choice_count_S: Tensor
     closing_S: Tensor
     limit_S: Tensor
     run_SR: Tensor
@@ -155,6 +167,17 @@ class Automaton:
     def allowed_BA(self, state_B: Tensor) -> Tensor:
         """Mark the active tokens that lead on from each state."""
         return (self.next_SC[state_B] != DEAD)[:, self.class_A]
+
+    def choices(self, state_B: Tensor) -> Choices | None:
+        """List the active tokens that lead on from each state, unless some state has many of them."""
+        count_B = self.choice_count_S[state_B]
+        longest = int(count_B.max())
+        if longest == 0 or longest * SHORT > len(self.tokens_A):
+            return None
+        offset_L = torch.arange(longest, device=state_B.device)
+        real_BL = offset_L < count_B[:, None]
+        index_BL = (self.choice_start_S[state_B][:, None] + offset_L) * real_BL
+        return Choices(place_BL=self.choice_X[index_BL], real_BL=real_BL)
 
     def next_B(self, state_B: Tensor, choice_B: Tensor) -> Tensor:
         """Return the states after the tokens at the chosen places of `tokens_A`."""
@@ -197,6 +220,9 @@ class AutomatonWalks:
 
     def allowed_BA(self) -> Tensor:
         return self.automaton.allowed_BA(self.state_B)
+
+    def choices(self) -> Choices | None:
+        return self.automaton.choices(self.state_B)
 
     def advance(self, slots_N: Tensor, choice_N: Tensor) -> Runs:
         self._enter(slots_N, self.automaton.next_B(self.state_B[slots_N], choice_N))

@@ -54,10 +54,22 @@ class RecordSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runs:
-    """Tokens that follow without a choice: row n has `lengths_N[n]` of them, the rest of `tokens_NF` means nothing."""
+    """Tokens that follow without a choice: row n has `lengths_N[n]` of them, the rest of `tokens_NF` means nothing.
+
+    `also_NF` are tokens that are read in the same positions, -1 where there is none.
+    """
 
     tokens_NF: Tensor
     lengths_N: Tensor
+    also_NF: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """The active tokens that may come next, by their places: row b of `place_BL` has as many as `real_BL` marks."""
+
+    place_BL: Tensor
+    real_BL: Tensor
 
 
 class Walks(Protocol):
@@ -72,6 +84,10 @@ class Walks(Protocol):
 
     def allowed_BA(self) -> Tensor:
         """Mark the active tokens that may come next in every slot; undefined for slots that are final or empty."""
+        ...
+
+    def choices(self) -> Choices | None:
+        """List what `allowed_BA` marks, in the same order; None where no short list is known."""
         ...
 
     def advance(self, slots_N: Tensor, choice_N: Tensor) -> Runs:

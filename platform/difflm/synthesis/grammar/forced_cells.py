@@ -21,7 +21,7 @@ from torch import Tensor
 from difflm.errors import ModelError
 from difflm.records.tokenization import RecordTokenizer
 from difflm.synthesis.grammar.automaton import DEAD, Automaton
-from difflm.synthesis.grammar.constraint import Cells, Runs
+from difflm.synthesis.grammar.constraint import Cells, Choices, Runs
 from difflm.synthesis.grammar.tables import RecordGrammar
 
 
@@ -126,6 +126,9 @@ class ForcedWalks:
 
     def allowed_BA(self) -> Tensor:
         return self.grammar.automaton.allowed_BA(self.state_B) & (self.state_B != DEAD)[:, None]
+
+    def choices(self) -> Choices | None:
+        return None if bool((self.state_B == DEAD).any()) else self.grammar.automaton.choices(self.state_B)
 
     def advance(self, slots_N: Tensor, choice_N: Tensor) -> Runs:
         runs: list[list[int]] = []

@@ -38,7 +38,7 @@ from torch import Tensor
 
 from difflm.errors import ModelError, SchemaError
 from difflm.records.tokenization import token_bytes
-from difflm.synthesis.grammar.constraint import Runs
+from difflm.synthesis.grammar.constraint import Choices, Runs
 from difflm.synthesis.grammar.json_schema import GrammarText
 
 if TYPE_CHECKING:
@@ -167,6 +167,9 @@ class GuidanceWalks:
                 self.starts[slot], self.matchers[slot] = start, start.deep_copy()
             self.final_B[slot], self.masks_BW[slot] = False, 0
         return self._follow(slots, [[] for _ in slots])
+
+    def choices(self) -> Choices | None:
+        return None  # a mask is what the matcher gives
 
     def allowed_BA(self) -> Tensor:
         bits_BV = np.unpackbits(self.masks_BW.view(np.uint8), axis=1, bitorder="little")

@@ -31,6 +31,8 @@ from difflm.records.schema import (
     TextField,
 )
 from difflm.records.tokenization import RecordTokenizer
+from difflm.synthesis.grammar.addresses import CLOSING_TOKENS as ADDRESS_CLOSING
+from difflm.synthesis.grammar.addresses import add_address
 from difflm.synthesis.grammar.automaton import Automaton, AutomatonBuilder
 from difflm.synthesis.grammar.dates import add_date, longest_date
 from difflm.synthesis.grammar.numbers import add_codes, add_number, add_words
@@ -47,6 +49,7 @@ class RecordGrammar:
 
     `order` is that in which the fields are written. `open_states` are the states, in this order, in which each field's
     own text begins, and then the one in which the text behind all of them does; None where a field has several.
+    `names_forced` says that where a value ends nothing but the next field's own text can follow.
     """
 
     automaton: Automaton
@@ -54,6 +57,7 @@ class RecordGrammar:
     behind_states: tuple[int, ...]
     order: tuple[int, ...]
     open_states: tuple[int, ...] | None
+    names_forced: bool
 
 
 def table_grammar(
@@ -100,12 +104,14 @@ def record_grammar(
             raise ValueError(f"column {field.name!r}: the restriction leaves no value")
         ends = builder.fuse(ends, since=value)
     single = all(len(states) == 1 for states in open_states)
+    forced = single and all(len(builder.transitions[state]) == 1 for states in open_states for state in states)
     return RecordGrammar(
         automaton=builder.build(start=start, final=value).to(torch.device(device)),
         value_states=tuple(value_of[place] for place in range(len(order))),
         behind_states=tuple(behind_of[place] for place in range(len(order))),
         order=order,
         open_states=tuple(next(iter(states)) for states in open_states) if single else None,
+        names_forced=forced,
     )
 
 
@@ -153,6 +159,16 @@ def _add_value(
             return literals(*(bool(code) for code in allowed.codes))
         case TextField(max_characters=most):
             (quote,) = tokenizer.pieces.characters('"')
+            if field.language in ("email", "url"):
+                return add_address(
+                    builder,
+                    start,
+                    field.language,
+                    bytes_V=tokenizer.pieces.bytes_V,
+                    quote=quote,
+                    max_characters=most,
+                    max_tokens=text_tokens,
+                )
             return add_text(
                 builder,
                 start,
@@ -224,7 +240,10 @@ class _Sizes:
                 return max(self.literal(place, value_literal(field, value)) for value in values)
             case BooleanField():
                 return max(self.literal(place, literal) for literal in ("true", "false"))
-            case TextField(max_characters=most) | JsonField(max_characters=most):
+            case JsonField(max_characters=most):
                 return 1 + min(most * self.character, self.text_tokens) + CLOSING_TOKENS
+            case TextField(max_characters=most):
+                closing = ADDRESS_CLOSING if field.language in ("email", "url") else CLOSING_TOKENS
+                return 1 + min(most * self.character, self.text_tokens) + closing
             case ConstantField(value=value):
                 return self.literal(place, value_literal(field, value))

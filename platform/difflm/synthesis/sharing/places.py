@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from difflm.records.databases.urls import refuse_database
 from difflm.synthesis.sharing.container import SUFFIX, unpacked
 from difflm.synthesis.sharing.hub import HubPlace, fetched
 
@@ -14,9 +15,10 @@ def local_folder(given: str | Path) -> Path:
 
     Raises:
         BundleError: the file is no generator, or damaged; or the repository is not there, or holds none.
-        ConfigError: the address of a repository cannot be read, or huggingface_hub is missing.
+        ConfigError: the address of a repository cannot be read, huggingface_hub is missing, or it is a database.
         StorageError: there is no space left to unpack it.
     """
+    refuse_database(str(given), "the generator")
     place = HubPlace.read(given)
     if place is not None:
         return fetched(place)

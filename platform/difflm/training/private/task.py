@@ -57,6 +57,7 @@ class PrivateDecoder(nn.Module):
     """The decoder behind the empty prompt; only the decoder's own weights are trainable."""
 
     prompt_1KD: Tensor
+    joined_V: Tensor | None
 
     def __init__(self, fit: SteeredDecoderFit) -> None:
         super().__init__()
@@ -65,11 +66,13 @@ class PrivateDecoder(nn.Module):
             size = fit.injector.latent_size
             prompt_1KD = fit.injector(torch.zeros(1, size), torch.zeros(1, dtype=torch.bool))
         self.register_buffer("prompt_1KD", prompt_1KD.detach().clone())
+        self.register_buffer("joined_V", fit.joined_V, persistent=False)
 
     def nats_B(self, ids_BT: Tensor, lengths_B: Tensor, counted_BT: Tensor) -> Tensor:
         """Return the nats of every record, (B,)."""
         prompt = Prompt(embeds_BKD=self.prompt_1KD.expand(len(ids_BT), -1, -1))
-        return (causal_nll(self.model, prompt, ids_BT, lengths_B, bos_id=self.bos_id) * counted_BT).sum(dim=1)
+        nats_BT = causal_nll(self.model, prompt, ids_BT, lengths_B, bos_id=self.bos_id, joined_V=self.joined_V)
+        return (nats_BT * counted_BT).sum(dim=1)
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
         return {"loss": self.nats_B(**batch).mean()}

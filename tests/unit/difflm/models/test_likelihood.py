@@ -50,6 +50,32 @@ def test_padding_changes_nothing_and_counts_nothing(decoder: FrozenDecoder) -> N
         assert bool((together[row, length:] == 0).all())
 
 
+@torch.no_grad()
+def test_tokens_read_with_the_one_in_front_are_given_and_take_no_position(decoder: FrozenDecoder) -> None:
+    prompt, ids, lengths = _inputs(decoder, [8, 5])
+    ids[:, 0], ids[:, 3] = 301, 302  # behind BOS, and in the middle
+    ids[0, 6] = 301
+    decoder.joined_V = torch.isin(torch.arange(400), torch.tensor([301, 302]))
+    found = decoder.nll(prompt, ids, lengths)
+    embed = decoder.model.get_input_embeddings()
+
+    def read(token: int, also: int | None = None) -> torch.Tensor:
+        vector: torch.Tensor = embed(torch.tensor(token))
+        return vector if also is None else vector + embed(torch.tensor(also))
+
+    for row, names in enumerate(([0, 3, 6], [0, 3])):
+        tokens, length = [BOS, *ids[row].tolist()], int(lengths[row])
+        places = [place for place in range(length) if place - 1 not in names]  # of the tokens with a position
+        vectors = [read(tokens[place], tokens[place + 1] if place in names else None) for place in places]
+        text = torch.cat([prompt.embeds_BKD[row], torch.stack(vectors)])[None]
+        logs = torch.log_softmax(decoder.model(inputs_embeds=text).logits[0, 5:], dim=-1)
+        wanted = torch.zeros(ids.shape[1])
+        for position, place in enumerate(places):
+            target = place + 1 if place in names else place
+            wanted[target] = -logs[position, ids[row, target]]
+        torch.testing.assert_close(found[row], wanted, atol=1e-4, rtol=1e-4)
+
+
 def test_a_frozen_decoder_stays_in_evaluation_mode(decoder: FrozenDecoder) -> None:
     decoder.train()
     assert not decoder.training

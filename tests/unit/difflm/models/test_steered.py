@@ -1,12 +1,15 @@
 """What a latent of few nats learns by: classes of fields that are independent given it; and the fit around them."""
 
+import json
+import shutil
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
 
 from difflm.models.autoencoder import AutoencoderShape
-from difflm.models.decoder_store import read_parts
+from difflm.models.decoder_store import load_decoder, read_parts
 from difflm.models.encoder import PooledEncoderConfig
 from difflm.models.field_slots import BINS, DigitTokens
 from difflm.models.injector import SoftPromptConfig
@@ -88,6 +91,21 @@ def test_a_text_counts_as_one_field_however_long_it_is() -> None:
 class Fit(NamedTuple):
     module: SteeredDecoderFit
     batch: dict[str, torch.Tensor]
+
+
+def test_names_are_read_with_values_where_the_decoders_folder_says_so(
+    any_order_stages: StageFolders, tmp_path: Path
+) -> None:
+    schema = read_schema(any_order_stages.prepared)
+    parts = read_parts(any_order_stages.decoder, schema)
+    assert parts.joined_V is not None
+    assert parts.joined_V.nonzero().squeeze(1).tolist() == sorted(ids[0] for ids in parts.tokenizer.fixed_ids[:-1])
+    older = Path(shutil.copytree(any_order_stages.decoder, tmp_path / "older"))
+    facts = json.loads((older / "decoder.json").read_text(encoding="utf-8"))
+    assert facts.pop("joined_names") is True
+    (older / "decoder.json").write_text(json.dumps(facts), encoding="utf-8")
+    assert read_parts(older, schema).joined_V is None
+    assert load_decoder(older, schema)[0].joined_V is None
 
 
 @pytest.fixture

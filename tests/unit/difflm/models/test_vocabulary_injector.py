@@ -74,3 +74,21 @@ def test_a_draft_is_learned_without_a_language_model() -> None:
         adam.step()
     assert float(figures["right"]) == 1.0
     assert float(figures["draft_nats"].detach()) < 1.0
+
+
+def test_training_asks_some_empty_places_which_count_for_all() -> None:
+    writer = injector()
+    head = PosteriorHead(16, 4)
+    model = DraftModel(encoder=torch.nn.Identity(), head=head, injector=writer)
+    hidden_BSH = torch.zeros(64, 3, 16)
+    with torch.no_grad():
+        head.linear.bias[4:] = -30.0  # no noise to speak of: only the choice of places differs
+    grid_BG = GRID[[2]].expand(64, -1)  # three of its six places are empty
+    inputs = {"grid_BG": grid_BG, "beta": torch.tensor(0.0), "input": hidden_BSH}
+    exact = model.eval()(**inputs)
+    model.train()
+    asked = [model(**inputs) for _ in range(100)]
+    nats = torch.stack([one["draft_nats"] for one in asked]).detach()
+    assert float(nats.std()) > 0
+    torch.testing.assert_close(nats.mean(), exact["draft_nats"].detach(), rtol=0.03, atol=0.0)
+    torch.testing.assert_close(asked[0]["right"], exact["right"])

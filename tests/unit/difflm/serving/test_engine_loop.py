@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from difflm.errors import OverloadError
-from difflm.records.schema import Record
+from difflm.records.schema import Record, read_schema
 from difflm.serving.backend import BundleRef, RowsWanted
+from difflm.serving.config import ServeConfig, ServedConfig
 from difflm.serving.loaded_bundle import LocalBackend
 from difflm.synthesis.bundle import load_bundle
+from difflm.synthesis.calibration import CalibrationConfig, calibrate_bundle
 from difflm.synthesis.decoding.engines import BuiltinEngineConfig
+from difflm.synthesis.plans.draw_plans import DrawPlans
 from difflm.synthesis.plans.request import GivenRecords, Impute, PlanRequest, Vary
 from difflm.synthesis.synthesizer import Synthesizer
+from difflm.testing.bundles import StageFolders
+from difflm.training.record_data import read_split
 
 Rows = list[tuple[int, Record]]
 Run = Callable[..., Any]
@@ -131,3 +138,33 @@ def test_the_batch_grows_under_llguidance_too(run: Run, config: Any, spelled_sta
     spelled = BundleRef(name="spelled", folder=str(spelled_stages.bundle), version="v1")
     assert run(collected(own, wanted(spelled, 12))) == drawn
     own.close()
+
+
+def test_a_calibrated_bundle_corrects_plain_draws_and_no_conditions_in_a_batch_of_both(
+    run: Run, config: ServeConfig, any_order_stages: StageFolders, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(any_order_stages.bundle, tmp_path / "bundle"))
+    train = read_split(any_order_stages.prepared, "train", read_schema(any_order_stages.prepared))
+    assert calibrate_bundle(folder, train, CalibrationConfig(rows=80), seed=1)
+    sampling = config.sampling
+    bundle = load_bundle(folder, heun=sampling.heun)
+    plans = DrawPlans(bundle, text_tokens=sampling.text_tokens)
+    asked: list[tuple[int, dict[str, Any]]] = [(1, {}), (2, {"plan": WHERE})]
+    wished = [
+        Synthesizer(bundle, sampling, plan=more.get("plan", PlanRequest()).plan(plans, None)).draw_valid(
+            range(20), seed=seed
+        )[0]
+        for seed, more in asked
+    ]
+    plain = load_bundle(any_order_stages.bundle, heun=sampling.heun)
+    assert Synthesizer(plain, sampling).draw_valid(range(20), seed=1)[0] != wished[0]
+    own = LocalBackend(config.model_copy(update={"bundles": [ServedConfig(name="own", path=str(folder))]}))
+    ref = BundleRef(name="own", folder=str(folder), version="v1")
+
+    async def together() -> list[Rows]:
+        return await asyncio.gather(*(collected(own, wanted(ref, 20, seed=seed, **more)) for seed, more in asked))
+
+    try:
+        assert run(together()) == wished
+    finally:
+        own.close()

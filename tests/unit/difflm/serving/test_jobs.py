@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from difflm.serving import jobs as jobs_module
 from difflm.serving.answers import JobView
 from difflm.serving.jobs import Jobs, JobSpec
+from difflm.serving.jobs import jobs as jobs_module
 from difflm.serving.problems import Problem
 
 PROGRAM = """

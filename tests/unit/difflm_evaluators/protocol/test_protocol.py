@@ -94,6 +94,14 @@ def test_a_shifted_column_is_caught() -> None:
     assert result.figure("c2st_xgboost").score.baseline == pytest.approx(0.5, abs=0.06)
 
 
+def test_one_extreme_number_moves_the_bins_of_the_published_trend_and_not_of_the_other() -> None:
+    far = replaced(TRAIN, "x", ["1000", *TRAIN.column("x").to_pylist()[1:]])
+    result = scored(far)
+    assert value(result, "trend_error") > 20  # nearly all numbers are in one bin of that table's own range
+    assert value(result, "trend_error_training_bins") < 10
+    assert any("trend error of as many training rows, drawn with replacement" in line for line in notes(result))
+
+
 def test_codes_are_scored_by_total_variation_and_not_as_numbers() -> None:
     real = replaced(TRAIN, "code", ["1", "3"] * 150)
     other = replaced(real, "code", ["2"] * 300)

@@ -156,6 +156,8 @@ def test_advice_names_the_run_the_settings_and_the_column() -> None:
     assert "`difflm diagnose RUN`" in verdict_on(report_of(odd)).advice[0]
     copied = verdict_on(report_of(score("exact_copy_share", 9.0, 0.1, warning="w"), settings=settings)).advice
     assert "decoder_fit.steps=750" in copied[1]
+    steered = {**settings, "decoder": {"kind": "pretrained"}, "autoencoder": {"steps": 400}}  # it is not fitted
+    assert "`--set autoencoder.steps=800` (it was 400)" in verdict_on(report_of(odd, settings=steered)).advice[-1]
     assert "--gate 'drop: exact_copies == 0'" in copied[2]
 
 

@@ -17,6 +17,9 @@ PASSING = {
     "shutil.rmtree('a')\nwith tempfile.TemporaryDirectory() as d:\n    open(d + '/x', 'w').close()\n"
     "assert os.listdir('.') == []",
     "a main block": "def f():\n    return 1\nif __name__ == '__main__':\n    assert f() == 1",
+    "libraries with parts in native code": "import decimal, json, sqlite3, random, shelve, zlib, datetime\n"
+    "sqlite3.connect(':memory:').execute('select 1')\nsqlite3.connect('a.db').execute('create table a (b)')\n"
+    "shelve.open('s')['a'] = 1",
     "much output": "print('x' * 10**7)",
 }
 HARMFUL = {
@@ -47,6 +50,18 @@ HARMFUL = {
     "memory hog": ("x = bytearray(10**9)", "memory", "MemoryError"),
     "growing memory": ("x = []\nwhile True:\n    x.append(' ' * 10**6)", "memory", "MemoryError"),
     "native code": ("import ctypes", "failed", "PermissionError"),
+    "native code of its own": (
+        "import _struct, importlib.util\nopen('evil.so', 'wb').write(open(_struct.__file__, 'rb').read())\n"
+        "spec = importlib.util.spec_from_file_location('_struct', 'evil.so')\nimportlib.util.module_from_spec(spec)",
+        "failed",
+        "is native code",
+    ),
+    "native code by another name": (
+        "import _struct, importlib.util\npath = _struct.__file__.replace('_struct', '_posixsubprocess')\n"
+        "importlib.util.module_from_spec(importlib.util.spec_from_file_location('x._posixsubprocess', path))",
+        "failed",
+        "is native code",
+    ),
     "network": ("import socket\nsocket.create_connection(('127.0.0.1', 80))", "failed", "PermissionError"),
     "killing others": ("import os\nos.kill(os.getppid(), 9)", "failed", "os.kill"),
     "standard input": ("input()", "failed", "EOFError"),
@@ -84,6 +99,10 @@ def test_harmful_programs_do_not_pass(name: str) -> None:
         "import os\nos.rename('victim', 'x', src_dir_fd=(d := os.open({folder!r}, os.O_PATH)), dst_dir_fd=d)",
         "import os\nos.makedirs('a/b')\nd = os.open('.', os.O_RDONLY)\nos.chdir('a/b')\n"
         "os.remove('..' + {path!r}, dir_fd=d)",
+        "import sqlite3\nc = sqlite3.connect({path!r})\nc.execute('create table a (b)')",
+        "import sqlite3\nc = sqlite3.connect('file:' + {path!r}, uri=True)\nc.execute('create table a (b)')",
+        "import os\nos.mkfifo({path!r} + '2')",
+        "import os\nos.mknod({path!r} + '2')",
     ],
 )
 def test_files_outside_stay_as_they_are(tmp_path: Path, program: str) -> None:
@@ -92,6 +111,29 @@ def test_files_outside_stay_as_they_are(tmp_path: Path, program: str) -> None:
     result = run_program(program.format(path=str(victim), folder=str(tmp_path)), LIMITS)
     assert result.outcome == "failed"
     assert victim.read_text() == "whole"
+    assert [*tmp_path.iterdir()] == [victim]
+    assert "sqlite3" not in result.error, "the hook says so itself"
+
+
+@pytest.mark.skipif(not isolation().landlock, reason="this kernel has no Landlock")
+@pytest.mark.parametrize(
+    "program",
+    [
+        "open({path!r}, 'a').write('x')",
+        "import os\nos.truncate({path!r}, 0)",
+        "import os\nos.remove({path!r})",
+        "import os\nos.rename({path!r}, 'x')",
+        "import os\nos.symlink('x', {path!r} + '2')",
+    ],
+)
+def test_the_kernel_holds_a_program_that_deceives_the_hook(tmp_path: Path, program: str) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("whole")
+    deceived = "import os, posixpath\nown = os.getcwd() + '/x'\nposixpath._joinrealpath = lambda *a: (own, True)\n"
+    result = run_program(deceived + program.format(path=str(victim)), LIMITS)
+    assert (result.outcome, "PermissionError: [Errno 13]" in result.error) == ("failed", True), result
+    assert victim.read_text() == "whole"
+    assert [*tmp_path.iterdir()] == [victim]
 
 
 @pytest.mark.parametrize("program", ["while True:\n    pass", "while True:\n    print('x' * 10**6)"])

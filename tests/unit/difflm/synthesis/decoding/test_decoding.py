@@ -22,7 +22,11 @@ VOCABULARY, WIDTH, SOFT, MOST = 24, 32, 3, 40
 RECORDS = 300
 
 
-def _decoder(seed: int = 0) -> FrozenDecoder:
+JOINED = (2, 5, 21)
+"""Tokens that the grammar forces behind another: they can be read with it."""
+
+
+def _decoder(seed: int = 0, *, joined: Sequence[int] = ()) -> FrozenDecoder:
     torch.manual_seed(seed)
     config = LlamaConfig(
         hidden_size=WIDTH,
@@ -33,7 +37,8 @@ def _decoder(seed: int = 0) -> FrozenDecoder:
         initializer_range=0.3,
         eos_token_id=None,
     )
-    return FrozenDecoder(LlamaForCausalLM(config), bos_id=0, pad_id=1)
+    joined_V = torch.isin(torch.arange(VOCABULARY), torch.tensor(joined)) if joined else None
+    return FrozenDecoder(LlamaForCausalLM(config), bos_id=0, pad_id=1, joined_V=joined_V)
 
 
 def _grammar() -> Automaton:
@@ -130,6 +135,22 @@ def test_hugging_faces_forward_pass_gives_the_same_records(monkeypatch: pytest.M
         "difflm.synthesis.decoding.loop.slot_model", lambda decoder, tokens: HuggingFaceSlots(decoder.model, tokens)
     )
     assert _decode(Given(prompt, uniforms), slots=16) == ours
+
+
+@pytest.mark.parametrize("slots", [7, 64])
+def test_tokens_that_are_read_with_others_give_the_records_of_the_reference(
+    slots: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt, uniforms = _prompts(100)
+    decoder = _decoder(joined=JOINED)
+    wanted = decode_in_step(decoder, _grammar(), prompt, uniforms, Truncation())
+    assert wanted != decode_in_step(_decoder(), _grammar(), prompt, uniforms, Truncation())
+    found = _decode(Given(prompt, uniforms), slots=slots, decoder=decoder)
+    assert [item.tokens for item in found] == wanted
+    monkeypatch.setattr(
+        "difflm.synthesis.decoding.loop.slot_model", lambda decoder, tokens: HuggingFaceSlots(decoder.model, tokens)
+    )
+    assert _decode(Given(prompt, uniforms), slots=slots, decoder=decoder) == found
 
 
 @pytest.mark.parametrize("kind", ["kv_memory", "embedding"])

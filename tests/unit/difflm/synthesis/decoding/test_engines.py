@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -202,3 +203,15 @@ def test_what_only_the_automaton_knows_is_refused_by_the_others(
     first = replace(DrawPlans(spelled, text_tokens=TEXT_TOKENS).plain(), records=RecordSet(first=(1,)))
     with pytest.raises(ConfigError, match=r"are written first, which llguidance and vLLM cannot do.*automaton"):
         _synthesizer(spelled, engine, first)
+
+
+@pytest.mark.usefixtures("vllm_installed")
+@pytest.mark.parametrize("engine", [ENGINES["llguidance"], ENGINES["vllm"]], ids=["llguidance", "vllm"])
+def test_names_that_are_read_with_values_are_refused_by_the_others_without_numbers_too(
+    engine: EngineConfig, tmp_path: Path
+) -> None:
+    table = mixed_table(60).select(["city", "label"])
+    bundle = load_bundle(untrained_stages(tmp_path, table, shape=TINY_POOLED_SHAPE).bundle)
+    assert bundle.parts.joined_V is not None
+    with pytest.raises(ConfigError, match=r"reads a field's name together.*constraint=automaton.*number_pairs=false"):
+        _synthesizer(bundle, engine)

@@ -1,10 +1,5 @@
 """Jobs: requests for more rows than one answer holds, each run as `difflm synthesize` and kept in a folder of its own.
 
-    <jobs>/<id>/job.json       what was asked, by whom; written first
-    <jobs>/<id>/data.<format>  the rows; appears whole
-    <jobs>/<id>/error.txt      why there will be none
-    <jobs>/<id>/.lock          held by the server that runs the job, and by the job's own process
-
 The files are the truth: after a restart, jobs without rows and without an error go on from the parts they have. Several
 servers may share a folder, such as an old one and the new one that takes its place: whoever runs a job holds its lock,
 each looks for jobs of the others now and then, and a job whose job.json is gone is cancelled for all.
@@ -12,59 +7,51 @@ A job's process ends with its server and holds the lock until then: after a kill
 Keys take turns, one job each, and share the room for unfinished ones.
 The command line is a process of its own; nothing of it is imported here. Ids are random, 128 bits, and the only part
 of a path that comes from a request: they are looked up among those that were given out.
+What has ended is kept within bounds (`limits.kept`), for each key of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import secrets
-import shutil
 import sys
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Literal
 
-from difflm.artifacts.atomic import write_bytes_atomic, write_json_atomic
-from difflm.config import Config
+from difflm.artifacts.atomic import write_bytes_atomic
 from difflm.lifetime import bound_environment, end_process, locked
 from difflm.serving.answers import JobView
+from difflm.serving.config import KeptConfig
+from difflm.serving.jobs.folder import ID, JobsFolder, JobSpec
 from difflm.serving.problems import Problem, overloaded
 from difflm.serving.shares import Shares
 
 COMMAND = (sys.executable, "-m", "difflm_jobs", "synthesize")
 _LOCK = ".lock"
 _AGAIN_S = 2.0  # before the next look at what other servers do
-_SPEC = "job.json"
-_ID = re.compile(r"[0-9a-f]{32}")
 _log = logging.getLogger(__name__)
-_ENTRY = re.compile(r"part-(\d+)-(\d+)\.json")
-
-
-class JobSpec(Config):
-    """What a job makes; `folder` is the bundle's. `sampling` is a SamplingConfig as JSON."""
-
-    owner: str
-    bundle: str
-    version: str
-    folder: str
-    n: int
-    seed: int
-    where: str | None
-    constraints: tuple[str, ...] = ()
-    sampling: str
-    format: Literal["jsonl", "csv", "parquet", "arrow"]
 
 
 class Jobs:
     """The jobs in a folder, which run one by one."""
 
-    def __init__(self, folder: Path, *, most: int, settings: Sequence[str] = (), owners: Iterable[str] = ()) -> None:
-        """At most `most` jobs are unfinished at a time, which `owners` share; `settings` are further --set of all."""
-        self._folder, self._settings = folder, settings
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        most: int,
+        kept: KeptConfig | None = None,
+        settings: Sequence[str] = (),
+        owners: Iterable[str] = (),
+    ) -> None:
+        """At most `most` jobs are unfinished at a time, which `owners` share; `kept` bounds those that have ended, and
+        `settings` are further --set of all.
+        """
+        self._files, self._kept, self._settings = JobsFolder(folder), kept or KeptConfig(), settings
         self._room = Shares(most, owners)
         self._lines: dict[str, deque[str]] = {}  # by owner, the one whose turn it is first
         self._some = asyncio.Event()
@@ -77,8 +64,9 @@ class Jobs:
 
     async def start(self) -> None:
         """Find the jobs that are there, and go on with those that are unfinished."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._take_up(self._unknown())
+        self._files.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        await asyncio.to_thread(self._files.remove_strays)
+        self._take_up(self._files.unknown(()))
         self._tasks = [asyncio.create_task(task) for task in (self._work(), self._look())]
 
     async def stop(self) -> None:
@@ -89,37 +77,30 @@ class Jobs:
             with suppress(asyncio.CancelledError):
                 await task
 
-    def _read(self, name: str) -> JobSpec | None:
-        try:
-            return JobSpec.model_validate_json((self._folder / name / _SPEC).read_bytes())
-        except (ValueError, OSError):
-            return None
-
-    def _unknown(self) -> dict[str, JobSpec]:
-        """Read the jobs in the folder that this server has not heard of, the oldest first."""
-        times: dict[str, float] = {}
-        for path in self._folder.glob(f"*/{_SPEC}"):
-            with suppress(OSError):
-                times[path.parent.name] = path.stat().st_mtime
-        names = [name for name in sorted(times, key=lambda name: times[name]) if name not in self._specs]
-        return {name: spec for name in names if (spec := self._read(name)) is not None}
-
     def _take_up(self, found: dict[str, JobSpec]) -> None:
         for name, spec in found.items():
-            if self._specs.setdefault(name, spec) is spec and not self._is_finished(name):
+            if self._specs.setdefault(name, spec) is spec and not self._files.has_ended(name, spec):
                 self._enqueue(name)
 
     async def _look(self) -> None:
-        """Take up what other servers were asked for, which may end before they run it; let go of what they cancel."""
+        """Take up what other servers were asked for, which may end before they run it; let go of what they cancel, and
+        of what is kept no longer.
+        """
         while True:
             await asyncio.sleep(_AGAIN_S)
-            self._take_up(await asyncio.to_thread(self._unknown))
+            self._take_up(await asyncio.to_thread(self._files.unknown, frozenset(self._specs)))
             for name in [*self._unfinished]:
                 self._is_there(name)
+            await asyncio.to_thread(self._remove_surplus, dict(self._specs))
+
+    def _remove_surplus(self, specs: Mapping[str, JobSpec]) -> None:
+        for name in self._files.surplus(specs, self._kept):
+            self._files.remove(name)
+            self._specs.pop(name, None)
 
     def _is_there(self, name: str) -> bool:
         """Whether a job is still one; what another server cancelled is forgotten."""
-        if (self._folder / name / _SPEC).is_file():
+        if self._files.has(name):
             return True
         self._specs.pop(name, None)
         if name != self._running:
@@ -140,8 +121,7 @@ class Jobs:
         """
         self.check_room(spec.owner)
         name = secrets.token_hex(16)
-        (self._folder / name).mkdir(mode=0o700)
-        write_json_atomic(self._folder / name / _SPEC, spec.model_dump(mode="json"))
+        self._files.write(name, spec)
         self._specs[name] = spec
         self._enqueue(name)
         return self.view(name, spec.owner)
@@ -152,14 +132,14 @@ class Jobs:
         Raises:
             Problem: the owner has no such job (404).
         """
-        if name not in self._specs and _ID.fullmatch(name) and (other := self._read(name)) is not None:
+        if name not in self._specs and ID.fullmatch(name) and (other := self._files.read(name)) is not None:
             self._take_up({name: other})  # another server was asked for it a moment ago
         spec = self._specs.get(name)
         if spec is None or spec.owner != owner or not self._is_there(name):
             raise Problem(404, "unknown_job", "there is no such job", field="id")
-        error = self._error(name)
+        error = self._files.error(name)
         state: Literal["queued", "running", "finished", "failed"] = "running" if self._running == name else "queued"
-        if self._data(name).exists():
+        if self._files.data(name, spec).exists():
             state = "finished"
         elif error.exists():
             state = "failed"
@@ -170,7 +150,7 @@ class Jobs:
             version=spec.version,
             n=spec.n,
             seed=spec.seed,
-            rows_done=spec.n if state == "finished" else self._rows_done(name),
+            rows_done=spec.n if state == "finished" else self._files.rows_done(name),
             error=error.read_text(encoding="utf-8", errors="replace") if state == "failed" else None,
             data=f"/v1/jobs/{name}/data" if state == "finished" else None,
         )
@@ -184,7 +164,7 @@ class Jobs:
         view = self.view(name, owner)
         if view.state != "finished":
             raise Problem(409, "unfinished", f"the job is {view.state}", field="id", retry_after_s=5.0)
-        return self._data(name)
+        return self._files.data(name, self._specs[name])
 
     async def cancel(self, name: str, owner: str) -> None:
         """End a job of an owner, and take away what there is of it.
@@ -195,12 +175,11 @@ class Jobs:
         self.view(name, owner)
         del self._specs[name]
         self._forget(name)
-        folder = self._folder / name
-        (folder / _SPEC).unlink(missing_ok=True)  # first: without it no server goes on with the job
+        self._files.withdraw(name)  # first: without it no server goes on with the job
         if self._running == name and self._run_task is not None:
             self._run_task.cancel()
             await asyncio.wait([self._run_task])
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await asyncio.to_thread(self._files.remove, name)
 
     def _enqueue(self, name: str) -> None:
         if name not in self._specs:
@@ -230,24 +209,13 @@ class Jobs:
             self._lines[owner] = line
         return name
 
-    def _data(self, name: str) -> Path:
-        return self._folder / name / f"data.{self._specs[name].format}"
-
-    def _error(self, name: str) -> Path:
-        return self._folder / name / "error.txt"
-
-    def _rows_done(self, name: str) -> int:
-        entries = (self._folder / name).glob(".data.*/entries/part-*.json")
-        ranges = [match for entry in entries if (match := _ENTRY.fullmatch(entry.name))]
-        return sum(int(match[2]) - int(match[1]) for match in ranges)
-
     async def _work(self) -> None:
         while True:
             name = await self._next()
             if name not in self._specs:
                 continue  # cancelled while it waited
             try:
-                lock = locked(self._folder / name / _LOCK)
+                lock = locked(self._files.path / name / _LOCK)
             except BlockingIOError:  # another server runs it; should that one end, this one goes on with the job
                 asyncio.get_running_loop().call_later(_AGAIN_S, self._enqueue, name)
                 continue
@@ -256,13 +224,10 @@ class Jobs:
                 continue
             with lock:
                 try:
-                    if self._is_there(name) and not self._is_finished(name):
+                    if self._is_there(name) and not self._files.has_ended(name, self._specs[name]):
                         await self._run_locked(name, lock)
                 finally:
                     self._forget(name)
-
-    def _is_finished(self, name: str) -> bool:
-        return self._data(name).exists() or self._error(name).exists()
 
     async def _run_locked(self, name: str, lock: IO[bytes]) -> None:
         self._running, self._fds = name, (lock.fileno(),)
@@ -275,7 +240,7 @@ class Jobs:
             self._run_task.cancel()
             await self._outcome(name, self._run_task)
             if not self._is_there(name):  # its process may have made the folder anew
-                await asyncio.to_thread(shutil.rmtree, self._folder / name, ignore_errors=True)
+                await asyncio.to_thread(self._files.remove, name)
 
     async def _outcome(self, name: str, task: asyncio.Task[None]) -> None:
         """Wait for the end of a job; one that cannot even be begun has failed, and those behind it go on."""
@@ -286,12 +251,12 @@ class Jobs:
             _log.exception("a job could not be run")
             if name in self._specs:
                 with suppress(OSError):
-                    write_bytes_atomic(self._error(name), b"it could not be run; see the server's log")
+                    write_bytes_atomic(self._files.error(name), b"it could not be run; see the server's log")
 
     async def _run(self, name: str) -> None:
-        spec, error = self._specs[name], self._error(name)
+        spec, error = self._specs[name], self._files.error(name)
         command = [*COMMAND, spec.folder, "--rows", str(spec.n), "--seed", str(spec.seed)]
-        command += ["--out", str(self._data(name)), "--set", f"sampling={spec.sampling}"]
+        command += ["--out", str(self._files.data(name, spec)), "--set", f"sampling={spec.sampling}"]
         command += [part for setting in self._settings for part in ("--set", setting)]
         command += [f"--where={spec.where}"] if spec.where is not None else []
         command += [f"--constraint={constraint}" for constraint in spec.constraints]
@@ -311,6 +276,6 @@ class Jobs:
         if process.returncode != 0:
             lines = [line for line in told.decode("utf-8", "replace").splitlines() if line.startswith("error:")]
             reason = (lines or [f"error: it ended with code {process.returncode}"])[-1].removeprefix("error: ")
-            for folder in (str(self._folder), f"{spec.folder}/", spec.folder):  # paths are the server's own
+            for folder in (str(self._files.path), f"{spec.folder}/", spec.folder):  # paths are the server's own
                 reason = reason.replace(folder, "")
             write_bytes_atomic(error, reason.encode())
