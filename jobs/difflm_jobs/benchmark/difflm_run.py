@@ -34,6 +34,12 @@ TRAININGS: Final[Mapping[str, tuple[str | None, float]]] = {
     "train-diffusion": ("prior", 0.4),
 }
 """The section with the steps of each training, and its part of the time; what it leaves goes to the next."""
+STEERED_TRAININGS: Final[Mapping[str, tuple[str | None, float]]] = {
+    "fit-decoder": ("decoder_fit", 0.75),
+    "train-autoencoder": ("autoencoder", 0.12),
+    "train-diffusion": ("prior", 0.13),
+}
+"""The same where the decoder writes the joint distribution and the latent only steers it."""
 PRIVATE_TRAININGS: Final[Mapping[str, tuple[str | None, float]]] = {
     "start-decoder": ("decoder_fit", 0.3),
     "fit-decoder": (None, 0.3),
@@ -111,7 +117,7 @@ def fit(train: pa.Table, job: Job) -> tuple[Path, ExperimentConfig]:
     """Train within the minutes; return the bundle and the settings that it was made with."""
     settings, watch = configured(job), Watch()
     reserve_s = 60 * SAMPLING_SHARE * job.minutes
-    trainings = TRAININGS if settings.get("privacy") is None else PRIVATE_TRAININGS
+    trainings = _trainings(validate(ExperimentConfig, settings, "the settings of the method"))
     shares = [share for _, share in trainings.values()]
     for place, (stage, (section, share)) in enumerate(trainings.items()):
         allowed_s = (job.seconds_left - reserve_s) * share / sum(shares[place:])
@@ -130,6 +136,12 @@ def fit(train: pa.Table, job: Job) -> tuple[Path, ExperimentConfig]:
             _run(settings, job, watch, last=stage)
     config, bundle = _run(settings, job, watch, last="assemble")
     return bundle, config
+
+
+def _trainings(config: ExperimentConfig) -> Mapping[str, tuple[str | None, float]]:
+    if config.privacy is not None:
+        return PRIVATE_TRAININGS
+    return STEERED_TRAININGS if config.autoencoder.encoder.kind == "pooled" else TRAININGS
 
 
 def _run(settings: Mapping[str, Any], job: Job, watch: Watch, *, last: str) -> tuple[ExperimentConfig, Path]:
