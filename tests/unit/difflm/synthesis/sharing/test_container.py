@@ -364,3 +364,28 @@ def test_names_of_what_is_served() -> None:
     assert [short_name(given) for given in ("a/people.difflm", "runs/adult", "hf://ada/people@v1")] == [
         *("people", "adult", "people")
     ]
+
+
+@pytest.mark.parametrize("name", ["runs.jsonl", "config.yaml", "artifacts/bundle-x/bundle.json"])
+def test_a_file_that_is_made_to_look_like_a_run_is_refused(
+    tiny_stages: StageFolders, tmp_path: Path, name: str
+) -> None:
+    folder = Path(shutil.copytree(tiny_stages.bundle, tmp_path / "bundle"))
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("{}")
+    write_hashes(folder)
+    pack(folder, tmp_path / "theirs.difflm")
+    with pytest.raises(BundleError, match=rf"theirs\.difflm: holds {name.partition('/')[0]}.*from its maker"):
+        difflm.load(tmp_path / "theirs.difflm")
+
+
+def test_settings_that_lie_beside_a_bundle_are_not_taken_for_those_of_a_run(
+    tiny_stages: StageFolders, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_stages.bundle, tmp_path / "bundle"))
+    (folder / "runs.jsonl").write_text("")
+    (folder / "config.yaml").write_text("name: x\ndata: {train: there.csv}\nsampling: {allow_local_base: true}\n")
+    write_hashes(folder)
+    loaded = difflm.load(folder)
+    assert not (loaded._sampling or SamplingConfig()).allow_local_base
+    assert loaded._make_report is None
