@@ -462,6 +462,18 @@ def private_counts() -> list[list[str]]:
 
 
 @table
+def private_audit() -> list[list[str]]:
+    """List what attacks show of epsilon, beside what is promised."""
+    titles = {"step": "one step of DP-SGD, noise 1, the attacker knows the gradient", "counts": "the private counts"}
+    rows = [["attacked", "trials a side", "epsilon is at least", "promised"]]
+    found = record("dp_audit")
+    for name, title in titles.items():
+        made = found[name]
+        rows.append([title, f"{made['trials']:,}", f"{made['at_least']:.2f}", f"{made['promised']:.2f}"])
+    return rows
+
+
+@table
 def records() -> list[list[str]]:
     """Every record, with its command, commit and date."""
     rows = [["record", "command", "commit", "date"]]

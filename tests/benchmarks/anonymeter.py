@@ -39,9 +39,8 @@ names, found = list(train.columns), {}
 common = {"ori": train, "syn": synthetic, "control": test, "n_attacks": attacks}
 single = SinglingOutEvaluator(**common, n_cols=3).evaluate(mode="multivariate").risk()
 found["singling_out"] = [single.value, *single.ci]
-links = [LinkabilityEvaluator(**common, aux_cols=(names[start::2], names[1 - start::2])).evaluate(n_jobs=1).risk()
-         for start in (0,)]
-found["linkability"] = [links[0].value, *links[0].ci]
+link = LinkabilityEvaluator(**common, aux_cols=(names[::2], names[1::2])).evaluate(n_jobs=1).risk()
+found["linkability"] = [link.value, *link.ci]
 secrets = {}
 for secret in names:
     risk = InferenceEvaluator(**common, aux_cols=[name for name in names if name != secret], secret=secret,

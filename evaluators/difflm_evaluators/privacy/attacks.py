@@ -171,10 +171,11 @@ def _distance(column: AttackedColumn, synthetic_R: FloatArray) -> Callable[[Floa
 
 
 def _right(guess_B: FloatArray, value_B: FloatArray, *, numeric: bool) -> npt.NDArray[np.bool_]:
-    if not numeric:
-        return guess_B == value_B
-    near_B = np.abs(guess_B - value_B) <= NEAR_ENOUGH * np.abs(value_B)
-    return near_B | (np.isnan(guess_B) & np.isnan(value_B))
+    right_B: npt.NDArray[np.bool_] = guess_B == value_B
+    if numeric:
+        right_B = np.abs(guess_B - value_B) <= NEAR_ENOUGH * np.abs(value_B)
+        right_B |= np.isnan(guess_B) & np.isnan(value_B)
+    return right_B
 
 
 def _evaluation(risks: dict[str, Risk], reasons: dict[str, str], details: dict[str, JSON] | None = None) -> Evaluation:

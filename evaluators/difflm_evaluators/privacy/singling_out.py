@@ -51,8 +51,9 @@ class _Predicates:
 
     def joined(self, other: _Predicates) -> _Predicates:
         """Return these and others, each once."""
-        pairs = ((self.column_QK, other.column_QK), (self.kind_QK, other.kind_QK), (self.value_QK, other.value_QK))
-        columns, kinds, values = (np.concatenate(pair) for pair in pairs)
+        columns = np.concatenate([self.column_QK, other.column_QK])
+        kinds = np.concatenate([self.kind_QK, other.kind_QK])
+        values = np.concatenate([self.value_QK, other.value_QK])
         keys = np.concatenate([columns, kinds, np.nan_to_num(values, nan=0.0)], axis=1)
         _, first = np.unique(keys, axis=0, return_index=True)
         return _Predicates(column_QK=columns, kind_QK=kinds, value_QK=values).take(np.sort(first))

@@ -16,6 +16,7 @@ from difflm_evaluators.report.privacy import Status
 from difflm_evaluators.report.verdict import verdict_of
 
 YES, NOTHING_FOUND, CARE, LOOK, NO = "yes", "nothing found against it", "with care", "look first", "no"
+_COLOURS: Final[Mapping[str, Status]] = {YES: "fine", NOTHING_FOUND: "fine", NO: "warning"}
 MEANT: Final = (
     "Protected values are such that fewer training rows have than the threshold: they are replaced before anything is "
     "learned. Promised is only what is called differential privacy above; its epsilon bounds, for every single person, "
@@ -38,7 +39,7 @@ class Publishing:
     @property
     def status(self) -> Status:
         """The colour of the word, as of findings."""
-        return {YES: "fine", NOTHING_FOUND: "fine", NO: "warning"}.get(self.word, "look")
+        return _COLOURS.get(self.word, "look")
 
 
 def publishing(report: ReportFile) -> tuple[Publishing, ...]:
