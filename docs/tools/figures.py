@@ -64,7 +64,7 @@ def protocol() -> list[list[str]]:
     """By the published protocol: ours beside what others printed."""
     header = ["table", "training rows", "C2ST (XGBoost), AUC", "shape error", "trend error", "usefulness", "DCR share"]
     rows = []
-    for name, run in record("protocol").items():
+    for name, run in sorted(record("protocol").items()):
         found = {figure["score"]["name"]: figure for figure in run["protocol"]["figures"]}
         score = {key: figure["score"] for key, figure in found.items()}
         ours = score["c2st_xgboost"]["value"]
@@ -73,13 +73,16 @@ def protocol() -> list[list[str]]:
         if all(ours < value for value, _ in others):
             mine = f"**{mine}**"
         taught = next(score[key] for key in ("mle_auc", "mle_rmse") if key in score)
+        trend = percent(score["trend_error"]["value"])
+        if (steady := score.get("trend_error_training_bins")) is not None:  # what one extreme value does not move
+            trend = f"{percent(steady['value'])} (SDMetrics {trend})"
         rows.append(
             [
                 f"`{name}`",
                 f"{run['protocol']['rows']['real training']:,}",
                 f"{mine} ({', '.join(f'{method}{NBSP}{share(value)}' for value, method in others)})",
                 percent(score["shape_error"]["value"]),
-                percent(score["trend_error"]["value"]),
+                trend,
                 f"{share(taught['value'])} (real{NBSP}{share(taught['baseline'])})",
                 share(score["dcr_share"]["value"]),
             ]
@@ -409,6 +412,52 @@ def small_tables() -> list[list[str]]:
         shape = [percent(side["shape_error"]) for side in (synthetic, fresh)]
         copies, distance = percent(synthetic["exact_copy_share"], 1), share(synthetic["dcr_share"])
         rows.append([str(made["rows"]), settings, copies, distance, *shape])
+    return rows
+
+
+@table
+def small_samples() -> list[list[str]]:
+    """List copies from samples of real tables, beside what real test rows are by chance, or why they were refused."""
+    rows = [["sample", "exact copies", "of real test rows", "singling out", "linkability", "attribute inference"]]
+    for made in record("small_samples")["samples"]:
+        name = f"{made['rows']} rows of {made['table'].capitalize()}"
+        if "refused" in made:
+            rows.append([name, "refused", "", "", "", ""])
+            continue
+        risks = [
+            "not measured" if risk["value"] is None else f"{share(risk['value'])} (to {share(risk['interval'][1])})"
+            for risk in made["risks"].values()
+        ]
+        copies = [percent(made[key]) for key in ("exact_copies_percent", "test_rows_that_are_copies_percent")]
+        rows.append([name, *copies, *risks])
+    return rows
+
+
+@table
+def protection_cost() -> list[list[str]]:
+    """List what protected rows lose in the place of real ones."""
+    rows = [["table", "rows changed", "shape, points", "trend, points", "taught by real", "by protected", "lost"]]
+    for name, made in record("protection_cost")["tables"].items():
+        points = [f"{made[key]:.3f}" for key in ("shape_points", "trend_points")]
+        taught = [f"{made[key]:.4f}" for key in ("unprotected", "protected")]
+        rows.append([name, percent(100 * made["rows_changed"]), *points, *taught, percent(made["lost_percent"])])
+    return rows
+
+
+@table
+def private_counts() -> list[list[str]]:
+    """List methods with differential privacy by epsilon, by the same scores of as many rows."""
+    titles = {"counts": "private counts", "mst": "MST", "tabularargn_dp": "TabularARGN, DP-SGD"}
+    rows = [["epsilon", "rows of", "shape error", "trend error", "ROC-AUC", "DCR share", "exact copies"]]
+    for epsilon, methods in sorted(record("dp_summaries")["epsilons"].items(), key=lambda pair: float(pair[0])):
+        for name, scores in methods.items():
+            if "reason" in scores:
+                rows.append([epsilon, titles[name], scores["reason"], "", "", "", ""])
+                continue
+            value = {key: score["value"] for key, score in scores.items()}
+            figures = [percent(value["shape_error"]), percent(value["trend_error"])]
+            figures += [share(value["mle_auc"]), share(value["dcr_share"]), percent(value["exact_copy_share"])]
+            rows.append([epsilon, titles[name], *figures])
     return rows
 
 

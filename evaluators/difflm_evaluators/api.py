@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from difflm.config import validate
 from difflm.errors import ConfigError, DataError
+from difflm.records.databases.urls import is_database, shown_source
 from difflm.records.files.frames import Frame, is_path, to_table
 from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import RecordSchema, SchemaConfig
@@ -51,17 +52,17 @@ def evaluate(
 ) -> Report:
     """Score synthetic rows against the real ones that they were made from.
 
-    Each table is a pandas or polars DataFrame, an Arrow table, or the path of a file. `test` holds real rows that the
-    generator never saw; without them what needs unseen rows is undefined. `target` is the column to predict, `schema`
-    that of the real table; without one it is inferred from `train`. `config` says what to evaluate: an
-    `EvaluationConfig` (of tools and code a `CopiesConfig`), or a mapping of its keys.
+    Each table is a pandas or polars DataFrame, an Arrow table, the path of a file, or the URL of a table in a database.
+    `test` holds real rows that the generator never saw; without them what needs unseen rows is undefined. `target` is
+    the column to predict, `schema` that of the real table; without one it is inferred from `train`. `config` says what
+    to evaluate: an `EvaluationConfig` (of tools and code a `CopiesConfig`), or a mapping of its keys.
 
     Tools have the columns `difflm.records.tool_codec.KEYS`; code has the column `code`, or is a folder of Python files.
 
     Examples:
         >>> import pyarrow as pa
         >>> real = pa.table({"age": [20 + row % 40 for row in range(200)], "job": ["cook", "pilot"] * 100})
-        >>> only_shape = dict.fromkeys(("detection", "fidelity", "utility", "privacy", "membership", "projection"))
+        >>> only_shape = dict.fromkeys("detection fidelity utility privacy membership attacks projection".split())
         >>> report = evaluate(real.slice(0, 100), train=real, config=only_shape)
         >>> round(report.score("shape_error").value, 6)  # percent
         5.0
@@ -102,7 +103,7 @@ def compare(reports: Mapping[str, Report | str | Path]) -> Comparison:
     Examples:
         >>> import pyarrow as pa
         >>> real = pa.table({"age": [20 + row % 40 for row in range(200)]})
-        >>> only_shape = dict.fromkeys(("detection", "fidelity", "utility", "privacy", "membership", "projection"))
+        >>> only_shape = dict.fromkeys("detection fidelity utility privacy membership attacks projection".split())
         >>> halves = {"first": real.slice(0, 100), "all": real}
         >>> reports = {name: evaluate(rows, train=real, config=only_shape) for name, rows in halves.items()}
         >>> comparison = compare(reports)
@@ -195,8 +196,9 @@ def _named(given: Frame | str | Path | None, argument: str, kind: Kind) -> Named
     """Read a table of a kind; a file's errors name the file, a frame's the argument."""
     if given is None:
         return None
-    name = str(given) if is_path(given) else argument
-    if kind == "code" and is_path(given) and Path(given).suffix.lower() in ("", ".jsonl", ".json"):
+    name = shown_source(given) if is_path(given) else argument
+    of_file = is_path(given) and not is_database(given)
+    if kind == "code" and of_file and Path(given).suffix.lower() in ("", ".jsonl", ".json"):
         return NamedTable(name=name, table=read_code(Path(given)))
     table = to_table(given, name=name)
     if kind == "code":

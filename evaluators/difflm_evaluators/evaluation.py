@@ -12,6 +12,7 @@ from difflm.records.schema import RecordSchema
 from difflm_evaluators.base import Evaluation
 from difflm_evaluators.columns.columns import Columns, read_columns
 from difflm_evaluators.columns.row_keys import printed_columns, table_digest
+from difflm_evaluators.privacy.attacks import AttacksConfig, evaluate_attacks
 from difflm_evaluators.privacy.membership import MembershipConfig, evaluate_membership
 from difflm_evaluators.privacy.privacy import PrivacyConfig, evaluate_nearest, evaluate_privacy
 from difflm_evaluators.report.report import Report
@@ -39,6 +40,7 @@ class EvaluationConfig(BaseModel):
     utility: UtilityConfig | None = UtilityConfig()
     privacy: PrivacyConfig | None = PrivacyConfig()
     membership: MembershipConfig | None = MembershipConfig()
+    attacks: AttacksConfig | None = AttacksConfig()
     projection: ProjectionConfig | None = ProjectionConfig()
 
 
@@ -118,7 +120,7 @@ def _parts(synthetic: Columns, real: _Real, schema: RecordSchema, config: Evalua
     """List what to compute, in the order of the report; each part is given those before it."""
     train, test = real.train, real.test
     detection, fidelity, membership = config.detection, config.fidelity, config.membership
-    utility, privacy = config.utility, config.privacy
+    utility, privacy, attacks = config.utility, config.privacy, config.attacks
     parts: list[Part] = [
         ("marginals", lambda _: evaluate_marginals(synthetic, train, test)),
         ("pairs", lambda _: evaluate_pairs(synthetic, train, test)),
@@ -135,6 +137,8 @@ def _parts(synthetic: Columns, real: _Real, schema: RecordSchema, config: Evalua
         parts.append(("privacy", lambda _: evaluate_privacy(synthetic, train, test, schema, privacy)))
     if membership is not None:
         parts.append(("membership", lambda _: evaluate_membership(synthetic, train, test, real.validation, membership)))
+    if attacks is not None:
+        parts.append(("attacks", lambda _: evaluate_attacks(synthetic, train, test, attacks)))
     parts.append(("breakdown", lambda done: _breakdown(synthetic, train, done)))
     return parts
 

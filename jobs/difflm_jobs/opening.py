@@ -46,7 +46,7 @@ def load(path: str | Path, *, signed_by: str | Path | None = None) -> Generator:
     signer = None if signed_by is None else read_public_key(Path(signed_by))
     bundle = find_bundle(_last_bundle(folder) or folder, signed_by=signer)
     run = None
-    if (folder / LOG_NAME).is_file() and bundle.is_relative_to(folder):
+    if (folder / LOG_NAME).is_file() and bundle != folder and bundle.is_relative_to(folder):
         from difflm_jobs.loading import load_experiment
         from difflm_jobs.planning.choice import Choice
 

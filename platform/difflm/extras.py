@@ -12,7 +12,7 @@ from difflm.errors import ConfigError
 EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "cluster": ("aiohttp_cors",),
-        "excel": ("python_calamine",),
+        "excel": ("python_calamine", "openpyxl"),
         "judge": ("openai", "aiolimiter", "krippendorff"),
         "llm": ("gguf", "peft"),
         "mcp": ("mcp",),

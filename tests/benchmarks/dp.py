@@ -1,11 +1,14 @@
 """Differential privacy measured: scores at several epsilons beside other methods, and attacks on the promise.
 
     python tests/benchmarks/dp.py scores [--table adult] [--train-rows N] [--minutes M] [--epsilon 1 --epsilon 3 ...]
+    python tests/benchmarks/dp.py summaries [--table adult] [--epsilon 1 ...]
     python tests/benchmarks/dp.py audit
 
 `scores` runs `difflm benchmark` once for every epsilon, each method with the same rows, epsilon and delta: our private
 decoder (`private`), our private counts alone (`counts`), MST and TabularARGN's own DP training. All of Adult takes
 about an hour for each epsilon on two cores; --train-rows 3000 --minutes 5 shows that everything runs.
+
+`summaries` scores rows that are drawn from the private counts themselves, without a decoder: half a minute each.
 
 `audit` tries to find out whether one record was there: by the noisy gradient of a single step along the record's own
 gradient, and by the private counts of a table in which the record's value is rare. What an attack finds bounds epsilon
@@ -30,18 +33,29 @@ from provenance import provenance
 from scipy.stats import beta
 from torch import Tensor, nn
 
+from difflm.artifacts import ArtifactStore
+from difflm.config import apply_overrides
 from difflm.models.compact import CompactDecoderConfig, build_compact_llama
 from difflm.models.prompt import Prompt, causal_nll
 from difflm.privacy.budget import PrivacyConfig, Steps, epsilon_of
 from difflm.privacy.surrogate import summarize
+from difflm.records.kinds.columns import conform_table
 from difflm.training.private.clipped_gradients import ClippedGradients
 from difflm.training.private.engine import PrivateEngine
+from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table
+from difflm_evaluators.privacy.privacy import PrivacyConfig as PrivacyScores
+from difflm_evaluators.scores.utility import UtilityConfig
+from difflm_jobs.benchmark.cells import Bench, make_rows
+from difflm_jobs.benchmark.environments import cache_folder
+from difflm_jobs.benchmark.methods import read_methods
+from difflm_jobs.benchmark.tables import BenchmarkTable, read_benchmark_table
+from difflm_jobs.studies.protocol import read_rows
 
 RESULTS = Path(__file__).parent / "results"
 METHODS = ("real", "private", "counts", "mst", "tabularargn_dp")
 EPSILONS = (1.0, 3.0, 10.0)
 DELTA = 1e-5
-ROWS = 1000
+ROWS = 2000
 
 app = typer.Typer()
 
@@ -53,6 +67,11 @@ def scores(
     minutes: Annotated[float, typer.Option(help="of each method")] = 90.0,
     epsilon: Annotated[list[float] | None, typer.Option(help="may be repeated")] = None,
     methods: Annotated[str, typer.Option(help="with commas")] = ",".join(METHODS),
+    count: Annotated[int | None, typer.Option(help="rows to make; by default as many as are learned")] = None,
+    epochs: Annotated[float, typer.Option(help="passes of DP-SGD over the rows")] = 8.0,
+    protocol: Annotated[bool, typer.Option(help="score by the published protocol as well")] = True,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="as of difflm benchmark")] = None,
+    own: Annotated[list[str] | None, typer.Option(help="settings of ours, such as decoder_fit.steps=300")] = None,
     runs: Annotated[Path, typer.Option(help="folder of the results")] = Path("runs/dp"),
     out: Annotated[Path, typer.Option(help="where the record goes")] = RESULTS / "dp.json",
 ) -> None:
@@ -62,28 +81,103 @@ def scores(
         folder = runs / f"{table.replace('/', '-')}-{each:g}"
         with tempfile.TemporaryDirectory() as temporary:
             file = Path(temporary) / "methods.yaml"
-            file.write_text(yaml.safe_dump({"methods": _own(each)}))
+            file.write_text(yaml.safe_dump({"methods": _own(each, epochs, apply_overrides({}, own or []))}))
             command = [sys.executable, "-m", "difflm_jobs", "benchmark", table, "--methods", methods]
             command += ["--method-file", str(file), "--minutes", str(minutes), "--out", str(folder)]
             for name in ("mst", "tabularargn_dp"):
                 if name in methods.split(","):
                     command += ["--set", f"{name}.epsilon={each}", "--set", f"{name}.delta={DELTA}"]
             command += ["--train-rows", str(train_rows)] if train_rows is not None else []
+            command += ["--count", str(count)] if count is not None else []
+            command += [] if protocol else ["--no-protocol"]
+            command += [part for text in set_ or [] for part in ("--set", text)]
             subprocess.run(command, check=True)
         record["epsilons"][f"{each:g}"] = json.loads((folder / "benchmark.json").read_text())
         out.write_text(json.dumps(record, indent=1))
 
 
-def _own(epsilon: float) -> dict[str, Any]:
-    privacy = {"epsilon": epsilon, "delta": DELTA}
+def _own(epsilon: float, epochs: float, config: dict[str, Any]) -> dict[str, Any]:
+    privacy = {"epsilon": epsilon, "delta": DELTA, "epochs": epochs}
     return {
-        "private": {"title": "DiffLM, DP-SGD", "module": "difflm_run", "settings": {"config": {"privacy": privacy}}},
+        "private": {
+            "title": "DiffLM, DP-SGD",
+            "module": "difflm_run",
+            "settings": {"config": {**config, "privacy": privacy}},
+        },
         "counts": {
             "title": "DiffLM, private counts",
             "module": "difflm_run",
-            "settings": {"config": {"privacy": {**privacy, "epochs": 0}}},
+            "settings": {"config": {**config, "privacy": {**privacy, "epochs": 0}}},
         },
     }
+
+
+@app.command()
+def summaries(
+    table: Annotated[str, typer.Option(help="a preset or a table")] = "adult",
+    epsilon: Annotated[list[float] | None, typer.Option(help="may be repeated")] = None,
+    count: Annotated[int, typer.Option(help="rows to draw")] = 10_000,
+    methods: Annotated[str, typer.Option(help="of others, with commas: mst,tabularargn_dp")] = "",
+    minutes: Annotated[float, typer.Option(help="of each of these")] = 20.0,
+    runs: Annotated[Path, typer.Option(help="folder of their rows")] = Path("runs/dp"),
+    out: Annotated[Path, typer.Option(help="where the record goes; what it has of other epsilons stays")] = RESULTS
+    / "dp_summaries.json",
+) -> None:
+    """Score rows of the counts alone, the whole budget spent on them, beside those of other methods."""
+    found = read_benchmark_table(table, target=None, train_rows=None)
+    record: dict[str, Any] = {"command": " ".join(sys.argv), **provenance(), "delta": DELTA, "about": found.about}
+    record |= {"train_rows": found.train.num_rows, "rows": count}
+    record["epsilons"] = json.loads(out.read_text())["epsilons"] if out.is_file() else {}
+    parts = EvaluationConfig(
+        privacy=PrivacyScores(threads=1),
+        utility=UtilityConfig(seeds=(0,), threads=1),
+        **dict.fromkeys(("detection", "fidelity", "membership", "attacks", "projection")),
+    )
+    random = np.random.default_rng(0)  # of the real rows as many are compared with
+    train, test = (each.take(random.permutation(each.num_rows)[:count]) for each in (found.train, found.test))
+    splits = RealSplits(train=train, test=test)
+    for each in epsilon or EPSILONS:
+        scored = record["epsilons"].setdefault(f"{each:g}", {})
+        for name in ("counts", *filter(None, methods.split(","))):
+            if "value" in scored.get(name, {}).get("shape_error", {}):
+                continue
+            made = _counted(found, each, count) if name == "counts" else _made(found, name, each, count, minutes, runs)
+            if isinstance(made, str):
+                scored[name] = {"reason": made}
+            else:
+                scores = evaluate_table(made, splits, found.schema, parts).scores
+                scored[name] = {score.name: {"value": score.value, "real": score.baseline} for score in scores}
+            print(f"epsilon {each:g}, {name}: {json.dumps(scored[name])}", flush=True)
+            out.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _counted(found: BenchmarkTable, epsilon: float, count: int) -> pa.Table:
+    config = PrivacyConfig(epsilon=epsilon, delta=DELTA, epochs=0)
+    summary = summarize(found.train, np.arange(found.train.num_rows), config, target=found.spec.target)
+    return summary.draw(count, found.train.schema, np.random.default_rng(0))
+
+
+def _made(found: BenchmarkTable, name: str, epsilon: float, count: int, minutes: float, runs: Path) -> pa.Table | str:
+    """Return the rows of another method within the minutes, or why there are none."""
+    (method,) = read_methods([name], overrides=[f"{name}.epsilon={epsilon}", f"{name}.delta={DELTA}"])
+    folder = runs / "summaries"
+    store = ArtifactStore(folder)
+    bench = Bench(
+        table=found,
+        store=store,
+        folder=folder / "table",
+        hashes=found.write(folder / "table"),
+        rows=count,
+        minutes=minutes,
+        cache=cache_folder(None),
+        evaluation=EvaluationConfig(),
+        protocol=False,
+        say=print,
+    )
+    cell = make_rows(bench, method, 0)
+    if cell.rows is None:
+        return cell.reason or "no rows"
+    return conform_table(read_rows(cell.rows), found.schema)
 
 
 @app.command()

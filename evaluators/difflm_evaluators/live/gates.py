@@ -33,6 +33,7 @@ TABLE_SCORES = (
     *STREAMED_SCORES,
     *("c2st_auc", "c2st_accuracy", "alpha_precision", "beta_recall", "mle_auc", "mle_rmse"),
     *("mia_auc", "mia_calibrated_auc", "mia_tpr", "rare_cell_share", "rare_pair_share"),
+    *("singling_out", "linkability", "attribute_inference"),
 )
 """Scores of a finished table; which of them there are depends on the table and the settings."""
 _LANGUAGE_SCORES = ("known_word_share", "repetition_within", "repetition_between", "bits_per_character")

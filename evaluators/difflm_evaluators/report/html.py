@@ -10,6 +10,7 @@ from difflm_evaluators.report.layout import JudgeEntry, PublishedEntry, ReportFi
 from difflm_evaluators.report.pictures import Picture
 from difflm_evaluators.report.plots import GROUPS
 from difflm_evaluators.report.privacy import NOT_PROVEN, SHOWN_ROWS, privacy_findings
+from difflm_evaluators.report.publishing import MEANT, publishing
 from difflm_evaluators.report.rendering import html_templates, markdown_templates, render_piece
 from difflm_evaluators.report.rows import (
     DIRECTIONS,
@@ -113,6 +114,8 @@ def render_html(report: ReportFile, pictures: Sequence[Picture]) -> str:
             undefined_pairs=_undefined_pairs(report),
             published=published_table(report, report.published),
             findings=privacy_findings(report),
+            publishing=publishing(report),
+            meant=MEANT,
             not_proven=NOT_PROVEN,
             nearest=_nearest(report),
             shown_rows=SHOWN_ROWS,
@@ -148,6 +151,8 @@ def render_markdown(report: ReportFile, pictures: Sequence[Picture] | None) -> s
             report=report,
             **verdict_shown(report),
             scores=scores,
+            findings=privacy_findings(report),
+            publishing=publishing(report),
             worst_columns=worst_columns(report),
             worst_pairs=worst_pairs(report),
             judge=judge_rows(report.judge),

@@ -9,7 +9,7 @@ from typing import Literal
 from difflm.records.protection.settings import ProtectConfig, protection_line
 from difflm_evaluators.privacy.membership import NORMAL_95
 from difflm_evaluators.report.layout import ReportFile, ScoreEntry
-from difflm_evaluators.report.thresholds import MEMORISED, NEAR_RATIO, NOTICED, SURE
+from difflm_evaluators.report.thresholds import MEMORISED, NEAR_RATIO, NOTICED, RISK, SURE
 
 Status = Literal["fine", "look", "warning", "unknown"]
 
@@ -37,7 +37,7 @@ class Finding:
 
 
 def privacy_findings(report: ReportFile) -> list[Finding]:
-    """List what was promised and protected, and the findings of `privacy` and `membership`; empty without any of it."""
+    """List what was promised and protected, and the findings of what was measured; empty without any of it."""
     return [
         *_promised(report),
         *_protected(report),
@@ -50,6 +50,7 @@ def privacy_findings(report: ReportFile) -> list[Finding]:
         *_read(report, "rare_pair_share", "Rare pairs of values", partial(_rare, "pairs of values")),
         *_read(report, "mia_auc", "Membership attack", _attack),
         *_read(report, "mia_calibrated_auc", "Membership attack, calibrated", _attack),
+        *_risks(report),
     ]
 
 
@@ -160,3 +161,47 @@ def _attack(score: ScoreEntry, value: float) -> tuple[Status, str]:
         f"{100 * value:.1f} % of the time (95 % confidence: {100 * low:.1f} to {100 * high:.1f} %); 50 % is guessing."
     )
     return "warning" if score.warning is not None else "look" if low > NOTICED else "fine", text
+
+
+_TRIED = {
+    "singling_out": (
+        "Singling out",
+        "Of what is true of one synthetic row, {attack} is true of exactly one training row; {control} would be by "
+        "chance.",
+    ),
+    "linkability": (
+        "Linkability",
+        "Who has two halves of a row's columns joins them by the synthetic rows in {attack} of training rows and in "
+        "{control} of unseen rows.",
+    ),
+    "attribute_inference": (
+        "Attribute inference",
+        "Who knows all values of a row but one is told that one by the nearest synthetic row in {attack} of training "
+        "rows and in {control} of unseen rows.",
+    ),
+}
+
+
+def _risks(report: ReportFile) -> Iterator[Finding]:
+    """Tell what each attack finds of training rows and of unseen ones; a column that is told more often has its own."""
+    details = report.details("attacks")
+    for name, (title, sentence) in _TRIED.items():
+        yield from _read(report, name, title, partial(_risk, sentence, details.get(name, {})))
+    worst = details.get("worst")
+    if worst is not None and worst["interval"][0] > RISK.green:
+        low, high = worst["interval"]
+        interval = f"(95 % confidence: {low:.3f} to {high:.3f})"
+        text = f"Most is told of {worst['column']!r}: a risk of {worst['risk']:.3f} {interval}."
+        yield Finding(status=_risk_status(low), title="Attribute inference, one column", text=text)
+
+
+def _risk(sentence: str, rates: Mapping[str, float], score: ScoreEntry, value: float) -> tuple[Status, str]:
+    low, high = score.interval or (0.0, 1.0)
+    shares = {side: f"{100 * rates[side]:.1f} %" for side in ("attack", "control") if side in rates}
+    told = f"{sentence.format(**shares)} " if len(shares) == 2 else ""
+    text = f"{told}The risk is {value:.3f} (95 % confidence: {low:.3f} to {high:.3f}), where 0 is none and 1 is all."
+    return _risk_status(low), text
+
+
+def _risk_status(low: float) -> Status:
+    return "warning" if low > RISK.amber else "look" if low > RISK.green else "fine"

@@ -44,5 +44,7 @@ NOTICED = 0.52
 """Private: a DCR share, or the ROC-AUC of a membership attack, surely above this is amber: with many rows, what is a
 little above 0.5 is surely so and still says nothing of anybody.
 """
+RISK = Limits(green=0.02, amber=0.1)
+"""Private: a risk of singling out, linkability or attribute inference (0 to 1) surely above these is amber, or red."""
 NEAR_RATIO = 0.9
 """Private: an NNDR below this part of the real test rows' own is amber."""

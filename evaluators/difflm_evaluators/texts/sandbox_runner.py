@@ -97,7 +97,7 @@ def confine(folder: str) -> bool:
     unprivileged = ctypes.CDLL(None).prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     held = system(_RESTRICT_SELF, rules, 0)
     os.close(rules)
-    return unprivileged == 0 and held == 0
+    return bool(unprivileged == 0 and held == 0)
 
 
 def hide() -> None:
@@ -112,7 +112,7 @@ def hide() -> None:
 def guard(folder: str) -> Callable[[str, tuple[Any, ...]], None]:
     """Make the audit hook: no network, no other process, no native code, and changes of files below `folder` only."""
     inside, fspath, absolute = folder + os.sep, os.fspath, os.path.realpath
-    look, is_folder, up = os.stat, stat.S_ISDIR, os.pardir
+    look, is_folder, up, target = os.stat, stat.S_ISDIR, os.pardir, os.readlink
     libraries = tuple(sys.path)
 
     def is_outside(path: Any) -> bool:
@@ -158,6 +158,8 @@ def guard(folder: str) -> Callable[[str, tuple[Any, ...]], None]:
             if writes and (is_outside(path) or (by_descriptor and leads_out(path))):
                 raise PermissionError(f"{path!r} is outside of the program's folder")
         elif event.startswith(_CHANGING):
+            if arguments and isinstance(arguments[0], int):  # a file that may have been opened anywhere, to be read
+                arguments = (target(f"/proc/self/fd/{arguments[0]}"), *arguments[1:])
             for path in arguments:
                 if isinstance(path, str | bytes) and (is_outside(path) or leads_out(path)):
                     raise PermissionError(f"{path!r} is outside of the program's folder")

@@ -28,12 +28,25 @@ if TYPE_CHECKING:
 
     from difflm_jobs.benchmark.own import Job
 
-TRAININGS: Final[Mapping[str, tuple[str, float]]] = {
+TRAININGS: Final[Mapping[str, tuple[str | None, float]]] = {
     "fit-decoder": ("decoder_fit", 0.3),
     "train-autoencoder": ("autoencoder", 0.3),
     "train-diffusion": ("prior", 0.4),
 }
 """The section with the steps of each training, and its part of the time; what it leaves goes to the next."""
+STEERED_TRAININGS: Final[Mapping[str, tuple[str | None, float]]] = {
+    "fit-decoder": ("decoder_fit", 0.75),
+    "train-autoencoder": ("autoencoder", 0.12),
+    "train-diffusion": ("prior", 0.13),
+}
+"""The same where the decoder writes the joint distribution and the latent only steers it."""
+PRIVATE_TRAININGS: Final[Mapping[str, tuple[str | None, float]]] = {
+    "start-decoder": ("decoder_fit", 0.3),
+    "fit-decoder": (None, 0.3),
+    "train-autoencoder": ("autoencoder", 0.2),
+    "train-diffusion": ("prior", 0.2),
+}
+"""The same under differential privacy, where the steps of DP-SGD are fixed by the budget and none can be left out."""
 SAMPLING_SHARE = 0.15
 """Of the minutes, kept for encoding and for drawing rows."""
 WATCHED_S = 4.0
@@ -60,7 +73,7 @@ class Watch:
     def stage(self, name: str) -> Iterator[Report]:
         """Follow a stage; only trainings have steps that can be fewer."""
         print(f"{name} ...", flush=True)
-        yield self._look if name in TRAININGS else _ignore
+        yield self._look if name in TRAININGS or name in PRIVATE_TRAININGS else _ignore
 
     def reused(self, name: str) -> None:
         """Say nothing: every call goes over the stages before."""
@@ -104,16 +117,17 @@ def fit(train: pa.Table, job: Job) -> tuple[Path, ExperimentConfig]:
     """Train within the minutes; return the bundle and the settings that it was made with."""
     settings, watch = configured(job), Watch()
     reserve_s = 60 * SAMPLING_SHARE * job.minutes
-    shares = [share for _, share in TRAININGS.values()]
-    for place, (stage, (section, share)) in enumerate(TRAININGS.items()):
+    trainings = _trainings(validate(ExperimentConfig, settings, "the settings of the method"))
+    shares = [share for _, share in trainings.values()]
+    for place, (stage, (section, share)) in enumerate(trainings.items()):
         allowed_s = (job.seconds_left - reserve_s) * share / sum(shares[place:])
         if allowed_s <= 0:
             raise TrainingError(f"no time was left for {stage}; give more minutes")
-        watch.begin(allowed_s)
+        watch.begin(allowed_s if section is not None else None)
         try:
             _run(settings, job, watch, last=stage)
         except KeyboardInterrupt:
-            if watch.fitting is None:
+            if watch.fitting is None or section is None:
                 raise
             steps = watch.fitting
             job.notes.append(f"{stage}: {steps:,} steps")
@@ -122,6 +136,12 @@ def fit(train: pa.Table, job: Job) -> tuple[Path, ExperimentConfig]:
             _run(settings, job, watch, last=stage)
     config, bundle = _run(settings, job, watch, last="assemble")
     return bundle, config
+
+
+def _trainings(config: ExperimentConfig) -> Mapping[str, tuple[str | None, float]]:
+    if config.privacy is not None:
+        return PRIVATE_TRAININGS
+    return STEERED_TRAININGS if config.autoencoder.encoder.kind == "pooled" else TRAININGS
 
 
 def _run(settings: Mapping[str, Any], job: Job, watch: Watch, *, last: str) -> tuple[ExperimentConfig, Path]:

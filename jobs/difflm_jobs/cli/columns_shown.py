@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from difflm.errors import DataError, UserError
+from difflm.records.databases.urls import is_database, refuse_database, shown_source
 from difflm.records.files.paths import is_pattern
 from difflm.records.files.reading import ReadConfig
 from difflm.records.kinds.codes_of_form import identifier, numbered_code
@@ -45,7 +46,7 @@ _SHOWN_CHARACTERS = 40
 
 
 def look_through(
-    table: Path,
+    table: Path | str,
     target: str | None,
     kind: RecordKind,
     notices: list[Notice],
@@ -53,17 +54,15 @@ def look_through(
     read: ReadConfig | None = None,
     settings: SchemaConfig | None = None,
 ) -> tuple[pa.Table, RecordSchema]:
-    """Read all records of a file and infer their schema; what reading them found odd is added to `notices`.
+    """Read all records of a file, or of a database's table, and infer their schema; what was odd in them is added to
+    `notices`.
 
     Raises:
         DataError: the file is missing or cannot be read, or what is set does not fit it; the message names the file.
     """
-    if not table.exists() and not is_pattern(table):
-        raise DataError(f"{table}: no such file; check the path")
-    if table.is_dir() and not kind.folders:
-        raise DataError(f"{table}: is a folder; give the file inside it")
-    if kind.tabular and suffix_of(table) not in TABLE_SUFFIXES:
-        raise DataError(f"{table}: not a table of a known kind; give one of {', '.join(TABLE_SUFFIXES)}, also .gz")
+    shown = shown_source(table)
+    if not is_database(table):
+        _refuse_no_file(Path(table), kind)
     try:
         records = read_records(table, kind.name, read or ReadConfig(), notices.append)
         longest: int = DataConfig.model_fields["longest"].default
@@ -71,8 +70,18 @@ def look_through(
         config = kind.schema_config(settings or SchemaConfig(drop_all_missing=True), longest=longest)
         return records, infer_schema(records, target=target, config=config)
     except DataError as error:
-        named = str(error) if str(table) in str(error) else f"{table}: {error}"
+        named = str(error) if shown in str(error) else f"{shown}: {error}"
         raise type(error)(named) from None
+
+
+def _refuse_no_file(table: Path, kind: RecordKind) -> None:
+    refuse_database(str(table), "the table")
+    if not table.exists() and not is_pattern(table):
+        raise DataError(f"{table}: no such file; check the path")
+    if table.is_dir() and not kind.folders:
+        raise DataError(f"{table}: is a folder; give the file inside it")
+    if kind.tabular and suffix_of(table) not in TABLE_SUFFIXES:
+        raise DataError(f"{table}: not a table of a known kind; give one of {', '.join(TABLE_SUFFIXES)}, also .gz")
 
 
 def described(field: Field) -> str:

@@ -36,7 +36,9 @@ def init(
 
 @configuration_app.command()
 def inspect(
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="The records to learn: a file, or a folder of code.")],
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help="The records to learn: a file, a folder of code, a database's URL.")
+    ],
     target: Target = None,
     changes: Set = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of lines.")] = False,

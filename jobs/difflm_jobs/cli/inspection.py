@@ -14,6 +14,7 @@ from pydantic import Field as Setting
 
 from difflm.config import Config, apply_overrides, validate
 from difflm.printable import printable
+from difflm.records.databases.urls import shown_source
 from difflm.records.files.reading import ReadConfig
 from difflm.records.kinds.coded import coded
 from difflm.records.notices import Notice
@@ -83,10 +84,10 @@ class Inspected:
     notices: Sequence[Notice]
 
 
-def document(table: Path, looked: Inspected) -> str:
+def document(table: Path | str, looked: Inspected) -> str:
     """Write what was found as one JSON document."""
     found = {
-        "table": str(table),
+        "table": shown_source(table),
         "columns": [asdict(line) for line in looked.lines],
         "relations": list(looked.relations),
         "notices": [notice.model_dump(mode="json") for notice in looked.notices],
@@ -94,7 +95,7 @@ def document(table: Path, looked: Inspected) -> str:
     return printable(json.dumps(found, indent=2, ensure_ascii=False))
 
 
-def inspected(table: Path, *, target: str | None, overrides: Sequence[str]) -> Inspected:
+def inspected(table: Path | str, *, target: str | None, overrides: Sequence[str]) -> Inspected:
     """Read a table, infer its schema with the settings of a run, and look for relations in its rows.
 
     Raises:

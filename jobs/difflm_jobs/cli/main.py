@@ -16,6 +16,7 @@ import typer
 from difflm.errors import ConfigError, DiffLMError, StorageError
 from difflm.lifetime import end_with_parent
 from difflm.printable import PrintableFormatter, printable
+from difflm.records.databases.urls import without_passwords
 from difflm_jobs.cli.agents.verb import agents_app
 from difflm_jobs.cli.at_rest import at_rest_app, purged
 from difflm_jobs.cli.benchmark import benchmark_app
@@ -114,7 +115,7 @@ def _interrupt(*_: object) -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print("error:", printable(" ".join(message.split())), file=sys.stderr)
+    print("error:", printable(without_passwords(" ".join(message.split()))), file=sys.stderr)
     return code
 
 
@@ -251,7 +252,9 @@ def plan(
 def synthesize(
     bundle: Annotated[Path, typer.Argument(help="A bundle, a .difflm file, hf://owner/name, or a run.")],
     rows: Annotated[int, typer.Option(help="Rows to make.")],
-    out: Annotated[str, typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow), a folder, s3://..., a database.")],
+    out: Annotated[
+        str, typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow, .xlsx), a folder, s3://..., a database.")
+    ],
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same rows.")] = 0,
     format_: Annotated[
         str | None, typer.Option("--format", help="Of the parts: parquet (default), jsonl, csv or arrow.")

@@ -16,9 +16,11 @@ scoring_app = typer.Typer()
 
 @scoring_app.command()
 def evaluate(
-    records: Annotated[Path, typer.Argument(help="The synthetic table: a file, or a dataset of many parts.")],
-    train: Annotated[Path, typer.Option(help="The real training table.")],
-    test: Annotated[Path | None, typer.Option(help="Real rows that were not trained on.")] = None,
+    records: Annotated[
+        str, typer.Argument(help="The synthetic table: a file, a dataset of many parts, or a database's URL.")
+    ],
+    train: Annotated[str, typer.Option(help="The real training table, also a database's.")],
+    test: Annotated[str | None, typer.Option(help="Real rows that were not trained on.")] = None,
     kind: Annotated[str, typer.Option(help="What the records are: table, tools or code.")] = "table",
     target: Target = None,
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("evaluation"),

@@ -115,20 +115,32 @@ def _private_folder() -> Path:
 
 
 def write_table(frame: Any, url: str) -> None:
-    """Write a frame into a table of a database, all rows or none.
+    """Write a frame into a table of a database, all rows or none; or into a workbook, in which texts are texts.
 
     Args:
         frame: a pandas or polars DataFrame, or a pyarrow Table.
         url: such as ``"postgresql://ann@host/sales?table=synthetic"`` or ``"sqlite:///rows.db?table=synthetic"``; a
-            table that is there already needs ``&if_exists=append`` or ``&if_exists=replace``.
+            table that is there already needs ``&if_exists=append`` or ``&if_exists=replace``. Or the path of a new
+            file that ends in ``.xlsx``.
 
     Raises:
         ConfigError: the URL cannot be used, such as one without a table, or with one that is there.
-        DataError: the database cannot be reached or refuses the rows.
+        DataError: the database cannot be reached or refuses the rows, or a sheet cannot hold them.
+        StorageError: the file cannot be written.
     """
+    from difflm.artifacts.atomic import write_bytes_atomic
+    from difflm.artifacts.formats import encode_table
+    from difflm.artifacts.workbooks import WORKBOOK
     from difflm.records.databases.tables import write_database
     from difflm.records.files.frames import arrow_of
 
+    if not is_database(url) and url.endswith(f".{WORKBOOK}"):
+        if Path(url).exists():
+            raise ConfigError(f"{url}: is there already; give another name, or remove it")
+        write_bytes_atomic(Path(url), encode_table(arrow_of(frame, name="table"), WORKBOOK))
+        return
     if not is_database(url):
-        raise ConfigError(f"{url!r} is no URL of a database; give one such as sqlite:///rows.db?table=synthetic")
+        raise ConfigError(
+            f"{url!r} is no URL of a database; give one such as sqlite:///rows.db?table=synthetic, or rows.xlsx"
+        )
     write_database(arrow_of(frame, name="table"), DatabaseUrl.parse(url))

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from difflm.artifacts.dataset import DATASET_MANIFEST, JOB_NAME, Dataset
 from difflm.artifacts.storage import open_store
-from difflm.errors import DataError
+from difflm.errors import ConfigError, DataError
+from difflm.records.databases.urls import is_database, shown_source
+from difflm.records.files.reading import read_table
 from difflm.records.notices import Reporter
 from difflm_jobs.inputs.record_kinds import Kind, record_kind
 
@@ -18,17 +20,26 @@ if TYPE_CHECKING:
     from difflm.records.files.reading import ReadConfig
 
 
-def read_records(path: Path, kind: Kind, read: ReadConfig, report: Reporter) -> pa.Table:
-    """Read all records of a kind behind a path; columns whose types differ between files are text.
+def read_records(source: Path | str, kind: Kind, read: ReadConfig, report: Reporter) -> pa.Table:
+    """Read all records of a kind behind a path, or a table of a database; columns whose types differ between files are
+    text.
 
     Raises:
         DataError: nothing is there, a dataset is not finished, files have other columns or cannot be read.
+        ConfigError: a database, of another kind than a table.
     """
     import pyarrow as pa
 
     from difflm.records.files.source import joined_columns
 
     what = record_kind(kind)
+    if isinstance(source, str) and is_database(source):
+        if not what.tabular:
+            raise ConfigError(
+                f"--kind {kind}: {shown_source(source)} is a database; records of {kind} are read from files"
+            )
+        return read_table(source, read, report=report)
+    path = Path(source)
     if what.folders and path.is_dir() and not (path / JOB_NAME).is_file():
         return what.read(path, read, report)
     files = _files(path)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from difflm.artifacts.atomic import storage_errors, temporary_sibling
 from difflm.artifacts.dataset import JOB_NAME, Dataset, Shard, ShardEntry, missing_ranges, part_name
-from difflm.artifacts.formats import FORMATS, Form, table_writer
+from difflm.artifacts.formats import FILE_FORMATS, Form, table_writer
 from difflm.artifacts.storage import LocalStore
 from difflm.errors import ConfigError
 from difflm.telemetry import JSON
@@ -35,8 +35,8 @@ def file_format(path: Path) -> str:
     Raises:
         ConfigError: names the endings that can be written.
     """
-    if path.suffix[1:] not in FORMATS:
-        endings = ", ".join(f".{name}" for name in FORMATS)
+    if path.suffix[1:] not in FILE_FORMATS:
+        endings = ", ".join(f".{name}" for name in FILE_FORMATS)
         raise ConfigError(f"{path}: unknown ending {path.suffix!r}; give a name that ends in {endings}")
     return path.suffix[1:]
 

@@ -20,6 +20,7 @@ from difflm.artifacts.manifest import REPORT_KIND
 from difflm.config import apply_overrides, validate
 from difflm.errors import ConfigError, DataError
 from difflm.privacy.statement import promised_in
+from difflm.records.databases.urls import shown_source
 from difflm.records.notices import Notice
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.telemetry import JSON, read_events
@@ -116,7 +117,7 @@ class Evaluate:
     against: Artifact | None = field(default=None, metadata=apart())
     private: bool = field(default=False, metadata=apart())
     name: ClassVar[str] = "evaluate"
-    version: ClassVar[int] = 11
+    version: ClassVar[int] = 12
     output: ClassVar[str] = REPORT_KIND
 
     @property
@@ -184,10 +185,10 @@ class Evaluate:
 
 
 def evaluate_files(
-    records: Path,
+    records: Path | str,
     *,
-    train: Path,
-    test: Path | None,
+    train: Path | str,
+    test: Path | str | None,
     target: str | None,
     out: Path,
     judge: Path | None = None,
@@ -195,7 +196,8 @@ def evaluate_files(
     kind: Kind = "table",
     tell: Callable[[str], None] = lambda _: None,
 ) -> Report:
-    """Score records in any readable file; the schema of a table is that of ``train``, and the report goes to ``out``.
+    """Score records in any readable file or table of a database; the schema of a table is that of ``train``, and the
+    report goes to ``out``.
 
     ``judge`` is a folder that `difflm judge` wrote, whose scores the report shows as well; ``tell`` gets a line for
     everything that is not taken as the files have it.
@@ -211,7 +213,9 @@ def evaluate_files(
 
     settings = validate(EvaluationSettings, apply_overrides({}, overrides), "--set", overrides)
     judged = read_judgement(judge) if judge is not None else None  # before any work
-    about = ReportContext(title=f"{records} against {train}", environment=describe_environment(), judge=judged)
+    about = ReportContext(
+        title=f"{shown_source(records)} against {shown_source(train)}", environment=describe_environment(), judge=judged
+    )
     files = _Files(records=records, train=train, test=test)
     what = record_kind(kind)
     if what.tabular:
@@ -235,18 +239,22 @@ def evaluate_files(
 class _Files:
     """The files of an evaluation; `test` may be missing."""
 
-    records: Path
-    train: Path
-    test: Path | None
+    records: Path | str
+    train: Path | str
+    test: Path | str | None
 
     def read(self, kind: Kind, read: ReadConfig, tell: Callable[[str], None]) -> tuple[pa.Table, RealSplits]:
         """Read the records, and the real splits."""
         from difflm_evaluators.evaluation import RealSplits
 
-        def load(path: Path) -> pa.Table:
+        def load(path: Path | str) -> pa.Table:
             def report(notice: Notice) -> None:
                 if notice.code in _TOLD:
-                    tell(f"{path}: " + (f"column {notice.column!r}: " if notice.column else "") + notice.message)
+                    tell(
+                        f"{shown_source(path)}: "
+                        + (f"column {notice.column!r}: " if notice.column else "")
+                        + notice.message
+                    )
 
             return read_records(path, kind, read, report)
 
@@ -264,11 +272,11 @@ def _evaluate_table_files(
     from difflm_evaluators.api import NamedTable, evaluate_named
 
     made, real = files.read("table", settings.data.read, tell)
-    test = None if real.test is None else NamedTable(name=str(files.test), table=real.test)
+    test = None if real.test is None else NamedTable(name=shown_source(files.test), table=real.test)
     try:
         return evaluate_named(
-            NamedTable(name=str(files.records), table=made),
-            NamedTable(name=str(files.train), table=real.train),
+            NamedTable(name=shown_source(files.records), table=made),
+            NamedTable(name=shown_source(files.train), table=real.train),
             test,
             target=target,
             inference=settings.schema_,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from difflm.artifacts import write_json_atomic
 from difflm.artifacts.manifest import BUNDLE_KIND
 from difflm.errors import SynthesisError
+from difflm.extras import has_extra
 from difflm.records.files.source import SourceForm
 from difflm.records.schema import read_schema
 from difflm.seeding import derive_seed
@@ -79,13 +80,15 @@ class Assemble:
 
 CSV_NAME = "synthetic.csv"
 PARQUET_NAME = "synthetic.parquet"
+WORKBOOK_NAME = "synthetic.xlsx"
 CSV_MAX_ROWS = 1_000_000
+WORKBOOK_MAX_CELLS = 2_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Synthesize:
     """Writes shards/part-*.parquet, account.json and, up to a million rows, synthetic.csv in the dialect of the source;
-    of a typed one also synthetic.parquet, with its types.
+    of a typed one also synthetic.parquet, with its types; of a workbook, up to two million cells, synthetic.xlsx.
 
     `rows` are those to make, None: as many as were trained on; `rows_per_shard` decides where parts begin. With
     `protected`, copies of training rows are held back where they are more than chance (see `CopyScreen`).
@@ -97,7 +100,7 @@ class Synthesize:
     seed: int
     protected: bool = False
     name: ClassVar[str] = "synthesize"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     output: ClassVar[str] = "synthetic"
 
     @property
@@ -142,6 +145,9 @@ class Synthesize:
             export(context.output / SHARDS, context.output / CSV_NAME, form=form)
             if form is not None and form.typed is not None:
                 export(context.output / SHARDS, context.output / PARQUET_NAME, form=form)
+            cells = rows * len(read_schema(bundle).fields)
+            if form is not None and form.workbook is not None and cells <= WORKBOOK_MAX_CELLS and has_extra("excel"):
+                export(context.output / SHARDS, context.output / WORKBOOK_NAME, form=form)
         return StageOutcome(
             compute_seconds=mapped.compute_seconds,
             peak_rss_mib=mapped.peak_rss_mib,

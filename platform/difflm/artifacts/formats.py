@@ -6,11 +6,12 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
+from difflm.artifacts.workbooks import WORKBOOK, Sheet, sheet_writer
 from difflm.spelled_numbers import PRINTED, printer
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ class Form(Protocol):
         """Return what writes CSV as the source does, texts respelled by `guard`; None for the usual way."""
         ...
 
+    def sheet(self) -> Mapping[str, Any]:
+        """Return how a sheet of the source is laid out: the arguments of `Sheet`."""
+        ...
+
     def json_row(self, row: dict[str, Any]) -> dict[str, Any]:
         """Convert a row to what the source has in an object."""
         ...
@@ -48,6 +53,8 @@ class Form(Protocol):
 
 
 FORMATS = ("parquet", "jsonl", "csv", "arrow")
+"""Formats of parts; one file may also be a workbook."""
+FILE_FORMATS = (*FORMATS, WORKBOOK)
 _BOOLEANS = {True: "true", False: "false"}
 
 
@@ -97,7 +104,7 @@ def table_writer(
 
     CSV has one line of column names, nothing for a missing value, and true and false for booleans; numbers are printed
     as the column's metadata `PRINTED` says, by default so that they read back. JSON lines keep missing values as null.
-    The sink stays open.
+    The sink stays open. A workbook has one sheet, and is written whole on leaving.
 
     With `safe_csv` texts that a spreadsheet would run get an apostrophe in front; the other formats stay as they are.
     Such a file gives other texts when it is read again, so it is for people and no default.
@@ -127,6 +134,9 @@ def table_writer(
         case "jsonl":
             with _text(sink) as lines:
                 yield lambda table: lines.writelines(map(_json_line, table.to_pylist()))
+        case "xlsx":
+            with sheet_writer(sink, schema, lambda table: table, Sheet()) as write:
+                yield write
         case _:
             raise ValueError(f"unknown format {format_!r}")
 
@@ -139,6 +149,9 @@ def _formed(format_: str, sink: IO[bytes], schema: pa.Schema, form: Form, *, saf
     elif format_ == "jsonl":
         with _text(sink) as lines:
             yield lambda table: lines.writelines(_json_line(form.json_row(row)) for row in table.to_pylist())
+    elif format_ == WORKBOOK:
+        with sheet_writer(sink, schema, lambda table: form.shaped(table, format_), Sheet(**form.sheet())) as write:
+            yield write
     else:
         shaped = form.shaped(schema.empty_table(), format_).schema
         with table_writer(format_, sink, shaped, safe_csv=safe_csv) as write:

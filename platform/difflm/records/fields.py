@@ -192,8 +192,8 @@ class TextField(BaseModel):
     """Free text. Literal: a JSON string, not ASCII-escaped. `max_characters` counts characters before escaping; with
     `not_empty` there is at least one. With `one_line` no training text has control characters, such as line breaks.
 
-    Text in a `language` has to parse: a record whose text does not is rejected. Grammars do not know it. JSON fits
-    `json_schema` besides; addresses of mail and of the web are of their usual form.
+    Text in a `language` has to parse: a record whose text does not is rejected. Grammars do not know it, but for
+    addresses of mail and of the web, which they write in their usual form. JSON fits `json_schema` besides.
     """
 
     model_config = _FROZEN

@@ -8,13 +8,19 @@ import contextlib
 import io
 import json
 import sys
-from collections.abc import Sequence
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any
+from xml.etree import ElementTree
 
 Cell = str | int | float | bool | datetime | date | time | timedelta | None
 MEMORY = 3
 """The exit status where there is not enough of it."""
+_HEADER, _STYLED_ROWS = 50, 200
+"""Among how many rows the header is looked for, and how many rows say what the cells of a column look like."""
 
 
 def main() -> None:
@@ -29,8 +35,11 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        found = read(sys.stdin.buffer.read(), asked)
-        sys.stdout.write(json.dumps(found, default=_marked, ensure_ascii=True))
+        data = sys.stdin.buffer.read()
+        found = read(data, asked)
+        if len(found.get("rows", ())) > 1:
+            found["formats"] = formats_of(data, found["name"])
+        sys.stdout.write(json.dumps(found, default=marked, ensure_ascii=True))
     except MemoryError:
         sys.exit(MEMORY)
 
@@ -42,35 +51,101 @@ def read(data: bytes, asked: str | None) -> dict[str, Any]:
     try:
         workbook = CalamineWorkbook.from_filelike(io.BytesIO(data))
         names = list(workbook.sheet_names)
-        name, rows = _chosen(workbook, names if asked is None else [one for one in names if one == asked])
+        found = _chosen(workbook, names if asked is None else [one for one in names if one == asked])
     except (CalamineError, OSError, ValueError, OverflowError) as error:
         return {"fault": " ".join(str(error).split())[:200]}
     except BaseException as error:
         if type(error).__name__ == "PanicException":  # what calamine does not foresee in a damaged file
             return {"fault": "it cannot be read"}
         raise
-    return {"names": names, "name": name, "rows": rows}
+    return {"names": names, **found}
 
 
-def _chosen(workbook: Any, names: list[str]) -> tuple[str, list[list[Cell]]]:
-    """Return the first of these sheets that has a header and a row, else the last."""
-    name, found = "", list[list[Cell]]()
+def _chosen(workbook: Any, names: list[str]) -> dict[str, Any]:
+    """Return the first of these sheets that has a header and a row, else the last, and where its rows stand."""
+    found: dict[str, Any] = {"name": "", "rows": [], "places": [], "left": 0}
     for name in names:
-        found = _rows(workbook.get_sheet_by_name(name).to_python(skip_empty_area=True))
-        if len(found) > 1:
+        sheet = workbook.get_sheet_by_name(name)
+        places, rows = _rows(sheet.to_python(skip_empty_area=True))
+        top, left = sheet.start or (0, 0)
+        found = {"name": name, "rows": rows, "places": [top + place for place in places[:_HEADER]], "left": left}
+        if len(rows) > 1:
             break
-    return name, found
+    return found
 
 
-def _rows(cells: Sequence[Sequence[Any]]) -> list[list[Cell]]:
-    """Return the rows that are not empty, without empty columns at the right; empty cells are None."""
+def _rows(cells: Sequence[Sequence[Any]]) -> tuple[list[int], list[list[Cell]]]:
+    """Return the places of the rows that are not empty, and these without empty columns at the right; empty cells are
+    None.
+    """
     rows = [[None if cell == "" else cell for cell in row] for row in cells]
-    rows = [row for row in rows if any(cell is not None for cell in row)]
+    places = [place for place, row in enumerate(rows) if any(cell is not None for cell in row)]
+    rows = [rows[place] for place in places]
     width = max((place + 1 for row in rows for place, cell in enumerate(row) if cell is not None), default=0)
-    return [(row + [None] * width)[:width] for row in rows]
+    return places, [(row + [None] * width)[:width] for row in rows]
 
 
-def _marked(cell: datetime | date | time | timedelta) -> dict[str, Any]:
+def formats_of(data: bytes, name: str) -> dict[str, str | int]:
+    """Return by column, as a spreadsheet counts them from A, the number format that most of the first cells of a sheet
+    have: its code, or the number of one that every spreadsheet has. Nothing of other files than .xlsx and .xlsm.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            known = _known_formats(archive)
+            counts: dict[str, Counter[str | int]] = {}
+            for column, style in _styles_of_cells(archive, _file_of(archive, name)):
+                counts.setdefault(column, Counter())[known[style]] += 1
+    except (zipfile.BadZipFile, zlib.error, ElementTree.ParseError, OSError, EOFError, RuntimeError):
+        return {}  # what its cells look like is not worth an error
+    except (LookupError, ValueError, StopIteration):
+        return {}
+    return {column: counted.most_common(1)[0][0] for column, counted in counts.items()}
+
+
+def _known_formats(archive: zipfile.ZipFile) -> list[str | int]:
+    """Return the number formats by style of a cell."""
+    codes: dict[str, str] = {}
+    styles: list[str | int] = []
+    within = False
+    with archive.open("xl/styles.xml") as file:
+        for event, element in ElementTree.iterparse(file, ("start", "end")):
+            kind = element.tag.rpartition("}")[2]
+            within = event == "start" if kind == "cellXfs" else within
+            if event == "start" and kind == "numFmt":
+                codes[element.attrib["numFmtId"]] = element.attrib["formatCode"]
+            elif event == "start" and kind == "xf" and within:
+                number = element.get("numFmtId", "0")
+                styles.append(codes.get(number, int(number)))
+    return styles
+
+
+def _file_of(archive: zipfile.ZipFile, name: str) -> str:
+    """Return the file in which the sheet of a name lies."""
+    book = ElementTree.fromstring(archive.read("xl/workbook.xml"))
+    sheet = next(one for one in book.iter() if one.tag.endswith("}sheet") and one.get("name") == name)
+    key = next(value for attribute, value in sheet.attrib.items() if attribute.endswith("}id"))
+    related = ElementTree.fromstring(archive.read("xl/_rels/workbook.xml.rels"))
+    target = next(one.attrib["Target"] for one in related if one.get("Id") == key)
+    return target.removeprefix("/") if target.startswith("/") else f"xl/{target}"
+
+
+def _styles_of_cells(archive: zipfile.ZipFile, file_name: str) -> Iterator[tuple[str, int]]:
+    """Yield column and style of the filled cells of the first rows of a sheet."""
+    rows = 0
+    with archive.open(file_name) as file:
+        for _, element in ElementTree.iterparse(file, ("end",)):
+            kind = element.tag.rpartition("}")[2]
+            if kind == "c" and len(element):
+                yield element.attrib["r"].rstrip("0123456789"), int(element.get("s", "0"))
+            elif kind == "row":
+                rows += 1
+                element.clear()
+                if rows == _STYLED_ROWS:
+                    return
+
+
+def marked(cell: datetime | date | time | timedelta) -> dict[str, Any]:
+    """Return the object of JSON for a cell that JSON has no type for."""
     if isinstance(cell, timedelta):
         return {"timedelta": [cell.days, cell.seconds, cell.microseconds]}
     return {type(cell).__name__: cell.isoformat()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import suppress
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -115,8 +116,9 @@ class PacedDownloads:
             nonlocal coming, told
             coming = asyncio.ensure_future(receive()) if coming is None else coming
             heard = asyncio.ensure_future(news.wait())
+            waited: set[asyncio.Future[Any]] = {coming, heard}
             try:
-                await asyncio.wait({coming, heard}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 heard.cancel()
             if coming.done():

@@ -6,7 +6,10 @@ from importlib.resources import files
 
 from fastapi import FastAPI, Response
 
-_SCRIPTS = ("api", "charts", "columns", "conditions", "distributions", "dress", "jobs", "main", "requests", "rows")
+_SCRIPTS = (
+    *("api", "charts", "columns", "conditions", "distributions", "dress"),
+    *("jobs", "main", "requests", "rows", "verdict"),
+)
 _FILES = {
     "/": ("index.html", "text/html"),
     "/playground/style.css": ("style.css", "text/css"),

@@ -28,8 +28,15 @@ CONFIG = EvaluationConfig(
     projection=None,
 )
 LIGHT = EvaluationConfig(
-    detection=None, fidelity=None, utility=None, privacy=PrivacyConfig(threads=1), membership=None, projection=None
+    detection=None,
+    fidelity=None,
+    utility=None,
+    privacy=PrivacyConfig(threads=1),
+    membership=None,
+    attacks=None,
+    projection=None,
 )
+ATTACKS = ("singling_out", "linkability", "attribute_inference")
 NAMES = {
     "conforming_share",
     "shape_error",
@@ -52,6 +59,7 @@ NAMES = {
     "nndr",
     "rare_cell_share",
     "rare_pair_share",
+    *ATTACKS,
 }
 
 
@@ -69,10 +77,10 @@ def test_every_score_has_a_value_and_real_data_beside_it(
     assert {score.name for score in report.scores} == NAMES
     for score in report.scores:
         assert score.value is not None, score
-        assert score.baseline is not None or score.name == "dcr_share", score
+        assert score.baseline is not None or score.name in {"dcr_share", *ATTACKS}, score
     assert report.rows == {"train": 600, "validation": 10, "test": 300, "synthetic": 500}
-    assert steps[0] == ("validity", 0, 11)
-    assert steps[-1] == ("done", 11, 11)
+    assert steps[0] == ("validity", 0, 12)
+    assert steps[-1] == ("done", 12, 12)
     assert [name for name, _, _ in steps[:-1]] == list(report.seconds)
     loaded = json.loads(_strict_json(report))
     assert loaded["schema_version"] == 2

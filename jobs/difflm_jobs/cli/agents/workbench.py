@@ -186,11 +186,11 @@ class Workbench:
         Raises:
             Problem: it lies elsewhere, is there already, or is of no format that rows are written in.
         """
-        from difflm.artifacts.formats import FORMATS
+        from difflm.artifacts.formats import FILE_FORMATS
 
         path = self._inside(given, field)
-        if path.suffix[1:] not in FORMATS:
-            raise invalid(field, f"{given}: rows are written as {', '.join(f'.{name}' for name in FORMATS)}")
+        if path.suffix[1:] not in FILE_FORMATS:
+            raise invalid(field, f"{given}: rows are written as {', '.join(f'.{name}' for name in FILE_FORMATS)}")
         if path.exists():
             raise Problem(409, "conflict", f"{given}: is there already; give another name", field=field)
         if not path.parent.is_dir():

@@ -25,6 +25,7 @@ SCHEMES = ("sqlite", "postgresql", "postgres", "mysql", "mariadb", "mssql", "ora
 IfExists = Literal["fail", "append", "replace"]
 _HOW: tuple[IfExists, ...] = ("fail", "append", "replace")
 _URL = re.compile(rf"({'|'.join(SCHEMES)})(\+\w+)?:", re.IGNORECASE)
+_PASSWORD = re.compile(rf"((?:{'|'.join(SCHEMES)})(?:\+\w+)?:/{{1,2}}[^\s:/@]*):\S*@", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _EXAMPLE = "such as postgresql://USER@HOST/DATABASE?table=NAME or sqlite:///FILE.db?table=NAME"
 
@@ -39,6 +40,20 @@ def shown_database(given: str) -> str:
     return given.partition(":")[0] + "://..."
 
 
+def without_passwords(text: str) -> str:
+    """Return a message without the passwords of databases, whose URLs it shows where paths were meant."""
+    return _PASSWORD.sub(r"\1:***@", text)
+
+
+def shown_source(given: object) -> str:
+    """Return what may be shown and written down of a source: a path as it is, the URL of a database without passwords.
+
+    Raises:
+        ConfigError: it is the URL of a database that cannot be read.
+    """
+    return str(DatabaseUrl.parse(given) if isinstance(given, str) and is_database(given) else given)
+
+
 def refuse_database(given: object, what: str) -> None:
     """Refuse a database where only files are read; the URL itself is not repeated.
 
@@ -47,8 +62,8 @@ def refuse_database(given: object, what: str) -> None:
     """
     if is_database(given):
         raise ConfigError(
-            f"{what}: {shown_database(str(given))} is a database, which only difflm run, plan and difflm.fit read, as "
-            "their table itself; settings are written down, and a password with them"
+            f"{what}: {shown_database(str(given))} is a database, which is no file; difflm run, plan, inspect, "
+            "evaluate and Python read one as a table itself, and settings, which are written down, none"
         )
 
 

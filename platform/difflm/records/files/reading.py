@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Option
 
 from difflm.errors import ConfigError, DataError
+from difflm.records.databases.tables import read_database
+from difflm.records.databases.urls import DatabaseUrl, is_database
 from difflm.records.files.compression import Expansion, contents, refuse_another_kind
 from difflm.records.files.delimited import read_delimited
 from difflm.records.files.dialects import Dialect, number_spelling
@@ -25,7 +27,7 @@ from difflm.records.files.layouts import Wanted
 from difflm.records.files.missing_words import MISSING as MISSING
 from difflm.records.files.missing_words import MissingWords
 from difflm.records.files.paths import KINDS, SHEETS, files_of
-from difflm.records.files.sheets import read_sheet
+from difflm.records.files.sheets import WorkbookForm, read_sheet
 from difflm.records.files.source import SourceForm, joined_tables
 from difflm.records.files.typed_files import read_arrow, read_parquet, without_nesting
 from difflm.records.files.typed_form import TypedForm
@@ -93,8 +95,8 @@ class ReadConfig(BaseModel):
 
 
 def read_table(path: Path | str, config: ReadConfig | None = None, *, report: Reporter = ignore) -> pa.Table:
-    """Read the table of a delimited, JSON, Parquet, Arrow or Excel file, also packed (.gz, .bz2, .xz, .zst, .zip), or
-    of all files that a pattern such as parts/*.csv matches.
+    """Read the table of a delimited, JSON, Parquet, Arrow or Excel file, also packed (.gz, .bz2, .xz, .zst, .zip), of
+    all files that a pattern such as parts/*.csv matches, or of a database (`DatabaseUrl`), as a Parquet file of it.
 
     Columns of delimited files are text; those of the others are int64, double, bool or text (dates in ISO form, nested
     values as JSON). Missing values are null. What was renamed, trimmed, dropped or guessed is reported. The table
@@ -106,6 +108,9 @@ def read_table(path: Path | str, config: ReadConfig | None = None, *, report: Re
         StorageError: the file may not be read.
     """
     config = config or ReadConfig()
+    if isinstance(path, str) and is_database(path):
+        source = DatabaseUrl.parse(path)
+        return canonical_table(read_database(source), config, name=str(source), report=report)
     read: list[tuple[Path, pa.Table]] = []
     for file in files_of(Path(path)):
         data, kind = contents(file, max_unpacked_mib=config.max_unpacked_mib)
@@ -138,12 +143,15 @@ def _named(name: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Raw:
-    """A table as its file has it; a delimited one has a dialect, and `quoted` are the places of quoted columns."""
+    """A table as its file has it; a delimited one has a dialect, and `quoted` are the places of quoted columns. The
+    layout of a sheet is by the places of columns.
+    """
 
     table: pa.Table
     dialect: Dialect | None = None
     quoted: tuple[int, ...] = ()
     json: JsonForm | None = None
+    workbook: WorkbookForm | None = None
 
 
 def _parse(data: bytes, kind: str, path: Path, config: ReadConfig, report: Reporter) -> _Raw:
@@ -163,7 +171,8 @@ def _parse(data: bytes, kind: str, path: Path, config: ReadConfig, report: Repor
             return _Raw(table=read_arrow(data, Expansion.of(path, config.max_unpacked_mib)))
         case ".xlsx":
             most = Expansion.of(path, config.max_unpacked_mib)
-            return _Raw(table=read_sheet(data, most, sheet=config.sheet, skip=config.skip, report=report))
+            sheet = read_sheet(data, most, sheet=config.sheet, skip=config.skip, report=report)
+            return _Raw(table=sheet.table, workbook=sheet.form)
         case ending:
             usual = "\t" if ending == ".tsv" else ","
             wanted = Wanted(delimiter=config.delimiter, usual=usual, header=config.header, skip=config.skip)
@@ -219,7 +228,9 @@ def _form(
         nested, absent = (tuple(known[n] for n in some if n in known) for some in (raw.json.nested, raw.json.absent))
         return SourceForm(json=JsonForm(nested=nested, absent=absent, names=names))
     if raw.dialect is None:
-        return SourceForm(typed=TypedForm.of(typed, read, names))
+        places = {str(place): name for place, name in zip(chosen, read.column_names, strict=True)}
+        workbook = None if raw.workbook is None else raw.workbook.renamed(places)
+        return SourceForm(typed=TypedForm.of(typed, read, names), workbook=workbook)
     spelling = {name: number_spelling(read.column(name)) for name in read.column_names}
     dialect = raw.dialect.model_copy(
         update={

@@ -6,11 +6,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
 
 from difflm.errors import ConfigError, DataError
 from difflm.records import workbook_process
@@ -19,11 +25,73 @@ from difflm.records.files.remedies import setting
 from difflm.records.notices import Notice, NoticeCode, Reporter
 from difflm.records.workbook_process import Cell
 
+_GENERAL = 0  # the number format of cells that have none
 _OF_THE_INTERPRETER = 512 * 2**20
 """Address space in bytes that a process has before it reads anything."""
 
 
-def read_sheet(data: bytes, expansion: Expansion, *, sheet: str | None, skip: int | None, report: Reporter) -> pa.Table:
+class WorkbookForm(BaseModel):
+    """How a sheet is laid out: its name, where its header stands, and what its cells are and look like by column.
+
+    `heads` are headers that are no texts, `formats` number formats, and `mixed` the types that stand beside texts.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    title: str
+    top: int = 0
+    left: int = 0
+    heads: dict[str, int | float | bool | dict[str, Any]] = {}
+    formats: dict[str, str | int] = {}
+    mixed: dict[str, tuple[str, ...]] = {}
+
+    def renamed(self, names: Mapping[str, str]) -> WorkbookForm:
+        """Return the form of the columns that the table has, under the names that they have there."""
+        maps = {key: getattr(self, key) for key in ("heads", "formats", "mixed")}
+        update = {key: {new: kept[old] for old, new in names.items() if old in kept} for key, kept in maps.items()}
+        return self.model_copy(update=update)
+
+    def sheet(self) -> dict[str, Any]:
+        """Return the layout for what writes sheets."""
+        heads = {
+            name: workbook_process.unmarked(head) if isinstance(head, dict) else head
+            for name, head in self.heads.items()
+        }
+        cells = {name: partial(typed_cell, kinds=kinds) for name, kinds in self.mixed.items()}
+        return {
+            "title": self.title,
+            "top": self.top,
+            "left": self.left,
+            "heads": heads,
+            "formats": self.formats,
+            "cells": cells,
+        }
+
+
+def typed_cell(text: str, kinds: Collection[str]) -> Cell:
+    """Return the cell of one of these types that is kept as the text, or the text."""
+    for kind in (int, float):
+        with suppress(ValueError, OverflowError):
+            if kind.__name__ in kinds and _text(kind(text)) == text:
+                return kind(text)
+    for moment in (date, datetime, time):
+        with suppress(ValueError):
+            if moment.__name__ in kinds and moment.fromisoformat(text).isoformat() == text:
+                return moment.fromisoformat(text)
+    return {"True": True, "False": False}.get(text, text) if "bool" in kinds else text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadSheet:
+    """A sheet as a table, whose columns may have one name twice, and its layout, by the columns' places."""
+
+    table: pa.Table
+    form: WorkbookForm
+
+
+def read_sheet(
+    data: bytes, expansion: Expansion, *, sheet: str | None, skip: int | None, report: Reporter
+) -> ReadSheet:
     """Read a sheet: the one of that name, or the first with a table. Its first row of names is the header.
 
     Raises:
@@ -37,7 +105,8 @@ def read_sheet(data: bytes, expansion: Expansion, *, sheet: str | None, skip: in
             f"{path}: reading workbooks needs another library; install it with pip install 'difflm[excel]', or save "
             "the sheet as CSV"
         )
-    names, name, found = _read_apart(data, expansion, sheet)
+    said = _read_apart(data, expansion, sheet)
+    names, name, found = said["names"], said["name"], said["rows"]
     if sheet is not None and sheet not in names:
         raise ConfigError(f"sheet: {path} has no sheet {sheet!r}; it has {', '.join(map(repr, names))}")
     if len(found) < 2:
@@ -45,11 +114,58 @@ def read_sheet(data: bytes, expansion: Expansion, *, sheet: str | None, skip: in
     if sheet is None and len(names) > 1:
         others = ", ".join(repr(other) for other in names if other != name)
         _tell(None, "sheet", f"sheet {name!r} is read, and not {others}; {setting('sheet', names[-1])} for one", report)
-    return _table(found, path, skip, report)
+    place = _header_place(found) if skip is None else min(skip, len(found) - 1)
+    table = _table(found, place, path, report, told=skip is None)
+    form = WorkbookForm(
+        title=name,
+        top=said["places"][place] if place < len(said["places"]) else place,
+        left=said["left"],
+        heads={str(at): _head(head) for at, head in enumerate(found[place]) if not isinstance(head, str | None)},
+        formats={
+            str(at): form
+            for letters, form in said["formats"].items()
+            if (at := _place_of(letters) - said["left"]) in range(table.num_columns) and form != _GENERAL
+        },
+        mixed={
+            str(at): tuple(sorted(kinds))
+            for at in range(table.num_columns)
+            if (kinds := _beside_texts([row[at] for row in found[place + 1 :]]))
+        },
+    )
+    return ReadSheet(table=table, form=form)
 
 
-def _read_apart(data: bytes, expansion: Expansion, sheet: str | None) -> tuple[list[str], str, list[list[Cell]]]:
-    """Return the names of a workbook's sheets, the chosen one and its rows, as a process of its own reads them."""
+def _head(cell: Cell) -> int | float | bool | dict[str, Any]:
+    """Return a header that is no text as JSON has it."""
+    if isinstance(cell, bool | int | float):
+        return int(cell) if isinstance(cell, float) and cell.is_integer() else cell
+    assert not isinstance(cell, str | None), "a header of another type"
+    return workbook_process.marked(cell)
+
+
+def _place_of(letters: str) -> int:
+    """Return the place of a column, from 0 for A."""
+    place = 0
+    for letter in letters.upper():
+        place = 26 * place + ord(letter) - 64
+    return place - 1
+
+
+def _beside_texts(values: Sequence[Cell]) -> set[str]:
+    """Return the types of the other cells of a column with texts; none where a text looks like one of them."""
+    kinds = {type(value).__name__ for value in values if value is not None}
+    others = kinds - {"str"}
+    others |= {"int"} if "float" in others else set()  # whole numbers are stored as floats
+    if len(kinds) < 2 or kinds <= {"int", "float"} or kinds == {"date", "datetime"} or "timedelta" in kinds:
+        return set()
+    alike = (value for value in values if isinstance(value, str) and not isinstance(typed_cell(value, others), str))
+    return set() if any(True for _ in alike) else others
+
+
+def _read_apart(data: bytes, expansion: Expansion, sheet: str | None) -> dict[str, Any]:
+    """Return what a process of its own reads: the names of a workbook's sheets, the chosen one, its rows and where
+    they stand, and its number formats.
+    """
     limit = expansion.most + _OF_THE_INTERPRETER
     command = [sys.executable, "-P", workbook_process.__file__, json.dumps([limit, sheet])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
@@ -60,12 +176,11 @@ def _read_apart(data: bytes, expansion: Expansion, sheet: str | None) -> tuple[l
     if "rows" not in said:
         reason = said.get("fault") or f"what reads it ended with status {ended.returncode}"
         raise DataError(f"{expansion.path}: not a workbook ({reason}); is it complete and what its name says?")
-    return said["names"], said["name"], said["rows"]
+    return {"formats": {}, **said}
 
 
-def _table(rows: list[list[Cell]], path: Path, skip: int | None, report: Reporter) -> pa.Table:
-    place = _header_place(rows) if skip is None else min(skip, len(rows) - 1)
-    if place and skip is None:
+def _table(rows: list[list[Cell]], place: int, path: Path, report: Reporter, *, told: bool) -> pa.Table:
+    if place and told:
         message = f"{place} rows above the header are left out; if that is wrong, {setting('skip', 0)}"
         _tell(None, "preamble", message, report, place)
     names = ["" if cell is None else _text(cell) for cell in rows[place]]

@@ -20,6 +20,7 @@ from difflm.errors import DataError, SchemaError
 from difflm.records.files.compression import Expansion
 from difflm.records.files.dialects import Dialect
 from difflm.records.files.json_files import JsonForm
+from difflm.records.files.sheets import WorkbookForm
 from difflm.records.files.typed_files import read_arrow, read_parquet
 from difflm.records.files.typed_form import TypedForm
 from difflm.records.kinds.columns import as_text
@@ -29,14 +30,14 @@ from difflm.records.schema import RecordSchema
 SOURCE_NAME = "source.json"
 FORMAT_VERSION: Final = 1
 _KEY = b"difflm:source"
-TYPED = ("parquet", "arrow")
-"""Formats that hold Arrow types."""
+TYPED = ("parquet", "arrow", "xlsx")
+"""Formats that hold types."""
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class SourceForm(BaseModel):
-    """The form of a source: one of the parts, by the kind of its file."""
+    """The form of a source: one of the parts, by the kind of its file; of a workbook its types and its layout."""
 
     model_config = _FROZEN
 
@@ -44,6 +45,7 @@ class SourceForm(BaseModel):
     dialect: Dialect | None = Field(default=None)
     typed: TypedForm | None = Field(default=None)
     json_: JsonForm | None = Field(default=None, alias="json")
+    workbook: WorkbookForm | None = Field(default=None)
 
     @classmethod
     def of(cls, table: pa.Table) -> SourceForm | None:
@@ -117,6 +119,10 @@ class SourceForm(BaseModel):
         """Return what writes CSV as the source does; None where the source has no dialect of its own."""
         return None if self.dialect is None else self.dialect.writer(sink, schema, guard)
 
+    def sheet(self) -> dict[str, Any]:
+        """Return how the sheet of a workbook is laid out; nothing where the source is none."""
+        return {} if self.workbook is None else self.workbook.sheet()
+
     def json_row(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return a row as the JSON of the source has it."""
         return row if self.json_ is None else self.json_.row(row)
@@ -129,7 +135,7 @@ class SourceForm(BaseModel):
             return self.dialect.parsed(content, schema.names)
         if format_ == "jsonl" and self.json_ is not None:
             return self.json_.parsed(content, schema)
-        if format_ in TYPED and self.typed is not None:
+        if format_ in ("parquet", "arrow") and self.typed is not None:
             read = read_parquet if format_ == "parquet" else read_arrow
             return self.typed.canonical(read(content, Expansion.unbounded(Path(f"a part in {format_}"))), schema.names)
         return None

@@ -31,10 +31,10 @@ _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LONGEST_NUMBER: Final = 40
 ADDRESSES: Final = {
-    "email": re.compile(r"[\w.+'\-]+@[\w\-]+(?:\.[\w\-]+)*\.[A-Za-z]{2,}"),
-    "url": re.compile(r"(?:https?|ftp)://[^\s/?#\"<>]+[^\s\"<>]*"),
+    "email": re.compile(r"[\w.+'\-]+@[\w\-]+(?:\.[\w\-]+)*\.[A-Za-z]{2,}", re.ASCII),
+    "url": re.compile(r"(?:https?|ftp)://[!$-.0-;=@-\[\]-~]+(?:[/?#][!#-;=?-\[\]-~]*)?"),
 }
-"""By language of a text, the form that all of it has."""
+"""By language of a text, the form that all of it has; `synthesis/grammar/addresses.py` writes no other."""
 
 
 class Number(NamedTuple):

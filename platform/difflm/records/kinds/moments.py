@@ -184,7 +184,8 @@ def pieces(format: str) -> list[str]:
 def spelling(distinct: Sequence[str], formats: Sequence[str]) -> dict[str, Any]:
     """Return how training spells the parts of dates, as keyword arguments of `DatetimeField`.
 
-    Letters of numbers that are written both ways, or are never below ten, are neither `padded` nor `bare`.
+    Letters of numbers that are written both ways are neither `padded` nor `bare`. Those that are never below ten are as
+    the others: minutes of a quarter of an hour never were, and a sampled 5 is written 05.
     """
     values: dict[str, set[str]] = defaultdict(set)
     for format in formats:
@@ -199,9 +200,13 @@ def spelling(distinct: Sequence[str], formats: Sequence[str]) -> dict[str, Any]:
         if letter not in "fzpbBa"
     }
     zones = tuple(sorted(values["z"]))
+    padded = {letter for letter, found in widths.items() if found == {2}}
+    bare = {letter for letter, found in widths.items() if found == {1}}
+    for letter in (letter for letter, found in widths.items() if letter in "mdHIMS" and not found):
+        (bare if bare and padded <= {*"MS"} and letter not in "MS" else padded).add(letter)
     return {
-        "padded": "".join(letter for letter, found in widths.items() if found == {2}),
-        "bare": "".join(letter for letter, found in widths.items() if found == {1}),
+        "padded": "".join(letter for letter in widths if letter in padded),
+        "bare": "".join(letter for letter in widths if letter in bare),
         "zero": "".join(letter for letter in "HMSf" if values[letter] and not any(map(int, values[letter]))),
         "zones": zones if len(zones) <= _MAX_ZONES else (),
         "fraction": tuple(sorted({len(value) for value in values["f"]})),

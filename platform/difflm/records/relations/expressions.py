@@ -50,6 +50,8 @@ class Binary:
 
 Expression: TypeAlias = Column | Constant | Binary
 Interval: TypeAlias = tuple[float, float]
+DEEPEST: Final = 100
+"""Of operations one inside another: a sum of so many columns is deeper than anybody's."""
 LARGEST: Final = 1.7e308
 """Of a number in an expression: one beyond is no double."""
 _ANY: Final[Interval] = (-math.inf, math.inf)
@@ -167,8 +169,12 @@ class Reader:
                 f"cannot be read; {EXAMPLE} (a column name that is no plain word goes in backticks, text in quotes)"
             ) from None
 
-    def expression(self, node: ast.expr) -> Expression:
+    def expression(self, node: ast.expr, depth: int = 0) -> Expression:
         """Read one side of a comparison. Raises ConfigError naming what is no part of an expression."""
+        if depth > DEEPEST:  # whoever walks over the tree calls itself so often
+            raise self.error(
+                f"has more than {DEEPEST} operations one inside another; make it shorter, or several of it"
+            )
         match node:
             case ast.Constant(value=bool()):
                 pass
@@ -181,9 +187,11 @@ class Reader:
             ):
                 return Constant(-float(number))
             case ast.BinOp(left=left, op=operator, right=right) if type(operator) in _SIGNS:
-                return Binary(_SIGNS[type(operator)], self.expression(left), self.expression(right))
+                return Binary(
+                    _SIGNS[type(operator)], self.expression(left, depth + 1), self.expression(right, depth + 1)
+                )
             case ast.UnaryOp(op=ast.USub(), operand=operand):
-                return Binary("-", Constant(0.0), self.expression(operand))
+                return Binary("-", Constant(0.0), self.expression(operand, depth + 1))
             case ast.Name() | ast.Attribute():  # the latter such as default.payment
                 return Column(self.column(node))
             case _:

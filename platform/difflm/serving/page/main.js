@@ -7,6 +7,7 @@ import { talliesOf } from "./distributions.js";
 import { endedJob } from "./jobs.js";
 import { bodyOf, curlOf, pythonOf } from "./requests.js";
 import { MAX_SHOWN, Rows, download } from "./rows.js";
+import { showVerdict } from "./verdict.js";
 
 const $ = (id) => document.getElementById(id);
 const state = { bundles: [], schema: null, pictures: new Map(), tallies: [], drawing: null, seed: null, warm: false, job: null };
@@ -79,30 +80,32 @@ async function loadBundle() {
   try {
     const about = `?bundle=${encodeURIComponent(name)}`;
     const found = await (await ask(`v1/schema${about}`, { key: key() })).json();
-    const pictures = await picturesOf(about);
+    const quality = await qualityOf(about);
     if ($("bundle").value !== name) return;
-    showBundle(found, pictures);
+    showBundle(found, quality);
   } catch (error) {
     showProblem(error);
     if (error.status === 503) setTimeout(() => $("bundle").value === name && loadBundle(), 2000);
   }
 }
 
-/** By column, the pictures of the evaluation's marginals; null where the bundle came without an evaluation. */
-async function picturesOf(about) {
+/** The evaluation's verdict, and by column the pictures of its marginals; neither where there is no evaluation. */
+async function qualityOf(about) {
   try {
     const { report } = await (await ask(`v1/quality${about}`, { key: key() })).json();
     const marginals = (report.evaluations ?? []).find(({ name }) => name === "marginals");
-    return new Map((marginals?.details?.columns ?? []).map(({ name, picture }) => [name, picture]));
+    const pictures = new Map((marginals?.details?.columns ?? []).map(({ name, picture }) => [name, picture]));
+    return { verdict: report.verdict ?? null, pictures };
   } catch (error) {
-    if (error.status === 404) return null;
+    if (error.status === 404) return { verdict: null, pictures: new Map() };
     throw error;
   }
 }
 
-function showBundle(found, pictures) {
+function showBundle(found, { verdict, pictures }) {
   state.schema = found.schema;
-  state.pictures = pictures ?? new Map();
+  state.pictures = pictures;
+  showVerdict($("verdict-section"), $("verdict"), verdict);
   $("bundle-facts").textContent = `version ${found.version}, ${found.schema.fields.length} columns`;
   $("quality").textContent = state.pictures.size
     ? "Real shares are those of all training rows, also where a condition is set."

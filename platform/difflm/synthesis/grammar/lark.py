@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.kinds.codes import Allowed, Restriction, ordered_codes, whole_domain, word_codes
+from difflm.records.kinds.literal_checks import ADDRESSES
 from difflm.records.kinds.literals import IDENTIFIER, NULL, value_literal
 from difflm.records.schema import (
     BooleanField,
@@ -41,6 +42,11 @@ _IN_CLASS, _ESCAPED = re.compile(r"[^0-9A-Za-z ]"), r"\\\g<0>"
 # What `text_grammar` allows, in any text and in one without control characters.
 _TEXT = r'/"([^"\\\x00-\x1f]|\\["\\\/bfnrt]|\\u00[01][0-9a-f]){%d,%d}"/'
 _ONE_LINE = r'/"([^"\\\x00-\x1f]|\\["\\\/]){%d,%d}"/'
+
+_ADDRESSES: Mapping[str | None, str] = {
+    language: f'/"{form.pattern.replace("/", chr(92) + "/")}"/'.replace(r"\w", "A-Za-z0-9_")
+    for language, form in ADDRESSES.items()
+}
 
 
 def table_lark(schema: RecordSchema, *, restriction: Restriction | None = None) -> GrammarText:
@@ -102,6 +108,8 @@ def _options(name: str, field: Field, allowed: Allowed, lines: list[str]) -> lis
     """List the alternatives of a value; terminals that they refer to are added to `lines`."""
     match field:
         case TextField(max_characters=most):
+            if field.language in _ADDRESSES:
+                return [f"{_ADDRESSES[field.language]} & {_ONE_LINE % (1, most)}"]
             return [(_ONE_LINE if field.one_line else _TEXT) % (field.not_empty, most)]
         case JsonField(json_schema=json_schema):
             return [f"%json {json_schema_grammar(json_schema).text}"]

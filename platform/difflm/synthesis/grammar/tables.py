@@ -31,6 +31,8 @@ from difflm.records.schema import (
     TextField,
 )
 from difflm.records.tokenization import RecordTokenizer
+from difflm.synthesis.grammar.addresses import CLOSING_TOKENS as ADDRESS_CLOSING
+from difflm.synthesis.grammar.addresses import add_address
 from difflm.synthesis.grammar.automaton import Automaton, AutomatonBuilder
 from difflm.synthesis.grammar.dates import add_date, longest_date
 from difflm.synthesis.grammar.numbers import add_codes, add_number, add_words
@@ -157,6 +159,16 @@ def _add_value(
             return literals(*(bool(code) for code in allowed.codes))
         case TextField(max_characters=most):
             (quote,) = tokenizer.pieces.characters('"')
+            if field.language in ("email", "url"):
+                return add_address(
+                    builder,
+                    start,
+                    field.language,
+                    bytes_V=tokenizer.pieces.bytes_V,
+                    quote=quote,
+                    max_characters=most,
+                    max_tokens=text_tokens,
+                )
             return add_text(
                 builder,
                 start,
@@ -228,7 +240,10 @@ class _Sizes:
                 return max(self.literal(place, value_literal(field, value)) for value in values)
             case BooleanField():
                 return max(self.literal(place, literal) for literal in ("true", "false"))
-            case TextField(max_characters=most) | JsonField(max_characters=most):
+            case JsonField(max_characters=most):
                 return 1 + min(most * self.character, self.text_tokens) + CLOSING_TOKENS
+            case TextField(max_characters=most):
+                closing = ADDRESS_CLOSING if field.language in ("email", "url") else CLOSING_TOKENS
+                return 1 + min(most * self.character, self.text_tokens) + closing
             case ConstantField(value=value):
                 return self.literal(place, value_literal(field, value))

@@ -45,7 +45,7 @@ def write_card(folder: Path, *, licence: str | None, sampling: SamplingConfig) -
         *_scores(report),
         *_columns(schema),
         *_settings(folder, sampling),
-        *_limits(schema),
+        *_limits(schema, promised=(folder / PRIVACY_NAME).is_file()),
         *_licence(licence),
     ]
     (folder / CARD_NAME).write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -151,7 +151,7 @@ def _settings(folder: Path, sampling: SamplingConfig) -> Iterator[str]:
             yield f"| `{key}` | {_text(json.dumps(value))} |"
 
 
-def _limits(schema: RecordSchema) -> list[str]:
+def _limits(schema: RecordSchema, *, promised: bool) -> list[str]:
     few = "" if schema.row_count >= 1000 else " It learned from few rows, which are the more easily learned by heart."
     return [
         *("", "## Limits", ""),
@@ -159,9 +159,31 @@ def _limits(schema: RecordSchema) -> list[str]:
         "- What real rows lack, or have rarely, it lacks, too; what they are wrong about, it repeats.",
         "- One table at a time: no relations between tables, no time series.",
         *("", "## Privacy", ""),
-        "Nothing here is differential privacy. Distances, copies and membership attacks are evidence, not a",
-        f"proof.{few} The file holds the names of columns, the values of categories, and the ranges of numbers,",
-        "as they are in the training rows. Share it as widely as you would share those.",
+        *_privacy(schema, few, promised=promised),
+    ]
+
+
+def _privacy(schema: RecordSchema, few: str, *, promised: bool) -> list[str]:
+    """Say what stands behind the scores: a promise, protected values, or nothing."""
+    if promised:
+        return [
+            "What differential privacy promises of this file and of all rows drawn from it stands above. The scores",
+            'under "How good it is" are of real rows and outside of the promise.',
+        ]
+    evidence = (
+        f"Distances, copies and attacks are evidence of one table, not a proof.{few} Nothing holds back rows that "
+        "equal a training row, by chance or because it was learned by heart."
+    )
+    if schema.protected is None:
+        return [
+            f"Nothing here is differential privacy. {evidence} The file holds the names of columns, the values of",
+            "categories, and the ranges of numbers, as they are in the training rows. Share it as widely as those.",
+        ]
+    left_out = ", ".join(f"`{_code(name)}`" for name in schema.protected.unprotected)
+    but = f", but for {left_out}" if left_out else ""
+    return [
+        f"Nothing here is differential privacy. Values that fewer than {schema.protected.threshold} training rows have "
+        f"were not learned and are not in the file{but}; ends of numbers and dates are cut. {evidence}",
     ]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from difflm.errors import BundleError
+from difflm.records.databases.urls import refuse_database
 from difflm.synthesis.sharing.container import SUFFIX, unpacked
 from difflm.synthesis.sharing.hub import HubPlace, fetched
 
@@ -14,14 +16,28 @@ def local_folder(given: str | Path) -> Path:
 
     Raises:
         BundleError: the file is no generator, or damaged; or the repository is not there, or holds none.
-        ConfigError: the address of a repository cannot be read, or huggingface_hub is missing.
+        ConfigError: the address of a repository cannot be read, huggingface_hub is missing, or it is a database.
         StorageError: there is no space left to unpack it.
     """
+    refuse_database(str(given), "the generator")
     place = HubPlace.read(given)
     if place is not None:
-        return fetched(place)
+        return _bundle_alone(fetched(place), given)
     path = Path(given)
-    return unpacked(path) if path.is_file() else path
+    return _bundle_alone(unpacked(path), given) if path.is_file() else path
+
+
+_OF_A_RUN = ("runs.jsonl", "config.yaml", "artifacts")
+"""What a run's folder has: its settings would be taken for those of its user, and name models and tables here."""
+
+
+def _bundle_alone(folder: Path, given: str | Path) -> Path:
+    """Refuse what somebody else made to look like a run of one's own."""
+    odd = [name for name in _OF_A_RUN if (folder / name).exists()]
+    if odd or not (folder / "bundle.json").is_file():
+        what = f"holds {odd[0]}, as the folder of a run does" if odd else "holds no bundle.json"
+        raise BundleError(f"{given}: {what}; a generator is a bundle alone: get it again from its maker")
+    return folder
 
 
 def is_generator(given: str | Path) -> bool:

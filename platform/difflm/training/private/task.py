@@ -37,8 +37,6 @@ from difflm.training.task import TaskSpec, Verdict
 
 NATS_PER_FIELD = 8.0
 """A record's loss counts up to this many nats a field in the loss that is logged."""
-_AVERAGED = 0.9
-"""Of the weights of a step, is left in the average after ten steps."""
 _EVALUATED = 256
 
 
@@ -101,7 +99,6 @@ class PrivateDecoderTask:
         self._order_N = np.argsort(units_N, kind="stable")
         self._sizes_U = np.bincount(units_N)
         self._starts_U = np.cumsum(self._sizes_U) - self._sizes_U
-        self._average = {name: value.detach().clone() for name, value in module.model.named_parameters()}
         self._random = secret_generator()
         self.last: dict[str, float] = {}
 
@@ -158,21 +155,16 @@ class PrivateDecoderTask:
         return Verdict(objective=-float(step), note=f"rows of the surrogate {metrics['loss']:.2f} nats")
 
     def after_step(self, step: int) -> None:
-        kept = min(_AVERAGED**0.1, (step - 1) / step)
-        with torch.no_grad():
-            for name, value in self._module.model.named_parameters():
-                self._average[name].lerp_(value, 1 - kept)
+        """Do nothing: the loop averages the weights."""
 
     def state_dict(self) -> dict[str, Any]:
-        return {"last": self.last, "average": self._average}
+        return {"last": self.last}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.last = state["last"]
-        for name, value in state["average"].items():
-            self._average[name].copy_(value)
 
     def artifact_tensors(self) -> dict[str, Tensor]:
-        return {**self._kept, **{f"model.{name}": value for name, value in self._average.items()}}
+        return {**self._kept, **{f"model.{name}": value for name, value in self._module.model.named_parameters()}}
 
     def summary(self) -> dict[str, JSON]:
         parameters = sum(value.numel() for value in self._module.model.parameters())

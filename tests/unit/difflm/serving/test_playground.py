@@ -48,6 +48,7 @@ from difflm.testing.bundles import StageFolders
 from difflm.testing.servers import served
 from difflm.testing.tables import mixed_table
 from difflm_evaluators.columns.columns import read_columns
+from difflm_evaluators.report.layout import AnswerEntry, FigureEntry, VerdictEntry
 from difflm_evaluators.scores.marginals import evaluate_marginals
 
 Open = Callable[..., Page]
@@ -216,6 +217,46 @@ def test_real_distributions_lie_under_those_of_the_rows(visit: Open, address: st
         [details, columns["wage"].numbers_N.tolist()],
     )
     assert tally[0] == tally[1]
+
+
+VERDICT = VerdictEntry(
+    answers=(
+        AnswerEntry(
+            question="faithful",
+            colour="amber",
+            word="partly",
+            sentence="A detector finds some <b>difference</b>.",
+            figures=(
+                FigureEntry(score="c2st_auc", title="C2ST", value=0.61, baseline=0.5, text="0.610", beside="0.500"),
+            ),
+        ),
+        AnswerEntry(question="useful", colour="grey", word="not measured", sentence="No target.", figures=()),
+        AnswerEntry(
+            question="private", colour="green", word="nothing found", sentence="No test found any.", figures=()
+        ),
+    ),
+    worst="faithful",
+    advice=("Train longer.",),
+)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+def test_the_verdict_of_the_evaluation_is_shown(visit: Open, address: str, width: int, scheme: Any) -> None:
+    judged = {"report": {"evaluations": [], "verdict": VERDICT.model_dump(mode="json")}}
+    page = visit("about:blank", viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page.route("**/v1/quality?bundle=tiny", lambda route: route.fulfill(json=judged))
+    page.goto(address)
+    ready(page)
+    answers = page.locator("#verdict .answer")
+    expect(answers).to_have_count(3)
+    expect(answers.nth(0)).to_contain_text("Faithful: are the rows like real ones?")
+    expect(answers.nth(0)).to_contain_text("some <b>difference</b>")  # as text, whatever a report says
+    expect(answers.nth(0)).to_contain_text("0.610 beside 0.500")
+    colours = answers.locator(".word").evaluate_all("all => all.map(one => getComputedStyle(one).color)")
+    assert len(set(colours)) == 3
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.select_option("#bundle", "twin")  # came without one
+    expect(page.locator("#verdict-section")).to_be_hidden()
 
 
 def test_problems_stand_beside_the_field_that_they_name(visit: Open, address: str) -> None:

@@ -131,24 +131,74 @@ def test_the_import_script_reads_what_was_made(tmp_path: Path) -> None:
     assert all(dt.date(1950, 1, 1) <= row["born"] <= dt.date(1999, 12, 31) for row in rows)  # type: ignore[operator]
 
 
-def test_a_workbook_becomes_a_csv_that_is_read_as_its_cells(tmp_path: Path) -> None:
+WORKBOOK_HEADER = ("PLZ", "Datum", "Umsatz", "Stück", "aktiv", "Ort", "Zuletzt", "Rabatt", "Menge", 2024)
+LOOKS = ("@", "DD.MM.YYYY", '#,##0.00 "€"', "0", "General", "General", "DD.MM.YYYY hh:mm", "0.0%", "General", "0")
+
+
+def workbook(path: Path, rows: int) -> None:
+    """Write an export with a line above, an empty column at the left, amounts beside words, and a text that begins
+    with =.
+    """
     openpyxl = pytest.importorskip("openpyxl")
     pytest.importorskip("python_calamine")
-    book = openpyxl.Workbook()
-    book.active.append(["PLZ", "Datum", "Umsatz", "Stück", "aktiv", "Ort"])
-    draw = random.Random(4)
-    for row in range(120):
+    book, draw = openpyxl.Workbook(), random.Random(4)
+    book.active.title = "Kunden"
+    book.active["B2"] = "Stand 31.12.2024"
+    made = [WORKBOOK_HEADER]
+    for row in range(rows):
         zip_code, place = draw.choice(PLACES)
-        when = dt.date(2020, 1, 1) + dt.timedelta(draw.randrange(900))
-        book.active.append([zip_code, when, round(draw.lognormvariate(4, 1), 2), row % 7, row % 3 == 0, place])
-    book.save(tmp_path / "Kunden.xlsx")
+        day = dt.date(2020, 1, 1) + dt.timedelta(draw.randrange(900))
+        last = dt.datetime(2023, 1, 1, draw.randrange(24), 30) + dt.timedelta(draw.randrange(300))
+        made.append(
+            (zip_code, day, round(draw.lognormvariate(4, 1), 2), row % 7, row % 3 == 0, f"={place}", last,
+             draw.randrange(0, 51) / 1000, draw.choice([5, 7.5, "n/d"]), draw.randrange(400))
+        )  # fmt: skip
+    for number, cells in enumerate(made, 4):
+        for place_, (cell, look) in enumerate(zip(cells, LOOKS, strict=True), 2):
+            made_cell = book.active.cell(number, place_, cell)
+            made_cell.data_type = "s" if isinstance(cell, str) else made_cell.data_type
+            made_cell.number_format = look if number > 4 else "General"
+    book.save(path)
+
+
+def cells_of(path: Path) -> tuple[str, list[object], list[set[tuple[str, str]]]]:
+    """The name of the sheet, its header, and by column the types and number formats of the cells below."""
+    import openpyxl
+
+    sheet = openpyxl.load_workbook(path).active
+    (header, *below) = sheet.iter_rows(min_row=4, min_col=2)
+    looks = [{(cell.data_type, cell.number_format) for cell in cells} for cells in zip(*below, strict=True)]
+    return sheet.title, [cell.value for cell in header], looks
+
+
+def test_a_workbook_comes_back_as_a_workbook_that_is_read_unchanged(tmp_path: Path) -> None:
+    import pandas as pd
+
+    source, made = tmp_path / "Kunden.xlsx", tmp_path / "made.xlsx"
+    workbook(source, 120)
+    table = read_table(source)
+    form = SourceForm.of(table)
+    assert form is not None
+    made.write_bytes(encode_table(made_rows(tmp_path, table, 40), "xlsx", form=form))
+    assert cells_of(made) == cells_of(source)
+    before, after = (pd.read_excel(path, sheet_name="Kunden", header=3) for path in (source, made))
+    assert list(before.columns) == list(after.columns)
+    assert before.dtypes.equals(after.dtypes)
+    assert set(zip(after.PLZ.map("{:05d}".format), after.Ort.str[1:], strict=True)) <= set(PLACES)
+    again = read_table(made)
+    assert again.schema.equals(table.schema)
+    assert SourceForm.of(again) == form
+
+
+def test_a_workbook_becomes_a_csv_that_is_read_as_its_cells(tmp_path: Path) -> None:
+    workbook(tmp_path / "Kunden.xlsx", 120)
     table = read_table(tmp_path / "Kunden.xlsx")
     form = SourceForm.of(table)
     made = encode_table(made_rows(tmp_path, table, 30), "csv", form=form).decode()
     rows = list(csv.DictReader(io.StringIO(made)))
-    assert list(rows[0]) == ["PLZ", "Datum", "Umsatz", "Stück", "aktiv", "Ort"]
+    assert list(rows[0]) == list(map(str, WORKBOOK_HEADER))
     for made_row in rows:
-        assert (made_row["PLZ"], made_row["Ort"]) in PLACES
+        assert (made_row["PLZ"], made_row["Ort"][1:]) in PLACES
         dt.date.fromisoformat(made_row["Datum"])
         assert re.fullmatch(r"\d+\.\d{1,2}", made_row["Umsatz"])
         assert re.fullmatch(r"[0-6]", made_row["Stück"])

@@ -28,7 +28,9 @@ CONFIG = EvaluationConfig(
     membership=None,
     projection=None,
 )
-LIGHT = EvaluationConfig(detection=None, fidelity=None, utility=None, privacy=None, membership=None, projection=None)
+LIGHT = EvaluationConfig(
+    detection=None, fidelity=None, utility=None, privacy=None, membership=None, attacks=None, projection=None
+)
 Read = Callable[..., ReportFile]
 
 

@@ -19,7 +19,9 @@ from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_
 from difflm_evaluators.report.layout import SCHEMA_FILE, ReportContext, read_report, report_schema
 from difflm_evaluators.report.report import write_report
 
-LIGHT = EvaluationConfig(detection=None, fidelity=None, utility=None, privacy=None, membership=None, projection=None)
+LIGHT = EvaluationConfig(
+    detection=None, fidelity=None, utility=None, privacy=None, membership=None, attacks=None, projection=None
+)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ from difflm_evaluators.report.report import Report, write_report
 from difflm_evaluators.scores.breakdown import cramers_v, evaluate_associations
 from difflm_evaluators.scores.projection import Latents, ProjectionConfig, evaluate_projection, project
 
-LIGHT = EvaluationConfig(detection=None, fidelity=None, utility=None, privacy=None, membership=None, projection=None)
+LIGHT = EvaluationConfig(
+    detection=None, fidelity=None, utility=None, privacy=None, membership=None, attacks=None, projection=None
+)
 
 
 def test_cramers_v_by_hand() -> None:
@@ -163,6 +166,24 @@ def test_an_attack_reads_by_its_interval(low: float, warning: str | None, status
         warning=warning,
     )
     assert statuses(_report((score,))) == {"Membership attack": status}
+
+
+@pytest.mark.parametrize(("low", "status"), [(0.0, "fine"), (0.05, "look"), (0.2, "warning")])
+def test_a_risk_reads_by_its_interval_beside_its_control(low: float, status: str) -> None:
+    score = Score(
+        name="linkability", title="t", meaning="m", value=0.3, direction="lower", interval=(low, 0.4), bounds=(0.0, 1.0)
+    )
+    details = {
+        "linkability": {"attack": 0.31, "control": 0.01},
+        "worst": {"column": "age", "risk": 0.3, "interval": [low, 0.5]},
+    }
+    report = replace(_report(()), evaluations=(Evaluation(name="attacks", scores=(score,), details=details),))
+    found = {finding.title: finding for finding in privacy_findings(report.to_file())}
+    assert found["Linkability"].status == status
+    assert "joins them by the synthetic rows in 31.0 % of training rows and in 1.0 % of" in found["Linkability"].text
+    assert ("Attribute inference, one column" in found) == (status != "fine")
+    if status != "fine":
+        assert "Most is told of 'age'" in found["Attribute inference, one column"].text
 
 
 def test_published_figures_become_a_table_with_their_sources() -> None:

@@ -40,7 +40,9 @@ CONFIG = EvaluationConfig(
     membership=MembershipConfig(threads=1),
     projection=ProjectionConfig(max_points=100),
 )
-LIGHT = EvaluationConfig(detection=None, fidelity=None, utility=None, privacy=None, membership=None, projection=None)
+LIGHT = EvaluationConfig(
+    detection=None, fidelity=None, utility=None, privacy=None, membership=None, attacks=None, projection=None
+)
 CONTEXT = ReportContext(
     title="Members & <friends>",
     settings={"sampling": {"temperature": 1.0, "steps": [1, 2]}, "seed": 3},

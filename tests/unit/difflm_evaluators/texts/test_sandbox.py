@@ -103,16 +103,30 @@ def test_harmful_programs_do_not_pass(name: str) -> None:
         "import sqlite3\nc = sqlite3.connect('file:' + {path!r}, uri=True)\nc.execute('create table a (b)')",
         "import os\nos.mkfifo({path!r} + '2')",
         "import os\nos.mknod({path!r} + '2')",
+        "import os\nos.fchmod(os.open({path!r}, os.O_RDONLY), 0o666)",
+        "import os\nos.chmod(os.open({path!r}, os.O_RDONLY), 0o666)",
+        "import os\nos.utime(os.open({path!r}, os.O_RDONLY), (1, 1))",
+        "import os\nos.setxattr(os.open({path!r}, os.O_RDONLY), 'user.x', b'1')",
     ],
 )
 def test_files_outside_stay_as_they_are(tmp_path: Path, program: str) -> None:
     victim = tmp_path / "victim"
     victim.write_text("whole")
+    victim.chmod(0o600)
+    before = victim.stat()
     result = run_program(program.format(path=str(victim), folder=str(tmp_path)), LIMITS)
     assert result.outcome == "failed"
     assert victim.read_text() == "whole"
+    assert (victim.stat().st_mode, victim.stat().st_mtime) == (before.st_mode, before.st_mtime)
+    assert "PermissionError" in result.error or "has no attribute" in result.error
     assert [*tmp_path.iterdir()] == [victim]
     assert "sqlite3" not in result.error, "the hook says so itself"
+
+
+def test_a_program_changes_its_own_files_by_descriptor() -> None:
+    program = "import os\nfd = os.open('own', os.O_RDWR | os.O_CREAT)\nos.fchmod(fd, 0o600)\nos.ftruncate(fd, 3)\n"
+    result = run_program(program + "os.utime(fd, (1, 1))\nassert os.stat('own').st_size == 3", LIMITS)
+    assert (result.outcome, result.error) == ("passed", "")
 
 
 @pytest.mark.skipif(not isolation().landlock, reason="this kernel has no Landlock")

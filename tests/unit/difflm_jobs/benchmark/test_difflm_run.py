@@ -121,6 +121,24 @@ def test_a_training_that_was_stopped_begins_again_with_the_steps_that_fit(
     ]
 
 
+def test_the_steps_of_dp_sgd_are_never_fewer(clock: Callable[[float], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def run(settings: dict[str, Any], job: Job, watch: Watch, *, last: str) -> tuple[None, Path]:
+        asked.append((last, watch.allowed_s is not None))
+        return None, Path("bundle")
+
+    monkeypatch.setattr(difflm_run, "_run", run)
+    difflm_run.fit(None, _job("compact", config={"privacy": {"epsilon": 3.0}}))  # type: ignore[arg-type]
+    assert asked == [
+        ("start-decoder", True),
+        ("fit-decoder", False),
+        ("train-autoencoder", True),
+        ("train-diffusion", True),
+        ("assemble", True),
+    ]
+
+
 def test_a_run_makes_rows(bench: Bench) -> None:
     (method,) = read_methods(["compact"], overrides=[f"compact.config.{setting}" for setting in TINY])
     cell = make_rows(bench, method, seed=0)

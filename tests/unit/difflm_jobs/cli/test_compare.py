@@ -17,7 +17,9 @@ from difflm_jobs.cli.compare import distinct_labels, find_report
 from difflm_jobs.cli.main import main
 from difflm_jobs.pipeline.runlog import RunRecord, StageRecord
 
-LIGHT = EvaluationConfig(detection=None, fidelity=None, utility=None, privacy=None, membership=None, projection=None)
+LIGHT = EvaluationConfig(
+    detection=None, fidelity=None, utility=None, privacy=None, membership=None, attacks=None, projection=None
+)
 
 
 def evaluated(folder: Path, numbers: list[int]) -> Path:

@@ -15,6 +15,8 @@ import difflm
 from difflm.errors import ConfigError, DataError
 from difflm.records.databases.tables import read_database, write_database
 from difflm.records.databases.urls import DatabaseUrl
+from difflm_jobs.cli.inspection import inspected
+from difflm_jobs.cli.main import main
 from difflm_jobs.cli.submit import submit_job
 from difflm_jobs.inputs import databases
 from difflm_jobs.inputs.databases import Delivery, from_database, table_or_file
@@ -22,6 +24,7 @@ from difflm_jobs.inputs.sources import FileSource
 from difflm_jobs.loading import read_settings
 from difflm_jobs.rows import database_rows
 from difflm_jobs.rows.database_rows import deliver_rows
+from difflm_jobs.stages.evaluate import evaluate_files
 
 PEOPLE = pa.table({"age": pa.array([31, 45, None], pa.int64()), "city": ["Rome", "Oslo", "Lima"]})
 WITH_PASSWORD = "postgresql://ann:s3cret-w0rd@host/sales?table=people"
@@ -66,7 +69,7 @@ def test_what_is_no_database_stays_as_it_was(tmp_path: Path) -> None:
         lambda: read_settings("adult", overrides=[f"data.train={WITH_PASSWORD}"]).experiment(),
         lambda: submit_job(["run", WITH_PASSWORD], {}, address="http://x", wait=True),
         lambda: submit_job(["synthesize", "b", f"--out={WITH_PASSWORD}"], {}, address="http://x", wait=True),
-        lambda: difflm.evaluate(PEOPLE, train=WITH_PASSWORD),
+        lambda: difflm.load(WITH_PASSWORD),
     ],
 )
 def test_where_it_would_be_written_down_a_url_is_refused_without_its_password(refused: Any) -> None:
@@ -165,3 +168,67 @@ def test_a_frame_is_written_from_python(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"'rows\.csv' is no URL of a database"):
         difflm.write_table(PEOPLE, "rows.csv")
     assert databases.write_table is difflm.write_table
+
+
+ONLY_SHAPE = dict.fromkeys(("detection", "fidelity", "utility", "privacy", "membership", "projection"))
+
+
+@pytest.fixture
+def longer(tmp_path: Path) -> str:
+    """A table of 60 rows in a database, and the same as a file, a.parquet."""
+    table = pa.table({"age": list(range(60)), "city": ["Rome", "Oslo", "Lima"] * 20})
+    pq.write_table(table, tmp_path / "a.parquet")
+    url = f"sqlite:///{tmp_path / 'longer.db'}?table=people"
+    write_database(table, DatabaseUrl.parse(url))
+    return url
+
+
+def test_what_is_inspected_may_be_in_a_database(
+    tmp_path: Path, longer: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_file = inspected(tmp_path / "a.parquet", target=None, overrides=())
+    assert inspected(longer, target=None, overrides=()).lines == of_file.lines
+    monkeypatch.setattr("sys.argv", ["difflm", "inspect", longer, "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert json.loads(capsys.readouterr().out)["table"] == longer
+
+
+def test_what_is_evaluated_may_be_in_a_database(tmp_path: Path, longer: str) -> None:
+    whole = longer.replace("table=people", "query=SELECT * FROM people WHERE age < 50")
+    from_python = difflm.evaluate(whole, train=tmp_path / "a.parquet", test=longer, config=ONLY_SHAPE)
+    switched_off = [f"evaluation.{name}=null" for name in ONLY_SHAPE]
+    report = evaluate_files(whole, train=longer, test=longer, target=None, out=tmp_path / "out", overrides=switched_off)
+    assert report.score("shape_error").value == from_python.score("shape_error").value
+    assert from_python.title == f"{DatabaseUrl.parse(whole)} against {tmp_path / 'a.parquet'}"
+    assert "query=..." in (tmp_path / "out" / "report.json").read_text()
+    with pytest.raises(ConfigError, match=r"--kind tools: sqlite:///.*longer\.db\?table=people is a database"):
+        evaluate_files(longer, train=longer, test=None, target=None, out=tmp_path, overrides=(), kind="tools")
+
+
+def test_errors_about_a_database_name_it_without_its_password(tmp_path: Path, longer: str) -> None:
+    absent = longer.replace("table=people", "table=peopel")
+    for ask in (lambda: inspected(absent, target=None, overrides=()), lambda: difflm.evaluate(PEOPLE, train=absent)):
+        with pytest.raises(DataError, match=r"table=peopel: there is no table 'peopel'; did you mean 'people'"):
+            ask()
+    unreachable = "postgresql://ann:s3cret-w0rd@127.0.0.1:1/sales?table=people"
+    with pytest.raises(DataError, match=r"postgresql://ann@127\.0\.0\.1:1/sales\?table=people: ") as caught:
+        difflm.evaluate(PEOPLE, train=unreachable)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "verb", [["show"], ["synthesize", "--rows=1", "--out=rows.csv"], ["impute", "--out=a.csv", "b"]]
+)
+def test_a_url_where_a_path_is_meant_is_shown_without_its_password(
+    verb: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["difflm", *verb, WITH_PASSWORD])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said.startswith("error: ")
+    assert "s3cret" not in said

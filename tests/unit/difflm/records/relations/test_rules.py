@@ -143,3 +143,13 @@ def test_ranges_of_expressions() -> None:
         (equation,) = read_constraint(text)
         assert isinstance(equation, Comparison)
         assert interval(equation.right, of) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["+".join(["a"] * 1000) + " <= 1", "-" * 1900 + "a <= 1", "(" * 90 + "a" + "+1)" * 90 + "*2" * 50 + " <= 1"],
+    ids=["sum", "signs", "both"],
+)
+def test_operations_that_lie_too_deep_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"constraint .*(more than 100 operations one inside another|cannot be read)"):
+        read_constraint(text)

@@ -19,12 +19,15 @@ import difflm
 from difflm.api import Generator
 from difflm.artifacts.manifest import SCORES_NAME
 from difflm.errors import BundleError, ConfigError, DiffLMError
+from difflm.records.protection.settings import Protected
+from difflm.records.schema import read_schema
 from difflm.serving.backend import BundleRef
 from difflm.serving.config import ServeConfig, ServedConfig
 from difflm.serving.registry import Registry
 from difflm.synthesis.bundle import bundle_folder
 from difflm.synthesis.bundle_files import write_hashes
 from difflm.synthesis.sharing import container
+from difflm.synthesis.sharing.card import _privacy
 from difflm.synthesis.sharing.container import HEAD_NAME, pack, sign_container, unpacked
 from difflm.synthesis.sharing.places import is_generator, short_name
 from difflm.synthesis.signatures import check_signature, make_key, read_public_key
@@ -150,6 +153,21 @@ def test_the_card_tells_kinds_and_scores_and_no_ranges(people: Path, tiny_stages
         "temperature",
     ):
         assert part in card, part
+
+
+def test_the_card_says_what_stands_behind_the_scores(tiny_stages: StageFolders) -> None:
+    schema = read_schema(tiny_stages.bundle)
+    plain = schema.model_copy(update={"protected": None})
+    protected = schema.model_copy(update={"protected": Protected(threshold=11, unprotected=("age",))})
+    schemas = {"promised": plain, "plain": plain, "protected": protected}
+    said = {name: " ".join(_privacy(each, "", promised=name == "promised")) for name, each in schemas.items()}
+    assert "Nothing here is differential privacy" not in said["promised"]
+    assert "outside of the promise" in said["promised"]
+    assert "as they are in the training rows" in said["plain"]
+    assert (
+        "fewer than 11 training rows have were not learned and are not in the file, but for `age`" in said["protected"]
+    )
+    assert all("Nothing holds back rows that equal" in said[name] for name in ("plain", "protected"))
 
 
 def test_every_verb_takes_the_file(people: Path, tmp_path: Path, command: Command, keys: Path) -> None:
@@ -346,3 +364,28 @@ def test_names_of_what_is_served() -> None:
     assert [short_name(given) for given in ("a/people.difflm", "runs/adult", "hf://ada/people@v1")] == [
         *("people", "adult", "people")
     ]
+
+
+@pytest.mark.parametrize("name", ["runs.jsonl", "config.yaml", "artifacts/bundle-x/bundle.json"])
+def test_a_file_that_is_made_to_look_like_a_run_is_refused(
+    tiny_stages: StageFolders, tmp_path: Path, name: str
+) -> None:
+    folder = Path(shutil.copytree(tiny_stages.bundle, tmp_path / "bundle"))
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("{}")
+    write_hashes(folder)
+    pack(folder, tmp_path / "theirs.difflm")
+    with pytest.raises(BundleError, match=rf"theirs\.difflm: holds {name.partition('/')[0]}.*from its maker"):
+        difflm.load(tmp_path / "theirs.difflm")
+
+
+def test_settings_that_lie_beside_a_bundle_are_not_taken_for_those_of_a_run(
+    tiny_stages: StageFolders, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_stages.bundle, tmp_path / "bundle"))
+    (folder / "runs.jsonl").write_text("")
+    (folder / "config.yaml").write_text("name: x\ndata: {train: there.csv}\nsampling: {allow_local_base: true}\n")
+    write_hashes(folder)
+    loaded = difflm.load(folder)
+    assert not (loaded._sampling or SamplingConfig()).allow_local_base
+    assert loaded._make_report is None

@@ -1,0 +1,88 @@
+"""What the package says of itself is so: supported versions, extras, completion in the shell, the release script."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+
+
+def pins(name: str) -> dict[str, str]:
+    """The exact versions of a file of constraints."""
+    lines = (REPOSITORY / name).read_text(encoding="utf-8").splitlines()
+    return dict(line.split("==") for line in lines if re.fullmatch(r"[\w.-]+==[\w.]+", line))
+
+
+def floors() -> dict[str, str]:
+    """The oldest versions that the package asks for, by the names of libraries."""
+    found = (re.fullmatch(r"([\w.-]+)(?:\[[\w,]+\])?>=([\w.]+)(?:;.*)?", line) for line in PROJECT["dependencies"])
+    return {match[1]: match[2] for match in found if match is not None}
+
+
+def supported() -> dict[str, tuple[str, str]]:
+    """The table of supported versions: the oldest and the newest of each library."""
+    page = (REPOSITORY / "docs" / "install.md").read_text(encoding="utf-8").partition("## Supported versions")[2]
+    rows = re.findall(r"^\| (\w+) \| ([\d.]+) \| ([\d.]+)", page, re.MULTILINE)
+    return {name: (oldest, newest) for name, oldest, newest in rows}
+
+
+def test_the_table_of_supported_versions_is_what_the_constraints_pin() -> None:
+    oldest, newest = pins("constraints-oldest.txt"), pins("constraints.txt")
+    assert set(oldest) == {"ray", "torch", "transformers"}
+    assert {name: pair for name, pair in supported().items() if name != "Python"} == {
+        name: (version, newest[name]) for name, version in oldest.items()
+    }
+    asked = floors()
+    for name, version in oldest.items():  # pip may choose no older one than was tested
+        assert version.removesuffix(".0") == asked[name]
+    assert PROJECT["requires-python"] == f">={supported()['Python'][0]}"
+
+
+def test_what_computes_is_as_new_as_the_constraints_say() -> None:
+    import ray
+    import torch
+    import transformers
+
+    running = {"ray": ray.__version__, "torch": torch.__version__, "transformers": transformers.__version__}
+    tested = [pins("constraints-oldest.txt"), {name: pins("constraints.txt")[name] for name in running}]
+    assert {name: version.partition("+")[0] for name, version in running.items()} in tested
+
+
+def test_everything_is_in_the_extra_of_everything() -> None:
+    (everything,) = PROJECT["optional-dependencies"]["all"]
+    named = set(re.findall(r"[\w-]+", everything.partition("[")[2]))
+    assert named == set(PROJECT["optional-dependencies"]) - {"all", "docs", "dev", "bench"}
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"), [("difflm syn", "synthesize"), ("difflm synthesize runs/people --ro", "--rows")]
+)
+def test_the_shell_completes(words: str, completed: str) -> None:
+    asked = {"_DIFFLM_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    roots = os.pathsep.join(str(REPOSITORY / root) for root in ("platform", "evaluators", "jobs"))
+    command = "import sys; sys.argv = ['difflm']; from difflm_jobs.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", command],
+        env={**os.environ, "PYTHONPATH": roots, **asked},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == [completed], done.stderr
+
+
+def test_a_release_of_another_version_is_refused() -> None:
+    done = subprocess.run(
+        ["bash", str(REPOSITORY / "infra" / "release.sh"), "99.0.0"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: pyproject.toml has another version than 99.0.0; change it there\n"
