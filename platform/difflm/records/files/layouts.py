@@ -36,7 +36,7 @@ class Layout:
     """
 
     delimiter: str
-    quote: str = '"'
+    quote: Literal['"', "'"'] = '"'
     line_end: LineEnd = "\n"
     start: int = 0
     lines_above: int = 0
@@ -80,7 +80,7 @@ def find_layout(text: bytes, path: Path, wanted: Wanted, report: Reporter) -> La
     body, offset = body[skipped:], offset + skipped
     if not body.strip():
         raise DataError(f"{path}: the file is empty; give a table with a header line and at least one row")
-    quote = "'" if re.match(r"\s*'[^'\r\n]*'(?:[,;\t|]'[^'\r\n]*')+[ \t]*(?:[\r\n]|$)", body) else '"'
+    quote: Literal['"', "'"] = ("'" if re.match(r"\s*'[^'\r\n]*'(?:[,;\t|]'[^'\r\n]*')+[ \t]*(?:[\r\n]|$)", body) else '"')
     delimiter = wanted.delimiter or _delimiter(body, wanted.usual, quote)
     if delimiter is None:
         return None
