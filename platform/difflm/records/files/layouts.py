@@ -20,6 +20,7 @@ from difflm.records.files.remedies import setting
 from difflm.records.files.row_samples import Row, sample_of, sampled
 from difflm.records.notices import Notice, NoticeCode, Reporter
 
+Quote: TypeAlias = Literal['"', "'"]
 LineEnd: TypeAlias = Literal["\n", "\r\n", "\r"]
 DELIMITERS = (",", ";", "\t", "|")
 _PREAMBLE_ROWS = 50
@@ -36,7 +37,7 @@ class Layout:
     """
 
     delimiter: str
-    quote: Literal['"', "'"'] = '"'
+    quote: Quote = '"'
     line_end: LineEnd = "\n"
     start: int = 0
     lines_above: int = 0
@@ -80,7 +81,7 @@ def find_layout(text: bytes, path: Path, wanted: Wanted, report: Reporter) -> La
     body, offset = body[skipped:], offset + skipped
     if not body.strip():
         raise DataError(f"{path}: the file is empty; give a table with a header line and at least one row")
-    quote: Literal['"', "'"] = ("'" if re.match(r"\s*'[^'\r\n]*'(?:[,;\t|]'[^'\r\n]*')+[ \t]*(?:[\r\n]|$)", body) else '"')
+    quote: Quote = "'" if re.match(r"\s*'[^'\r\n]*'(?:[,;\t|]'[^'\r\n]*')+[ \t]*(?:[\r\n]|$)", body) else '"'
     delimiter = wanted.delimiter or _delimiter(body, wanted.usual, quote)
     if delimiter is None:
         return None
