@@ -138,7 +138,14 @@ class EngineLoop:
             ticket = self._queue.ticket(item.address.index)
             address = ticket.address
             own = Decoded(address=address, tokens=item.tokens, failure=item.failure)
-            self._queue.finish(ticket.number, ticket.request.synthesizer.parse(own))
+            try:
+                draw = ticket.request.synthesizer.parse(own)
+            except Exception:  # it costs its own request only
+                _log.exception("a row of a request could not be read")
+                self._queue.fail(ticket.request)
+                self._queue.gone(ticket.number)
+                continue
+            self._queue.finish(ticket.number, draw)
         self._queue.deliver()
 
     def _lookup(self, number: int) -> tuple[Constraint, int]:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from difflm.errors import BundleError, ConfigError, DataError, DiffLMError, OverloadError
+from difflm.errors import BundleError, ConfigError, DataError, DiffLMError, SynthesisError
+from difflm.records.kinds.codes_of_form import refuse_unnamed
 from difflm.records.schema import RecordSchema
 from difflm.serving.answers import JobView, LatentsAnswer, RowWriter
 from difflm.serving.backend import RowsBackend, RowsWanted
@@ -22,7 +23,7 @@ from difflm.serving.fair_queue import Chunk
 from difflm.serving.jobs import Jobs, JobSpec
 from difflm.serving.limits import Admission, KeyRing, Traffic
 from difflm.serving.metrics import ServerMetrics
-from difflm.serving.problems import Problem, invalid, overloaded
+from difflm.serving.problems import Problem, invalid, problem_of, said, unavailable
 from difflm.serving.registry import Registry, ServedBundle
 from difflm.serving.requests import MAX_INDEX, SEED_BITS, EncodeBody, GivenRow, ImputeBody, SampleBody, as_texts
 from difflm.serving.shares import Turns
@@ -128,7 +129,7 @@ class Service:
         except (DiffLMError, Problem) as error:
             if self.ring is not None:
                 self.ring.refund(owner, "rows", len(body.rows))
-            raise error if isinstance(error, Problem) else _problem(error, bundle) from None
+            raise error if isinstance(error, Problem) else problem_of(error, bundle.ref.folder) from None
         return LatentsAnswer(bundle=bundle.ref.name, version=bundle.ref.version, latents=latents)
 
     async def chunks(self, accepted: Accepted) -> AsyncGenerator[Chunk, None]:
@@ -146,7 +147,7 @@ class Service:
                         handed_out(count)
                         self._refuse_failure(chunk, wanted)
         except (DiffLMError, Problem) as error:
-            problem = error if isinstance(error, Problem) else _problem(error, accepted.bundle)
+            problem = error if isinstance(error, Problem) else problem_of(error, accepted.bundle.ref.folder)
             if self.ring is not None and problem.code in _REFUSALS:
                 self.ring.refund(owner, "rows", left)
             raise problem from None
@@ -165,7 +166,7 @@ class Service:
             said = f"not all rows were there after {wanted.deadline_s:g} s"
             raise Problem(422 if own else 504, "deadline", said, field="deadline_s")
         if chunk.failure == "engine":
-            raise _unavailable("the process that drew the rows broke")
+            raise unavailable("the process that drew the rows broke")
 
     def _accepted(
         self,
@@ -181,6 +182,7 @@ class Service:
         temperature: float | None = None,
     ) -> Accepted:
         longest_s = self.config.limits.deadline_s
+        _refuse_rows(bundle, start + n)
         wanted = RowsWanted(
             bundle=bundle.ref,
             start=start,
@@ -245,6 +247,7 @@ class Service:
             if given:
                 raise invalid(field, f"more than {limits.rows_per_request} rows are a job, which takes no {field!r}")
         await self._check_plan(_plan(body.where, None, None, body.constraints), bundle, owner, "where")
+        _refuse_rows(bundle, body.n)
         self.jobs.check_room(owner)  # before they are paid for
         self._spend(owner, body.n)
         sampling = self.config.sampling
@@ -266,6 +269,14 @@ class Service:
         )
 
 
+def _refuse_rows(bundle: ServedBundle, stop: int) -> None:
+    """Refuse rows whose identifiers there are not; before they are paid for."""
+    try:
+        refuse_unnamed(bundle.schema, stop)
+    except SynthesisError as error:
+        raise invalid("n", str(error)) from None
+
+
 def _refuse_plan(plan: PlanRequest, bundle: ServedBundle, field: str) -> None:
     try:
         plan.relations(bundle.schema)
@@ -276,7 +287,7 @@ def _refuse_plan(plan: PlanRequest, bundle: ServedBundle, field: str) -> None:
     except ConfigError as error:
         raise invalid(field, str(error)) from None
     except BundleError as error:
-        raise Problem(422, "not_supported", _said(error, bundle), field=field) from None
+        raise Problem(422, "not_supported", said(error, bundle.ref.folder), field=field) from None
 
 
 def _plan(where: str | None, use: Use | None, given: pa.Table | None, constraints: Sequence[str] | None) -> PlanRequest:
@@ -298,20 +309,3 @@ def _complete(rows: list[GivenRow], schema: RecordSchema) -> pa.Table:
 
 def _kept(rows: list[GivenRow], schema: RecordSchema) -> pa.Table:
     return kept_cells(_complete(rows, schema), schema, spelling=False)
-
-
-def _said(error: DiffLMError, bundle: ServedBundle) -> str:
-    """Return what an error says without the server's paths."""
-    return str(error).removeprefix(f"{bundle.ref.folder}: ").replace(f"{bundle.ref.folder}/", "")
-
-
-def _problem(error: DiffLMError, bundle: ServedBundle) -> Problem:
-    if isinstance(error, OverloadError):
-        return overloaded(str(error))
-    if isinstance(error, ConfigError | DataError):
-        return invalid("body", _said(error, bundle))
-    return _unavailable(_said(error, bundle))
-
-
-def _unavailable(message: str) -> Problem:
-    return Problem(503, "unavailable", f"{message}; try again", retry_after_s=5.0)

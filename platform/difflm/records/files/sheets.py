@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from difflm.errors import ConfigError, DataError
 from difflm.records import workbook_process
@@ -25,6 +25,7 @@ from difflm.records.files.remedies import setting
 from difflm.records.notices import Notice, NoticeCode, Reporter
 from difflm.records.workbook_process import Cell
 
+_MOST_ROWS, _MOST_COLUMNS = 1_048_576, 16_384  # of a sheet, whatever writes it
 _GENERAL = 0  # the number format of cells that have none
 _READ: Final[Mapping[str, Callable[[str], int | float | date | time]]] = {
     "int": int,
@@ -47,11 +48,23 @@ class WorkbookForm(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     title: str
-    top: int = 0
-    left: int = 0
+    top: int = Field(default=0, ge=0, lt=_MOST_ROWS)
+    left: int = Field(default=0, ge=0, lt=_MOST_COLUMNS)
     heads: dict[str, int | float | bool | dict[str, Any]] = {}
     formats: dict[str, str | int] = {}
     mixed: dict[str, tuple[str, ...]] = {}
+
+    @field_validator("heads")
+    @classmethod
+    def _heads_are_cells(cls, heads: dict[str, Any]) -> dict[str, Any]:
+        for name, head in heads.items():
+            try:
+                cell = workbook_process.unmarked(head) if isinstance(head, dict) else head
+            except (ValueError, TypeError, OverflowError):
+                cell = head
+            if isinstance(cell, dict):
+                raise ValueError(f"{name!r} is headed by {head!r}, which is no cell")  # noqa: TRY004 - pydantic's form
+        return heads
 
     def renamed(self, names: Mapping[str, str]) -> WorkbookForm:
         """Return the form of the columns that the table has, under the names that they have there."""
