@@ -24,8 +24,8 @@ from difflm_evaluators.report import pictures as report_pictures
 from difflm_evaluators.report.html import judge_rows
 from difflm_evaluators.report.layout import JudgeEntry, PublishedScore, ReportContext, ScoreEntry
 from difflm_evaluators.report.plots import bars, curves
-from difflm_evaluators.report.report import Report, write_report
 from difflm_evaluators.report.rendering import markdown_cell
+from difflm_evaluators.report.report import Report, write_report
 from difflm_evaluators.report.rows import baseline_text, interval_text, value_text
 from difflm_evaluators.scores.detection import DetectionConfig
 from difflm_evaluators.scores.fidelity import FidelityConfig
