@@ -94,6 +94,7 @@ class Service:
         bundle.check_columns(body.columns or ())
         if body.start + body.n > MAX_INDEX + 1:
             raise invalid("start", f"start + n is {body.start + body.n}; {MAX_INDEX + 1} is the most")
+        bundle.check_names(body.start, body.n)
         if body.like is not None and body.where is not None:
             raise invalid("like", "variations of given records take no condition; leave out where")
         if body.n > limits.rows_per_request:
