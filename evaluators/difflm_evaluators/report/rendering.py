@@ -10,10 +10,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from difflm.artifacts.atomic import write_bytes_atomic
 from difflm.errors import StorageError
 
+_MARKS = str.maketrans({"<": "&lt;"} | {mark: f"\\{mark}" for mark in "\\|*_[]`"})
+
 
 def markdown_cell(text: str) -> str:
-    """Escape a text for a cell of a Markdown table, so that it has no markup of its own."""
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    """Escape a text for a cell of a Markdown table: one line, without links, images or other markup of its own."""
+    return " ".join(text.split()).translate(_MARKS)
 
 
 @cache

@@ -10,6 +10,7 @@ import hashlib
 import io
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,12 +106,18 @@ class Delivery:
 def _private_folder() -> Path:
     """Make the folder for rows on their way, which outlives a killed process and is for this user alone."""
     import os
+    import stat
     import tempfile
 
     folder = Path(tempfile.gettempdir()) / f"difflm-rows-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise ConfigError(f"{folder}: belongs to another user; remove it or set TMPDIR to a folder of your own")
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()  # not what a link of somebody else leads to
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise ConfigError(
+            f"{folder}: belongs to another user or is no folder; remove it or set TMPDIR to a folder of your own"
+        )
+    folder.chmod(0o700)
     return folder
 
 

@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import difflm
+from difflm.artifacts.atomic import storage_errors
 from difflm.artifacts.dataset import DATA, DATASET_MANIFEST, ENTRIES, EVALUATION_NAME, JOB_NAME, Dataset
 from difflm.artifacts.storage import LocalStore
 from difflm.errors import ConfigError, StorageError
@@ -79,14 +81,34 @@ def claimed(dataset: Dataset, identity: JobIdentity, *, rows: int, resume: Resum
     Raises:
         StorageError: another command writes there at this moment.
     """
-    claim(dataset, identity, rows=rows, resume=resume)
     with ExitStack() as stack:
-        if isinstance(dataset.store, LocalStore):
-            with suppress(FileNotFoundError):  # gone with the end of another command: what is missing is noticed later
-                descriptor = os.open(dataset.store.folder, os.O_RDONLY)
-                stack.callback(os.close, descriptor)
-                _lock(descriptor, dataset.store.shown)
+        if isinstance(dataset.store, LocalStore):  # first: a refused command is to leave all as it is
+            stack.enter_context(_held(dataset.store.folder))
+        claim(dataset, identity, rows=rows, resume=resume)
         yield
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Make a folder and hold its lock within; one that is still empty then is taken away again."""
+    with ExitStack() as stack:
+        while True:
+            with storage_errors(folder), suppress(FileExistsError):
+                folder.mkdir(parents=True, exist_ok=True)
+            try:
+                with storage_errors(folder):
+                    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+                stack.callback(os.close, descriptor)
+                _lock(descriptor, str(folder))
+                if os.path.samestat(os.fstat(descriptor), folder.stat()):
+                    break
+            except FileNotFoundError:
+                pass  # gone with the end of another command, as it may be for the lock of a folder that is no more
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def _lock(descriptor: int, shown: str) -> None:

@@ -15,8 +15,10 @@ BUNDLE_KIND = "bundle"
 REPORT_KIND = "report"
 SCORES_NAME = "scores.json"
 """The report that a saved bundle carries, in the layout of report.json."""
-ROW_DETAILS = ("nearest", "projection", "samples")
-"""The evaluations of a report that show rows, or where they lie: they stay with the run, whoever gets its scores."""
+ROW_DETAILS = ("nearest", "projection", "samples", "copies", "language")
+"""The evaluations of a report that show rows, words of them, or where they lie: these details stay with the run,
+whoever gets its scores.
+"""
 
 
 def read_facts(path: Path, *, version: int, what: str, remedy: str) -> dict[str, Any]:

@@ -140,13 +140,17 @@ class EngineLoop:
             own = Decoded(address=address, tokens=item.tokens, failure=item.failure)
             try:
                 draw = ticket.request.synthesizer.parse(own)
-            except Exception:  # it costs its own request only
-                _log.exception("a row of a request could not be read")
-                self._queue.fail(ticket.request)
-                self._queue.gone(ticket.number)
-                continue
-            self._queue.finish(ticket.number, draw)
+            except Exception:
+                _log.exception("a record of a request could not be read")
+                self._fail([ticket])
+            else:
+                self._queue.finish(ticket.number, draw)
         self._queue.deliver()
+
+    def _fail(self, tickets: list[Ticket]) -> None:
+        for ticket in tickets:
+            self._queue.fail(ticket.request)
+            self._queue.gone(ticket.number)
 
     def _lookup(self, number: int) -> tuple[Constraint, int]:
         ticket = self._queue.ticket(number)
@@ -183,9 +187,7 @@ class EngineLoop:
             return tickets[0].request.synthesizer.seeded_prompts(addresses, [each.request.seed for each in tickets])
         except Exception:
             _log.exception("the latents of a request could not be drawn")
-            for ticket in tickets:
-                self._queue.fail(ticket.request)
-                self._queue.gone(ticket.number)
+            self._fail(tickets)
             return None
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from difflm.artifacts.manifest import BUNDLE_KIND, REPORT_KIND, ROW_DETAILS, SCORES_NAME
 from difflm.artifacts.store import ArtifactStore
-from difflm.errors import DiffLMError
+from difflm.errors import DiffLMError, SynthesisError
 from difflm.printable import printable
 from difflm.records.json_codec import JsonRecordCodec
+from difflm.records.kinds.codes_of_form import named
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.serving.backend import VERSION_DIGITS, BundleRef, bundle_ref
 from difflm.serving.config import ServeConfig
@@ -53,6 +54,13 @@ class ServedBundle:
             raise invalid("columns", f"there is no column {unknown!r}; columns are {there}")
         if len(set(names)) != len(names):
             raise invalid("columns", "a column is named twice")
+
+    def check_names(self, start: int, n: int) -> None:
+        """Raise Problem where an identifier has no name for the last of the rows from `start` on."""
+        try:
+            named({}, self.schema, start + n - 1)
+        except SynthesisError as error:
+            raise invalid("start" if start else "n", str(error)) from None
 
 
 class Registry:

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from difflm.errors import BundleError, ConfigError, DataError, DiffLMError, SynthesisError
-from difflm.records.kinds.codes_of_form import refuse_unnamed
+from difflm.errors import BundleError, ConfigError, DataError, DiffLMError
 from difflm.records.schema import RecordSchema
 from difflm.serving.answers import JobView, LatentsAnswer, RowWriter
 from difflm.serving.backend import RowsBackend, RowsWanted
@@ -95,6 +94,7 @@ class Service:
         bundle.check_columns(body.columns or ())
         if body.start + body.n > MAX_INDEX + 1:
             raise invalid("start", f"start + n is {body.start + body.n}; {MAX_INDEX + 1} is the most")
+        bundle.check_names(body.start, body.n)
         if body.like is not None and body.where is not None:
             raise invalid("like", "variations of given records take no condition; leave out where")
         if body.n > limits.rows_per_request:
@@ -182,7 +182,6 @@ class Service:
         temperature: float | None = None,
     ) -> Accepted:
         longest_s = self.config.limits.deadline_s
-        _refuse_rows(bundle, start + n)
         wanted = RowsWanted(
             bundle=bundle.ref,
             start=start,
@@ -247,7 +246,6 @@ class Service:
             if given:
                 raise invalid(field, f"more than {limits.rows_per_request} rows are a job, which takes no {field!r}")
         await self._check_plan(_plan(body.where, None, None, body.constraints), bundle, owner, "where")
-        _refuse_rows(bundle, body.n)
         self.jobs.check_room(owner)  # before they are paid for
         self._spend(owner, body.n)
         sampling = self.config.sampling
@@ -267,14 +265,6 @@ class Service:
                 format=body.job_format,
             )
         )
-
-
-def _refuse_rows(bundle: ServedBundle, stop: int) -> None:
-    """Refuse rows whose identifiers there are not; before they are paid for."""
-    try:
-        refuse_unnamed(bundle.schema, stop)
-    except SynthesisError as error:
-        raise invalid("n", str(error)) from None
 
 
 def _refuse_plan(plan: PlanRequest, bundle: ServedBundle, field: str) -> None:

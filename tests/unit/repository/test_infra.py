@@ -65,6 +65,10 @@ def test_every_container_of_the_cluster_is_confined(pod: dict[str, Any], contain
     assert {"name": volume, "emptyDir": {}} in pod["volumes"]
 
 
+def test_the_proxy_leads_to_its_own_name_alone() -> None:
+    assert nginx("return").startswith("301 https://$server_name$")
+
+
 def test_the_proxy_is_no_tighter_than_the_endpoint_and_ends_what_the_endpoint_cannot() -> None:
     limits = LimitsConfig()
     assert nginx("client_max_body_size") == f"{limits.body_bytes // 2**20}m"

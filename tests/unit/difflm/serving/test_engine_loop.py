@@ -21,6 +21,8 @@ from difflm.serving.loaded_bundle import LocalBackend
 from difflm.synthesis.bundle import load_bundle
 from difflm.synthesis.calibration import CalibrationConfig, calibrate_bundle
 from difflm.synthesis.decoding.engines import BuiltinEngineConfig
+from difflm.synthesis.decoding.loop import Decoded
+from difflm.synthesis.draws import Draw
 from difflm.synthesis.plans.draw_plans import DrawPlans
 from difflm.synthesis.plans.request import GivenRecords, Impute, PlanRequest, Vary
 from difflm.synthesis.synthesizer import Synthesizer
@@ -112,6 +114,29 @@ def test_a_plan_that_breaks_costs_its_own_request_only(
     failures, rows = run(both())
     assert failures == ["engine"]
     assert rows == offline(range(20), seed=1)
+
+
+def test_a_record_that_cannot_be_read_costs_its_own_request_only(
+    run: Run, backend: LocalBackend, ref: BundleRef, offline: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parse = Synthesizer.parse
+
+    def without_names(self: Synthesizer, decoded: Decoded) -> Draw:
+        if decoded.address.index >= 900:
+            raise SynthesisError("row 900 has no name")
+        return parse(self, decoded)
+
+    async def both() -> list[Any]:
+        async def failing() -> Any:
+            return [chunk.failure async for chunk in backend.sample(wanted(ref, 5, start=900))]
+
+        return await asyncio.gather(failing(), collected(backend, wanted(ref, 20)))
+
+    monkeypatch.setattr(Synthesizer, "parse", without_names)
+    failures, rows = run(both())
+    assert failures == ["engine"]
+    assert rows == offline(range(20), seed=1)
+    assert backend.alive
 
 
 def test_a_version_that_is_not_asked_for_any_more_leaves_the_memory(run: Run, config: Any, ref: BundleRef) -> None:

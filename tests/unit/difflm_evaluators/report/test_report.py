@@ -24,6 +24,7 @@ from difflm_evaluators.report import pictures as report_pictures
 from difflm_evaluators.report.html import judge_rows
 from difflm_evaluators.report.layout import JudgeEntry, PublishedScore, ReportContext, ScoreEntry
 from difflm_evaluators.report.plots import bars, curves
+from difflm_evaluators.report.rendering import markdown_cell
 from difflm_evaluators.report.report import Report, write_report
 from difflm_evaluators.report.rows import baseline_text, interval_text, value_text
 from difflm_evaluators.scores.detection import DetectionConfig
@@ -200,7 +201,7 @@ def test_the_worst_columns_and_pairs_say_what_differs_most_in_every_file(written
         for row, stored in zip(worst, breakdown[kept], strict=True):
             assert row["text"] in page
             assert row["difference"] == stored["difference"]
-            assert row["text"].replace("<", "&lt;") in markdown
+            assert markdown_cell(row["text"]) in markdown
 
 
 def test_a_table_like_the_real_one_has_no_worst_column(train: pa.Table, schema: RecordSchema, tmp_path: Path) -> None:
@@ -242,6 +243,11 @@ def test_a_table_with_odd_names_many_columns_and_undefined_scores(
     report = evaluate_table(constant, RealSplits(train=constant), infer_schema(constant), CONFIG)
     write_report(report, tmp_path, context=ReportContext(title="undefined"))
     assert "the schema names no target column" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_texts_of_the_data_are_no_links_or_images_in_markdown() -> None:
+    assert markdown_cell("![x](https://a/p.png)") == "!\\[x\\](https://a/p.png)"
+    assert markdown_cell("a\r# `b` *c*|_d_ <i>\\") == "a # \\`b\\` \\*c\\*\\|\\_d\\_ &lt;i>\\\\"
 
 
 def test_a_judges_scores_are_in_the_markdown_too(written: Path) -> None:

@@ -193,9 +193,8 @@ def test_a_report_from_before_verdicts_gets_one() -> None:
 
 
 def test_a_shared_report_shows_no_rows() -> None:
-    shown = [
-        Evaluation(name=name, scores=(), details={"rows": ["secret"]}) for name in ("nearest", "samples", "projection")
-    ]
+    names = ("nearest", "samples", "projection", "copies", "language")
+    shown = [Evaluation(name=name, scores=(), details={"rows": ["secret"]}) for name in names]
     file = report_of(details=shown)
     report = Report(
         evaluations=tuple(

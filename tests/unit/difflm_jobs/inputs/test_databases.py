@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,20 @@ def test_a_folder_of_somebody_else_is_not_used(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(ConfigError, match="belongs to another user"):
         Delivery.to(f"sqlite:///{tmp_path / 'b.db'}?table=a", asked_by="x", format_=None)
+
+
+def test_a_link_is_not_used_and_an_open_folder_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    url = f"sqlite:///{tmp_path / 'b.db'}?table=a"
+    folder = tmp_path / f"difflm-rows-{os.getuid()}"
+    (tmp_path / "elsewhere").mkdir()
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="is no folder"):
+        Delivery.to(url, asked_by="x", format_=None)
+    folder.unlink()
+    folder.mkdir(mode=0o755)
+    assert Delivery.to(url, asked_by="x", format_=None).file.parent == folder
+    assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_frame_is_written_from_python(tmp_path: Path) -> None:

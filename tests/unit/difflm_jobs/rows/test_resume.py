@@ -107,5 +107,20 @@ def test_one_command_at_a_time_writes(dataset: Dataset) -> None:
     for _ in range(2):
         with claimed(dataset, JOB, rows=20, resume="if-possible"):
             other = claimed(dataset, JOB, rows=20, resume="if-possible")
+            dataset.write_json(DATASET_MANIFEST, {})
             with pytest.raises(StorageError, match="another command writes there at this moment"), other:
                 pass
+            assert dataset.read_json(DATASET_MANIFEST) == {}  # the refused one takes nothing away
+
+
+def test_a_refused_command_leaves_no_folder(dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no job"), claimed(dataset, JOB, rows=20, resume="always"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_no_folder_to_write_in(tmp_path: Path) -> None:
+    (tmp_path / "rows").touch()
+    whole = claimed(Dataset(store=LocalStore(tmp_path / "rows")), JOB, rows=20, resume="if-possible")
+    with pytest.raises(StorageError, match=r"rows: cannot be written \(not a directory\)"), whole:
+        pass

@@ -1,0 +1,27 @@
+"""What a server says of a bundle before it is asked to draw from it."""
+
+from pathlib import Path
+
+import pytest
+
+from difflm.records.fields import IdentifierField
+from difflm.records.json_codec import JsonRecordCodec
+from difflm.records.schema import RecordSchema
+from difflm.serving.backend import BundleRef
+from difflm.serving.problems import Problem
+from difflm.serving.registry import ServedBundle
+
+
+def served(schema: RecordSchema) -> ServedBundle:
+    ref = BundleRef(name="tiny", folder=str(Path("tiny")), version="v1")
+    return ServedBundle(ref=ref, schema=schema, codec=JsonRecordCodec(schema), quality=None)
+
+
+def test_rows_for_which_there_are_no_names_are_refused_before_the_engine_sees_them() -> None:
+    field = IdentifierField(name="id", shapes=(("u", "0123456789", "0123456789"),))
+    bundle = served(RecordSchema(fields=(field,), row_count=10))
+    bundle.check_names(start=90, n=10)
+    for start, n, at in ((999_999_990, 1, "start"), (0, 101, "n")):
+        with pytest.raises(Problem, match="there are 100 different names of its form") as caught:
+            bundle.check_names(start=start, n=n)
+        assert (caught.value.status, caught.value.field) == (422, at)
