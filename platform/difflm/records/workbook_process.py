@@ -38,7 +38,7 @@ def main() -> None:
         data = sys.stdin.buffer.read()
         found = read(data, asked)
         if len(found.get("rows", ())) > 1:
-            found["formats"] = formats_of(data, found["name"])
+            found["formats"] = list(formats_of(data, found["name"]).items())  # pairs: columns may have any name
         sys.stdout.write(json.dumps(found, default=marked, ensure_ascii=True))
     except MemoryError:
         sys.exit(MEMORY)
@@ -154,7 +154,7 @@ def marked(cell: datetime | date | time | timedelta) -> dict[str, Any]:
 def unmarked(cell: dict[str, Any]) -> object:
     """Return the cell behind an object of JSON."""
     kinds = {"datetime": datetime.fromisoformat, "date": date.fromisoformat, "time": time.fromisoformat}
-    kind, value = next(iter(cell.items()))
+    kind, value = next(iter(cell.items())) if len(cell) == 1 else ("", None)
     if kind in kinds:
         return kinds[kind](value)
     return timedelta(*value) if kind == "timedelta" else cell

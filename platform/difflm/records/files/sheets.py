@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from difflm.errors import ConfigError, DataError
 from difflm.records import workbook_process
@@ -47,11 +47,23 @@ class WorkbookForm(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     title: str
-    top: int = 0
-    left: int = 0
+    top: int = Field(default=0, ge=0, lt=2**20)
+    left: int = Field(default=0, ge=0, lt=2**14)
     heads: dict[str, int | float | bool | dict[str, Any]] = {}
     formats: dict[str, str | int] = {}
     mixed: dict[str, tuple[str, ...]] = {}
+
+    @field_validator("heads")
+    @classmethod
+    def _of_cells(cls, heads: dict[str, Any]) -> dict[str, Any]:
+        for head in heads.values():
+            try:
+                read = workbook_process.unmarked(head) if isinstance(head, dict) else head
+            except (TypeError, ValueError, OverflowError):
+                read = head
+            if isinstance(read, dict):
+                raise ValueError(f"{str(head)[:40]} is no cell of a sheet")
+        return heads
 
     def renamed(self, names: Mapping[str, str]) -> WorkbookForm:
         """Return the form of the columns that the table has, under the names that they have there."""
@@ -127,7 +139,7 @@ def read_sheet(
         heads={str(at): _head(head) for at, head in enumerate(found[place]) if not isinstance(head, str | None)},
         formats={
             str(at): form
-            for letters, form in said["formats"].items()
+            for letters, form in said["formats"]
             if (at := _place_of(letters) - said["left"]) in range(table.num_columns) and form != _GENERAL
         },
         mixed={
@@ -180,7 +192,7 @@ def _read_apart(data: bytes, expansion: Expansion, sheet: str | None) -> dict[st
     if "rows" not in said:
         reason = said.get("fault") or f"what reads it ended with status {ended.returncode}"
         raise DataError(f"{expansion.path}: not a workbook ({reason}); is it complete and what its name says?")
-    return {"formats": {}, **said}
+    return {"formats": [], **said}
 
 
 def _table(rows: list[list[Cell]], place: int, path: Path, report: Reporter, *, told: bool) -> pa.Table:
