@@ -154,7 +154,9 @@ def marked(cell: datetime | date | time | timedelta) -> dict[str, Any]:
 def unmarked(cell: dict[str, Any]) -> object:
     """Return the cell behind an object of JSON."""
     kinds = {"datetime": datetime.fromisoformat, "date": date.fromisoformat, "time": time.fromisoformat}
-    kind, value = next(iter(cell.items())) if len(cell) == 1 else ("", None)
+    if len(cell) != 1:
+        return cell
+    ((kind, value),) = cell.items()
     if kind in kinds:
         return kinds[kind](value)
     return timedelta(*value) if kind == "timedelta" else cell

@@ -62,7 +62,7 @@ class WorkbookForm(BaseModel):
             except (TypeError, ValueError, OverflowError):
                 read = head
             if isinstance(read, dict):
-                raise ValueError(f"{str(head)[:40]} is no cell of a sheet")
+                raise ValueError(f"{str(head)[:40]} is no cell of a sheet")  # noqa: TRY004 - pydantic asks for it
         return heads
 
     def renamed(self, names: Mapping[str, str]) -> WorkbookForm:
