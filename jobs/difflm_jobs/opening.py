@@ -69,8 +69,8 @@ def _last_bundle(folder: Path) -> Path | None:
     """Find the bundle that the last run of a folder made or found again; None where that is not known."""
     from difflm_jobs.pipeline.runlog import LOG_NAME, read_runs
 
-    if not (folder / LOG_NAME).is_file():
-        return None
+    if not (folder / LOG_NAME).is_file() or (folder / "bundle.json").is_file():
+        return None  # a bundle's own folder is no run, whatever lies in it
     try:
         runs = read_runs(folder)
     except ValueError:  # a line that a killed process left unfinished

@@ -62,8 +62,7 @@ class Generator:
         """Open nothing yet: the models are loaded when first needed.
 
         ``make_report`` evaluates the run that the bundle is from, ``find_report`` reads the report only where there is
-        one; ``kept`` lives as long as the generator, such as a
-        temporary folder that the bundle lies in.
+        one; ``kept`` lives as long as the generator, such as a temporary folder that the bundle lies in.
         """
         self._folder = bundle
         self._template = template

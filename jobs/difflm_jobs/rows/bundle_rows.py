@@ -19,6 +19,7 @@ from difflm.artifacts.storage import LocalStore, Store, open_store
 from difflm.config import apply_overrides, validate
 from difflm.errors import ConfigError
 from difflm.records.files.source import SourceForm
+from difflm.records.kinds.codes_of_form import refuse_unnamed
 from difflm.records.schema import read_schema
 from difflm.synthesis.plans.request import PlanRequest
 from difflm.telemetry import JSON, Stopwatch, peak_rss_mib
@@ -130,6 +131,7 @@ def write_rows(
             given_form = given.form
         assert rows is not None
         plan.check(bundle, read_schema(bundle))
+        refuse_unnamed(read_schema(bundle), rows)
         real = screen = None
         if wanted.real is not None:
             real = stack.enter_context(laid_down_real(wanted.real, read_schema(bundle), settings.data.read))

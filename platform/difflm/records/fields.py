@@ -6,7 +6,7 @@ without a value). The classes share these by repetition, not by inheritance: eac
 
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, FiniteFloat, field_validator
 from pydantic import Field as Option
 
 from difflm.spelled_numbers import Scientific
@@ -20,7 +20,15 @@ Record: TypeAlias = dict[str, Value]
 
 Int64: TypeAlias = Annotated[int, Option(ge=-(2**63), le=2**63 - 1)]
 MAX_DIGITS: Final = 4000  # Python itself prints 4,300
-_Number: TypeAlias = Annotated[int, Option(gt=-(10**MAX_DIGITS), lt=10**MAX_DIGITS)]
+
+
+def _written(number: int) -> int:
+    if abs(number) >= 10**MAX_DIGITS:
+        raise ValueError(f"it has more than {MAX_DIGITS} digits")
+    return number
+
+
+_Number: TypeAlias = Annotated[int, AfterValidator(_written)]  # as bounds, such numbers would stand in /openapi.json
 MAX_PLACES: Final = 30
 """Digits behind the mark of a number that keeps all of them; a double has 17 that count."""
 

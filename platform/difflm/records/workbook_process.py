@@ -17,6 +17,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 Cell = str | int | float | bool | datetime | date | time | timedelta | None
+_MARK = "$"
+"""The one key of what stands for a cell; columns have letters."""
 MEMORY = 3
 """The exit status where there is not enough of it."""
 _HEADER, _STYLED_ROWS = 50, 200
@@ -38,7 +40,7 @@ def main() -> None:
         data = sys.stdin.buffer.read()
         found = read(data, asked)
         if len(found.get("rows", ())) > 1:
-            found["formats"] = list(formats_of(data, found["name"]).items())  # pairs: columns may have any name
+            found["formats"] = formats_of(data, found["name"])
         sys.stdout.write(json.dumps(found, default=marked, ensure_ascii=True))
     except MemoryError:
         sys.exit(MEMORY)
@@ -147,19 +149,26 @@ def _styles_of_cells(archive: zipfile.ZipFile, file_name: str) -> Iterator[tuple
 def marked(cell: datetime | date | time | timedelta) -> dict[str, Any]:
     """Return the object of JSON for a cell that JSON has no type for."""
     if isinstance(cell, timedelta):
-        return {"timedelta": [cell.days, cell.seconds, cell.microseconds]}
-    return {type(cell).__name__: cell.isoformat()}
+        return {_MARK: ["timedelta", cell.days, cell.seconds, cell.microseconds]}
+    return {_MARK: [type(cell).__name__, cell.isoformat()]}
 
 
-def unmarked(cell: dict[str, Any]) -> object:
-    """Return the cell behind an object of JSON."""
-    kinds = {"datetime": datetime.fromisoformat, "date": date.fromisoformat, "time": time.fromisoformat}
-    if len(cell) != 1:
-        return cell
-    ((kind, value),) = cell.items()
-    if kind in kinds:
-        return kinds[kind](value)
-    return timedelta(*value) if kind == "timedelta" else cell
+def unmarked(found: dict[str, Any]) -> object:
+    """Return the cell behind an object of JSON that `marked` made; any other object as it is.
+
+    Raises ValueError, TypeError or OverflowError for one that only looks so.
+    """
+    match found:
+        case {"$": ["datetime", str() as text], **rest} if not rest:
+            return datetime.fromisoformat(text)
+        case {"$": ["date", str() as text], **rest} if not rest:
+            return date.fromisoformat(text)
+        case {"$": ["time", str() as text], **rest} if not rest:
+            return time.fromisoformat(text)
+        case {"$": ["timedelta", int() as days, int() as seconds, int() as microseconds], **rest} if not rest:
+            return timedelta(days, seconds, microseconds)
+        case _:
+            return found
 
 
 if __name__ == "__main__":

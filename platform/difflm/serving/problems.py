@@ -17,6 +17,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from difflm.errors import ConfigError, DataError, DiffLMError, OverloadError
+
 UNPROCESSABLE = 422
 RETRY_SOON_S = 1.0
 SAFE_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -165,3 +167,22 @@ def _told(start: Message) -> Response | None:
         if name not in ("content-type", "content-length"):
             answer.headers[name] = value
     return answer
+
+
+def said(error: DiffLMError, folder: str) -> str:
+    """Return what an error says without the server's paths: `folder` is the bundle's."""
+    return str(error).removeprefix(f"{folder}: ").replace(f"{folder}/", "")
+
+
+def problem_of(error: DiffLMError, folder: str) -> Problem:
+    """Return what whoever asked is told of an error."""
+    if isinstance(error, OverloadError):
+        return overloaded(str(error))
+    if isinstance(error, ConfigError | DataError):
+        return invalid("body", said(error, folder))
+    return unavailable(said(error, folder))
+
+
+def unavailable(message: str) -> Problem:
+    """Return the problem of what may work later."""
+    return Problem(503, "unavailable", f"{message}; try again", retry_after_s=5.0)

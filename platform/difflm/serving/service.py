@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from difflm.errors import BundleError, ConfigError, DataError, DiffLMError, OverloadError
+from difflm.errors import BundleError, ConfigError, DataError, DiffLMError
 from difflm.records.schema import RecordSchema
 from difflm.serving.answers import JobView, LatentsAnswer, RowWriter
 from difflm.serving.backend import RowsBackend, RowsWanted
@@ -22,7 +22,7 @@ from difflm.serving.fair_queue import Chunk
 from difflm.serving.jobs import Jobs, JobSpec
 from difflm.serving.limits import Admission, KeyRing, Traffic
 from difflm.serving.metrics import ServerMetrics
-from difflm.serving.problems import Problem, invalid, overloaded
+from difflm.serving.problems import Problem, invalid, problem_of, said, unavailable
 from difflm.serving.registry import Registry, ServedBundle
 from difflm.serving.requests import MAX_INDEX, SEED_BITS, EncodeBody, GivenRow, ImputeBody, SampleBody, as_texts
 from difflm.serving.shares import Turns
@@ -129,7 +129,7 @@ class Service:
         except (DiffLMError, Problem) as error:
             if self.ring is not None:
                 self.ring.refund(owner, "rows", len(body.rows))
-            raise error if isinstance(error, Problem) else _problem(error, bundle) from None
+            raise error if isinstance(error, Problem) else problem_of(error, bundle.ref.folder) from None
         return LatentsAnswer(bundle=bundle.ref.name, version=bundle.ref.version, latents=latents)
 
     async def chunks(self, accepted: Accepted) -> AsyncGenerator[Chunk, None]:
@@ -147,7 +147,7 @@ class Service:
                         handed_out(count)
                         self._refuse_failure(chunk, wanted)
         except (DiffLMError, Problem) as error:
-            problem = error if isinstance(error, Problem) else _problem(error, accepted.bundle)
+            problem = error if isinstance(error, Problem) else problem_of(error, accepted.bundle.ref.folder)
             if self.ring is not None and problem.code in _REFUSALS:
                 self.ring.refund(owner, "rows", left)
             raise problem from None
@@ -166,7 +166,7 @@ class Service:
             said = f"not all rows were there after {wanted.deadline_s:g} s"
             raise Problem(422 if own else 504, "deadline", said, field="deadline_s")
         if chunk.failure == "engine":
-            raise _unavailable("the process that drew the rows broke")
+            raise unavailable("the process that drew the rows broke")
 
     def _accepted(
         self,
@@ -277,7 +277,7 @@ def _refuse_plan(plan: PlanRequest, bundle: ServedBundle, field: str) -> None:
     except ConfigError as error:
         raise invalid(field, str(error)) from None
     except BundleError as error:
-        raise Problem(422, "not_supported", _said(error, bundle), field=field) from None
+        raise Problem(422, "not_supported", said(error, bundle.ref.folder), field=field) from None
 
 
 def _plan(where: str | None, use: Use | None, given: pa.Table | None, constraints: Sequence[str] | None) -> PlanRequest:
@@ -299,20 +299,3 @@ def _complete(rows: list[GivenRow], schema: RecordSchema) -> pa.Table:
 
 def _kept(rows: list[GivenRow], schema: RecordSchema) -> pa.Table:
     return kept_cells(_complete(rows, schema), schema, spelling=False)
-
-
-def _said(error: DiffLMError, bundle: ServedBundle) -> str:
-    """Return what an error says without the server's paths."""
-    return str(error).removeprefix(f"{bundle.ref.folder}: ").replace(f"{bundle.ref.folder}/", "")
-
-
-def _problem(error: DiffLMError, bundle: ServedBundle) -> Problem:
-    if isinstance(error, OverloadError):
-        return overloaded(str(error))
-    if isinstance(error, ConfigError | DataError):
-        return invalid("body", _said(error, bundle))
-    return _unavailable(_said(error, bundle))
-
-
-def _unavailable(message: str) -> Problem:
-    return Problem(503, "unavailable", f"{message}; try again", retry_after_s=5.0)

@@ -228,7 +228,7 @@ FIT: dict[str, Any] = {
 
 
 def test_fits_of_several_tables_in_one_folder_stay_apart(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    first = pd.DataFrame({"age": [31, 45, 28] * 40, "city": ["Rome", "Oslo", "Rome"] * 40})
+    first = pd.DataFrame({"age": [31, 45, 28] * 40, "city": ["Rome", "Oslo"] * 60})
     other = pl.DataFrame({"up": [True, False] * 60})
     before = torch.get_rng_state()
     one = difflm.fit(first, config=FIT, out=tmp_path / "run", progress=False)

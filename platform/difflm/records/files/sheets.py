@@ -25,6 +25,7 @@ from difflm.records.files.remedies import setting
 from difflm.records.notices import Notice, NoticeCode, Reporter
 from difflm.records.workbook_process import Cell
 
+_MOST_ROWS, _MOST_COLUMNS = 1_048_576, 16_384  # of a sheet, whatever writes it
 _GENERAL = 0  # the number format of cells that have none
 _READ: Final[Mapping[str, Callable[[str], int | float | date | time]]] = {
     "int": int,
@@ -47,22 +48,22 @@ class WorkbookForm(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     title: str
-    top: int = Field(default=0, ge=0, lt=2**20)
-    left: int = Field(default=0, ge=0, lt=2**14)
+    top: int = Field(default=0, ge=0, lt=_MOST_ROWS)
+    left: int = Field(default=0, ge=0, lt=_MOST_COLUMNS)
     heads: dict[str, int | float | bool | dict[str, Any]] = {}
     formats: dict[str, str | int] = {}
     mixed: dict[str, tuple[str, ...]] = {}
 
     @field_validator("heads")
     @classmethod
-    def _of_cells(cls, heads: dict[str, Any]) -> dict[str, Any]:
-        for head in heads.values():
+    def _heads_are_cells(cls, heads: dict[str, Any]) -> dict[str, Any]:
+        for name, head in heads.items():
             try:
-                read = workbook_process.unmarked(head) if isinstance(head, dict) else head
-            except (TypeError, ValueError, OverflowError):
-                read = head
-            if isinstance(read, dict):
-                raise ValueError(f"{str(head)[:40]} is no cell of a sheet")  # noqa: TRY004 - pydantic asks for it
+                cell = workbook_process.unmarked(head) if isinstance(head, dict) else head
+            except (ValueError, TypeError, OverflowError):
+                cell = head
+            if isinstance(cell, dict):
+                raise ValueError(f"{name!r} is headed by {head!r}, which is no cell")  # noqa: TRY004 - pydantic's form
         return heads
 
     def renamed(self, names: Mapping[str, str]) -> WorkbookForm:
@@ -139,7 +140,7 @@ def read_sheet(
         heads={str(at): _head(head) for at, head in enumerate(found[place]) if not isinstance(head, str | None)},
         formats={
             str(at): form
-            for letters, form in said["formats"]
+            for letters, form in said["formats"].items()
             if (at := _place_of(letters) - said["left"]) in range(table.num_columns) and form != _GENERAL
         },
         mixed={
@@ -192,7 +193,7 @@ def _read_apart(data: bytes, expansion: Expansion, sheet: str | None) -> dict[st
     if "rows" not in said:
         reason = said.get("fault") or f"what reads it ended with status {ended.returncode}"
         raise DataError(f"{expansion.path}: not a workbook ({reason}); is it complete and what its name says?")
-    return {"formats": [], **said}
+    return {"formats": {}, **said}
 
 
 def _table(rows: list[list[Cell]], place: int, path: Path, report: Reporter, *, told: bool) -> pa.Table:

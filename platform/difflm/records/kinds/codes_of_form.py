@@ -206,6 +206,17 @@ def identifier(field: IdentifierField, index: int) -> str | int:
     return numbered_code(field.shapes, (count // 3 + index * step) % count)
 
 
+def refuse_unnamed(schema: RecordSchema, stop: int) -> None:
+    """Refuse rows up to `stop` (not included) where some of them would have no name left.
+
+    Raises:
+        SynthesisError: names the column and how many names there are.
+    """
+    for field in schema.fields:
+        if isinstance(field, IdentifierField) and stop > 0:
+            identifier(field, stop - 1)
+
+
 def named(record: Record, schema: RecordSchema, index: int) -> Record:
     """Return a record with the identifiers of its row; the same record where the schema has none."""
     names = {field.name: identifier(field, index) for field in schema.fields if isinstance(field, IdentifierField)}

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 
 from difflm.errors import OverloadError, SynthesisError
-from difflm.records.schema import Record, read_schema
+from difflm.records.kinds.codes_of_form import refuse_unnamed
+from difflm.records.schema import IdentifierField, Record, read_schema
 from difflm.serving.backend import BundleRef, RowsWanted
 from difflm.serving.config import ServeConfig, ServedConfig
 from difflm.serving.loaded_bundle import LocalBackend
@@ -25,7 +26,7 @@ from difflm.synthesis.draws import Draw
 from difflm.synthesis.plans.draw_plans import DrawPlans
 from difflm.synthesis.plans.request import GivenRecords, Impute, PlanRequest, Vary
 from difflm.synthesis.synthesizer import Synthesizer
-from difflm.testing.bundles import StageFolders
+from difflm.testing.bundles import TINY_POOLED_SHAPE, StageFolders, untrained_stages
 from difflm.training.record_data import read_split
 
 Rows = list[tuple[int, Record]]
@@ -193,3 +194,28 @@ def test_a_calibrated_bundle_corrects_plain_draws_and_no_conditions_in_a_batch_o
         assert run(together()) == wished
     finally:
         own.close()
+
+
+def test_a_row_without_a_name_left_costs_its_own_request_and_is_refused_before(
+    run: Run, config: ServeConfig, tmp_path: Path
+) -> None:
+    keys = [f"u{row * 7:05d}-{'abc'[row % 3]}" for row in range(200)]
+    table = pa.table({"key": keys, "city": [("Rome", "Oslo")[row % 2] for row in range(200)]})
+    folder = untrained_stages(tmp_path, table, shape=TINY_POOLED_SHAPE).bundle
+    (field, _) = read_schema(folder).fields
+    assert isinstance(field, IdentifierField)
+    assert field.start is None, "names of a form"
+    own = LocalBackend(config.model_copy(update={"bundles": [ServedConfig(name="own", path=str(folder))]}))
+    ref = BundleRef(name="own", folder=str(folder), version="v1")
+
+    async def last(start: int) -> Any:
+        return [chunk async for chunk in own.sample(wanted(ref, 2, start=start))][-1]
+
+    try:
+        assert run(last(999_999_990)).failure == "engine"
+        assert len(run(collected(own, wanted(ref, 2)))) == 2, "the engine goes on"
+    finally:
+        own.close()
+    with pytest.raises(SynthesisError, match=r"column 'key': there are [\d,]+ different names of its form"):
+        refuse_unnamed(read_schema(folder), 999_999_992)
+    refuse_unnamed(read_schema(folder), 100)

@@ -393,7 +393,7 @@ class Files(Jobs):
     async def _run(self, name: str) -> None:
         self.began.set()
         await asyncio.to_thread(self.going.wait)
-        self._data(name).write_text('{"age": 3}\n')
+        self._files.data(name, self._specs[name]).write_text('{"age": 3}\n')
 
     began, going = threading.Event(), threading.Event()
 

@@ -7,19 +7,22 @@ import gzip
 import io
 import lzma
 import zipfile
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from difflm.errors import ConfigError, DataError
 from difflm.records.files import compression
 from difflm.records.files.compression import Expansion
 from difflm.records.files.reading import ReadConfig, read_table
+from difflm.records.files.sheets import WorkbookForm
 from difflm.records.files.typed_files import read_parquet
 from difflm.records.notices import Notice
+from difflm.records.workbook_process import marked, unmarked
 
 CSV = b"a,b\n1,x\n2,y\n"
 ROWS = {"a": ["1", "2"], "b": ["x", "y"]}
@@ -122,6 +125,30 @@ def test_a_workbook_keeps_its_types(tmp_path: Path) -> None:
     assert read_table(path, ReadConfig(sheet="data")).num_rows == 2
     with pytest.raises(ConfigError, match="no sheet 'none'; it has 'notes', 'data'"):
         read_table(path, ReadConfig(sheet="none"))
+
+
+def test_a_workbook_without_styles_is_read_and_times_come_back(tmp_path: Path) -> None:
+    pytest.importorskip("python_calamine")
+    path = workbook(tmp_path / "t.xlsx", {"data": [["id", "city"], [1, "Rome"], [2, "Oslo"]]})
+    with zipfile.ZipFile(path) as given:
+        parts = {name: given.read(name) for name in given.namelist() if name != "xl/styles.xml"}
+    with zipfile.ZipFile(path, "w") as bare:
+        for name, content in parts.items():
+            bare.writestr(name, content)
+    assert read_table(path).to_pydict() == {"id": [1, 2], "city": ["Rome", "Oslo"]}
+    for cell in (datetime(2024, 1, 31, 8, 30), date(2024, 2, 1), time(8, 5), timedelta(days=1, seconds=3)):
+        assert unmarked(marked(cell)) == cell
+    assert unmarked({}) == {}
+    assert unmarked({"date": 3}) == {"date": 3}
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [{"top": 10**12}, {"left": -1}, {"heads": {"a": {}}}, {"heads": {"a": {"$": ["date", "zz"]}}}],
+)
+def test_layouts_of_strangers_are_bounded(layout: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        WorkbookForm.model_validate({"title": "S", **layout})
 
 
 def test_a_workbook_that_is_none_or_damaged(tmp_path: Path) -> None:
