@@ -18,7 +18,7 @@ from difflm.artifacts.store import ArtifactStore
 from difflm.errors import DiffLMError, SynthesisError
 from difflm.printable import printable
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.kinds.codes_of_form import named
+from difflm.records.kinds.codes_of_form import refuse_unnamed
 from difflm.records.schema import RecordSchema, one_digit, read_schema
 from difflm.serving.backend import VERSION_DIGITS, BundleRef, bundle_ref
 from difflm.serving.config import ServeConfig
@@ -58,7 +58,7 @@ class ServedBundle:
     def check_names(self, start: int, n: int) -> None:
         """Raise Problem where an identifier has no name for the last of the rows from `start` on."""
         try:
-            named({}, self.schema, start + n - 1)
+            refuse_unnamed(self.schema, start + n)
         except SynthesisError as error:
             raise invalid("start" if start else "n", str(error)) from None
 
