@@ -55,6 +55,12 @@ __all__ = [
 SCHEMA_FORMAT_VERSION: Final = 1
 
 
+def one_digit(count: int) -> int:
+    """Round a number of rows to its first digit."""
+    unit: int = 10 ** (len(str(count)) - 1)
+    return (count + unit // 2) // unit * unit
+
+
 class RecordSchema(BaseModel):
     """What a table holds, fitted on its training split alone; everything that decoding and normalising need.
 
@@ -96,8 +102,11 @@ class RecordSchema(BaseModel):
         raise SchemaError(f"the schema has no column {name!r}; it has {', '.join(map(repr, self.names))}")
 
     def published(self) -> Self:
-        """Return the schema as those see it who get rows only: kinds, values and ranges, without any count of rows."""
-        return self.model_copy(update={"fields": tuple(map(without_counts, self.fields)), "notices": ()})
+        """Return the schema as those see it who get rows only: kinds, values and ranges, without counts of rows but for
+        `row_count`, which is rounded to one digit.
+        """
+        fields = tuple(map(without_counts, self.fields))
+        return self.model_copy(update={"fields": fields, "notices": (), "row_count": one_digit(self.row_count)})
 
     def to_json(self) -> str:
         """Return the JSON text, stable for equal schemas."""

@@ -166,7 +166,7 @@ class BundlesAnswer(Config):
 
 
 class SchemaAnswer(Config):
-    """The columns of a bundle, with the values and ranges that training had, and no count of its rows."""
+    """The columns of a bundle, with the values and ranges that training had; `row_count` is rounded to one digit."""
 
     bundle: str
     version: str

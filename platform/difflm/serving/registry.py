@@ -18,8 +18,8 @@ from difflm.artifacts.store import ArtifactStore
 from difflm.errors import DiffLMError, SynthesisError
 from difflm.printable import printable
 from difflm.records.json_codec import JsonRecordCodec
-from difflm.records.kinds.codes_of_form import named
-from difflm.records.schema import RecordSchema, read_schema
+from difflm.records.kinds.codes_of_form import refuse_unnamed
+from difflm.records.schema import RecordSchema, one_digit, read_schema
 from difflm.serving.backend import VERSION_DIGITS, BundleRef, bundle_ref
 from difflm.serving.config import ServeConfig
 from difflm.serving.problems import Problem, invalid, loading
@@ -58,7 +58,7 @@ class ServedBundle:
     def check_names(self, start: int, n: int) -> None:
         """Raise Problem where an identifier has no name for the last of the rows from `start` on."""
         try:
-            named({}, self.schema, start + n - 1)
+            refuse_unnamed(self.schema, start + n)
         except SynthesisError as error:
             raise invalid("start" if start else "n", str(error)) from None
 
@@ -165,6 +165,9 @@ def _shared(report: dict[str, JSON]) -> dict[str, JSON]:
     """Return what a server tells of a report: no settings, which name files, and nothing that shows rows."""
     evaluations = report.get("evaluations")
     found = {key: report.get(key) for key in ("title", "rows", "target", "task", "verdict")}
+    if isinstance(rows := found["rows"], dict):  # how many real ones there are is not told exactly
+        real = {role: one_digit(count) for role, count in rows.items() if role != "synthetic" and type(count) is int}
+        found["rows"] = {**rows, **real}
     if not isinstance(evaluations, list):
         return {**found, "evaluations": []}
     kept: list[JSON] = [

@@ -19,6 +19,9 @@ from difflm.spelled_numbers import PRINTED, printer
 _BOOLEANS = {True: "true", False: "false"}
 _MAX_PLACES = 400  # no double has more
 
+_DELIMITER = r"^[\x01-\x09\x0b\x0c\x0e-!#-&(-*,/:-<>?\[-`{-\x7f]$"
+"""Where the first cell is missing, a row begins with it: so nothing that begins a formula, and no part of a number."""
+
 
 class Dialect(BaseModel):
     """How a delimited file spells its table; the defaults are those of a plain CSV file and are left out of files.
@@ -28,7 +31,7 @@ class Dialect(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    delimiter: Annotated[str, Field(pattern=r"^[\x01-\x09\x0b\x0c\x0e-\x7f]$")] = ","
+    delimiter: Annotated[str, Field(pattern=_DELIMITER)] = ","
     quote: Literal['"', "'"] = '"'
     line_end: LineEnd = "\n"
     encoding: str = "utf-8"

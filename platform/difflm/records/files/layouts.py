@@ -111,8 +111,11 @@ def find_layout(text: bytes, path: Path, wanted: Wanted, report: Reporter) -> La
 
 
 def _check_delimiter(delimiter: str, kind: type[DataError | ConfigError], where: str) -> None:
-    if not delimiter.isascii() or delimiter in "\0\r\n\"'":
-        raise kind(f"{where}{delimiter!r} divides no cells; give one ASCII character that is no quote, such as ';'")
+    if not delimiter.isascii() or delimiter.isalnum() or delimiter in "\0\r\n\"'=+-@.":
+        raise kind(
+            f"{where}{delimiter!r} divides no cells; give one ASCII character that is no quote, letter, digit, point "
+            "or sign that begins a formula, such as ';'"
+        )
 
 
 def _skipped(body: str, lines: int) -> int:

@@ -11,6 +11,7 @@ import difflib
 import keyword
 import math
 import re
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from typing import Any, Final, Literal, TypeAlias
 from difflm.errors import ConfigError
 
 EXAMPLE: Final = "write it like 'start <= end' or 'total == n * unit'"
+UNREADABLE: Final = (SyntaxError, ValueError, RecursionError, MemoryError, SystemError)
+_PARSING: Final = threading.Lock()
 Sign: TypeAlias = Literal["+", "-", "*", "/"]
 _SIGNS: Mapping[type[ast.operator], Sign] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 _BINDS: Mapping[str, int] = {"+": 1, "-": 1, "*": 2, "/": 2}
@@ -150,6 +153,16 @@ def quoted(name: str) -> str:
     return name if plain and name not in ("null", "true", "false") else f"`{name}`"
 
 
+def parsed(source: str) -> ast.expr:
+    """Return Python's tree of an expression, or raise one of UNREADABLE.
+
+    One at a time: CPython 3.11 counts the depth of all threads together, and fails where two of them parse.
+    """
+    with _PARSING, warnings.catch_warnings():  # warnings are about escapes in the user's texts
+        warnings.simplefilter("ignore")
+        return ast.parse(source, mode="eval").body
+
+
 class Reader:
     """A constraint's text, on its way through Python's own parser; `names` are the columns, None where unknown yet."""
 
@@ -161,10 +174,8 @@ class Reader:
     def tree(self) -> ast.expr:
         """Return Python's tree of it. Raises ConfigError where there is none."""
         try:
-            with warnings.catch_warnings():  # about escapes in the user's texts
-                warnings.simplefilter("ignore")
-                return ast.parse(self._source, mode="eval").body
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return parsed(self._source)
+        except UNREADABLE:
             raise self.error(
                 f"cannot be read; {EXAMPLE} (a column name that is no plain word goes in backticks, text in quotes)"
             ) from None

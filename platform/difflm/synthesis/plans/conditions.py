@@ -13,7 +13,6 @@ from __future__ import annotations
 import ast
 import difflib
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -23,6 +22,7 @@ import pyarrow as pa
 
 from difflm.errors import ConfigError
 from difflm.records.kinds.codes import Allowed, IntervalSet, column_codes, whole_domain
+from difflm.records.relations.expressions import UNREADABLE, parsed
 from difflm.records.schema import BooleanField, DatetimeField, Field, RecordSchema
 from difflm.synthesis.grammar.dates import any_date
 from difflm.synthesis.plans.condition_values import Literal, codes_where, known_values
@@ -86,14 +86,11 @@ class _Parser:
         self.source = re.sub(r"`([^`]*)`|\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'", self._unquoted, self.text).strip()
         allowed: dict[str, Allowed] = {}
         try:
-            with warnings.catch_warnings():  # about escapes in the user's texts
-                warnings.simplefilter("ignore")
-                tree = ast.parse(self.source, mode="eval")
-            for part in self._conjuncts(tree.body):
+            for part in self._conjuncts(parsed(self.source)):
                 test = self._test(part)
                 before = allowed.get(test.field.name, whole_domain(test.field))
                 allowed[test.field.name] = before & test.true
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
+        except UNREADABLE:
             hint = "a column name that is no plain word goes in backticks, text in quotes"
             raise self._error(f"cannot be read; {_EXAMPLE} ({hint})") from None
         for name, left in allowed.items():

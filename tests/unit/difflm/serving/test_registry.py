@@ -9,7 +9,7 @@ from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema
 from difflm.serving.backend import BundleRef
 from difflm.serving.problems import Problem
-from difflm.serving.registry import ServedBundle
+from difflm.serving.registry import ServedBundle, _shared
 
 
 def served(schema: RecordSchema) -> ServedBundle:
@@ -25,3 +25,15 @@ def test_rows_for_which_there_are_no_names_are_refused_before_the_engine_sees_th
         with pytest.raises(Problem, match="there are 100 different names of its form") as caught:
             bundle.check_names(start=start, n=n)
         assert (caught.value.status, caught.value.field) == (422, at)
+
+
+def test_a_report_tells_no_words_of_records_and_no_exact_number_of_real_rows() -> None:
+    details = {"unknown_words": {"real_test": [["kowalczyk", 2]]}}
+    told = _shared(
+        {
+            "rows": {"synthetic": 1234, "train": 32_561, "test": 0},
+            "evaluations": [{"name": "language", "scores": [], "details": details}],
+        }
+    )
+    assert told["rows"] == {"synthetic": 1234, "train": 30_000, "test": 0}
+    assert told["evaluations"] == [{"name": "language", "scores": [], "details": {}}]

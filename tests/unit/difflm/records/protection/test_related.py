@@ -85,6 +85,8 @@ def test_what_is_published_counts_no_rows() -> None:
     shown = protected_schema().published()
     assert shown.field("town").counts == (0, 0)  # type: ignore[union-attr]
     assert shown.field("town").values == ("Oslo", "Rome")  # type: ignore[union-attr]
+    many = protected_schema().model_copy(update={"row_count": 32_561})
+    assert many.published().row_count == 30_000
 
 
 def test_edges_of_bins_are_rounded_within_them() -> None:

@@ -1,5 +1,6 @@
 """Conditions: what they leave of each column, and what is said of those that cannot be used."""
 
+import ast
 from datetime import date, timedelta
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from difflm.errors import ConfigError
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.kinds.codes import whole_domain
 from difflm.records.kinds.inference import infer_schema
+from difflm.records.relations import expressions
 from difflm.records.schema import Record
 from difflm.synthesis.plans.conditions import parse_condition
 from difflm.testing.tables import mixed_table
@@ -167,3 +169,19 @@ def test_no_text_breaks_it(text: str) -> None:
     for name, allowed in condition.allowed.items():
         assert allowed & whole_domain(SCHEMA.field(name)) == allowed
         assert allowed
+
+
+def test_what_pythons_parser_fails_at_is_an_error_that_names_it_and_one_text_is_parsed_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    locked: list[bool] = []
+
+    def broken(*_: object, **__: object) -> None:
+        locked.append(expressions._PARSING.locked())
+        raise SystemError("AST constructor recursion depth mismatch")
+
+    for read in (lambda: parse_condition("age > 3", SCHEMA), expressions.Reader("age > 3", None).tree):
+        with monkeypatch.context() as patched, pytest.raises(ConfigError, match="cannot be read"):
+            patched.setattr(ast, "parse", broken)
+            read()
+    assert locked == [True, True]
