@@ -73,16 +73,14 @@ def protocol() -> list[list[str]]:
         if all(ours < value for value, _ in others):
             mine = f"**{mine}**"
         taught = next(score[key] for key in ("mle_auc", "mle_rmse") if key in score)
-        trend = percent(score["trend_error"]["value"])
-        if (steady := score.get("trend_error_training_bins")) is not None:  # what one extreme value does not move
-            trend = f"{percent(steady['value'])} (SDMetrics {trend})"
+        trend = score.get("trend_error_training_bins", score["trend_error"])  # one extreme value does not move its bins
         rows.append(
             [
                 f"`{name}`",
                 f"{run['protocol']['rows']['real training']:,}",
                 f"{mine} ({', '.join(f'{method}{NBSP}{share(value)}' for value, method in others)})",
                 percent(score["shape_error"]["value"]),
-                trend,
+                percent(trend["value"]),
                 f"{share(taught['value'])} (real{NBSP}{share(taught['baseline'])})",
                 share(score["dcr_share"]["value"]),
             ]
