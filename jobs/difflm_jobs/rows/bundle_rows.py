@@ -58,8 +58,7 @@ class DatasetRequest:
     real: RealFiles | None = None
     gates: tuple[str, ...] = ()
     safe_csv: bool = False
-    plain: bool = False
-    """Write rows plainly, not as the file of the table was written."""
+    plain: bool = False  # rows are written plainly, not as the file of the table was
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +116,7 @@ def write_rows(
     file, format_ = _destination(wanted)
     settings = validate(SynthesisSettings, apply_overrides({}, overrides), "--set", overrides)
     check_engine(settings.sampling, settings.runtime)
-    gates = row_gates(wanted.gates, wanted.real)
-    trust = settings.sampling
+    gates, trust = row_gates(wanted.gates, wanted.real), settings.sampling
     bundle = find_bundle(wanted.bundle, allow_local_base=trust.allow_local_base, signed_by=trust.signed_by)
     check_json(settings.sampling, holds_json=any(field.kind == "json" for field in read_schema(bundle).fields))
     with ExitStack() as stack:
@@ -130,8 +128,8 @@ def write_rows(
             rows, folders["given"] = rows or given.count, given.folder
             given_form = given.form
         assert rows is not None
-        plan.check(bundle, read_schema(bundle))
-        refuse_unnamed(read_schema(bundle), rows)
+        plan.check(bundle, schema := read_schema(bundle))
+        refuse_unnamed(schema, rows)
         real = screen = None
         if wanted.real is not None:
             real = stack.enter_context(laid_down_real(wanted.real, read_schema(bundle), settings.data.read))

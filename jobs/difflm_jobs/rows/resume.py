@@ -103,7 +103,11 @@ def _held(folder: Path) -> Iterator[None]:
                 if os.path.samestat(os.fstat(descriptor), folder.stat()):
                     break
             except FileNotFoundError:
-                pass  # gone with the end of another command, as it may be for the lock of a folder that is no more
+                if folder.is_symlink():
+                    raise StorageError(
+                        f"{folder}: a link that leads to nothing; remove it, or give another place"
+                    ) from None
+                # gone with the end of another command, as it may be for the lock of a folder that is no more
         try:
             yield
         finally:

@@ -6,9 +6,10 @@ without a value). The classes share these by repetition, not by inheritance: eac
 
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, FiniteFloat, field_validator
+from pydantic import BaseModel, ConfigDict, FiniteFloat, field_validator
 from pydantic import Field as Option
 
+from difflm.records.limits import MAX_DIGITS, WrittenNumber
 from difflm.spelled_numbers import Scientific
 
 Value: TypeAlias = str | int | float | bool | None
@@ -19,16 +20,6 @@ Record: TypeAlias = dict[str, Value]
 
 
 Int64: TypeAlias = Annotated[int, Option(ge=-(2**63), le=2**63 - 1)]
-MAX_DIGITS: Final = 4000  # Python itself prints 4,300
-
-
-def _written(number: int) -> int:
-    if abs(number) >= 10**MAX_DIGITS:
-        raise ValueError(f"it has more than {MAX_DIGITS} digits")
-    return number
-
-
-_Number: TypeAlias = Annotated[int, AfterValidator(_written)]  # as bounds, such numbers would stand in /openapi.json
 MAX_PLACES: Final = 30
 """Digits behind the mark of a number that keeps all of them; a double has 17 that count."""
 
@@ -266,8 +257,8 @@ class IdentifierField(BaseModel):
     name: str
     nullable: Literal[False] = False
     missing_share: Annotated[float, Option(ge=0.0, le=0.0)] = 0.0
-    start: _Number | None = None
-    step: _Number = 1
+    start: WrittenNumber | None = None
+    step: WrittenNumber = 1
     digits: Annotated[int, Option(ge=0, le=MAX_DIGITS, exclude_if=_omitted)] = 0
     shapes: tuple[Shape, ...] = ()
     stored: Literal["text", "integer"] = "text"

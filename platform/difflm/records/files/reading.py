@@ -32,6 +32,7 @@ from difflm.records.files.source import SourceForm, joined_tables
 from difflm.records.files.typed_files import read_arrow, read_parquet, without_nesting
 from difflm.records.files.typed_form import TypedForm
 from difflm.records.kinds.columns import as_text
+from difflm.records.limits import refuse_wide
 from difflm.records.notices import Notice, Reporter, ignore
 
 _BREAKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]+")  # also what turns a line round
@@ -151,7 +152,7 @@ class _Raw:
 
     table: pa.Table
     dialect: Dialect | None = None
-    quoted: tuple[int, ...] = ()
+    quoted: frozenset[int] = frozenset()
     json: JsonForm | None = None
     workbook: WorkbookForm | None = None
 
@@ -179,7 +180,7 @@ def _parse(data: bytes, kind: str, path: Path, config: ReadConfig, report: Repor
             usual = "\t" if ending == ".tsv" else ","
             wanted = Wanted(delimiter=config.delimiter, usual=usual, header=config.header, skip=config.skip)
             found = read_delimited(data, path, wanted, encoding=config.encoding, report=report)
-            return _Raw(table=found.table, dialect=found.dialect, quoted=found.quoted)
+            return _Raw(table=found.table, dialect=found.dialect, quoted=frozenset(found.quoted))
 
 
 def _of_json(read: tuple[pa.Table, JsonForm]) -> _Raw:
@@ -187,6 +188,7 @@ def _of_json(read: tuple[pa.Table, JsonForm]) -> _Raw:
 
 
 def _canonical_table(raw: _Raw, config: ReadConfig, name: str, report: Reporter) -> pa.Table:
+    refuse_wide(raw.table.num_columns, name)
     table, chosen = _select(_unique(raw.table, report), name, config, report)
     if table.num_rows == 0 or table.num_columns == 0:
         raise DataError(
@@ -211,7 +213,7 @@ def _canonical_table(raw: _Raw, config: ReadConfig, name: str, report: Reporter)
             column = _without_suffix(column, config.strip_suffix.get(column_name))
         columns.append(column)
     read = pa.Table.from_arrays(columns, names=table.column_names)
-    files = dict(zip(table.column_names, (raw.table.column_names[place] for place in chosen), strict=True))
+    files = dict(zip(table.column_names, raw.table.select(chosen).column_names, strict=True))
     return _form(raw, table, read, chosen, _kept_names(files, config), missing).on(read)
 
 
@@ -226,18 +228,18 @@ def _form(
 ) -> SourceForm:
     """Describe the file: its own dialect, types or nesting, by the names that its columns have in the table."""
     if raw.json is not None:
-        known = dict(zip((raw.table.column_names[place] for place in chosen), read.column_names, strict=True))
+        known = dict(zip(raw.table.select(chosen).column_names, read.column_names, strict=True))
         nested, absent = (tuple(known[n] for n in some if n in known) for some in (raw.json.nested, raw.json.absent))
         return SourceForm(json=JsonForm(nested=nested, absent=absent, names=names))
     if raw.dialect is None:
         places = {str(place): name for place, name in zip(chosen, read.column_names, strict=True)}
         workbook = None if raw.workbook is None else raw.workbook.renamed(places)
         return SourceForm(typed=TypedForm.of(typed, read, names), workbook=workbook)
-    spelling = {name: number_spelling(read.column(name)) for name in read.column_names}
+    spelling = {name: number_spelling(column) for name, column in zip(read.column_names, read.columns, strict=True)}
     dialect = raw.dialect.model_copy(
         update={
             "names": names,
-            "quoted": tuple(read.column_names[place] for place, at in enumerate(chosen) if at in raw.quoted),
+            "quoted": tuple(name for name, at in zip(read.column_names, chosen, strict=True) if at in raw.quoted),
             "missing": {name: word for name, word in missing.items() if word},
             "places": {name: places for name, places in spelling.items() if isinstance(places, int)},
             "bare": tuple(name for name, kind in spelling.items() if kind == "bare"),
@@ -264,7 +266,7 @@ def _unique(table: pa.Table, report: Reporter) -> pa.Table:
 
 def _select(table: pa.Table, path: str, config: ReadConfig, report: Reporter) -> tuple[pa.Table, list[int]]:
     """Choose and rename columns; return the table, and the places of its columns in the file."""
-    present = table.column_names
+    present = {column: place for place, column in enumerate(table.column_names)}
     asked = {"drop": config.drop, "columns": config.columns, "rename": tuple(config.rename)}
     for key, names in asked.items():
         for name in names:
@@ -279,7 +281,8 @@ def _select(table: pa.Table, path: str, config: ReadConfig, report: Reporter) ->
     for name in config.strip_suffix:
         if name not in renamed:
             raise ConfigError(f"strip_suffix: {path} has no column {name!r}; it has {', '.join(map(repr, renamed))}")
-    return table.select(kept).rename_columns(renamed), [present.index(name) for name in kept]
+    places = [present[name] for name in kept]
+    return table.select(places).rename_columns(renamed), places
 
 
 def _canonical(column: pa.ChunkedArray, name: str, report: Reporter) -> pa.ChunkedArray:

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.errors import DataError
-from difflm.records.fields import MAX_DIGITS
 from difflm.records.kinds.codes_of_form import code_count, find_shapes, looks_like_codes, looks_measured
 from difflm.records.kinds.columns import is_decimal
 from difflm.records.kinds.date_inference import datetime_field, undated
@@ -19,6 +18,7 @@ from difflm.records.kinds.moments import find_formats
 from difflm.records.kinds.number_inference import dressed_field, number_field
 from difflm.records.kinds.seen_json import seen_json
 from difflm.records.kinds.text_inference import text_field, tool_parameters
+from difflm.records.limits import MAX_DIGITS
 from difflm.records.notices import Reporter
 from difflm.records.schema import (
     BooleanField,

@@ -124,3 +124,10 @@ def test_a_file_is_no_folder_to_write_in(tmp_path: Path) -> None:
     whole = claimed(Dataset(store=LocalStore(tmp_path / "rows")), JOB, rows=20, resume="if-possible")
     with pytest.raises(StorageError, match=r"rows: cannot be written \(not a directory\)"), whole:
         pass
+
+
+def test_a_link_that_leads_to_nothing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    wanted = claimed(Dataset(store=LocalStore(tmp_path / "link")), JOB, rows=3, resume="if-possible")
+    with pytest.raises(StorageError, match=r"link: a link that leads to nothing; remove it"), wanted:
+        pass
