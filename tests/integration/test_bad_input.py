@@ -176,8 +176,8 @@ def test_gpus_that_are_not_there(difflm: Difflm, table: Path, monkeypatch: pytes
 def test_a_bundle_that_is_none(difflm: Difflm, table: Path) -> None:
     message = refused(difflm, "synthesize", "nowhere", "--rows", "5", "--out", "x.csv")
     assert "nowhere is no bundle" in message
-    message = refused(difflm, "synthesize", "nowhere", "--rows", "5", "--out", "x.xlsx")
-    assert "x.xlsx: unknown ending '.xlsx'" in message
+    message = refused(difflm, "synthesize", "nowhere", "--rows", "5", "--out", "x.docx")
+    assert "x.docx: unknown ending '.docx'" in message
 
 
 def test_evaluating_what_is_not_there(difflm: Difflm, table: Path) -> None:
