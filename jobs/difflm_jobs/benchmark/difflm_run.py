@@ -47,8 +47,8 @@ PRIVATE_TRAININGS: Final[Mapping[str, tuple[str | None, float]]] = {
     "train-diffusion": ("prior", 0.2),
 }
 """The same under differential privacy, where the steps of DP-SGD are fixed by the budget and none can be left out."""
-SAMPLING_SHARE = 0.15
-"""Of the minutes, kept for encoding and for drawing rows."""
+SAMPLING_SHARE = 0.25
+"""Of the minutes, kept for encoding, for the draws of the calibration, and for those that are asked for."""
 WATCHED_S = 4.0
 """So long a training is watched from its first logged step on, before its rate counts."""
 FEWEST_STEPS = 10
