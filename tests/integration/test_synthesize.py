@@ -89,7 +89,7 @@ def refused(difflm: Difflm, *arguments: str, verb: str = "synthesize") -> str:
         (["--rows", "-3", "--out", "rows"], "--rows -3: give a number from 1"),
         (["--rows", "9", "--out", "rows", "--format", "xlsx"], "--format xlsx: unknown; give one of parquet, jsonl"),
         (["--rows", "9", "--out", "x.csv", "--format", "arrow"], "--format arrow: x.csv says 'csv'; leave one of them"),
-        (["--rows", "9", "--out", "x.xlsx"], "x.xlsx: unknown ending '.xlsx'; give a name that ends in .parquet"),
+        (["--rows", "9", "--out", "x.docx"], "x.docx: unknown ending '.docx'; give a name that ends in .parquet"),
         (["--rows", "9", "--out", "rows", "--resume", "maybe"], "--resume maybe: unknown; give one of never, always"),
         (["--rows", "9", "--out", "foo://b/x"], "foo://b/x: unknown scheme 'foo'; give a path or one of s3://"),
         (["--rows", "9", "--out", "s3://b/x.csv"], "one file can be written to a local path only; give a prefix"),

@@ -412,7 +412,7 @@ def test_folders_of_jobs(folder: Path, value: Any, key: str, raw: bytes) -> None
         assert {*jobs._specs} <= {"one", "five"}
         assert jobs.view("five", "a").state == "failed"
         for name, spec in jobs._specs.items():
-            assert jobs._data(name).parent == jobs_folder / name
+            assert jobs._files.data(name, spec).parent == jobs_folder / name
             assert isinstance(spec, JobSpec)
         await jobs.stop()
 
