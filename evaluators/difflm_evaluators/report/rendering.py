@@ -1,5 +1,6 @@
 """What all written reports share: the Jinja environments of pages and of Markdown, and files that appear whole."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -10,12 +11,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from difflm.artifacts.atomic import write_bytes_atomic
 from difflm.errors import StorageError
 
-_MARKS = str.maketrans({"<": "&lt;"} | {mark: f"\\{mark}" for mark in "\\|*_[]`"})
+_MARKS = str.maketrans({"<": "&lt;"} | {mark: f"\\{mark}" for mark in "\\|*[]`"})
+_OUTER = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
+"""Underscores that are not within a word: those there are no markup."""
 
 
 def markdown_cell(text: str) -> str:
     """Escape a text for a cell of a Markdown table: one line, without links, images or other markup of its own."""
-    return " ".join(text.split()).translate(_MARKS)
+    return _OUTER.sub(r"\\_", " ".join(text.split()).translate(_MARKS))
 
 
 @cache

@@ -8,6 +8,7 @@ rates fits as well.
 from __future__ import annotations
 
 import _thread
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -66,7 +67,9 @@ class Watch:
     _first: tuple[float, float] | None = None
 
     def begin(self, allowed_s: float | None) -> None:
-        """Watch the next training; None lets it run to its end."""
+        """Watch the next training; None lets it run to its end. Called by the main thread, which is what is stopped."""
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell, where nothing stops it
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         self.allowed_s, self.fitting, self._first, self._began = allowed_s, None, None, time.monotonic()
 
     @contextmanager

@@ -103,7 +103,7 @@ def test_a_training_that_was_stopped_begins_again_with_the_steps_that_fit(
     def run(settings: dict[str, Any], job: Job, watch: Watch, *, last: str) -> tuple[None, Path]:
         asked.append((last, settings.get("prior")))
         if last == "train-diffusion" and watch.allowed_s is not None:
-            assert watch.allowed_s == pytest.approx(51)  # all that is left but for the share of drawing
+            assert watch.allowed_s == pytest.approx(45)  # all that is left but for the share of drawing
             watch.fitting = 70
             raise KeyboardInterrupt
         return None, Path("bundle")
