@@ -7,6 +7,7 @@ tells how many bytes are through, by messages of a type of its own.
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import suppress
 
 from starlette.responses import FileResponse
@@ -15,6 +16,12 @@ from starlette.types import Message, Receive, Scope, Send
 PACED = b"x-difflm-paced"  # the header of a request whose client's progress is told
 TAKEN = "difflm.taken"
 _WINDOW = 2 * 2**20  # bytes on their way to the client
+_PATIENCE_S = 0.2
+"""Without news for so long, a piece goes on its way all the same: news may be lost, and a client that takes nothing is
+left by whoever serves it long before such pieces are many.
+"""
+
+_log = logging.getLogger(__name__)
 
 
 class PacedFile(FileResponse):
@@ -30,16 +37,21 @@ class PacedFile(FileResponse):
 
         async def listened() -> None:
             nonlocal taken
-            while (message := await receive())["type"] != "http.disconnect":
-                if message["type"] == TAKEN:
-                    taken = message["bytes"]
-                    news.set()
+            try:
+                while (message := await receive())["type"] != "http.disconnect":
+                    if message["type"] == TAKEN:
+                        taken = message["bytes"]
+                        news.set()
+            except Exception:  # the file is sent without news
+                _log.exception("nothing more is told of a client's progress")
+                await sending
 
         async def paced(message: Message) -> None:
             nonlocal sent
-            while sent - taken >= _WINDOW:
+            if sent - taken >= _WINDOW:
                 news.clear()
-                await news.wait()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(news.wait(), _PATIENCE_S)
             sent += len(message.get("body", b""))
             await send(message)
 
