@@ -8,7 +8,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from difflm.runtime import cluster
 from difflm.runtime.proxy_requests import BoundedBodies, KnownHeaders, PacedDownloads
 from difflm.runtime.serve_processes import CALLBACK, middlewares
 from difflm.serving.problems import SafeHeaders, ToldProblems
+from difflm.testing.servers import running
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
@@ -101,15 +101,8 @@ def address(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
     """A server of uvicorn with one of its two parsers, in a process that a proxy's callback prepared."""
     middlewares()
     app = Starlette(routes=[Route("/", lambda _: PlainTextResponse("ok"))])
-    running = uvicorn.Server(uvicorn.Config(app, http=request.param, ws="none", log_level="critical", lifespan="off"))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield listener.getsockname()
-        finally:
-            running.should_exit = True
-            thread.join()
+    with running(uvicorn.Config(app, http=request.param, ws="none", log_level="critical", lifespan="off")) as served:
+        yield served
 
 
 @pytest.mark.parametrize("number", range(len(GARBAGE)))

@@ -23,6 +23,7 @@ from difflm.runtime import proxy_connections
 from difflm.runtime.proxy_requests import BoundedBodies, KnownHeaders, PacedDownloads
 from difflm.runtime.serve_processes import middlewares
 from difflm.serving.paced import PacedFile
+from difflm.testing.servers import running
 
 MIB = 2**20
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -44,15 +45,8 @@ def address(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     app = Starlette(
         routes=[Route("/", lambda _: PlainTextResponse("ok")), Route("/rows", lambda _: StreamingResponse(endless()))]
     )
-    running = uvicorn.Server(uvicorn.Config(app, http=request.param, log_level="critical", lifespan="off"))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield listener.getsockname()
-        finally:
-            running.should_exit = True
-            thread.join()
+    with running(uvicorn.Config(app, http=request.param, log_level="critical", lifespan="off")) as served:
+        yield served
 
 
 def told_until_closed(connection: socket.socket, more: bytes = b"") -> bytes:

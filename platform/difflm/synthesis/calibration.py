@@ -57,9 +57,11 @@ def calibrate_bundle(
     `train` are the training rows, normalised. It takes corrections where names of fields are read with values, for then
     it is known which field begins. Tokens that fewer than `least_rows` training rows have are not corrected.
     """
+    if config.rows == 0:
+        return False
     opened = OpenBundle(directory, SamplingConfig())
     bundle = opened.bundle
-    if config.rows == 0 or bundle.parts.joined_V is None:
+    if bundle.parts.joined_V is None:
         return False
     counts_FV = first_tokens(bundle, train)
     rounded_FV = torch.tensor([[rounded_count(rows, least_rows) for rows in row] for row in counts_FV.tolist()])

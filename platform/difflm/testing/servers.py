@@ -8,7 +8,7 @@ import ipaddress
 import secrets
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -83,22 +83,29 @@ def new_bucket(endpoint: str) -> str:
 
 
 @contextmanager
+def running(options: uvicorn.Config, before: Callable[[], None] = lambda: None) -> Iterator[tuple[str, int]]:
+    """Run a server in a thread, which calls `before` first, and yield its address."""
+    server = uvicorn.Server(options)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            before()
+            server.run(sockets=[listener])
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listener.getsockname()
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@contextmanager
 def served(service: Service) -> Iterator[str]:
     """Run a server whose bundles are loaded and yield its address, ending in a slash."""
     options = uvicorn.Config(
         create_app(service), ws="none", log_level="error", timeout_graceful_shutdown=1, loop="asyncio"
     )
-    running = uvicorn.Server(options)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            asyncio.run(service.registry.refresh())
-            running.run(sockets=[listener])
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        finally:
-            running.should_exit = True
-            thread.join()
+    with running(options, before=lambda: asyncio.run(service.registry.refresh())) as (host, port):
+        yield f"http://{host}:{port}/"
