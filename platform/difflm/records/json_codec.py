@@ -22,10 +22,15 @@ from difflm.records.schema import (
     IntegerField,
     Record,
     RecordSchema,
+    TextField,
     Value,
 )
 
 _BATCH_ROWS = 4096
+_UNKNOWN = object()
+_MAX_KNOWN = 1 << 14
+_REPEATED = (str, Number)
+"""Types of literals that many records share: what is known of one is looked up, for so many literals a field."""
 
 
 class JsonRecordCodec:
@@ -44,6 +49,7 @@ class JsonRecordCodec:
         self._categories = [
             frozenset(field.values) if isinstance(field, CategoricalField) else frozenset() for field in schema.fields
         ]
+        self._known: list[dict[object, Value]] = [{} for _ in schema.fields]
         keys = [quote(name) for name in schema.names]
         self._fixed = (f"{{{keys[0]}: ", *(f", {key}: " for key in keys[1:]), "}")
 
@@ -94,11 +100,18 @@ class JsonRecordCodec:
         if keys != self._schema.names:
             return Rejected(reason="keys", detail=_key_fault(keys, self._schema.names))
         record: Record = {}
-        for field, known, (_, item) in zip(self._schema.fields, self._categories, parsed.items, strict=True):
-            value = check_literal(field, item, known)
-            if isinstance(value, Fault):
-                return Rejected(reason=value.reason, detail=value.detail, field=field.name)
-            record[field.name] = value
+        for place, (name, item) in enumerate(parsed.items):
+            known = self._known[place]
+            value = known.get(item, _UNKNOWN) if type(item) in _REPEATED else _UNKNOWN
+            if value is _UNKNOWN:
+                field = self._schema.fields[place]
+                checked = check_literal(field, item, self._categories[place])
+                if isinstance(checked, Fault):
+                    return Rejected(reason=checked.reason, detail=checked.detail, field=name)
+                value = checked
+                if type(item) in _REPEATED and len(known) < _MAX_KNOWN and not isinstance(field, TextField):
+                    known[item] = value
+            record[name] = value
         return Accepted(record=record)
 
     def normalize(self, record: Record) -> Normalized:
