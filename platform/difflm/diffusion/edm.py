@@ -105,7 +105,8 @@ def sample_multistep(denoiser: Denoiser, noise_BZ: Tensor, sigmas_S: Tensor) -> 
     Between two levels the denoised latent is taken to be linear in log sigma; the one before says how steep.
     """
     sigmas = sigmas_S.tolist()
-    current_BZ, before_BZ, before = noise_BZ * sigmas[0], None, 0.0
+    current_BZ, before = noise_BZ * sigmas[0], 0.0
+    before_BZ: Tensor | None = None
     for sigma, following in pairwise(sigmas):
         denoised_BZ = denoiser(current_BZ, current_BZ.new_full((1,), sigma))
         if following == 0:

@@ -27,7 +27,6 @@ from difflm.records.schema import (
 )
 
 _BATCH_ROWS = 4096
-_UNKNOWN = object()
 _MAX_KNOWN = 1 << 14
 _REPEATED = (str, Number)
 """Types of literals that many records share: what is known of one is looked up, for so many literals a field."""
@@ -101,16 +100,16 @@ class JsonRecordCodec:
             return Rejected(reason="keys", detail=_key_fault(keys, self._schema.names))
         record: Record = {}
         for place, (name, item) in enumerate(parsed.items):
-            known = self._known[place]
-            value = known.get(item, _UNKNOWN) if type(item) in _REPEATED else _UNKNOWN
-            if value is _UNKNOWN:
-                field = self._schema.fields[place]
-                checked = check_literal(field, item, self._categories[place])
-                if isinstance(checked, Fault):
-                    return Rejected(reason=checked.reason, detail=checked.detail, field=name)
-                value = checked
-                if type(item) in _REPEATED and len(known) < _MAX_KNOWN and not isinstance(field, TextField):
-                    known[item] = value
+            known, repeated = self._known[place], type(item) in _REPEATED
+            if repeated and item in known:
+                record[name] = known[item]
+                continue
+            field = self._schema.fields[place]
+            value = check_literal(field, item, self._categories[place])
+            if isinstance(value, Fault):
+                return Rejected(reason=value.reason, detail=value.detail, field=name)
+            if repeated and len(known) < _MAX_KNOWN and not isinstance(field, TextField):
+                known[item] = value
             record[name] = value
         return Accepted(record=record)
 
