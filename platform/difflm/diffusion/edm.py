@@ -104,7 +104,7 @@ def sample_multistep(denoiser: Denoiser, noise_BZ: Tensor, sigmas_S: Tensor) -> 
 
     Between two levels the denoised latent is taken to be linear in log sigma; the one before says how steep.
     """
-    sigmas = sigmas_S.tolist()
+    sigmas: list[float] = sigmas_S.tolist()
     current_BZ, before = noise_BZ * sigmas[0], 0.0
     before_BZ: Tensor | None = None
     for sigma, following in pairwise(sigmas):
