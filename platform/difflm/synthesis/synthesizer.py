@@ -99,7 +99,8 @@ class SamplingConfig(Config):
 
     def solver_settings(self, shape: AutoencoderShape | None = None) -> SolverSettings:
         """Return how the prior of a bundle with this shape is sampled; without one, of latents of whole records."""
-        known = COARSE if shape is not None and shape.encoder.kind == "pooled" else WHOLE
+        few = shape is not None and (shape.encoder.kind == "pooled" or shape.injector.kind == "prefix")
+        known = COARSE if few else WHOLE
         steps, low = self.steps or known.steps, self.sigma_min or known.sigma_min
         high, rho = self.sigma_max or known.sigma_max, self.rho or known.rho
         solver = self.solver or known.solver
