@@ -58,8 +58,13 @@ class PrefixInjector(nn.Module):
         self.mlp = nn.Sequential(
             nn.Linear(latent_size, hidden), nn.GELU(), nn.Linear(hidden, config.rank), nn.LayerNorm(config.rank)
         )
-        self.moves = nn.Linear(config.rank, self.steered * math.prod(self.slowed_KLXHE.shape[1:]), bias=False)
+        self.moves = nn.Linear(config.rank, self.steered * math.prod(self.vector_shape), bias=False)
         nn.init.zeros_(self.moves.weight)
+
+    @property
+    def vector_shape(self) -> tuple[int, ...]:
+        """Numbers of one position: L, X, H, E."""
+        return tuple(self.slowed_KLXHE.shape[1:])
 
     @torch.no_grad()
     def begin(self, memory_LXHTE: Tensor) -> None:
