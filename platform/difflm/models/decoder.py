@@ -46,6 +46,12 @@ class PretrainedDecoderConfig(Config):
     )
     value_tokens: ValueTokens = VALUE_TOKENS
     slots_per_value: SlotsPerValue = SLOTS_PER_VALUE
+    keys: bool = Field(
+        default=True,
+        exclude_if=lambda keys: keys,  # artifacts that were made before there was a choice keep their names
+        description='write the name of every field with every record, {"age": 39, ...}; false: the values alone, '
+        "[39, ...], which are half as many tokens and less",
+    )
 
     @field_validator("model")
     @classmethod

@@ -203,7 +203,7 @@ def _loaded(
     return Bundle(
         folder=directory,
         schema=schema,
-        codec=JsonRecordCodec(schema),
+        codec=JsonRecordCodec(schema, keyed=parts.keyed),
         autoencoder=module,
         parts=parts,
         prior=prior,
