@@ -20,6 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from difflm.config import Config
+from difflm.errors import ModelError
 from difflm.models.prompt import Prompt
 
 RATE = 16.0
@@ -71,11 +72,13 @@ class PrefixInjector(nn.Module):
         """Let the prefix begin as keys and values of a text, of which the first K positions are taken.
 
         Raises:
-            ValueError: the text has fewer positions.
+            ModelError: there are fewer: the decoder attends to a window of positions.
         """
         memory_TLXHE = memory_LXHTE.permute(3, 0, 1, 2, 4)[: self.positions]
-        if memory_TLXHE.shape != self.slowed_KLXHE.shape:
-            raise ValueError(f"a prefix {tuple(self.slowed_KLXHE.shape)} cannot begin as {tuple(memory_TLXHE.shape)}")
+        if len(memory_TLXHE) < self.positions:
+            raise ModelError(
+                f"injector.positions is {self.positions}, and the decoder attends to {len(memory_TLXHE)}: lower it"
+            )
         self.slowed_KLXHE.copy_(memory_TLXHE / RATE)
 
     def forward(self, latents_BZ: Tensor, told_B: Tensor | None = None) -> Tensor:

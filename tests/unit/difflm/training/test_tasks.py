@@ -119,9 +119,10 @@ def test_gradient_checkpointing_trains_as_without(spec: Callable[[str], TaskSpec
     assert any(module.training for module in layers)
 
 
-def test_a_memory_of_keys_and_values_cannot_be_recomputed() -> None:
-    with pytest.raises(ValidationError, match=r"injector\.kind=kv_memory"):
-        AutoencoderConfig.model_validate({"gradient_checkpointing": True, "injector": {"kind": "kv_memory"}})
+@pytest.mark.parametrize("kind", ["kv_memory", "prefix"])
+def test_keys_and_values_cannot_be_recomputed(kind: str) -> None:
+    with pytest.raises(ValidationError, match=rf"injector\.kind={kind}"):
+        AutoencoderConfig.model_validate({"gradient_checkpointing": True, "injector": {"kind": kind}})
 
 
 @pytest.mark.parametrize("factory", STAGES)
