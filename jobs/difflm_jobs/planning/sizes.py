@@ -232,6 +232,8 @@ def assumed_precision(setting: PrecisionSetting, *, on_gpus: bool) -> Precision:
 def _assumed(config: ExperimentConfig) -> tuple[int, SlotLayout]:
     """Return tokens and slots of a record of values that fill one slot each."""
     tokens = ASSUMED_TOKENS if config.data.kind == "table" else config.data.longest // ASSUMED_CHARACTERS_PER_TOKEN
+    if config.decoder.kind == "pretrained" and not config.decoder.keys:
+        tokens //= 2  # names of fields are about half of a record
     slots, cells = max(1, tokens // ASSUMED_TOKENS_PER_SLOT), config.decoder.cells_per_slot
     return max(1, tokens), SlotLayout(grid=GridLayout(widths=(cells,) * slots), cells_per_slot=cells)
 
