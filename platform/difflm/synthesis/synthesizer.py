@@ -38,6 +38,8 @@ from difflm.synthesis.signatures import PublicKey
 
 COARSE = SolverSettings(solver="dpmpp_2m", steps=8, sigma_min=0.1, sigma_max=10.0, rho=4.0)
 """For latents of a few nats: next to no information below a noise of 0.1, none above 10."""
+COARSE_HEUN = SolverSettings(solver="heun", steps=10, sigma_min=0.1, sigma_max=10.0, rho=4.0)
+"""The same by Heun's method."""
 WHOLE = SolverSettings(steps=16, sigma_min=0.002, sigma_max=80.0, rho=7.0)
 """For latents of whole records: the paper's levels, in fewer steps."""
 
@@ -61,8 +63,8 @@ class SamplingConfig(Config):
         default=None,
         exclude_if=lambda solver: solver is None,  # artifacts that were made before there was a choice keep their names
         description="of the diffusion prior (the paper: heun, two evaluations a step); null, as for the next four: "
-        "dpmpp_2m with 8 steps from 10 to 0.1 and rho 4 for latents of a few nats, else heun with 16 from 80 to 0.002 "
-        "and rho 7",
+        "dpmpp_2m with 8 steps from 10 to 0.1 and rho 4 for latents of a few nats (heun: 10), else heun with 16 from "
+        "80 to 0.002 and rho 7",
     )
     steps: int | None = Field(default=None, ge=2, description="of the solver; the paper: 50")
     sigma_min: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="the paper: 0.002")
@@ -100,7 +102,7 @@ class SamplingConfig(Config):
     def solver_settings(self, shape: AutoencoderShape | None = None) -> SolverSettings:
         """Return how the prior of a bundle with this shape is sampled; without one, of latents of whole records."""
         few = shape is not None and (shape.encoder.kind == "pooled" or shape.injector.kind == "prefix")
-        known = COARSE if few else WHOLE
+        known = (COARSE_HEUN if self.solver == "heun" else COARSE) if few else WHOLE
         steps, low = self.steps or known.steps, self.sigma_min or known.sigma_min
         high, rho = self.sigma_max or known.sigma_max, self.rho or known.rho
         solver = self.solver or known.solver
