@@ -12,6 +12,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from difflm.records.fields import MAX_PLACES
@@ -155,11 +156,31 @@ def _clock_value(dress: Dress, text: str) -> str | None:
 
 def spells(dress: Dress, text: str, *, whole: bool = False) -> bool:
     """Return whether a cell read in a dress and printed again is itself; `whole` is what all of its column are."""
+    surely = _surely_spelled(dress, whole)
+    if surely is not None and surely.fullmatch(text):
+        return True
     plain = plain_text(dress, text)
     if plain is None or len(plain) > _LONGEST_NUMBER or (whole and not _is_whole(plain)):
         return False
     number = int(plain) if whole else float(plain)
     return dressed_text(dress, number) == text and not (number == 0 and plain[0] == "-")
+
+
+@lru_cache(maxsize=64)
+def _surely_spelled(dress: Dress, whole: bool) -> re.Pattern[str] | None:
+    """Return what cells look like that need not be read and printed to see that they come back; None for odd dresses.
+
+    A decimal of at most 15 digits is the shortest that reads as its double, and printed plainly from 0.0001 on.
+    """
+    if dress != Dress(places=dress.places, trimmed=dress.trimmed, capital=dress.capital):
+        return None
+    if whole:
+        return None if dress.places is not None else re.compile(r"0|-?[1-9][0-9]{0,14}")
+    few = r"(?=[-.0-9]{1,16}\Z)(?!-0(?:\.0*)?\Z)-?(?:0|[1-9][0-9]{0,11})"
+    if dress.places is not None:
+        return None if dress.trimmed else re.compile(rf"{few}\.[0-9]{{{dress.places}}}")
+    zero = "" if dress.trimmed else r"\.0"
+    return re.compile(rf"{few}(?:{zero}|\.(?!0000)[0-9]*[1-9])")
 
 
 def _is_whole(plain: str) -> bool:
@@ -196,8 +217,7 @@ def find_dress(texts: Sequence[str], *, rounding: bool = False) -> Dressed | Non
     if best is None or not best[0]:
         return None
     dress = best[1]
-    plain = [one for text in texts if (one := plain_text(dress, text)) is not None]
-    whole = all(map(_is_whole, plain))
+    whole = all(_is_whole(one) for text in texts if (one := plain_text(dress, text)) is not None)
     if whole:
         dress = dress.model_copy(update={"trimmed": False, "capital": False})  # there is no fraction to spell
     worn = [plain_text(dress, text) is not None if rounding else spells(dress, text, whole=whole) for text in texts]
