@@ -6,23 +6,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-GROUPS = {
-    "A table, its rows, their scores": ["run", "inspect", "init", "plan", "synthesize", "impute", "show", "diagnose"],
-    "Scores": ["evaluate", "compare", "protocol", "benchmark", "judge", "passk", "report-schema"],
-    "Many experiments": ["ablate", "study", "flywheel", "downstream"],
-    "Serving and sharing": ["serve", "serve-key", "sign", "verify", "export-tools", "submit"],
-    "Single stages": [
-        "prepare",
-        "fit-decoder",
-        "train-autoencoder",
-        "encode",
-        "train-diffusion",
-        "train-conditional",
-        "assemble",
-    ],
-}
-"""Verbs in the order in which a reader looks for them; all others follow."""
-
 
 def root() -> Any:
     """Return `difflm` as typer's own click sees it, which is no click that could be imported in every version."""
@@ -44,6 +27,8 @@ def verbs(group: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]
 
 def command_line_page() -> str:
     """Write the page."""
+    from difflm_jobs.verbs import GROUPS
+
     known = dict(verbs(root()))
     groups = {title: [name for name in known if name.split()[0] in names] for title, names in GROUPS.items()}
     for title, names in GROUPS.items():
