@@ -126,8 +126,8 @@ def parsed(words: list[str], where: str) -> dict[str, Any]:
     return dict(context.params)
 
 
-OTHERS = {"chmod", "curl", "export", "nft", "pip", "ray", "serve"}
-"""Programs that are not ours."""
+OTHERS = {".", "chmod", "curl", "export", "nft", "pip", "ray", "serve"}
+"""Programs that are not ours, and words of the shell."""
 
 
 @pytest.mark.parametrize("block", blocks.blocks("bash"), ids=str)
