@@ -76,7 +76,7 @@ def _kind(option: Any) -> str:
     if option.is_flag:
         return ""
     again = ", repeatable" if option.multiple else ""
-    return f" {option.metavar or _type(option)}{again}"
+    return f" {_text(option.metavar or _type(option))}{again}"
 
 
 def _type(option: Any) -> str:
@@ -97,9 +97,14 @@ def _default(option: Any) -> str:
 
 
 def _text(words: str) -> str:
-    """Make one line of a help text, which is no Markdown: angle brackets and bars are characters."""
+    """Make one line of a help text, which is no Markdown or HTML: angle brackets and bars are characters."""
     line = re.sub(r"\s+", " ", words).strip()
     line = re.sub(r"(?<![\w`-])--[a-z][a-z-]*", r"`\g<0>`", line)
     parts = re.split(r"(`[^`]*`)", line)
-    escaped = [part if part.startswith("`") else re.sub(r"([<>*_\[\]])", r"\\\1", part) for part in parts]
+    escaped = [part if part.startswith("`") else re.sub(r"([*_\[\]])", r"\\\1", _html(part)) for part in parts]
     return "".join(escaped).replace("|", "\\|")
+
+
+def _html(text: str) -> str:
+    """Write what Markdown has no escape for."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

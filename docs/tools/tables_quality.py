@@ -41,7 +41,7 @@ def protocol_all() -> list[list[str]]:
     """Every figure of the published protocol, with what real rows get and what others printed."""
     header = ["table", "score", "ours", "real rows", "TabSyn", "TabDiff", "TabPC"]
     rows = []
-    for name, run in record("protocol").items():
+    for name, run in sorted(record("protocol").items()):
         for figure in run["protocol"]["figures"]:
             score = figure["score"]
             write = percent if score["unit"] == "%" else share
@@ -56,7 +56,7 @@ def protocol_all() -> list[list[str]]:
 def protocol_runs() -> list[list[str]]:
     """How the runs of the protocol were made."""
     rows = [["table", "seconds of `difflm run`", "seed", "commit", "hardware"]]
-    for name, run in record("protocol").items():
+    for name, run in sorted(record("protocol").items()):
         rows.append([f"`{name}`", f"{run['run_seconds']:,}", str(run["seed"]), f"`{run['commit']}`", run["hardware"]])
     return rows
 

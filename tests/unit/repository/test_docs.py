@@ -126,6 +126,15 @@ def parsed(words: list[str], where: str) -> dict[str, Any]:
     return dict(context.params)
 
 
+def test_the_page_of_the_command_line_keeps_bars_and_angle_brackets_of_its_texts() -> None:
+    page = tool("command_line").command_line_page()
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in page.splitlines() if line.startswith("|")]
+    assert {len(cells) for cells in rows} == {3}
+    (protect,) = {" ".join(cells[0].split()) for cells in rows if "`--protect`" in cells[0]}
+    assert protect == r"`--protect` on\|off"
+    assert "'start &lt;= end'" in page
+
+
 OTHERS = {".", "chmod", "curl", "export", "nft", "pip", "ray", "serve"}
 """Programs that are not ours, and words of the shell."""
 
