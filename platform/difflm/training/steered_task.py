@@ -55,6 +55,10 @@ class Steering(Config):
 RARE_SHARE = 0.7
 """Of the reordered rows: those that are drawn for the value of the field that stands first in them."""
 
+FEW_PASSES = 0.5
+"""Of the passes over the rows: a fit becomes longer up to here. Rows that are seen more often are learned by heart,
+also where that helps with others."""
+
 
 class SteeredDecoderTask:
     """`TrainingTask` of the decoder stage where the latent is pooled."""
@@ -87,8 +91,10 @@ class SteeredDecoderTask:
         return self._module
 
     def steps(self) -> int:
-        planned = self.order.steps(most=self.config.steps, epochs=self.config.epochs, floor=STEERED_STEPS)
-        return round(self.lengthening.times * planned)
+        fit, times = self.config, self.lengthening.times
+        planned = self.order.steps(most=fit.steps, epochs=fit.epochs, floor=STEERED_STEPS)
+        longer = self.order.steps(most=round(times * fit.steps), epochs=FEW_PASSES * fit.epochs, floor=1)
+        return max(planned, longer)
 
     def batch(self, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
         rows_B = self.order.rows(step, micro, rank, world_size)
