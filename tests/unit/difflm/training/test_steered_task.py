@@ -270,7 +270,7 @@ def test_keys_of_json_that_are_written_as_fields_do_not_confuse_the_fit(tmp_path
     assert not parts.any_order
 
 
-@pytest.mark.parametrize(("fit", "most"), [({}, 12), ({"lengthened": 1.0}, 4), ({"epochs": 1.7}, 4)])
+@pytest.mark.parametrize(("fit", "most"), [({}, 12), ({"lengthened": 1.0}, 4), ({"epochs": 1.2}, 4)])
 def test_a_fit_becomes_longer_while_it_gets_better_and_rows_were_seen_few_times(
     fit: dict[str, JSON], most: int, any_order_stages: StageFolders
 ) -> None:
