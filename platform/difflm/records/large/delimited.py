@@ -20,25 +20,28 @@ import pyarrow.csv
 
 from difflm.records.large.encoded import MAX_VALUES, IntArray, joined
 
-_BLOCK: Final = 2**24
-_PIECE: Final = 2**27
+_BLOCK: Final = 2**23
+_PIECE: Final = 2**26
 _THREADS: Final = 2
 
 
 @dataclass(slots=True)
 class Watched:
-    """A file that is read as a stream, and what was seen in it: how many quotes, a zero byte, the last byte."""
+    """A file that is read as a stream, and what was seen in it: how many bytes and quotes, a zero byte, the last
+    byte."""
 
     file: IO[bytes]
     quote: bytes
     quotes: int = 0
     zero: bool = False
     last: bytes = b""
+    count: int = 0
     closed: bool = False
 
     def read(self, size: int = -1) -> bytes:
         """Read some bytes."""
         data = self.file.read(size)
+        self.count += len(data)
         self.quotes += data.count(self.quote)
         self.zero = self.zero or b"\x00" in data
         self.last = data[-1:] or self.last
@@ -66,10 +69,14 @@ class Watched:
 
 @dataclass(slots=True)
 class _Growing:
-    """A column that grows by pieces: its distinct values so far, and the places of its rows; or all of its texts."""
+    """A column that grows by pieces: its distinct values so far, and the places of its rows; or all of its texts.
+
+    `places` has room for rows to come: pieces that are joined at the end would be in memory twice.
+    """
 
     values: pa.Array = field(default_factory=lambda: pa.array([], pa.string()))
-    places: list[IntArray] = field(default_factory=list)
+    places: IntArray = field(default_factory=lambda: np.zeros(0, np.uint16))
+    rows: int = 0
     texts: list[pa.Array] | None = None
 
     def add(self, texts: pa.ChunkedArray) -> None:
@@ -83,21 +90,30 @@ class _Growing:
             place_N = place_N.copy()
             place_N[unseen] = others.indices.to_numpy() + len(self.values)
             self.values = pa.concat_arrays([self.values, others.dictionary])
-        self.places.append(place_N.astype(np.uint16 if len(self.values) <= MAX_VALUES else np.int32))
         if len(self.values) > MAX_VALUES:
-            self.texts = [self.values.take(pa.array(piece)) for piece in self.places]
-            self.places, self.values = [], self.values.slice(0, 0)
+            before = self.values.take(pa.array(self.places[: self.rows]))
+            self.texts = [before, *texts.chunks]
+            self.places, self.values = self.places[:0], self.values.slice(0, 0)
+            return
+        self.places[self.rows : self.rows + len(place_N)] = place_N
+        self.rows += len(place_N)
+
+    def make_room(self, rows: int) -> None:
+        """Make room for so many rows more."""
+        if self.texts is None and self.rows + rows > len(self.places):
+            wider = np.empty(max(self.rows + rows, len(self.places) * 3 // 2), np.uint16)
+            wider[: self.rows] = self.places[: self.rows]
+            self.places = wider
 
     def column(self) -> pa.ChunkedArray:
         if self.texts is not None:
             return pa.chunked_array(self.texts, pa.string())
-        place_N = np.concatenate(self.places) if self.places else np.zeros(0, np.uint16)
-        self.places = []
-        return joined(place_N, self.values)
+        return joined(self.places[: self.rows], self.values)
 
 
-def read_pieces(watched: Watched, names: Sequence[str], *, delimiter: str, header: bool) -> pa.Table:
-    """Read all rows of a stream as two or more columns of text, encoded where they have few enough values.
+def read_pieces(watched: Watched, names: Sequence[str], *, delimiter: str, header: bool, size: int) -> pa.Table:
+    """Read all rows of a stream as two or more columns of text, encoded where they have few enough values. `size`
+    is how many bytes there are.
 
     Raises:
         pa.ArrowInvalid: a row of another length, or bytes that are not UTF-8.
@@ -116,9 +132,19 @@ def read_pieces(watched: Watched, names: Sequence[str], *, delimiter: str, heade
     columns = [_Growing() for _ in keys]
     with ThreadPoolExecutor(_THREADS) as threads:
         for piece in _pieces(reader):
+            rows = piece.num_rows if columns[0].rows else _rows_in(size, piece.num_rows, watched.count)
+            for column in columns:
+                column.make_room(rows)
             list(threads.map(lambda column, texts: column.add(texts), columns, piece.columns))
         made = list(threads.map(_Growing.column, columns))
+    del columns, reader
+    pa.default_memory_pool().release_unused()
     return pa.Table.from_arrays(made, names=list(names))
+
+
+def _rows_in(size: int, rows: int, read: int) -> int:
+    """Guess how many rows a file has of which some were read; pages of memory that are not written take none."""
+    return max(rows, 2 * rows * size // max(1, read))
 
 
 def _pieces(reader: Any) -> Iterator[pa.Table]:

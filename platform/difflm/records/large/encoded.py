@@ -39,7 +39,7 @@ def joined(place_N: IntArray, values: pa.Array) -> pa.ChunkedArray:
     if missing_N.any():
         indices = pa.array(np.where(missing_N, 0, place_N).astype(kind), mask=missing_N)
     else:
-        indices = pa.array(place_N.astype(kind))
+        indices = pa.array(place_N.astype(kind, copy=False))
     return pa.chunked_array([pa.DictionaryArray.from_arrays(indices, values)])
 
 

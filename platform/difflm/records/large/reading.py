@@ -87,9 +87,10 @@ def _delimited(path: Path, kind: str, config: ReadConfig, report: Reporter) -> R
     names = list(wanted.header) if wanted.header is not None else list(layout.names)
     if len(names) < 2 or not names[-1].strip():
         return None
+    size = path.stat().st_size
     watched = opened(path, layout.start, layout.quote)
     with watched.file:
-        table = read_pieces(watched, names, delimiter=layout.delimiter, header=wanted.header is None)
+        table = read_pieces(watched, names, delimiter=layout.delimiter, header=wanted.header is None, size=size)
     if watched.zero or watched.quotes % 2 or not table.num_rows or is_blank(table, table.num_rows - 1):
         return None
     if wanted.header is None and has_header_among(table):

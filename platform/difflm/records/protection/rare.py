@@ -29,15 +29,19 @@ def rare_values(cells: Cells, field: Field, least: int) -> BoolArray:
     few_V: BoolArray = cells.counts_V < least
     match field:
         case IntegerField() | DecimalField():
-            return few_V & np.array([text in field.words for text in cells.texts], dtype=np.bool_)
+            return few_V & _among(field.words, cells)
         case DatetimeField():
-            return (few_V & np.array([text in field.words for text in cells.texts], dtype=np.bool_)) | _odd_dates(
-                cells, field, least
-            )
+            return (few_V & _among(field.words, cells)) | _odd_dates(cells, field, least)
         case CodeField() | IdentifierField():
             return rare_codes(cells, field.shapes, least)
         case _:
             return few_V
+
+
+def _among(words: Sequence[str], cells: Cells) -> BoolArray:
+    if not words:
+        return np.zeros(len(cells.texts), dtype=np.bool_)
+    return np.array([text in words for text in cells.texts], dtype=np.bool_)
 
 
 def _odd_dates(cells: Cells, field: DatetimeField, least: int) -> BoolArray:

@@ -222,6 +222,10 @@ class TableValues:
         """Return a column's values as records have them."""
         return _canonical(self._fields[name], self.column(name).to_pylist())
 
+    def first(self, name: str, rows: int) -> list[Value]:
+        """Return the first of a column's values as records have them."""
+        return _canonical(self._fields[name], self.column(name).slice(0, rows).to_pylist())
+
     def missing(self, name: str) -> npt.NDArray[np.bool_]:
         """Return (N,) booleans, True where the column has no value."""
         found: npt.NDArray[np.bool_] = self.column(name).is_null().to_numpy()
