@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from difflm_evaluators.report.layout import Colour, Question, ReportFile
+from difflm_evaluators.report.privacy import PROTECTED, privacy_findings
 from difflm_evaluators.report.rows import worst_columns
 
 
@@ -54,6 +55,14 @@ def _useful(report: ReportFile) -> tuple[str, ...]:
 
 def _private(report: ReportFile, *, red: bool) -> tuple[str, ...]:
     steps = ["Until this is mended, share the rows only with whom you would give the training rows."] if red else []
+    found = {finding.title for finding in privacy_findings(report) if finding.status in ("look", "warning")}
+    if PROTECTED in found:
+        steps.append(
+            "Run again with `--protect on`, and without `off` in `protect.columns`: values that few training "
+            "rows have are then left out of all that is learned."
+        )
+        if len(found) == 1:
+            return tuple(steps)
     trained = _trained(report)
     fewer = "" if trained is None else f" or `--set {trained[0]}.steps={max(1, trained[1] // 2)}`"
     steps.append(

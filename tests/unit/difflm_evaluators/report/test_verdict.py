@@ -161,6 +161,15 @@ def test_advice_names_the_run_the_settings_and_the_column() -> None:
     assert "--gate 'drop: exact_copies == 0'" in copied[2]
 
 
+def test_protection_that_is_off_is_turned_on_first() -> None:
+    off = {"name": "people", "decoder_fit": {"steps": 1500}, "protect": {"enabled": False}}
+    verdict = verdict_on(report_of(settings=off))
+    assert verdict.worst == "private"
+    assert [step.split(",")[0] for step in verdict.advice] == ["Run again with `--protect on`"]
+    leaky = verdict_on(report_of(score("dcr_share", 0.53, standard_error=0.003), settings=off)).advice
+    assert ["--protect on" in step for step in leaky] == [True, False, False]
+
+
 def test_missing_classes_are_balanced() -> None:
     details = [Evaluation(name="utility", scores=(), details={"classes_lacking": ["cook"]})]
     advice = verdict_on(report_of(score("mle_auc", 0.8, 0.927), details=details)).advice
