@@ -98,7 +98,11 @@ class FrozenDecoder(nn.Module):
                 f"the layers of {type(self.model).__name__} cannot be recomputed; "
                 "set autoencoder.gradient_checkpointing=false"
             )
-        self.model.activation_checkpointing_enable()
+        # The name that transformers has since 5.23, where the other one warns.
+        enable = (
+            getattr(self.model, "activation_checkpointing_enable", None) or self.model.gradient_checkpointing_enable
+        )
+        enable()
         self._recomputed = layers
         self.train()
 

@@ -260,9 +260,9 @@ def read_facts(directory: Path) -> dict[str, object]:
     """bundle.json of this version. Raises BundleError naming the file and the remedy."""
     path = directory / "bundle.json"
     if not path.is_file():
-        raise BundleError(
-            f"{directory} is no bundle: it has no bundle.json; give the folder that the assemble stage wrote"
-        )
+        here = "it has no bundle.json; give the folder that the assemble stage wrote"
+        nothing = "nothing is there; give a run, the folder of a bundle or a .difflm file"
+        raise BundleError(f"{directory} is no bundle: {here if directory.exists() else nothing}")
     try:
         facts = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
