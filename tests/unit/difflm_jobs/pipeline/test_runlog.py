@@ -3,8 +3,10 @@
 import io
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
+from difflm.errors import ArtifactError
 from difflm_jobs.cli.summary import overhead_line, score_table, stage_table
 from difflm_jobs.pipeline.runlog import RunRecord, StageRecord, read_runs
 
@@ -73,3 +75,17 @@ def test_the_score_table_says_why_a_score_is_undefined() -> None:
     assert "1.25 ± 0.01" in shown
     assert "undefined: no target" in shown
     assert "lower (0 is ideal)" in shown
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("[" * 5000, r"runs\.jsonl: a line is no JSON"),
+        ("{}", r"runs\.jsonl: started: Field required"),
+        ('{"started": "x", "wall_seconds": 1, "stages": [5]}', r"runs\.jsonl: stages\.0: "),
+    ],
+)
+def test_a_line_that_is_no_run_is_named(tmp_path: Path, line: str, said: str) -> None:
+    (tmp_path / "runs.jsonl").write_text(line + "\n")
+    with pytest.raises(ArtifactError, match=said):
+        read_runs(tmp_path)
