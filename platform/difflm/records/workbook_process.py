@@ -115,7 +115,7 @@ class _Begin:
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._left = file, _LOOKED_AT
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         found = self._file.read(size)
         self._left -= len(found)
         if self._left < 0:

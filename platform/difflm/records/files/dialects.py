@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from difflm.errors import DataError
 from difflm.records.files.layouts import LineEnd
+from difflm.records.large.values import Values
 from difflm.spelled_numbers import PRINTED, printer
 
 _BOOLEANS = {True: "true", False: "false"}
@@ -194,6 +195,7 @@ def number_spelling(texts: pa.ChunkedArray) -> int | Literal["bare"] | None:
     places = {len(one[1]) for one in found if one}
     if not places:
         return None
+    texts = Values.of(texts).values
     if len(places) == 1 and all(found):
         (count,) = places
         if pc.all(pc.match_substring_regex(texts, rf"^-?\d+\.\d{{{count}}}$")).as_py():

@@ -40,7 +40,7 @@ def _parquet(data: bytes, expansion: Expansion) -> pa.Table:
     texts = [field.name for field in schema if _is_text(field.type)]
     table = pa.parquet.ParquetFile(pa.BufferReader(data), read_dictionary=texts).read()
     table.validate(full=True)  # before anything computes with it: an index out of bounds ends the process
-    expansion.check(_dense_size(table))
+    expansion.check(dense_size(table))
     return pa.table(
         [column.cast(field.type) for column, field in zip(table.columns, schema, strict=True)], schema=schema
     )
@@ -64,13 +64,13 @@ def _arrow(data: bytes, expansion: Expansion) -> pa.Table:
         schema, found = stream.schema, iter(stream)
     for batch in found:
         batch.validate(full=True)
-        size += _dense_size(pa.table(batch))
+        size += dense_size(pa.table(batch))
         expansion.check(size)
         batches.append(batch)
     return pa.Table.from_batches(batches, schema)
 
 
-def _dense_size(table: pa.Table) -> int:
+def dense_size(table: pa.Table) -> int:
     """Return how many bytes a table has when every value stands in its row, at least one for each cell."""
     return sum(_dense(chunk) for column in table.columns for chunk in column.chunks)
 
