@@ -61,10 +61,10 @@ def execute(name: str, *, fast: bool) -> nbformat.NotebookNode:
 
 
 def _portable(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Take the folders of this machine, and styles that repeat themselves, out of an output."""
+    """Take the folders of this machine, and the styles that every frame repeats, out of an output."""
 
     def cleaned(text: str) -> str:
-        text = re.sub(r"<style.*?</style>\s*", "", text, flags=re.DOTALL)
+        text = re.sub(r"<style scoped>.*?</style>\s*", "", text, flags=re.DOTALL)
         for folder in (str(HERE), str(HERE.parent), str(Path.home())):
             text = text.replace(folder, ".")
         return re.sub(r"/tmp/[\w./-]+", "/tmp/...", text)

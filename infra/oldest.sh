@@ -15,6 +15,6 @@ if [ $# -eq 0 ]; then
   "${pip[@]}" ${PIP_OPTIONS:-} --dry-run --ignore-installed .
   echo "==> constraints-oldest.txt can be installed"
 else
-  "${pip[@]}" ${PIP_OPTIONS:-} --editable '.[report]' pytest pytest-xdist hypothesis
+  "${pip[@]}" ${PIP_OPTIONS:-} --editable '.[dev]'
   "$folder/bin/python" -m pytest -q "$@"
 fi

@@ -6,23 +6,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-GROUPS = {
-    "A table, its rows, their scores": ["run", "inspect", "init", "plan", "synthesize", "impute", "show", "diagnose"],
-    "Scores": ["evaluate", "compare", "protocol", "benchmark", "judge", "passk", "report-schema"],
-    "Many experiments": ["ablate", "study", "flywheel", "downstream"],
-    "Serving and sharing": ["serve", "serve-key", "sign", "verify", "export-tools", "submit"],
-    "Single stages": [
-        "prepare",
-        "fit-decoder",
-        "train-autoencoder",
-        "encode",
-        "train-diffusion",
-        "train-conditional",
-        "assemble",
-    ],
-}
-"""Verbs in the order in which a reader looks for them; all others follow."""
-
 
 def root() -> Any:
     """Return `difflm` as typer's own click sees it, which is no click that could be imported in every version."""
@@ -44,6 +27,8 @@ def verbs(group: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]
 
 def command_line_page() -> str:
     """Write the page."""
+    from difflm_jobs.verbs import GROUPS
+
     known = dict(verbs(root()))
     groups = {title: [name for name in known if name.split()[0] in names] for title, names in GROUPS.items()}
     for title, names in GROUPS.items():
@@ -91,7 +76,7 @@ def _kind(option: Any) -> str:
     if option.is_flag:
         return ""
     again = ", repeatable" if option.multiple else ""
-    return f" {option.metavar or _type(option)}{again}"
+    return f" {_text(option.metavar or _type(option))}{again}"
 
 
 def _type(option: Any) -> str:
@@ -112,9 +97,14 @@ def _default(option: Any) -> str:
 
 
 def _text(words: str) -> str:
-    """Make one line of a help text, which is no Markdown: angle brackets and bars are characters."""
+    """Make one line of a help text, which is no Markdown or HTML: angle brackets and bars are characters."""
     line = re.sub(r"\s+", " ", words).strip()
     line = re.sub(r"(?<![\w`-])--[a-z][a-z-]*", r"`\g<0>`", line)
     parts = re.split(r"(`[^`]*`)", line)
-    escaped = [part if part.startswith("`") else re.sub(r"([<>*_\[\]])", r"\\\1", part) for part in parts]
+    escaped = [part if part.startswith("`") else re.sub(r"([*_\[\]])", r"\\\1", _html(part)) for part in parts]
     return "".join(escaped).replace("|", "\\|")
+
+
+def _html(text: str) -> str:
+    """Write what Markdown has no escape for."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -38,7 +38,7 @@ def _shown(output: dict[str, Any], stem: str, pictures: dict[str, bytes]) -> lis
         return [f"![What the cell above shows]({name})"]
     if "text/html" in data:
         html = re.sub(r"\n\s*\n", "\n", "".join(data["text/html"]))
-        html = re.sub(r"<style.*?</style>", "", html, flags=re.DOTALL)
+        html = re.sub(r"<style scoped>.*?</style>", "", html, flags=re.DOTALL)
         return ['<div class="output">', *html.splitlines(), "</div>"]
     return _plain("".join(data["text/plain"])) if "text/plain" in data else []
 

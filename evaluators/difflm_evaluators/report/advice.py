@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from difflm_evaluators.report.layout import Colour, Question, ReportFile
+from difflm_evaluators.report.privacy import PROTECTED, privacy_findings
 from difflm_evaluators.report.rows import worst_columns
 
 
@@ -54,8 +55,16 @@ def _useful(report: ReportFile) -> tuple[str, ...]:
 
 def _private(report: ReportFile, *, red: bool) -> tuple[str, ...]:
     steps = ["Until this is mended, share the rows only with whom you would give the training rows."] if red else []
+    found = {finding.title for finding in privacy_findings(report) if finding.status in ("look", "warning")}
+    if PROTECTED in found:
+        steps.append(
+            "Run again with `--protect on`, and without `off` in `protect.columns`: values that few training "
+            "rows have are then left out of all that is learned."
+        )
+        if len(found) == 1:
+            return tuple(steps)
     trained = _trained(report)
-    fewer = "" if trained is None else f" or `--set {trained[0]}.steps={max(1, trained[1] // 2)}`"
+    fewer = "" if trained is None else f" or `--set {trained[0]}={max(1, trained[1] // 2)}`"
     steps.append(
         "Rows are learned by heart where they are few and training is long: give more rows, or train less "
         f"(`--quality fast`{fewer})."
@@ -80,21 +89,27 @@ def _measure(report: ReportFile, question: Question) -> str:
 
 def _longer(report: ReportFile) -> str:
     trained = _trained(report)
-    more = "" if trained is None else f", or `--set {trained[0]}.steps={2 * trained[1]}` (it was {trained[1]:,})"
+    more = "" if trained is None else f", or `--set {trained[0]}={2 * trained[1]}` (it was {trained[1]:,})"
     return f"Train longer: `--quality best`{more}."
 
 
 def _trained(report: ReportFile) -> tuple[str, int] | None:
-    """Return the section of what writes the records, as it was trained, and for how many steps; None if unknown.
+    """Return the setting that bounds the training of what writes the records, and its value; None if unknown.
 
-    A pretrained decoder is not fitted: what steers it is.
+    A pretrained decoder is not fitted: what steers it is. Of few rows epochs are the bound, not steps.
     """
     decoder: Any = report.settings.get("decoder")
     pretrained = isinstance(decoder, Mapping) and decoder.get("kind") == "pretrained"
     section = "autoencoder" if pretrained else "decoder_fit"
     trained: Any = report.settings.get(section)
-    steps = trained.get("steps") if isinstance(trained, Mapping) else None
-    return (section, steps) if isinstance(steps, int) else None
+    steps, epochs, batch = (
+        trained.get(key) if isinstance(trained, Mapping) else None for key in ("steps", "epochs", "batch_size")
+    )
+    if not isinstance(steps, int):
+        return None
+    if isinstance(epochs, int | float) and isinstance(batch, int) and epochs * report.rows.train < steps * batch:
+        return f"{section}.epochs", round(epochs)
+    return f"{section}.steps", steps
 
 
 def _run(report: ReportFile) -> str:

@@ -12,6 +12,7 @@ from difflm_evaluators.report.layout import ReportFile, ScoreEntry
 from difflm_evaluators.report.thresholds import MEMORISED, NEAR_RATIO, NOTICED, RISK, SURE
 
 Status = Literal["fine", "look", "warning", "unknown"]
+PROTECTED = "Protected values"
 
 NOT_PROVEN = (
     "These are tests of one table by distance, and a table can pass them all and still give somebody away. They are no "
@@ -61,9 +62,7 @@ def _protected(report: ReportFile) -> Iterator[Finding]:
         config = ProtectConfig.model_validate(settings)
         open_ = not config.enabled or "off" in config.columns.values()
         line = protection_line(config)
-        yield Finding(
-            status="look" if open_ else "fine", title="Protected values", text=f"{line[0].upper()}{line[1:]}."
-        )
+        yield Finding(status="look" if open_ else "fine", title=PROTECTED, text=f"{line[0].upper()}{line[1:]}.")
 
 
 def _promised(report: ReportFile) -> Iterator[Finding]:

@@ -153,7 +153,8 @@ def _paired(first: Mapping[str, float], other: Mapping[str, float]) -> Significa
     if differing == 0 and names:
         return Significance(p_value=1.0, method="equal in every column")
     if differing < FEWEST_PAIRS:
-        return _undefined(f"undefined because only {differing} columns differ; {FEWEST_PAIRS} are the fewest")
+        what = "column differs" if differing == 1 else "columns differ"
+        return _undefined(f"undefined because only {differing} {what}; {FEWEST_PAIRS} are the fewest")
     return Significance(p_value=_sign_flips(difference_C), method=f"paired permutation test, {len(names)} columns")
 
 

@@ -44,19 +44,13 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of lines.")] = False,
 ) -> None:
     """Show what each column of a table is taken for, why, and the setting that changes it; nothing is trained."""
-    from difflm_jobs.cli.inspection import document, inspected, notice_line
+    from difflm_jobs.cli.inspection import document, inspected, print_inspected
 
     looked = inspected(table, target=target, overrides=changes or ())
     if as_json:
         print(document(table, looked))
         return
-    console = output()
-    for line in looked.lines:
-        print_line(console, line.text)
-    for relation in looked.relations:
-        print_line(console, f"holds in every row, kept in every made one: {relation}")
-    for notice in looked.notices:
-        print_line(console, f"noticed: {notice_line(notice)}")
+    print_inspected(output(), looked)
 
 
 @config_app.command("schema")

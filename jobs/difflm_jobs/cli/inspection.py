@@ -39,6 +39,7 @@ from difflm_jobs.inputs.record_kinds import Kind, record_kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from rich.console import Console
 
 _FEW = 20
 
@@ -71,8 +72,8 @@ class ColumnLine:
 
     @property
     def text(self) -> str:
-        missing = f"{100 * self.missing_share:.3g} % missing" if self.missing_share else "none missing"
-        return f"{self.column or '(no name)'}: {self.described}; {self.why}; {missing}; change with {self.change}"
+        missing = "" if self.missing_share else ", none missing"  # a share is part of the description
+        return f"{self.column or '(no name)'}: {self.described}{missing}; {self.why}; change with {self.change}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,27 @@ def document(table: Path | str, looked: Inspected) -> str:
         "notices": [notice.model_dump(mode="json") for notice in looked.notices],
     }
     return printable(json.dumps(found, indent=2, ensure_ascii=False))
+
+
+def print_inspected(console: Console, looked: Inspected) -> None:
+    """Print what was found: on a terminal as a table, elsewhere a line per column, which programs can cut."""
+    from difflm_jobs.cli.terminal import print_line
+
+    if console.is_terminal and looked.lines:
+        from rich.table import Table
+
+        table = Table("column", "taken for", "why")
+        for line in looked.lines:
+            table.add_row(line.column or "(no name)", line.described, line.why)
+        console.print(table)
+        print_line(console, f"another kind, here for {looked.lines[0].column!r}: {looked.lines[0].change}")
+    else:
+        for line in looked.lines:
+            print_line(console, line.text)
+    for relation in looked.relations:
+        print_line(console, f"holds in every row, kept in every made one: {relation}")
+    for notice in looked.notices:
+        print_line(console, f"noticed: {notice_line(notice)}")
 
 
 def inspected(table: Path | str, *, target: str | None, overrides: Sequence[str]) -> Inspected:

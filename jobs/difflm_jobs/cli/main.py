@@ -59,15 +59,18 @@ from difflm_jobs.cli.terminal import (
 )
 from difflm_jobs.given_settings import privacy_overrides
 from difflm_jobs.inputs.databases import from_database
+from difflm_jobs.verbs import GroupedVerbs, options
 
 app = typer.Typer(
     name="difflm",
+    cls=GroupedVerbs,
     help="Synthetic records from a latent-diffusion language model: one table in, a scored synthetic table out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 INTERRUPTED = 130
 
+app.callback()(options)
 app.add_typer(config_app, name="config")
 app.add_typer(at_rest_app)
 app.add_typer(agents_app)

@@ -52,8 +52,8 @@ def evaluate(
         tell=tell,
     )
     console = output()
-    print_verdict(console, report.verdict)
     print_scores(console, headlines(report))
+    print_verdict(console, report.verdict)
     console.print(f"report: {out / 'report.html'}", highlight=False, soft_wrap=True)
     refuse_failed(gates, headlines(report), report.rows["synthetic"], partial(print_warning, console))
 

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 def print_summary(console: Console, run: RunRecord, artifacts: Sequence[Artifact]) -> None:
-    """Print the stages of a run, what was left out of it, and, when it was evaluated, its headline scores."""
+    """Print the stages of a run, what was left out of it, and, when it was evaluated, its scores.
+
+    What they come to stands last, where a terminal ends.
+    """
     console.print(stage_table(run.stages))
     for artifact in artifacts:
         for notice in artifact.manifest.facts.get(NOTICES, ()):
@@ -31,11 +34,13 @@ def print_summary(console: Console, run: RunRecord, artifacts: Sequence[Artifact
     for artifact in artifacts:
         scores = artifact.manifest.facts.get(HEADLINES)
         if scores:
-            print_report_verdict(console, artifact.path)
             print_scores(console, scores)
     console.print(overhead_line(run), highlight=False, soft_wrap=True)
     if (expected := expected_line(run.stages)) is not None:
         console.print(expected, highlight=False, soft_wrap=True)
+    for artifact in artifacts:
+        if HEADLINES in artifact.manifest.facts:
+            print_report_verdict(console, artifact.path)
 
 
 def print_reports(console: Console, artifacts: Sequence[Artifact]) -> None:
@@ -124,9 +129,9 @@ def score_table(scores: Sequence[Mapping[str, Any]]) -> Table:
     table.add_column("score")
     table.add_column("synthetic", justify="right")
     table.add_column("real data", justify="right")
-    table.add_column("better")
+    table.add_column("best")
     for score in scores:
-        table.add_row(str(score["title"]), _value(score), _number(score.get("baseline")), _better(score))
+        table.add_row(str(score["title"]), _value(score), _number(score, "baseline"), _best(score))
     return table
 
 
@@ -204,17 +209,23 @@ def verify_experiment(run: str, runs: Path, console: Console) -> None:
 def _value(score: Mapping[str, Any]) -> str:
     if score.get("value") is None:
         return f"undefined: {score.get('undefined_because')}"
-    error = score.get("standard_error")
-    return _number(score["value"]) + (f" ± {_number(error)}" if error is not None else "")
+    return _number(score, "value") + (f" ± {error:.2g}" if (error := score.get("standard_error")) is not None else "")
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+def _number(score: Mapping[str, Any], key: str) -> str:
+    from difflm_evaluators.report.rows import number_text
+
+    return "-" if score.get(key) is None else number_text(score[key], score.get("unit") or "")
 
 
-def _better(score: Mapping[str, Any]) -> str:
+def _best(score: Mapping[str, Any]) -> str:
+    """Say what a score is best at: a number, what real data get, or a direction."""
     ideal = score.get("ideal")
-    return str(score.get("direction")) if ideal is None else f"{score.get('direction')} ({_number(ideal)} is ideal)"
+    if ideal is None:
+        return str(score.get("direction"))
+    if score.get("direction") == "target" and ideal == score.get("baseline"):
+        return "real data's"
+    return f"{ideal:.4g}{' %' if score.get('unit') == '%' else ''}"
 
 
 def rows_line(written: RowsWritten) -> str:

@@ -220,7 +220,9 @@ class Prepare:
             given = GivenSplit(validation=data.validation, seed=self.seed)
             return split_table(table, given, target=data.target, test=test)
         except DataError as error:
-            remedy = "; give another name with --set data.target=COLUMN" if "target column" in str(error) else ""
+            remedy = (
+                "; give another name with --target, or data.target in a file" if "target column" in str(error) else ""
+            )
             raise DataError(f"{describe(data.train)}: {error}{remedy}") from None
 
 

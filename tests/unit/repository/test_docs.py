@@ -19,6 +19,7 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TOOLS = REPOSITORY / "docs" / "tools"
+RECORDS = REPOSITORY / "tests" / "benchmarks" / "results"
 
 
 def tool(name: str) -> ModuleType:
@@ -29,6 +30,8 @@ def tool(name: str) -> ModuleType:
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
+        if str(TOOLS) not in sys.path:
+            sys.path.append(str(TOOLS))  # they import each other
         spec.loader.exec_module(module)
     return sys.modules[f"docs_tools_{name}"]
 
@@ -69,7 +72,7 @@ def test_another_record_gives_another_table() -> None:
     page = "<!-- table: flywheel -->\n| typed | by hand |\n<!-- end -->\n"
     made = figures.current(page, "page")
     assert "typed" not in made
-    assert made.count("\n| ") == 2 + len(json.loads((figures.RECORDS / "flywheel.json").read_text())["rounds"])
+    assert made.count("\n| ") == 2 + len(json.loads((RECORDS / "flywheel.json").read_text())["rounds"])
     with pytest.raises(SystemExit, match="no table 'guesses'"):
         figures.current("<!-- table: guesses -->\n<!-- end -->", "page")
 
@@ -123,8 +126,17 @@ def parsed(words: list[str], where: str) -> dict[str, Any]:
     return dict(context.params)
 
 
-OTHERS = {"chmod", "curl", "export", "nft", "pip", "ray", "serve"}
-"""Programs that are not ours."""
+def test_the_page_of_the_command_line_keeps_bars_and_angle_brackets_of_its_texts() -> None:
+    page = tool("command_line").command_line_page()
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in page.splitlines() if line.startswith("|")]
+    assert {len(cells) for cells in rows} == {3}
+    (protect,) = {" ".join(cells[0].split()) for cells in rows if "`--protect`" in cells[0]}
+    assert protect == r"`--protect` on\|off"
+    assert "'start &lt;= end'" in page
+
+
+OTHERS = {".", "chmod", "curl", "export", "nft", "pip", "ray", "serve"}
+"""Programs that are not ours, and words of the shell."""
 
 
 @pytest.mark.parametrize("block", blocks.blocks("bash"), ids=str)

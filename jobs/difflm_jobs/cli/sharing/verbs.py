@@ -128,8 +128,8 @@ def _print_report(report: Report, console: Console) -> None:
     from difflm_jobs.cli.summary import print_scores, print_verdict
     from difflm_jobs.stages.evaluate import headlines
 
-    print_verdict(console, report.verdict)
     print_scores(console, headlines(report))
+    print_verdict(console, report.verdict)
 
 
 def _signer(bundle: Path) -> str | None:

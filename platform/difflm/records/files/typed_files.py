@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from difflm.errors import DataError
+from difflm.records.arrow_messages import unpacked_size
 from difflm.records.files.compression import Expansion
 from difflm.records.notices import Notice, Reporter
 
@@ -47,12 +48,13 @@ def _parquet(data: bytes, expansion: Expansion) -> pa.Table:
 
 def read_arrow(data: bytes, expansion: Expansion) -> pa.Table:
     """Read the typed columns of an Arrow IPC file or stream; DataError for what is none, a damaged one, or one that
-    unpacks to too much. Within one batch that is seen when it is unpacked.
+    unpacks to too much.
     """
     return _read(lambda: _arrow(data, expansion), expansion, "an Arrow IPC file")
 
 
 def _arrow(data: bytes, expansion: Expansion) -> pa.Table:
+    expansion.check(unpacked_size(data))
     batches, size = list[pa.RecordBatch](), 0
     if data.startswith(b"ARROW1"):
         file = pa.ipc.open_file(pa.BufferReader(data))

@@ -103,6 +103,8 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     def get_max_length(self) -> int:
         return self.cache.positions
 
+    get_max_cache_shape = get_max_length  # what it is called before transformers 5
+
 
 class HuggingFaceSlots:
     """A `SlotModel` over the forward pass of a `PreTrainedModel`."""

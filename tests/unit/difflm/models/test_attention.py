@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from pydantic import ValidationError
-from transformers import BertModel, GPT2LMHeadModel
+from transformers import BertModel, GPT2LMHeadModel, T5EncoderModel
 
 from difflm.errors import ConfigError, ModelError
 from difflm.models.decoder import FrozenDecoder, PretrainedDecoderConfig, load_causal_lm
@@ -53,6 +53,8 @@ def test_a_decoders_folder_keeps_the_choice_and_the_scores_are_the_same(
 
 @pytest.mark.parametrize("family", ENCODER_FAMILIES)
 def test_an_encoder_attends_as_it_is_told(family: str, saved_encoder: Callable[[str], Path]) -> None:
+    if family == "t5" and not T5EncoderModel._supports_sdpa:
+        pytest.skip("T5 has no sdpa in this version of transformers")
     ids, mask = torch.tensor([[5, 6, 7, 8], [8, 7, 0, 0]]), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
     read = []
     for attention in ("sdpa", "eager"):

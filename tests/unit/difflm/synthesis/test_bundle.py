@@ -80,6 +80,8 @@ def test_another_format_is_refused(copied: Path, content: str) -> None:
 def test_a_folder_without_a_bundle_is_named(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"is no bundle: it has no bundle\.json; give the folder"):
         load_bundle(tmp_path)
+    with pytest.raises(BundleError, match=r"runs is no bundle: nothing is there; give a run, "):
+        load_bundle(tmp_path / "runs")
 
 
 @pytest.mark.parametrize(

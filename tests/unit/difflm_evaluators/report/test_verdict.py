@@ -159,6 +159,17 @@ def test_advice_names_the_run_the_settings_and_the_column() -> None:
     steered = {**settings, "decoder": {"kind": "pretrained"}, "autoencoder": {"steps": 400}}  # it is not fitted
     assert "`--set autoencoder.steps=800` (it was 400)" in verdict_on(report_of(odd, settings=steered)).advice[-1]
     assert "--gate 'drop: exact_copies == 0'" in copied[2]
+    short = {**settings, "decoder_fit": {"steps": 1500, "epochs": 10.0, "batch_size": 64}}  # 100 rows: 16 steps
+    assert "`--set decoder_fit.epochs=20` (it was 10)" in verdict_on(report_of(odd, settings=short)).advice[-1]
+
+
+def test_protection_that_is_off_is_turned_on_first() -> None:
+    off = {"name": "people", "decoder_fit": {"steps": 1500}, "protect": {"enabled": False}}
+    verdict = verdict_on(report_of(settings=off))
+    assert verdict.worst == "private"
+    assert [step.split(",")[0] for step in verdict.advice] == ["Run again with `--protect on`"]
+    leaky = verdict_on(report_of(score("dcr_share", 0.53, standard_error=0.003), settings=off)).advice
+    assert ["--protect on" in step for step in leaky] == [True, False, False]
 
 
 def test_missing_classes_are_balanced() -> None:

@@ -78,7 +78,7 @@ def test_the_verb_prints_a_table_and_writes_three_files(
     assert code == 0, printed.err
     assert "[b]" in printed.out
     assert "0.00 % ★" in printed.out
-    assert "only 1 columns differ" in " ".join(printed.out.split())
+    assert "only 1 column differs" in " ".join(printed.out.split())
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["compare.html", "compare.json", "compare.md"]
 
 

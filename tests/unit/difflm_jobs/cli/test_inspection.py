@@ -1,14 +1,16 @@
 """`difflm inspect`: a line per column, before anything is trained."""
 
+import io
 import json
 import re
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from difflm.errors import ConfigError, DataError
-from difflm_jobs.cli.inspection import inspected, setting
+from difflm_jobs.cli.inspection import inspected, print_inspected, setting
 from difflm_jobs.cli.main import main
 
 
@@ -23,12 +25,23 @@ def test_a_line_says_kind_reason_missing_share_and_setting(tmp_path: Path) -> No
     looked = inspected(table(tmp_path), target=None, overrides=())
     texts = {line.column: line.text for line in looked.lines}
     assert texts["price"] == (
-        "price: decimal $0.50..$2,900.50, 2 decimals; every value is a number that prints as it was read; "
-        "none missing; change with --set schema.kinds.price=text"
+        "price: decimal $0.50..$2,900.50, 2 decimals, none missing; every value is a number that prints as it was "
+        "read; change with --set schema.kinds.price=text"
     )
-    assert "2.44 % missing; change with --set schema.kinds.size=categorical" in texts["size"]
+    assert texts["size"].count("2.44 % missing") == 1
+    assert texts["size"].endswith("; change with --set schema.kinds.size=categorical")
     assert """--set 'schema.kinds={"a.b": "categorical"}'""" in texts["a.b"]
     assert [notice.column for notice in looked.notices if notice.code == "dropped"] == ["gone"]
+
+
+def test_a_terminal_gets_a_table_that_fits_it(tmp_path: Path) -> None:
+    console = Console(file=(shown := io.StringIO()), force_terminal=True, color_system=None, width=80)
+    print_inspected(console, inspected(table(tmp_path), target=None, overrides=()))
+    lines = shown.getvalue().splitlines()
+    (end,) = [number for number, line in enumerate(lines) if line.startswith("another kind")]
+    assert max(map(len, lines[:end])) <= 80
+    assert lines[end] == "another kind, here for 'price': --set schema.kinds.price=text"
+    assert any(line.startswith("noticed: 'gone'") for line in lines[end:])
 
 
 def test_a_column_of_which_something_is_changed_is_not_said_to_be_as_it_was_read(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_the_stage_table_shows_the_largest_process() -> None:
     assert "train-0123456789ab" in shown
 
 
-def test_the_score_table_says_why_a_score_is_undefined() -> None:
+def test_the_score_table_has_units_what_is_best_and_why_a_score_is_undefined() -> None:
     rho = {
         "title": "Shape error",
         "value": 1.25,
@@ -67,9 +67,14 @@ def test_the_score_table_says_why_a_score_is_undefined() -> None:
         "baseline": 0.6,
         "direction": "lower",
         "ideal": 0,
+        "unit": "%",
     }
+    distance = {"title": "Distance", "value": 4.1753, "baseline": 2.5, "direction": "target", "ideal": 2.5, "unit": ""}
     mle = {"title": "Utility", "value": None, "undefined_because": "no target", "direction": "higher"}
-    shown = text(score_table([rho, mle]))
-    assert "1.25 ± 0.01" in shown
-    assert "undefined: no target" in shown
-    assert "lower (0 is ideal)" in shown
+    shown = text(score_table([rho, distance, mle]))
+    cells = {
+        row[0]: row[1:] for line in shown.splitlines() if len(row := [part.strip() for part in line.split("│")[1:-1]])
+    }
+    assert cells["Shape error"] == ["1.25 % ± 0.01", "0.60 %", "0 %"]
+    assert cells["Distance"] == ["4.175", "2.500", "real data's"]
+    assert cells["Utility"] == ["undefined: no target", "-", "higher"]

@@ -1,0 +1,247 @@
+"""Tables of how good rows are: the published protocol, own scores, ablations, studies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from table import NBSP, Table, percent, record, scores_of, share, with_error
+
+
+@Table
+def protocol() -> list[list[str]]:
+    """By the published protocol: ours beside what others printed."""
+    header = ["table", "training rows", "C2ST (XGBoost), AUC", "shape error", "trend error", "usefulness", "DCR share"]
+    rows = []
+    for name, run in sorted(record("protocol").items()):
+        found = {figure["score"]["name"]: figure for figure in run["protocol"]["figures"]}
+        score = {key: figure["score"] for key, figure in found.items()}
+        ours = score["c2st_xgboost"]["value"]
+        others = sorted((entry["value"], entry["method"]) for entry in found["c2st_xgboost"]["printed"])
+        mine = share(ours)
+        if all(ours < value for value, _ in others):
+            mine = f"**{mine}**"
+        taught = next(score[key] for key in ("mle_auc", "mle_rmse") if key in score)
+        trend = score.get("trend_error_training_bins", score["trend_error"])  # one extreme value does not move its bins
+        rows.append(
+            [
+                f"`{name}`",
+                f"{run['protocol']['rows']['real training']:,}",
+                f"{mine} ({', '.join(f'{method}{NBSP}{share(value)}' for value, method in others)})",
+                percent(score["shape_error"]["value"]),
+                percent(trend["value"]),
+                f"{share(taught['value'])} (real{NBSP}{share(taught['baseline'])})",
+                share(score["dcr_share"]["value"]),
+            ]
+        )
+    return [header, *rows]
+
+
+@Table
+def protocol_all() -> list[list[str]]:
+    """Every figure of the published protocol, with what real rows get and what others printed."""
+    header = ["table", "score", "ours", "real rows", "TabSyn", "TabDiff", "TabPC"]
+    rows = []
+    for name, run in sorted(record("protocol").items()):
+        for figure in run["protocol"]["figures"]:
+            score = figure["score"]
+            write = percent if score["unit"] == "%" else share
+            printed = {entry["method"]: write(entry["value"]) for entry in figure["printed"]}
+            real = "" if score["baseline"] is None else write(score["baseline"])
+            others = [printed.get(method, "") for method in header[4:]]
+            rows.append([f"`{name}`", score["title"], write(score["value"]), real, *others])
+    return [header, *rows]
+
+
+@Table
+def protocol_runs() -> list[list[str]]:
+    """How the runs of the protocol were made."""
+    rows = [["table", "seconds of `difflm run`", "seed", "commit", "hardware"]]
+    for name, run in sorted(record("protocol").items()):
+        rows.append([f"`{name}`", f"{run['run_seconds']:,}", str(run["seed"]), f"`{run['commit']}`", run["hardware"]])
+    return rows
+
+
+@Table
+def own_scores() -> list[list[str]]:
+    """By this project's own scores, before the decoder wrote by itself and now."""
+    names = {"c2st_auc": "C2ST", "shape_error": "shape error", "mle_auc": "usefulness"}
+    header = ["table", *(f"{title} {when}" for title in names.values() for when in ("before", "now"))]
+    rows = []
+    for name, run in record("own_scores")["tables"].items():
+        write = {key: percent if key == "shape_error" else share for key in names}
+        cells = [write[key](run[when][key]) for key in names for when in ("before", "now")]
+        rows.append([f"`{name}` ({run['about']})", *cells])
+    return [header, *rows]
+
+
+@Table
+def adult_own() -> list[list[str]]:
+    """Adult by this project's own scores, beside real rows."""
+    made = record("own_scores")["tables"]["adult"]["now"]
+    real = scores_of(record("adult")["scores"])
+    names = {"c2st_auc": "C2ST, AUC", "shape_error": "shape error", "mle_auc": "usefulness"}
+    write = {key: percent if key == "shape_error" else share for key in names}
+    return [
+        ["`adult`", *names.values()],
+        ["synthetic rows", *(write[key](made[key]) for key in names)],
+        ["real rows in their place", *(write[key](real[key]["baseline"]) for key in names)],
+    ]
+
+
+@Table
+def imputation() -> list[list[str]]:
+    """Filled-in cells of Adult's test rows."""
+    means = record("imputation")["means"]
+    titles = {
+        "guess, difflm": "`difflm impute`, best guess of several draws",
+        "guess, boosting": "XGBoost, one model per column",
+        "guess, mode or median": "mode or median of the training rows",
+        "draw, difflm": "`difflm impute`, one draw",
+        "draw, boosting": "drawn from XGBoost's probabilities",
+        "draw, random rows": "cells of random training rows",
+    }
+    header = ["", "accuracy of categories", "error of numbers, in standard deviations", "shape error of the cells"]
+    rows = []
+    for key, title in titles.items():
+        found = means[key]
+        error = f"{found['error']:.3f}" if "error" in found else ""
+        rows.append([title, share(found["accuracy"]), error, percent(found["shape_error"], 1)])
+    return [header, *rows]
+
+
+def _texts(name: str, titles: Mapping[str, str]) -> list[list[str]]:
+    found = scores_of(record(name)["scores"])
+    rows = [[f"`{name}`", "synthetic", "real test split"]]
+    for key, title in titles.items():
+        unit = found[key]["unit"]
+        write: Callable[[float], str] = percent if unit == "%" else "{:.0f}".format
+        real = found[key]["baseline"]
+        rows.append([title, write(found[key]["value"]), "" if real is None else write(real)])
+    return rows
+
+
+@Table
+def tools() -> list[list[str]]:
+    """Scores of the preset tools."""
+    return _texts(
+        "tools",
+        {
+            "valid_share": "fit the JSON schema",
+            "consistent_share": "required parameters consistent",
+            "category_coverage": "categories covered",
+            "near_copy_share": "near-copies of training",
+            "exact_copy_share": "exact copies of training",
+            "near_duplicate_share": "near-duplicates within",
+            "valid_draw_share": "draws that were valid",
+        },
+    )
+
+
+@Table
+def code() -> list[list[str]]:
+    """Scores of the preset code."""
+    return _texts(
+        "code",
+        {
+            "parses_share": "parse",
+            "compiles_share": "compile",
+            "near_copy_share": "near-copies of training",
+            "exact_copy_share": "exact copies of training",
+            "near_duplicate_share": "near-duplicates within",
+            "lint_rate": "linter's messages per 100 lines",
+            "valid_draw_share": "draws that were valid; the others are drawn again",
+        },
+    )
+
+
+def _ablation(name: str) -> list[list[str]]:
+    made = record(name)
+    names = {
+        "shape_error": "shape error",
+        "trend_error": "trend error",
+        "mle_auc": "usefulness, ROC-AUC",
+        "c2st_auc": "C2ST, AUC",
+    }
+    rows = [["", *names.values()]]
+    for cell in made["cells"]:
+        cells = []
+        for key in names:
+            score = cell["scores"].get(key)
+            write = percent if key.endswith("_error") else share
+            cells.append("" if score is None else with_error(score["mean"], score["standard_error"], write))
+        rows.append([cell["name"], *cells])
+    return rows
+
+
+@Table
+def ablation_priors() -> list[list[str]]:
+    """Compare the diffusion with simpler priors."""
+    return _ablation("ablation_priors")
+
+
+@Table
+def ablation_table4() -> list[list[str]]:
+    """How the latent reaches the decoder, and the schedule of beta."""
+    return _ablation("ablation_table4")
+
+
+@Table
+def study() -> list[list[str]]:
+    """Compare what a classifier learns from real, synthetic and mixed rows."""
+    runs = record("study")["runs"]
+    header = ["learned from", *(f"`{name}`" for name in runs)]
+    names = [entry["name"] for entry in next(iter(runs.values()))]
+    rows = []
+    for name in names:
+        cells = []
+        for entries in runs.values():
+            (entry,) = [entry for entry in entries if entry["name"] == name]
+            kind = " (RMSE)" if entry["score"] == "mle_rmse" else ""
+            cells.append(share(entry["value"], 4 if not kind else 3) + kind)
+        rows.append([name, *cells])
+    return [header, *rows]
+
+
+@Table
+def flywheel() -> list[list[str]]:
+    """List rounds of training on what was drawn."""
+    names = {"shape_error": "shape error", "trend_error": "trend error", "mle_auc": "usefulness, ROC-AUC"}
+    rows = [["round", "training rows", *names.values()]]
+    for made in record("flywheel")["rounds"]:
+        found = scores_of(made["scores"])
+        cells = [(percent if key.endswith("_error") else share)(found[key]["value"]) for key in names]
+        rows.append([str(made["round"]), f"{made['training_rows']:,}", *cells])
+    return rows
+
+
+@Table
+def downstream() -> list[list[str]]:
+    """Compare what real and synthetic code teach a small language model."""
+    titles = {
+        "base-model": "nothing",
+        "train-real": "real functions",
+        "train-synthetic": "synthetic functions of the preset `code`",
+        "train-mixed": "both",
+    }
+    rows = [["trained further on", "texts", "held-out perplexity", "bits per character", "gained, nats a token"]]
+    for key, title in titles.items():
+        made = record("downstream")["models"][key]
+        gain = with_error(made["gain_nats_per_token"], made["gain_standard_error"] or None, "{:.2f}".format)
+        texts = f"{made['texts']:,}" if "texts" in made else ""
+        rows.append([title, texts, f"{made['perplexity']:.1f}", f"{made['bits_per_character']:.2f}", gain])
+    return rows
+
+
+@Table
+def ruler() -> list[list[str]]:
+    """List published generators, trained and scored here, beside their published figures."""
+    names = {"mle_auc": "ROC-AUC", "shape_error": "shape error", "trend_error": "trend error"}
+    rows = [["", *(cell for title in names.values() for cell in (title, "published"))]]
+    for name, made in record("ruler")["models"].items():
+        printed = {entry["score"]: entry["value"] for entry in made["published"]}
+        cells = []
+        for key in names:
+            write = share if key == "mle_auc" else percent
+            cells += [write(made["scores"][key]["value"]), write(printed[key]) if key in printed else ""]
+        rows.append([f"{name}, {made['epochs']} epochs", *cells])
+    return rows
