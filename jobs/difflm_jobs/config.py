@@ -149,18 +149,22 @@ class ExperimentConfig(Config):
 
     @model_validator(mode="after")
     def _few_nats_go_with_a_fitted_decoder(self) -> Self:
-        encoder, kl = self.autoencoder.encoder.kind, self.autoencoder.kl.kind
-        if (encoder == "pooled") != (kl == "capacity"):
+        encoder, kl, injector = self.autoencoder.encoder.kind, self.autoencoder.kl.kind, self.autoencoder.injector
+        if (encoder == "pooled") != (kl == "capacity") and injector.kind != "prefix":
             raise ValueError(
                 f"autoencoder.encoder.kind={encoder} does not go with autoencoder.kl.kind={kl}: a capacity is for "
                 "pooled encoders, which need one; others take adaptive, cyclical or constant"
+            )
+        if injector.kind == "prefix" and self.decoder.kind != "pretrained":
+            raise ValueError(
+                f"autoencoder.injector.kind=prefix begins as a text that decoder.kind={self.decoder.kind} cannot read; "
+                "choose decoder.kind=pretrained, or injector.kind=kv_memory"
             )
         if encoder == "pooled" and self.decoder.kind == "pretrained":
             raise ValueError(
                 "a pretrained decoder is not fitted beside a latent of few nats; choose autoencoder.encoder.kind "
                 "compact or pretrained"
             )
-        injector = self.autoencoder.injector
         if injector.kind == "vocabulary" and (encoder, self.decoder.kind) != ("compact", "pretrained"):
             raise ValueError(
                 "autoencoder.injector.kind=vocabulary writes token embeddings of decoder.kind=pretrained from slots of "

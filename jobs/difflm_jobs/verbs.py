@@ -36,7 +36,7 @@ class GroupedVerbs(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command, which knows the title that it stands under."""
-        command = super().get_command(ctx, cmd_name)
+        command: Any = super().get_command(ctx, cmd_name)
         if command is not None:
             command.rich_help_panel = next((title for title, names in GROUPS.items() if cmd_name in names), None)
         return command

@@ -84,3 +84,10 @@ class ClusterError(RunError):
 
 class OverloadError(RunError):
     """A server has as much to do as it may take on; the same request succeeds later."""
+
+
+def is_fault(error: BaseException) -> bool:
+    """Tell whether what a library raised is about what it was given: any exception, or a panic of one written in Rust,
+    which is none by its class.
+    """
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"

@@ -60,7 +60,7 @@ def locked(path: Path) -> IO[bytes]:
     """Take a lock that this process and those that inherit the file hold until the last of them has closed it. Raises
     BlockingIOError where somebody else holds it, OSError where there is no such folder.
     """
-    lock = path.open("wb")
+    lock = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600), "wb")  # not what a link leads to
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -93,6 +93,20 @@ def parse_json(content: str | bytes) -> Any:
     raise ValueError(f"nested too deep, more than {_MAX_LEVELS} levels")
 
 
+def json_bytes(value: Any, *, indent: int | None = None) -> bytes:
+    """Write a value as JSON in UTF-8; half a surrogate pair, which texts from outside may hold, as its escape.
+
+    Raises:
+        ValueError: the value holds NaN or an infinity.
+    """
+    return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace")
+
+
+def not_through_links(path: str, flags: int) -> int:
+    """Open a file itself, for `open`: a link in its place, made by somebody else, may lead anywhere."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 def append_event(path: Path, event: Mapping[str, JSON]) -> None:
     """Append one event as a line of JSON; the folder must be there, for a folder taken away is not to come back.
 
@@ -102,10 +116,9 @@ def append_event(path: Path, event: Mapping[str, JSON]) -> None:
         ValueError: the event holds NaN or an infinity.
         OSError: it cannot be written, for instance because the disk is full; the log is then as it was.
     """
-    line = json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n"
-    left = memoryview(line.encode())
-    with path.open("ab", buffering=0) as file:
-        whole = file.tell()
+    left = memoryview(json_bytes(event) + b"\n")
+    with open(path, "ab", buffering=0, opener=not_through_links) as file:
+        whole = file.seek(0, os.SEEK_END)
         try:
             while left:
                 left = left[file.write(left) :]
@@ -129,9 +142,10 @@ def truncate_events(path: Path, keep: Callable[[Mapping[str, JSON]], bool]) -> N
     """Rewrite a log with only the events that ``keep`` accepts, atomically; used when work resumes before its end."""
     kept = [event for event in read_events(path) if keep(event)]
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
+    temporary.unlink(missing_ok=True)  # of a killed process, or a link of somebody else's
+    with temporary.open("xb") as file:
         for event in kept:
-            file.write((json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n").encode())
+            file.write(json_bytes(event) + b"\n")
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

@@ -57,7 +57,7 @@ class Server:
 
     def offline(self, rows: int, *, seed: int) -> list[Record]:
         """What the offline job draws."""
-        bundle = load_bundle(self.bundle, heun=SAMPLING.heun())
+        bundle = load_bundle(self.bundle, solver=SAMPLING.solver_settings())
         drawn, _ = Synthesizer(bundle, SAMPLING).draw_valid(range(rows), seed=seed)
         return list(bundle.codec.table_of(record for _, record in drawn).to_pylist())
 

@@ -22,7 +22,7 @@ pytestmark = [
 def test_records_drawn_on_the_device_are_valid(tmp_path: Path) -> None:
     stages = untrained_stages(tmp_path, mixed_table(60))
     config = SamplingConfig(steps=4, attempts=8, precision="bfloat16")
-    bundle = load_bundle(stages.bundle, heun=config.heun(), device="cuda", precision=config.dtype())
+    bundle = load_bundle(stages.bundle, solver=config.solver_settings(), device="cuda", precision=config.dtype())
     draws = Synthesizer(bundle, config, device="cuda").draw(range(16), seed=0, attempt=0)
     assert {draw.reason for draw in draws} <= {None, "datetime", "range", "length"}
     assert any(draw.record is not None for draw in draws)

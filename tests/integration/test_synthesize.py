@@ -189,7 +189,7 @@ def test_grammars_of_llguidance_give_the_same_rows_on_workers_as_in_this_process
     made = difflm(*verb(bundle, 24, out, "--seed", "4", "--set", "sampling.engine.constraint=llguidance"))
     assert made.code == 0, made.err
     sampling = AS_CONFIG.model_copy(update={"engine": BuiltinEngineConfig(constraint="llguidance")})
-    loaded = load_bundle(bundle, heun=sampling.heun())
+    loaded = load_bundle(bundle, solver=sampling.solver_settings())
     drawn, _ = Synthesizer(loaded, sampling).draw_valid(range(24), seed=4)
     assert pq.read_table(out / DATA).to_pylist() == loaded.codec.table_of(record for _, record in drawn).to_pylist()
 

@@ -1,13 +1,22 @@
 """Diffusion against closed forms: for Gaussian data the ideal denoiser and the flow's solution are known."""
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor
 
-from difflm.diffusion.edm import EdmDenoiser, draw_sigma, karras_sigmas, sample_heun, score_matching_loss
+from difflm.diffusion.edm import (
+    Denoiser,
+    EdmDenoiser,
+    draw_sigma,
+    karras_sigmas,
+    sample_heun,
+    sample_multistep,
+    score_matching_loss,
+)
 from difflm.diffusion.network import MlpNetwork
 
 MEAN, STD = 1.5, 0.4
@@ -58,8 +67,31 @@ def test_heun_converges_with_order_two_and_euler_with_order_one() -> None:
     assert observed_orders(euler_errors) == pytest.approx([1.0] * 3, abs=0.25)
 
 
-def test_samples_have_the_moments_of_the_data() -> None:
-    sampled = sample_heun(ideal, noise(40_000, 1), karras_sigmas(30))
+def test_the_multistep_solver_follows_the_exact_solution_and_converges_with_order_two() -> None:
+    drawn, errors = noise(), list[float]()
+    wanted = exact(drawn * 80.0, 80.0, 0.0)
+    assert float((sample_multistep(ideal, drawn, karras_sigmas(100)) - wanted).abs().max()) < 2e-2 * STD * 3
+    for steps in (33, 65, 129, 257):
+        sigmas = karras_sigmas(steps, sigma_min=0.05, sigma_max=20.0)[:-1]
+        reached = sample_multistep(ideal, drawn, sigmas)
+        errors.append(float((reached - exact(drawn * 20.0, 20.0, 0.05)).abs().max()))
+    assert observed_orders(errors) == pytest.approx([2.0] * 3, abs=0.25)
+
+
+def test_the_multistep_solver_asks_the_denoiser_once_a_step() -> None:
+    asked = list[float]()
+
+    def counted(noisy_BZ: Tensor, sigma_B: Tensor) -> Tensor:
+        asked.append(float(sigma_B))
+        return ideal(noisy_BZ, sigma_B)
+
+    sample_multistep(counted, noise(), karras_sigmas(8, sigma_min=0.1, sigma_max=10.0))
+    assert asked == pytest.approx(karras_sigmas(8, sigma_min=0.1, sigma_max=10.0)[:-1].tolist())
+
+
+@pytest.mark.parametrize("solve", [sample_heun, sample_multistep])
+def test_samples_have_the_moments_of_the_data(solve: Callable[[Denoiser, Tensor, Tensor], Tensor]) -> None:
+    sampled = solve(ideal, noise(40_000, 1), karras_sigmas(30))
     assert float(sampled.mean()) == pytest.approx(MEAN, abs=4 * STD / 200 + 0.005)
     assert float(sampled.std()) == pytest.approx(STD, rel=0.03)
 

@@ -169,6 +169,27 @@ def test_a_decoder_without_its_weights_draws_no_rows(bundle: Path) -> None:
         path.unlink()
 
 
+_LONG = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 200}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"normalizer": {"type": "Precompiled", "precompiled_charsmap": "/////wAAAAAA"}}, "no tokenizer"),
+        ({"padding": {"strategy": {"Fixed": 2**40}, "pad_id": 0}}, r"tokenizer\.json: padding to 1,099,511,627,776"),
+        ({"normalizer": {"type": "Sequence", "normalizers": [_LONG] * 4}}, "texts 1,600,000,000 times as long"),
+    ],
+)
+def test_a_tokenizer_that_panics_or_takes_all_memory_is_refused(
+    bundle: Path, changes: dict[str, Any], said: str
+) -> None:
+    """What its reader panics with is no Exception; the others took all memory for a text of three letters."""
+    rewrite(bundle / "decoder" / "tokenizer" / "tokenizer.json", **changes)
+    write_hashes(bundle)
+    with pytest.raises(BundleError, match=said):
+        load_bundle(bundle)
+
+
 @pytest.mark.parametrize("layers", [1, 3])
 def test_a_decoder_with_another_number_of_layers_is_refused(bundle: Path, layers: int) -> None:
     rewrite(bundle / "decoder" / "model" / "config.json", num_hidden_layers=layers)

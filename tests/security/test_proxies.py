@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -122,6 +123,40 @@ def test_what_is_no_http_is_told_as_a_problem(address: tuple[str, int], number: 
     assert {name: headers[name] for name in HEADERS} == HEADERS
     assert int(headers["content-length"]) == len(body)
     assert headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("upgrade", [b"h2c", b"websocket", b"anything"])
+@pytest.mark.parametrize("framing", [b"Content-Length: %d", b"Transfer-Encoding: chunked"])
+def test_a_body_behind_a_wish_for_another_protocol_is_no_request(
+    address: tuple[str, int], upgrade: bytes, framing: bytes
+) -> None:
+    """Its body was not read, and the next packet of it was taken for a request of the connection's next client."""
+    hidden = b"GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n"
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: " + upgrade + b"\r\n"
+    body = hidden if b"%" in framing else b"%x\r\n%s\r\n0\r\n\r\n" % (len(hidden), hidden)
+    with socket.create_connection(address, timeout=20) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(head + (framing % len(body) if b"%" in framing else framing) + b"\r\n\r\n")
+        said = connection.recv(65536)
+        try:
+            connection.sendall(body + b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            while part := connection.recv(65536):
+                said += part
+        except OSError:
+            pass  # it was closed while we wrote
+    statuses = re.findall(rb"HTTP/1\.1 (\d+)", said)
+    assert statuses in ([b"400"], [b"405", b"200"]), "404 is the hidden one's"
+
+
+@pytest.mark.parametrize("upgrade", [b"h2c", b"websocket"])
+def test_a_wish_for_another_protocol_alone_is_passed_over(address: tuple[str, int], upgrade: bytes) -> None:
+    with socket.create_connection(address, timeout=20) as connection:
+        for _ in range(2):
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: " + upgrade + b"\r\n\r\n")
+            said = connection.recv(65536)
+            while not said.endswith(b"ok"):  # it may come in two pieces
+                said += connection.recv(65536)
+            assert b" 200 " in said
 
 
 HEADERS_WITHOUT_END = b"".join(b"X%06d: aaaaaaaaaaaaaa\r\n" % number for number in range(2_500))

@@ -10,7 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from difflm.serving import bodies
 from difflm.serving.bodies import BODIES, read_body
 from difflm.serving.config import LimitsConfig, ServeConfig, ServedConfig
 from difflm.serving.limits import KeyConfig, KeyRing, Traffic
@@ -69,6 +72,37 @@ def test_a_list_of_wrong_things_is_refused_for_its_first(model: Any, body: Any, 
     assert problem.status == 422
     assert problem.field == field
     assert len(json.dumps(problem.content)) < 500
+
+
+@pytest.mark.parametrize("part", [b"[],", b"{},", b'{"a":0},', b'["\\\\"],'])
+def test_lists_without_end_are_not_made(monkeypatch: pytest.MonkeyPatch, part: bytes) -> None:
+    """The parser gives no turns: 8 MB of empty lists kept everybody else waiting for a second, and four for four."""
+    monkeypatch.setattr(bodies, "parse_json", None)
+    content = b'{"n": 1, "where": [' + part * (8 * 2**20 // len(part)) + b"0]}"
+    began = time.process_time()
+    problem = refused(SampleBody, content)
+    assert (problem.status, problem.field) == (422, "body")
+    assert time.process_time() - began < 1.0
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.text(alphabet='[]{}"\\,:a\n', max_size=8),
+    lambda value: (
+        st.lists(value, max_size=4) | st.dictionaries(st.text(alphabet='[{"\\', max_size=4), value, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+@given(JSON_VALUES, st.booleans())
+def test_lists_and_objects_are_counted_outside_of_texts(value: Any, ascii_: bool) -> None:
+    def held(value: Any) -> int:
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+        return 0 if parts is None else 1 + sum(map(held, parts))
+
+    content = json.dumps(value, ensure_ascii=ascii_).encode()
+    assert bodies.containers(content, unless=-1) == held(value)
+    assert bodies.containers(content, unless=10_000) >= held(value)
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a":' * 100_000, b"9" * 10_000, b"\xff", b'{"n": 1', b"\0"])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
+import time
+import zipfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,8 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from difflm.artifacts.formats import FORMATS, decode_table, encode_table, harmless
+from difflm.errors import DataError, SchemaError
 from difflm.records.files.dialects import Dialect
+from difflm.records.files.reading import read_table
 from difflm.records.files.source import SourceForm
+from difflm.records.workbook_process import formats_of
 from difflm_jobs.pipeline.mapping import export
 
 PAGE = Path(__file__).resolve().parents[2] / "platform" / "difflm" / "serving" / "page"
@@ -116,3 +122,56 @@ def test_the_playgrounds_download_does_the_same() -> None:
         guarded = re.search(runs, text) or re.search(later, text)
         guarded = guarded and not re.search(number.replace("$", r"\Z"), text)
         assert bool(guarded) is (harmless(text) != text), text
+
+
+@pytest.mark.parametrize("encoding", ["utf-7", "cp037", "utf-16-be", "unicode_escape", "punycode"])
+def test_an_encoding_that_spells_letters_as_signs_is_not_made_safe(encoding: str) -> None:
+    """A cell that begins with `é` begins with `+` in UTF-7, and any text of EBCDIC is a formula in ASCII."""
+    form = SourceForm(dialect=Dialect(encoding=encoding))
+    table = pa.table({"a": ["écmd|'/c calc'!A0", b"=cmd|x!A0".decode("cp037")]})
+    with pytest.raises(DataError, match=f"--safe-csv: the source is in {encoding}.*--dialect plain"):
+        encode_table(table, "csv", safe_csv=True, form=form)
+    assert encode_table(table, "csv", form=form)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "latin-1", "shift_jis", "gb18030", "cp1251"])
+def test_usual_encodings_are_made_safe(encoding: str) -> None:
+    form = SourceForm(dialect=Dialect(encoding=encoding))
+    assert b"'=1" in encode_table(pa.table({"a": ["=1+é"]}), "csv", safe_csv=True, form=form)
+    marked = SourceForm(dialect=Dialect(encoding="utf-16-le", mark=True))
+    assert "'=1".encode("utf-16-le") in encode_table(pa.table({"a": ["=1"]}), "csv", safe_csv=True, form=marked)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"dialect": {"encoding": "idna"}},
+        {"typed": {"arrow": "xx"}},
+        {"typed": {"arrow": "é"}},
+        {"typed": {"arrow": "/////wAAAAA="}},
+        {"workbook": {"title": "S", "heads": {"a": 10**400}}},
+        {"workbook": {"title": "S", "formats": {"a": "0\0"}}},
+        {"workbook": {"title": "S", "formats": {"a": -1}}},
+    ],
+)
+def test_a_form_that_rows_cannot_be_written_in_is_refused_when_it_is_read(form: dict[str, object]) -> None:
+    with pytest.raises(SchemaError, match=r"source\.json: .*--dialect plain"):
+        SourceForm.parsed_json(json.dumps({"format_version": 1, **form}), "source.json")
+
+
+def test_a_reference_of_any_number_of_letters_ends(tmp_path: Path) -> None:
+    """A number of so many digits was made of it, letter by letter."""
+    sink = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(encode_table(pa.table({"a": [1, 2]}), "xlsx"))) as whole:
+        with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in whole.namelist():
+                cell = f'</sheetData><c r="{"A" * 300_000}1"><v>1</v></c>'.encode()
+                archive.writestr(name, whole.read(name).replace(b"</sheetData>", cell))
+    (tmp_path / "x.xlsx").write_bytes(sink.getvalue())
+    began = time.process_time()
+    assert read_table(tmp_path / "x.xlsx")["a"].to_pylist() == [1, 2]
+    assert time.process_time() - began < 5.0
+    styles = b"<styleSheet>" + b"<a/>" * 3_000_000 + b"<cellXfs><xf/></cellXfs></styleSheet>"
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/styles.xml", styles)
+    assert formats_of(sink.getvalue(), "Sheet1") == {}

@@ -220,6 +220,24 @@ def test_refused_rows_and_refused_jobs_are_not_paid_for(stages: StageFolders, tm
         assert answer.json()["error"]["code"] == "overloaded"
 
 
+def test_a_job_that_cannot_be_written_down_is_not_paid_for(stages: StageFolders, tmp_path: Path) -> None:
+    """A disk that was full cost the rows of the job, and said that the server has a fault."""
+    ring = KeyRing([KeyConfig(name="alice", sha256=hash_key(KEY), rows_per_minute=10_000)], lambda: 0.0)
+    config = ServeConfig(bundles=[ServedConfig(name="tiny", path=str(stages.bundle))], keys_file="keys.yaml")
+
+    async def asked() -> list[tuple[int, str]]:
+        jobs = Jobs(tmp_path / "nowhere", most=5, owners=ring.owners)  # the folder is not there
+        service = Service(config, Full(), ring=ring, jobs=jobs)
+        await service.registry.refresh()
+        transport = httpx2.ASGITransport(app=create_app(service))
+        headers = {"Authorization": f"Bearer {KEY}"}
+        async with httpx2.AsyncClient(transport=transport, base_url="http://any", headers=headers) as client:
+            answers = [await client.post("/v1/samples", json={"n": n}) for n in (1_000_000, 1_000_000, 1)]
+            return [(answer.status_code, answer.json()["error"]["code"]) for answer in answers]
+
+    assert asyncio.run(asked()) == [(503, "unavailable"), (503, "unavailable"), (429, "overloaded")]
+
+
 def test_refused_records_are_not_paid_for(stages: StageFolders) -> None:
     """Records whose latents nobody computed, for want of room or because they were wrong, counted as rows."""
 

@@ -84,6 +84,12 @@ def _problem(row: Mapping[str, Any], place: str) -> Problem:
             reference=row["canonical_solution"],
         )
     if all(key in row for key in _MBPP):
+        for key in ("test_imports", "test_list"):
+            if not isinstance(texts := row.get(key, []), list) or not all(isinstance(one, str) for one in texts):
+                raise DataError(f"{place}: {key} is no list of texts; give exercises as MBPP has them")
+        for key in ("test_setup_code", "code"):
+            if not isinstance(row.get(key, ""), str):
+                raise DataError(f"{place}: {key} is no text; give exercises as MBPP has them")
         tests = [*row.get("test_imports", ()), row.get("test_setup_code", ""), *row["test_list"]]
         text = str(row.get("prompt", row.get("text", "")))
         shown = "\n".join([text, *row["test_list"]])

@@ -29,6 +29,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -128,13 +130,33 @@ def run_program(program: str, limits: SandboxLimits) -> SandboxResult:
             raise EvaluationError(
                 f"the sandbox cannot start {command[0]} ({error}); free processes or memory"
             ) from error
+        late = threading.Event()
+        watch = threading.Timer(limits.timeout_s, _too_late, (process, late))
+        watch.start()
         try:
-            written, _ = process.communicate(json.dumps(task).encode(), timeout=limits.timeout_s)
-        except subprocess.TimeoutExpired:
-            return SandboxResult(outcome="timeout", error=f"more than {limits.timeout_s:g} s")
+            written = _exchanged(process, json.dumps(task).encode())
         finally:
+            watch.cancel()
             _kill_group(process)
+        if late.is_set():
+            return SandboxResult(outcome="timeout", error=f"more than {limits.timeout_s:g} s")
     return _result(written, token, process.returncode)
+
+
+def _exchanged(process: subprocess.Popen[bytes], task: bytes) -> bytes:
+    """Give a process its task and read what it reports, no more than a report has: a program may write without end."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with suppress(BrokenPipeError):  # it ended before it began
+        process.stdin.write(task)
+        process.stdin.close()
+    return process.stdout.read(_MAX_REPORT_BYTES + 1)
+
+
+def _too_late(process: subprocess.Popen[bytes], late: threading.Event) -> None:
+    late.set()
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
@@ -145,7 +167,8 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
         process.kill()
     for stream in (process.stdin, process.stdout):
         if stream is not None:
-            stream.close()
+            with suppress(BrokenPipeError):
+                stream.close()
     process.wait()
 
 

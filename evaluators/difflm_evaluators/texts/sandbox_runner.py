@@ -22,7 +22,7 @@ ERROR_CHARACTERS = 500
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _DENIED = (
     *("socket.", "ctypes.", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.system", "os.startfile"),
-    *("subprocess.", "os.kill", "os.killpg", "pty.", "signal.pthread_kill", "sys.addaudithook", "syslog."),
+    *("subprocess.", "os.kill", "os.killpg", "pty.", "signal.pthread_kill", "sys.addaudithook", "syslog.", "fcntl."),
     *("urllib.", "http.", "ftplib.", "smtplib.", "poplib.", "imaplib.", "telnetlib.", "nntplib.", "webbrowser."),
 )
 _CHANGING = (

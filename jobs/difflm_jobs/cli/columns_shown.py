@@ -64,7 +64,7 @@ def look_through(
     if not is_database(table):
         _refuse_no_file(Path(table), kind)
     try:
-        records = read_records(table, kind.name, read or ReadConfig(), notices.append)
+        records = read_records(table, kind.name, read or ReadConfig(), notices.append, encoded=True)
         longest: int = DataConfig.model_fields["longest"].default
         records = kind.usable(records, longest=longest, report=notices.append)
         config = kind.schema_config(settings or SchemaConfig(drop_all_missing=True), longest=longest)

@@ -85,7 +85,7 @@ def score_completions(
     out.mkdir(parents=True, exist_ok=True)
     told: dict[str, Any] = json.loads(json.dumps(evaluation.to_json()))
     write_json_atomic(out / "passk.json", {"problems": str(problems), "samples": samples, **told})
-    write_bytes_atomic(out / "passk.md", _markdown(evaluation, f"{samples} on {problems}").encode())
+    write_bytes_atomic(out / "passk.md", _markdown(evaluation, f"{samples} on {problems}").encode(errors="replace"))
     return evaluation
 
 

@@ -35,7 +35,9 @@ study_app = typer.Typer()
 @study_app.command()
 def ablate(
     config: Given,
-    grid: Annotated[str | None, typer.Option(help="A YAML file of cells, or one that ships: priors, table4.")] = None,
+    grid: Annotated[
+        str | None, typer.Option(help="A YAML file of cells, or one that ships: capacity, priors, table4.")
+    ] = None,
     vary: Annotated[
         list[str] | None,
         typer.Option(metavar="A.B=[V, V]", help="All values of one key; with several, their combinations."),

@@ -13,29 +13,33 @@ from typing import TYPE_CHECKING
 from difflm.errors import ConfigError, DataError
 from difflm.records.files.compression import contents
 from difflm.records.files.reading import ReadConfig, read_table
+from difflm.records.large.reading import read_large_table
 from difflm.records.notices import Reporter
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def read_source(path: Path, config: ReadConfig, report: Reporter, work: Path | None = None) -> pa.Table:
-    """Read the table in a file; ARFF goes through a CSV in ``work``, or in a temporary folder.
+def read_source(
+    path: Path, config: ReadConfig, report: Reporter, work: Path | None = None, *, encoded: bool = False
+) -> pa.Table:
+    """Read the table in a file; ARFF goes through a CSV in ``work``, or in a temporary folder. With ``encoded``,
+    columns of a large one may be (see `records.large`).
 
     Raises:
         DataError: the file is missing or cannot be read; names it.
         ConfigError: the configuration does not fit the file.
     """
     if not is_arff(path):
-        return read_table(path, config, report=report)
+        return (read_large_table if encoded else read_table)(path, config, report=report)
     if work is None:
         with tempfile.TemporaryDirectory(prefix="difflm-read-") as folder:
-            return read_source(path, config, report, Path(folder))
+            return read_source(path, config, report, Path(folder), encoded=encoded)
     work.mkdir(parents=True, exist_ok=True)
     converted = work / "from-arff.csv"
     try:
         arff_to_csv(path, converted, max_unpacked_mib=config.max_unpacked_mib)
-        return read_table(converted, config, report=report)
+        return (read_large_table if encoded else read_table)(converted, config, report=report)
     except (DataError, ConfigError) as error:  # the user knows the file by its own name only
         raise type(error)(str(error).replace(str(converted), str(path))) from None
     finally:

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from difflm.records.files.reading import ReadConfig
 
 
-def read_records(source: Path | str, kind: Kind, read: ReadConfig, report: Reporter) -> pa.Table:
+def read_records(
+    source: Path | str, kind: Kind, read: ReadConfig, report: Reporter, *, encoded: bool = False
+) -> pa.Table:
     """Read all records of a kind behind a path, or a table of a database; columns whose types differ between files are
-    text.
+    text. With ``encoded``, columns of a large file may be (see `records.large`).
 
     Raises:
         DataError: nothing is there, a dataset is not finished, files have other columns or cannot be read.
@@ -43,6 +45,8 @@ def read_records(source: Path | str, kind: Kind, read: ReadConfig, report: Repor
     if what.folders and path.is_dir() and not (path / JOB_NAME).is_file():
         return what.read(path, read, report)
     files = _files(path)
+    if encoded and len(files) == 1:
+        return what.read(files[0], read, report, encoded=True).replace_schema_metadata(None)
     tables = [what.read(file, read, report) for file in files]
     names = tables[0].column_names
     for file, table in zip(files, tables, strict=True):

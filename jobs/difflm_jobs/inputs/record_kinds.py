@@ -66,8 +66,11 @@ class RecordKind(Protocol):
     @property
     def holds_json(self) -> bool: ...
 
-    def read(self, path: Path, config: ReadConfig, report: Reporter, work: Path | None = None) -> pa.Table:
+    def read(
+        self, path: Path, config: ReadConfig, report: Reporter, work: Path | None = None, *, encoded: bool = False
+    ) -> pa.Table:
         """Read all records of a file, in ``work`` where something has to be converted; nothing is left out silently.
+        With ``encoded``, columns of a large table may be (see `records.large`).
 
         Raises:
             DataError: names the file and the place in it.
@@ -116,8 +119,10 @@ class TableKind:
     folders: ClassVar[bool] = False
     holds_json: ClassVar[bool] = False
 
-    def read(self, path: Path, config: ReadConfig, report: Reporter, work: Path | None = None) -> pa.Table:
-        return read_source(path, config, report, work)
+    def read(
+        self, path: Path, config: ReadConfig, report: Reporter, work: Path | None = None, *, encoded: bool = False
+    ) -> pa.Table:
+        return read_source(path, config, report, work, encoded=encoded)
 
     def usable(self, table: pa.Table, *, longest: int, report: Reporter) -> pa.Table:
         del longest, report
@@ -172,8 +177,10 @@ class TextKind:
     evaluator: Callable[[pa.Table, RealSplits, TextScoring], Report]
     tabular: ClassVar[bool] = False
 
-    def read(self, path: Path, config: ReadConfig, report: Reporter, work: Path | None = None) -> pa.Table:
-        del work
+    def read(
+        self, path: Path, config: ReadConfig, report: Reporter, work: Path | None = None, *, encoded: bool = False
+    ) -> pa.Table:
+        del work, encoded
         return self.reader(path, config, report)
 
     def usable(self, table: pa.Table, *, longest: int, report: Reporter) -> pa.Table:

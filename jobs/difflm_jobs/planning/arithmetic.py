@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from difflm.models.injector import READ_ONCE
 from difflm.models.precision import Precision
 from difflm_jobs.planning.machine import runs_here
 from difflm_jobs.planning.quality import span_text
@@ -33,7 +34,9 @@ def stage_operations(sizes: Sizes) -> dict[str, float]:
     config, decoder, autoencoder = sizes.config, sizes.decoder, sizes.autoencoder
     if config.decoder.kind != "pretrained" or decoder is None or autoencoder is None:
         return {}
-    section, record = config.autoencoder, sizes.tokens + autoencoder.positions + 1
+    section = config.autoencoder
+    prompt = 0 if section.injector.kind in READ_ONCE else autoencoder.positions  # keys and values are there at once
+    record = sizes.tokens + prompt + 1
     encoder = sizes.encoder_tokens * autoencoder.encoder.parameters if section.encoder.kind == "pretrained" else 0
     trained, frozen = (TRAINED, FROZEN) if autoencoder.encoder.adapters is None else (FROZEN, FROZEN)
     steps, loop = section.steps, section.loop

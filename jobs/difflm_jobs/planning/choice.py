@@ -14,6 +14,7 @@ from difflm.errors import ConfigError
 from difflm.telemetry import JSON
 from difflm_jobs.planning import quality as levels
 from difflm_jobs.planning.quality import (
+    LENGTHENED,
     LEVELS,
     PLACES,
     SMALL,
@@ -139,7 +140,8 @@ class Chooser:
             return self._within(wish.budget_s, wish, base, sample)
         assert wish.quality is not None, "there is a wish"
         size = large_size(sample.rows) if wish.quality == "best" else None
-        chosen = expand(self.settings, base, LEVELS[wish.quality], size)
+        longest = LENGTHENED.get(wish.quality)
+        chosen = expand(self.settings, base, LEVELS[wish.quality], size, lengthened=longest)
         experiment = self.settings.experiment(chosen)
         times = {} if unknown is not None else self._times(experiment, sample)
         return Choice(experiment=experiment, chosen=chosen, times=times, unknown=unknown)
@@ -187,7 +189,7 @@ class Chooser:
         return [*([large] if large is not None and most >= PLACES["best"] else []), None, *SMALL]
 
     def _at(self, place: float, size: Size | None, base: ExperimentConfig, sample: TableSample) -> Choice:
-        chosen = expand(self.settings, base, level_at(place), size)
+        chosen = expand(self.settings, base, level_at(place), size, lengthened=1.0)  # it has to end in time
         experiment = self.settings.experiment(chosen)
         return Choice(experiment=experiment, chosen=chosen, times=self._times(experiment, sample))
 

@@ -38,6 +38,8 @@ LEVELS = {
     "balanced": Level(decoder=1.0, passes=1.0, autoencoder=1.0, prior=1.0, conditions=1.0),
     "best": Level(decoder=4.0, passes=2.0, autoencoder=2.0, prior=2.0, conditions=2.0),
 }
+LENGTHENED = {"fast": 1.0, "best": 2.0}
+"""How many times longer the decoder's fit may become, by level: `balanced` leaves what the settings say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,12 +115,16 @@ def large_size(rows: int) -> Size | None:
     return next((size for size in LARGE if rows >= size.rows), None)
 
 
-def expand(settings: Settings, base: ExperimentConfig, level: Level, size: Size | None) -> dict[str, JSON]:
+def expand(
+    settings: Settings, base: ExperimentConfig, level: Level, size: Size | None, *, lengthened: float | None
+) -> dict[str, JSON]:
     """Return the dotted keys that a level and a size of the decoder change in `base`, with their values.
 
-    `base` is what the settings are without them; None keeps its size.
+    `base` is what the settings are without them; None keeps its size, and how much longer the fit may become.
     """
     wanted = dict(_scaled(base, level))
+    if lengthened is not None and base.decoder.kind == "compact":
+        wanted["decoder_fit.lengthened"] = lengthened
     if size is not None and sized(settings, base):
         wanted |= {key: getattr(size, key.partition(".")[2]) for key in _DECODER}
         wanted["decoder_fit.loop.learning_rate"] = float(f"{size.rate * base.decoder_fit.loop.learning_rate:.2g}")

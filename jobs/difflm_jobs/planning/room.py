@@ -165,7 +165,8 @@ def _changes(config: ExperimentConfig, stage: str) -> Iterator[list[str]]:
     engine = chosen_engine(config.runtime.engine, workers.num_workers)
     yield from _smaller_batches(config, stage)
     section = config.autoencoder
-    if stage == "train-autoencoder" and not section.gradient_checkpointing and section.injector.kind != "kv_memory":
+    read_once = section.gradient_checkpointing or section.injector.kind in ("kv_memory", "prefix")
+    if stage == "train-autoencoder" and not read_once:
         yield ["autoencoder.gradient_checkpointing=true"]
     if stage == "train-autoencoder" and section.encoder.kind == "pretrained" and section.encoder.lora is None:
         yield ["autoencoder.encoder.lora={rank: 8}"]

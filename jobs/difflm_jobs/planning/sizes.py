@@ -18,12 +18,13 @@ import torch
 from torch import nn
 
 from difflm.diffusion.network import TransformerNetwork, build_network
-from difflm.models.autoencoder import PosteriorHead, build_injector, latent_size
+from difflm.models.autoencoder import Injector, PosteriorHead, build_injector, latent_size
 from difflm.models.compact import CompactDecoderFit, llama_parameters
 from difflm.models.decoder_store import slot_layout
 from difflm.models.encoder import CompactEncoder
 from difflm.models.field_slots import DigitTokens, NumberFeatures, SlotLayout
 from difflm.models.precision import Precision, PrecisionSetting, own_device, resolve_precision
+from difflm.models.prefix_injector import PrefixInjector
 from difflm.models.steered import IndependentFields
 from difflm.models.vocabulary_injector import VocabularyInjector
 from difflm.records.tokenization import GridLayout
@@ -97,11 +98,18 @@ def autoencoder_size(
         trained=rest + (found.parameters if found.adapters is None else found.adapters.parameters),
         frozen=0 if found.adapters is None else found.parameters,
         positions=injector.positions,
-        vector_numbers=decoder.width
-        if isinstance(injector, VocabularyInjector)
-        else math.prod(injector.form.vector_shape),
+        vector_numbers=_vector_numbers(injector, decoder.width),
         vocabulary=used,
     )
+
+
+def _vector_numbers(injector: Injector, width: int) -> int:
+    match injector:
+        case VocabularyInjector():
+            return width
+        case PrefixInjector():
+            return math.prod(injector.vector_shape)
+    return math.prod(injector.form.vector_shape)
 
 
 def _compact_encoder(
@@ -224,6 +232,8 @@ def assumed_precision(setting: PrecisionSetting, *, on_gpus: bool) -> Precision:
 def _assumed(config: ExperimentConfig) -> tuple[int, SlotLayout]:
     """Return tokens and slots of a record of values that fill one slot each."""
     tokens = ASSUMED_TOKENS if config.data.kind == "table" else config.data.longest // ASSUMED_CHARACTERS_PER_TOKEN
+    if config.decoder.kind == "pretrained" and not config.decoder.keys:
+        tokens //= 2  # names of fields are about half of a record
     slots, cells = max(1, tokens // ASSUMED_TOKENS_PER_SLOT), config.decoder.cells_per_slot
     return max(1, tokens), SlotLayout(grid=GridLayout(widths=(cells,) * slots), cells_per_slot=cells)
 

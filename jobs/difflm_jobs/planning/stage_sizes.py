@@ -88,7 +88,8 @@ def _decoder(sizes: Sizes) -> StageSize:
         activations += activation_bytes(draft.encoder, _encoder_passes(sizes, draft, rows, number_bytes))
     states = sizes.model_states(trained, 0, fit.loop)
     memory = replace(states, activations=activations, kept=states.kept + _token_data(sizes))
-    words = f"at most {fit.steps:,} steps of {rows} rows, {model.parameters / 1e6:.1f} M parameters"
+    more = f" ({round(fit.lengthened * fit.steps):,} while it gets better)" if draft and fit.lengthened > 1 else ""
+    words = f"at most {fit.steps:,} steps{more} of {rows} rows, {model.parameters / 1e6:.1f} M parameters"
     return StageSize(words=words, memory=memory)
 
 

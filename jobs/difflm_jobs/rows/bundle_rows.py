@@ -111,13 +111,8 @@ def write_rows(
         SynthesisError: not one draw was valid.
         EvaluationError: a gate that stops the job does not hold.
     """
-    from difflm_jobs.config import SynthesisSettings
-
     file, format_ = _destination(wanted)
-    settings = validate(SynthesisSettings, apply_overrides({}, overrides), "--set", overrides)
-    check_engine(settings.sampling, settings.runtime)
-    gates, trust = row_gates(wanted.gates, wanted.real), settings.sampling
-    bundle = find_bundle(wanted.bundle, allow_local_base=trust.allow_local_base, signed_by=trust.signed_by)
+    (settings, bundle), gates = _opened(wanted.bundle, overrides), row_gates(wanted.gates, wanted.real)
     check_json(settings.sampling, holds_json=any(field.kind == "json" for field in read_schema(bundle).fields))
     with ExitStack() as stack:
         plan, rows, folders = wanted.plan, wanted.rows, {"bundle": bundle}
@@ -166,6 +161,19 @@ def write_rows(
         return RowsWritten(where=dataset.store.shown, account=account, attempts=settings.sampling.attempts)
 
 
+def _opened(given: Path, overrides: Sequence[str]) -> tuple[SynthesisSettings, Path]:
+    """Find the bundle, and how it is drawn from: as its generator was saved, where it was, changed by `overrides`."""
+    from difflm.synthesis.saved_sampling import read_sampling
+    from difflm_jobs.config import SynthesisSettings
+
+    settings = validate(SynthesisSettings, apply_overrides({}, overrides), "--set", overrides)
+    check_engine(trust := settings.sampling, settings.runtime)
+    bundle = find_bundle(given, allow_local_base=trust.allow_local_base, signed_by=trust.signed_by)
+    saved = read_sampling(bundle)
+    base = {} if saved is None else {"sampling": saved.model_dump(mode="json")}
+    return validate(SynthesisSettings, apply_overrides(base, overrides), "--set", overrides), bundle
+
+
 def _destination(wanted: DatasetRequest) -> tuple[Path | None, str]:
     """Return the file that is asked for, if it is one, and the format of the parts.
 
@@ -180,9 +188,8 @@ def _destination(wanted: DatasetRequest) -> tuple[Path | None, str]:
     if format_ not in FORMATS:
         raise ConfigError(f"--format {format_}: unknown; give one of {', '.join(FORMATS)}")
     if wanted.safe_csv and named != "csv":
-        raise ConfigError(
-            f"--safe-csv: {wanted.out} is written as {named}, which spreadsheets do not run; leave it out"
-        )
+        reason = f"{wanted.out} is written as {named}, which spreadsheets do not run; leave it out"
+        raise ConfigError(f"--safe-csv: {reason}")
     return file, format_
 
 
@@ -193,19 +200,18 @@ def _single_file(out: str, format_: str | None) -> Path | None:
         ConfigError: its ending is neither that of a format nor a folder's.
     """
     parts = urlsplit(out)
-    remote = "://" in out and parts.scheme != "file"
     path = Path(unquote(parts.path) if parts.scheme == "file" else out)
     if out.endswith("/") or not path.suffix[1:].isalpha():
         return None
-    if remote:
-        if path.suffix[1:] in FORMATS:
-            raise ConfigError(f"{out}: one file can be written to a local path only; give a prefix without an ending")
-        return None
+    if "://" in out and parts.scheme != "file":
+        if path.suffix[1:] not in FORMATS:
+            return None
+        raise ConfigError(f"{out}: one file can be written to a local path only; give a prefix without an ending")
     try:
         named = file_format(path)
     except ConfigError as error:
         raise ConfigError(f"{error}, or end the name of a folder with a slash") from None
-    if format_ is not None and format_ != named:
+    if format_ not in (None, named):
         raise ConfigError(f"--format {format_}: {path} says {named!r}; leave one of them out")
     return path
 
@@ -216,8 +222,7 @@ def _one_file(file: Path, job: _Job) -> RowsWritten:
     dataset = Dataset(store=LocalStore(work))
     own = claimed(dataset, job.identity, rows=job.rows, resume=job.resume)
     with storage_errors(file), own, _removed_if_empty(work, dataset):
-        beside = LocalStore(file.absolute().parent)
-        account = _draw(dataset, job, beside, prefix=f"{file.stem}.")
+        account = _draw(dataset, job, LocalStore(file.absolute().parent), prefix=f"{file.stem}.")
         export(work / DATA, file, safe_csv=job.identity.safe_csv, form=job.form)
         remove_tree(work)
     return RowsWritten(where=str(file), account=account, attempts=job.settings.sampling.attempts)
@@ -246,16 +251,12 @@ def _draw(dataset: Dataset, job: _Job, beside: Store, prefix: str = "") -> dict[
 def _mapping(dataset: Dataset, job: _Job) -> MapJob:
     from difflm.synthesis.workers import SynthesisWorker
 
-    identity = job.identity
-    args: dict[str, JSON] = {
-        "sampling": dict(identity.sampling),
-        "plan": dict(identity.plan),
-        "seed": identity.seed,
-    }
-    screen = {} if identity.screen is None else {"screen": dict(identity.screen)}
+    asked = job.identity
+    args: dict[str, JSON] = {"sampling": dict(asked.sampling), "plan": dict(asked.plan), "seed": asked.seed}
+    screen = {} if asked.screen is None else {"screen": dict(asked.screen)}
     return MapJob(
         dataset=dataset,
-        fingerprint=identity.fingerprint,
+        fingerprint=asked.fingerprint,
         rows=job.rows,
         worker=ScreenedSynthesisWorker if screen else SynthesisWorker,
         args={**args, **screen},
@@ -269,7 +270,6 @@ def _live(dataset: Dataset, job: _Job, beside: Store, prefix: str) -> LiveEvalua
     """Prepare the evaluation that goes along with the map; None where none is asked for."""
     if job.real is None:
         return None
-
     request = LiveRequest(
         real=job.real,
         gates=job.gates,
@@ -289,8 +289,8 @@ def _manifest(
     peaks = {name: round(peak, 1) for name, peak in mapped.peak_rss_mib.items()}
     own = {"given_up", "account"}
     shards: list[JSON] = [
-        {**entry.model_dump(mode="json", exclude=own), "given_up": entry.missing, **entry.account}
-        for entry in mapped.entries
+        {**part.model_dump(mode="json", exclude=own), "given_up": part.missing, **part.account}
+        for part in mapped.entries
     ]
     return {
         "kind": KIND,

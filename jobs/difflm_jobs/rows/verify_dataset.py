@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
 
 from difflm.artifacts.dataset import DATASET_MANIFEST, JOB_NAME, Dataset
-from difflm.artifacts.storage import open_store
+from difflm.artifacts.storage import Store, open_store
 from difflm.errors import ArtifactError
-from difflm_jobs.rows.resume import KIND
 
 _MAX_COUNTED = 1000
 
@@ -39,23 +41,55 @@ def verify_dataset(location: str) -> VerifiedDataset:
         ConfigError, StorageError: the place is no place, or cannot be reached.
     """
     store = open_store(location)
-    job = Dataset(store=store).read_json(JOB_NAME)
-    if job is None or job.get("kind") != KIND:
-        raise ArtifactError(f"{store.shown}: no dataset ({JOB_NAME} is missing or cut short); check the place")
-    dataset = Dataset(store=store, format=str(job["format"]))
+    job = _read(store, JOB_NAME, _Job, "no dataset")
+    dataset = Dataset(store=store, format=job.format)
     entries = dataset.entries()
-    manifest = dataset.read_json(DATASET_MANIFEST)
-    if manifest is None:
+    if dataset.read_json(DATASET_MANIFEST) is None:
         done = sum(entry.stop - entry.start for entry in entries)
         raise ArtifactError(
-            f"{store.shown}: not finished, {done:,} of {job['rows']:,} indices are done; give the same command again"
+            f"{store.shown}: not finished, {done:,} of {job.rows:,} indices are done; give the same command again"
         )
-    problems = [*islice(dataset.problems(entries, int(job["rows"])), _MAX_COUNTED)]
-    listed = [(shard["start"], shard["stop"], shard["sha256"]) for shard in manifest["shards"]]
-    if manifest["fingerprint"] != job["fingerprint"] or listed != [(e.start, e.stop, e.sha256) for e in entries]:
+    manifest = _read(store, DATASET_MANIFEST, _Listed, "no manifest of a dataset")
+    problems = [*islice(dataset.problems(entries, job.rows), _MAX_COUNTED)]
+    listed = [(shard.start, shard.stop, shard.sha256) for shard in manifest.shards]
+    if manifest.fingerprint != job.fingerprint or listed != [(e.start, e.stop, e.sha256) for e in entries]:
         problems.append(f"{store.shown}/{DATASET_MANIFEST}: does not list the parts that are there")
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise ArtifactError(f"{problems[0]}{more}; remove what is damaged and give the same command again")
     rows, missing = sum(entry.rows for entry in entries), sum(entry.missing for entry in entries)
-    return VerifiedDataset(where=store.shown, parts=len(entries), indices=int(job["rows"]), rows=rows, given_up=missing)
+    return VerifiedDataset(where=store.shown, parts=len(entries), indices=job.rows, rows=rows, given_up=missing)
+
+
+class _Job(BaseModel):
+    """What is looked at of job.json."""
+
+    kind: Literal["difflm-dataset"]
+    format: str
+    rows: int = Field(ge=1)
+    fingerprint: str
+
+
+class _Part(BaseModel):
+    start: int
+    stop: int
+    sha256: str | None
+
+
+class _Listed(BaseModel):
+    """What is looked at of manifest.json."""
+
+    fingerprint: str
+    shards: list[_Part]
+
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def _read(store: Store, name: str, kind: type[ModelT], what: str) -> ModelT:
+    try:
+        return kind.model_validate_json(store.read(name) or b"", strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise ArtifactError(f"{store.shown}: {what} ({name}: {place}: {first['msg']}); check the place") from None

@@ -42,7 +42,7 @@ class FitDecoder:
     rows_per_piece: int = 0
     inputs: ClassVar[tuple[str, ...]] = ("prepare",)
     name: ClassVar[str] = "fit-decoder"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     output: ClassVar[str] = "decoder"
 
     def sources(self) -> Mapping[str, str]:

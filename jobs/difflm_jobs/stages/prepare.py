@@ -14,6 +14,7 @@ from difflm.records.files.missing_words import MISSING
 from difflm.records.files.paths import ending_of
 from difflm.records.files.source import SOURCE_NAME, SourceForm
 from difflm.records.kinds.inference import infer_schema
+from difflm.records.large.rows import Rows
 from difflm.records.notices import Notice
 from difflm.records.protection.protect import (
     ProtectedRows,
@@ -84,7 +85,7 @@ class Prepare:
 
     def _read(self, path: Path, work: Path, notices: list[Notice]) -> pa.Table:
         data, kind = self.data, self.data.record_kind
-        records = kind.read(path, data.read, notices.append, work)
+        records = kind.read(path, data.read, notices.append, work, encoded=True)
         return kind.usable(records, longest=data.longest, report=notices.append)
 
     def _files(self) -> dict[str, FileSource | PackagedSource]:
@@ -255,7 +256,10 @@ def _write(
 
     parts = {name: getattr(splits, name) for name in SPLITS} | ({} if fitted is None else {FITTED: fitted})
     for name, table in parts.items():
-        pq.write_table(table.replace_schema_metadata(None), folder / f"{name}.parquet")
+        if isinstance(table, Rows):
+            table.write(folder / f"{name}.parquet")
+        else:
+            pq.write_table(table.replace_schema_metadata(None), folder / f"{name}.parquet")
     write_bytes_atomic(folder / "schema.json", schema.to_json().encode())
     report: dict[str, JSON] = {
         "rows_read": rows_read,

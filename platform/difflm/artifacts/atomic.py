@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import json
 import os
 import secrets
 import shutil
@@ -13,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from difflm.errors import StorageError
-from difflm.telemetry import JSON
+from difflm.telemetry import JSON, json_bytes
 
 TEMPORARY_MARK = ".tmp-"
 _REPLACED_MARK = ".replaced"
@@ -101,6 +100,9 @@ def describe_storage_error(error: BaseException, path: Path) -> str | None:
         culprit = getattr(error, "filename", None) or path
         reason = os.strerror(code or 0).lower()
         return f"{culprit}: cannot be written ({reason}); mend that or give another folder (--runs, --out)"
+    if code == errno.ELOOP:
+        culprit = getattr(error, "filename", None) or path
+        return f"{culprit}: is a link, and nothing is written through one; remove it"
     return None
 
 
@@ -135,8 +137,7 @@ def write_json_atomic(path: Path, value: JSON) -> None:
         ValueError: the value holds NaN or an infinity.
         StorageError: the disk is full or writing is not permitted.
     """
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_bytes_atomic(path, text.encode())
+    write_bytes_atomic(path, json_bytes(value, indent=2) + b"\n")
 
 
 @contextmanager

@@ -15,18 +15,17 @@ Shards: an index range cut at fixed borders, and the gaps that a set of finished
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from difflm.artifacts.formats import Form, decode_table, encode_table
 from difflm.artifacts.storage import Store
 from difflm.errors import StorageError
-from difflm.telemetry import JSON, parse_json
+from difflm.telemetry import JSON, json_bytes, parse_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -100,6 +99,16 @@ class GivenUp(BaseModel):
         return self
 
 
+class _Account(BaseModel):
+    """What is read of a worker's figures; a worker may say more."""
+
+    model_config = ConfigDict(strict=True)
+
+    attempts: int = Field(default=0, ge=0)
+    rejections: dict[str, int] = {}
+    precision: Literal["float32", "bfloat16"] | None = None
+
+
 class ShardEntry(BaseModel):
     """What is known of one part: its range, its file, the indices without a row, and what drawing it took.
 
@@ -116,6 +125,12 @@ class ShardEntry(BaseModel):
     rows: int = Field(ge=0)
     given_up: tuple[GivenUp, ...] = ()
     account: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("account")
+    @classmethod
+    def _readable(cls, account: dict[str, Any]) -> dict[str, Any]:
+        _Account.model_validate(account)
+        return account
 
     @model_validator(mode="after")
     def _every_index_once(self) -> Self:
@@ -276,7 +291,7 @@ class Dataset:
 
     def write_json(self, name: str, value: JSON) -> None:
         """Write job.json or manifest.json."""
-        self.store.write(name, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        self.store.write(name, json_bytes(value, indent=2) + b"\n")
 
     def problems(self, entries: Sequence[ShardEntry], rows: int) -> Iterator[str]:
         """Name what differs between these entries and a dataset of indices 0 ... rows - 1: hashes, gaps, strangers."""

@@ -7,8 +7,8 @@ AWS_ENDPOINT_URL, ...) or from the query of the URL, and make a file visible whe
 
 from __future__ import annotations
 
-import json
 import os
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from difflm.artifacts.atomic import remove_temporaries, remove_tree, storage_errors, write_bytes_atomic
 from difflm.errors import ConfigError, StorageError
-from difflm.telemetry import JSON, append_event
+from difflm.telemetry import JSON, append_event, json_bytes
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem, S3FileSystem
@@ -162,9 +162,12 @@ class LocalStore:
         return str(self.folder)
 
     def read(self, name: str) -> bytes | None:
+        path = self.folder / name
         try:
-            with storage_errors(self.folder / name):
-                return (self.folder / name).read_bytes()
+            with storage_errors(path):
+                if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device may never end
+                    raise StorageError(f"{path}: is no file; remove it, or give another place")
+                return path.read_bytes()
         except FileNotFoundError:
             return None
 
@@ -179,6 +182,8 @@ class LocalStore:
 
     def sizes(self, folder: str) -> dict[str, int]:
         path = self.folder / folder
+        if path.is_symlink():  # what is taken away in it would be somebody else's
+            raise StorageError(f"{path}: is a link; put the folder itself there, or link the whole dataset")
         if not path.exists():
             return {}
         with storage_errors(path):
@@ -221,7 +226,7 @@ class ObjectStore:
                 stream.write(content)
 
     def append(self, log: str, event: Mapping[str, JSON]) -> None:
-        self.write(f"{log}/{time.time_ns():020d}.json", json.dumps(event, ensure_ascii=False, allow_nan=False).encode())
+        self.write(f"{log}/{time.time_ns():020d}.json", json_bytes(event))
 
     def sizes(self, folder: str) -> dict[str, int]:
         from pyarrow.fs import FileSelector, FileType

@@ -6,7 +6,8 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,11 +16,14 @@ from typing import IO, Any
 
 from difflm.artifacts.atomic import atomic_directory, make_private, remove_temporaries, remove_tree, storage_errors
 from difflm.artifacts.manifest import BUNDLE_KIND, MANIFEST_NAME, SIGNATURE_NAME, FileEntry, Manifest
-from difflm.errors import ArtifactError
+from difflm.errors import ArtifactError, StorageError
 from difflm.telemetry import JSON, Stopwatch, host_facts
 
 SHORT = 12
 _LOCK = ".lock"
+_FOLDERS = ("artifacts", "work")
+_LOGS = ("config.yaml", "environment.json", "runs.jsonl")
+_GIVEN = re.compile(r"table-[0-9a-f]{12}\.(?:parquet|json)")
 
 
 def hash_file(path: Path) -> str:
@@ -173,23 +177,36 @@ class ArtifactStore:
             ArtifactError: another process is running this experiment.
             StorageError: the folder cannot be written.
         """
+        killed = (self.root / _LOCK).exists()  # before its end, for that takes the lock along
         with storage_errors(self.root):
             lock = self._locked()
         with lock:
+            self._refuse_links()
+            before = set() if killed else {path.name for path in self.root.iterdir()}
             self._make_private()
             self._clear()
             try:
                 yield
             finally:
                 self._make_private()
-                self._remove_if_empty()
+                self._remove_if_empty(before)
+
+    def _refuse_links(self) -> None:
+        """Refuse folders of a run that are links: what is cleared away in them would be somebody else's.
+
+        Raises:
+            StorageError: names the link.
+        """
+        for name in _FOLDERS:
+            if (self.root / name).is_symlink():
+                raise StorageError(f"{self.root / name}: is a link; put the folder itself there, or link the whole run")
 
     def _make_private(self) -> None:
         """Let nobody else into the experiment, which holds rows of its table."""
         with suppress(OSError):  # of another owner, or a file system without modes
             self.root.chmod(0o700)
             for path in self.root.iterdir():
-                if path.is_file():
+                if path.is_file() and not path.is_symlink():
                     path.chmod(0o600)
 
     def _locked(self) -> IO[str]:
@@ -201,7 +218,7 @@ class ArtifactStore:
         while True:
             self.root.mkdir(parents=True, exist_ok=True)
             try:
-                lock = path.open("w")
+                lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w")
             except FileNotFoundError:  # the folder was removed in between
                 continue
             try:
@@ -218,7 +235,7 @@ class ArtifactStore:
 
     def _clear(self) -> None:
         """Remove what killed processes left half-written, and the work of artifacts that are finished."""
-        for folder in ("artifacts", "work"):
+        for folder in _FOLDERS:
             remove_temporaries(self.root / folder)
         for work in (self.root / "work").glob("*"):
             if (self.root / "artifacts" / work.name / MANIFEST_NAME).exists():
@@ -230,19 +247,29 @@ class ArtifactStore:
         with suppress(OSError):
             remove_tree(work)
 
-    def _remove_if_empty(self) -> None:
-        """Remove an experiment without artifacts and work, its lock last: then the next process owns the name."""
-        for folder in ("artifacts", "work"):
+    def _remove_if_empty(self, before: Collection[str]) -> None:
+        """Remove an experiment without artifacts and work, its lock last: then the next process owns the name.
+
+        Only what runs write is removed, of their logs those that were not there `before`: the folder may be anybody's.
+        """
+        for folder in _FOLDERS:
             with suppress(OSError):  # not empty, or never made
                 (self.root / folder).rmdir()
-        if any((self.root / folder).exists() for folder in ("artifacts", "work")):
+        if any((self.root / folder).exists() for folder in _FOLDERS):
             return
         for path in self.root.iterdir():
-            if path.name != _LOCK:
+            if (path.name in _LOGS and path.name not in before) or _is_given(path):
                 remove_tree(path)
         (self.root / _LOCK).unlink(missing_ok=True)
-        with suppress(OSError):  # the next process is already there
+        with suppress(OSError):  # the next process is already there, or other files are
             self.root.rmdir()
+
+
+def _is_given(path: Path) -> bool:
+    """Tell whether this is what a run keeps of the table and the budget that it was given."""
+    if path.is_symlink() or not path.is_dir():
+        return path.name == "quality.json"
+    return path.name == "input" and all(_GIVEN.fullmatch(inside.name) for inside in path.iterdir())
 
 
 def _names(folder: Path) -> set[str]:

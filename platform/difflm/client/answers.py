@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import httpx2
@@ -36,15 +37,20 @@ class ServerError(RunError):
     """The server failed, or what answered is none."""
 
 
-def check(answer: httpx2.Response) -> None:
-    """Raise the error of an answer that is no success; its body has been read."""
-    if answer.status_code < 400:
+def check(answer: httpx2.Response, *, job: bool = False) -> None:
+    """Raise the error of an answer that is no success, or is rows where a `job` was to begin, or a job where none was;
+    its body has been read.
+    """
+    if answer.is_success:
+        _check_kind(answer, job=job)
         return
     try:
         error: Mapping[str, Any] = answer.json()["error"]
         message, code, field = str(error["message"]), str(error["code"]), error["field"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         message, code, field = f"the server answered {answer.status_code}", "unknown", None
+    if answer.status_code < 400:
+        raise ServerError(f"the server leads elsewhere ({answer.status_code}); is this its address?")
     if answer.status_code in _PASSING:
         said = answer.headers.get("retry-after", "")
         raise BusyError(message, retry_after_s=float(said) if said.isdecimal() else None)
@@ -54,14 +60,36 @@ def check(answer: httpx2.Response) -> None:
     raise RequestError(named, status=answer.status_code, code=code, field=field)
 
 
-def unreachable(error: httpx2.TransportError) -> BusyError | ServerError:
+def _check_kind(answer: httpx2.Response, *, job: bool) -> None:
+    status = answer.status_code
+    if status == 202 and not job:
+        with of_a_server():
+            name = answer.json()["id"]
+        message = f"n: so many rows are a job, {name}; ask for it with begin_job and wait_for_job"
+        raise RequestError(message, status=status, code="job", field="n")
+    if status == 200 and job:
+        raise RequestError("n: so few rows are no job; ask with sample", status=status, code="no_job", field="n")
+    if answer.headers.get("content-type", "").startswith("text/html"):
+        raise ServerError("a page for people answered; is this the address of the server?")
+
+
+@contextmanager
+def of_a_server() -> Iterator[None]:
+    """Raise ServerError within the block for an answer that cannot be one of this server."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as fault:
+        raise ServerError(f"the answer is none of a server ({type(fault).__name__}); is this its address?") from fault
+
+
+def unreachable(error: httpx2.RequestError) -> BusyError | ServerError:
     """Return the error of a request without an answer; a connection that was never made may be tried again."""
     if isinstance(error, httpx2.ConnectError):
         return BusyError(f"no connection to the server ({error})")
     return ServerError(f"the connection broke ({type(error).__name__})")
 
 
-def broken_stream(error: httpx2.TransportError) -> ServerError:
+def broken_stream(error: httpx2.RequestError) -> ServerError:
     """Return the error of a stream that ended before its last row."""
     return ServerError(f"the stream broke ({type(error).__name__}); ask again with the same seed")
 
@@ -81,30 +109,36 @@ def content(answer: httpx2.Response) -> bytes:
 
 def document(answer: httpx2.Response) -> Row:
     """Parse an answer as a JSON object."""
-    found: Row = answer.json()
+    found = answer.json()
+    if not isinstance(found, dict):
+        raise TypeError(found)
+    return found
+
+
+def _listed(answer: httpx2.Response, name: str) -> list[Any]:
+    found = document(answer)[name]
+    if not isinstance(found, list):
+        raise TypeError(found)
     return found
 
 
 def latents(answer: httpx2.Response) -> list[list[float]]:
     """Return the latent means of an answer."""
-    found: list[list[float]] = answer.json()["latents"]
-    return found
+    return _listed(answer, "latents")
+
+
+def bundles(answer: httpx2.Response) -> list[Row]:
+    """Return the bundles of an answer."""
+    return _listed(answer, "bundles")
+
+
+def rows(answer: httpx2.Response) -> list[Row]:
+    """Return the rows of an answer."""
+    return _listed(answer, "rows")
 
 
 def nothing(_: httpx2.Response) -> None:
     """Return nothing: the answer has no body to read."""
-
-
-def rows(answer: httpx2.Response) -> list[Row]:
-    """Return the rows of an answer. Raises RequestError for a job."""
-    if answer.status_code == 202:
-        name = answer.json()["id"]
-        raise RequestError(
-            f"n: so many rows are a job, {name}; ask for it with begin_job and wait_for_job", status=202, code="job",
-            field="n",
-        )  # fmt: skip
-    found: list[Row] = answer.json()["rows"]
-    return found
 
 
 def streamed_row(line: str) -> Row:
@@ -113,6 +147,8 @@ def streamed_row(line: str) -> Row:
         row: Row = json.loads(line)
     except (ValueError, RecursionError) as fault:
         raise ServerError(f"the stream holds what is no row ({fault}); is this the address of the server?") from fault
+    if not isinstance(row, dict):
+        raise ServerError("the stream holds what is no row; is this the address of the server?")
     error = row.get("error")
     if isinstance(error, dict) and set(error) == {"code", "message", "field"}:
         raise ServerError(f"the stream ended early: {error['message']}")
@@ -121,6 +157,10 @@ def streamed_row(line: str) -> Row:
 
 def data_path(job: Row) -> str | None:
     """Return the path of a job's rows; None while there are none. Raises ServerError for a job that failed."""
-    if job["state"] == "failed":
-        raise ServerError(f"job {job['id']}: {job['error']}")
-    return str(job["data"]) if job["state"] == "finished" else None
+    with of_a_server():
+        state, name, error, path = job["state"], job["id"], job.get("error"), str(job.get("data"))
+    if state == "failed":
+        raise ServerError(f"job {name}: {error}")
+    if state == "finished" and not path.startswith("/v1/"):  # the key is for this server alone
+        raise ServerError(f"job {name}: its rows are said to be elsewhere ({path[:100]!r}); nothing was fetched")
+    return path if state == "finished" else None

@@ -69,7 +69,7 @@ class AsyncClient:
         try:
             async for line in answer.aiter_lines():
                 yield answers.streamed_row(line)
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             raise answers.broken_stream(error) from error
         finally:
             await answer.aclose()
@@ -84,8 +84,7 @@ class AsyncClient:
 
     async def bundles(self) -> list[Row]:
         """See `Client.bundles`."""
-        found: list[Row] = (await self._made(calls.bundles()))["bundles"]
-        return found
+        return await self._made(calls.bundles())
 
     async def schema(self, bundle: str | None = None) -> Row:
         """See `Client.schema`."""
@@ -116,18 +115,20 @@ class AsyncClient:
     async def _made(self, call: Call[T]) -> T:
         async for attempt in self._retrying():
             with attempt:
-                return call.read(await self._send(call))
+                answer = await self._send(call)
+                with answers.of_a_server():
+                    return call.read(answer)
         raise AssertionError("the last attempt returns or raises")
 
     async def _send(self, call: Call[T], *, stream: bool = False) -> httpx2.Response:
         request = self._http.build_request(call.method, call.path, json=call.body)
         try:
             answer = await self._http.send(request, stream=stream)
-            if answer.status_code >= 400:
+            if answer.status_code != 200:
                 await answer.aread()
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             raise answers.unreachable(error) from error
-        answers.check(answer)
+        answers.check(answer, job=call.job)
         return answer
 
     def _retrying(self) -> AsyncRetrying:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypedDict, TypeVar
+from urllib.parse import quote
 
 import httpx2
 
@@ -44,12 +45,13 @@ class ImputeOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call(Generic[T]):
-    """A request, and what its answer is read with."""
+    """A request, and what its answer is read with; `job` where it begins one."""
 
     method: str
     path: str
     read: Callable[[httpx2.Response], T]
     body: Row | None = None
+    job: bool = False
 
 
 def sample(n: int, options: SampleOptions) -> Call[list[Row]]:
@@ -75,8 +77,8 @@ def encode(rows: Sequence[Row], bundle: str | None) -> Call[list[list[float]]]:
     return Call(method="POST", path="/v1/encode", read=answers.latents, body=body)
 
 
-def bundles() -> Call[Row]:
-    return Call(method="GET", path="/v1/bundles", read=answers.document)
+def bundles() -> Call[list[Row]]:
+    return Call(method="GET", path="/v1/bundles", read=answers.bundles)
 
 
 def about(fact: str, bundle: str | None) -> Call[Row]:
@@ -86,15 +88,16 @@ def about(fact: str, bundle: str | None) -> Call[Row]:
 
 
 def begin_job(n: int, format_: str, options: SampleOptions) -> Call[Row]:
-    return Call(method="POST", path="/v1/samples", read=answers.document, body=_body(n, options, format_))
+    body = _body(n, options, format_)
+    return Call(method="POST", path="/v1/samples", read=answers.document, body=body, job=True)
 
 
 def job(name: str) -> Call[Row]:
-    return Call(method="GET", path=f"/v1/jobs/{name}", read=answers.document)
+    return Call(method="GET", path=f"/v1/jobs/{quote(name, safe='')}", read=answers.document)
 
 
 def cancel_job(name: str) -> Call[None]:
-    return Call(method="DELETE", path=f"/v1/jobs/{name}", read=answers.nothing)
+    return Call(method="DELETE", path=f"/v1/jobs/{quote(name, safe='')}", read=answers.nothing)
 
 
 def data(path: str) -> Call[bytes]:

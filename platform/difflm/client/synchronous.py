@@ -69,7 +69,7 @@ class Client:
         try:
             for line in answer.iter_lines():
                 yield answers.streamed_row(line)
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             raise answers.broken_stream(error) from error
         finally:
             answer.close()
@@ -84,8 +84,7 @@ class Client:
 
     def bundles(self) -> list[Row]:
         """List what is served: the name and version of every bundle."""
-        found: list[Row] = self._made(calls.bundles())["bundles"]
-        return found
+        return self._made(calls.bundles())
 
     def schema(self, bundle: str | None = None) -> Row:
         """Return the columns of a bundle."""
@@ -116,18 +115,20 @@ class Client:
     def _made(self, call: Call[T]) -> T:
         for attempt in self._retrying():
             with attempt:
-                return call.read(self._send(call))
+                answer = self._send(call)
+                with answers.of_a_server():
+                    return call.read(answer)
         raise AssertionError("the last attempt returns or raises")
 
     def _send(self, call: Call[T], *, stream: bool = False) -> httpx2.Response:
         request = self._http.build_request(call.method, call.path, json=call.body)
         try:
             answer = self._http.send(request, stream=stream)
-            if answer.status_code >= 400:
+            if answer.status_code != 200:
                 answer.read()
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             raise answers.unreachable(error) from error
-        answers.check(answer)
+        answers.check(answer, job=call.job)
         return answer
 
     def _retrying(self) -> Retrying:

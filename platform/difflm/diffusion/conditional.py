@@ -35,7 +35,7 @@ from torch import Tensor
 
 from difflm.artifacts.manifest import read_facts
 from difflm.diffusion.edm import ConditionedDenoiser
-from difflm.diffusion.priors import DiffusionPrior, HeunSettings, diffusion_prior
+from difflm.diffusion.priors import DiffusionPrior, SolverSettings, diffusion_prior
 from difflm.errors import ModelError
 from difflm.records.kinds.codes import Allowed, Restriction, whole_domain
 from difflm.records.protection.rounding import rounded_edges
@@ -190,7 +190,11 @@ def save_conditional(
 
 
 def load_conditional(
-    directory: Path, heun: HeunSettings, *, device: torch.device | str = "cpu", precision: torch.dtype = torch.float32
+    directory: Path,
+    solver: SolverSettings,
+    *,
+    device: torch.device | str = "cpu",
+    precision: torch.dtype = torch.float32,
 ) -> ConditionalPrior:
     """Return the conditional prior of a directory. Raises ModelError naming the file."""
     path, weights = directory / "conditional.json", directory / "conditional.safetensors"
@@ -199,7 +203,7 @@ def load_conditional(
     )
     try:
         bins, tensors = ConditionBins.from_json(facts["bins"]), load_file(weights, device=str(device))
-        prior = diffusion_prior(facts, tensors, heun, torch.device(device), precision, conditions=bins.size)
+        prior = diffusion_prior(facts, tensors, solver, torch.device(device), precision, conditions=bins.size)
     except (OSError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{weights}: not the weights that {path.name} describes ({reason}); train it again") from error

@@ -21,7 +21,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -30,11 +30,13 @@ from torch import Tensor
 
 from difflm.artifacts.manifest import read_facts
 from difflm.config import dump_changed
-from difflm.diffusion.edm import Denoiser, EdmDenoiser, karras_sigmas, sample_heun
+from difflm.diffusion.edm import Denoiser, EdmDenoiser, karras_sigmas, sample_heun, sample_multistep
 from difflm.diffusion.network import NETWORK_VARIANTS, NetworkConfig, build_network
 from difflm.errors import ModelError
 
 SMALLEST_STD = 1e-4
+
+Solver = Literal["heun", "dpmpp_2m"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,11 +151,12 @@ class MixturePrior:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffusionPrior:
-    """The paper's prior: Heun's method through a trained denoiser, then the scaler's inverse."""
+    """The paper's prior: a solver of the flow through a trained denoiser, then the scaler's inverse."""
 
     denoiser: EdmDenoiser
     scaler: LatentScaler
     sigmas_S: Tensor
+    solver: Solver = "heun"
     precision: torch.dtype = torch.float32
 
     @property
@@ -171,7 +174,8 @@ class DiffusionPrior:
     def sample_by(self, denoiser: Denoiser, noise_BN: Tensor) -> Tensor:
         """`sample` by another function in the denoiser's place, such as the denoiser under a condition."""
         with self.autocast(noise_BN):
-            return self.scaler.denormalize(sample_heun(denoiser, noise_BN, self.sigmas_S))
+            solve = sample_multistep if self.solver == "dpmpp_2m" else sample_heun
+            return self.scaler.denormalize(solve(denoiser, noise_BN, self.sigmas_S))
 
     def autocast(self, tensor: Tensor) -> torch.autocast:
         """Return the precision that the denoiser is evaluated in, where a tensor is."""
@@ -180,9 +184,10 @@ class DiffusionPrior:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeunSettings:
-    """Noise levels of the sampler (the paper's: 50 steps, 0.002 to 80, rho 7)."""
+class SolverSettings:
+    """How the prior is sampled (the paper: Heun's method, 50 steps, 0.002 to 80, rho 7)."""
 
+    solver: Solver = "heun"
     steps: int = 50
     sigma_min: float = 0.002
     sigma_max: float = 80.0
@@ -212,14 +217,18 @@ def save_prior(directory: Path, facts: Mapping[str, Any], tensors: Mapping[str, 
 
 
 def load_prior(
-    directory: Path, heun: HeunSettings, *, device: torch.device | str = "cpu", precision: torch.dtype = torch.float32
+    directory: Path,
+    solver: SolverSettings,
+    *,
+    device: torch.device | str = "cpu",
+    precision: torch.dtype = torch.float32,
 ) -> LatentPrior:
     """Return the prior of a directory. Raises ModelError naming the file."""
     path = directory / "prior.json"
     facts = read_facts(path, version=FORMAT_VERSION, what="prior", remedy="train the prior again")
     weights = directory / "prior.safetensors"
     try:
-        return _build(path, facts, load_file(weights, device=str(device)), heun, torch.device(device), precision)
+        return _build(path, facts, load_file(weights, device=str(device)), solver, torch.device(device), precision)
     except (OSError, KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{weights}: not the weights that {path.name} describes ({reason}); train it again") from error
@@ -229,7 +238,7 @@ def _build(
     path: Path,
     facts: Mapping[str, Any],
     tensors: dict[str, Tensor],
-    heun: HeunSettings,
+    solver: SolverSettings,
     device: torch.device,
     precision: torch.dtype,
 ) -> LatentPrior:
@@ -243,7 +252,7 @@ def _build(
                 raise ValueError("weights, means and factors are not of one mixture")
             return MixturePrior(weights_K=weights_K, means_KZ=means_KZ, factors_KZZ=factors_KZZ)
         case "diffusion":
-            return diffusion_prior(facts, tensors, heun, device, precision)
+            return diffusion_prior(facts, tensors, solver, device, precision)
         case other:
             raise ModelError(
                 f"{path}: unknown prior {other!r}; known are gaussian, gmm and diffusion; train the prior again"
@@ -253,7 +262,7 @@ def _build(
 def diffusion_prior(
     facts: Mapping[str, Any],
     tensors: dict[str, Tensor],
-    heun: HeunSettings,
+    solver: SolverSettings,
     device: torch.device,
     precision: torch.dtype,
     *,
@@ -272,9 +281,13 @@ def diffusion_prior(
     network = build_network(config, latent_size=size, conditions=conditions)
     denoiser = EdmDenoiser(network, sigma_data=sigma_data)
     denoiser.load_state_dict(tensors)
-    sigmas_S = karras_sigmas(heun.steps, sigma_min=heun.sigma_min, sigma_max=heun.sigma_max, rho=heun.rho)
+    sigmas_S = karras_sigmas(solver.steps, sigma_min=solver.sigma_min, sigma_max=solver.sigma_max, rho=solver.rho)
     return DiffusionPrior(
-        denoiser=_for_sampling(denoiser, device, precision), scaler=scaler, sigmas_S=sigmas_S, precision=precision
+        denoiser=_for_sampling(denoiser, device, precision),
+        scaler=scaler,
+        sigmas_S=sigmas_S,
+        solver=solver.solver,
+        precision=precision,
     )
 
 

@@ -21,10 +21,11 @@ def vary(prior: DiffusionPrior, latents_BZ: Tensor, noise_BZ: Tensor, *, strengt
     """
     if not 0.0 <= strength <= 1.0:
         raise ValueError(f"strength must be from 0 to 1, got {strength}")
-    levels = round(strength * (len(prior.sigmas_S) - 1))
+    sigmas_S = _levels(prior)
+    levels = round(strength * (len(sigmas_S) - 1))
     if levels == 0:
         return latents_BZ
-    sigmas_S = prior.sigmas_S[-levels - 1 :]
+    sigmas_S = sigmas_S[-levels - 1 :]
     with prior.autocast(noise_BZ):
         noisy_BZ = prior.scaler.normalize(latents_BZ) + float(sigmas_S[0]) * noise_BZ
         return prior.scaler.denormalize(follow_flow(prior.denoiser, noisy_BZ, sigmas_S))
@@ -36,10 +37,21 @@ def noise_of(prior: DiffusionPrior, latents_BZ: Tensor) -> Tensor:
 
     It begins at the lowest level above 0, so the way back ends within that level of the latents.
     """
-    sigmas_S = prior.sigmas_S[:-1].flip(0)
+    sigmas_S = _levels(prior)[:-1].flip(0)
     with prior.autocast(latents_BZ):
         noisy_BZ = follow_flow(prior.denoiser, prior.scaler.normalize(latents_BZ), sigmas_S)
     return noisy_BZ / float(sigmas_S[-1])
+
+
+def _levels(prior: DiffusionPrior) -> Tensor:
+    """Noise levels for Heun's method, which can begin anywhere and run backwards: a multistep solver gets by with half
+    as many.
+    """
+    sigmas_S = prior.sigmas_S
+    if prior.solver == "heun":
+        return sigmas_S
+    halves_S = (sigmas_S[:-2] * sigmas_S[1:-1]).sqrt()
+    return torch.cat([torch.stack([sigmas_S[:-2], halves_S], dim=1).flatten(), sigmas_S[-2:]])
 
 
 @torch.no_grad()

@@ -42,8 +42,10 @@ from difflm.models.injector import (
     SlotInjector,
     SoftPromptConfig,
     SoftTokens,
+    has_empty_prompt,
 )
 from difflm.models.precision import PrecisionSetting
+from difflm.models.prefix_injector import PrefixConfig, PrefixInjector
 from difflm.models.prompt import Prompt
 from difflm.models.vocabulary_injector import VocabularyConfig, VocabularyInjector
 from difflm.records.schema import RecordSchema
@@ -102,7 +104,7 @@ class PosteriorHead(nn.Module):
         )
 
 
-Injector: TypeAlias = SlotInjector | PooledInjector | VocabularyInjector
+Injector: TypeAlias = SlotInjector | PooledInjector | VocabularyInjector | PrefixInjector
 
 
 class Autoencoder(nn.Module):
@@ -133,9 +135,9 @@ class Autoencoder(nn.Module):
             ModelError: there is none.
         """
         injector = self.injector
-        if not isinstance(injector, PooledInjector) or injector.empty is None:
+        if not has_empty_prompt(injector):
             raise ModelError("the injector has no empty prompt; train it with autoencoder.injector.empty=true")
-        latents_BZ = injector.empty.new_zeros((count, injector.latent_size))
+        latents_BZ = next(injector.parameters()).new_zeros((count, injector.latent_size))
         return injector.prompt(latents_BZ, torch.zeros(count, dtype=torch.bool, device=latents_BZ.device))
 
     def check_room(self, tokens: int, *, remedy: str) -> None:
@@ -169,7 +171,7 @@ class Autoencoder(nn.Module):
         if told_B is None:
             prompt = self.inject(latents_BZ)
         else:
-            assert isinstance(injector, PooledInjector), "only pooled latents have an empty prompt"
+            assert has_empty_prompt(injector), "only some injectors have an empty prompt"
             prompt = injector.prompt(latents_BZ, told_B)
         nats_BT = self.decoder.nll(prompt, ids_BT, lengths_B)
         nats_B = (nats_BT if counted_BT is None else nats_BT * counted_BT).sum(dim=1)
@@ -253,7 +255,7 @@ def build_encoder(
 
 
 def build_injector(
-    config: SoftPromptConfig | KvMemoryConfig | EmbeddingConfig | VocabularyConfig,
+    config: SoftPromptConfig | KvMemoryConfig | EmbeddingConfig | VocabularyConfig | PrefixConfig,
     encoder: CompactEncoderConfig | PooledEncoderConfig | PretrainedEncoderConfig,
     layout: SlotLayout,
     decoder: PromptReader,
@@ -276,6 +278,16 @@ def build_injector(
                 raise ModelError("injector.kind=vocabulary lacks the tokens of training; train the autoencoder again")
             latents = encoder.latent_per_slot
             return VocabularyInjector(config, layout, tokens_U, decoder.embeddings(tokens_U), latent_per_slot=latents)
+        case PrefixConfig():
+            memory = decoder.memory_shape
+            return PrefixInjector(
+                config,
+                latent_size=size,
+                layers=memory.layers,
+                heads=memory.heads,
+                head_size=memory.head_size,
+                width=decoder.width,
+            )
         case SoftPromptConfig(soft_tokens=vectors, learned_prefix=prefix):
             form: PromptForm = SoftTokens(size=decoder.width, scale=scale)
         case KvMemoryConfig(positions=vectors, learned_prefix=prefix):

@@ -46,6 +46,12 @@ class PretrainedDecoderConfig(Config):
     )
     value_tokens: ValueTokens = VALUE_TOKENS
     slots_per_value: SlotsPerValue = SLOTS_PER_VALUE
+    keys: bool = Field(
+        default=True,
+        exclude_if=lambda keys: keys,  # artifacts that were made before there was a choice keep their names
+        description='write the name of every field with every record, {"age": 39, ...}; false: the values alone, '
+        "[39, ...], which are half as many tokens and less",
+    )
 
     @field_validator("model")
     @classmethod
@@ -156,6 +162,13 @@ class FrozenDecoder(nn.Module):
         kept = [(layer.keys, layer.values) for layer in layers]
         rows = [[part.float().square().mean().sqrt() for part in pair] for pair in kept]
         return torch.tensor(rows)[..., None]
+
+    @torch.no_grad()
+    def memory_of(self, tokens_T: Tensor) -> Tensor:
+        """Compute the keys and values that its layers make of a text behind BOS, shape (L, X, H, T + 1, E)."""
+        ids_T = torch.cat([tokens_T.new_tensor([self.bos_id]), tokens_T])
+        layers: list[Any] = self.model(input_ids=ids_T[None], use_cache=True).past_key_values.layers
+        return torch.stack([torch.stack([layer.keys[0], layer.values[0]]) for layer in layers])
 
     def nll(self, prompt: Prompt, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
         """Return the negative log likelihood of every token given the prompt.

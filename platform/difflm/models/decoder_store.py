@@ -76,6 +76,11 @@ class DecoderParts:
         return bool(self.facts.get("any_order", False))
 
     @property
+    def keyed(self) -> bool:
+        """Whether records are written with the names of their fields."""
+        return bool(self.facts["config"].get("keys", True))
+
+    @property
     def joined_V(self) -> Tensor | None:
         """Mark the tokens of the vocabulary that are read with the ones in front: the names of fields, or None."""
         if not self.facts.get("joined_names", False):
@@ -109,7 +114,8 @@ def write_tokenizer(
     fields in any order, where there are several and every value says by itself where it ends.
     """
     kinds = [field.kind for field in schema.fields]
-    fixed = JsonRecordCodec(schema).fixed_texts()
+    keyed = isinstance(config, CompactDecoderConfig) or config.keys
+    fixed = JsonRecordCodec(schema, keyed=keyed).fixed_texts()
     facts: dict[str, Any] = {"format_version": FORMAT_VERSION, "config": config.model_dump(mode="json")}
     match config:
         case CompactDecoderConfig():
@@ -165,7 +171,8 @@ def read_parts(directory: Path, schema: RecordSchema) -> DecoderParts:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{directory / 'tokenizer'}: no tokenizer ({reason}); fit the decoder again") from error
     kinds = [field.kind for field in schema.fields]
-    records = RecordTokenizer(tokenizer, kinds=kinds, fixed_texts=JsonRecordCodec(schema).fixed_texts())
+    codec = JsonRecordCodec(schema, keyed=facts["config"].get("keys", True))
+    records = RecordTokenizer(tokenizer, kinds=kinds, fixed_texts=codec.fixed_texts())
     if facts.get("joined_names", False) and records.opening_ids is None:
         raise ModelError(f"{path}: joined_names, but the tokenizer has no token for each field; fit the decoder again")
     return DecoderParts(tokenizer=records, slots=slot_layout(facts), longest=facts["longest"], facts=facts)

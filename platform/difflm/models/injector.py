@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, TypeGuard
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from difflm.config import Config
+from difflm.models.prefix_injector import PrefixConfig, PrefixInjector
 from difflm.models.prompt import Prompt
 from difflm.models.vocabulary_injector import VocabularyConfig
 
@@ -57,8 +58,11 @@ class EmbeddingConfig(Config):
     hidden_size: int = Field(default=256, ge=1)
 
 
+READ_ONCE = ("kv_memory", "prefix")
+"""Kinds whose prompts are keys and values, which layers cannot read once more in the backward pass."""
+
 InjectorConfig = Annotated[
-    SoftPromptConfig | KvMemoryConfig | EmbeddingConfig | VocabularyConfig, Field(discriminator="kind")
+    SoftPromptConfig | KvMemoryConfig | EmbeddingConfig | VocabularyConfig | PrefixConfig, Field(discriminator="kind")
 ]
 
 
@@ -270,6 +274,11 @@ class PooledInjector(nn.Module):
             told = told_B.reshape(-1, *[1] * (vectors_BKW.ndim - 1))
             vectors_BKW = torch.where(told, vectors_BKW, self.empty.to(vectors_BKW.dtype))
         return _with_prefix(self.prefix, self.scale(vectors_BKW))
+
+
+def has_empty_prompt(injector: nn.Module) -> TypeGuard[PooledInjector | PrefixInjector]:
+    """Tell whether records can be written behind a prompt that says nothing of them."""
+    return isinstance(injector, PrefixInjector) or (isinstance(injector, PooledInjector) and injector.empty is not None)
 
 
 def _learned(form: PromptForm, count: int) -> nn.Parameter:

@@ -6,15 +6,17 @@ Whatever is called a model here may be any of what `sources` names: a hub id, a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from difflm.errors import ModelError
+from difflm.errors import ModelError, is_fault
 from difflm.models.gguf_files import is_unpacked, read_head, unpack, unpacked_folder
 from difflm.models.sources import is_gguf, located
+from difflm.telemetry import parse_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,6 +30,8 @@ _MAX_NUMBERS = {
     ),
 }
 _ADAPTER = "adapter_config.json"
+_MAX_LENGTH = 2**20  # tokens that a text is filled up to
+_MAX_GROWTH = 10_000
 
 
 def load_configuration(model: str | Path, *, revision: str | None = None) -> Any:
@@ -118,7 +122,40 @@ def load_tokenizer(model: str | Path, *, revision: str | None = None) -> Any:
 
     found = loadable(model)
     with _refusing_code(model):
+        _refuse_growth(Path(found) / "tokenizer.json")
         return AutoTokenizer.from_pretrained(found, revision=revision, trust_remote_code=False)
+
+
+def _refuse_growth(path: Path) -> None:
+    """Refuse a tokenizer that makes far more of a text than is in it: fills it up, or replaces letters by long texts.
+
+    Raises:
+        ModelError: names the file and the part.
+    """
+    if not path.is_file():
+        return
+    facts = parse_json(path.read_bytes())
+    for name in ("padding", "truncation") if isinstance(facts, dict) else ():
+        if (most := max(_numbers(facts.get(name)), default=0)) > _MAX_LENGTH:
+            raise ModelError(f"{path}: {name} to {most:,} tokens; {_MAX_LENGTH:,} is the most")
+    for name in ("normalizer", "decoder") if isinstance(facts, dict) else ():
+        growth = math.prod(max(1, len(text)) for text in _replacements(facts.get(name)))
+        if growth > _MAX_GROWTH:
+            raise ModelError(f"{path}: {name}: makes texts {growth:,} times as long; {_MAX_GROWTH:,} times is the most")
+
+
+def _numbers(part: object) -> Iterator[int]:
+    if isinstance(part, int):
+        yield part
+    for inside in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from _numbers(inside)
+
+
+def _replacements(part: object) -> Iterator[str]:
+    if isinstance(part, dict):
+        yield from (text for key in ("content", "prepend") if isinstance(text := part.get(key), str))
+    for inside in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from _replacements(inside)
 
 
 def load_weights(
@@ -188,7 +225,9 @@ def _refusing_code(model: str | Path) -> Iterator[None]:
         yield
     except ModelError:
         raise
-    except Exception as error:  # the readers of these files are written in Rust, and raise Exception itself
+    except BaseException as error:  # the readers of these files are written in Rust: Exception itself, or panics
+        if not is_fault(error):
+            raise
         if _OWN_CODE in str(error):
             raise ModelError(
                 f"{str(model)!r} brings Python code of its own (auto_map), which is never run; give a model that "

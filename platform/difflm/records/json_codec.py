@@ -1,7 +1,7 @@
 """The JSON codec: a record is one line of JSON, keys in column order."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NoReturn
 
 import pyarrow as pa
@@ -22,14 +22,18 @@ from difflm.records.schema import (
     IntegerField,
     Record,
     RecordSchema,
+    TextField,
     Value,
 )
 
 _BATCH_ROWS = 4096
+_MAX_KNOWN = 1 << 14
+_REPEATED = (str, Number)
+"""Types of literals that many records share: what is known of one is looked up, for so many literals a field."""
 
 
 class JsonRecordCodec:
-    """`{"age": 39, "workclass": "State-gov", "x": 1.50, "b": true, "t": null}`.
+    """`{"age": 39, "workclass": "State-gov", "x": 1.50, "b": true, "t": null}`, or the values alone, as a list.
 
     `decode(encode(record)) == Accepted(record=record)` for every normalised record, and the texts of `segments(record)`
     joined are `encode(record)`. The column-wise methods serve whole tables: row i of a table encodes as
@@ -39,13 +43,21 @@ class JsonRecordCodec:
     date formats have to be right.
     """
 
-    def __init__(self, schema: RecordSchema) -> None:
-        self._schema = schema
+    def __init__(self, schema: RecordSchema, *, keyed: bool = True) -> None:
+        """Write the names of fields with every record, or with `keyed` false `[39, "State-gov", 1.50, true, null]`:
+        for models whose tokens are dear, and who know the fields.
+        """
+        self._schema, self._keyed = schema, keyed
         self._categories = [
             frozenset(field.values) if isinstance(field, CategoricalField) else frozenset() for field in schema.fields
         ]
+        self._known: list[dict[object, Value]] = [{} for _ in schema.fields]
         keys = [quote(name) for name in schema.names]
-        self._fixed = (f"{{{keys[0]}: ", *(f", {key}: " for key in keys[1:]), "}")
+        self._fixed = (
+            (f"{{{keys[0]}: ", *(f", {key}: " for key in keys[1:]), "}")
+            if keyed
+            else ("[", *([", "] * (len(keys) - 1)), "]")
+        )
 
     @property
     def schema(self) -> RecordSchema:
@@ -88,18 +100,41 @@ class JsonRecordCodec:
             parsed = _DECODER.decode(text.strip(" \t\r\n"))
         except (ValueError, RecursionError) as error:
             return Rejected(reason="not_json", detail=str(error)[:200])
+        items = self._items(parsed)
+        if isinstance(items, Rejected):
+            return items
+        record: Record = {}
+        for place, (name, item) in enumerate(zip(self._schema.names, items, strict=True)):
+            known, repeated = self._known[place], type(item) in _REPEATED
+            if repeated and item in known:
+                record[name] = known[item]
+                continue
+            field = self._schema.fields[place]
+            value = check_literal(field, item, self._categories[place])
+            if isinstance(value, Fault):
+                return Rejected(reason=value.reason, detail=value.detail, field=name)
+            if repeated and len(known) < _MAX_KNOWN and not isinstance(field, TextField):
+                known[item] = value
+            record[name] = value
+        return Accepted(record=record)
+
+    def _items(self, parsed: object) -> Sequence[object] | Rejected:
+        """Return the values of a parsed record, in order of the columns."""
+        names = self._schema.names
+        if not self._keyed:
+            if not isinstance(parsed, list):
+                return Rejected(reason="not_an_object", detail=f"expected a list, got {str(parsed)[:60]}")
+            if len(parsed) != len(names):
+                return Rejected(reason="keys", detail=f"{len(parsed)} values, and there are {len(names)} fields")
+            return parsed
         if not isinstance(parsed, Pairs):
             return Rejected(reason="not_an_object", detail=f"expected an object, got {str(parsed)[:60]}")
         keys = tuple(key for key, _ in parsed.items)
-        if keys != self._schema.names:
-            return Rejected(reason="keys", detail=_key_fault(keys, self._schema.names))
-        record: Record = {}
-        for field, known, (_, item) in zip(self._schema.fields, self._categories, parsed.items, strict=True):
-            value = check_literal(field, item, known)
-            if isinstance(value, Fault):
-                return Rejected(reason=value.reason, detail=value.detail, field=field.name)
-            record[field.name] = value
-        return Accepted(record=record)
+        return (
+            [item for _, item in parsed.items]
+            if keys == names
+            else Rejected(reason="keys", detail=_key_fault(keys, names))
+        )
 
     def normalize(self, record: Record) -> Normalized:
         """Return the nearest record that the schema allows, and notices of the changes."""

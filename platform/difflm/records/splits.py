@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic import Field as Option
 
 from difflm.errors import DataError
+from difflm.records.large.rows import some_rows
 from difflm.records.notices import Notice
 
 FITTED = "fitted"
@@ -67,8 +68,9 @@ def split_table(
 ) -> Splits:
     """Split by the hash of (seed, row number in `table`); sizes are the fractions, rounded, at least one row each.
 
-    `test` is the given test table, needed for `GivenSplit` and only there. Rows without a target are left out before
-    and counted. DataError when there are too few rows or the test table lacks columns.
+    Those of a large table are `Rows` of it. `test` is the given test table, needed for `GivenSplit` and only there.
+    Rows without a target are left out before and counted. DataError when there are too few rows or the test table lacks
+    columns.
     """
     if (test is None) == isinstance(config, GivenSplit):
         raise DataError(f"{type(config).__name__}: a test table is {'missing' if test is None else 'not used'}")
@@ -83,10 +85,10 @@ def split_table(
     if test is not None:
         rest = _given_test(table, test, target, notices)
     else:
-        rest = table.take(np.sort(order[n_train + n_validation :]))
+        rest = some_rows(table, np.sort(order[n_train + n_validation :]))
     return Splits(
-        train=table.take(np.sort(order[:n_train])),
-        validation=table.take(np.sort(order[n_train : n_train + n_validation])),
+        train=some_rows(table, np.sort(order[:n_train])),
+        validation=some_rows(table, np.sort(order[n_train : n_train + n_validation])),
         test=rest,
         notices=tuple(notices),
     )
@@ -125,4 +127,4 @@ def _given_test(table: pa.Table, test: pa.Table, target: str | None, notices: li
     rows = _rows_with_target(test, target, "test table", notices)
     if not len(rows):
         raise DataError("the test table has no rows with a target; give another one")
-    return test.select(table.column_names).take(rows)
+    return some_rows(test.select(table.column_names), rows)

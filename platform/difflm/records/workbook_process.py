@@ -13,7 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
-from typing import Any
+from typing import IO, Any
 from xml.etree import ElementTree
 
 Cell = str | int | float | bool | datetime | date | time | timedelta | None
@@ -21,6 +21,9 @@ _MARK = "$"
 """The one key of what stands for a cell; columns have letters."""
 MEMORY = 3
 """The exit status where there is not enough of it."""
+_LOOKED_AT = 8 * 2**20
+"""How many bytes are read to learn what cells look like; they say nothing of what is in them."""
+_LETTERS = 3  # of a column
 _HEADER, _STYLED_ROWS = 50, 200
 """Among how many rows the header is looked for, and how many rows say what the cells of a column look like."""
 
@@ -96,6 +99,8 @@ def formats_of(data: bytes, name: str) -> dict[str, str | int]:
             known = _known_formats(archive)
             counts: dict[str, Counter[str | int]] = {}
             for column, style in _styles_of_cells(archive, _file_of(archive, name)):
+                if len(column) > _LETTERS:
+                    continue
                 counts.setdefault(column, Counter())[known[style]] += 1
     except (zipfile.BadZipFile, zlib.error, ElementTree.ParseError, OSError, EOFError, RuntimeError):
         return {}  # what its cells look like is not worth an error
@@ -104,13 +109,27 @@ def formats_of(data: bytes, name: str) -> dict[str, str | int]:
     return {column: counted.most_common(1)[0][0] for column, counted in counts.items()}
 
 
+class _Begin:
+    """The begin of a file within an archive, which may unpack to any size; ValueError for more than is looked at."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._left = file, _LOOKED_AT
+
+    def read(self, size: int = -1, /) -> bytes:
+        found = self._file.read(size)
+        self._left -= len(found)
+        if self._left < 0:
+            raise ValueError("too long to be looked at")
+        return found
+
+
 def _known_formats(archive: zipfile.ZipFile) -> list[str | int]:
     """Return the number formats by style of a cell."""
     codes: dict[str, str] = {}
     styles: list[str | int] = []
     within = False
     with archive.open("xl/styles.xml") as file:
-        for event, element in ElementTree.iterparse(file, ("start", "end")):
+        for event, element in ElementTree.iterparse(_Begin(file), ("start", "end")):
             kind = element.tag.rpartition("}")[2]
             within = event == "start" if kind == "cellXfs" else within
             if event == "start" and kind == "numFmt":
@@ -121,12 +140,20 @@ def _known_formats(archive: zipfile.ZipFile) -> list[str | int]:
     return styles
 
 
+def _whole(archive: zipfile.ZipFile, name: str) -> bytes:
+    with archive.open(name) as file:
+        found = file.read(_LOOKED_AT + 1)
+    if len(found) > _LOOKED_AT:
+        raise ValueError("too long to be looked at")
+    return found
+
+
 def _file_of(archive: zipfile.ZipFile, name: str) -> str:
     """Return the file in which the sheet of a name lies."""
-    book = ElementTree.fromstring(archive.read("xl/workbook.xml"))
+    book = ElementTree.fromstring(_whole(archive, "xl/workbook.xml"))
     sheet = next(one for one in book.iter() if one.tag.endswith("}sheet") and one.get("name") == name)
     key = next(value for attribute, value in sheet.attrib.items() if attribute.endswith("}id"))
-    related = ElementTree.fromstring(archive.read("xl/_rels/workbook.xml.rels"))
+    related = ElementTree.fromstring(_whole(archive, "xl/_rels/workbook.xml.rels"))
     target = next(one.attrib["Target"] for one in related if one.get("Id") == key)
     return target.removeprefix("/") if target.startswith("/") else f"xl/{target}"
 
@@ -135,7 +162,7 @@ def _styles_of_cells(archive: zipfile.ZipFile, file_name: str) -> Iterator[tuple
     """Yield column and style of the filled cells of the first rows of a sheet."""
     rows = 0
     with archive.open(file_name) as file:
-        for _, element in ElementTree.iterparse(file, ("end",)):
+        for _, element in ElementTree.iterparse(_Begin(file), ("end",)):
             kind = element.tag.rpartition("}")[2]
             if kind == "c" and len(element):
                 yield element.attrib["r"].rstrip("0123456789"), int(element.get("s", "0"))

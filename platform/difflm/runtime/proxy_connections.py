@@ -14,7 +14,9 @@ from difflm.serving.problems import Problem, problem_response
 _PROTOCOLS = {"httptools_impl": "HttpToolsProtocol", "h11_impl": "H11Protocol"}  # of uvicorn, by its modules
 _NO_HTTP = Problem(400, "invalid_http", "the request is no HTTP")
 _LONG_HEAD = Problem(431, "headers", "the head of the request is too long")
+_OF_BODIES = (b"content-length", b"transfer-encoding")
 _MAX_HEAD = 64 * 1024  # bytes of a request that are neither its body nor the first piece that arrives
+_UPGRADE = Problem(400, "upgrade", "no other protocol is spoken here; ask without Upgrade where there is a body")
 _SLOW_HEAD = Problem(408, "slow", "the head of the request took too long")
 HEAD_S = 20.0  # until a client's request has a head, or its body an end where the answer is out already
 STALLED_S = 60.0  # for which a client may take nothing of its answer
@@ -24,6 +26,7 @@ _LOOK_S = 5.0
 def guard_connections() -> None:
     """Bound the heads and the time of connections, and answer what is no HTTP as a problem."""
     tell_invalid_requests()
+    refuse_upgrades()
     bound_heads()
     end_slow_connections()
 
@@ -42,12 +45,36 @@ def tell_invalid_requests() -> None:
     answer = _answer(_NO_HTTP, b"400 Bad Request")
 
     def told(protocol: Any, _: str) -> None:
-        protocol.transport.write(answer)
-        protocol.transport.close()
+        if not protocol.transport.is_closing():
+            protocol.transport.write(answer)
+            protocol.transport.close()
 
     for protocol in _protocols():
         protocol.send_400_response = told
         protocol._should_upgrade_to_ws = lambda _: False
+
+
+def refuse_upgrades() -> None:
+    """Have uvicorn's faster parser refuse what has a body and asks for another protocol. It reads no such body, and
+    takes what comes of it for the next request: of somebody else, where a proxy shares its connections among clients.
+    """
+    try:
+        protocol: Any = importlib.import_module("uvicorn.protocols.http.httptools_impl").HttpToolsProtocol
+    except ImportError:
+        return
+    if hasattr(protocol, "upgrades_refused"):
+        return
+    answer, complete = _answer(_UPGRADE, b"400 Bad Request"), protocol.on_headers_complete
+    protocol.upgrades_refused = True
+
+    def on_headers_complete(self: Any) -> None:
+        if self.parser.should_upgrade() and any(name in _OF_BODIES for name, _ in self.headers):
+            self.transport.write(answer)
+            self.transport.close()
+            raise ValueError("a body and an upgrade")  # nothing more is read
+        complete(self)
+
+    protocol.on_headers_complete = on_headers_complete
 
 
 def _answer(told: Problem, status: bytes) -> bytes:

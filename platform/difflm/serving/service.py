@@ -127,8 +127,7 @@ class Service:
                 latents = await self._encodings.run(owner, lambda: self._backend.encode(bundle.ref, table))
                 handed_out(len(body.rows))
         except (DiffLMError, Problem) as error:
-            if self.ring is not None:
-                self.ring.refund(owner, "rows", len(body.rows))
+            self._refund(owner, len(body.rows))
             raise error if isinstance(error, Problem) else problem_of(error, bundle.ref.folder) from None
         return LatentsAnswer(bundle=bundle.ref.name, version=bundle.ref.version, latents=latents)
 
@@ -148,8 +147,8 @@ class Service:
                         self._refuse_failure(chunk, wanted)
         except (DiffLMError, Problem) as error:
             problem = error if isinstance(error, Problem) else problem_of(error, accepted.bundle.ref.folder)
-            if self.ring is not None and problem.code in _REFUSALS:
-                self.ring.refund(owner, "rows", left)
+            if problem.code in _REFUSALS:
+                self._refund(owner, left)
             raise problem from None
 
     async def writer(self, accepted: Accepted, body: SampleBody | ImputeBody) -> RowWriter:
@@ -206,6 +205,10 @@ class Service:
         if wait_s > 0:
             raise Problem(429, "rate_limited", f"{owner}: too many rows a minute", field=field, retry_after_s=wait_s)
 
+    def _refund(self, owner: str, rows: int) -> None:
+        if self.ring is not None:
+            self.ring.refund(owner, "rows", rows)
+
     def _varied(self, rows: list[GivenRow], bundle: ServedBundle, *, field: str = "like") -> pa.Table:
         self._check_count(rows, field)
         try:
@@ -251,20 +254,23 @@ class Service:
         sampling = self.config.sampling
         if body.temperature is not None:
             sampling = sampling.model_copy(update={"temperature": body.temperature})
-        return self.jobs.submit(
-            JobSpec(
-                owner=owner,
-                bundle=bundle.ref.name,
-                version=bundle.ref.version,
-                folder=bundle.ref.folder,
-                n=body.n,
-                seed=secrets.randbits(SEED_BITS) if body.seed is None else body.seed,
-                where=body.where,
-                constraints=tuple(body.constraints or ()),
-                sampling=sampling.model_dump_json(),
-                format=body.job_format,
-            )
+        spec = JobSpec(
+            owner=owner,
+            bundle=bundle.ref.name,
+            version=bundle.ref.version,
+            folder=bundle.ref.folder,
+            n=body.n,
+            seed=secrets.randbits(SEED_BITS) if body.seed is None else body.seed,
+            where=body.where,
+            constraints=tuple(body.constraints or ()),
+            sampling=sampling.model_dump_json(),
+            format=body.job_format,
         )
+        try:
+            return self.jobs.submit(spec)
+        except Problem:
+            self._refund(owner, body.n)
+            raise
 
 
 def _refuse_plan(plan: PlanRequest, bundle: ServedBundle, field: str) -> None:

@@ -34,7 +34,7 @@ import difflm
 from difflm.artifacts.manifest import BUNDLE_KIND
 from difflm.artifacts.store import ArtifactStore
 from difflm.diffusion.conditional import ConditionalPrior, load_conditional
-from difflm.diffusion.priors import HeunSettings, LatentPrior, load_prior
+from difflm.diffusion.priors import LatentPrior, SolverSettings, load_prior
 from difflm.errors import BundleError, ModelError, SchemaError
 from difflm.models.autoencoder import Autoencoder, AutoencoderShape, GaussianPosterior, build_autoencoder, latent_size
 from difflm.models.decoder_store import DecoderParts, read_tensors
@@ -138,13 +138,13 @@ class _Ignore:
         return [name for name in found if name not in self.names] if at_top else []
 
 
-HeunChoice: TypeAlias = HeunSettings | Callable[[AutoencoderShape], HeunSettings]
+SolverChoice: TypeAlias = SolverSettings | Callable[[AutoencoderShape], SolverSettings]
 
 
 def load_bundle(
     directory: Path,
     *,
-    heun: HeunChoice = HeunSettings(),  # noqa: B008 - a frozen value
+    solver: SolverChoice = SolverSettings(),  # noqa: B008 - a frozen value
     device: torch.device | str = "cpu",
     precision: torch.dtype = torch.float32,
     allow_local_base: bool = False,
@@ -153,7 +153,7 @@ def load_bundle(
     """Load a bundle whose files are those that were written; `allow_local_base` as of `check_base`, `signed_by` as of
     `check_signature`.
 
-    `heun` is how the prior is sampled, or says so for the bundle's shape.
+    `solver` is how the prior is sampled, or says so for the bundle's shape.
 
     Raises:
         BundleError: a file is missing, changed or unreadable, leads to a model that nobody chose, or was not signed by
@@ -167,7 +167,7 @@ def load_bundle(
     check_files(directory)
     check_base(directory, facts, allow_local=allow_local_base)
     try:
-        return _loaded(directory, facts, heun, device, precision)
+        return _loaded(directory, facts, solver, device, precision)
     except BundleError:
         raise
     except (ModelError, SchemaError) as error:
@@ -183,19 +183,19 @@ _MISFITS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
 
 
 def _loaded(
-    directory: Path, facts: dict[str, object], choice: HeunChoice, device: torch.device | str, precision: torch.dtype
+    directory: Path, facts: dict[str, object], choice: SolverChoice, device: torch.device | str, precision: torch.dtype
 ) -> Bundle:
     schema, shape = read_schema(directory), _shape(directory / "bundle.json", facts)
     _check_sizes(directory, shape)
-    heun = choice if isinstance(choice, HeunSettings) else choice(shape)
+    solver = choice if isinstance(choice, SolverSettings) else choice(shape)
     try:
         module, parts = build_autoencoder(shape, directory / "decoder", schema, dtype=precision)
     except ModelError as error:
         raise BundleError(f"{directory}: {error}") from error
     load_trainable(module, directory / "autoencoder.safetensors")
-    prior = load_prior(directory / "prior", heun, device=device, precision=precision)
+    prior = load_prior(directory / "prior", solver, device=device, precision=precision)
     folder = directory / CONDITIONAL_FOLDER
-    conditional = load_conditional(folder, heun, device=device, precision=precision) if folder.is_dir() else None
+    conditional = load_conditional(folder, solver, device=device, precision=precision) if folder.is_dir() else None
     latents = latent_size(shape.encoder, parts.slots)
     if prior.size != latents or (conditional is not None and conditional.prior.size != latents):
         raise BundleError(f"{directory}: priors and autoencoder have latents of different sizes; assemble it again")
@@ -203,7 +203,7 @@ def _loaded(
     return Bundle(
         folder=directory,
         schema=schema,
-        codec=JsonRecordCodec(schema),
+        codec=JsonRecordCodec(schema, keyed=parts.keyed),
         autoencoder=module,
         parts=parts,
         prior=prior,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,7 +16,8 @@ _NOT_KEPT = {"allow_local_base", "signed_by"}  # whoever loads a bundle says who
 
 def write_sampling(folder: Path, sampling: SamplingConfig) -> None:
     """Write the sampling.json of a saved generator."""
-    (folder / SAMPLING_NAME).write_text(sampling.model_dump_json(exclude=_NOT_KEPT, indent=2))
+    kept = {"solver": None, **sampling.model_dump(mode="json", exclude=_NOT_KEPT)}
+    (folder / SAMPLING_NAME).write_text(json.dumps(kept, indent=2))
 
 
 def read_sampling(folder: Path) -> SamplingConfig | None:
@@ -28,7 +30,9 @@ def read_sampling(folder: Path) -> SamplingConfig | None:
     if not path.is_file():
         return None
     try:
-        found = SamplingConfig.model_validate_json(path.read_bytes())
+        found = SamplingConfig.model_validate_json(content := path.read_bytes())
+        if "solver" not in json.loads(content):  # written when there was none but Heun's
+            found = found.model_copy(update={"solver": "heun"})
     except ValidationError as error:
         reason = " ".join(str(error).split())[:200]
         raise BundleError(f"{path}: not readable ({reason}); save the generator again") from error

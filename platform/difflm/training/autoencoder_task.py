@@ -28,8 +28,9 @@ from difflm.models.encoder import (
     encoder_inputs,
     load_encoder,
 )
-from difflm.models.injector import InjectorConfig, PooledInjector, SoftPromptConfig
+from difflm.models.injector import READ_ONCE, InjectorConfig, SoftPromptConfig, has_empty_prompt
 from difflm.models.kl_schedule import CapacityKl, KlConfig, KlSchedule
+from difflm.models.prefix_injector import PrefixConfig, PrefixInjector
 from difflm.models.pretrained import hash_weights, pinned, use_flash_attention
 from difflm.records.schema import read_schema
 from difflm.telemetry import JSON
@@ -93,10 +94,10 @@ class AutoencoderConfig(Config):
 
     @model_validator(mode="after")
     def _memory_is_read_once(self) -> AutoencoderConfig:
-        if self.gradient_checkpointing and self.injector.kind == "kv_memory":
+        if self.gradient_checkpointing and self.injector.kind in READ_ONCE:
             raise ValueError(
-                "gradient_checkpointing recomputes layers, which cannot read injector.kind=kv_memory twice; "
-                "choose another injector or smaller batches"
+                "gradient_checkpointing recomputes layers, which cannot read "
+                f"injector.kind={self.injector.kind} twice; choose another injector or smaller batches"
             )
         return self
 
@@ -153,8 +154,7 @@ class AutoencoderTask:
 
     def _says_nothing(self) -> bool:
         """Whether the injector also learns a prompt for records of which nothing is said."""
-        injector = self._module.injector
-        return isinstance(injector, PooledInjector) and injector.empty is not None
+        return has_empty_prompt(self._module.injector)
 
     def _batch(self, batches: TokenBatches, inputs: EncoderInputs, rows_B: Tensor, beta: float) -> dict[str, Tensor]:
         batch = batches.at(rows_B)
@@ -244,6 +244,10 @@ def build_autoencoder_task(spec: TaskSpec, device: torch.device | str) -> Autoen
     shape = with_used_tokens(config.shape, prepared, directory)
     torch.manual_seed(spec.seed)
     module, parts = build_autoencoder(shape, directory, schema, computed_in=config.loop.precision)
+    if isinstance(module.injector, PrefixInjector):
+        assert isinstance(config.injector, PrefixConfig)
+        text = config.injector.text or ", ".join(schema.names) + "\n"
+        module.injector.begin(module.decoder.memory_of(_filling(text, parts, positions=module.injector.positions)))
     if config.gradient_checkpointing:
         module.decoder.recompute_layers()
     _use_flash_attention(module, config, parts)
@@ -265,6 +269,12 @@ def build_autoencoder_task(spec: TaskSpec, device: torch.device | str) -> Autoen
         seed=spec.seed,
         opening_F=None if opening_F is None else opening_F.to(device),
     )
+
+
+def _filling(text: str, parts: DecoderParts, *, positions: int) -> Tensor:
+    """Return tokens of the text, repeated until they fill so many positions with BOS in front."""
+    ids = parts.tokenizer.tokenizer(text, add_special_tokens=False)["input_ids"]
+    return torch.tensor((ids * -(-positions // max(1, len(ids))))[: positions - 1], dtype=torch.int64)
 
 
 UNTOLD = 8

@@ -82,6 +82,13 @@ class DecoderFitConfig(Config):
         description="with a pooled encoder: evaluations that end the fit: without improvement once the learning rate "
         "is low, or clearly worse at any rate",
     )
+    lengthened: float = Field(
+        default=3.0,
+        ge=1,
+        allow_inf_nan=False,
+        description="with a pooled encoder: how many times as many steps the fit may take while validation still gets "
+        "better late, as on tables of many rows, within half of the passes; 1: never more",
+    )
     loop: LoopConfig = LoopConfig(
         method="muon", learning_rate=3e-3, ema_decay=0.995, warmup_steps=50, evaluate_every=100, checkpoint_every=100
     )

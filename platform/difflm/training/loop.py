@@ -190,7 +190,7 @@ def run_loop(task: TrainingTask, engine: Engine, config: LoopConfig, io: LoopIO,
             _log_step(engine, io, state, outputs, total=total, rate=rate, norm=norm)
         if state.step % config.evaluate_every == 0 or last:
             with nullcontext() if state.average is None else state.average.in_place(task.module):
-                stop = _evaluate(task, engine, io, state, seed=seed)
+                stop, total = _evaluate(task, engine, io, state, seed=seed), task.steps()  # it may want more now
         if state.step % config.checkpoint_every == 0 and not (last or stop):
             io.checkpoint(state.step, lambda directory: _save(directory, state, task, engine))
     return LoopResult(

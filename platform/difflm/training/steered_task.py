@@ -40,7 +40,7 @@ from difflm.training.any_order import (
 )
 from difflm.training.decoder_task import DecoderFitConfig
 from difflm.training.least_steps import STEERED_STEPS
-from difflm.training.patience import Patience, rate_share
+from difflm.training.patience import Lengthening, Patience, rate_share
 from difflm.training.record_data import TokenBatches, read_split, tokenize
 from difflm.training.task import TaskSpec, Verdict
 
@@ -54,6 +54,10 @@ class Steering(Config):
 
 RARE_SHARE = 0.7
 """Of the reordered rows: those that are drawn for the value of the field that stands first in them."""
+
+FEW_PASSES = 0.5
+"""Of the passes over the rows: a fit becomes longer up to here. Rows that are seen more often are learned by heart,
+also where that helps with others."""
 
 
 class SteeredDecoderTask:
@@ -80,13 +84,17 @@ class SteeredDecoderTask:
         )
         self.last: dict[str, float] = {}
         self.patience = Patience(evaluations=config.patience)
+        self.lengthening = Lengthening(most=config.lengthened)
 
     @property
     def module(self) -> nn.Module:
         return self._module
 
     def steps(self) -> int:
-        return self.order.steps(most=self.config.steps, epochs=self.config.epochs, floor=STEERED_STEPS)
+        fit, times = self.config, self.lengthening.times
+        planned = self.order.steps(most=fit.steps, epochs=fit.epochs, floor=STEERED_STEPS)
+        longer = self.order.steps(most=round(times * fit.steps), epochs=FEW_PASSES * fit.epochs, floor=1)
+        return max(planned, longer)
 
     def batch(self, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
         rows_B = self.order.rows(step, micro, rank, world_size)
@@ -131,6 +139,10 @@ class SteeredDecoderTask:
         self.last = dict(metrics)
         alone, told, kl = metrics["nats_empty"], metrics["nats_told"], metrics["kl_nats"]
         note = f"by itself {alone:.2f} nats, steered by {kl:.2f} {told:.2f}"
+        total = self.steps()
+        self.lengthening.observe(metrics["nats"], step=step, total=total)
+        if self.steps() > total:
+            note += f"; still better, so {self.steps():,} steps"
         stop = self.patience.ends(metrics["nats"], rate=rate_share(step, self.steps(), self.config.loop))
         return Verdict(objective=metrics["nats"], stop=stop, note=note)
 
@@ -138,11 +150,16 @@ class SteeredDecoderTask:
         """Nothing follows a step."""
 
     def state_dict(self) -> dict[str, Any]:
-        return {"last": self.last, "patience": self.patience.state_dict()}
+        return {
+            "last": self.last,
+            "patience": self.patience.state_dict(),
+            "lengthening": self.lengthening.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.last = state["last"]
         self.patience.load_state_dict(state["patience"])
+        self.lengthening.load_state_dict(state["lengthening"])
 
     def artifact_tensors(self) -> dict[str, Tensor]:
         # The output matrix is the tied embedding: one of the two is enough.

@@ -161,7 +161,8 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], Any, str, Any]] = [
 def test_both_clients_make_every_call(
     name: str, given: tuple[Any, ...], options: dict[str, Any], answer: Any, asked: str, expected: Any
 ) -> None:
-    servers = [Server(httpx2.Response(204) if answer is None else httpx2.Response(200, json=answer)) for _ in range(2)]
+    status = 204 if answer is None else 202 if name == "begin_job" else 200
+    servers = [Server(httpx2.Response(status, json=answer)) for _ in range(2)]
     with connected(servers[0]) as client:
         assert getattr(client, name)(*given, **options) == expected
     assert awaited(servers[1], lambda client: getattr(client, name)(*given, **options)) == expected
@@ -182,3 +183,71 @@ def test_both_clients_have_the_same_methods() -> None:
     both_have = [{name for name in vars(one) if not name.startswith("_")} for one in (Client, AsyncClient)]
     assert both_have[0] == both_have[1]
     assert {*both_have[0]} - {"close", "sample", "stream", "wait_for_job"} == {name for name, *_ in CALLS}
+
+
+DEEP = "[" * 100_000
+NO_ANSWERS: dict[str, Callable[[], httpx2.Response | Exception]] = {
+    "a page": lambda: httpx2.Response(200, html="<h1>Log in</h1>"),
+    "elsewhere": lambda: httpx2.Response(302, headers={"location": "http://evil/"}),
+    "packed": lambda: httpx2.DecodingError("no gzip"),
+    "deep error": lambda: httpx2.Response(500, text=DEEP),
+}
+NO_DOCUMENTS: dict[str, Callable[[], httpx2.Response]] = {
+    "nothing": lambda: httpx2.Response(200),
+    "a list": lambda: httpx2.Response(200, json=[1]),
+    "a number": lambda: httpx2.Response(200, text="5\n"),
+    "a text": lambda: httpx2.Response(200, text='"a"\n'),
+    "deep": lambda: httpx2.Response(200, text=DEEP),
+    "no Unicode": lambda: httpx2.Response(200, content=b"\xff\xfe\x00"),
+    "others": lambda: httpx2.Response(200, json={"rows": 5, "latents": {}, "bundles": None}),
+}
+METHODS: dict[str, tuple[Any, ...]] = {
+    "sample": (3,), "impute": ([{}],), "encode": ([{}],), "bundles": (), "wait_for_job": ("x",),
+    "schema": (), "job": ("x",), "file": (3,), "cancel_job": ("x",),
+}  # fmt: skip
+READS_ANYTHING = {"others": {"schema", "job"}}
+
+
+@pytest.mark.parametrize("answer", [*NO_ANSWERS, *NO_DOCUMENTS])
+def test_whatever_else_answers_is_no_server(answer: str, waits: list[float]) -> None:
+    """Each was an error of another library, or rows."""
+    made = {**NO_ANSWERS, **NO_DOCUMENTS}[answer]
+    unread = set() if answer in NO_ANSWERS else {"file", "cancel_job"} | READS_ANYTHING.get(answer, set())
+    for name in METHODS.keys() - unread:
+        options = {"format": "csv"} if name == "file" else {}
+        with connected(Server(made())) as client, pytest.raises(ServerError):
+            getattr(client, name)(*METHODS[name], **options)
+        with pytest.raises(ServerError):
+            awaited(Server(made()), lambda client, name=name, options=options: _called(client, name, options))
+    if answer != "others" and answer != "nothing":
+        with connected(Server(made())) as client, pytest.raises(ServerError):
+            list(client.stream(3))
+    assert waits == []
+
+
+def _called(client: AsyncClient, name: str, options: dict[str, str]) -> Any:
+    return getattr(client, name)(*METHODS[name], **options)
+
+
+def test_a_job_in_place_of_rows_is_told_and_so_are_rows_in_place_of_a_job() -> None:
+    """A stream of more rows than one answer holds gave the job as a row, and a file was the job."""
+    for ask in (lambda client: list(client.stream(9)), lambda client: client.file(9, format="csv")):
+        with connected(Server(httpx2.Response(202, json=JOB))) as client:
+            with pytest.raises(RequestError, match="a job, x; ask for it") as caught:
+                ask(client)
+        assert (caught.value.status, caught.value.code) == (202, "job")
+    with connected(Server(httpx2.Response(200, text='{"a": 1}\n'))) as client:
+        with pytest.raises(RequestError, match="ask with sample"):
+            client.begin_job(1)
+
+
+@pytest.mark.parametrize("data", ["http://evil/x", "//evil/x", "https://server/v1/jobs/x/data", "x", None])
+def test_a_key_goes_to_its_server_alone(data: str | None) -> None:
+    """The rows of a job were fetched, with the key, from wherever an answer said."""
+    server = Server(httpx2.Response(200, json={**JOB, "state": "finished", "data": data}))
+    with connected(server) as client, pytest.raises(ServerError, match="nothing was fetched"):
+        client.wait_for_job("x")
+    server = Server(httpx2.Response(200, json=JOB))
+    with connected(server) as client:
+        client.job("../schema?a#b")
+    assert server.requests[0].url.raw_path == b"/v1/jobs/..%2Fschema%3Fa%23b"

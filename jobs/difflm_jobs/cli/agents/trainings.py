@@ -11,6 +11,7 @@ from typing import Literal
 
 from difflm.lifetime import bound_environment
 from difflm.serving.problems import Problem, overloaded
+from difflm.telemetry import not_through_links
 
 State = Literal["running", "finished", "failed", "stopped"]
 COMMAND = (sys.executable, "-m", "difflm_jobs", "run")
@@ -42,7 +43,7 @@ class Trainings:
             raise overloaded(f"{', '.join(running)} is training, and {self._most} may at a time")
         log = self._log(name)
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as written:
+        with open(log, "wb", opener=not_through_links) as written:
             self._processes[name] = subprocess.Popen(
                 [*self._command, *arguments],
                 stdin=subprocess.DEVNULL,  # the server's own are the protocol's

@@ -89,6 +89,8 @@ class Workbench:
     ) -> dict[str, Any]:
         """See `Tools.train`."""
         path = self.table(table, "table")
+        if target is not None and "\0" in target:  # which no argument of a process can hold
+            raise invalid("target", "there is no such column; give a name of inspect_table")
         named = self._name(name_of(path) if name is None else name)
         options = {"target": target, "name": named, "quality": quality, "budget": budget, "runs": str(self._runs)}
         given = [f"--{key}={value}" for key, value in options.items() if value is not None]

@@ -8,11 +8,13 @@ from __future__ import annotations
 import difflib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 from difflm.errors import ConfigError, DataError
+from difflm.records.databases.sqlite import LOOSE, culprit, interruptible, most_bytes, narrowed, selected
 from difflm.records.databases.urls import DatabaseUrl
 
 if TYPE_CHECKING:
@@ -34,33 +36,63 @@ def read_database(source: DatabaseUrl) -> pa.Table:
         ConfigError: the driver is not installed.
     """
     import pyarrow as pa
-    from sqlalchemy import select, text
+    from sqlalchemy import text
 
-    with source.connected(reading=True) as connection:
+    with source.connected(reading=True) as connection, _told(source):
+        interruptible(connection)
         types: list[pa.DataType | None] | None = None
         statement: Any
         if source.query is not None:
             statement = text(source.query)
         else:
             table = _reflected(source, connection)
-            statement, types = (
-                select(table),
-                [arrow_type(column.type, connection.dialect.name) for column in table.columns],
-            )
-        rows = connection.execution_options(stream_results=True, yield_per=ROWS_AT_ONCE).execute(statement)
-        if not rows.returns_rows:
-            raise DataError(f"{source}: the query returns no rows; give a SELECT")
-        names = list(rows.keys())
-        types = types or [None] * len(names)
-        parts: list[list[pa.Array]] = [[] for _ in names]
+            statement = selected(table.columns, connection.dialect.name)
+            types = [arrow_type(column.type, connection.dialect.name) for column in table.columns]
+        most = most_bytes(source)
         try:
-            for partition in rows.partitions(ROWS_AT_ONCE):
-                for place, values in enumerate(zip(*partition, strict=True)):
-                    parts[place].append(_array(values, types[place], f"{source}: column {names[place]!r}"))
-        except ValueError as error:  # of SQLite's texts that are no dates
-            raise DataError(f"{source}: {source.hidden(str(error))}; mend the value or leave the column out") from None
-    columns = [_joined(chunks, kind) for chunks, kind in zip(parts, types, strict=True)]
+            names, parts = _parts(source, connection, statement, types, most)
+        except (ValueError, TypeError) as error:  # of SQLite's numbers and texts that are no dates
+            named = "" if source.query is not None else culprit(table, connection)
+            reason = source.hidden(str(error))
+            raise DataError(f"{source}: {named}{reason}; mend the value, or read it with ?query=") from None
+    kinds = types or [None] * len(names)
+    columns = [_joined(chunks, kind) for chunks, kind in zip(parts, kinds, strict=True)]
+    if types is not None and source.url.get_backend_name() == LOOSE:
+        singles = [_is_single(column.type) for column in table.columns]
+        columns = [narrowed(column) if single else column for column, single in zip(columns, singles, strict=True)]
     return pa.Table.from_arrays(columns, names=names)
+
+
+@contextmanager
+def _told(source: DatabaseUrl) -> Iterator[None]:
+    """Name the database where its own texts, such as names of columns, cannot be read."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise DataError(f"{source}: {source.hidden(str(error))}; is the file damaged?") from None
+
+
+def _parts(
+    source: DatabaseUrl, connection: Connection, statement: Any, types: Sequence[pa.DataType | None] | None, most: int
+) -> tuple[list[str], list[list[pa.Array]]]:
+    """Read the names and the chunks of all columns, of at most so many bytes."""
+    rows = connection.execution_options(stream_results=True, yield_per=ROWS_AT_ONCE).execute(statement)
+    if not rows.returns_rows:
+        raise DataError(f"{source}: the query returns no rows; give a SELECT")
+    names = list(rows.keys())
+    kinds = types or [None] * len(names)
+    parts: list[list[pa.Array]] = [[] for _ in names]
+    size = 0
+    for partition in rows.partitions(ROWS_AT_ONCE):
+        for place, values in enumerate(zip(*partition, strict=True)):
+            parts[place].append(_array(values, kinds[place], f"{source}: column {names[place]!r}"))
+            size += parts[place][-1].nbytes
+        if size > most:
+            raise DataError(
+                f"{source}: rows of more than {most >> 20:,} MiB, as if a view were made to fill the memory; if you "
+                "trust it, read fewer columns or rows with ?query=SELECT..."
+            )
+    return names, parts
 
 
 def check_destination(target: DatabaseUrl) -> None:
@@ -146,10 +178,9 @@ def arrow_type(kind: TypeEngine[Any], dialect: str) -> pa.DataType | None:
         wide = isinstance(kind, sql.BigInteger) or (dialect == "sqlite" and not isinstance(kind, sql.SmallInteger))
         return pa.int64() if wide else pa.int16() if isinstance(kind, sql.SmallInteger) else pa.int32()
     if isinstance(kind, sql.Float):
-        single = isinstance(kind, sql.REAL) or (kind.precision is not None and kind.precision <= _SINGLE_BITS)
-        return pa.float32() if single else pa.float64()
+        return pa.float32() if _is_single(kind) and dialect != LOOSE else pa.float64()
     if isinstance(kind, sql.Numeric):
-        fits = kind.precision is not None and kind.precision <= _MAX_DIGITS
+        fits = kind.precision is not None and 1 <= kind.precision <= _MAX_DIGITS
         return pa.decimal128(kind.precision, kind.scale or 0) if fits else None
     if isinstance(kind, sql.DateTime):
         return pa.timestamp("us", "UTC" if kind.timezone else None)
@@ -162,6 +193,15 @@ def arrow_type(kind: TypeEngine[Any], dialect: str) -> pa.DataType | None:
         return known.get(kind.python_type)
     except NotImplementedError:
         return None
+
+
+def _is_single(kind: TypeEngine[Any]) -> bool:
+    """Tell whether a type is called one of 32 bits, which SQLite's never are."""
+    from sqlalchemy import types as sql
+
+    if not isinstance(kind, sql.Float):
+        return False
+    return isinstance(kind, sql.REAL) or (kind.precision is not None and kind.precision <= _SINGLE_BITS)
 
 
 def _array(values: Sequence[Any], kind: pa.DataType | None, what: str) -> pa.Array:
@@ -187,6 +227,8 @@ def _plain(value: Any, kind: pa.DataType | None) -> Any:
 
     if isinstance(value, memoryview):
         return bytes(value)
+    if kind is not None and pa.types.is_boolean(kind) and type(value) is int and value in (0, 1):
+        return bool(value)
     if kind is not None and pa.types.is_string(kind) and value is not None and not isinstance(value, str):
         return _spelled(value)
     return value

@@ -66,6 +66,14 @@ def read_delimited(data: bytes, path: Path, wanted: Wanted, *, encoding: str | N
         assert layout is not None, "a delimiter is given"
     table, dropped = _parsed(_spaces_taken(text.text, layout), layout, path, wanted)
     table = _without_odd_rows(table, layout, text.text, report)
+    dialect, quoted = dialect_of(layout, wanted, encoding=text.encoding, mark=text.mark, trailing=dropped)
+    return Delimited(table=table, dialect=dialect, quoted=quoted)
+
+
+def dialect_of(
+    layout: Layout, wanted: Wanted, *, encoding: str, mark: bool, trailing: bool
+) -> tuple[Dialect, tuple[int, ...]]:
+    """Return the dialect of a file of this layout, and the places of the columns that it always quotes."""
     quoted, quoted_header = _quoted(layout, has_header=wanted.header is None)
     dialect = Dialect(
         delimiter=layout.delimiter,
@@ -74,13 +82,13 @@ def read_delimited(data: bytes, path: Path, wanted: Wanted, *, encoding: str | N
         sep_line=layout.sep_line,
         header=wanted.header is None,
         unnamed_first=layout.unnamed_first,
-        trailing=dropped,
+        trailing=trailing,
         spaced=layout.spaced,
         quoted_header=quoted_header,
-        encoding=text.encoding,
-        mark=text.mark,
+        encoding=encoding,
+        mark=mark,
     )
-    return Delimited(table=table, dialect=dialect, quoted=quoted)
+    return dialect, quoted
 
 
 def _one_column(wanted: Wanted) -> Wanted:
@@ -89,9 +97,8 @@ def _one_column(wanted: Wanted) -> Wanted:
 
 def _spaces_taken(text: bytes, layout: Layout) -> bytes:
     """Return the text without blanks between a delimiter and a quote, before which quotes are letters."""
-    divider = re.escape(layout.delimiter) + " +" + re.escape(layout.quote)
     body = text[layout.start :]
-    if not any(any(row.quoted) for row in layout.rows) or not re.search(divider.encode(), body[: 2**16]):
+    if not has_spaced_quotes(body[: 2**16], layout):
         return body
     rows = csv.reader(
         io.StringIO(body.decode(), newline=""),
@@ -106,6 +113,12 @@ def _spaces_taken(text: bytes, layout: Layout) -> bytes:
     finally:
         csv.field_size_limit(longest)
     return sink.getvalue().encode()
+
+
+def has_spaced_quotes(begin: bytes, layout: Layout) -> bool:
+    """Tell whether blanks stand between delimiters and quotes at the beginning of the rows."""
+    divider = re.escape(layout.delimiter) + " +" + re.escape(layout.quote)
+    return any(any(row.quoted) for row in layout.rows) and re.search(divider.encode(), begin) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +241,14 @@ def _without_odd_rows(table: pa.Table, layout: Layout, text: bytes, report: Repo
         count = table.num_rows - rows
         _tell("blank_rows", f"{count} rows of empty cells at the end are left out", count, report)
     if not text.endswith((b"\n", b"\r")) and len(text) >= 2**12:
-        message = "no line end after the last row: if the file was cut off, its last cell may not be whole"
-        _tell("cut_off", message, 1, report)
+        tell_cut_off(report)
     return table.slice(0, rows)
+
+
+def tell_cut_off(report: Reporter) -> None:
+    """Report that no line ends the last row."""
+    message = "no line end after the last row: if the file was cut off, its last cell may not be whole"
+    _tell("cut_off", message, 1, report)
 
 
 def _quoted(layout: Layout, *, has_header: bool) -> tuple[tuple[int, ...], bool]:

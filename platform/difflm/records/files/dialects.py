@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import re
 from collections.abc import Callable, Iterator
@@ -13,11 +14,15 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from difflm.errors import DataError
 from difflm.records.files.layouts import LineEnd
+from difflm.records.large.values import Values
 from difflm.spelled_numbers import PRINTED, printer
 
 _BOOLEANS = {True: "true", False: "false"}
 _MAX_PLACES = 400  # no double has more
+
+_ASCII = "".join(map(chr, range(1, 128)))
 
 _DELIMITER = r"^[\x01-\x09\x0b\x0c\x0e-!#-&(-*,/:-<>?\[-`{-\x7f]$"
 """Where the first cell is missing, a row begins with it: so nothing that begins a formula, and no part of a number."""
@@ -55,6 +60,7 @@ class Dialect(BaseModel):
     def _of_text(cls, encoding: str) -> str:
         try:
             "a".encode(encoding).decode(encoding)
+            codecs.getincrementalencoder(encoding)("replace").encode("aé\U0001f600\n")  # as `writer` does
         except (LookupError, ValueError) as error:
             raise ValueError(f"{encoding[:40]!r} is no encoding of texts") from error
         return encoding
@@ -66,7 +72,15 @@ class Dialect(BaseModel):
         """Give a function that appends tables of one schema to ``sink``, which stays open; `guard` respells texts.
 
         A character that the encoding does not have becomes a question mark.
+
+        Raises:
+            DataError: texts are to be respelled, and the encoding spells letters so that others read signs of formulas.
         """
+        if guard is not None and not self._is_read_alike():
+            raise DataError(
+                f"--safe-csv: the source is in {self.encoding}, which spreadsheets may take for another encoding; give "
+                "--dialect plain as well"
+            )
         lines = io.TextIOWrapper(cast("io.BytesIO", sink), encoding=self.encoding, errors="replace", newline="")
         if self.mark:
             lines.write("\ufeff")
@@ -76,6 +90,19 @@ class Dialect(BaseModel):
             lines.write(self._header(schema.names, guard))
         yield lambda table: lines.writelines(self._rows(table, guard))
         lines.detach()  # flushes, and leaves the sink open
+
+    def _is_read_alike(self) -> bool:
+        """Tell whether every program reads signs as signs and letters as none: ASCII is spelled as everywhere and all
+        else in other bytes, or a mark says what it is.
+        """
+        name = codecs.lookup(self.encoding).name
+        if name.startswith(("utf-16", "utf-32")):
+            return self.mark or name in ("utf-16", "utf-32")
+        name = "utf-8" if name == "utf-8-sig" else name
+        try:
+            return _ASCII.encode(name) == _ASCII.encode() and _ASCII.encode().decode(name) == _ASCII
+        except ValueError:
+            return False
 
     def _header(self, columns: list[str], guard: Callable[[str], str] | None) -> str:
         names = [self.names.get(name, name) for name in columns]
@@ -168,6 +195,7 @@ def number_spelling(texts: pa.ChunkedArray) -> int | Literal["bare"] | None:
     places = {len(one[1]) for one in found if one}
     if not places:
         return None
+    texts = Values.of(texts).values
     if len(places) == 1 and all(found):
         (count,) = places
         if pc.all(pc.match_substring_regex(texts, rf"^-?\d+\.\d{{{count}}}$")).as_py():

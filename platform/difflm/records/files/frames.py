@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import pyarrow as pa
 
-from difflm.errors import BundleError, DataError
+from difflm.errors import BundleError, DataError, is_fault
+from difflm.records.arrow_messages import unpacked_size
 from difflm.records.files.pandas_frames import empty_table, frame_like, storable
 from difflm.records.files.reading import ReadConfig, canonical_table, read_table, unique_names
 from difflm.records.files.restoring import restored
@@ -29,6 +30,7 @@ Library: TypeAlias = Literal["pandas", "polars", "arrow"]
 
 TEMPLATE_NAME = "frame.json"
 _FORMAT_VERSION = 1
+_MAX_UNPACKED = 256 * 2**20  # bytes; a frame without rows has categories at most
 
 
 def is_path(given: object) -> bool:
@@ -178,13 +180,17 @@ class FrameTemplate:
         try:
             template = cls(library=library, empty=base64.b64decode(facts["empty"]))
             template._try()
-        except Exception as error:  # what bytes may mean is up to Arrow, pandas and polars, with errors of their own
+        except BaseException as error:  # what bytes may mean is up to Arrow, pandas and polars, with their own errors
+            if not is_fault(error):
+                raise
             reason = " ".join(str(error).split())[:200]
             raise BundleError(f"{path}: not readable ({reason}); remove the file to get pandas frames") from error
         return template
 
     def _try(self) -> None:
         """Make a frame of no rows, so that what is wrong with a template is said before rows are drawn."""
+        if (size := unpacked_size(self.empty)) > _MAX_UNPACKED:
+            raise ValueError(f"a frame without rows that unpacks to {size:,} bytes")
         stored = pa.ipc.open_stream(self.empty).read_all()
         stored.validate(full=True)
         if stored.num_rows:
@@ -192,14 +198,26 @@ class FrameTemplate:
         self.frame(pa.Table.from_arrays(stored.columns, unique_names(stored.column_names)))
 
     def frame(self, table: pa.Table) -> Frame:
-        """Convert rows, as a bundle writes them, to a frame of this kind; unknown columns stay as they are."""
-        match self.library:
-            case "arrow":
-                return self._typed(table)
-            case "polars":
-                return self._polars(table)
-            case "pandas":
-                return frame_like(pa.ipc.open_stream(self.empty).read_all(), self._typed(table))
+        """Convert rows, as a bundle writes them, to a frame of this kind; unknown columns stay as they are.
+
+        Raises:
+            DataError: a value is none of its column's type in the frame.
+        """
+        try:
+            match self.library:
+                case "arrow":
+                    return self._typed(table)
+                case "polars":
+                    return self._polars(table)
+                case "pandas":
+                    return frame_like(pa.ipc.open_stream(self.empty).read_all(), self._typed(table))
+        except BaseException as error:
+            if not is_fault(error):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(
+                f"the rows make no {self.library} frame like the one that was learned ({reason}); write them to a file"
+            ) from error
 
     def _schema(self) -> pa.Schema:
         return pa.ipc.open_stream(self.empty).schema

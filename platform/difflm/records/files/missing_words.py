@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.records.files.remedies import setting
+from difflm.records.large.values import Values
 from difflm.records.notices import Notice, Reporter
 
 MISSING = ("", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null")
@@ -28,28 +29,24 @@ class MissingWords:
         """Make the missing cells of a text column null, and report them; also return the word most of them have."""
         given = self.by_column.get(name, self.all)
         words = MISSING if given is None else given
-        is_missing = pc.is_in(column, value_set=pa.array(words, pa.string()))
+        seen = Values.of(column)
+        is_missing = pc.is_in(seen.values, value_set=pa.array(words, pa.string()))
         if not pc.any(is_missing).as_py() and not column.null_count:
             return column, ""
-        counts = _counted(column.filter(is_missing))
+        counts = seen.by_value(is_missing)
         if given is None:
             for word in _CODES:
-                if word in counts and _among_codes(column, is_missing):
+                if word in counts and _among_codes(seen.values, is_missing):
                     kept = counts.pop(word)
-                    is_missing = pc.and_(is_missing, pc.not_equal(column, word))
+                    is_missing = pc.and_(is_missing, pc.not_equal(seen.values, word))
                     _tell(
                         name, word, kept, "is a value, for all others are codes of two letters too", report, ("", word)
                     )
             for word, count in counts.items():
                 if word:
                     _tell(name, word, count, "counts as missing", report, ("",))
-        column = pc.if_else(pc.fill_null(is_missing, True), pa.scalar(None, pa.string()), column)
+        column = seen.replaced(pc.if_else(pc.fill_null(is_missing, True), pa.scalar(None, pa.string()), seen.values))
         return column, max(counts, key=lambda word: (counts[word], word)) if counts else ""
-
-
-def _counted(found: pa.ChunkedArray) -> dict[str, int]:
-    counted = pc.value_counts(found)
-    return dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
 
 
 def _among_codes(column: pa.ChunkedArray, is_missing: pa.ChunkedArray) -> bool:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Option
 
@@ -31,7 +30,8 @@ from difflm.records.files.sheets import WorkbookForm, read_sheet
 from difflm.records.files.source import SourceForm, joined_tables
 from difflm.records.files.typed_files import read_arrow, read_parquet, without_nesting
 from difflm.records.files.typed_form import TypedForm
-from difflm.records.kinds.columns import as_text
+from difflm.records.large.encoded import decoded, value_type
+from difflm.records.large.values import canonical_values, trimmed, without_suffix
 from difflm.records.limits import refuse_wide
 from difflm.records.notices import Notice, Reporter, ignore
 
@@ -115,10 +115,10 @@ def read_table(path: Path | str, config: ReadConfig | None = None, *, report: Re
     read: list[tuple[Path, pa.Table]] = []
     for file in files_of(Path(path)):
         data, kind = contents(file, max_unpacked_mib=config.max_unpacked_mib)
-        with _named(str(file)):
+        with named(str(file)):
             raw = _parse(data, kind, file, config, report)
             del data  # as large as the table
-            table = _canonical_table(raw, config, str(file), report)
+            table = canonical_rows(raw, config, str(file), report)
         read.append((file, table))
     return joined_tables(read)
 
@@ -130,12 +130,12 @@ def canonical_table(table: pa.Table, config: ReadConfig, *, name: str, report: R
         DataError: it has no rows; the message begins with ``name``.
         ConfigError: ``config`` names a column that is not there.
     """
-    with _named(name):
-        return _canonical_table(_Raw(table=table), config, name, report).replace_schema_metadata(None)
+    with named(name):
+        return canonical_rows(Raw(table=table), config, name, report).replace_schema_metadata(None)
 
 
 @contextmanager
-def _named(name: str) -> Iterator[None]:
+def named(name: str) -> Iterator[None]:
     """Name the table where its libraries raise what nobody foresaw, such as for a time zone that does not exist."""
     try:
         yield
@@ -145,9 +145,9 @@ def _named(name: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Raw:
+class Raw:
     """A table as its file has it; a delimited one has a dialect, and `quoted` are the places of quoted columns. The
-    layout of a sheet is by the places of columns.
+    layout of a sheet is by the places of columns. Columns of a large table are encoded, and `types` is the file's.
     """
 
     table: pa.Table
@@ -155,9 +155,10 @@ class _Raw:
     quoted: frozenset[int] = frozenset()
     json: JsonForm | None = None
     workbook: WorkbookForm | None = None
+    types: pa.Schema | None = None
 
 
-def _parse(data: bytes, kind: str, path: Path, config: ReadConfig, report: Reporter) -> _Raw:
+def _parse(data: bytes, kind: str, path: Path, config: ReadConfig, report: Reporter) -> Raw:
     if kind not in KINDS:
         known = ", ".join(sorted(KINDS))
         raise DataError(f"{path}: unknown kind of file {kind!r}; known are {known}, each also with .gz or .zip")
@@ -169,51 +170,61 @@ def _parse(data: bytes, kind: str, path: Path, config: ReadConfig, report: Repor
         case ".json":
             return _of_json(read_json_document(data, path, encoding=config.encoding, report=report))
         case ".parquet":
-            return _Raw(table=read_parquet(data, Expansion.of(path, config.max_unpacked_mib)))
+            return Raw(table=read_parquet(data, Expansion.of(path, config.max_unpacked_mib)))
         case ".arrow":
-            return _Raw(table=read_arrow(data, Expansion.of(path, config.max_unpacked_mib)))
+            return Raw(table=read_arrow(data, Expansion.of(path, config.max_unpacked_mib)))
         case ".xlsx":
             most = Expansion.of(path, config.max_unpacked_mib)
             sheet = read_sheet(data, most, sheet=config.sheet, skip=config.skip, report=report)
-            return _Raw(table=sheet.table, workbook=sheet.form)
+            return Raw(table=sheet.table, workbook=sheet.form)
         case ending:
-            usual = "\t" if ending == ".tsv" else ","
-            wanted = Wanted(delimiter=config.delimiter, usual=usual, header=config.header, skip=config.skip)
-            found = read_delimited(data, path, wanted, encoding=config.encoding, report=report)
-            return _Raw(table=found.table, dialect=found.dialect, quoted=frozenset(found.quoted))
+            found = read_delimited(data, path, wanted_layout(ending, config), encoding=config.encoding, report=report)
+            return Raw(table=found.table, dialect=found.dialect, quoted=frozenset(found.quoted))
 
 
-def _of_json(read: tuple[pa.Table, JsonForm]) -> _Raw:
-    return _Raw(table=read[0], json=read[1])
+def wanted_layout(ending: str, config: ReadConfig) -> Wanted:
+    """Return what is known of the layout of a delimited file, of the usual ending of its kind, before it is read."""
+    usual = "\t" if ending == ".tsv" else ","
+    return Wanted(delimiter=config.delimiter, usual=usual, header=config.header, skip=config.skip)
 
 
-def _canonical_table(raw: _Raw, config: ReadConfig, name: str, report: Reporter) -> pa.Table:
+def _of_json(read: tuple[pa.Table, JsonForm]) -> Raw:
+    return Raw(table=read[0], json=read[1])
+
+
+def canonical_rows(raw: Raw, config: ReadConfig, name: str, report: Reporter) -> pa.Table:
+    """Choose and name the columns of a file, and convert them to the form that `read_table` returns."""
     refuse_wide(raw.table.num_columns, name)
     table, chosen = _select(_unique(raw.table, report), name, config, report)
     if table.num_rows == 0 or table.num_columns == 0:
         raise DataError(
             f"{name}: {table.num_rows} rows, {table.num_columns} columns; give a table with at least one row"
         )
-    plain = table if raw.dialect is not None else without_nesting(table, report)
+    simple = raw.dialect is not None or raw.types is not None
+    plain = table if simple else without_nesting(table, report)
     words = _words(config, table.column_names, name, typed=raw.dialect is None)
     columns: list[pa.ChunkedArray] = []
     missing: dict[str, str] = {}
     for column_name, column in zip(plain.column_names, plain.columns, strict=True):
         try:
-            column = _canonical(column, column_name, report)
+            column = canonical_values(column if simple else decoded(column), column_name, report)
         except pa.ArrowNotImplementedError as error:
             raise DataError(
                 f"{name}: column {column_name!r} is of the type {column.type}, which cannot be written as text; give "
                 "another type, or leave the column out"
             ) from error
-        if pa.types.is_string(column.type):
+        if pa.types.is_string(value_type(column)):
             if raw.dialect is not None and config.trim:
-                column = _trimmed(column, column_name, report)
+                column = trimmed(column, column_name, report)
             column, missing[column_name] = words.without(column, column_name, report)
-            column = _without_suffix(column, config.strip_suffix.get(column_name))
+            column = without_suffix(column, config.strip_suffix.get(column_name))
         columns.append(column)
     read = pa.Table.from_arrays(columns, names=table.column_names)
     files = dict(zip(table.column_names, raw.table.select(chosen).column_names, strict=True))
+    if raw.types is not None:
+        kept = zip(chosen, table.column_names, strict=True)
+        fields = [raw.types.field(place).with_name(column) for place, column in kept]
+        table = pa.schema(fields, raw.types.metadata).empty_table()
     return _form(raw, table, read, chosen, _kept_names(files, config), missing).on(read)
 
 
@@ -224,7 +235,7 @@ def _kept_names(files: dict[str, str], config: ReadConfig) -> dict[str, str]:
 
 
 def _form(
-    raw: _Raw, typed: pa.Table, read: pa.Table, chosen: list[int], names: dict[str, str], missing: dict[str, str]
+    raw: Raw, typed: pa.Table, read: pa.Table, chosen: list[int], names: dict[str, str], missing: dict[str, str]
 ) -> SourceForm:
     """Describe the file: its own dialect, types or nesting, by the names that its columns have in the table."""
     if raw.json is not None:
@@ -283,38 +294,3 @@ def _select(table: pa.Table, path: str, config: ReadConfig, report: Reporter) ->
             raise ConfigError(f"strip_suffix: {path} has no column {name!r}; it has {', '.join(map(repr, renamed))}")
     places = [present[name] for name in kept]
     return table.select(places).rename_columns(renamed), places
-
-
-def _canonical(column: pa.ChunkedArray, name: str, report: Reporter) -> pa.ChunkedArray:
-    """Cast whole numbers to int64, floats to finite double, booleans to bool, all else to text."""
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        return _canonical(column.cast(kind.value_type), name, report)
-    if pa.types.is_boolean(kind):
-        return column
-    if pa.types.is_null(kind):
-        return column.cast(pa.string())
-    if pa.types.is_integer(kind) and kind != pa.uint64():
-        return column.cast(pa.int64())
-    if pa.types.is_floating(kind):
-        infinite = pc.sum(pc.is_inf(column)).as_py() or 0
-        if infinite:
-            message = f"{infinite} infinite values count as missing"
-            report(Notice(column=name, code="not_finite", count=infinite, message=message))
-        return as_text(column).cast(pa.float64())
-    return as_text(column)
-
-
-def _without_suffix(column: pa.ChunkedArray, suffix: str | None) -> pa.ChunkedArray:
-    if not suffix:
-        return column
-    return pc.if_else(pc.ends_with(column, suffix), pc.utf8_slice_codeunits(column, 0, -len(suffix)), column)
-
-
-def _trimmed(column: pa.ChunkedArray, name: str, report: Reporter) -> pa.ChunkedArray:
-    trimmed = pc.utf8_trim(column, characters=" \t")
-    changed = pc.sum(pc.not_equal(trimmed, column)).as_py() or 0
-    if changed:
-        message = f"blanks were taken off both ends of {changed} values"
-        report(Notice(column=name, code="trimmed", count=changed, message=message))
-    return trimmed if changed else column  # a second copy of every column would be a second table

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -26,6 +28,8 @@ from difflm.records.notices import Notice, NoticeCode, Reporter
 from difflm.records.workbook_process import Cell
 
 _MOST_ROWS, _MOST_COLUMNS = 1_048_576, 16_384  # of a sheet, whatever writes it
+_MOST_FORMATS = 2**16
+_NO_XML = re.compile(r"[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _GENERAL = 0  # the number format of cells that have none
 _READ: Final[Mapping[str, Callable[[str], int | float | date | time]]] = {
     "int": int,
@@ -62,9 +66,17 @@ class WorkbookForm(BaseModel):
                 cell = workbook_process.unmarked(head) if isinstance(head, dict) else head
             except (ValueError, TypeError, OverflowError):
                 cell = head
-            if isinstance(cell, dict):
-                raise ValueError(f"{name!r} is headed by {head!r}, which is no cell")  # noqa: TRY004 - pydantic's form
+            if isinstance(cell, dict) or not _is_writable(cell):
+                raise ValueError(f"{name!r} is headed by {str(head)[:60]}, which is no cell")
         return heads
+
+    @field_validator("formats")
+    @classmethod
+    def _formats_are_of_xml(cls, formats: dict[str, str | int]) -> dict[str, str | int]:
+        for name, form in formats.items():
+            if _NO_XML.search(form) if isinstance(form, str) else not 0 <= form < _MOST_FORMATS:
+                raise ValueError(f"{name!r} has the number format {str(form)[:60]!r}, which is none")
+        return formats
 
     def renamed(self, names: Mapping[str, str]) -> WorkbookForm:
         """Return the form of the columns that the table has, under the names that they have there."""
@@ -87,6 +99,14 @@ class WorkbookForm(BaseModel):
             "formats": self.formats,
             "cells": cells,
         }
+
+
+def _is_writable(cell: object) -> bool:
+    """Tell whether a cell can be written: numbers have to be finite doubles."""
+    try:
+        return not isinstance(cell, int | float) or math.isfinite(float(cell))
+    except OverflowError:
+        return False
 
 
 def typed_cell(text: str, kinds: Collection[str]) -> Cell:
@@ -137,7 +157,7 @@ def read_sheet(
         title=name,
         top=said["places"][place] if place < len(said["places"]) else place,
         left=said["left"],
-        heads={str(at): _head(head) for at, head in enumerate(found[place]) if not isinstance(head, str | None)},
+        heads={str(at): _head(head) for at, head in enumerate(found[place]) if _is_own(head)},
         formats={
             str(at): form
             for letters, form in said["formats"].items()
@@ -152,6 +172,11 @@ def read_sheet(
     return ReadSheet(table=table, form=form)
 
 
+def _is_own(head: Cell) -> bool:
+    """Tell whether a header is no text, and can be written again."""
+    return not isinstance(head, str | None) and _is_writable(head)
+
+
 def _head(cell: Cell) -> int | float | bool | dict[str, Any]:
     """Return a header that is no text as JSON has it."""
     if isinstance(cell, bool | int | float):
@@ -161,7 +186,9 @@ def _head(cell: Cell) -> int | float | bool | dict[str, Any]:
 
 
 def _place_of(letters: str) -> int:
-    """Return the place of a column, from 0 for A."""
+    """Return the place of a column, from 0 for A; -1 where no sheet has it."""
+    if not re.fullmatch(r"[A-Za-z]{1,3}", letters):
+        return -1
     place = 0
     for letter in letters.upper():
         place = 26 * place + ord(letter) - 64

@@ -130,7 +130,20 @@ class SourceForm(BaseModel):
     def parsed(self, content: bytes, format_: str, schema: pa.Schema) -> pa.Table | None:
         """Read a whole file that was written in this form, its columns as `read_table` has them or as text; None where
         the form says nothing of the format.
+
+        Raises:
+            DataError: it cannot be read again.
         """
+        try:
+            return self._parsed(content, format_, schema)
+        except (pa.ArrowException, ValueError, LookupError, TypeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(
+                f"rows in the form of the source ({format_}) cannot be read again ({reason}); write them with "
+                "--dialect plain"
+            ) from error
+
+    def _parsed(self, content: bytes, format_: str, schema: pa.Schema) -> pa.Table | None:
         if format_ == "csv" and self.dialect is not None:
             return self.dialect.parsed(content, schema.names)
         if format_ == "jsonl" and self.json_ is not None:

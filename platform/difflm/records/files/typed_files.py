@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from difflm.errors import DataError
+from difflm.records.arrow_messages import unpacked_size
 from difflm.records.files.compression import Expansion
 from difflm.records.notices import Notice, Reporter
 
@@ -39,7 +40,7 @@ def _parquet(data: bytes, expansion: Expansion) -> pa.Table:
     texts = [field.name for field in schema if _is_text(field.type)]
     table = pa.parquet.ParquetFile(pa.BufferReader(data), read_dictionary=texts).read()
     table.validate(full=True)  # before anything computes with it: an index out of bounds ends the process
-    expansion.check(_dense_size(table))
+    expansion.check(dense_size(table))
     return pa.table(
         [column.cast(field.type) for column, field in zip(table.columns, schema, strict=True)], schema=schema
     )
@@ -47,12 +48,13 @@ def _parquet(data: bytes, expansion: Expansion) -> pa.Table:
 
 def read_arrow(data: bytes, expansion: Expansion) -> pa.Table:
     """Read the typed columns of an Arrow IPC file or stream; DataError for what is none, a damaged one, or one that
-    unpacks to too much. Within one batch that is seen when it is unpacked.
+    unpacks to too much.
     """
     return _read(lambda: _arrow(data, expansion), expansion, "an Arrow IPC file")
 
 
 def _arrow(data: bytes, expansion: Expansion) -> pa.Table:
+    expansion.check(unpacked_size(data))
     batches, size = list[pa.RecordBatch](), 0
     if data.startswith(b"ARROW1"):
         file = pa.ipc.open_file(pa.BufferReader(data))
@@ -62,13 +64,13 @@ def _arrow(data: bytes, expansion: Expansion) -> pa.Table:
         schema, found = stream.schema, iter(stream)
     for batch in found:
         batch.validate(full=True)
-        size += _dense_size(pa.table(batch))
+        size += dense_size(pa.table(batch))
         expansion.check(size)
         batches.append(batch)
     return pa.Table.from_batches(batches, schema)
 
 
-def _dense_size(table: pa.Table) -> int:
+def dense_size(table: pa.Table) -> int:
     """Return how many bytes a table has when every value stands in its row, at least one for each cell."""
     return sum(_dense(chunk) for column in table.columns for chunk in column.chunks)
 

@@ -6,7 +6,7 @@ import base64
 from typing import Literal, Self, TypeAlias
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 from pydantic import Field as Option
 
 from difflm.errors import DataError
@@ -28,6 +28,15 @@ class TypedForm(BaseModel):
     names: dict[str, str] = {}
     digits: tuple[str, ...] = Option(default=(), description="columns of bytes that are kept as hexadecimal digits")
     units: dict[str, Unit] = Option(default={}, description="by column of moments what their texts are given in")
+
+    @field_validator("arrow")
+    @classmethod
+    def _is_a_schema(cls, arrow: str) -> str:
+        try:
+            pa.ipc.read_schema(pa.BufferReader(base64.b64decode(arrow))).names  # noqa: B018 - ValueError: no Unicode
+        except (ValueError, OSError, pa.ArrowException) as error:
+            raise ValueError(f"no Arrow schema ({' '.join(str(error).split())[:100]})") from error
+        return arrow
 
     @classmethod
     def of(cls, typed: pa.Table, read: pa.Table, names: dict[str, str]) -> Self:

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from difflm.records.large.encoded import decoded
 from difflm.records.schema import IntegerField
 
 _FEW: Final = 20
@@ -34,7 +35,7 @@ def coded(field: IntegerField, column: pa.ChunkedArray) -> str | None:
         return "by its name"
     if field.distinct > _FEW:
         return None
-    counted = pc.value_counts(column.drop_null().cast(pa.int64(), safe=False).combine_chunks())
+    counted = pc.value_counts(decoded(column).drop_null().cast(pa.int64(), safe=False).combine_chunks())
     order = np.argsort(values := counted.field("values").to_numpy())
     values, counts = values[order], counted.field("counts").to_numpy()[order]
     if len(values) > 2 and values[0] > 0 and _is_far_apart(values):

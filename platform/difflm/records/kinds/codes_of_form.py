@@ -65,12 +65,10 @@ def find_shapes(distinct: Sequence[str], *, least: int = _FEWEST, most: int = MA
 
 def looks_like_codes(distinct: Sequence[str]) -> bool:
     """Return whether cells are more likely codes than words: nearly all have digits, and none a word beside a blank."""
+    if len(distinct) < _FEWEST_CODES or any(" " in text and _WORD.search(text) for text in distinct):
+        return False
     without = sum(not any(letter.isdigit() for letter in text) for text in distinct)
-    return (
-        len(distinct) >= _FEWEST_CODES
-        and without <= len(distinct) / _DIGITS_IN
-        and not any(" " in text and _WORD.search(text) for text in distinct)
-    )
+    return without <= len(distinct) / _DIGITS_IN
 
 
 def looks_measured(distinct: Sequence[str]) -> bool:

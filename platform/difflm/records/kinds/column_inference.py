@@ -223,8 +223,8 @@ def _code_field(column: Column, shapes: tuple[tuple[str, ...], ...]) -> CodeFiel
 
 
 def _categorical(column: Column) -> CategoricalField:
-    counted = zip(column.distinct.to_pylist(), column.counts.to_pylist(), strict=True)
-    return _closed_list(column, sorted(counted, key=lambda item: (-item[1], item[0])), ordered=False)
+    counted = sorted(zip(pc.negate(column.counts).to_pylist(), column.distinct.to_pylist(), strict=True))
+    return _closed_list(column, [(text, -count) for count, text in counted], ordered=False)
 
 
 def _ordinal(column: Column, order: Sequence[str] | None) -> CategoricalField:

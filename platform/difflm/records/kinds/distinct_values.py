@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from difflm.errors import DataError
 from difflm.records.kinds.columns import as_text
+from difflm.records.large.encoded import decoded, is_encoded, places, value_type
 from difflm.records.notices import Notice, NoticeCode, Reporter
 
 
@@ -27,24 +28,26 @@ class Column:
     missing: int
     distinct: pa.Array
     counts: pa.Array
-    texts: pa.ChunkedArray
+    cells: pa.ChunkedArray
 
     @classmethod
     def of(cls, name: str, column: pa.ChunkedArray) -> Self:
         """Count the distinct values of a column that has at least one."""
-        texts = as_text(column)
-        counted = pc.value_counts(texts.combine_chunks())
-        values, counts = counted.field("values"), counted.field("counts")
-        present = pc.is_valid(values)
+        distinct, counts = _counted(column)
         return cls(
             name=name,
-            source=column.type,
+            source=value_type(column),
             rows=len(column),
-            missing=texts.null_count,
-            distinct=values.filter(present),
-            counts=counts.filter(present),
-            texts=texts,
+            missing=len(column) - pc.sum(counts).as_py(),
+            distinct=distinct,
+            counts=counts,
+            cells=column,
         )
+
+    @property
+    def texts(self) -> pa.ChunkedArray:
+        """The texts of all rows."""
+        return as_text(decoded(self.cells))
 
     @property
     def is_typed(self) -> bool:
@@ -99,6 +102,21 @@ class Column:
     def tell(self, code: NoticeCode, count: int, message: str, report: Reporter) -> None:
         """Report a finding about the column."""
         report(Notice(column=self.name, code=code, count=count, message=message))
+
+
+def _counted(column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
+    """Return the distinct texts of a column in the order in which they first come, and how many rows have each."""
+    if is_encoded(column):
+        place_N, values = places(column)
+        rows_V = np.bincount(place_N[place_N >= 0], minlength=len(values))
+        texts = as_text(pa.chunked_array([values])).combine_chunks().dictionary_encode()  # NaN has none
+        again_V = texts.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        rows = np.bincount(again_V + 1, weights=rows_V, minlength=len(texts.dictionary) + 1)[1:]
+        return texts.dictionary, pa.array(rows.astype(np.int64))
+    counted = pc.value_counts(as_text(column).combine_chunks())
+    values, counts = counted.field("values"), counted.field("counts")
+    present = pc.is_valid(values)
+    return values.filter(present), counts.filter(present)
 
 
 def median_index(values: np.ndarray, counts: pa.Array) -> int:

@@ -10,8 +10,9 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from difflm.records.fields import MAX_PLACES
@@ -64,6 +65,15 @@ def read_cell(field: IntegerField | DecimalField, text: str) -> int | float | st
     if isinstance(field, DecimalField):
         return number
     return int(plain) if plain.lstrip("-").isdecimal() else round(number) if number == round(number) else None
+
+
+def cell_reader(field: IntegerField | DecimalField) -> Callable[[str], int | float | str | None]:
+    """Return `read_cell` of one field, for many cells: most need no second look."""
+    surely = None if field.words else _surely_spelled(field.dress or PLAIN, isinstance(field, IntegerField))
+    if surely is None:
+        return lambda text: read_cell(field, text)
+    fits, number = surely.fullmatch, int if isinstance(field, IntegerField) else float
+    return lambda text: number(text) if fits(text) else read_cell(field, text)
 
 
 def print_cell(field: IntegerField | DecimalField, value: int | float | str) -> str:
@@ -162,6 +172,32 @@ def spells(dress: Dress, text: str, *, whole: bool = False) -> bool:
     return dressed_text(dress, number) == text and not (number == 0 and plain[0] == "-")
 
 
+def speller(dress: Dress, whole: bool = False) -> Callable[[str], bool]:
+    """Return `spells` of one dress, for many cells: most need no second look."""
+    surely = _surely_spelled(dress, whole)
+    if surely is None:
+        return lambda text: spells(dress, text, whole=whole)
+    fits = surely.fullmatch
+    return lambda text: fits(text) is not None or spells(dress, text, whole=whole)
+
+
+@lru_cache(maxsize=64)
+def _surely_spelled(dress: Dress, whole: bool) -> re.Pattern[str] | None:
+    """Return what cells look like that need not be read and printed to see that they come back; None for odd dresses.
+
+    A decimal of at most 15 digits is the shortest that reads as its double, and printed plainly from 0.0001 on.
+    """
+    if dress != Dress(places=dress.places, trimmed=dress.trimmed, capital=dress.capital):
+        return None
+    if whole:
+        return None if dress.places is not None else re.compile(r"0|-?[1-9][0-9]{0,14}")
+    few = r"(?=[-.0-9]{1,16}\Z)(?!-0(?:\.0*)?\Z)-?(?:0|[1-9][0-9]{0,11})"
+    if dress.places is not None:
+        return None if dress.trimmed else re.compile(rf"{few}\.[0-9]{{{dress.places}}}")
+    zero = "" if dress.trimmed else r"\.0"
+    return re.compile(rf"{few}(?:{zero}|\.(?!0000)[0-9]*[1-9])")
+
+
 def _is_whole(plain: str) -> bool:
     return plain.lstrip("-").isdecimal()
 
@@ -182,13 +218,14 @@ def find_dress(texts: Sequence[str], *, rounding: bool = False) -> Dressed | Non
 
     With `rounding`, cells need not be spelled alike: what can be read in the dress wears it.
     """
-    exponents = [text for text in texts if EXPONENT.search(text)]  # rare ones say most about the others
+    # Rare ones say most about the others.
+    exponents = [text for text in texts if "e" in text.lower() and EXPONENT.search(text)]
     probes = [*texts[:: max(1, len(texts) // _PROBES)], *exponents[:_PROBES]]
     best: tuple[int, Dress] | None = None
     for dress in _candidates(probes):
         plain = [one for text in probes if (one := plain_text(dress, text)) is not None]
         whole = all(map(_is_whole, plain))
-        fits = sum(spells(dress, text, whole=whole) for text in probes)
+        fits = sum(map(speller(dress, whole), probes))
         if best is None or fits > best[0]:
             best = (fits, dress)
         if fits == len(probes):
@@ -196,12 +233,11 @@ def find_dress(texts: Sequence[str], *, rounding: bool = False) -> Dressed | Non
     if best is None or not best[0]:
         return None
     dress = best[1]
-    plain = [one for text in texts if (one := plain_text(dress, text)) is not None]
-    whole = all(map(_is_whole, plain))
+    whole = all(_is_whole(one) for text in texts if (one := plain_text(dress, text)) is not None)
     if whole:
         dress = dress.model_copy(update={"trimmed": False, "capital": False})  # there is no fraction to spell
-    worn = [plain_text(dress, text) is not None if rounding else spells(dress, text, whole=whole) for text in texts]
-    others = tuple(place for place, fits in enumerate(worn) if not fits)
+    wears = speller(dress, whole) if not rounding else lambda text: plain_text(dress, text) is not None
+    others = tuple(place for place, text in enumerate(texts) if not wears(text))
     return Dressed(dress=dress, whole=whole, others=others)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,6 +55,8 @@ _WIDTHS: Final = {"Y": 4, "m": 2, "d": 2, "H": 2, "M": 2, "S": 2}
 _PATTERNS: Final = {"Y": r"\d{4}", "y": r"\d\d", "f": r"(?P<f>\d+)", "z": r"(?P<z>Z|[-+][\d:]+)"} | {
     letter: f"(?P<{letter}>[A-Za-z]+)" for letter in "pbBa"
 }
+_CLASSES: Final = str.maketrans(string.digits + string.ascii_letters, "9" * 10 + "a" * 52)
+"""Digits and letters as one of each: what texts of one form have in common, so that each form is found once."""
 _LOOKS_LIKE_ONE = re.compile(r"(?=.*[0-9])[0-9A-Za-z:/., +-]{4,40}", re.ASCII)
 _DATED = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}(?!\d|\1\d)|\d{1,2}[ -]?[A-Za-z]{3,9}[ -]?\d{2,4}")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -153,7 +156,7 @@ def find_formats(distinct: Sequence[str]) -> FoundFormats | None:
         return FoundFormats(formats=(one,), others=())
     forms: dict[str, list[int]] = defaultdict(list)
     for place, text in enumerate(distinct):
-        forms[_form(text)].append(place)
+        forms[_form(text[:_LONGEST].translate(_CLASSES))].append(place)
         if len(forms) > _MAX_FORMS:
             return None
     formats, others = list[str](), list[int]()
@@ -167,8 +170,9 @@ def find_formats(distinct: Sequence[str]) -> FoundFormats | None:
     return FoundFormats(formats=tuple(formats), others=tuple(sorted(others))) if formats else None
 
 
-def _form(text: str) -> str:
-    return re.sub(r"[A-Za-z]+", "a", re.sub(r"\d{1,2}", "9", re.sub(r"[+-](\d\d:?\d\d)$", r"+\1", text[:_LONGEST])))
+@lru_cache(maxsize=4096)
+def _form(classes: str) -> str:
+    return re.sub(r"[A-Za-z]+", "a", re.sub(r"\d{1,2}", "9", re.sub(r"[+-](\d\d:?\d\d)$", r"+\1", classes)))
 
 
 def looks_dated(distinct: Sequence[str]) -> bool:

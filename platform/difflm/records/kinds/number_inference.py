@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from difflm.records.kinds.columns import INTEGER_PATTERN, is_decimal, parse_decimals, round_decimals
 from difflm.records.kinds.distinct_values import Column, median_index
-from difflm.records.kinds.dress import MAX_WORDS, PLAIN, Dressed, find_dress, plain_text, spells
+from difflm.records.kinds.dress import MAX_WORDS, PLAIN, Dressed, find_dress, plain_text, speller, spells
 from difflm.records.kinds.literals import DecimalForm, decimal_form, decimal_literal, decimal_places
 from difflm.records.notices import Reporter
 from difflm.records.schema import ConstantField, DecimalField, Dress, Field, IntegerField, SchemaConfig
@@ -52,7 +52,7 @@ def number_field(column: Column, limits: SchemaConfig, report: Reporter) -> Fiel
     dress: Dress | None = None
     if not finite.is_typed:
         texts: list[str] = finite.distinct.to_pylist()
-        if not all(spells(PLAIN, text) for text in texts):
+        if not all(map(speller(PLAIN), texts)):
             found = find_dress(texts)
             if found is None or not found.dress.plain or not _in_one_way(column, texts, found, report):
                 return None

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from difflm.records.kinds.columns import as_text
+from difflm.records.large.encoded import is_encoded, joined, mapped, parts, places, value_type
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -22,35 +23,38 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(slots=True, kw_only=True)
 class Cells:
-    """The cells of a column by their texts: `code_N` is the place among the distinct `texts`, -1 where missing."""
+    """The cells of a column by their texts: `code_N` is the place among the distinct `texts`, -1 where missing, and
+    `counts_V` the rows per distinct value.
+    """
 
     name: str
     column: pa.ChunkedArray
     texts: list[str]
     code_N: IntArray
+    counts_V: IntArray
     donor_N: IntArray
     extra: list[Any] = field(default_factory=list)
 
     @classmethod
     def of(cls, name: str, column: pa.ChunkedArray) -> Cells:
         """Read a column."""
-        encoded = as_text(column).combine_chunks().dictionary_encode()
-        if isinstance(encoded, pa.ChunkedArray):
-            encoded = encoded.combine_chunks()
-        code_N = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-        texts = encoded.dictionary.to_pylist()
-        return cls(name=name, column=column, texts=texts, code_N=code_N, donor_N=np.arange(len(column)))
+        if is_encoded(column):
+            code_N, values = places(column)
+            texts = as_text(pa.chunked_array([values])).to_pylist()
+        else:
+            encoded = as_text(column).combine_chunks().dictionary_encode()
+            if isinstance(encoded, pa.ChunkedArray):
+                encoded = encoded.combine_chunks()
+            code_N = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+            texts = encoded.dictionary.to_pylist()
+        counts_V = np.bincount(code_N[code_N >= 0], minlength=len(texts))
+        donor_N = np.arange(len(column))
+        return cls(name=name, column=column, texts=texts, code_N=code_N, counts_V=counts_V, donor_N=donor_N)
 
     @property
     def type(self) -> pa.DataType:
         """The Arrow type of a cell."""
-        kind = self.column.type
-        return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-    @property
-    def counts_V(self) -> IntArray:
-        """Rows per distinct value."""
-        return np.bincount(self.code_N[self.code_N >= 0], minlength=len(self.texts))
+        return value_type(self.column)
 
     @property
     def changed_N(self) -> BoolArray:
@@ -105,10 +109,13 @@ class Cells:
         """Return the column with every cell taken from where it now comes from."""
         if not self.changed_N.any():
             return self.column
+        if is_encoded(self.column):
+            place_N, values = parts(self.column)
+            extra = pa.array(self.extra, values.type)
+            given_N = np.concatenate([place_N, len(values) + np.arange(len(extra), dtype=np.int32)])
+            return mapped(joined(given_N[self.donor_N], values := pa.concat_arrays([values, extra])), values)
         whole = self.column.combine_chunks()
         if isinstance(whole, pa.ChunkedArray):
             whole = pa.concat_arrays(whole.chunks)
-        if pa.types.is_dictionary(whole.type):
-            whole = whole.dictionary_decode()
         cells = pa.concat_arrays([whole, pa.array(self.extra, whole.type)]) if self.extra else whole
         return pa.chunked_array([cells.take(pa.array(self.donor_N))])

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from difflm.records.kinds.dress import in_text, print_cell, read_cell
+from difflm.records.kinds.dress import cell_reader, in_text, print_cell, read_cell
 from difflm.records.kinds.moments import field_moment, microseconds, parse_datetime, pieces
 from difflm.records.protection.columns import BoolArray, Cells, IntArray
 from difflm.records.schema import DatetimeField, DecimalField, IntegerField
@@ -48,7 +48,7 @@ def cut_extremes(cells: Cells, field: IntegerField | DecimalField | DatetimeFiel
     usual = [place for place in codes if not (cells.texts[place] in apart and counts_V[place] >= least)]
     if not usual:
         return bool(counts_V.max(initial=0) >= least)
-    order = sorted(usual, key=lambda place: codes[place])
+    order = sorted(usual, key=codes.__getitem__)
     low, high = _end(order, codes, counts_V, least, 1), _end(order[::-1], codes, counts_V, least, -1)
     if low is None or high is None or codes[low.nearest] > codes[high.nearest]:
         return False
@@ -63,13 +63,13 @@ def _codes(cells: Cells, field: IntegerField | DecimalField | DatetimeField) -> 
     if isinstance(field, DatetimeField):
         moments = [None if text in field.words else field_moment(field, text) for text in cells.texts]
         return [None if moment is None else microseconds(moment) for moment in moments]
+    if in_text(field) or field.dress is not None:
+        values = map(cell_reader(field), cells.texts)
+        return [None if isinstance(value, str) else value for value in values]
     return [_number(field, text) for text in cells.texts]
 
 
 def _number(field: IntegerField | DecimalField, text: str) -> Code | None:
-    if in_text(field) or field.dress is not None:
-        value = read_cell(field, text)
-        return None if isinstance(value, str) else value
     for read in (int, float) if isinstance(field, IntegerField) else (float,):
         with suppress(ValueError):
             number: Code = read(text)
@@ -91,8 +91,10 @@ def _end(order: list[int], codes: Mapping[int, Code], counts_V: IntArray, least:
     for place, value in enumerate(order):
         rows += int(counts_V[value])
         if rows >= least:
-            same = [other for other in order[place + 1 :] if codes[other] == codes[value]]  # spelled in another way
-            return End(cut=(*order[: place + 1], *same), nearest=value, last=order[0], sign=sign)
+            last = place + 1
+            while last < len(order) and codes[order[last]] == codes[value]:  # spelled in another way
+                last += 1
+            return End(cut=tuple(order[:last]), nearest=value, last=order[0], sign=sign)
     return None
 
 

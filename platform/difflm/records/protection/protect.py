@@ -23,10 +23,11 @@ import pyarrow as pa
 
 from difflm.errors import DataError
 from difflm.records.kinds.inference import infer_schema
+from difflm.records.large.rows import Rows
 from difflm.records.notices import Notice
 from difflm.records.protection.columns import BoolArray, Cells
 from difflm.records.protection.extremes import cut_extremes
-from difflm.records.protection.rare import rare_values, replace_rare
+from difflm.records.protection.rare import MAX_ALIKE, PARTNERS, rare_values, replace_rare
 from difflm.records.protection.rounding import rounded_count, rounded_schema
 from difflm.records.protection.settings import ProtectConfig, Protected, protection_line
 from difflm.records.protection.texts import make_up_rare_words, names_people
@@ -119,12 +120,12 @@ def protect_rows(
     if classes is not None and config.covers(classes.name):
         whole, notices = _common_classes(whole, classes, config)
     made_up: dict[str, str] = {}
-    every = {field.name: Cells.of(field.name, whole.column(field.name)) for field in schema.fields}
+    every = _kept_cells(whole, [field.name for field in schema.fields])
     fitted, changed_N = whole, np.zeros(len(whole), dtype=np.bool_)
     for place, field in enumerate(schema.fields):
         if field is classes or not config.covers(field.name) or (isinstance(field, TextField) and not texts):
             continue
-        cells = every[field.name]
+        cells = every.get(field.name) or Cells.of(field.name, whole.column(field.name))
         random = np.random.default_rng((seed, place))
         what = _protect(cells, field, every.values(), config, made_up, random)
         if what is None:
@@ -136,6 +137,17 @@ def protect_rows(
     return ProtectedRows(
         whole=whole, fitted=fitted, changed_N=changed_N, differs=fitted is not whole, notices=tuple(notices)
     )
+
+
+def _kept_cells(table: pa.Table, names: Sequence[str]) -> dict[str, Cells]:
+    """Read the cells that rows may be told alike by: of a large table the columns of fewest values, else all."""
+    if not isinstance(table, Rows):
+        return {name: Cells.of(name, table.column(name)) for name in names}
+    kept: dict[str, Cells] = {}
+    sizes = {name: size for name in names if (size := table.distinct(name)) is not None and 1 < size <= MAX_ALIKE}
+    for name in sorted(sizes, key=lambda name: sizes[name])[: PARTNERS + 1]:  # one of them may be the column itself
+        kept[name] = Cells.of(name, table.column(name))
+    return {name: kept[name] for name in names if name in kept}
 
 
 def _common_classes(table: pa.Table, field: Field, config: ProtectConfig) -> tuple[pa.Table, list[Notice]]:

@@ -18,8 +18,8 @@ from difflm.records.protection.columns import BoolArray, Cells, IntArray
 from difflm.records.schema import CodeField, DatetimeField, DecimalField, Field, IdentifierField, IntegerField
 
 _SAMPLE: Final = 20_000
-_PARTNERS: Final = 20
-_MOST_VALUES: Final = 100
+PARTNERS: Final = 20
+MAX_ALIKE: Final = 100
 _OTHER: Final = ("other", "(other)", "other values", "(other values)")
 _FEW_LETTERS: Final = 4
 
@@ -29,15 +29,19 @@ def rare_values(cells: Cells, field: Field, least: int) -> BoolArray:
     few_V: BoolArray = cells.counts_V < least
     match field:
         case IntegerField() | DecimalField():
-            return few_V & np.array([text in field.words for text in cells.texts], dtype=np.bool_)
+            return few_V & _among(field.words, cells)
         case DatetimeField():
-            return (few_V & np.array([text in field.words for text in cells.texts], dtype=np.bool_)) | _odd_dates(
-                cells, field, least
-            )
+            return (few_V & _among(field.words, cells)) | _odd_dates(cells, field, least)
         case CodeField() | IdentifierField():
             return rare_codes(cells, field.shapes, least)
         case _:
             return few_V
+
+
+def _among(words: Sequence[str], cells: Cells) -> BoolArray:
+    if not words:
+        return np.zeros(len(cells.texts), dtype=np.bool_)
+    return np.array([text in words for text in cells.texts], dtype=np.bool_)
 
 
 def _odd_dates(cells: Cells, field: DatetimeField, least: int) -> BoolArray:
@@ -107,9 +111,9 @@ def _alike(cells: Cells, rows_N: BoolArray, others: Iterable[Cells]) -> IntArray
     usable_N = ~rows_N & (cells.code_N >= 0)
     rows = np.flatnonzero(usable_N)[:_SAMPLE]
     few = sorted(
-        (other for other in others if other.name != cells.name and 1 < len(other.texts) <= _MOST_VALUES),
+        (other for other in others if other.name != cells.name and 1 < len(other.texts) <= MAX_ALIKE),
         key=lambda other: len(other.texts),
-    )[:_PARTNERS]
+    )[:PARTNERS]
     shared = [
         (_information(cells.code_N[rows], other.code_N[rows]), other)
         for other in few

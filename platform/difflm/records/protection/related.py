@@ -86,7 +86,7 @@ def public_words(schema: RecordSchema) -> Iterator[str]:
 
 def without_quotes(message: str, known: Iterable[str]) -> str:
     """Return a message whose quoted texts are hidden, but for known ones, single characters and formats of dates."""
-    public: Collection[str] = frozenset(known)
+    public: Collection[str] = known if isinstance(known, set) else frozenset(known)  # there may be a million
 
     def shown(found: re.Match[str]) -> str:
         quote, inside = found[0][0], found[0][1:-1]

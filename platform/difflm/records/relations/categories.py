@@ -32,9 +32,11 @@ def find_copies(search: Search) -> None:
     """Find columns that are equal in every row, missing values too."""
     groups: dict[object, list[str]] = {}
     for name in search.columns():
-        values_N = search.sample.numbers(name)[:_HASHED_ROWS]
         text = kind_of(search.schema.field(name)) == "text"
-        groups.setdefault(tuple(values_N) if text else values_N.tobytes(), []).append(name)
+        key = tuple(search.sample.first(name, _HASHED_ROWS)) if text else (
+            search.sample.numbers(name)[:_HASHED_ROWS].tobytes()
+        )  # fmt: skip
+        groups.setdefault(key, []).append(name)
     for first, *others in groups.values():
         for other in others:
             together = bool(search.train.missing(first).any())

@@ -22,6 +22,7 @@ from difflm.records.kinds.columns import conform_column
 from difflm.records.kinds.dress import in_text, read_cell
 from difflm.records.kinds.literals import decimal_literal, dictionary_of
 from difflm.records.kinds.moments import parse_datetime, pieces
+from difflm.records.large.encoded import by_value
 from difflm.records.relations.expressions import Interval
 from difflm.records.schema import (
     BooleanField,
@@ -42,6 +43,8 @@ IntArray: TypeAlias = npt.NDArray[np.int64]
 _DAY_US: Final = 86_400_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EXACT: Final = 2.0**53
+_MOST_CELLS: Final = 2**24
+"""Cells that are kept once they are converted: of a large table few columns are looked at twice."""
 _FAST: Final = frozenset("YmdHMS")  # directives that Arrow reads as Python does
 DATE_STEP: Final = 1e-8
 """Dates closer than this, in days, are the same: about a millisecond."""
@@ -177,12 +180,17 @@ class TableValues:
     def column(self, name: str) -> pa.ChunkedArray:
         """Return a column in its canonical type, as records print it."""
         if name not in self._columns:
-            self._columns[name] = conform_column(self.table.column(name), self._fields[name])
+            if len(self._columns) * len(self) > _MOST_CELLS:
+                self._columns.clear()
+            each = self._fields[name]
+            self._columns[name] = by_value(self.table.column(name), lambda column: conform_column(column, each))
         return self._columns[name]
 
     def numbers(self, name: str) -> Any:
         """Return numbers or dates as float64 (N,), NaN where a row has none; texts as objects, None where missing."""
         if name not in self._numbers:
+            if len(self._numbers) * len(self) > _MOST_CELLS:
+                self._numbers.clear()
             column, each = self.column(name), self._fields[name]
             match kind_of(each):
                 case "number" if in_text(each):
@@ -200,6 +208,8 @@ class TableValues:
     def codes(self, name: str) -> tuple[IntArray, list[Value]]:
         """Return the place of every row's value among the distinct ones (N,), and these; a missing value is one too."""
         if name not in self._codes:
+            if len(self._codes) * len(self) > _MOST_CELLS:
+                self._codes.clear()
             encoded = self.column(name).combine_chunks().dictionary_encode()
             if isinstance(encoded, pa.ChunkedArray):
                 encoded = encoded.combine_chunks()
@@ -211,6 +221,10 @@ class TableValues:
     def canonical(self, name: str) -> list[Value]:
         """Return a column's values as records have them."""
         return _canonical(self._fields[name], self.column(name).to_pylist())
+
+    def first(self, name: str, rows: int) -> list[Value]:
+        """Return the first of a column's values as records have them."""
+        return _canonical(self._fields[name], self.column(name).slice(0, rows).to_pylist())
 
     def missing(self, name: str) -> npt.NDArray[np.bool_]:
         """Return (N,) booleans, True where the column has no value."""

@@ -23,16 +23,18 @@ from pathlib import Path
 from typing import IO, Literal
 
 from difflm.artifacts.atomic import write_bytes_atomic
+from difflm.errors import StorageError
 from difflm.lifetime import bound_environment, end_process, locked
 from difflm.serving.answers import JobView
 from difflm.serving.config import KeptConfig
 from difflm.serving.jobs.folder import ID, JobsFolder, JobSpec
-from difflm.serving.problems import Problem, overloaded
+from difflm.serving.problems import Problem, overloaded, unavailable
 from difflm.serving.shares import Shares
 
 COMMAND = (sys.executable, "-m", "difflm_jobs", "synthesize")
 _LOCK = ".lock"
 _AGAIN_S = 2.0  # before the next look at what other servers do
+_LATER_S = 60.0  # before a job is tried again whose end could not be written down
 _log = logging.getLogger(__name__)
 
 
@@ -61,6 +63,7 @@ class Jobs:
         self._unfinished: dict[str, str] = {}  # the owner of each
         self._specs: dict[str, JobSpec] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopped = False
 
     async def start(self) -> None:
         """Find the jobs that are there, and go on with those that are unfinished."""
@@ -71,11 +74,10 @@ class Jobs:
 
     async def stop(self) -> None:
         """Stop the job under way; it goes on with the next start."""
+        self._stopped = True
         for task in self._tasks:
             task.cancel()
-        for task in self._tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _take_up(self, found: dict[str, JobSpec]) -> None:
         for name, spec in found.items():
@@ -88,10 +90,13 @@ class Jobs:
         """
         while True:
             await asyncio.sleep(_AGAIN_S)
-            self._take_up(await asyncio.to_thread(self._files.unknown, frozenset(self._specs)))
-            for name in [*self._unfinished]:
-                self._is_there(name)
-            await asyncio.to_thread(self._remove_surplus, dict(self._specs))
+            try:
+                self._take_up(await asyncio.to_thread(self._files.unknown, frozenset(self._specs)))
+                for name in [*self._unfinished]:
+                    self._is_there(name)
+                await asyncio.to_thread(self._remove_surplus, dict(self._specs))
+            except Exception:  # whatever it is, such as too many open files, the next look may succeed
+                _log.exception("the jobs could not be looked at")
 
     def _remove_surplus(self, specs: Mapping[str, JobSpec]) -> None:
         for name in self._files.surplus(specs, self._kept):
@@ -117,11 +122,16 @@ class Jobs:
         """Take on a job.
 
         Raises:
-            Problem: there are too many unfinished ones (429).
+            Problem: there are too many unfinished ones (429), or it cannot be written down (503).
         """
         self.check_room(spec.owner)
         name = secrets.token_hex(16)
-        self._files.write(name, spec)
+        try:
+            self._files.write(name, spec)
+        except (OSError, StorageError):
+            _log.exception("a job could not be written down")
+            self._files.remove(name)
+            raise unavailable("the server cannot write the job down") from None
         self._specs[name] = spec
         self._enqueue(name)
         return self.view(name, spec.owner)
@@ -210,24 +220,32 @@ class Jobs:
         return name
 
     async def _work(self) -> None:
-        while True:
+        while not self._stopped:  # an error on the way out would else keep it in
             name = await self._next()
-            if name not in self._specs:
-                continue  # cancelled while it waited
             try:
-                lock = locked(self._files.path / name / _LOCK)
-            except BlockingIOError:  # another server runs it; should that one end, this one goes on with the job
-                asyncio.get_running_loop().call_later(_AGAIN_S, self._enqueue, name)
-                continue
-            except OSError:  # another server took it away
+                await self._turn(name)
+            except Exception:  # whatever it is, such as a disk that is full, those behind it go on
+                _log.exception("a job could not be run; it is tried again")
                 self._forget(name)
-                continue
-            with lock:
-                try:
-                    if self._is_there(name) and not self._files.has_ended(name, self._specs[name]):
-                        await self._run_locked(name, lock)
-                finally:
-                    self._forget(name)
+                asyncio.get_running_loop().call_later(_LATER_S, self._enqueue, name)
+
+    async def _turn(self, name: str) -> None:
+        if name not in self._specs:
+            return  # cancelled while it waited
+        try:
+            lock = locked(self._files.path / name / _LOCK)
+        except BlockingIOError:  # another server runs it; should that one end, this one goes on with the job
+            asyncio.get_running_loop().call_later(_AGAIN_S, self._enqueue, name)
+            return
+        except FileNotFoundError:  # another server took it away
+            self._forget(name)
+            return
+        with lock:
+            try:
+                if self._is_there(name) and not self._files.has_ended(name, self._specs[name]):
+                    await self._run_locked(name, lock)
+            finally:
+                self._forget(name)
 
     async def _run_locked(self, name: str, lock: IO[bytes]) -> None:
         self._running, self._fds = name, (lock.fileno(),)
@@ -243,15 +261,16 @@ class Jobs:
                 await asyncio.to_thread(self._files.remove, name)
 
     async def _outcome(self, name: str, task: asyncio.Task[None]) -> None:
-        """Wait for the end of a job; one that cannot even be begun has failed, and those behind it go on."""
+        """Wait for the end of a job; one that cannot even be begun has failed. Raises StorageError or OSError where
+        that cannot be written down.
+        """
         try:
             with suppress(asyncio.CancelledError):
                 await task
-        except OSError:
+        except Exception:
             _log.exception("a job could not be run")
             if name in self._specs:
-                with suppress(OSError):
-                    write_bytes_atomic(self._files.error(name), b"it could not be run; see the server's log")
+                write_bytes_atomic(self._files.error(name), b"it could not be run; see the server's log")
 
     async def _run(self, name: str) -> None:
         spec, error = self._specs[name], self._files.error(name)

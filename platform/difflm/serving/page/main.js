@@ -82,7 +82,7 @@ async function loadBundle() {
     const found = await (await ask(`v1/schema${about}`, { key: key() })).json();
     const quality = await qualityOf(about);
     if ($("bundle").value !== name) return;
-    showBundle(found, quality);
+    showSoundly(found, quality);
   } catch (error) {
     showProblem(error);
     if (error.status === 503) setTimeout(() => $("bundle").value === name && loadBundle(), 2000);
@@ -93,12 +93,26 @@ async function loadBundle() {
 async function qualityOf(about) {
   try {
     const { report } = await (await ask(`v1/quality${about}`, { key: key() })).json();
-    const marginals = (report.evaluations ?? []).find(({ name }) => name === "marginals");
+    const marginals = (report.evaluations ?? []).find((one) => one?.name === "marginals");
     const pictures = new Map((marginals?.details?.columns ?? []).map(({ name, picture }) => [name, picture]));
     return { verdict: report.verdict ?? null, pictures };
   } catch (error) {
-    if (error.status === 404) return { verdict: null, pictures: new Map() };
+    if (error.status === 404 || error instanceof TypeError) return noEvaluation();
     throw error;
+  }
+}
+
+function noEvaluation() {
+  return { verdict: null, pictures: new Map() };
+}
+
+/** An evaluation comes with the bundle of whoever made it, and may be of any form: the rows can be drawn all the same. */
+function showSoundly(found, quality) {
+  try {
+    showBundle(found, quality);
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    showBundle(found, noEvaluation());
   }
 }
 

@@ -83,7 +83,7 @@ def max_tokens(config: EngineConfig, bundle: Bundle, *, text_tokens: int) -> int
     """Return T, the tokens within which any record of a bundle ends, unless its free text takes more than its share."""
     if isinstance(config, BuiltinEngineConfig) and config.constraint == "automaton":
         return longest_record(bundle.schema, bundle.parts.tokenizer, text_tokens=text_tokens)
-    return longest_spelling(bundle.schema, text_tokens=text_tokens)
+    return longest_spelling(bundle.codec, text_tokens=text_tokens)
 
 
 def load_engine(
@@ -126,7 +126,7 @@ def load_engine(
                 positions=bundle.autoencoder.injector.positions
                 + max_tokens(config, bundle, text_tokens=text_tokens)
                 + 2,  # BOS and EOS
-                grammars=table_larks(bundle.schema, records),
+                grammars=table_larks(bundle.codec, records),
                 truncation=truncation,
             )
 
@@ -162,7 +162,7 @@ def _constraint(config: BuiltinEngineConfig, bundle: Bundle, records: RecordSet,
     schema, tokenizer = bundle.schema, bundle.parts.tokenizer
     device = bundle.autoencoder.decoder.embeddings_VD.device
     if config.constraint == "llguidance":
-        return indexed_guidance_constraint(table_larks(schema, records), tokenizer.tokenizer, device=device)
+        return indexed_guidance_constraint(table_larks(bundle.codec, records), tokenizer.tokenizer, device=device)
     grammar = record_grammar(
         schema,
         tokenizer,

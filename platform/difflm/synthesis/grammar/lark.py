@@ -57,13 +57,13 @@ def table_lark(schema: RecordSchema, *, restriction: Restriction | None = None) 
     return _joined(JsonRecordCodec(schema).fixed_texts(), _names(schema), _rules(schema, restriction or {}))
 
 
-def table_larks(schema: RecordSchema, records: RecordSet) -> Callable[[int], GrammarText]:
+def table_larks(codec: JsonRecordCodec, records: RecordSet) -> Callable[[int], GrammarText]:
     """Return a function that builds the grammar of the records that an index may become, given cells as fixed texts.
 
     Raises ValueError for a restriction that leaves a column nothing.
     """
-    fixed, rules, cells = JsonRecordCodec(schema).fixed_texts(), _rules(schema, records.restriction), records.cells
-    names = _names(schema)
+    schema, fixed, cells = codec.schema, codec.fixed_texts(), records.cells
+    rules, names = _rules(schema, records.restriction), _names(schema)
     shared = _joined(fixed, names, rules)
     if cells is None:
         return lambda index: shared

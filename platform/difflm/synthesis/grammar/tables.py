@@ -201,13 +201,13 @@ def longest_record(schema: RecordSchema, tokenizer: RecordTokenizer, *, text_tok
     return sum(map(len, tokenizer.fixed_ids)) + sum(map(sizes.longest, range(len(schema.fields)), schema.fields))
 
 
-def longest_spelling(schema: RecordSchema, *, text_tokens: int) -> int:
+def longest_spelling(codec: JsonRecordCodec, *, text_tokens: int) -> int:
     """Count the tokens of the longest record however it is tokenized, at worst by bytes.
 
     Only free text may need more: a value of more than `text_tokens` tokens then leaves its record unfinished.
     """
     sizes = _Sizes(literal=lambda _, text: len(text.encode()), text_tokens=text_tokens, character=_LONGEST_CHARACTER)
-    fixed = sum(len(text.encode()) for text in JsonRecordCodec(schema).fixed_texts())
+    schema, fixed = codec.schema, sum(len(text.encode()) for text in codec.fixed_texts())
     return fixed + sum(map(sizes.longest, range(len(schema.fields)), schema.fields))
 
 

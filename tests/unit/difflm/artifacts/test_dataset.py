@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +11,8 @@ import pytest
 
 from difflm.artifacts.dataset import DATA, ENTRIES, Dataset, GivenUp
 from difflm.artifacts.storage import LocalStore, open_store
+from difflm.errors import StorageError
+from difflm.telemetry import json_bytes, parse_json
 
 
 @pytest.fixture(params=["disk", "s3"])
@@ -99,3 +102,49 @@ def test_json_that_is_cut_is_no_json(dataset: Dataset) -> None:
     assert dataset.read_json("job.json") == {"a": 1}
     dataset.store.write("job.json", b'{"a"')
     assert dataset.read_json("job.json") is None
+
+
+def test_a_link_in_the_place_of_the_parts_leads_nowhere(tmp_path: Path) -> None:
+    """What does not belong to a dataset is taken away, also from the folder that `data` led to."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "thesis").write_text("mine")
+    dataset = Dataset(store=LocalStore(tmp_path / "rows"))
+    dataset.write_json("job.json", {})
+    (tmp_path / "rows" / DATA).symlink_to(home)
+    for call in (dataset.entries, lambda: dataset.remove_others([])):
+        with pytest.raises(StorageError, match=r"rows/data: is a link"):
+            call()
+    assert (home / "thesis").read_text() == "mine"
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "job.json")
+    with pytest.raises(StorageError, match=r"job\.json: is no file"):
+        Dataset(store=LocalStore(tmp_path)).read_json("job.json")
+
+
+def test_half_a_surrogate_pair_is_written_as_its_escape(dataset: Dataset) -> None:
+    dataset.write_json("job.json", {"text": "a\ud800"})
+    assert dataset.read_json("job.json") == {"text": "a\ud800"}
+
+
+@pytest.mark.parametrize(
+    "account",
+    [
+        {"rejections": 5},
+        {"rejections": {"length": "x"}},
+        {"attempts": "many"},
+        {"attempts": -1},
+        {"precision": "bogus"},
+        {"precision": [1]},
+    ],
+)
+def test_a_part_with_an_account_of_another_form_does_not_count(dataset: Dataset, account: dict[str, object]) -> None:
+    good = {"attempts": 12, "rejections": {"length": 2}, "precision": "float32", "pid": 3}
+    for start in (0, 10):
+        dataset.commit(start, start + 10, pa.table({"n": list(range(10))}), account=good)
+    name = f"{ENTRIES}/part-000000000-000000010.json"
+    entry = parse_json(dataset.store.read(name) or b"")
+    dataset.store.write(name, json_bytes({**entry, "account": {**good, **account}}))
+    assert [(entry.start, entry.account) for entry in dataset.entries()] == [(10, good)]

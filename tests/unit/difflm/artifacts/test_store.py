@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
@@ -9,8 +10,9 @@ from typing import IO
 import pytest
 
 from difflm.artifacts import Artifact, ArtifactStore
-from difflm.artifacts.atomic import temporary_sibling
+from difflm.artifacts.atomic import storage_errors, temporary_sibling
 from difflm.errors import ArtifactError, StorageError
+from difflm.telemetry import append_event
 
 
 def make(store: ArtifactStore, text: str = "x") -> Artifact:
@@ -133,16 +135,18 @@ def test_a_lock_that_its_holder_removed_locks_nobody_out_and_nobody_in(
 
 
 def test_a_folder_that_goes_while_it_is_locked_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store, real = ArtifactStore(tmp_path / "run"), Path.open
+    store, real, moments = ArtifactStore(tmp_path / "run"), os.open, []
 
-    def gone(path: Path, mode: str) -> object:
-        monkeypatch.setattr(Path, "open", real)
+    def gone(path: Path, *rest: int) -> int:
+        monkeypatch.setattr(os, "open", real)
+        moments.append(path.name)
         path.parent.rmdir()
-        return real(path, mode)
+        return real(path, *rest)
 
-    monkeypatch.setattr(Path, "open", gone)
+    monkeypatch.setattr(os, "open", gone)
     with store.exclusive():
         assert store.root.is_dir()
+    assert moments == [".lock"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -150,6 +154,42 @@ def test_an_experiment_that_made_nothing_leaves_nothing(tmp_path: Path) -> None:
     with ArtifactStore(tmp_path / "run").exclusive():
         (tmp_path / "run" / "config.yaml").touch()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_experiment_that_made_nothing_takes_nothing_of_others_along(tmp_path: Path) -> None:
+    """`--name data` where the table lies in `data`: a run that failed took folder and table with it."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "input").mkdir()
+    for name in ("table.csv", "config.yaml", "runs.jsonl", "docs/page.md", "input/raw.csv"):
+        (tmp_path / name).write_text("mine")
+    with ArtifactStore(tmp_path).exclusive():
+        (tmp_path / "environment.json").touch()
+        (tmp_path / "work").mkdir()
+    kept = ["config.yaml", "docs", "docs/page.md", "input", "input/raw.csv", "runs.jsonl", "table.csv"]
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == kept
+
+
+def test_links_that_somebody_else_put_into_a_run_lead_nowhere(tmp_path: Path) -> None:
+    """Cleared away or written through, they took or emptied what they lead to."""
+    home, run = tmp_path / "home", tmp_path / "run"
+    (home / "Documents").mkdir(parents=True)
+    for name in ("Documents/thesis", "notes", "profile"):
+        (home / name).write_text("mine")
+    (run / "artifacts" / "Documents").mkdir(parents=True)
+    (run / "artifacts" / "Documents" / "manifest.json").touch()
+    store = ArtifactStore(run)
+    (run / "work").symlink_to(home)
+    with pytest.raises(StorageError, match=r"work: is a link"), store.exclusive():
+        pass
+    (run / "work").unlink()
+    (run / ".lock").unlink()
+    (run / ".lock").symlink_to(home / "notes")
+    with pytest.raises(StorageError, match=r"\.lock: is a link"), store.exclusive():
+        pass
+    (run / "runs.jsonl").symlink_to(home / "profile")
+    with pytest.raises(StorageError, match=r"runs\.jsonl: is a link"), storage_errors(run):
+        append_event(run / "runs.jsonl", {"error": "$(date)"})
+    assert [(home / name).read_text() for name in ("Documents/thesis", "notes", "profile")] == ["mine"] * 3
 
 
 def test_leftovers_are_cleared_by_the_next_process(tmp_path: Path) -> None:

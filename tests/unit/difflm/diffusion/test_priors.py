@@ -8,7 +8,7 @@ import torch
 
 from difflm.diffusion.edm import EdmDenoiser
 from difflm.diffusion.network import MlpNetwork
-from difflm.diffusion.priors import GaussianPrior, HeunSettings, MixturePrior, fit_mixture, load_prior, save_prior
+from difflm.diffusion.priors import GaussianPrior, MixturePrior, SolverSettings, fit_mixture, load_prior, save_prior
 from difflm.errors import ModelError
 
 WEIGHTS = torch.tensor([0.2, 0.5, 0.3])
@@ -65,7 +65,7 @@ def _diffusion(directory: Path) -> dict[str, torch.Tensor]:
 
 def test_a_diffusion_prior_round_trips_and_undoes_the_scaling(tmp_path: Path) -> None:
     tensors = _diffusion(tmp_path)
-    prior = load_prior(tmp_path, HeunSettings(steps=5))
+    prior = load_prior(tmp_path, SolverSettings(steps=5))
     assert prior.noise_size == 3
     drawn = prior.sample(_noise(500, 3))
     torch.testing.assert_close(drawn.mean(dim=0), tensors["scaler.mean"], atol=2.0, rtol=0)
@@ -81,13 +81,13 @@ def test_a_diffusion_prior_round_trips_and_undoes_the_scaling(tmp_path: Path) ->
 )
 def test_simple_priors_round_trip(tmp_path: Path, facts: dict[str, object], tensors: dict[str, torch.Tensor]) -> None:
     save_prior(tmp_path, facts, tensors)
-    prior = load_prior(tmp_path, HeunSettings())
+    prior = load_prior(tmp_path, SolverSettings())
     assert prior.sample(_noise(4, prior.noise_size)).shape == (4, 2)
 
 
 def test_a_missing_prior_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"prior\.json.*train the prior again"):
-        load_prior(tmp_path, HeunSettings())
+        load_prior(tmp_path, SolverSettings())
 
 
 @pytest.mark.parametrize(
@@ -103,11 +103,11 @@ def test_facts_that_do_not_fit_are_named(tmp_path: Path, change: dict[str, objec
     path = tmp_path / "prior.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ModelError, match=message):
-        load_prior(tmp_path, HeunSettings())
+        load_prior(tmp_path, SolverSettings())
 
 
 def test_damaged_weights_are_named(tmp_path: Path) -> None:
     _diffusion(tmp_path)
     (tmp_path / "prior.safetensors").write_bytes(b"not tensors")
     with pytest.raises(ModelError, match=r"prior\.safetensors"):
-        load_prior(tmp_path, HeunSettings())
+        load_prior(tmp_path, SolverSettings())

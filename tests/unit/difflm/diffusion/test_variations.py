@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from difflm.diffusion.edm import EdmDenoiser, karras_sigmas
-from difflm.diffusion.priors import DiffusionPrior, LatentScaler
+from difflm.diffusion.priors import DiffusionPrior, LatentScaler, Solver
 from difflm.diffusion.variations import between, noise_of, slerp, vary
 
 SIGMA_DATA = 0.5
@@ -22,9 +22,9 @@ class GaussianScore(EdmDenoiser):
         return noisy_BZ * variance / (variance + sigma_B[:, None].square())
 
 
-def _prior(steps: int = 40) -> DiffusionPrior:
+def _prior(steps: int = 40, solver: Solver = "heun") -> DiffusionPrior:
     scaler = LatentScaler(mean_Z=torch.tensor([1.0, -2.0]), std_Z=torch.tensor([3.0, 0.5]), sigma_data=SIGMA_DATA)
-    return DiffusionPrior(denoiser=GaussianScore(), scaler=scaler, sigmas_S=karras_sigmas(steps))
+    return DiffusionPrior(denoiser=GaussianScore(), scaler=scaler, sigmas_S=karras_sigmas(steps), solver=solver)
 
 
 def _latents(count: int, seed: int = 0) -> Tensor:
@@ -52,8 +52,9 @@ def test_variations_keep_the_distribution_and_leave_more_the_stronger_they_are()
     assert kept[-1] < 0.5
 
 
-def test_the_flow_leads_back_to_the_latents_that_the_noise_is_of() -> None:
-    prior, latents = _prior(), _latents(6)
+@pytest.mark.parametrize("solver", ["heun", "dpmpp_2m"])
+def test_the_flow_leads_back_to_the_latents_that_the_noise_is_of(solver: Solver) -> None:
+    prior, latents = _prior(solver=solver), _latents(6)
     torch.testing.assert_close(prior.sample(noise_of(prior, latents)), latents, atol=0.02, rtol=0.01)
 
 

@@ -15,6 +15,7 @@ from difflm.models.decoder import PretrainedDecoderConfig
 from difflm.models.decoder_store import DecoderParts, write_tokenizer
 from difflm.models.encoder import PretrainedEncoderConfig, encoder_inputs
 from difflm.models.injector import EmbeddingConfig, InjectorConfig, KvMemoryConfig, SoftPromptConfig
+from difflm.models.prefix_injector import PrefixConfig
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema
 from difflm.testing.bundles import TINY_SHAPE, StageFolders
@@ -31,6 +32,7 @@ POOLED = (
     SoftPromptConfig(soft_tokens=3, learned_prefix=1, hidden_size=16),
     KvMemoryConfig(positions=3, learned_prefix=1, hidden_size=16),
     EmbeddingConfig(hidden_size=16),
+    PrefixConfig(positions=3, steered=2, rank=2, hidden_size=16),
 )
 
 

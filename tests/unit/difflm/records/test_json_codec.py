@@ -25,9 +25,14 @@ def codec_for(columns: Mapping[str, Sequence[str | None]]) -> JsonRecordCodec:
 
 
 def assert_exact(table: pa.Table) -> None:
-    """Everything that the codec promises about a table and its records."""
+    """Everything that the codec promises about a table and its records, with and without the names of fields."""
+    assert_exact_in(table, keyed=True)
+    assert_exact_in(table, keyed=False)
+
+
+def assert_exact_in(table: pa.Table, *, keyed: bool) -> None:
     schema = infer_schema(table)
-    codec = JsonRecordCodec(schema)
+    codec = JsonRecordCodec(schema, keyed=keyed)
     assert RecordSchema.from_json(schema.to_json()) == schema
     normalized = codec.normalize_table(table).table
     assert codec.normalize_table(normalized).notices == ()
@@ -45,7 +50,28 @@ def assert_exact(table: pa.Table) -> None:
         assert "".join(segment.text for segment in codec.segments(record)) == text
         assert "".join(part + column[row] for part, column in zip(fixed, literals, strict=False)) + fixed[-1] == text
         assert "\n" not in text
-        assert list(json.loads(text)) == list(schema.names)
+        assert list(json.loads(text)) == list(schema.names) if keyed else len(json.loads(text)) == len(schema.names)
+
+
+def test_values_alone_are_a_list_of_as_many() -> None:
+    codec = JsonRecordCodec(codec_for({"age": ["39", "40", "41"], "city": ["a", "b", "a"]}).schema, keyed=False)
+    assert codec.encode({"age": 39, "city": "a"}) == '[39, "a"]'
+    assert codec.decode('[39, "a"]') == Accepted(record={"age": 39, "city": "a"})
+    reasons = {}
+    for text in ('{"age": 39, "city": "a"}', "[39]", '[39, "a", 1]', '["a", 39]', "[39, 4]", "[39, [1]]", "39"):
+        rejected = codec.decode(text)
+        assert isinstance(rejected, Rejected)
+        reasons[text] = rejected.reason
+    assert list(reasons.values()) == ["not_an_object", "keys", "keys", "type", "type", "type", "not_an_object"]
+
+
+def test_literals_that_are_known_are_decoded_as_those_that_are_not() -> None:
+    codec = codec_for({"age": ["39", "40", "41"], "city": ["a", "b", "a"], "label": ["true", "false", "true"]})
+    text = '{"age": 39, "city": "a", "label": true}'
+    assert codec.decode(text) == codec.decode(text) == JsonRecordCodec(codec.schema).decode(text)
+    for wrong in (text.replace("39", "39.0"), text.replace('"a"', '"39"'), text.replace("true", "39")):
+        assert codec.decode(wrong) == codec.decode(wrong) == JsonRecordCodec(codec.schema).decode(wrong)
+        assert isinstance(codec.decode(wrong), Rejected)
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -170,7 +170,7 @@ def test_the_deployment_of_a_replica_draws_the_rows_of_the_offline_job(tiny_stag
         await backend.load(ref)
         return [row async for chunk in backend.sample(wanted) for row in chunk.rows]
 
-    bundle = load_bundle(tiny_stages.bundle, heun=sampling.heun())
+    bundle = load_bundle(tiny_stages.bundle, solver=sampling.solver_settings())
     expected, _ = Synthesizer(bundle, sampling).draw_valid(range(2, 12), seed=1)
     assert asyncio.run(drawn()) == expected
 

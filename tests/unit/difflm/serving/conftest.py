@@ -64,7 +64,7 @@ def run() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
 @pytest.fixture(scope="session")
 def offline(tiny_stages: StageFolders, config: ServeConfig) -> Callable[..., list[tuple[int, Record]]]:
     """A function that draws records of a plan as the offline job does."""
-    bundle = load_bundle(tiny_stages.bundle, heun=config.sampling.heun())
+    bundle = load_bundle(tiny_stages.bundle, solver=config.sampling.solver_settings())
     plans = DrawPlans(bundle, text_tokens=config.sampling.text_tokens)
 
     def draw(

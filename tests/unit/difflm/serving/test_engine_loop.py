@@ -159,7 +159,7 @@ def test_a_version_that_is_not_asked_for_any_more_leaves_the_memory(run: Run, co
 def test_the_batch_grows_under_llguidance_too(run: Run, config: Any, spelled_stages: Any) -> None:
     sampling = config.sampling.model_copy(update={"engine": BuiltinEngineConfig(constraint="llguidance")})
     own = LocalBackend(config.model_copy(update={"sampling": sampling}))
-    bundle = load_bundle(spelled_stages.bundle, heun=sampling.heun())
+    bundle = load_bundle(spelled_stages.bundle, solver=sampling.solver_settings())
     drawn, _ = Synthesizer(bundle, sampling).draw_valid(range(12), seed=1)
     spelled = BundleRef(name="spelled", folder=str(spelled_stages.bundle), version="v1")
     assert run(collected(own, wanted(spelled, 12))) == drawn
@@ -173,7 +173,7 @@ def test_a_calibrated_bundle_corrects_plain_draws_and_no_conditions_in_a_batch_o
     train = read_split(any_order_stages.prepared, "train", read_schema(any_order_stages.prepared))
     assert calibrate_bundle(folder, train, CalibrationConfig(rows=80), seed=1)
     sampling = config.sampling
-    bundle = load_bundle(folder, heun=sampling.heun)
+    bundle = load_bundle(folder, solver=sampling.solver_settings)
     plans = DrawPlans(bundle, text_tokens=sampling.text_tokens)
     asked: list[tuple[int, dict[str, Any]]] = [(1, {}), (2, {"plan": WHERE})]
     wished = [
@@ -182,7 +182,7 @@ def test_a_calibrated_bundle_corrects_plain_draws_and_no_conditions_in_a_batch_o
         )[0]
         for seed, more in asked
     ]
-    plain = load_bundle(any_order_stages.bundle, heun=sampling.heun)
+    plain = load_bundle(any_order_stages.bundle, solver=sampling.solver_settings)
     assert Synthesizer(plain, sampling).draw_valid(range(20), seed=1)[0] != wished[0]
     own = LocalBackend(config.model_copy(update={"bundles": [ServedConfig(name="own", path=str(folder))]}))
     ref = BundleRef(name="own", folder=str(folder), version="v1")

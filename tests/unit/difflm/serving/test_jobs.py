@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from difflm.errors import StorageError
 from difflm.serving.answers import JobView
 from difflm.serving.jobs import Jobs, JobSpec
+from difflm.serving.jobs import folder as folder_module
 from difflm.serving.jobs import jobs as jobs_module
 from difflm.serving.problems import Problem
 
@@ -107,6 +110,100 @@ def test_what_cannot_be_begun_has_failed_and_those_behind_it_go_on(
         return [first.state, (await ended(jobs, jobs.submit(spec(2)).id)).state]
 
     assert with_jobs(folder, act) == ["failed", "finished"]
+
+
+def full_disk(path: Path, *_: Any, **__: Any) -> None:
+    raise StorageError(f"{path}: no space left for writing")
+
+
+@pytest.mark.parametrize("works", [False, True], ids=["its program", "its error"])
+def test_a_failure_that_cannot_be_written_down_costs_that_job_only_and_is_tried_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, works: bool
+) -> None:
+    """A disk that was full once ended the work on jobs for all keys, until the server was started again."""
+
+    async def act(jobs: Jobs) -> list[str]:
+        command = jobs_module.COMMAND
+        if not works:
+            monkeypatch.setattr(jobs_module, "COMMAND", (str(folder / "no-such-program"),))
+        with monkeypatch.context() as full:
+            full.setattr(jobs_module, "write_bytes_atomic", full_disk)
+            failed = jobs.submit(spec(13)).id
+            while jobs._unfinished:  # until it is given up for now
+                await asyncio.sleep(0.01)
+        monkeypatch.setattr(jobs_module, "COMMAND", command)
+        states = [jobs.view(failed, "alice").state, (await ended(jobs, jobs.submit(spec(2)).id)).state]
+        return [*states, (await ended(jobs, failed)).state]
+
+    monkeypatch.setattr(jobs_module, "_LATER_S", 1.0)
+    assert with_jobs(folder, act) == ["queued", "finished", "failed"]
+
+
+def test_looking_for_jobs_goes_on_after_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many open files, once, and what other servers took on or cancelled was never seen again."""
+    monkeypatch.setattr(jobs_module, "_AGAIN_S", 0.02)
+
+    async def act(jobs: Jobs) -> str:
+        looked = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def broken(*_: Any) -> Any:
+            loop.call_soon_threadsafe(looked.set)
+            raise OSError(errno.EMFILE, "too many open files")
+
+        with monkeypatch.context() as full:
+            full.setattr(jobs._files, "unknown", broken)
+            await looked.wait()
+        other = Jobs(folder, most=5)
+        name = other.submit(spec(2)).id
+        async with asyncio.timeout(30):
+            while name not in jobs._specs:
+                await asyncio.sleep(0.01)
+        return (await ended(jobs, name)).state
+
+    assert with_jobs(folder, act) == "finished"
+
+
+def test_stopping_ends_also_where_an_error_cannot_be_written_down(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def act(jobs: Jobs) -> None:
+        began = folder / jobs.submit(spec(99)).id / "begun"
+        while not began.exists():
+            await asyncio.sleep(0.01)
+
+        monkeypatch.setattr(jobs_module, "write_bytes_atomic", full_disk)
+        end = jobs_module.end_process
+
+        async def ended_badly(process: Any) -> None:
+            await end(process)
+            raise OSError(errno.EIO, "input/output error")
+
+        monkeypatch.setattr(jobs_module, "end_process", ended_badly)
+
+    asyncio.run(asyncio.wait_for(_acted(folder, act), 60))
+
+
+async def _acted(folder: Path, act: Callable[[Jobs], Coroutine[Any, Any, None]]) -> None:
+    jobs = Jobs(folder, most=5)
+    await jobs.start()
+    await act(jobs)
+    await jobs.stop()
+
+
+def test_a_job_that_cannot_be_written_down_is_refused_and_leaves_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def act(jobs: Jobs) -> Problem:
+        monkeypatch.setattr(folder_module, "write_json_atomic", full_disk)
+        with pytest.raises(Problem) as caught:
+            jobs.submit(spec(2))
+        return caught.value
+
+    problem = with_jobs(folder, act)
+    assert (problem.status, problem.code) == (503, "unavailable")
+    assert str(folder) not in problem.message
+    assert [*folder.iterdir()] == []
 
 
 def test_a_job_is_its_owners_alone_and_no_name_is_a_path(folder: Path) -> None:

@@ -240,6 +240,29 @@ VERDICT = VerdictEntry(
 )
 
 
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"verdict": {"answers": 5}},
+        {"verdict": {"answers": [{"question": "private"}]}, "evaluations": [None]},
+        {"evaluations": 5},
+        None,
+        {"evaluations": [{"name": "marginals", "details": {"columns": [None]}}]},
+        {"evaluations": [{"name": "marginals", "details": {"columns": [{"name": "city", "picture": {"bars": 5}}]}}]},
+    ],
+)
+def test_an_evaluation_of_no_form_keeps_no_rows_from_being_drawn(visit: Open, address: str, report: Any) -> None:
+    """It comes with a stranger's bundle; the page told a TypeError in place of the bundle."""
+    page = visit("about:blank")
+    page.route("**/v1/quality*", lambda route: route.fulfill(json={"report": report}))
+    page.goto(address)
+    ready(page)
+    expect(page.locator("#quality")).to_contain_text("without an evaluation")
+    page.fill("#n", "3")
+    page.click("#draw")
+    finished(page)
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
 def test_the_verdict_of_the_evaluation_is_shown(visit: Open, address: str, width: int, scheme: Any) -> None:
     judged = {"report": {"evaluations": [], "verdict": VERDICT.model_dump(mode="json")}}

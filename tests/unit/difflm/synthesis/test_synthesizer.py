@@ -70,7 +70,7 @@ def test_every_variant_draws_valid_records_by_their_addresses(
     table = mixed_table(60).select(DATELESS)
     shape = TINY_SHAPE.model_copy(update={"injector": injector})
     folder = untrained_stages(tmp_path, table, shape=shape, prior=prior).bundle
-    bundle = load_bundle(folder, heun=SAMPLING.heun())
+    bundle = load_bundle(folder, solver=SAMPLING.solver_settings())
     together = _draws(bundle, list(range(12)))
     assert all(draw.record is not None for draw in together)
     assert len({str(draw.record) for draw in together}) == 12
@@ -80,7 +80,7 @@ def test_every_variant_draws_valid_records_by_their_addresses(
     assert all(
         draw.record is not None for draw in Synthesizer(bundle, SAMPLING, plan=plan).draw(range(4), seed=1, attempt=0)
     )
-    low = load_bundle(folder, heun=SAMPLING.heun(), precision=torch.bfloat16)
+    low = load_bundle(folder, solver=SAMPLING.solver_settings(), precision=torch.bfloat16)
     config = SAMPLING.model_copy(update={"precision": "bfloat16"})
     assert all(draw.record is not None for draw in Synthesizer(low, config).draw(range(4), seed=1, attempt=0))
 
@@ -241,7 +241,7 @@ def test_under_auto_the_processor_decides(
     named = SAMPLING.model_copy(update={"precision": chosen})
     draws = []
     for config in (SAMPLING.model_copy(update={"precision": "auto"}), named):
-        bundle = load_bundle(tiny_stages.bundle, heun=config.heun(), precision=config.dtype())
+        bundle = load_bundle(tiny_stages.bundle, solver=config.solver_settings(), precision=config.dtype())
         assert bundle.autoencoder.decoder.embeddings_VD.dtype == getattr(torch, chosen)
         synthesizer = Synthesizer(bundle, config)
         assert synthesizer.config.precision == chosen

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from difflm.diffusion.conditional import ConditionBins, load_conditional
-from difflm.diffusion.priors import DiffusionPrior, HeunSettings, load_prior
+from difflm.diffusion.priors import DiffusionPrior, SolverSettings, load_prior
 from difflm.errors import ModelError
 from difflm.records.kinds.codes import Allowed, IntervalSet
 from difflm.testing.bundles import StageFolders
@@ -28,7 +28,7 @@ CONFIG = ConditionsConfig(steps=2, batch_size=16)
 
 @pytest.fixture
 def spec(tiny_stages: StageFolders, tmp_path: Path) -> TaskSpec:
-    prior = load_prior(tiny_stages.prior, HeunSettings())
+    prior = load_prior(tiny_stages.prior, SolverSettings())
     rows, size = pq.read_metadata(tiny_stages.prepared / "train.parquet").num_rows, prior.noise_size
     random = np.random.default_rng(0)
     (tmp_path / "encode" / "latents").mkdir(parents=True)
@@ -63,7 +63,7 @@ def test_batches_are_pure_and_rows_fit_their_conditions(spec: TaskSpec) -> None:
 
 
 def test_at_first_it_is_the_prior_whatever_the_condition(spec: TaskSpec, tiny_stages: StageFolders) -> None:
-    task, prior = _task(spec), load_prior(tiny_stages.prior, HeunSettings())
+    task, prior = _task(spec), load_prior(tiny_stages.prior, SolverSettings())
     assert isinstance(prior, DiffusionPrior)
     batch = task.batch(0, 0, 0, 1)
     conditioned = task.module.denoiser(batch["clean_BZ"], batch["sigma_B"], batch["condition_BC"])
@@ -83,7 +83,7 @@ def test_training_ends_as_files_that_sample(spec: TaskSpec, tiny_stages: StageFo
     save_file({name: value.clone().contiguous() for name, value in task.artifact_tensors().items()}, best)
     inputs = spec.inputs
     finish_conditional(best, Path(inputs["prepare"]), Path(inputs["train-diffusion"]), tmp_path / "conditional")
-    loaded = load_conditional(tmp_path / "conditional", HeunSettings(steps=4))
+    loaded = load_conditional(tmp_path / "conditional", SolverSettings(steps=4))
     noise = torch.randn(5, loaded.noise_size, generator=torch.Generator().manual_seed(0))
     one = loaded.bins.features({"city": Allowed(codes=IntervalSet.points([0]), null=False)})
     drawn = loaded.sample(noise, one.expand(5, -1))
@@ -122,5 +122,5 @@ def test_damaged_files_are_named(name: str, content: str | None, message: str, t
     else:
         (tmp_path / name).write_text(content)
     with pytest.raises(ModelError, match=message):
-        load_conditional(tmp_path, HeunSettings())
+        load_conditional(tmp_path, SolverSettings())
     assert ConditionBins.from_json([]).size == 0

@@ -41,7 +41,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> StageFolders:
 
 
 def test_a_bundle_has_the_tokens_and_not_their_embeddings(stages: StageFolders) -> None:
-    bundle = load_bundle(stages.bundle, heun=SAMPLING.heun(), allow_local_base=True)
+    bundle = load_bundle(stages.bundle, solver=SAMPLING.solver_settings(), allow_local_base=True)
     injector = bundle.autoencoder.injector
     assert isinstance(injector, VocabularyInjector)
     tokens = json.loads((stages.bundle / "bundle.json").read_text())["autoencoder"]["tokens"]
@@ -54,7 +54,7 @@ def test_a_bundle_has_the_tokens_and_not_their_embeddings(stages: StageFolders) 
 
 
 def test_a_bundle_draws_records_by_their_addresses(stages: StageFolders) -> None:
-    bundle = load_bundle(stages.bundle, heun=SAMPLING.heun(), allow_local_base=True)
+    bundle = load_bundle(stages.bundle, solver=SAMPLING.solver_settings(), allow_local_base=True)
     drawn = list(Synthesizer(bundle, SAMPLING).draw(range(6), seed=1, attempt=0))
     assert all(draw.record is not None for draw in drawn)
     assert list(Synthesizer(bundle, SAMPLING).draw([4], seed=1, attempt=0)) == [drawn[4]]

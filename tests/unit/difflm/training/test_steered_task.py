@@ -268,3 +268,23 @@ def test_keys_of_json_that_are_written_as_fields_do_not_confuse_the_fit(tmp_path
     assert own & set(parts.tokenizer.literal_ids(place, literals[place][0]))  # such keys there are
     assert opening_tokens(parts.tokenizer) is None
     assert not parts.any_order
+
+
+@pytest.mark.parametrize(("fit", "most"), [({}, 12), ({"lengthened": 1.0}, 4), ({"epochs": 1.2}, 4)])
+def test_a_fit_becomes_longer_while_it_gets_better_and_rows_were_seen_few_times(
+    fit: dict[str, JSON], most: int, any_order_stages: StageFolders
+) -> None:
+    spec = _spec(any_order_stages, **{"steps": 4, "patience": 50, **fit})
+    task, step, verdicts = _built(spec), 0, []
+    assert task.steps() == 4
+    while step < task.steps():
+        step += 1
+        nats = 30.0 * 0.97**step
+        metrics = {"nats": nats, "nats_empty": nats, "nats_told": nats, "kl_nats": 1.0}
+        verdicts.append(task.observe(step, metrics))
+    assert step == task.steps() == most
+    assert not any(verdict.stop for verdict in verdicts)
+    assert any("so 6 steps" in str(verdict.note) for verdict in verdicts) is (most > 4)
+    resumed = _built(spec)
+    resumed.load_state_dict(task.state_dict())
+    assert resumed.steps() == most

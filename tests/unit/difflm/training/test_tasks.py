@@ -13,7 +13,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
-from difflm.diffusion.priors import DiffusionPrior, HeunSettings, load_prior
+from difflm.diffusion.priors import DiffusionPrior, SolverSettings, load_prior
 from difflm.errors import TrainingError
 from difflm.models.compact import CompactDecoderFit
 from difflm.models.kl_schedule import AdaptiveBeta, CyclicalBeta
@@ -119,9 +119,10 @@ def test_gradient_checkpointing_trains_as_without(spec: Callable[[str], TaskSpec
     assert any(module.training for module in layers)
 
 
-def test_a_memory_of_keys_and_values_cannot_be_recomputed() -> None:
-    with pytest.raises(ValidationError, match=r"injector\.kind=kv_memory"):
-        AutoencoderConfig.model_validate({"gradient_checkpointing": True, "injector": {"kind": "kv_memory"}})
+@pytest.mark.parametrize("kind", ["kv_memory", "prefix"])
+def test_keys_and_values_cannot_be_recomputed(kind: str) -> None:
+    with pytest.raises(ValidationError, match=rf"injector\.kind={kind}"):
+        AutoencoderConfig.model_validate({"gradient_checkpointing": True, "injector": {"kind": kind}})
 
 
 @pytest.mark.parametrize("factory", STAGES)
@@ -293,7 +294,7 @@ def test_the_prior_of_a_training_is_its_moving_average(spec: Callable[[str], Tas
     assert not torch.equal(tensors["network.enter.weight"], weight)
     save_file(tensors, tmp_path / "best.safetensors")
     finish_diffusion(tmp_path / "best.safetensors", DIFFUSION, tmp_path / "prior")
-    prior = load_prior(tmp_path / "prior", HeunSettings(steps=5))
+    prior = load_prior(tmp_path / "prior", SolverSettings(steps=5))
     assert isinstance(prior, DiffusionPrior)
     torch.testing.assert_close(prior.denoiser.state_dict()["network.enter.weight"], tensors["network.enter.weight"])
     mean, log_variance = read_latents(tmp_path / "encode" / "latents")
@@ -317,7 +318,7 @@ def test_simple_priors_are_fitted_from_latents(
     config: MixturePriorConfig | GaussianPriorConfig, tmp_path: Path
 ) -> None:
     fit_simple_prior(config, _latents(tmp_path) / "latents", tmp_path / "prior", seed=1)
-    prior = load_prior(tmp_path / "prior", HeunSettings())
+    prior = load_prior(tmp_path / "prior", SolverSettings())
     assert prior.sample(torch.zeros(2, prior.noise_size)).shape == (2, 3)
 
 

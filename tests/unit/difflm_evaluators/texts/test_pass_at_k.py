@@ -91,3 +91,13 @@ def test_reference_solutions_pass(real_data: Callable[[str], Path], file: str, c
     some = problems[:: count // 5]
     evaluation = evaluate_pass_at_k(some, {p.task_id: [p.reference] for p in some}, ks=[1], limits=LIMITS)
     assert evaluation.details["failures"] == []
+
+
+@pytest.mark.parametrize(
+    "changes", [{"test_list": 5}, {"test_list": ["assert 1", 7]}, {"test_imports": "x"}, {"code": None}]
+)
+def test_an_exercise_of_another_form_is_named(tmp_path: Path, changes: dict[str, object]) -> None:
+    row = {"task_id": 1, "text": "t", "code": "x = 1", "test_list": ["assert 1"], **changes}
+    (tmp_path / "mbpp.jsonl").write_text(json.dumps(row))
+    with pytest.raises(DataError, match=rf"mbpp\.jsonl: exercise 1: {next(iter(changes))} is no "):
+        read_problems(tmp_path / "mbpp.jsonl")

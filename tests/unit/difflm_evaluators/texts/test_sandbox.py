@@ -184,3 +184,23 @@ def test_the_namespace_has_no_network_and_no_other_processes() -> None:
     )
     result = run_program(program, LIMITS)
     assert (result.outcome, result.error) == ("passed", "")
+
+
+def test_a_program_that_floods_its_report_does_not_fill_this_process() -> None:
+    """All that it wrote was kept: gigabytes within seconds."""
+    program = (
+        "import os\nwhile True:\n    for fd in range(3, 8):\n        try:\n            os.write(fd, b'x' * 65536)\n"
+    )
+    program += "        except OSError:\n            pass\n"
+    began = time.monotonic()
+    assert run_program(program, LIMITS.model_copy(update={"cpu_s": 30})).outcome == "no_report"
+    assert time.monotonic() - began < 25.0, "ended as soon as there is more than a report"
+
+
+@pytest.mark.parametrize("call", ["flock(fd, fcntl.LOCK_EX)", "ioctl(fd, 0x40086602, bytes(8))"])
+def test_files_outside_are_neither_locked_nor_marked(tmp_path: Path, call: str) -> None:
+    (tmp_path / "x").touch()
+    program = f"import fcntl, os\nfd = os.open({str(tmp_path / 'x')!r}, os.O_RDONLY)\nfcntl.{call}"
+    found = run_program(program, LIMITS)
+    assert found.outcome == "failed"
+    assert "is not allowed here" in found.error

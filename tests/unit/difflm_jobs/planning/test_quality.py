@@ -8,6 +8,7 @@ from difflm.errors import ConfigError
 from difflm_jobs.loading import Settings, read_settings
 from difflm_jobs.planning.quality import (
     LARGE,
+    LENGTHENED,
     LEVELS,
     PLACES,
     expand,
@@ -25,7 +26,14 @@ def settings(tmp_path: Path, *overrides: str) -> Settings:
 
 
 def expanded(given: Settings, level: str) -> dict[str, object]:
-    return dict(expand(given, given.experiment(), LEVELS[level], None))
+    return dict(expand(given, given.experiment(), LEVELS[level], None, lengthened=None))
+
+
+def test_levels_and_budgets_say_how_much_longer_a_fit_may_become(tmp_path: Path) -> None:
+    given = settings(tmp_path)
+    found = expand(given, given.experiment(), LEVELS["fast"], None, lengthened=LENGTHENED["fast"])
+    assert found["decoder_fit.lengthened"] == 1.0
+    assert "decoder_fit.lengthened" not in expand(given, given.experiment(), LEVELS["balanced"], None, lengthened=None)
 
 
 def test_balanced_is_the_defaults(tmp_path: Path) -> None:
@@ -73,12 +81,16 @@ def test_a_larger_decoder_is_for_tables_with_rows_enough(tmp_path: Path) -> None
     (many, some) = LARGE
     assert large_size(many.rows) == many
     assert large_size(some.rows) == some
-    found = expand(given, given.experiment(), LEVELS["best"], many)
+    found = expand(given, given.experiment(), LEVELS["best"], many, lengthened=None)
     made = given.experiment(found)
     assert (made.decoder.hidden_size, made.decoder.layers) == (192, 6)
     assert made.decoder_fit.loop.learning_rate < given.experiment().decoder_fit.loop.learning_rate
     fixed = settings(tmp_path, "decoder.layers=2")
-    assert not [key for key in expand(fixed, fixed.experiment(), LEVELS["best"], many) if key.startswith("decoder.")]
+    assert not [
+        key
+        for key in expand(fixed, fixed.experiment(), LEVELS["best"], many, lengthened=None)
+        if key.startswith("decoder.")
+    ]
 
 
 def test_levels_lie_on_one_line() -> None:

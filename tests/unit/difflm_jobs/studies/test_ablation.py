@@ -108,7 +108,7 @@ def test_means_errors_failures_and_printed_figures_stand_in_the_table(tmp_path: 
 
 
 def test_every_grid_that_ships_fits_every_table_preset() -> None:
-    assert grid_names() == ["priors", "table4"]
+    assert grid_names() == ["capacity", "priors", "table4"]
     for grid in map(load_grid, grid_names()):
         experiments = cell_experiments("adult", grid, overrides=(), target=None, name=None)
         assert len(experiments) == 3 * len(grid.cells)
@@ -130,7 +130,7 @@ def test_keys_to_vary_are_combined() -> None:
     [
         (None, [], r"--vary: .*the grid has no cell; give cells or vary"),
         (None, ["prior.kind=gmm"], r"--vary prior\.kind=gmm: expected a dotted key and a list"),
-        ("nowhere.yaml", [], r"--grid nowhere\.yaml: no such file; grids that ship are priors, table4"),
+        ("nowhere.yaml", [], r"--grid nowhere\.yaml: no such file; grids that ship are capacity, priors, table4"),
         ("{cells: [{name: a}, {name: a}]}", [], r"two cells are called 'a'"),
         ("{cells: [{name: a, sett: {}}]}", [], r"unknown key; did you mean 'cells\.0\.set'"),
     ],

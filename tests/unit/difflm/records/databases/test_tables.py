@@ -15,6 +15,7 @@ import pytest
 from difflm.errors import ConfigError, DataError, UserError
 from difflm.records.databases.tables import check_destination, read_database, write_database
 from difflm.records.databases.urls import DatabaseUrl, is_database, refuse_database
+from difflm.records.files import compression
 
 SECRET = "s3cret-w0rd"
 
@@ -45,6 +46,61 @@ def test_types_in_are_types_out(tmp_path: Path) -> None:
     target = at(tmp_path / "a.db")
     write_database(typed(), target)
     assert read_database(target).equals(typed())
+
+
+def of_values(path: Path, kind: str, *values: Any) -> DatabaseUrl:
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"create table people (n {kind})")
+        connection.executemany("insert into people values (?)", [(value,) for value in values])
+    connection.close()
+    return at(path)
+
+
+@pytest.mark.parametrize("kind", ["real", "double", "float", "float(24)"])
+def test_every_float_of_sqlite_has_64_bits(tmp_path: Path, kind: str) -> None:
+    """`real` has 32 elsewhere; 123456789.123 was read as 123456790 here."""
+    found = read_database(of_values(tmp_path / "a.db", kind, 3.141592653589793, 123456789.123, None))
+    assert found["n"].to_pylist() == [3.141592653589793, 123456789.123, None]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("datetime", 1_600_000_000),
+        ("date", 20200101),
+        ("time", 5),
+        ("numeric(10, 2)", "abc"),
+        ("boolean", 7),
+        ("boolean", "maybe"),
+        ("date", "abc"),
+    ],
+)
+def test_what_sqlite_lets_into_any_column_is_named(tmp_path: Path, kind: str, value: object) -> None:
+    with pytest.raises(DataError, match=r"a\.db\?table=people: column 'n': .*; mend .*\?query="):
+        read_database(of_values(tmp_path / "a.db", kind, None, value))
+
+
+def test_a_precision_that_is_none_leaves_it_to_the_values(tmp_path: Path) -> None:
+    assert read_database(of_values(tmp_path / "a.db", "decimal(0, 0)", 1)).num_rows == 1
+
+
+def test_a_view_without_an_end_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with sqlite3.connect(tmp_path / "a.db") as connection:
+        connection.execute(
+            "create view people as with recursive c(x) as (select 1 union all select x + 1 from c) select x from c"
+        )
+    connection.close()
+    monkeypatch.setattr(compression, "_LEAST", 2**20)
+    with pytest.raises(DataError, match=r"more than 1 MiB, as if a view were made to fill the memory"):
+        read_database(at(tmp_path / "a.db"))
+
+
+def test_a_database_whose_names_are_damaged_is_named(tmp_path: Path) -> None:
+    of_values(tmp_path / "a.db", "integer", 1)
+    content = (tmp_path / "a.db").read_bytes()
+    (tmp_path / "a.db").write_bytes(content.replace(b"people (n integer)", b"people (\xff integer)"))
+    with pytest.raises(DataError, match=r"is the file damaged|check the URL"):
+        read_database(at(tmp_path / "a.db"))
 
 
 def test_rows_are_appended_replace_or_are_refused(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import io
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -246,3 +248,41 @@ def test_zones_of_pandas_come_back(zone: Any) -> None:
     back = FrameTemplate.of(frame).frame(to_table(frame))
     pd.testing.assert_frame_equal(back, frame)
     assert back.dtypes["at"] == frame.dtypes["at"]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        pa.field("a", pa.timestamp("ns", "+99:99")),
+        pa.field("a", pa.month_day_nano_interval()),
+        pa.field("a", pa.dictionary(pa.uint32(), pa.string()), metadata={"_PL_ENUM_VALUES2": "99;a"}),
+    ],
+)
+def test_what_polars_panics_at_is_named(tmp_path: Path, field: pa.Field) -> None:
+    """A panic of a library in Rust is no Exception."""
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, pa.schema([field])):
+        pass
+    (tmp_path / "frame.json").write_bytes(FrameTemplate(library="polars", empty=sink.getvalue()).dumped())
+    with pytest.raises(BundleError, match=r"frame\.json: not readable .*; remove the file"):
+        FrameTemplate.read(tmp_path)
+
+
+def test_a_template_that_fills_the_memory_is_refused_before_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink, column = io.BytesIO(), pa.DictionaryArray.from_arrays(pa.array([], pa.int32()), pa.array(["x" * 2**20] * 300))
+    with pa.ipc.new_stream(
+        sink, pa.schema([("a", column.type)]), options=pa.ipc.IpcWriteOptions(compression="zstd")
+    ) as writer:
+        writer.write_batch(pa.RecordBatch.from_arrays([column], ["a"]))
+    (tmp_path / "frame.json").write_bytes(FrameTemplate(library="pandas", empty=sink.getvalue()).dumped())
+    monkeypatch.setattr(pa.ipc, "open_stream", lambda *_: pytest.fail("unpacked"))
+    with pytest.raises(BundleError, match="a frame without rows that unpacks to 31"):
+        FrameTemplate.read(tmp_path)
+
+
+@pytest.mark.parametrize("empty", [pl.DataFrame({"a": [dt.datetime(2020, 1, 1)]}), pl.DataFrame({"a": [1]})])
+def test_a_value_that_a_polars_column_cannot_hold_is_kept_or_named(empty: pl.DataFrame) -> None:
+    with contextlib.suppress(DataError):
+        FrameTemplate.of(empty).frame(pa.table({"a": ["2020-02-30"]}))

@@ -26,7 +26,7 @@ WHERE = 'age >= 30 and age < 60 and city in ["Lyon", "Oslo"] and day >= "2020-03
 
 @pytest.fixture(scope="module")
 def bundle(any_order_stages: StageFolders) -> Bundle:
-    return load_bundle(any_order_stages.bundle, heun=SAMPLING.heun())
+    return load_bundle(any_order_stages.bundle, solver=SAMPLING.solver_settings())
 
 
 @pytest.fixture(scope="module")

@@ -150,6 +150,7 @@ def test_no_path_leads_out_of_the_folders(root: Path, path: str) -> None:
         ("inspect_table", {}, "invalid", "table"),
         ("inspect_table", {"table": "people.csv", "target": "wage"}, "invalid", "arguments"),
         ("train", {"table": "people.csv", "name": "../x"}, "invalid", "run"),
+        ("train", {"table": "people.csv", "target": "a\0b"}, "invalid", "target"),
         ("train", {"table": "people.csv", "budget": "--set x"}, "invalid", "budget"),
         ("training_status", {"run": "none"}, "not_found", "run"),
         ("read_report", {"run": "none"}, "not_found", "run"),
