@@ -52,6 +52,24 @@ def protocol_all() -> list[list[str]]:
     return [header, *rows]
 
 
+BESIDE = ("protocol_c2st_xgboost", "protocol_shape_error", "protocol_trend_error_training_bins")
+
+
+@Table
+def benchmark() -> list[list[str]]:
+    """Beside methods that learned the same rows here: fidelity, usefulness, and what of training rows is handed out."""
+    names = ["C2ST (XGBoost), AUC", "shape error", "trend error", "usefulness", "DCR share", "rare values", "membership"]
+    rows = [["table", "method", *names]]
+    for table, run in sorted(record("benchmark").items()):
+        for method in run["methods"]:
+            found = method["figures"]
+            taught = next(found[key] for key in ("mle_auc", "mle_rmse") if key in found)
+            figures = [share(found[BESIDE[0]]), *(percent(found[key]) for key in BESIDE[1:]), share(taught)]
+            copied = [share(found["dcr_share"]), percent(found["rare_cell_share"]), share(found["mia_auc"])]
+            rows.append([f"`{table}`", "ours" if method["name"] == "difflm" else method["title"], *figures, *copied])
+    return rows
+
+
 @Table
 def protocol_runs() -> list[list[str]]:
     """How the runs of the protocol were made."""
