@@ -14,9 +14,13 @@ from difflm.config import validate
 from difflm.errors import ConfigError, DataError
 from difflm.records.databases.urls import is_database, shown_source
 from difflm.records.files.frames import Frame, is_path, to_table
+from difflm.records.files.paths import ending_of
+from difflm.records.files.reading import ReadConfig
 from difflm.records.kinds.inference import infer_schema
+from difflm.records.notices import ignore
 from difflm.records.schema import RecordSchema, SchemaConfig
 from difflm.records.text_codec import code_of_table, read_code
+from difflm.records.text_files import JSON_ENDINGS, read_tools
 from difflm.records.tool_codec import KEYS
 from difflm_evaluators.columns.plain_values import plainly_read
 from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table
@@ -200,6 +204,8 @@ def _named(given: Frame | str | Path | None, argument: str, kind: Kind) -> Named
     of_file = is_path(given) and not is_database(given)
     if kind == "code" and of_file and Path(given).suffix.lower() in ("", ".jsonl", ".json"):
         return NamedTable(name=name, table=read_code(Path(given)))
+    if kind == "tools" and of_file and ending_of(Path(given)) in JSON_ENDINGS:
+        return NamedTable(name=name, table=read_tools(Path(given), ReadConfig(), ignore))
     table = to_table(given, name=name)
     if kind == "code":
         table = code_of_table(table, name)

@@ -11,8 +11,8 @@ from difflm.errors import ConfigError, DataError
 from difflm.records.files.reading import ReadConfig
 from difflm.records.notices import Notice, Reporter
 from difflm.records.schema import GivenKind, SchemaConfig
+from difflm.records.text_files import read_code_records, read_tools
 from difflm_jobs.inputs.arff import read_source
-from difflm_jobs.inputs.text_files import read_code_records, read_tools
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -110,6 +110,20 @@ def test_code_and_tools_are_scored_by_the_same_call(tmp_path: Path) -> None:
     tool = dict.fromkeys(("category", "tool_name", "tool_description", "api_name", "api_description"), "a")
     tools = pl.DataFrame([{**tool, "parameters": "[]"}] * 2)
     assert evaluate(tools, train=tools, test=tools, kind="tools").rows["test"] == 2
+    raw = tmp_path / "tools.jsonl"
+    raw.write_text(
+        json.dumps(
+            {
+                "category": "Weather",
+                "tool_name": "Sky",
+                "tool_description": "Forecasts",
+                "api_list": [
+                    {"name": "now", "description": "Weather now", "required_parameters": [], "optional_parameters": []}
+                ],
+            }
+        )
+    )
+    assert evaluate(tools, train=raw, kind="tools").rows["train"] == 1
     with pytest.raises(DataError, match="train: no column 'parameters'; a table of tools has category"):
         evaluate(tools, train=tools.drop("parameters"), kind="tools")
 

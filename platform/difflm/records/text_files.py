@@ -15,9 +15,7 @@ from difflm.records.notices import Notice, Reporter
 if TYPE_CHECKING:
     import pyarrow as pa
 
-
-def _ending(path: Path) -> str:
-    return ending_of(path)
+JSON_ENDINGS = (".json", ".jsonl", ".ndjson")
 
 
 def read_code_records(path: Path, config: ReadConfig, report: Reporter) -> pa.Table:
@@ -28,7 +26,7 @@ def read_code_records(path: Path, config: ReadConfig, report: Reporter) -> pa.Ta
     """
     from difflm.records.text_codec import code_of_table, read_code
 
-    if _ending(path) in (".csv", ".tsv"):
+    if ending_of(path) in (".csv", ".tsv"):
         return code_of_table(read_table(path, config, report=report), str(path))
     return read_code(path, encoding=config.encoding)
 
@@ -41,7 +39,7 @@ def read_tools(path: Path, config: ReadConfig, report: Reporter) -> pa.Table:
     """
     from difflm.records.tool_codec import KEYS, records_of, table_of_tools
 
-    if _ending(path) not in (".json", ".jsonl", ".ndjson"):
+    if ending_of(path) not in JSON_ENDINGS:
         table = read_table(path, config, report=report)
         absent = [key for key in KEYS if key not in table.column_names]
         if absent:
