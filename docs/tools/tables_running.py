@@ -8,6 +8,29 @@ from typing import Any
 from table import RECORDS, Table, record
 
 
+WORDS = {
+    "known_word_share": "words known to training, %",
+    "bits_per_character": "bits a character, by the same model",
+    "repetition_within": "repeated within a text, %",
+    "near_copy_share": "near copies of training records, %",
+    "exact_copy_share": "exact copies, %",
+    "category_coverage": "categories covered, %",
+    "description_length_error": "lengths of descriptions off by, %",
+}
+
+
+@Table
+def llm_tools() -> list[list[str]]:
+    """Tools that a frozen language model wrote, by the temperature of its draws."""
+    made = record("llm_tools")["temperatures"]
+    header = ["score", *(f"temperature {heat}, {found['rows']:,} records" for heat, found in made.items()), "real"]
+    rows = []
+    for name, title in WORDS.items():
+        found = [run["scores"][name] for run in made.values()]
+        rows.append([title, *(f"{score['value']:.2f}" for score in found), f"{found[-1]['real']:.2f}"])
+    return [header, *rows]
+
+
 @Table
 def decoding() -> list[list[str]]:
     """Rows a second of the decoding engine and what it is compared with."""
