@@ -7,7 +7,6 @@ from typing import Any
 
 from table import RECORDS, Table, record
 
-
 WORDS = {
     "known_word_share": "words known to training, %",
     "bits_per_character": "bits a character, by the same model",
