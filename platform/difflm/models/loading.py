@@ -237,7 +237,7 @@ _MADE_NUMBERS = 1 << 28  # that a model makes itself, such as those of positions
 
 def _weight_bytes(source: str | Path, revision: str | None) -> int | None:
     """Return the size of a model's safetensors, which are fetched where they are on the hub; None without any."""
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     def found(name: str) -> Path | None:
         path = cached_file(
