@@ -175,3 +175,13 @@ def test_a_small_network_approaches_the_ideal_denoiser() -> None:
         with torch.no_grad():
             error = (denoiser(noisy, torch.full((2000,), sigma)) - wanted).square().mean().sqrt()
         assert float(error) < 0.25 * float((noisy - wanted).square().mean().sqrt()) + 0.01
+
+
+def test_levels_that_are_equal_take_no_step() -> None:
+    """Whoever asks for many between two that are near gets some that their precision does not tell apart."""
+    twice = torch.tensor([2.0, 2.0, 1.0, 1.0, 0.0])
+    start = torch.ones(3, 2)
+    made = [
+        sample_multistep(lambda noisy, _sigma: noisy * 0.5, start, levels) for levels in (twice, twice.unique().flip(0))
+    ]
+    torch.testing.assert_close(*made)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from difflm.artifacts import hash_file
+from difflm.artifacts.atomic import atomic_directory
 from difflm.errors import ConfigError, DataError
 from difflm.records.kinds.columns import conform_table
 from difflm.records.kinds.inference import infer_schema
@@ -56,15 +57,17 @@ class BenchmarkTable:
         ]
 
     def write(self, folder: Path) -> dict[str, str]:
-        """Write what methods read; return the hashes of what rows depend on."""
+        """Write what methods read, into a folder that is new: in one that is there, links of somebody else's might lead
+        anywhere. Return the hashes of what rows depend on.
+        """
         import pyarrow.csv
         import pyarrow.parquet
 
-        folder.mkdir(parents=True, exist_ok=True)
-        pyarrow.csv.write_csv(self.train, folder / TRAIN_CSV)
-        pyarrow.csv.write_csv(self.test, folder / TEST_CSV)
-        pyarrow.parquet.write_table(self.train, folder / TRAIN_PARQUET)
-        (folder / SCHEMA).write_text(self.schema.to_json(), encoding="utf-8")
+        with atomic_directory(folder) as new:
+            pyarrow.csv.write_csv(self.train, new / TRAIN_CSV)
+            pyarrow.csv.write_csv(self.test, new / TEST_CSV)
+            pyarrow.parquet.write_table(self.train, new / TRAIN_PARQUET)
+            (new / SCHEMA).write_text(self.schema.to_json(), encoding="utf-8")
         return {name: hash_file(folder / name) for name in (TRAIN_CSV, SCHEMA)}
 
     def experiment(self, folder: Path) -> dict[str, Any]:

@@ -234,9 +234,15 @@ class ArtifactStore:
             lock.close()
 
     def _clear(self) -> None:
-        """Remove what killed processes left half-written, and the work of artifacts that are finished."""
+        """Remove what killed processes left half-written, and the work of artifacts that are finished; in work that
+        goes on, links: somebody else may have made them, and what is written there would go wherever they lead.
+        """
         for folder in _FOLDERS:
             remove_temporaries(self.root / folder)
+        for folder, inside, names in os.walk(self.root / "work"):
+            for path in (Path(folder) / name for name in (*inside, *names)):
+                if path.is_symlink():
+                    path.unlink()
         for work in (self.root / "work").glob("*"):
             if (self.root / "artifacts" / work.name / MANIFEST_NAME).exists():
                 self._discard_work(work)

@@ -108,6 +108,8 @@ def sample_multistep(denoiser: Denoiser, noise_BZ: Tensor, sigmas_S: Tensor) -> 
     current_BZ, before = noise_BZ * sigmas[0], 0.0
     before_BZ: Tensor | None = None
     for sigma, following in pairwise(sigmas):
+        if following == sigma:
+            continue  # two levels that their precision does not tell apart
         denoised_BZ = denoiser(current_BZ, current_BZ.new_full((1,), sigma))
         if following == 0:
             return denoised_BZ

@@ -1,14 +1,12 @@
-"""The variational autoencoder around the frozen decoder: encoder, posterior, injector, decoder (DiffLM, Eq. 1-4).
+"""The variational autoencoder around the frozen decoder: encoder, posterior, injector, decoder (DiffLM, Eq. 1-4); the
+Gaussian posterior q(z|x) and its divergence from N(0, I).
 
 Shape legend: B records, Z latent size, S slots, T text tokens.
-
-The Gaussian posterior q(z|x) and its divergence from N(0, I) (DiffLM, Eq. 1 and 4).
-
-Shape legend: B records, Z latent size.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -110,14 +108,7 @@ Injector: TypeAlias = SlotInjector | PooledInjector | VocabularyInjector | Prefi
 class Autoencoder(nn.Module):
     """Everything the autoencoder stage trains, with the frozen decoder inside."""
 
-    def __init__(
-        self,
-        *,
-        encoder: nn.Module,
-        head: PosteriorHead,
-        injector: Injector,
-        decoder: FrozenDecoder,
-    ) -> None:
+    def __init__(self, *, encoder: nn.Module, head: PosteriorHead, injector: Injector, decoder: FrozenDecoder) -> None:
         super().__init__()
         self.encoder, self.head, self.injector, self.decoder = encoder, head, injector, decoder
 
@@ -212,11 +203,14 @@ def build_autoencoder(
     *,
     dtype: torch.dtype | None = None,
     computed_in: PrecisionSetting = "auto",
+    check: Callable[[FrozenDecoder, DecoderParts], None] | None = None,
 ) -> tuple[Autoencoder, DecoderParts]:
-    """Return the untrained autoencoder around the decoder of a directory; the frozen decoder's precision is as of
-    `load_decoder`.
+    """Return the untrained autoencoder around a directory's decoder, of the precision as of `load_decoder`, after
+    `check` of what the shape asks for.
     """
     decoder, parts = load_decoder(decoder_directory, schema, dtype=dtype, computed_in=computed_in)
+    if check is not None:
+        check(decoder, parts)
     encoder, head = build_encoder(shape.encoder, parts, weights_sha256=shape.encoder_sha256)
     injector = build_injector(
         shape.injector,

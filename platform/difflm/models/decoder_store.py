@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FORMAT_VERSION = 1
-_MAX_CELLS = 1 << 20
+_MAX_CELLS, _MAX_RECORD = 1 << 20, 1 << 22
 SPARE_TOKENS = 16  # room for values a little longer than training's longest
 
 
@@ -204,6 +204,8 @@ def _check_facts(path: Path, facts: Mapping[str, Any], fields: int) -> None:
         raise ModelError(f"{path}: {place}: {first['msg']}; fit the decoder again") from error
     if len(found.widths) != fields or len(found.knots) != fields:
         raise ModelError(f"{path}: widths and knots are not of the schema's {fields} columns; fit the decoder again")
+    if sum(found.widths) > _MAX_RECORD:
+        raise ModelError(f"{path}: widths add up to more than {_MAX_RECORD:,} tokens a record; fit the decoder again")
     if found.config.kind == "pretrained" and found.weights_sha256 is None:
         raise ModelError(f"{path}: weights_sha256 is missing; fit the decoder again")
 

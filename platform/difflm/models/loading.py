@@ -180,6 +180,7 @@ def load_weights(
     source = loadable(model)
     if (Path(source) / _ADAPTER).is_file():
         raise ModelError(f"{Path(source) / _ADAPTER}: an adapter of another model; give the model with it merged in")
+    _refuse_size(factory, source, revision)
     with _refusing_code(model), _without_bars():
         loaded, found = factory.from_pretrained(
             source,
@@ -202,6 +203,60 @@ def load_weights(
 def model_of(factory: Any, configuration: Any) -> Any:
     """Build a model with random weights, of an Auto class."""
     return factory.from_config(configuration, trust_remote_code=False)
+
+
+def _refuse_size(factory: Any, source: str | Path, revision: str | None) -> None:
+    """Refuse a configuration of a far larger model than its files: transformers makes up what they lack, or have in
+    another shape, and says so afterwards.
+
+    Raises:
+        ModelError: the model brings code, or its configuration does not belong to its weights.
+        OSError, ValueError, KeyError: it cannot be read.
+    """
+    import torch
+
+    held = _weight_bytes(source, revision)
+    if held is None:
+        return  # what is not there is told where it is loaded
+    configuration = load_configuration(source, revision=revision)
+    with _refusing_code(source), torch.device("meta"):
+        whole = model_of(factory, configuration) if hasattr(factory, "from_config") else factory(configuration)
+    numbers = sum(value.numel() for value in whole.parameters())
+    made = sum(value.numel() for value in whole.buffers())
+    if numbers > _NUMBERS_PER_BYTE * held + _SPARE_NUMBERS or made > held + _MADE_NUMBERS:
+        raise ModelError(
+            f"{str(source)!r}: its config.json describes a model of {numbers + made:,} numbers, and its files have "
+            f"{held:,} bytes; give the weights that belong to its config.json"
+        )
+
+
+_NUMBERS_PER_BYTE = 8  # of weights that are quantised to a bit
+_SPARE_NUMBERS = 1 << 24  # that nobody reads, and that may be missing
+_MADE_NUMBERS = 1 << 28  # that a model makes itself, such as those of positions
+
+
+def _weight_bytes(source: str | Path, revision: str | None) -> int | None:
+    """Return the size of a model's safetensors, which are fetched where they are on the hub; None without any."""
+    from transformers.utils.hub import cached_file
+
+    def found(name: str) -> Path | None:
+        path = cached_file(
+            str(source),
+            name,
+            revision=revision,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+        return None if path is None else Path(path)
+
+    if (whole := found("model.safetensors")) is not None:
+        return whole.stat().st_size
+    if (index := found("model.safetensors.index.json")) is None:
+        return None
+    parts = parse_json(index.read_bytes()).get("weight_map", {}).values()
+    files = [found(name) for name in {Path(str(part)).name for part in parts}]
+    return sum(file.stat().st_size for file in files if file is not None)
 
 
 @contextmanager

@@ -44,6 +44,7 @@ from difflm.records.files.source import SOURCE_NAME
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.synthesis.bundle_files import check_base, check_files, refuse_special, write_hashes
+from difflm.synthesis.bundle_sizes import SizeCheck
 from difflm.synthesis.decoding.corrections import read_corrections
 from difflm.synthesis.sharing.places import local_folder
 from difflm.synthesis.signatures import check_signature
@@ -186,10 +187,10 @@ def _loaded(
     directory: Path, facts: dict[str, object], choice: SolverChoice, device: torch.device | str, precision: torch.dtype
 ) -> Bundle:
     schema, shape = read_schema(directory), _shape(directory / "bundle.json", facts)
-    _check_sizes(directory, shape)
     solver = choice if isinstance(choice, SolverSettings) else choice(shape)
     try:
-        module, parts = build_autoencoder(shape, directory / "decoder", schema, dtype=precision)
+        check = SizeCheck(path=directory / "autoencoder.safetensors", shape=shape)
+        module, parts = build_autoencoder(shape, directory / "decoder", schema, dtype=precision, check=check)
     except ModelError as error:
         raise BundleError(f"{directory}: {error}") from error
     load_trainable(module, directory / "autoencoder.safetensors")
@@ -211,17 +212,6 @@ def _loaded(
         conditional=conditional,
         corrections_FV=read_corrections(directory, parts),
     )
-
-
-def _check_sizes(directory: Path, shape: AutoencoderShape) -> None:
-    """Refuse an autoencoder that is much larger than its tensors before it is built; the rest is found then."""
-    size, encoder = (directory / "autoencoder.safetensors").stat().st_size, shape.encoder
-    numbers = encoder.hidden_size**2 * max(1, encoder.layers) if encoder.kind == "compact" else encoder.latent_size
-    if max(numbers, shape.injector.hidden_size) > size:
-        raise BundleError(
-            f"{directory / 'bundle.json'}: describes an autoencoder larger than autoencoder.safetensors; "
-            "assemble the bundle again"
-        )
 
 
 def _shape(path: Path, facts: dict[str, object]) -> AutoencoderShape:

@@ -67,10 +67,10 @@ class SamplingConfig(Config):
         "dpmpp_2m with 8 steps from 10 to 0.1 and rho 4 for latents of a few nats (heun: 10), else heun with 16 from "
         "80 to 0.002 and rho 7",
     )
-    steps: int | None = Field(default=None, ge=2, description="of the solver; the paper: 50")
-    sigma_min: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="the paper: 0.002")
-    sigma_max: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="the paper: 80")
-    rho: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="the paper: 7")
+    steps: int | None = Field(default=None, ge=2, le=10_000, description="of the solver; the paper: 50")
+    sigma_min: float | None = Field(default=None, ge=1e-9, le=1e6, description="the paper: 0.002")
+    sigma_max: float | None = Field(default=None, ge=1e-9, le=1e6, description="the paper: 80")
+    rho: float | None = Field(default=None, ge=0.1, le=1000, description="the paper: 7")
     engine: EngineConfig = Field(default=BuiltinEngineConfig(), description="what turns prompts into records")
     allow_local_base: bool = Field(
         default=False,

@@ -80,9 +80,12 @@ def _delimited(path: Path, kind: str, config: ReadConfig, report: Reporter) -> R
     head = head[: head.rfind(b"\n") + 1]
     if head.startswith(_MARKS) or b"\x00" in head or not head:
         return None
+    head.decode()  # the rows are looked at when they are read, but not the header
     wanted = wanted_layout(kind, config)
     layout = find_layout(head, path, wanted, report)
-    if layout is None or layout.trailing or has_spaced_quotes(head[layout.start :][: 2**16], layout):
+    if layout is None or layout.line_end == "\r" or layout.trailing:
+        return None
+    if has_spaced_quotes(head[layout.start :][: 2**16], layout):
         return None
     names = list(wanted.header) if wanted.header is not None else list(layout.names)
     if len(names) < 2 or not names[-1].strip():

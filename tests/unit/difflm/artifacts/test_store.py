@@ -192,6 +192,23 @@ def test_links_that_somebody_else_put_into_a_run_lead_nowhere(tmp_path: Path) ->
     assert [(home / name).read_text() for name in ("Documents/thesis", "notes", "profile")] == ["mine"] * 3
 
 
+def test_links_in_unfinished_work_are_removed(tmp_path: Path) -> None:
+    """Stages write there as into folders of their own."""
+    home, run = tmp_path / "home", tmp_path / "run"
+    home.mkdir()
+    (home / "profile").write_text("mine")
+    work = run / "work" / "prepare-0123456789ab"
+    (work / "life-000001").mkdir(parents=True)
+    (work / "from-arff.csv").symlink_to(home / "profile")
+    (work / "life-000001" / "checkpoints").symlink_to(home)
+    (work / "life-000001" / "loop.json").write_text("{}")
+    (run / "work" / "train-0123456789ab").symlink_to(home)
+    with ArtifactStore(run).exclusive():
+        left = sorted(path.relative_to(run / "work").as_posix() for path in (run / "work").rglob("*"))
+    assert left == [work.name, f"{work.name}/life-000001", f"{work.name}/life-000001/loop.json"]
+    assert (home / "profile").read_text() == "mine"
+
+
 def test_leftovers_are_cleared_by_the_next_process(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path / "run")
     artifact = make(store)

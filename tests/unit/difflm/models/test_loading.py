@@ -53,6 +53,23 @@ def test_a_directory_without_a_tokenizer_is_named(copied: Path) -> None:
         load_causal_lm(copied)
 
 
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_configuration_of_a_far_larger_model_than_its_files_is_refused_before_it_is_made(
+    copied: Path, *, sharded: bool
+) -> None:
+    """What the files lack, or have in another shape, is made up first, of any size, and told afterwards."""
+    if sharded:
+        whole = load_causal_lm(copied)[0]
+        (copied / "model.safetensors").unlink()
+        whole.save_pretrained(copied, max_shard_size="50KB")
+        assert len(list(copied.glob("model-*.safetensors"))) > 1
+        load_causal_lm(copied)
+    facts = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").write_text(json.dumps(facts | {"num_key_value_heads": 40_000}))
+    with pytest.raises(ModelError, match=r"its config\.json describes a model of 4[01],\d+,\d+ numbers, and its files"):
+        load_causal_lm(copied)
+
+
 def test_a_directory_without_weights_is_named(copied: Path) -> None:
     (copied / "model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"cannot load the decoder '.*model'"):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from difflm.diffusion.network import TransformerDenoiserConfig
@@ -270,3 +271,20 @@ def test_a_decoder_with_too_few_positions_for_the_text_is_named(tmp_path: Path) 
     Synthesizer(loaded, SAMPLING)
     with pytest.raises(ModelError, match=r"reads 300 positions.*lower sampling\.text_tokens"):
         Synthesizer(loaded, SAMPLING.model_copy(update={"text_tokens": 290}))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"steps": 10**8},
+        {"sigma_max": 1e39},
+        {"sigma_max": float("inf")},
+        {"sigma_min": 1e-300},
+        {"rho": 1e-5},
+        {"rho": 1e308},
+    ],
+)
+def test_levels_of_noise_that_no_solver_gets_through_are_refused(given: dict[str, float]) -> None:
+    """They come with a generator from elsewhere."""
+    with pytest.raises(ValidationError, match=next(iter(given))):
+        SamplingConfig.model_validate(given)

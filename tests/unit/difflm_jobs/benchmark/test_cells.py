@@ -1,6 +1,7 @@
 """Jobs of methods: rows, what they cost, time limits, failures, and what is found again."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -162,6 +163,27 @@ def test_real_rows_are_half_of_the_held_out_ones_scored_against_the_others(bench
     report = json.loads(cell.report.read_bytes())
     assert report["rows"]["synthetic"] == first.num_rows
     assert report["rows"]["test"] == second.num_rows
+
+
+@pytest.mark.parametrize("linked", ["the folder", "a file"])
+def test_links_that_somebody_else_put_in_the_place_of_the_table_lead_nowhere(
+    bench: Bench, tmp_path: Path, linked: str
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("train.csv", "real-0.csv"):
+        (home / name).write_text("mine")
+    if linked == "the folder":
+        shutil.rmtree(bench.folder)
+        bench.folder.symlink_to(home)
+    else:
+        for name in ("train.csv", "real-0.csv"):
+            (bench.folder / name).unlink(missing_ok=True)
+            (bench.folder / name).symlink_to(home / name)
+    assert bench.table.write(bench.folder) == bench.hashes
+    (real,) = read_methods(["real"], overrides=())
+    make_rows(bench, real, 0)
+    assert [(home / name).read_text() for name in ("train.csv", "real-0.csv")] == ["mine"] * 2
 
 
 def test_rows_that_cannot_be_scored_say_why(bench: Bench, tmp_path: Path) -> None:

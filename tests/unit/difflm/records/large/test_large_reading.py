@@ -102,6 +102,8 @@ def changed(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
         (changed(lambda data: data + b",,,,,,,,\n"), False),  # an empty row
         (changed(lambda data: b"\xef\xbb\xbf" + data), False),
         (changed(lambda data: data.replace(b"blue", b"bl\xfce")), False),  # cp1252
+        (changed(lambda data: data.replace(b"decimal", b"d\xe9cimal", 1)), False),  # of the header alone
+        (changed(lambda data: data.replace(b"\n", b"\r").replace(b"blue", b'"bl\nue"')), False),
         (changed(lambda data: data.replace(b"blue", b'"bl,\n""ue"')), True),
         (changed(lambda data: data.replace(b"blue", "bl\u00fce".encode())), True),
         (changed(lambda data: data.replace(b"\n", b"\r\n")), True),
