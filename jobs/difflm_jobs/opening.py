@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from difflm.api import Generator
 from difflm.artifacts.manifest import SCORES_NAME
+from difflm.errors import ArtifactError
 from difflm.records.files.frames import FrameTemplate
 from difflm.synthesis.saved_sampling import read_sampling
 from difflm.synthesis.synthesizer import SamplingConfig
@@ -73,7 +74,7 @@ def _last_bundle(folder: Path) -> Path | None:
         return None  # a bundle's own folder is no run, whatever lies in it
     try:
         runs = read_runs(folder)
-    except ValueError:  # a line that a killed process left unfinished
+    except ArtifactError:  # a line that a killed process left unfinished
         return None
     stages = [stage for run in runs for stage in run.stages if stage.stage == BUNDLED]
     if stages and Path(stages[-1].artifact).name != stages[-1].artifact:

@@ -60,7 +60,7 @@ def main(
 ) -> None:
     """Measure every condition and write the record."""
     config = SamplingConfig()
-    loaded = load_bundle(bundle, solver=config.solver_settings(), precision=config.dtype())
+    loaded = load_bundle(bundle, solver=config.solver_settings, precision=config.dtype())
     schema, plans = loaded.schema, DrawPlans(loaded, text_tokens=config.text_tokens)
     train, test = (read_split(table, split, schema) for split in ("train", "test"))
     plain, seconds = drawn(loaded, config, plans.plain(), PLAIN_FACTOR * rows)

@@ -160,7 +160,7 @@ def main(
 ) -> None:
     """Measure both sides and write them into tests/benchmarks/results/constraints.json."""
     config = SamplingConfig(precision="float32")
-    loaded = load_bundle(bundle, solver=config.solver_settings())
+    loaded = load_bundle(bundle, solver=config.solver_settings)
     synthesizer = Synthesizer(loaded, config)
     tokenizer = loaded.parts.tokenizer
     ours_s, automaton = timed(lambda: table_grammar(loaded.schema, tokenizer, text_tokens=config.text_tokens))

@@ -249,7 +249,7 @@ def prepare(path: Path, rows: int, millions: int | None = None, device: str = "c
     tokens: list[list[int]] = []
     for dtype in DTYPES:
         config = SamplingConfig(precision="float32" if dtype is torch.float32 else "bfloat16")
-        bundle = load_bundle(path, solver=config.solver_settings(), device=device, precision=dtype)
+        bundle = load_bundle(path, solver=config.solver_settings, device=device, precision=dtype)
         synthesizer = Synthesizer(bundle, config, device=device)
         decoder = bundle.autoencoder.decoder
         prompts = synthesizer.prompts([Address(index=row, attempt=0) for row in range(rows)], seed=1)

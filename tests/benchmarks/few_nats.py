@@ -43,7 +43,7 @@ def main(
 ) -> None:
     """Measure, print and write the record."""
     config = SamplingConfig()
-    loaded = load_bundle(bundle, solver=config.solver_settings(), precision=torch.float32)
+    loaded = load_bundle(bundle, solver=config.solver_settings, precision=torch.float32)
     train, validation = (read_split(table, split, loaded.schema) for split in ("train", "validation"))
     train = train.take(np.random.default_rng(SEED).permutation(len(train))[: 20 * rows])
     record: dict[str, Any] = {"command": f"few_nats.py {bundle.name} --target {target}", **provenance()}

@@ -53,7 +53,7 @@ def main(
 ) -> None:
     """Empty cells, fill them in again in every way, and write the record."""
     config = SamplingConfig()
-    loaded = load_bundle(bundle, solver=config.solver_settings(), precision=config.dtype())
+    loaded = load_bundle(bundle, solver=config.solver_settings, precision=config.dtype())
     schema = loaded.schema
     train, test = (read_split(table, split, schema) for split in ("train", "test"))
     test = test.slice(0, rows)

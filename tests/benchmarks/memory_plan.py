@@ -112,7 +112,7 @@ def work(case: str, stage: str, root: Path) -> dict[str, float]:
     before = peak_rss_mib() if reset_peak_rss() else 0.0
     if stage == "synthesize":
         sampling = config.sampling
-        bundle = load_bundle(root / case / "bundle", solver=sampling.solver_settings(), precision=sampling.dtype())
+        bundle = load_bundle(root / case / "bundle", solver=sampling.solver_settings, precision=sampling.dtype())
         synthesizer = Synthesizer(bundle, sampling)
         synthesizer.draw(range(2 * sampling.batch_size), seed=0, attempt=0)
         return {"before": before, "peak": peak_rss_mib()}

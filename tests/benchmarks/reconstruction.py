@@ -48,7 +48,7 @@ def main(
     engine = {"kind": "builtin", "constraint": "llguidance"}  # which also knows schemas of JSON
     sampling = {"temperature": NEARLY_GREEDY, "batch_size": 16, "text_tokens": text_tokens, "attempts": 1}
     config = SamplingConfig.model_validate({**sampling, "engine": engine})
-    loaded = load_bundle(bundle, solver=config.solver_settings(), precision=torch.float32)
+    loaded = load_bundle(bundle, solver=config.solver_settings, precision=torch.float32)
     rows = read_split(table, "validation", loaded.schema)
     rows = rows.take(torch.linspace(0, len(rows) - 1, min(records, len(rows))).long().numpy())
     parts = encode_table(loaded.autoencoder, loaded.parts, loaded.shape, rows, loaded.schema)

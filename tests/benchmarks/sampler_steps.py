@@ -41,7 +41,7 @@ def main(
 def one_setting(bundle_path: Path, prepared: Path, steps: int, rows: int) -> dict[str, Any]:
     """Scores and CPU milliseconds a row, of the prior alone and of the whole draw."""
     config = SamplingConfig(steps=steps)
-    bundle = load_bundle(bundle_path, solver=config.solver_settings(), precision=config.dtype())
+    bundle = load_bundle(bundle_path, solver=config.solver_settings, precision=config.dtype())
     assert isinstance(bundle.prior, DiffusionPrior)
     synthesizer = Synthesizer(bundle, config)
     started = time.process_time()

@@ -102,9 +102,7 @@ class Offline:
         torch.set_num_threads(1)
         settings = read_settings([str(options.bundle)], config=None, port=None, overrides=options.changes)
         sampling = settings.server.sampling
-        loaded = load_bundle(
-            bundle_folder(options.bundle), solver=sampling.solver_settings(), precision=sampling.dtype()
-        )
+        loaded = load_bundle(bundle_folder(options.bundle), solver=sampling.solver_settings, precision=sampling.dtype())
         self._synthesizer = Synthesizer(loaded, sampling)
         self._synthesizer.draw_valid(range(64), seed=0)
 

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from pydantic import TypeAdapter
+
 from difflm.artifacts.atomic import storage_errors
 from difflm.errors import DataError, StorageError
 from difflm.telemetry import append_event, read_events, truncate_events
@@ -67,9 +69,10 @@ class AnswerLog:
                 if self.path.exists():
                     truncate_events(self.path, lambda _: True)
                 lines: list[dict[str, Any]] = list(read_events(self.path))
-                return [Answer(**line) for line in lines]
+                return [_checked(line) for line in lines]
             except (ValueError, TypeError) as error:
-                message = f"{self.path}: not a log of a judge's answers ({error}); give another folder with --out"
+                reason = " ".join(str(error).split())[:200]
+                message = f"{self.path}: not a log of a judge's answers ({reason}); give another folder with --out"
                 raise DataError(message) from error
 
     def append(self, answer: Answer) -> None:
@@ -94,6 +97,19 @@ class Answers:
         """Hand the answers, found by key, to all questions that have this key."""
         found = {(q.item, q.variant, q.repeat): by_key[key] for key, q in questions if key in by_key}
         return cls(found)
+
+
+_ANSWERS = TypeAdapter(Answer)
+_MOST_TOKENS = 2**53  # what sums and prices of are exact
+
+
+def _checked(line: dict[str, Any]) -> Answer:
+    """Return the answer of a line; ValueError or TypeError where it is none."""
+    Answer(**line)  # TypeError for other keys
+    found = _ANSWERS.validate_python(line)
+    if max(found.requests, found.uncertain_requests, found.input_tokens, found.output_tokens) > _MOST_TOKENS:
+        raise ValueError("it counts more tokens than there are")
+    return found
 
 
 _TABLE = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID"

@@ -4,7 +4,8 @@
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -204,6 +205,23 @@ def read_report(path: Path) -> ReportFile:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise DataError(f"{path}: {where}: {first['msg']}; evaluate the table again") from None
+
+
+@contextmanager
+def readable(*paths: Path) -> Iterator[None]:
+    """Say that a report that was read has details of another form, where what shows them stumbles over one.
+
+    Raises:
+        DataError: it did; names the reports.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise DataError(
+            f"{', '.join(map(str, paths))}: the details of its scores are of another form than this version writes "
+            f"({reason}); evaluate the table again"
+        ) from error
 
 
 def report_schema() -> str:

@@ -6,7 +6,8 @@ import difflib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from difflm_evaluators.report.layout import (
     ReportFile,
     VerdictEntry,
     read_report,
+    readable,
 )
 from difflm_evaluators.report.rows import baseline_text, value_text, worst_columns, worst_pairs
 from difflm_evaluators.report.verdict import verdict_lines, verdict_of, verdict_on
@@ -52,6 +54,8 @@ class Report:
     config: Mapping[str, JSON]
     seconds: Mapping[str, float]
     title: str = TITLE
+    source: Path | None = field(default=None, compare=False)
+    """The file that it was read from."""
 
     @classmethod
     def read(cls, path: Path | str) -> Report:
@@ -61,7 +65,8 @@ class Report:
             DataError: there is none, it is no report, or it has another layout.
         """
         path = Path(path)
-        file = read_report(path / "report.json" if path.is_dir() else path)
+        path = path / "report.json" if path.is_dir() else path
+        file = read_report(path)
         evaluations = [
             Evaluation(
                 name=entry.name,
@@ -76,7 +81,12 @@ class Report:
             rows=file.rows.model_dump(),
             real=file.real.model_dump(),
             **{name: getattr(file, name) for name in kept},
+            source=path,
         )
+
+    def _shown(self) -> AbstractContextManager[None]:
+        """Return what names the file of a report that was read, and has details of another form."""
+        return nullcontext() if self.source is None else readable(self.source)
 
     @property
     def scores(self) -> tuple[Score, ...]:
@@ -91,12 +101,14 @@ class Report:
     @property
     def worst_columns(self) -> tuple[Mapping[str, Any], ...]:
         """Up to ten columns by falling error: `name`, `error`, `baseline` (shares), and `text`, what differs most."""
-        return tuple(worst_columns(self.to_file()))
+        with self._shown():
+            return tuple(worst_columns(self.to_file()))
 
     @property
     def worst_pairs(self) -> tuple[Mapping[str, Any], ...]:
         """Up to ten pairs by falling error: `first`, `second`, `error` and `baseline` (shares), and `text`."""
-        return tuple(worst_pairs(self.to_file()))
+        with self._shown():
+            return tuple(worst_pairs(self.to_file()))
 
     def evaluation(self, name: str) -> Evaluation | None:
         """Return the evaluation called `name`, None when it was left out."""
@@ -127,13 +139,16 @@ class Report:
         """
         path, context = Path(path), context or ReportContext(title=self.title)
         if path.is_dir() or not path.suffix:
-            write_report(self, path, context=context)
+            with self._shown():
+                write_report(self, path, context=context)
             return path
         if path.suffix.lower() not in FILES:
             raise ConfigError(f"{path}: no ending of a report; give one of {', '.join(FILES)}, or a folder")
         from difflm_evaluators.report.rendering import write_files
 
-        write_files(path.parent, {path.name: _text(self, context, path.suffix.lower())})
+        with self._shown():
+            text = _text(self, context, path.suffix.lower())
+        write_files(path.parent, {path.name: text})
         return path
 
     def to_json(self) -> dict[str, JSON]:
@@ -161,7 +176,8 @@ class Report:
     @property
     def verdict(self) -> VerdictEntry:
         """The answers to three questions (faithful, useful, private), and what to do about the worst."""
-        return verdict_of(self.to_file())
+        with self._shown():
+            return verdict_of(self.to_file())
 
     def shared(self) -> Report:
         """Return the report as it may travel with a generator: without what shows rows of tables."""
@@ -187,7 +203,8 @@ class Report:
         """Return the verdict, and folded the scores beside what real data gets, for notebooks."""
         from difflm_evaluators.report.html import score_table
 
-        return score_table(self.to_file())
+        with self._shown():
+            return score_table(self.to_file())
 
 
 def _beside(score: Score) -> str:

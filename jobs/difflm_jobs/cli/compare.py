@@ -35,15 +35,17 @@ def compare(
     if len(given) < 2:
         raise ConfigError(f"compare: {len(given)} run given; give two or more")
     from difflm_evaluators.report.comparison_report import compare_reports, write_comparison
-    from difflm_evaluators.report.layout import read_report
+    from difflm_evaluators.report.layout import read_report, readable
 
     paths = [find_report(text, runs) for text in given]
     labels = distinct_labels(given)
-    comparison = compare_reports(dict(zip(labels, map(read_report, paths), strict=True)))
     console = output()
-    print_comparison(comparison, console)
+    with readable(*paths):
+        comparison = compare_reports(dict(zip(labels, map(read_report, paths), strict=True)))
+        print_comparison(comparison, console)
+        if out is not None:
+            write_comparison(comparison, out)
     if out is not None:
-        write_comparison(comparison, out)
         console.print(f"comparison: {out / 'compare.html'}", highlight=False, soft_wrap=True)
 
 

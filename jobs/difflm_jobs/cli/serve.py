@@ -174,6 +174,8 @@ def serve_until_stopped(settings: ServeSettings, console: Console) -> None:
     if settings.server.keys_file is not None:
         read_keys(Path(settings.server.keys_file))  # before any work; the server's own process reads it again
     check_port(settings.server.http.host, settings.server.http.port)
+    names = ", ".join(bundle.name for bundle in settings.server.bundles)
+    console.print(f"starting what draws rows of {names}; this takes some seconds", highlight=False)
     stopped = threading.Event()
     before: dict[int, Any] = {
         number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)
@@ -183,7 +185,6 @@ def serve_until_stopped(settings: ServeSettings, console: Console) -> None:
         serving.start(settings.server)
         http = settings.server.http
         scheme = "http" if http.certificate_file is None else "https"
-        names = ", ".join(bundle.name for bundle in settings.server.bundles)
         console.print(f"serving {names} at {scheme}://{http.host}:{http.port}/ (Ctrl-C ends it)", highlight=False)
         stopped.wait()
         _handle(before)

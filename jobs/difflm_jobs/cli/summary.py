@@ -92,14 +92,16 @@ def stage_table(stages: Sequence[StageRecord]) -> Table:
 
 def print_report_verdict(console: Console, folder: Path) -> None:
     """Print what the report in a folder comes to; nothing where it cannot be read, which its scores do not need."""
-    from difflm_evaluators.report.layout import read_report
+    from difflm_evaluators.report.layout import read_report, readable
     from difflm_evaluators.report.verdict import verdict_of
 
+    path = folder / "report.json"
     try:
-        report = read_report(folder / "report.json")
+        with readable(path):
+            verdict = verdict_of(read_report(path))
     except DataError:
         return
-    print_verdict(console, verdict_of(report))
+    print_verdict(console, verdict)
 
 
 def print_verdict(console: Console, verdict: VerdictEntry) -> None:
@@ -164,7 +166,11 @@ def print_experiment(run: str, runs: Path, console: Console) -> None:
     shown = working[-1]
     artifacts = [_artifact(folder, stage) for stage in shown.stages]
     console.print(f"{folder}: run of {shown.started}, {len(logged)} in all", highlight=False, soft_wrap=True)
-    print_summary(console, _with_costs(shown, artifacts), artifacts)
+    try:
+        print_summary(console, _with_costs(shown, artifacts), artifacts)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ArtifactError(f"{folder}: what its manifests say is of another form ({reason}); run it again") from error
 
 
 def _artifact(folder: Path, stage: StageRecord) -> Artifact:

@@ -135,7 +135,7 @@ def write_table(frame: Any, url: str) -> None:
         DataError: the database cannot be reached or refuses the rows, or a sheet cannot hold them.
         StorageError: the file cannot be written.
     """
-    from difflm.artifacts.atomic import write_bytes_atomic
+    from difflm.artifacts.atomic import storage_errors, write_bytes_atomic
     from difflm.artifacts.formats import encode_table
     from difflm.artifacts.workbooks import WORKBOOK
     from difflm.records.databases.tables import write_database
@@ -144,7 +144,9 @@ def write_table(frame: Any, url: str) -> None:
     if not is_database(url) and url.endswith(f".{WORKBOOK}"):
         if Path(url).exists():
             raise ConfigError(f"{url}: is there already; give another name, or remove it")
-        write_bytes_atomic(Path(url), encode_table(arrow_of(frame, name="table"), WORKBOOK))
+        with storage_errors(Path(url)):  # its library writes to a temporary file first
+            content = encode_table(arrow_of(frame, name="table"), WORKBOOK)
+        write_bytes_atomic(Path(url), content)
         return
     if not is_database(url):
         raise ConfigError(

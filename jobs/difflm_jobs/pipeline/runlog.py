@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from difflm.artifacts import Artifact
+from difflm.errors import ArtifactError
 from difflm.telemetry import JSON, append_event, host_facts, read_events
 
 CONFIG_NAME = "config.yaml"
@@ -116,5 +117,17 @@ class RunRecord(BaseModel):
 
 
 def read_runs(experiment: Path) -> list[RunRecord]:
-    """Read all runs of an experiment, oldest first."""
-    return [RunRecord.model_validate(event) for event in read_events(experiment / LOG_NAME)]
+    """Read all runs of an experiment, oldest first.
+
+    Raises:
+        ArtifactError: its log is none; names the file and what is wrong.
+    """
+    path = experiment / LOG_NAME
+    try:
+        return [RunRecord.model_validate(event) for event in read_events(path)]
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "a line"
+        raise ArtifactError(f"{path}: {place}: {first['msg']}; remove the line") from None
+    except ValueError as error:
+        raise ArtifactError(f"{path}: a line is no JSON ({error}); remove it") from None

@@ -124,6 +124,12 @@ class ConditionBins:
 
     @classmethod
     def from_json(cls, facts: Sequence[Mapping[str, Any]]) -> ConditionBins:
+        for f in facts:
+            edges = f["edges"]
+            if not isinstance(f["name"], str) or not all(type(edge) is int for edge in edges) or len(edges) < 2:
+                raise ValueError(f"bins of {f['name']!r} are none")
+            if any(low >= high for low, high in pairwise(edges)):
+                raise ValueError(f"bins of {f['name']!r} do not ascend")
         return cls(
             fields=tuple(
                 FieldBins(name=f["name"], edges=tuple(f["edges"]), nullable=f["nullable"], ordered=f["ordered"])

@@ -41,7 +41,6 @@ from difflm.models.field_slots import (
 )
 from difflm.models.injector import EmbeddingScale
 from difflm.models.prompt import Prompt, causal_nll
-from difflm.models.token_pieces import with_common_pieces
 from difflm.records.kinds.literals import value_literal
 from difflm.records.number_tokens import number_tokens
 from difflm.records.schema import (
@@ -54,6 +53,7 @@ from difflm.records.schema import (
     RecordSchema,
     TextField,
 )
+from difflm.records.token_pieces import with_common_pieces
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 APPLICATION = "difflm"
 LOSSES = 5  # replicas that may die or break under one request
+BREAKS = 2  # of these, engines that may break: what broke one may be the request itself, which is to break no more
 _AGAIN_S = 0.2  # before the first repetition; twice as long before every further one
 _HEALTH_S = 0.5  # between two looks at a replica: one that died is replaced at the next, one that broke after three
 _LOOK_BACK_S = 15.0  # what replicas report every ten seconds is averaged over; Serve wants more than one report in it
@@ -91,13 +92,14 @@ class HandleBackend:
 
     async def sample(self, wanted: RowsWanted) -> AsyncGenerator[Chunk, None]:
         """See `RowsBackend`. A replica that dies or breaks is replaced by another one."""
-        ends, at = time.monotonic() + wanted.deadline_s, wanted.start
+        ends, at, breaks = time.monotonic() + wanted.deadline_s, wanted.start, 0
         for loss in range(LOSSES + 1):
             left = replace(wanted, start=at, deadline_s=max(0.001, ends - time.monotonic()))
             calls = self._handle.options(stream=True).sample.remote(left)
             try:
                 async for chunk in calls:
-                    if chunk.failure == "engine" and loss < LOSSES:
+                    if chunk.failure == "engine" and breaks < BREAKS and loss < LOSSES:
+                        breaks += 1
                         break
                     at += len(chunk.rows) + len(chunk.given_up)
                     yield chunk

@@ -11,6 +11,7 @@ import logging
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any, Final, Literal
 
@@ -140,7 +141,7 @@ def check_base(directory: Path, facts: Mapping[str, object], *, allow_local: boo
     Raises:
         BundleError: it names a folder; says which and how to allow it.
     """
-    if allow_local or os.environ.get(ALLOW_LOCAL, "") not in ("", "0"):
+    if allow_local or os.environ.get(ALLOW_LOCAL, "").strip().lower() in ("1", "true", "yes", "on"):
         return
     for where, model in _models(directory, facts):
         if is_local(model) and not _is_chosen(directory, model):
@@ -155,6 +156,22 @@ def is_local(model: str) -> bool:
     if model.startswith(_PACKAGE):
         return False
     return model.startswith((".", "~", "/")) or "\\" in model or "\0" in model or os.path.lexists(model)
+
+
+@contextmanager
+def fitting(directory: Path) -> Iterator[None]:
+    """Say that files do not fit each other where what is made of all of them raises what nobody foresaw.
+
+    Raises:
+        BundleError: it did.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise BundleError(
+            f"{directory}: its files do not fit each other ({reason}); assemble the bundle again"
+        ) from error
 
 
 def _models(directory: Path, facts: Mapping[str, object]) -> Iterator[tuple[str, str]]:

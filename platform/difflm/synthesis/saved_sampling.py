@@ -11,6 +11,8 @@ from difflm.errors import BundleError
 from difflm.synthesis.synthesizer import SamplingConfig
 
 SAMPLING_NAME = "sampling.json"
+_MOST = {"steps": 10_000, "attempts": 100_000, "batch_size": 1_000_000, "text_tokens": 1_000_000}
+"""What a bundle may ask for of whoever loads it; a user's own settings may be more."""
 _NOT_KEPT = {"allow_local_base", "signed_by"}  # whoever loads a bundle says whom they trust, not the bundle
 
 
@@ -36,4 +38,7 @@ def read_sampling(folder: Path) -> SamplingConfig | None:
     except ValidationError as error:
         reason = " ".join(str(error).split())[:200]
         raise BundleError(f"{path}: not readable ({reason}); save the generator again") from error
+    for name, most in _MOST.items():
+        if (value := getattr(found, name) or 0) > most:
+            raise BundleError(f"{path}: {name} is {value:,}, and {most:,} is the most that is kept; save it again")
     return found.model_copy(update={name: SamplingConfig.model_fields[name].default for name in _NOT_KEPT})

@@ -26,6 +26,7 @@ from difflm.records.relations.keeping import RELATION, Broken, Keeper
 from difflm.records.relations.model import Relations
 from difflm.records.schema import Record
 from difflm.synthesis.bundle import Bundle, encode_table, load_bundle
+from difflm.synthesis.bundle_files import fitting
 from difflm.synthesis.decoding.engines import BuiltinEngineConfig, EngineConfig, load_engine, max_tokens
 from difflm.synthesis.decoding.loop import Address, Decoded, Prompts
 from difflm.synthesis.decoding.sampling import Truncation
@@ -277,10 +278,7 @@ def _rejected(address: Address, reason: str, detail: str | None = None) -> Draw:
 
 
 class OpenBundle:
-    """A bundle in memory: the synthesizers of what it is asked for, and its encoder.
-
-    Whoever draws rows goes through it: the Python interface, a shard's worker, and the replica of a server.
-    """
+    """A bundle in memory, for whoever draws rows: the synthesizers of what it is asked for, and its encoder."""
 
     def __init__(self, folder: Path, config: SamplingConfig) -> None:
         """Load a bundle onto the GPU, where there is one.
@@ -309,9 +307,10 @@ class OpenBundle:
             ConfigError: the request names what is not there, or no record satisfies it.
             BundleError: the bundle has no prior for such a request.
         """
-        request = request or PlanRequest()
-        plan, relations = request.plan(self._plans, given), request.relations(self.bundle.schema)
-        return Synthesizer(self.bundle, self.config, device=self.device, plan=plan, screen=screen, relations=relations)
+        request, bundle = request or PlanRequest(), self.bundle
+        with fitting(bundle.folder):
+            plan, relations = request.plan(self._plans, given), request.relations(bundle.schema)
+            return Synthesizer(bundle, self.config, device=self.device, plan=plan, screen=screen, relations=relations)
 
     def encode(self, table: pa.Table) -> npt.NDArray[np.float32]:
         """Encode a normalised table: posterior means (N, Z)."""

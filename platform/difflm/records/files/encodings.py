@@ -208,5 +208,6 @@ def _family(encoding: str) -> str:
 def _check_known(encoding: str) -> None:
     try:
         " ".encode(encoding)
+        codecs.getincrementalencoder(encoding)("replace").encode(" é")  # as made rows are written
     except (LookupError, ValueError) as error:  # also base64 and its like, which are none of text
         raise ConfigError(f"encoding: {encoding!r} is not known; take utf-8, latin-1, cp1252 or utf-16") from error

@@ -38,16 +38,17 @@ def coded(field: IntegerField, column: pa.ChunkedArray) -> str | None:
     counted = pc.value_counts(decoded(column).drop_null().cast(pa.int64(), safe=False).combine_chunks())
     order = np.argsort(values := counted.field("values").to_numpy())
     values, counts = values[order], counted.field("counts").to_numpy()[order]
+    span = int(values[-1]) - int(values[0])  # of any size, where 64 bits may not hold it
     if len(values) > 2 and values[0] > 0 and _is_far_apart(values):
         return f"{len(values)} values of as many digits, far apart"
-    if values[-1] - values[0] < 2 * _FEW and _peaks(values, counts) > 1:
+    if span < 2 * _FEW and _peaks(values, counts) > 1:
         return f"{len(values)} values, common and rare by turns"
     return None
 
 
 def _is_far_apart(values: np.ndarray) -> bool:
     lengths = {len(str(value)) for value in values.tolist()}
-    return len(lengths) == 1 and lengths.pop() > 2 and bool(values[-1] - values[0] > 4 * len(values))
+    return len(lengths) == 1 and lengths.pop() > 2 and int(values[-1]) - int(values[0]) > 4 * len(values)
 
 
 def _peaks(values: np.ndarray, counts: np.ndarray) -> int:

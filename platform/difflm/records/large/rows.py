@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from difflm.records.large.encoded import IntArray, compact, counted, has_encoded, is_encoded
 
-_GROUP_ROWS: Final = 2**18
+_GROUP_ROWS: Final = 2**17
 
 
 @dataclass(frozen=True, slots=True)

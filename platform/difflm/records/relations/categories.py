@@ -152,11 +152,18 @@ def find_combinations(search: Search) -> None:
     for one, other in combinations([name for name in names if name in few], 2):
         if frozenset((one, other)) in search.refuted:
             continue
+        if _pairs(search.sample, one, other) > _most(search):  # all of the rows have no fewer
+            continue
         if not _never_mix(search.sample, one, other, often=1) or not _never_mix(search.train, one, other, _SEEN_OFTEN):
             continue
         relation = learn_combinations(search.train, (one, other))
         if len(relation.rows) <= _most(search):
             search.accept(relation, broken_by(relation, search.validation))
+
+
+def _pairs(table: TableValues, one: str, other: str) -> int:
+    (one_N, _), (other_N, others) = table.codes(one), table.codes(other)
+    return len(np.unique(one_N * len(others) + other_N))
 
 
 def _never_mix(table: TableValues, one: str, other: str, often: int) -> bool:

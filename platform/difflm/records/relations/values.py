@@ -43,8 +43,10 @@ IntArray: TypeAlias = npt.NDArray[np.int64]
 _DAY_US: Final = 86_400_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EXACT: Final = 2.0**53
-_MOST_CELLS: Final = 2**24
+_MOST_CELLS: Final = 2**23
 """Cells that are kept once they are converted: of a large table few columns are looked at twice."""
+_SAMPLED: Final = 2**15
+"""Rows of which every column is looked at again and again."""
 _FAST: Final = frozenset("YmdHMS")  # directives that Arrow reads as Python does
 DATE_STEP: Final = 1e-8
 """Dates closer than this, in days, are the same: about a millisecond."""
@@ -173,6 +175,10 @@ class TableValues:
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
+    def _forget(self, kept: dict[str, Any]) -> None:
+        if len(kept) * len(self) > _MOST_CELLS and len(self) > _SAMPLED:
+            kept.clear()
+
     def field(self, name: str) -> Field:
         """Return the field of a column."""
         return self._fields[name]
@@ -180,8 +186,7 @@ class TableValues:
     def column(self, name: str) -> pa.ChunkedArray:
         """Return a column in its canonical type, as records print it."""
         if name not in self._columns:
-            if len(self._columns) * len(self) > _MOST_CELLS:
-                self._columns.clear()
+            self._forget(self._columns)
             each = self._fields[name]
             self._columns[name] = by_value(self.table.column(name), lambda column: conform_column(column, each))
         return self._columns[name]
@@ -189,8 +194,7 @@ class TableValues:
     def numbers(self, name: str) -> Any:
         """Return numbers or dates as float64 (N,), NaN where a row has none; texts as objects, None where missing."""
         if name not in self._numbers:
-            if len(self._numbers) * len(self) > _MOST_CELLS:
-                self._numbers.clear()
+            self._forget(self._numbers)
             column, each = self.column(name), self._fields[name]
             match kind_of(each):
                 case "number" if in_text(each):
@@ -208,8 +212,7 @@ class TableValues:
     def codes(self, name: str) -> tuple[IntArray, list[Value]]:
         """Return the place of every row's value among the distinct ones (N,), and these; a missing value is one too."""
         if name not in self._codes:
-            if len(self._codes) * len(self) > _MOST_CELLS:
-                self._codes.clear()
+            self._forget(self._codes)
             encoded = self.column(name).combine_chunks().dictionary_encode()
             if isinstance(encoded, pa.ChunkedArray):
                 encoded = encoded.combine_chunks()

@@ -45,3 +45,11 @@ def test_rare_categories_share_the_last_bin() -> None:
     assert features[3] == 0
     assert 0.4 < float(features[-1]) < 0.5
     assert float(features[:-1].sum()) == MAX_CATEGORIES - 2
+
+
+@pytest.mark.parametrize("edges", [[], [1], [1, "x"], [1, [2]], [2, 1], [1, 1], [1.0, 2.0]])
+def test_bins_that_are_none_are_refused_when_they_are_read(edges: list[object]) -> None:
+    """Found out when gaps were filled in, in words of Python's own."""
+    facts = {"name": "a", "edges": edges, "nullable": False, "ordered": True}
+    with pytest.raises(ValueError, match="bins of 'a'"):
+        ConditionBins.from_json([facts])

@@ -104,8 +104,15 @@ def test_replicas_that_end_again_and_again_are_an_error() -> None:
     with pytest.raises(ClusterError, match="RayActorError"):
         collected(handle)
     assert len(handle.asked) == serving.LOSSES + 1
-    failing = collected(Handle([(0, "engine")] * (serving.LOSSES + 1)))
-    assert [chunk.failure for chunk in failing] == ["engine"]
+
+
+def test_a_request_that_breaks_engines_breaks_few_of_them() -> None:
+    """One request ended six engines, one after the other, of which each had to be started and loaded anew."""
+    handle = Handle([(0, "engine")] * (serving.LOSSES + 1))
+    assert [chunk.failure for chunk in collected(handle)] == ["engine"]
+    assert len(handle.asked) == serving.BREAKS + 1 < serving.LOSSES
+    mixed = Handle([(1, RayActorError())] * serving.LOSSES + [(0, "engine")])
+    assert [chunk.failure for chunk in collected(mixed)][-1] == "engine"
 
 
 def test_errors_raised_on_purpose_come_through_and_are_not_tried_again() -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from contextlib import suppress
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from difflm.errors import EvaluationError, StorageError
+from difflm.errors import DataError, EvaluationError, StorageError
 from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import RecordSchema
 from difflm_evaluators.base import Score
@@ -328,3 +329,21 @@ def test_values_are_written_with_their_error_or_their_reason() -> None:
     assert interval_text(Score(**base, value=1.0)) == ""  # type: ignore[arg-type]
     assert value_text(Score(**base, value=None, undefined_because="no rows")) == "undefined: no rows"  # type: ignore[arg-type]
     assert baseline_text(Score(**base, value=1.0)) == "–"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("details", [{"columns": 5}, {"columns": [["a"]]}, {"pairs": {"a": None}}])
+def test_details_of_another_form_name_the_file_that_was_read(
+    written: Path, tmp_path: Path, details: dict[str, object]
+) -> None:
+    """Whoever made a report.json wrote them, and whatever shows them looks into them."""
+    facts = json.loads((written / "report.json").read_text("utf-8"))
+    for evaluation in facts["evaluations"]:
+        evaluation["details"] = details
+    (tmp_path / "report.json").write_text(json.dumps(facts))
+    report = Report.read(tmp_path)
+    said = r"report\.json: the details of its scores are of another form .*; evaluate the table again"
+    with pytest.raises(DataError, match=said):
+        report.save(tmp_path / "report.html")
+    for show in (report.__repr__, report._repr_html_, lambda: report.worst_pairs):
+        with suppress(DataError):
+            show()

@@ -3,8 +3,10 @@
 import io
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
+from difflm.errors import ArtifactError
 from difflm_jobs.cli.summary import overhead_line, score_table, stage_table
 from difflm_jobs.pipeline.runlog import RunRecord, StageRecord, read_runs
 
@@ -78,3 +80,17 @@ def test_the_score_table_has_units_what_is_best_and_why_a_score_is_undefined() -
     assert cells["Shape error"] == ["1.25 % ± 0.01", "0.60 %", "0 %"]
     assert cells["Distance"] == ["4.175", "2.500", "real data's"]
     assert cells["Utility"] == ["undefined: no target", "-", "higher"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("[" * 5000, r"runs\.jsonl: a line is no JSON"),
+        ("{}", r"runs\.jsonl: started: Field required"),
+        ('{"started": "x", "wall_seconds": 1, "stages": [5]}', r"runs\.jsonl: stages\.0: "),
+    ],
+)
+def test_a_line_that_is_no_run_is_named(tmp_path: Path, line: str, said: str) -> None:
+    (tmp_path / "runs.jsonl").write_text(line + "\n")
+    with pytest.raises(ArtifactError, match=said):
+        read_runs(tmp_path)
