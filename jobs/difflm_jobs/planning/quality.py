@@ -38,8 +38,10 @@ LEVELS = {
     "balanced": Level(decoder=1.0, passes=1.0, autoencoder=1.0, prior=1.0, conditions=1.0),
     "best": Level(decoder=4.0, passes=2.0, autoencoder=2.0, prior=2.0, conditions=2.0),
 }
-LENGTHENED = {"fast": 1.0, "best": 2.0}
-"""How many times longer the decoder's fit may become, by level: `balanced` leaves what the settings say."""
+LENGTHENED = {"fast": 1.0, "best": 1.0}
+"""How many times longer the decoder's fit may become, by level: `best` has its steps from the start, `balanced` leaves
+what the settings say.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

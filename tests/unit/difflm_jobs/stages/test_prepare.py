@@ -101,7 +101,7 @@ def test_an_arff_file_is_read(tmp_path: Path) -> None:
 
 def test_no_such_target_names_the_file_and_the_remedy(tmp_path: Path) -> None:
     data = DataConfig(train=source(tmp_path / "a.csv", 50), target="lable")
-    with pytest.raises(DataError, match=r"a\.csv: .*'lable'.*--set data\.target=COLUMN"):
+    with pytest.raises(DataError, match=r"a\.csv: .*'lable'.*give another name with --target"):
         prepare(tmp_path, data)
 
 
