@@ -11,7 +11,7 @@ from difflm.errors import BundleError
 from difflm.synthesis.synthesizer import SamplingConfig
 
 SAMPLING_NAME = "sampling.json"
-_MOST = {"steps": 10_000, "attempts": 100_000, "batch_size": 1_000_000, "text_tokens": 1_000_000}
+_MOST = {"attempts": 100_000, "batch_size": 1_000_000, "text_tokens": 1_000_000}
 """What a bundle may ask for of whoever loads it; a user's own settings may be more."""
 _NOT_KEPT = {"allow_local_base", "signed_by"}  # whoever loads a bundle says whom they trust, not the bundle
 
