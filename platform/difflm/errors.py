@@ -86,6 +86,10 @@ class OverloadError(RunError):
     """A server has as much to do as it may take on; the same request succeeds later."""
 
 
+MISFITS: tuple[type[Exception], ...] = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+"""What code raises that is given values of a form that nobody foresaw, such as those of somebody else's files."""
+
+
 def is_fault(error: BaseException) -> bool:
     """Tell whether what a library raised is about what it was given: any exception, or a panic of one written in Rust,
     which is none by its class.

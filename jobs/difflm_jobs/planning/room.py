@@ -156,6 +156,8 @@ def _largest(line: PlanLine) -> float:
 
 def _changes(config: ExperimentConfig, stage: str) -> Iterator[list[str]]:
     """Yield settings that may make a stage smaller."""
+    from difflm.models.injector import READ_ONCE
+
     if stage in POOLS:
         yield [f"{POOLS[stage]}.max_actors=1"]
         if stage == "synthesize":
@@ -165,8 +167,7 @@ def _changes(config: ExperimentConfig, stage: str) -> Iterator[list[str]]:
     engine = chosen_engine(config.runtime.engine, workers.num_workers)
     yield from _smaller_batches(config, stage)
     section = config.autoencoder
-    read_once = section.gradient_checkpointing or section.injector.kind in ("kv_memory", "prefix")
-    if stage == "train-autoencoder" and not read_once:
+    if stage == "train-autoencoder" and not section.gradient_checkpointing and section.injector.kind not in READ_ONCE:
         yield ["autoencoder.gradient_checkpointing=true"]
     if stage == "train-autoencoder" and section.encoder.kind == "pretrained" and section.encoder.lora is None:
         yield ["autoencoder.encoder.lora={rank: 8}"]

@@ -113,6 +113,7 @@ def write_rows(
     """
     file, format_ = _destination(wanted)
     (settings, bundle), gates = _opened(wanted.bundle, overrides), row_gates(wanted.gates, wanted.real)
+    check_engine(settings.sampling, settings.runtime)
     check_json(settings.sampling, holds_json=any(field.kind == "json" for field in read_schema(bundle).fields))
     with ExitStack() as stack:
         plan, rows, folders = wanted.plan, wanted.rows, {"bundle": bundle}
@@ -166,8 +167,7 @@ def _opened(given: Path, overrides: Sequence[str]) -> tuple[SynthesisSettings, P
     from difflm.synthesis.saved_sampling import read_sampling
     from difflm_jobs.config import SynthesisSettings
 
-    settings = validate(SynthesisSettings, apply_overrides({}, overrides), "--set", overrides)
-    check_engine(trust := settings.sampling, settings.runtime)
+    trust = validate(SynthesisSettings, apply_overrides({}, overrides), "--set", overrides).sampling
     bundle = find_bundle(given, allow_local_base=trust.allow_local_base, signed_by=trust.signed_by)
     saved = read_sampling(bundle)
     base = {} if saved is None else {"sampling": saved.model_dump(mode="json")}

@@ -58,11 +58,8 @@ def refuse_upgrades() -> None:
     """Have uvicorn's faster parser refuse what has a body and asks for another protocol. It reads no such body, and
     takes what comes of it for the next request: of somebody else, where a proxy shares its connections among clients.
     """
-    try:
-        protocol: Any = importlib.import_module("uvicorn.protocols.http.httptools_impl").HttpToolsProtocol
-    except ImportError:
-        return
-    if hasattr(protocol, "upgrades_refused"):
+    protocol = _httptools()
+    if protocol is None or hasattr(protocol, "upgrades_refused"):
         return
     answer, complete = _answer(_UPGRADE, b"400 Bad Request"), protocol.on_headers_complete
     protocol.upgrades_refused = True
@@ -77,6 +74,14 @@ def refuse_upgrades() -> None:
     protocol.on_headers_complete = on_headers_complete
 
 
+def _httptools() -> Any:
+    """Return uvicorn's faster protocol; None where its parser is not installed."""
+    try:
+        return importlib.import_module("uvicorn.protocols.http.httptools_impl").HttpToolsProtocol
+    except ImportError:
+        return None
+
+
 def _answer(told: Problem, status: bytes) -> bytes:
     """Write a problem as a protocol sends it by itself."""
     problem = problem_response(told)
@@ -89,11 +94,8 @@ def bound_heads() -> None:
     """Have uvicorn's faster parser refuse what goes on and on without a body: headers, trailers, sizes of chunks. It
     keeps all of them; the other parser has a limit.
     """
-    try:
-        protocol: Any = importlib.import_module("uvicorn.protocols.http.httptools_impl").HttpToolsProtocol
-    except ImportError:
-        return
-    if hasattr(protocol, "head_bytes"):
+    protocol = _httptools()
+    if protocol is None or hasattr(protocol, "head_bytes"):
         return
     answer, received = _answer(_LONG_HEAD, b"431 Request Header Fields Too Large"), protocol.data_received
     protocol.head_bytes = 0

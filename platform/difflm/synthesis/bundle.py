@@ -43,7 +43,7 @@ from difflm.privacy.budget import PRIVACY_NAME
 from difflm.records.files.source import SOURCE_NAME
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema, read_schema
-from difflm.synthesis.bundle_files import check_base, check_files, refuse_special, write_hashes
+from difflm.synthesis.bundle_files import check_base, check_files, fitting, refuse_special, write_hashes
 from difflm.synthesis.bundle_sizes import SizeCheck
 from difflm.synthesis.decoding.corrections import read_corrections
 from difflm.synthesis.sharing.places import local_folder
@@ -167,20 +167,12 @@ def load_bundle(
     _check_files(directory)
     check_files(directory)
     check_base(directory, facts, allow_local=allow_local_base)
-    try:
-        return _loaded(directory, facts, solver, device, precision)
-    except BundleError:
-        raise
-    except (ModelError, SchemaError) as error:
-        raise BundleError(str(error)) from error
-    except _MISFITS as error:  # no single file is wrong: numbers and tensors of several do not go together
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise BundleError(
-            f"{directory}: its files do not fit each other ({reason}); assemble the bundle again"
-        ) from error
-
-
-_MISFITS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError, OSError)
+    with fitting(directory, RuntimeError, MemoryError, OSError):  # no single file is wrong, but several together
+        try:
+            loaded = _loaded(directory, facts, solver, device, precision)
+        except (ModelError, SchemaError) as error:
+            raise BundleError(str(error)) from error
+    return loaded
 
 
 def _loaded(

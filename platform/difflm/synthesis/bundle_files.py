@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from difflm.artifacts.manifest import MANIFEST_NAME, SIGNATURE_NAME, FileEntry, Manifest
 from difflm.artifacts.store import hash_file
 from difflm.config import load_yaml
-from difflm.errors import BundleError, ConfigError
+from difflm.errors import MISFITS, BundleError, ConfigError
 from difflm.telemetry import parse_json
 
 HASHES_NAME = "hashes.json"
@@ -159,15 +159,16 @@ def is_local(model: str) -> bool:
 
 
 @contextmanager
-def fitting(directory: Path) -> Iterator[None]:
-    """Say that files do not fit each other where what is made of all of them raises what nobody foresaw.
+def fitting(directory: Path, *others: type[Exception]) -> Iterator[None]:
+    """Say that files do not fit each other where what is made of all of them raises what nobody foresaw: `MISFITS`, and
+    of building modules also `others`.
 
     Raises:
         BundleError: it did.
     """
     try:
         yield
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+    except MISFITS + others as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise BundleError(
             f"{directory}: its files do not fit each other ({reason}); assemble the bundle again"
