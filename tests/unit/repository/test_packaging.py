@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import shutil
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,69 @@ def test_the_shell_completes(words: str, completed: str) -> None:
         check=False,
     )
     assert done.stdout.split() == [completed], done.stderr
+
+
+def test_the_shell_is_taught_in_a_home_of_its_own(tmp_path: Path) -> None:
+    roots = os.pathsep.join(str(REPOSITORY / root) for root in ("platform", "evaluators", "jobs"))
+    taught = "import sys; sys.argv[0] = 'difflm'; from difflm_jobs.cli.main import main; main()"
+    done = subprocess.run(
+        [
+            "bash",
+            "-c",
+            '"$0" -c "$1" --install-completion; true',
+            sys.executable,
+            taught,
+        ],  # below a shell, as a user is
+        env={**os.environ, "PYTHONPATH": roots, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "bash completion installed" in done.stdout, done.stderr
+    assert "_DIFFLM_COMPLETE=complete_bash" in (tmp_path / ".bash_completions" / "difflm.sh").read_text("utf-8")
+    assert "difflm.sh" in (tmp_path / ".bashrc").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built by the command of the installation page from a copy of what is published."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in ("platform", "evaluators", "jobs"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, folder)
+    words = ["pip", "wheel", "--no-deps", "--wheel-dir", "dist", "."]
+    assert f"\n{' '.join(words)}\n" in (REPOSITORY / "docs" / "install.md").read_text("utf-8")
+    command = [sys.executable, "-m", *words, "--no-build-isolation", "--quiet"]  # with the hatchling that is here
+    subprocess.run(command, cwd=folder, check=True)
+    (built,) = (folder / "dist").glob("difflm-*.whl")
+    return built
+
+
+def test_the_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
+    roots = [REPOSITORY / "platform", REPOSITORY / "evaluators", REPOSITORY / "jobs"]
+    files = [(path, root) for root in roots for path in root.rglob("*/**/*") if path.is_file()]
+    sources = {path.relative_to(root).as_posix() for path, root in files if "__pycache__" not in path.parts}
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert held == sources
+
+
+def test_the_wheel_works_outside_of_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    installed = tmp_path / "installed"
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--quiet", "--target", str(installed)]
+    subprocess.run([*command, str(wheel)], cwd=tmp_path, check=True)
+    (tmp_path / "people.csv").write_text("age,city\n" + "41,Oslo\n42,Rome\n" * 40, encoding="utf-8")
+    for words in (["config", "show", "demo"], ["inspect", "people.csv"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "difflm_jobs", *words],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(installed)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    assert "city" in done.stdout
 
 
 def test_a_release_of_another_version_is_refused() -> None:

@@ -174,7 +174,9 @@ def _told(place: HubPlace, hub: Any, *, writing: bool = False) -> Iterator[None]
         if answered is not None:
             raise _refused(place, answered, writing=writing) from None
         if isinstance(error.__cause__, getattr(errors, "FileMetadataError", ())):
-            raise BundleError(f"{place}: what answers at {hub.constants.ENDPOINT} is no hub; see to HF_ENDPOINT") from None
+            raise BundleError(
+                f"{place}: what answers at {hub.constants.ENDPOINT} is no hub; see to HF_ENDPOINT"
+            ) from None
         raise BundleError(f"{place}: {_unreachable(hub)}, and it was not fetched before; {_ONLINE}") from None
     except errors.EntryNotFoundError:
         raise BundleError(

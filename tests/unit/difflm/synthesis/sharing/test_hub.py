@@ -149,11 +149,16 @@ def test_what_cannot_be_read_is_one_line_with_the_remedy(
     assert "none that you may read" in refused(difflm.load, "hf://ada/people")
     monkeypatch.setenv("HF_TOKEN", "hf_wrong_token")
     said = refused(difflm.load, "hf://ada/people")
-    assert said.endswith("the hub does not know your token; log in with `hf auth login`, or set HF_TOKEN to one that is valid")
+    assert said.endswith(
+        "the hub does not know your token; log in with `hf auth login`, or set HF_TOKEN to one that is valid"
+    )
     monkeypatch.setenv("HF_TOKEN", SECRET)
     hub.repositories["ada/people"].gated = True
     assert "ask for access on its page" in refused(difflm.load, "hf://ada/people")
-    for status, told in ((403, "your token may not read it; log in"), (503, "the hub answered with status 503; try again")):
+    for status, told in (
+        (403, "your token may not read it; log in"),
+        (503, "the hub answered with status 503; try again"),
+    ):
         hub.failing = status
         assert told in refused(difflm.load, "hf://ada/people")
 
