@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[3]
+OF_DEVELOPERS = {"docs", "dev", "bench"}
 PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
 
 
@@ -25,8 +26,13 @@ def pins(name: str) -> dict[str, str]:
 
 
 def floors() -> dict[str, str]:
-    """The oldest versions that the package asks for, by the names of libraries."""
-    found = (re.fullmatch(r"([\w.-]+)(?:\[[\w,]+\])?>=([\w.]+)(?:;.*)?", line) for line in PROJECT["dependencies"])
+    """The oldest versions that the package and its extras ask for on Linux, by the names of libraries."""
+    extras = PROJECT["optional-dependencies"]
+    asked = [
+        *PROJECT["dependencies"],
+        *(line for name in set(extras) - {"all", *OF_DEVELOPERS} for line in extras[name]),
+    ]
+    found = [re.match(r"([\w.-]+)(?:\[[\w,]+\])?>=([\w.]+)", line) for line in asked if "!= 'linux'" not in line]
     return {match[1]: match[2] for match in found if match is not None}
 
 
@@ -37,16 +43,22 @@ def supported() -> dict[str, tuple[str, str]]:
     return {name: (oldest, newest) for name, oldest, newest in rows}
 
 
+def plain(version: str) -> str:
+    return re.sub(r"(\.0)+$", "", version)
+
+
 def test_the_table_of_supported_versions_is_what_the_constraints_pin() -> None:
     oldest, newest = pins("constraints-oldest.txt"), pins("constraints.txt")
-    assert set(oldest) == {"ray", "torch", "transformers"}
-    assert {name: pair for name, pair in supported().items() if name != "Python"} == {
-        name: (version, newest[name]) for name, version in oldest.items()
-    }
-    asked = floors()
-    for name, version in oldest.items():  # pip may choose no older one than was tested
-        assert version.removesuffix(".0") == asked[name]
+    table = {name: pair for name, pair in supported().items() if name != "Python"}
+    assert set(table) == {"ray", "torch", "transformers"}
+    assert table == {name: (oldest[name], newest[name]) for name in table}
     assert PROJECT["requires-python"] == f">={supported()['Python'][0]}"
+
+
+def test_the_package_asks_for_what_the_oldest_constraints_pin() -> None:
+    """Anything older pip may choose, and nobody tried it."""
+    oldest = {name: plain(version) for name, version in pins("constraints-oldest.txt").items()}
+    assert oldest == {name: plain(version) for name, version in floors().items()}
 
 
 def test_what_computes_is_as_new_as_the_constraints_say() -> None:
@@ -55,14 +67,14 @@ def test_what_computes_is_as_new_as_the_constraints_say() -> None:
     import transformers
 
     running = {"ray": ray.__version__, "torch": torch.__version__, "transformers": transformers.__version__}
-    tested = [pins("constraints-oldest.txt"), {name: pins("constraints.txt")[name] for name in running}]
+    tested = [{name: pins(file)[name] for name in running} for file in ("constraints-oldest.txt", "constraints.txt")]
     assert {name: version.partition("+")[0] for name, version in running.items()} in tested
 
 
 def test_everything_is_in_the_extra_of_everything() -> None:
     (everything,) = PROJECT["optional-dependencies"]["all"]
     named = set(re.findall(r"[\w-]+", everything.partition("[")[2]))
-    assert named == set(PROJECT["optional-dependencies"]) - {"all", "docs", "dev", "bench"}
+    assert named == set(PROJECT["optional-dependencies"]) - {"all", *OF_DEVELOPERS}
 
 
 @pytest.mark.parametrize(
