@@ -118,7 +118,7 @@ def test_python_of_the_pages_runs(
     fit, evaluate = door.fit, door.evaluate
     without = dict.fromkeys(("fidelity", "projection")) | {"detection": {"seeds": [0], "threads": 1}}
     quick = {"config": tiny, "progress": False, "out": "runs/people"}  # in place of the settings that a page gives
-    monkeypatch.setattr(door, "fit", lambda *given, **named: fit(*given, **{**named, **quick}))
+    monkeypatch.setattr(door, "fit", lambda *given, **named: fit(*given, **{**named, **quick, "budget": None}))
     for module in (door, difflm_evaluators):
         monkeypatch.setattr(module, "evaluate", lambda *given, **named: evaluate(*given, config=without, **named))
     known = scoring_objects(people)  # what pages speak of without making it
