@@ -118,9 +118,13 @@ def find_experiment(run: str, runs: Path) -> Path:
     Raises:
         ConfigError: there is none; names the ones there are.
     """
+    from difflm.synthesis.sharing.container import SUFFIX
+
     for folder in (Path(run), runs / run):
         if (folder / LOG_NAME).is_file():
             return folder
+    if run.endswith(SUFFIX):
+        raise ConfigError(f"{run}: no such file; difflm export RUN {run} writes one")
     known = sorted(path.parent.name for path in runs.glob(f"*/{LOG_NAME}"))
     listed = f"the runs in {runs} are {', '.join(known)}" if known else f"there are no runs in {runs} yet"
     raise ConfigError(f"{run}: no such run; {listed}; give another folder with --runs")
