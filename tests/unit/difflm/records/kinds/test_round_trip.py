@@ -307,6 +307,17 @@ def test_numbers_of_rows_are_counted_on_with_their_zeros() -> None:
     assert """schema.kinds={"Kunden-Nr.": "code"} or text""" in schema.notices[0].message
 
 
+@pytest.mark.parametrize(
+    "name", ["Kundennr.", "Artikelnr", "Bestellnummer", "orderId", "Numéro", "número", "Nr", "n°", "No."]
+)
+def test_a_name_says_that_numbers_name_rows(name: str) -> None:
+    table = pa.table(
+        {name: [f"{10_000 + row * 7:08d}" for row in range(60)], "Hausnr": [f"{row % 9 + 1}" for row in range(60)]}
+    )
+    schema = infer_schema(table)
+    assert [type(field) for field in schema.fields] == [IdentifierField, IntegerField]
+
+
 def test_identifiers_stay_unique_whatever_row_is_made_where() -> None:
     keys = field_of([f"{value:032x}" for value in RANDOM.permutation(2**20)[:60].tolist()], kinds={"x": "identifier"})
     assert isinstance(keys, IdentifierField)
