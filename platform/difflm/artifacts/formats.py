@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
-from difflm.artifacts.workbooks import WORKBOOK, Sheet, sheet_writer
+from difflm.artifacts.workbooks import WORKBOOKS, Sheet, sheet_writer
 from difflm.spelled_numbers import PRINTED, printer
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Form(Protocol):
 
 FORMATS = ("parquet", "jsonl", "csv", "arrow")
 """Formats of parts; one file may also be a workbook."""
-FILE_FORMATS = (*FORMATS, WORKBOOK)
+FILE_FORMATS = (*FORMATS, *WORKBOOKS)
 _BOOLEANS = {True: "true", False: "false"}
 
 
@@ -134,8 +134,8 @@ def table_writer(
         case "jsonl":
             with _text(sink) as lines:
                 yield lambda table: lines.writelines(map(_json_line, table.to_pylist()))
-        case "xlsx":
-            with sheet_writer(sink, schema, lambda table: table, Sheet()) as write:
+        case "xlsx" | "ods":
+            with sheet_writer(format_, sink, schema, lambda table: table, Sheet()) as write:
                 yield write
         case _:
             raise ValueError(f"unknown format {format_!r}")
@@ -149,8 +149,9 @@ def _formed(format_: str, sink: IO[bytes], schema: pa.Schema, form: Form, *, saf
     elif format_ == "jsonl":
         with _text(sink) as lines:
             yield lambda table: lines.writelines(_json_line(form.json_row(row)) for row in table.to_pylist())
-    elif format_ == WORKBOOK:
-        with sheet_writer(sink, schema, lambda table: form.shaped(table, format_), Sheet(**form.sheet())) as write:
+    elif format_ in WORKBOOKS:
+        sheet = Sheet(**form.sheet())
+        with sheet_writer(format_, sink, schema, lambda table: form.shaped(table, format_), sheet) as write:
             yield write
     else:
         shaped = form.shaped(schema.empty_table(), format_).schema

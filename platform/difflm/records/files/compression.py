@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import lzma
+import re
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ _CONTENTS = (
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook", ".xls"),
 )
 """What a file begins with, what it then is, and the ending that says so."""
+_HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head|meta|body|table)[\s>]", re.IGNORECASE)
 
 
 class _Stream(Protocol):
@@ -143,3 +145,7 @@ def refuse_another_kind(data: bytes, path: Path, kind: str) -> None:
     for begin, what, ending in _CONTENTS:
         if data.startswith(begin) and kind not in ending.split(" or "):
             raise DataError(f"{path}: is {what}, not what its name says; let the name end in {ending}")
+    if _HTML.match(data):
+        raise DataError(
+            f"{path}: is a page of HTML, as programs save tables for Excel; open it there and save it as .xlsx"
+        )

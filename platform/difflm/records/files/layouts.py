@@ -23,6 +23,8 @@ from difflm.records.notices import Notice, NoticeCode, Reporter
 Quote: TypeAlias = Literal['"', "'"]
 LineEnd: TypeAlias = Literal["\n", "\r\n", "\r"]
 DELIMITERS = (",", ";", "\t", "|")
+_RARE_DELIMITERS = ("\x01", "\x1f", "~", "^")
+"""Of databases, such as Hive; for what no other divides."""
 _PREAMBLE_ROWS = 50
 _LONGEST_NAME = 10_000
 _SEP_LINE = re.compile(r'"?sep=([^\r\n])"?(?:\r\n|\n|\r)', re.IGNORECASE)
@@ -160,6 +162,11 @@ def _delimiter(body: str, usual: str, quote: str) -> str | None:
     first = next((line for line in body.splitlines() if line.strip()), "")
     if best is not None and (best[0][1] >= 0.5 or usual in first):
         return best[1]
+    for delimiter in _RARE_DELIMITERS if best is None else ():
+        rows = [row for row in sampled(body, delimiter, quote) if not row.blank]
+        width, share = _width(rows)
+        if width >= 2 and share > 0.99 and len(rows[0].cells) == width:
+            return delimiter
     rows = [row for row in sampled(body, " ", quote) if not row.blank]
     width, share = _width(rows[1:])
     if width >= 2 and share > 0.99 and _is_divided_by_blanks(rows):

@@ -225,7 +225,10 @@ def canonical_rows(raw: Raw, config: ReadConfig, name: str, report: Reporter) ->
         kept = zip(chosen, table.column_names, strict=True)
         fields = [raw.types.field(place).with_name(column) for place, column in kept]
         table = pa.schema(fields, raw.types.metadata).empty_table()
-    return _form(raw, table, read, chosen, _kept_names(files, config), missing).on(read)
+    form = _form(raw, table, read, chosen, _kept_names(files, config), missing)
+    if form.typed is not None and raw.types is None:
+        form = form.model_copy(update={"typed": form.typed.fitting(read, report)})
+    return form.on(read)
 
 
 def _kept_names(files: dict[str, str], config: ReadConfig) -> dict[str, str]:
