@@ -49,18 +49,25 @@ def protection_cost() -> list[list[str]]:
 
 @Table
 def private_counts() -> list[list[str]]:
-    """List methods with differential privacy by epsilon, by the same scores of as many rows."""
-    titles = {"counts": "private counts", "mst": "MST", "tabularargn_dp": "TabularARGN, DP-SGD"}
-    rows = [["epsilon", "rows of", "shape error", "trend error", "ROC-AUC", "DCR share", "exact copies"]]
+    """List methods with differential privacy by epsilon, by the same scores of as many rows, best usefulness first."""
+    titles = {
+        "counts": "private counts, no decoder",
+        "fitted_counts": "DiffLM, `privacy.epochs=0`",
+        "private": "DiffLM",
+        "mst": "MST",
+        "tabularargn_dp": "TabularARGN, DP-SGD",
+    }
+    rows = [["epsilon", "rows of", "shape error", "trend error", "ROC-AUC", "DCR share", "exact copies", "minutes"]]
     for epsilon, methods in sorted(record("dp_summaries")["epsilons"].items(), key=lambda pair: float(pair[0])):
-        for name, scores in methods.items():
+        for name, scores in sorted(methods.items(), key=lambda pair: -pair[1].get("mle_auc", {}).get("value", 0.0)):
+            minutes = f"{scores['facts']['wall_seconds'] / 60:.1f}"
             if "reason" in scores:
-                rows.append([epsilon, titles[name], scores["reason"], "", "", "", ""])
+                rows.append([epsilon, titles[name], scores["reason"], "", "", "", "", minutes])
                 continue
-            value = {key: score["value"] for key, score in scores.items()}
+            value = {key: score["value"] for key, score in scores.items() if key != "facts"}
             figures = [percent(value["shape_error"]), percent(value["trend_error"])]
             figures += [share(value["mle_auc"]), share(value["dcr_share"]), percent(value["exact_copy_share"])]
-            rows.append([epsilon, titles[name], *figures])
+            rows.append([epsilon, titles[name], *figures, minutes])
     return rows
 
 
