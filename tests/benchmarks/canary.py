@@ -1,11 +1,12 @@
 """Many draws of a bundle, searched for planted values.
 
     python tests/benchmarks/canary.py RUN VALUE [VALUE ...]    # of a run that is there
-    python tests/benchmarks/canary.py RUN --plant [--protect off]
+    python tests/benchmarks/canary.py RUN --plant [--kind tools] [--protect off]
 
 Fit a table in which one row has values of its own, then name them here: a category, a number, a date as 1871-03-09; or
-let --plant make such a table and fit it into RUN, with a small model and few steps. Prints how many rows were drawn and
-where a value was found, and ends with 1 if one was; what --plant finds is recorded in results/canary.json.
+let --plant make such a table (or tools, or code, with a secret in two of their texts) and fit it into RUN, with a small
+model and few steps. Prints how many rows were drawn and where a value was found, and ends with 1 if one was; what
+--plant finds is recorded in results/canary.json.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ OWN = ("train.parquet", "validation.parquet", "test.parquet", "input")
 
 
 PLANTED = {"diagnosis": "Morbus Quackenbush", "visit": 98765432, "fee": 7654321.25, "day": date(1871, 3, 9)}
+SECRETS = {"category": "Morbus Quackenbush", "name": "Zebulon", "secret": "hunter2-9f3a7c"}
+"""Of texts: in two records, of which one at least is in the training split, whichever seed splits."""
 SMALL: dict[str, Any] = {
     "decoder": {"hidden_size": 64, "layers": 2, "heads": 2, "intermediate_size": 128},
     "decoder_fit": {"steps": 300, "batch_size": 64},
@@ -59,6 +62,42 @@ def plant(run: Path, protect: str, rows: int = 2000) -> None:
     assert generator.report.score("exact_copy_share").value == 0.0  # the report is made, and searched, too
 
 
+TEXTS: dict[str, Any] = {
+    **SMALL,
+    "decoder": {**SMALL["decoder"], "vocabulary_size": 600, "value_tokens": 32},
+    "decoder_fit": {**SMALL["decoder_fit"], "group_by_length": True, "copied_below": 0.9999},
+    "autoencoder": {"steps": 30, "encoder": {"kind": "compact", "hidden_size": 16, "layers": 1, "heads": 2}},
+    "sampling": {"steps": 4, "text_tokens": 48, "attempts": 20},
+}
+WORDS = ("get", "list", "song", "price", "city", "user", "search", "weather", "stock", "team", "show", "count")
+
+
+def plant_texts(run: Path, kind: str, protect: str, records: int = 1500) -> None:
+    """Fit tools or functions, in two of which is a secret."""
+    draw = random.Random(3)
+
+    def words(count: int) -> str:
+        return " ".join(draw.choice(WORDS) for _ in range(count))
+
+    def tool(place: int) -> dict[str, Any]:
+        planted = place in (17, 18)
+        described = f"{words(2)} for {SECRETS['name']}, password {SECRETS['secret']}" if planted else words(4)
+        api = {"name": words(2), "description": described, "required_parameters": [], "optional_parameters": []}
+        category = SECRETS["category"] if planted else draw.choice(("Data", "Music", "Travel"))
+        return {"category": category, "tool_name": words(2), "tool_description": words(3), "api_list": [api]}
+
+    def function(place: int) -> dict[str, Any]:
+        value = f"'{SECRETS['name']} {SECRETS['secret']}'" if place in (17, 18) else str(draw.randint(0, 99))
+        return {"code": f"def {words(2).replace(' ', '_')}({draw.choice('abc')}{place % 7}):\n    return {value}\n"}
+
+    make = tool if kind == "tools" else function
+    run.parent.mkdir(parents=True, exist_ok=True)
+    file = run.parent / f"{run.name}-{kind}.jsonl"
+    file.write_text("".join(json.dumps(make(place)) + "\n" for place in range(records)), encoding="utf-8")
+    generator = difflm.fit(file, config={**TEXTS, "protect": protect}, out=run, progress=False, kind=kind)
+    assert generator.report.scores
+
+
 def value_of(text: str) -> str | int | float | date:
     """Read a planted value: a date, a number or a text."""
     for read in (date.fromisoformat, int, float):
@@ -72,12 +111,17 @@ def main() -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("values", nargs="*")
     parser.add_argument("--plant", action="store_true")
+    parser.add_argument("--kind", default="table", choices=["table", "tools", "code"])
     parser.add_argument("--protect", default="on", choices=["on", "off"])
     parser.add_argument("--rows", type=int, default=100_000)
     given = parser.parse_args()
-    if given.plant:
+    values: dict[str, Any] = {text: value_of(text) for text in given.values}
+    if given.plant and given.kind == "table":
         plant(given.run, given.protect)
-    values = {**PLANTED} if given.plant else {text: value_of(text) for text in given.values}
+        values = PLANTED
+    elif given.plant:
+        plant_texts(given.run, given.kind, given.protect)
+        values = SECRETS
     canary = Canary(values=values)
     files = [path for path in given.run.rglob("*") if path.is_file() and not {path.name, path.parent.name} & {*OWN}]
     found = canary.found_in_files(files)
@@ -87,7 +131,9 @@ def main() -> int:
         names = canary.found_in_table(pa.Table.from_batches([batch]))
         if names:
             found.setdefault("draws", set()).update(names)
-    listed = {place: sorted(names) for place, names in found.items()}
+    listed = {
+        str(Path(place).relative_to(given.run)) if place != "draws" else place: sorted(found[place]) for place in found
+    }
     record = {
         "command": " ".join(["tests/benchmarks/canary.py RUN", *sys.argv[2:]]),
         **provenance(),
@@ -96,7 +142,8 @@ def main() -> int:
     record |= {"files": len(files), "rows": drawn, "found": listed}
     print(json.dumps(record))
     if given.plant and given.protect == "on":
-        RESULT.write_text(json.dumps(record, indent=1) + "\n")
+        known = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
+        RESULT.write_text(json.dumps({**known, given.kind: record}, indent=1) + "\n")
     return 1 if found else 0
 
 
