@@ -15,6 +15,7 @@ import argparse
 import json
 import random
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
@@ -24,15 +25,13 @@ import pyarrow as pa
 from provenance import provenance
 
 import difflm
-from difflm.testing.canary import Canary
+from difflm.testing.canary import SECRETS, Canary, texts_with_secrets
 
 RESULT = Path(__file__).parent / "results" / "canary.json"
 OWN = ("train.parquet", "validation.parquet", "test.parquet", "input")
-
+"""Where a run holds the rows themselves for itself, until it is purged; of texts also those that models learn."""
 
 PLANTED = {"diagnosis": "Morbus Quackenbush", "visit": 98765432, "fee": 7654321.25, "day": date(1871, 3, 9)}
-SECRETS = {"category": "Morbus Quackenbush", "name": "Zebulon", "secret": "hunter2-9f3a7c"}
-"""Of texts: in two records, of which one at least is in the training split, whichever seed splits."""
 SMALL: dict[str, Any] = {
     "decoder": {"hidden_size": 64, "layers": 2, "heads": 2, "intermediate_size": 128},
     "decoder_fit": {"steps": 300, "batch_size": 64},
@@ -69,31 +68,13 @@ TEXTS: dict[str, Any] = {
     "autoencoder": {"steps": 30, "encoder": {"kind": "compact", "hidden_size": 16, "layers": 1, "heads": 2}},
     "sampling": {"steps": 4, "text_tokens": 48, "attempts": 20},
 }
-WORDS = ("get", "list", "song", "price", "city", "user", "search", "weather", "stock", "team", "show", "count")
 
 
 def plant_texts(run: Path, kind: str, protect: str, records: int = 1500) -> None:
     """Fit tools or functions, in two of which is a secret."""
-    draw = random.Random(3)
-
-    def words(count: int) -> str:
-        return " ".join(draw.choice(WORDS) for _ in range(count))
-
-    def tool(place: int) -> dict[str, Any]:
-        planted = place in (17, 18)
-        described = f"{words(2)} for {SECRETS['name']}, password {SECRETS['secret']}" if planted else words(4)
-        api = {"name": words(2), "description": described, "required_parameters": [], "optional_parameters": []}
-        category = SECRETS["category"] if planted else draw.choice(("Data", "Music", "Travel"))
-        return {"category": category, "tool_name": words(2), "tool_description": words(3), "api_list": [api]}
-
-    def function(place: int) -> dict[str, Any]:
-        value = f"'{SECRETS['name']} {SECRETS['secret']}'" if place in (17, 18) else str(draw.randint(0, 99))
-        return {"code": f"def {words(2).replace(' ', '_')}({draw.choice('abc')}{place % 7}):\n    return {value}\n"}
-
-    make = tool if kind == "tools" else function
     run.parent.mkdir(parents=True, exist_ok=True)
     file = run.parent / f"{run.name}-{kind}.jsonl"
-    file.write_text("".join(json.dumps(make(place)) + "\n" for place in range(records)), encoding="utf-8")
+    file.write_text("".join(json.dumps(one) + "\n" for one in texts_with_secrets(kind, records)), encoding="utf-8")
     generator = difflm.fit(file, config={**TEXTS, "protect": protect}, out=run, progress=False, kind=kind)
     assert generator.report.scores
 
@@ -115,15 +96,16 @@ def main() -> int:
     parser.add_argument("--protect", default="on", choices=["on", "off"])
     parser.add_argument("--rows", type=int, default=100_000)
     given = parser.parse_args()
-    values: dict[str, Any] = {text: value_of(text) for text in given.values}
+    values: Mapping[str, Any] = {text: value_of(text) for text in given.values}
     if given.plant and given.kind == "table":
         plant(given.run, given.protect)
         values = PLANTED
     elif given.plant:
         plant_texts(given.run, given.kind, given.protect)
-        values = SECRETS
+        values = SECRETS.values
     canary = Canary(values=values)
-    files = [path for path in given.run.rglob("*") if path.is_file() and not {path.name, path.parent.name} & {*OWN}]
+    own = {*OWN, *(["fitted.parquet"] if given.kind != "table" else [])}
+    files = [path for path in given.run.rglob("*") if path.is_file() and not {path.name, path.parent.name} & own]
     found = canary.found_in_files(files)
     generator, drawn = difflm.load(given.run), 0
     for batch in generator.batches(given.rows, seed=1):
