@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from table import Table, percent, record, share
 
+SIDES = ("ours", "package")
+
 
 @Table
 def small_tables() -> list[list[str]]:
@@ -44,6 +46,53 @@ def protection_cost() -> list[list[str]]:
         points = [f"{made[key]:.3f}" for key in ("shape_points", "trend_points")]
         taught = [f"{made[key]:.4f}" for key in ("unprotected", "protected")]
         rows.append([name, percent(100 * made["rows_changed"]), *points, *taught, percent(made["lost_percent"])])
+    return rows
+
+
+@Table
+def protection_fits() -> list[list[str]]:
+    """List two generators of equal steps by their scores, with protection and without."""
+    rows = [["table", "steps", "shape: on", "off", "trend: on", "off", "taught by rows: on", "off", "lost"]]
+    for name, made in record("protection_cost")["tables"].items():
+        if "fits" not in made:
+            continue
+        on, off = made["fits"]["on"], made["fits"]["off"]
+        errors = [percent(side[key]) for key in ("shape_error", "trend_error") for side in (on, off)]
+        score = "mle_auc" if "mle_auc" in on else "mle_rmse"
+        lost = (off[score] - on[score]) / off[score] * (1 if score == "mle_auc" else -1)
+        taught = [f"{side[score]:.4f}" for side in (on, off)]
+        rows.append([name, f"{made['fits']['steps']:,}", *errors, *taught, percent(100 * lost)])
+    return rows
+
+
+@Table
+def attacks_beside_package() -> list[list[str]]:
+    """List the risks that our attacks and those of Anonymeter find on the same rows, with their intervals."""
+    rows = [["copies among the rows", "attack", "ours", "of the package"]]
+    titles = {"singling_out": "singling out", "linkability": "linkability", "attribute_inference": "inference"}
+    for copied, found in record("anonymeter")["found"].items():
+        for name, title in titles.items():
+            rows.append([percent(100 * float(copied), 0), title, *(_risk(*found[side][name]) for side in SIDES)])
+    return rows
+
+
+def _risk(value: float, low: float | None, high: float | None) -> str:
+    return share(value) if low is None or high is None else f"{share(value)} ({share(low)} to {share(high)})"
+
+
+@Table
+def likelihood_ratio() -> list[list[str]]:
+    """List how well an attacker with the bundle and shadow fits tells members."""
+    made = record("lira")
+    rows = [["attack", "value", "95 % interval"]]
+    titles = {
+        "ratio": "ROC-AUC of LiRA",
+        "loss": "ROC-AUC of the loss by itself",
+        "rate": "members found at 1 % false alarms",
+    }
+    for name, title in titles.items():
+        low, high = made[name]["interval"]
+        rows.append([title, share(made[name]["value"]), f"{share(low)} to {share(high)}"])
     return rows
 
 

@@ -169,16 +169,18 @@ def test_an_error_names_the_place_and_not_the_value(tmp_path: Path) -> None:
 TEXTS: dict[str, Any] = {
     **TINY,
     "decoder": {**TINY["decoder"], "vocabulary_size": 400, "value_tokens": 16},
-    "decoder_fit": {**TINY["decoder_fit"], "group_by_length": True},
-    "autoencoder": {**TINY["autoencoder"], "encoder": {"kind": "compact", **TINY["autoencoder"]["encoder"]}},
-    "rows": 100,
+    "decoder_fit": {**TINY["decoder_fit"], "group_by_length": True, "steps": 40},
+    "autoencoder": {"steps": 10, "encoder": {"kind": "compact", **TINY["autoencoder"]["encoder"]}},
+    "prior": {**TINY["prior"], "steps": 10},
+    "sampling": {**TINY["sampling"], "text_tokens": 24},
+    "rows": 50,
 }
 
 
 @pytest.mark.parametrize("kind", ["code", "tools"])
 def test_a_run_of_texts_holds_their_secrets_in_its_splits_alone(kind: str, tmp_path: Path) -> None:
     file, folder = tmp_path / f"{kind}.jsonl", tmp_path / kind
-    file.write_text("".join(json.dumps(one) + "\n" for one in texts_with_secrets(kind, 240)), encoding="utf-8")
+    file.write_text("".join(json.dumps(one) + "\n" for one in texts_with_secrets(kind, 160)), encoding="utf-8")
     generator = difflm.fit(file, config=TEXTS, out=folder, progress=False, kind=kind)
     assert generator.report.scores
     kept = SECRETS.found_in_files(path for path in folder.rglob("*.parquet") if own_rows(path))
@@ -187,8 +189,8 @@ def test_a_run_of_texts_holds_their_secrets_in_its_splits_alone(kind: str, tmp_p
     # Texts that models learn are those of the rows, of which categories alone are protected; purging removes them.
     assert SECRETS.found_in_files(path for path in published(folder) if path.name != "fitted.parquet") == {}
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "[0-9]+ of 300 rows had no valid draw", RuntimeWarning)
-        drawn = pa.Table.from_batches(list(generator.batches(300, seed=5)))
+        warnings.filterwarnings("ignore", "[0-9]+ of 100 rows had no valid draw", RuntimeWarning)
+        drawn = pa.Table.from_batches(list(generator.batches(100, seed=5)))
     assert drawn.num_rows
     assert SECRETS.found_in_table(drawn) == set()
 
