@@ -109,7 +109,7 @@ def private_counts() -> list[list[str]]:
     rows = [["epsilon", "rows of", "shape error", "trend error", "ROC-AUC", "DCR share", "exact copies", "minutes"]]
     for epsilon, methods in sorted(record("dp_summaries")["epsilons"].items(), key=lambda pair: float(pair[0])):
         for name, scores in sorted(methods.items(), key=lambda pair: -pair[1].get("mle_auc", {}).get("value", 0.0)):
-            minutes = f"{scores['facts']['wall_seconds'] / 60:.1f}"
+            minutes = f"{scores['facts']['wall_seconds'] / 60:.1f}" if "facts" in scores else ""
             if "reason" in scores:
                 rows.append([epsilon, titles[name], scores["reason"], "", "", "", "", minutes])
                 continue
