@@ -109,7 +109,7 @@ def adult_own() -> list[list[str]]:
 @Table
 def conditions() -> list[list[str]]:
     """Rows of Adult that were asked for, beside plain draws against as few real rows."""
-    header = ["condition", "training rows", "shape error of the other columns", "plain draws, as few real rows", "ratio"]
+    header = ["condition", "training rows", "shape error of the others", "plain draws, as few real rows", "ratio"]
     rows = [
         [
             f"`{text.replace('`', '')}`",
