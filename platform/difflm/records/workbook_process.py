@@ -217,8 +217,8 @@ def formats_of_document(archive: zipfile.ZipFile, name: str) -> dict[str, str | 
                     counts.setdefault(at, Counter())[style] += 1
     found: dict[str, str | int] = {}
     for at, counted in counts.items():
-        style = data_styles.get(cells.get(counted.most_common(1)[0][0], ""))
-        code = None if style is None else code_of(style, data_styles.get)
+        usual = data_styles.get(cells.get(counted.most_common(1)[0][0], ""))
+        code = None if usual is None else code_of(usual, data_styles.get)
         if code is not None:
             found[_letters(at)] = code
     return found
