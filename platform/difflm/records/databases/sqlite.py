@@ -11,7 +11,7 @@ from difflm.records.databases.urls import DatabaseUrl
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from sqlalchemy import Column, Connection, Row, Table
+    from sqlalchemy import Column, Connection, Table
 
 LOOSE: Final = "sqlite"
 """What SQLAlchemy calls it."""
@@ -51,13 +51,13 @@ def _raw(connection: Connection) -> Any:
     return connection.connection.dbapi_connection
 
 
-def partitions(rows: Iterable[Row[Any]], size: int, most: int, refusal: DataError) -> Iterator[list[Row[Any]]]:
+def partitions(rows: Iterable[Any], size: int, most: int, refusal: DataError) -> Iterator[list[Any]]:
     """Part rows, which are taken one by one and counted: each may be large.
 
     Raises:
         DataError: the refusal, where their texts and bytes are more than there may be.
     """
-    part: list[Row[Any]] = []
+    part: list[Any] = []
     taken = 0
     for row in rows:
         taken += sum(len(value) for value in row if isinstance(value, str | bytes))
