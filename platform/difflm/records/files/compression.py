@@ -145,7 +145,13 @@ def refuse_another_kind(data: bytes, path: Path, kind: str) -> None:
     for begin, what, ending in _CONTENTS:
         if data.startswith(begin) and kind not in ending.split(" or "):
             raise DataError(f"{path}: is {what}, not what its name says; let the name end in {ending}")
+
+
+def refuse_page(data: bytes, path: Path) -> None:
+    """Refuse a page of HTML, which programs save as .xls or .csv for Excel to open.
+
+    Raises:
+        DataError: it is one; names it and the way out.
+    """
     if _HTML.match(data):
-        raise DataError(
-            f"{path}: is a page of HTML, as programs save tables for Excel; open it there and save it as .xlsx"
-        )
+        raise DataError(f"{path}: is a page of HTML, not what its name says; open it in Excel and save it as .xlsx")

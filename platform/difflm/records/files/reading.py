@@ -18,7 +18,7 @@ from pydantic import Field as Option
 from difflm.errors import ConfigError, DataError
 from difflm.records.databases.tables import read_database
 from difflm.records.databases.urls import DatabaseUrl, is_database
-from difflm.records.files.compression import Expansion, contents, refuse_another_kind
+from difflm.records.files.compression import Expansion, contents, refuse_another_kind, refuse_page
 from difflm.records.files.delimited import read_delimited
 from difflm.records.files.dialects import Dialect, number_spelling
 from difflm.records.files.json_files import JsonForm, read_json_document, read_json_lines
@@ -162,6 +162,7 @@ def _parse(data: bytes, kind: str, path: Path, config: ReadConfig, report: Repor
     if kind not in KINDS:
         known = ", ".join(sorted(KINDS))
         raise DataError(f"{path}: unknown kind of file {kind!r}; known are {known}, each also with .gz or .zip")
+    refuse_page(data, path)
     if kind not in SHEETS:
         refuse_another_kind(data, path, kind)
     match KINDS[kind]:
