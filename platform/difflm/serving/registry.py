@@ -109,9 +109,10 @@ class Registry:
         for bundle in self._config.bundles:
             try:
                 await self._refresh(bundle.name, Path(bundle.path))
-            except (DiffLMError, OSError, ValueError) as error:
+            except Exception as error:  # whatever it is, those behind it can be served
                 if str(error) != self._faults.get(bundle.name):
-                    _log.error("bundle %s: %s", bundle.name, printable(str(error)))
+                    defect = not isinstance(error, DiffLMError | OSError | ValueError)
+                    _log.error("bundle %s: %s", bundle.name, printable(str(error)), exc_info=defect)
                 self._faults[bundle.name] = str(error)
             else:
                 self._faults.pop(bundle.name, None)

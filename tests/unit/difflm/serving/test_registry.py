@@ -1,5 +1,6 @@
 """What a server says of a bundle before it is asked to draw from it."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ from difflm.records.fields import IdentifierField
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema
 from difflm.serving.backend import BundleRef
+from difflm.serving.config import ServeConfig, ServedConfig
 from difflm.serving.problems import Problem
-from difflm.serving.registry import ServedBundle, _shared
+from difflm.serving.registry import Registry, ServedBundle, _shared
 
 
 def served(schema: RecordSchema) -> ServedBundle:
@@ -37,3 +39,23 @@ def test_a_report_tells_no_words_of_records_and_no_exact_number_of_real_rows() -
     )
     assert told["rows"] == {"synthetic": 1234, "train": 30_000, "test": 0}
     assert told["evaluations"] == [{"name": "language", "scores": [], "details": {}}]
+
+
+def test_a_bundle_that_breaks_whatever_loads_it_keeps_no_other_from_being_served(tmp_path: Path) -> None:
+    """Only errors that were foreseen were: those behind it in the list were never looked at."""
+    field = IdentifierField(name="id", shapes=(("u", "0123456789"),))
+    for name in ("odd", "fine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "bundle.json").write_text('{"format_version": 1}')
+        (tmp_path / name / "schema.json").write_text(RecordSchema(fields=(field,), row_count=10).to_json())
+    bundles = [ServedConfig(name=name, path=str(tmp_path / name)) for name in ("odd", "fine")]
+
+    async def load(bundle: BundleRef) -> None:
+        if bundle.name == "odd":
+            raise RuntimeError("of a library")
+
+    registry = Registry(ServeConfig(bundles=bundles), load)
+    asyncio.run(registry.refresh())
+    assert registry.get("fine").ref.name == "fine"
+    assert registry.faults == {"odd": "of a library"}
+    assert not registry.ready
