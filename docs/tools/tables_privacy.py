@@ -87,7 +87,7 @@ def private_counts() -> list[list[str]]:
         "counts": "private counts, no decoder",
         "fitted_counts": "DiffLM, `privacy.epochs=0`",
         "private": "DiffLM",
-        "mst": "MST, 32 bins",
+        "mst": "MST",
         "tabularargn_dp": "TabularARGN, DP-SGD",
     }
     rows = [["epsilon", "rows of", "shape error", "trend error", "ROC-AUC", "DCR share", "exact copies"]]
