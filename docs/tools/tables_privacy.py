@@ -65,22 +65,6 @@ def _risk(value: float, low: float | None, high: float | None) -> str:
 
 
 @Table
-def likelihood_ratio() -> list[list[str]]:
-    """List how well an attacker with the bundle and shadow fits tells members."""
-    made = record("lira")
-    rows = [["attack", "value", "95 % interval"]]
-    titles = {
-        "ratio": "ROC-AUC of LiRA",
-        "loss": "ROC-AUC of the loss by itself",
-        "rate": "members found at 1 % false alarms",
-    }
-    for name, title in titles.items():
-        low, high = made[name]["interval"]
-        rows.append([title, share(made[name]["value"]), f"{share(low)} to {share(high)}"])
-    return rows
-
-
-@Table
 def private_counts() -> list[list[str]]:
     """List methods with differential privacy by epsilon, by the same scores of as many rows, best usefulness first."""
     titles = {
