@@ -114,11 +114,11 @@ def check_repository(name: str) -> None:
 def push(folder: Path, repository: str, *, public: bool, message: str) -> str:
     """Put a saved bundle into a repository, made where it is not there, in one commit; returns its page.
 
-    A repository is made private unless it shall be `public`, and one that others can read is written to only then.
+    A repository is made private unless it shall be `public`; one that is there is written to only if it is as asked.
 
     Raises:
-        ConfigError: there is no token, or no permission; the repository is public and shall not be; or huggingface_hub
-            is missing.
+        ConfigError: there is no token, or no permission; the repository is public and shall not be, or the reverse; or
+            huggingface_hub is missing.
         BundleError: a file of the bundle is missing or changed, or the hub is out of reach.
     """
     check_repository(repository)
@@ -133,6 +133,8 @@ def push(folder: Path, repository: str, *, public: bool, message: str) -> str:
         found = api.model_info(repository)
         if not found.private and not public:
             raise ConfigError(f"{place}: is there, and everybody can read it; give --public if that is meant")
+        if found.private and public:
+            raise ConfigError(f"{place}: is there, and private; open it to everybody on its page, or leave --public out")
         there = [sibling.rfilename for sibling in found.siblings or ()]
         stale = sorted(name for name in there if _of_a_bundle(name) and name not in names)
         operations: list[Any] = [

@@ -99,11 +99,13 @@ def test_a_signature_goes_along(hub: Hub, saved: Path, tmp_path: Path) -> None:
     assert read_public_key(tmp_path / "key.pub")
 
 
-def test_a_repository_that_everybody_reads_is_written_to_only_where_that_is_meant(hub: Hub, saved: Path) -> None:
+def test_a_repository_is_written_to_only_where_it_is_read_by_whom_is_meant(hub: Hub, saved: Path) -> None:
     pushed(saved, public=True)
     assert not hub.repositories["ada/people"].private
     assert "everybody can read it; give --public" in refused(pushed, saved)
     pushed(saved, public=True)
+    hub.repositories["ada/people"].private = True
+    assert "private; open it to everybody on its page, or leave --public out" in refused(pushed, saved, public=True)
 
 
 def test_tampered_repositories_are_refused(hub: Hub, saved: Path) -> None:
