@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import random
 import re
 import time
 import zipfile
@@ -20,6 +21,7 @@ from difflm.artifacts.formats import FORMATS, decode_table, encode_table, harmle
 from difflm.errors import DataError, SchemaError
 from difflm.records.files.dialects import Dialect
 from difflm.records.files.reading import read_table
+from difflm.records.files.sheets import WorkbookForm
 from difflm.records.files.source import SourceForm
 from difflm.records.workbook_process import formats_of
 from difflm_jobs.pipeline.mapping import export
@@ -175,3 +177,33 @@ def test_a_reference_of_any_number_of_letters_ends(tmp_path: Path) -> None:
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("xl/styles.xml", styles)
     assert formats_of(sink.getvalue(), "Sheet1") == {}
+
+
+def document(content: bytes) -> bytes:
+    """A workbook of OpenDocument with this content."""
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        archive.writestr("content.xml", content)
+    return sink.getvalue()
+
+
+def test_looks_of_a_document_are_read_whatever_it_says() -> None:
+    """They are found, or there are none; nothing is raised, and nothing takes long."""
+    table = pa.table({"a": [1.5, 2.5], "b": ["x", "y"]})
+    form = SourceForm(workbook=WorkbookForm(title="S", kind="ods", formats={"a": '0.00 "€"'}))
+    with zipfile.ZipFile(io.BytesIO(encode_table(table, "ods", form=form))) as archive:
+        content = archive.read("content.xml")
+    assert formats_of(document(content), "S") == {"A": "0.00 [$€]"}
+    draw = random.Random(5)
+    for _ in range(400):
+        changed = bytearray(content)
+        for _ in range(draw.randint(1, 4)):
+            place = draw.randrange(len(changed))
+            changed[place : place + draw.randint(0, 9)] = draw.randbytes(draw.randint(0, 3))
+        found = formats_of(document(bytes(changed)), "S")
+        assert all(isinstance(code, str) and len(code) <= 255 for code in found.values())
+    for wrong in (b"9" * 5000, b"-7", b"x", b"1e9", b"999999999999"):
+        many = content.replace(b"<table:table-cell ", b'<table:table-cell table:number-columns-repeated="%s" ' % wrong)
+        began = time.monotonic()
+        formats_of(document(many), "S")
+        assert time.monotonic() - began < 10

@@ -17,7 +17,7 @@ imputing_app = typer.Typer()
 def impute(
     bundle: Annotated[Path, typer.Argument(help="A bundle, a .difflm file, hf://owner/name, or a run.")],
     table: Annotated[Path, typer.Argument(help="A table with the bundle's columns, in which cells are missing.")],
-    out: Annotated[str, typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow, .xlsx), or a folder or URL.")],
+    out: Annotated[str, typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow, .xlsx, .ods), or a folder or URL.")],
     column: Annotated[list[str] | None, typer.Option(help="Only this column; may be given several times.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other values: multiple imputation.")] = 0,
     safe_csv: SafeCsv = False,

@@ -258,7 +258,7 @@ def synthesize(
     bundle: Annotated[Path, typer.Argument(help="A bundle, a .difflm file, hf://owner/name, or a run.")],
     rows: Annotated[int, typer.Option(help="Rows to make.")],
     out: Annotated[
-        str, typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow, .xlsx), a folder, s3://..., a database.")
+        str, typer.Option(help="A file (.csv, .jsonl, .parquet, .arrow, .xlsx, .ods), a folder, s3://..., a database.")
     ],
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same rows.")] = 0,
     format_: Annotated[

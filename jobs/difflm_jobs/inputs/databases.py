@@ -80,7 +80,7 @@ class Delivery:
             ConfigError: it is no table that can be made or added to, or a format is given.
             DataError: the database cannot be reached.
         """
-        from difflm.records.databases.tables import check_destination
+        from difflm.records.databases.writing import check_destination
 
         target = DatabaseUrl.parse(out)
         if format_ is not None:
@@ -93,7 +93,7 @@ class Delivery:
         """Write the rows of the file into the table, and remove the file; where that fails, it is kept, and named."""
         import pyarrow as pa
 
-        from difflm.records.databases.tables import write_database
+        from difflm.records.databases.writing import write_database
 
         with pa.memory_map(str(self.file)) as mapped:
             try:
@@ -128,7 +128,7 @@ def write_table(frame: Any, url: str) -> None:
         frame: a pandas or polars DataFrame, or a pyarrow Table.
         url: such as ``"postgresql://ann@host/sales?table=synthetic"`` or ``"sqlite:///rows.db?table=synthetic"``; a
             table that is there already needs ``&if_exists=append`` or ``&if_exists=replace``. Or the path of a new
-            file that ends in ``.xlsx``.
+            file that ends in ``.xlsx`` or ``.ods``.
 
     Raises:
         ConfigError: the URL cannot be used, such as one without a table, or with one that is there.
@@ -137,15 +137,16 @@ def write_table(frame: Any, url: str) -> None:
     """
     from difflm.artifacts.atomic import storage_errors, write_bytes_atomic
     from difflm.artifacts.formats import encode_table
-    from difflm.artifacts.workbooks import WORKBOOK
-    from difflm.records.databases.tables import write_database
+    from difflm.artifacts.workbooks import WORKBOOKS
+    from difflm.records.databases.writing import write_database
     from difflm.records.files.frames import arrow_of
 
-    if not is_database(url) and url.endswith(f".{WORKBOOK}"):
+    ending = url.rpartition(".")[2]
+    if not is_database(url) and ending in WORKBOOKS:
         if Path(url).exists():
             raise ConfigError(f"{url}: is there already; give another name, or remove it")
         with storage_errors(Path(url)):  # its library writes to a temporary file first
-            content = encode_table(arrow_of(frame, name="table"), WORKBOOK)
+            content = encode_table(arrow_of(frame, name="table"), ending)
         write_bytes_atomic(Path(url), content)
         return
     if not is_database(url):

@@ -80,7 +80,6 @@ class Assemble:
 
 CSV_NAME = "synthetic.csv"
 PARQUET_NAME = "synthetic.parquet"
-WORKBOOK_NAME = "synthetic.xlsx"
 CSV_MAX_ROWS = 1_000_000
 WORKBOOK_MAX_CELLS = 2_000_000
 
@@ -88,7 +87,8 @@ WORKBOOK_MAX_CELLS = 2_000_000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Synthesize:
     """Writes shards/part-*.parquet, account.json and, up to a million rows, synthetic.csv in the dialect of the source;
-    of a typed one also synthetic.parquet, with its types; of a workbook, up to two million cells, synthetic.xlsx.
+    of a typed one also synthetic.parquet, with its types; of a workbook, up to two million cells, synthetic.xlsx or
+    synthetic.ods.
 
     `rows` are those to make, None: as many as were trained on; `rows_per_shard` decides where parts begin. With
     `protected`, copies of training rows are held back where they are more than chance (see `CopyScreen`).
@@ -147,7 +147,7 @@ class Synthesize:
                 export(context.output / SHARDS, context.output / PARQUET_NAME, form=form)
             cells = rows * len(read_schema(bundle).fields)
             if form is not None and form.workbook is not None and cells <= WORKBOOK_MAX_CELLS and has_extra("excel"):
-                export(context.output / SHARDS, context.output / WORKBOOK_NAME, form=form)
+                export(context.output / SHARDS, context.output / f"synthetic.{form.workbook.kind}", form=form)
         return StageOutcome(
             compute_seconds=mapped.compute_seconds,
             peak_rss_mib=mapped.peak_rss_mib,

@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
-from difflm.artifacts.workbooks import WORKBOOK, Sheet, sheet_writer
+from difflm.artifacts.workbooks import WORKBOOKS, Sheet, sheet_writer
+from difflm.errors import DataError
 from difflm.spelled_numbers import PRINTED, printer
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 Write = Callable[["pa.Table"], None]
 
@@ -54,7 +56,7 @@ class Form(Protocol):
 
 FORMATS = ("parquet", "jsonl", "csv", "arrow")
 """Formats of parts; one file may also be a workbook."""
-FILE_FORMATS = (*FORMATS, WORKBOOK)
+FILE_FORMATS = (*FORMATS, *WORKBOOKS)
 _BOOLEANS = {True: "true", False: "false"}
 
 
@@ -117,9 +119,7 @@ def table_writer(
         return
     match format_:
         case "parquet":
-            import pyarrow.parquet as pq
-
-            with pq.ParquetWriter(sink, schema) as parquet:
+            with _parquet(sink, schema) as parquet:
                 yield lambda table: parquet.write_table(table)
         case "arrow":
             import pyarrow as pa
@@ -134,11 +134,25 @@ def table_writer(
         case "jsonl":
             with _text(sink) as lines:
                 yield lambda table: lines.writelines(map(_json_line, table.to_pylist()))
-        case "xlsx":
-            with sheet_writer(sink, schema, lambda table: table, Sheet()) as write:
+        case "xlsx" | "ods":
+            with sheet_writer(format_, sink, schema, lambda table: table, Sheet()) as write:
                 yield write
         case _:
             raise ValueError(f"unknown format {format_!r}")
+
+
+def _parquet(sink: IO[bytes], schema: pa.Schema) -> pq.ParquetWriter:
+    """Begin a Parquet file. Raises DataError for types that Parquet lacks and Arrow has."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetWriter(sink, schema)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk
+        reason = " ".join(str(error).split())[:150]
+        raise DataError(f"Parquet has no type of a column ({reason}); write .arrow, .csv or .jsonl") from error
 
 
 @contextmanager
@@ -149,8 +163,9 @@ def _formed(format_: str, sink: IO[bytes], schema: pa.Schema, form: Form, *, saf
     elif format_ == "jsonl":
         with _text(sink) as lines:
             yield lambda table: lines.writelines(_json_line(form.json_row(row)) for row in table.to_pylist())
-    elif format_ == WORKBOOK:
-        with sheet_writer(sink, schema, lambda table: form.shaped(table, format_), Sheet(**form.sheet())) as write:
+    elif format_ in WORKBOOKS:
+        sheet = Sheet(**form.sheet())
+        with sheet_writer(format_, sink, schema, lambda table: form.shaped(table, format_), sheet) as write:
             yield write
     else:
         shaped = form.shaped(schema.empty_table(), format_).schema

@@ -1,17 +1,19 @@
-"""Workbooks: tables as a sheet of an .xlsx file, each cell of the type that its column has.
+"""Workbooks: tables as a sheet of an .xlsx or .ods file, each cell of the type that its column has.
 
 Texts are texts, whatever they begin with: a spreadsheet runs none of them as a formula, and keeps zeros in front.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
+from difflm.artifacts.opendocument import DocumentPage
 from difflm.errors import DataError
 from difflm.extras import optional
 from difflm.spelled_numbers import PRINTED, printer
@@ -19,8 +21,8 @@ from difflm.spelled_numbers import PRINTED, printer
 if TYPE_CHECKING:
     import pyarrow as pa
 
-WORKBOOK: Final = "xlsx"
-"""The format, which holds one file only and no parts of a data set."""
+WORKBOOKS: Final = ("xlsx", "ods")
+"""The formats, which hold one file only and no parts of a data set."""
 MAX_SHEET_ROWS: Final = 1_048_576
 _MAX_COLUMNS, _MAX_CHARACTERS, _MAX_TITLE = 16_384, 32_767, 31
 _UNWRITABLE: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\r\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
@@ -42,9 +44,25 @@ class Sheet:
     cells: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)
 
 
+class Page(Protocol):
+    """A sheet that is being written, row by row."""
+
+    def append(self, values: Sequence[Any], formats: Sequence[str | None]) -> None:
+        """Write a row: texts, numbers, truth values, moments, spans and None, each with the code of its format."""
+        ...
+
+    def save(self) -> None:
+        """Write what is left of the file."""
+        ...
+
+    def drop(self) -> None:
+        """Remove what was written for a file that will not be."""
+        ...
+
+
 @contextmanager
 def sheet_writer(
-    sink: IO[bytes], schema: pa.Schema, shaped: Callable[[pa.Table], pa.Table], sheet: Sheet
+    format_: str, sink: IO[bytes], schema: pa.Schema, shaped: Callable[[pa.Table], pa.Table], sheet: Sheet
 ) -> Iterator[Callable[[pa.Table], None]]:
     """Give a function that appends tables of a schema, `shaped` to the types of their source, to one sheet.
 
@@ -52,18 +70,14 @@ def sheet_writer(
         ConfigError: the library that writes workbooks is not installed.
         DataError: more rows, columns or characters than a sheet can hold; names the remedy.
     """
-    with optional("excel", "writing a workbook"):
-        from openpyxl import Workbook
-
     if sheet.left + len(schema) > _MAX_COLUMNS:
         raise DataError(f"{len(schema):,} columns: a sheet has at most {_MAX_COLUMNS:,}; write .csv or .parquet")
-    book = Workbook(write_only=True)
-    page = book.create_sheet(_NO_TITLE.sub(" ", sheet.title)[:_MAX_TITLE] or "Sheet1")
+    title = _NO_TITLE.sub(" ", sheet.title)[:_MAX_TITLE] or "Sheet1"
+    formats = [None] * sheet.left + [_format(sheet.formats.get(key)) for key in schema.names]
+    page: Page = DocumentPage(sink, title, formats) if format_ == "ods" else _ExcelPage(sink, title)
     names = shaped(schema.empty_table()).column_names
-    heads = [sheet.heads.get(key, name) for key, name in zip(schema.names, names, strict=True)]
-    for _ in range(sheet.top):
-        page.append([])
-    page.append([None] * sheet.left + [_cell(page, head, name, None) for head, name in zip(heads, names, strict=True)])
+    heads = [_cell(sheet.heads.get(key, name), name) for key, name in zip(schema.names, names, strict=True)]
+    before: list[Any] = [None] * sheet.left
     row = sheet.top + 1
 
     def write(table: pa.Table) -> None:
@@ -76,18 +90,51 @@ def sheet_writer(
             _values(made.schema.field(place), column, sheet.cells.get(key))
             for place, (key, column) in enumerate(zip(table.column_names, made.columns, strict=True))
         ]
-        formats = [_format(sheet.formats.get(key)) for key in table.column_names]
-        before = [None] * sheet.left
         for values in zip(*columns, strict=True):
-            cells = zip(values, names, formats, strict=True)
-            page.append(before + [_cell(page, value, name, form) for value, name, form in cells])
+            page.append(before + [_cell(value, name) for value, name in zip(values, names, strict=True)], formats)
 
     try:
+        for _ in range(sheet.top):
+            page.append([], [])
+        page.append(before + heads, [None] * (sheet.left + len(heads)))
         yield write
     except BaseException:
-        book.save(BytesIO())  # which removes the temporary file that it writes into
+        page.drop()
         raise
-    book.save(sink)
+    page.save()
+
+
+class _ExcelPage:
+    """A sheet of an .xlsx file, as openpyxl writes it."""
+
+    def __init__(self, sink: IO[bytes], title: str) -> None:
+        with optional("excel", "writing a workbook"):
+            from openpyxl import Workbook
+            from openpyxl.cell import WriteOnlyCell
+
+        self._sink, self._book, self._make = sink, Workbook(write_only=True), WriteOnlyCell
+        self._page = self._book.create_sheet(title)
+
+    def append(self, values: Sequence[Any], formats: Sequence[str | None]) -> None:
+        self._page.append([self._cell(value, form) for value, form in zip(values, formats, strict=True)])
+
+    def _cell(self, value: Any, number_format: str | None) -> Any:
+        if value is None:
+            return None
+        if isinstance(value, str):
+            value = _UNWRITABLE.sub(lambda found: f"_x{ord(found[0]):04X}_", value)
+        cell = self._make(self._page, value)
+        if isinstance(value, str):
+            cell.data_type = "s"  # also of what begins with =
+        if number_format is not None:
+            cell.number_format = number_format
+        return cell
+
+    def save(self) -> None:
+        self._book.save(self._sink)
+
+    def drop(self) -> None:
+        self._book.save(BytesIO())  # which removes the temporary file that it writes into
 
 
 def _values(kind: pa.Field, column: pa.ChunkedArray, read: Callable[[str], Any] | None) -> list[Any]:
@@ -107,33 +154,32 @@ def _values(kind: pa.Field, column: pa.ChunkedArray, read: Callable[[str], Any] 
 
 
 def _format(given: str | int | None) -> str | None:
-    from openpyxl.styles.numbers import BUILTIN_FORMATS
+    """Return the code of a number format."""
+    if given is None:
+        return None
+    with optional("excel", "writing a workbook"):
+        from openpyxl.styles.numbers import BUILTIN_FORMATS
 
     code: str | None = BUILTIN_FORMATS.get(given) if isinstance(given, int) else given
     return None if code == "General" else code
 
 
-def _cell(page: Any, value: Any, name: str, number_format: str | None) -> Any:
-    from openpyxl.cell import WriteOnlyCell
+def _cell(value: Any, name: str) -> Any:
+    """Return what a cell of a column can hold.
 
-    if value is None:
-        return None
-    if not isinstance(value, str | int | float):
+    Raises:
+        DataError: a text is too long, or a number is none.
+    """
+    if value is not None and not isinstance(value, str | int | float):
         value = _plain(value)
-    text = isinstance(value, str)
-    if text:
-        if len(value) > _MAX_CHARACTERS:
-            raise DataError(
-                f"column {name!r}: a text of {len(value):,} characters, and a cell holds {_MAX_CHARACTERS:,}; write "
-                ".csv or .parquet"
-            )
-        value = _UNWRITABLE.sub(lambda found: f"_x{ord(found[0]):04X}_", value)
-    cell = WriteOnlyCell(page, value)
-    if text:
-        cell.data_type = "s"  # also of what begins with =
-    if number_format is not None:
-        cell.number_format = number_format
-    return cell
+    if isinstance(value, float) and not math.isfinite(value):
+        raise DataError(f"column {name!r}: {value} is no number that a cell holds; write .csv or .parquet")
+    if isinstance(value, str) and len(value) > _MAX_CHARACTERS:
+        raise DataError(
+            f"column {name!r}: a text of {len(value):,} characters, and a cell holds {_MAX_CHARACTERS:,}; write "
+            ".csv or .parquet"
+        )
+    return value
 
 
 def _plain(value: Any) -> Any:

@@ -18,7 +18,7 @@ Value: TypeAlias = str | int | float | bool | None
 Record: TypeAlias = dict[str, Value]
 """One row, keys in the order of the schema."""
 
-
+Clock: TypeAlias = Literal["", "h:mm:ss", "hh:mm:ss", "h:mm", "hh:mm", "d days hh:mm:ss", "d days, h:mm:ss"]
 Int64: TypeAlias = Annotated[int, Option(ge=-(2**63), le=2**63 - 1)]
 MAX_PLACES: Final = 30
 """Digits behind the mark of a number that keeps all of them; a double has 17 that count."""
@@ -40,9 +40,9 @@ class Dress(BaseModel):
     """How a column spells its numbers: reading a cell and printing it again gives the cell (see `kinds.dress`).
 
     `places` is a fixed number of digits behind the `mark`, None for the shortest that reads back; then `trimmed` leaves
-    out a fraction of zero (`3` beside `2.25`). `group` divides thousands, `bare` leaves out a zero before the mark, and
-    `plus` writes a sign before every number above zero. Exponents are Python's, with an `E` if `capital`, unless
-    `scientific` says which numbers have one. A `clock` counts seconds and spells `27:38:55`.
+    out a fraction of zero (`3` beside `2.25`). `group` divides thousands, with `hundreds` in pairs above (`12,34,567`),
+    `bare` leaves out a zero before the mark, `plus` writes a sign before every number above zero. Exponents are
+    Python's, with an `E` if `capital`, unless `scientific` says which numbers have one. A `clock` spells `27:38:55`.
     """
 
     model_config = _FROZEN
@@ -50,6 +50,7 @@ class Dress(BaseModel):
     prefix: Annotated[str, Option(exclude_if=_omitted)] = ""
     suffix: Annotated[str, Option(exclude_if=_omitted)] = ""
     group: Annotated[str, Option(exclude_if=_omitted)] = ""
+    hundreds: Annotated[bool, Option(exclude_if=_omitted)] = False
     mark: Annotated[str, Option(exclude_if=lambda mark: mark == ".")] = "."
     minus: Annotated[str, Option(exclude_if=lambda minus: minus == "-")] = "-"
     negative: Annotated[
@@ -61,7 +62,7 @@ class Dress(BaseModel):
     trimmed: Annotated[bool, Option(exclude_if=_omitted)] = False
     capital: Annotated[bool, Option(exclude_if=_omitted)] = False
     scientific: Annotated[Scientific | None, Option(exclude_if=_omitted)] = None
-    clock: Annotated[Literal["", "h:mm:ss", "hh:mm:ss", "h:mm", "hh:mm"], Option(exclude_if=_omitted)] = ""
+    clock: Annotated[Clock, Option(exclude_if=_omitted)] = ""
 
     @field_validator("scientific")
     @classmethod

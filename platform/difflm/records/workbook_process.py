@@ -7,6 +7,7 @@ all of them, which ends its process. So that process is not the caller's, and it
 import contextlib
 import io
 import json
+import re
 import sys
 import zipfile
 import zlib
@@ -23,7 +24,11 @@ MEMORY = 3
 """The exit status where there is not enough of it."""
 _LOOKED_AT = 8 * 2**20
 """How many bytes are read to learn what cells look like; they say nothing of what is in them."""
-_LETTERS = 3  # of a column
+_LETTERS, _COLUMNS = 3, 16_384  # of a column, and how many a sheet has
+DOCUMENT = "content.xml"
+"""The file in which the sheets of OpenDocument lie."""
+_SPAN = re.compile(r"-?PT(?P<hours>\d{2,9})H(?P<minutes>\d\d)M(?P<seconds>\d\d)(?:[.,](?P<micro>\d+))?S")
+_DATA_STYLES = "{urn:oasis:names:tc:opendocument:xmlns:datastyle:1.0}"
 _HEADER, _STYLED_ROWS = 50, 200
 """Among how many rows the header is looked for, and how many rows say what the cells of a column look like."""
 
@@ -44,6 +49,7 @@ def main() -> None:
         found = read(data, asked)
         if len(found.get("rows", ())) > 1:
             found["formats"] = formats_of(data, found["name"])
+        found["kind"] = "ods" if is_document(data) else "xlsx"
         sys.stdout.write(json.dumps(found, default=marked, ensure_ascii=True))
     except MemoryError:
         sys.exit(MEMORY)
@@ -83,19 +89,34 @@ def _rows(cells: Sequence[Sequence[Any]]) -> tuple[list[int], list[list[Cell]]]:
     """Return the places of the rows that are not empty, and these without empty columns at the right; empty cells are
     None.
     """
-    rows = [[None if cell == "" else cell for cell in row] for row in cells]
+    rows = [[_cell(cell) for cell in row] for row in cells]
     places = [place for place, row in enumerate(rows) if any(cell is not None for cell in row)]
     rows = [rows[place] for place in places]
     width = max((place + 1 for row in rows for place, cell in enumerate(row) if cell is not None), default=0)
     return places, [(row + [None] * width)[:width] for row in rows]
 
 
+def _cell(cell: Any) -> Cell:
+    """Return a cell, None for an empty one; calamine has spans of OpenDocument that are no time of day as text."""
+    if not isinstance(cell, str) or not cell.startswith(("PT", "-PT")):
+        return None if cell == "" else cell
+    span = _SPAN.fullmatch(cell)
+    if span is None:
+        return cell
+    micro = int(span["micro"][:6].ljust(6, "0")) if span["micro"] else 0
+    seconds = 3600 * int(span["hours"]) + 60 * int(span["minutes"]) + int(span["seconds"])
+    made = timedelta(seconds=seconds, microseconds=micro)
+    return -made if cell[0] == "-" else made
+
+
 def formats_of(data: bytes, name: str) -> dict[str, str | int]:
     """Return by column, as a spreadsheet counts them from A, the number format that most of the first cells of a sheet
-    have: its code, or the number of one that every spreadsheet has. Nothing of other files than .xlsx and .xlsm.
+    have: its code, or the number of one that every spreadsheet has. Nothing of other files than .xlsx, .xlsm and .ods.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if DOCUMENT in archive.namelist():
+                return formats_of_document(archive, name)
             known = _known_formats(archive)
             counts: dict[str, Counter[str | int]] = {}
             for column, style in _styles_of_cells(archive, _file_of(archive, name)):
@@ -171,6 +192,90 @@ def _styles_of_cells(archive: zipfile.ZipFile, file_name: str) -> Iterator[tuple
                 element.clear()
                 if rows == _STYLED_ROWS:
                     return
+
+
+def is_document(data: bytes) -> bool:
+    """Tell whether a workbook is one of OpenDocument."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return DOCUMENT in archive.namelist()
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError):
+        return False
+
+
+def formats_of_document(archive: zipfile.ZipFile, name: str) -> dict[str, str | int]:
+    """Return by column of a sheet of OpenDocument the code of the number format that most of its first cells have."""
+    from difflm.number_formats import code_of
+
+    cells: dict[str, str] = {}
+    data_styles: dict[str, ElementTree.Element] = {}
+    counts: dict[int, Counter[str]] = {}
+    for file_name in ("styles.xml", DOCUMENT):
+        if file_name in archive.namelist():
+            with archive.open(file_name) as file:
+                for at, style in _styled_cells(_Begin(file), name, cells, data_styles):
+                    counts.setdefault(at, Counter())[style] += 1
+    found: dict[str, str | int] = {}
+    for at, counted in counts.items():
+        usual = data_styles.get(cells.get(counted.most_common(1)[0][0], ""))
+        code = None if usual is None else code_of(usual, data_styles.get)
+        if code is not None:
+            found[_letters(at)] = code
+    return found
+
+
+def _styled_cells(
+    file: Any, name: str, cells: dict[str, str], data_styles: dict[str, ElementTree.Element]
+) -> Iterator[tuple[int, str]]:
+    """Yield the place of the column and the style of filled cells in the first rows of a sheet; collect what styles of
+    cells and data styles are called on the way to them.
+    """
+    columns: list[str] = []
+    rows, within = 0, False
+    for event, element in ElementTree.iterparse(file, ("start", "end")):
+        kind, given = element.tag.rpartition("}")[2], {key.rpartition("}")[2]: text for key, text in element.items()}
+        if event == "start":
+            within = given.get("name") == name if kind == "table" else within
+            continue
+        if kind == "style" and given.get("family") == "table-cell":
+            cells[given["name"]] = given.get("data-style-name") or cells.get(given.get("parent-style-name", ""), "")
+        elif kind.endswith("-style") and element.tag.startswith(_DATA_STYLES):
+            data_styles[given["name"]] = element
+        elif kind == "table-column" and within:
+            columns += [given.get("default-cell-style-name", "")] * min(_repeated(given), _COLUMNS - len(columns))
+        elif kind == "table-row" and within:
+            yield from _cells_of_row(element, given.get("default-cell-style-name", ""), columns)
+            element.clear()
+            rows += 1
+            if rows == _STYLED_ROWS:
+                return
+        elif kind == "table" and within:
+            return
+
+
+def _cells_of_row(row: ElementTree.Element, usual: str, columns: Sequence[str]) -> Iterator[tuple[int, str]]:
+    at = 0
+    for cell in row:
+        given = {key.rpartition("}")[2]: text for key, text in cell.items()}
+        times = _repeated(given)
+        style = given.get("style-name") or usual
+        if "value-type" in given:
+            for place in range(at, min(at + times, _COLUMNS)):
+                yield place, style or (columns[place] if place < len(columns) else "")
+        at += times
+
+
+def _repeated(given: dict[str, str]) -> int:
+    return int(given.get("number-columns-repeated", "1"))
+
+
+def _letters(place: int) -> str:
+    """Return what a spreadsheet calls a column, by its place from 0 on."""
+    found, place = "", place + 1
+    while place:
+        place, rest = divmod(place - 1, 26)
+        found = chr(65 + rest) + found
+    return found
 
 
 def marked(cell: datetime | date | time | timedelta) -> dict[str, Any]:

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 FilePath = Annotated[str, Field(min_length=1, max_length=4096, description="relative to the folder, or absolute in it")]
 NewFile = Annotated[
     str | None,
-    Field(max_length=4096, description="write to this new file (.csv, .jsonl, .parquet, .arrow, .xlsx) instead"),
+    Field(max_length=4096, description="write to this new file (.csv, .jsonl, .parquet, .arrow, .xlsx, .ods) instead"),
 ]
 Run = Annotated[str, Field(max_length=64, description="the name of a run")]
 Column = Annotated[str | None, Field(max_length=1000)]

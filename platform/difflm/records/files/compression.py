@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import lzma
+import re
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ _CONTENTS = (
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook", ".xls"),
 )
 """What a file begins with, what it then is, and the ending that says so."""
+_HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head|meta|body|table)[\s>]", re.IGNORECASE)
 
 
 class _Stream(Protocol):
@@ -143,3 +145,13 @@ def refuse_another_kind(data: bytes, path: Path, kind: str) -> None:
     for begin, what, ending in _CONTENTS:
         if data.startswith(begin) and kind not in ending.split(" or "):
             raise DataError(f"{path}: is {what}, not what its name says; let the name end in {ending}")
+
+
+def refuse_page(data: bytes, path: Path) -> None:
+    """Refuse a page of HTML, which programs save as .xls or .csv for Excel to open.
+
+    Raises:
+        DataError: it is one; names it and the way out.
+    """
+    if _HTML.match(data):
+        raise DataError(f"{path}: is a page of HTML, not what its name says; open it in Excel and save it as .xlsx")

@@ -1,19 +1,21 @@
 """Encodings: the bytes of a text file as UTF-8, with what they were written in.
 
 A byte order mark decides. Without one it is UTF-8 where every byte is that; a few odd bytes among real UTF-8 are
-damage, and an error. Else it is cp1252 where what comes out is Western text, or what charset-normalizer is sure of. A
-guess is reported with the setting that overrules it.
+damage, and an error. Else it is what makes words of one language, cp1252 where what comes out is Western text, or what
+charset-normalizer is sure of. A guess is reported with the setting that overrules it.
 """
 
 from __future__ import annotations
 
 import codecs
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from difflm.errors import ConfigError, DataError
 from difflm.records.files.remedies import setting
+from difflm.records.languages import likely_encoding
 from difflm.records.notices import Notice, Reporter
 
 UTF8 = "utf-8"
@@ -37,6 +39,7 @@ _ODD = re.compile(r"[^\x00-\x7f]+")
 _BEFORE = frozenset("€£¥§±©«“‘„‚‹¿¡–—•µ×÷\u00a0")
 _AFTER = frozenset("€£¥¢°®™»”’›…·²³¹½¼¾ªº\u00a0") | _BEFORE
 """Signs that stand before a word or number of Western text, or after it."""
+_LONGEST_RUN = 3  # of signs and letters in a row, in Western text
 _WORDS = frozenset("àáâèéêìíòóôùúåæøöüäÀÁÂÈÉÊÌÍÒÓÔÙÚÅÆØÖÜÄ")
 """Letters that are words of their own, or a cell."""
 
@@ -132,12 +135,14 @@ def _is_damaged(data: bytes) -> bool:
 
 def _guess(data: bytes) -> str | None:
     sample = _around_high(data)
-    try:
-        if _is_western(sample.decode("cp1252")) and data.decode("cp1252"):
-            return "cp1252"
-    except UnicodeDecodeError:
-        pass
-    if len(sample.translate(None, bytes(range(128)))) < _SURE:
+    sure = len(sample.translate(None, bytes(range(128)))) >= _SURE
+    likely = likely_encoding(sample) if sure else None
+    for encoding in ("cp1252", likely) if likely in (None, "cp1252") else (likely, "cp1252"):
+        with suppress(UnicodeDecodeError):
+            western = encoding == "cp1252" and _is_western(sample.decode("cp1252"))
+            if encoding is not None and (western or encoding == likely) and data.decode(encoding):
+                return encoding
+    if not sure:
         return None
     from charset_normalizer import from_bytes
 
@@ -170,7 +175,8 @@ def _is_western(text: str) -> bool:
             inside = before.isalpha() and after.isalpha() and run not in ("’", "·")
             leads = run[-1] in _BEFORE or not after.isalnum() or run[-1].isalpha()
             digits = before.isdigit() and (after.isdigit() or run[0] in "¹²³")  # as a flipped bit makes of three digits
-            fine = not inside and not digits and leads and all(letter in _AFTER or letter.isalpha() for letter in run)
+            fine = not inside and not digits and leads and len(run) <= _LONGEST_RUN
+            fine = fine and all(letter in _AFTER or letter.isalpha() for letter in run)
         good, bad = good + fine, bad + (not fine)
     return good > 0 and bad <= 0.05 * good
 

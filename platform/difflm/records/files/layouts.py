@@ -23,7 +23,10 @@ from difflm.records.notices import Notice, NoticeCode, Reporter
 Quote: TypeAlias = Literal['"', "'"]
 LineEnd: TypeAlias = Literal["\n", "\r\n", "\r"]
 DELIMITERS = (",", ";", "\t", "|")
+_RARE_DELIMITERS = ("\x01", "\x1f", "~", "^")
+"""Of databases, such as Hive; for what no other divides."""
 _PREAMBLE_ROWS = 50
+_FORMS = 3  # that dates of one column have at most
 _LONGEST_NAME = 10_000
 _SEP_LINE = re.compile(r'"?sep=([^\r\n])"?(?:\r\n|\n|\r)', re.IGNORECASE)
 
@@ -160,6 +163,11 @@ def _delimiter(body: str, usual: str, quote: str) -> str | None:
     first = next((line for line in body.splitlines() if line.strip()), "")
     if best is not None and (best[0][1] >= 0.5 or usual in first):
         return best[1]
+    for delimiter in _RARE_DELIMITERS if best is None else ():
+        rows = [row for row in sampled(body, delimiter, quote) if not row.blank]
+        width, share = _width(rows)
+        if width >= 2 and share > 0.99 and len(rows[0].cells) == width:
+            return delimiter
     rows = [row for row in sampled(body, " ", quote) if not row.blank]
     width, share = _width(rows[1:])
     if width >= 2 and share > 0.99 and _is_divided_by_blanks(rows):
@@ -246,13 +254,37 @@ def _check_names(layout: Layout, path: Path, report: Reporter) -> None:
             f"{path}, line {layout.lines_above + 1}: a column name of {longest:,} characters; is a quote not closed? "
             "mend the header"
         )
-    if len(layout.rows) > 1 and layout.names and sum(map(is_number, layout.names)) * 2 > len(layout.names):
+    numbers = sum(map(is_number, layout.names)) * 2 > len(layout.names)
+    if len(layout.rows) > 1 and layout.names and (numbers or _is_row_among(layout.names, layout.rows[1:])):
         names = [f"name{number}" for number in range(1, min(3, len(layout.names)) + 1)]
         message = (
             f"the first row ({', '.join(layout.names)[:60]}) is taken as the header, though it looks like values; for "
             f"a file without a header {setting('header', names)} with all {len(layout.names)} names"
         )
         _tell("header", message, report)
+
+
+def _is_row_among(names: Sequence[str], rows: Sequence[Row]) -> bool:
+    """Tell whether a header could stand among the rows: numbers where they have numbers, dates where they have such,
+    and words that they have as well.
+    """
+    alike = 0
+    for place, name in enumerate(names):
+        cells = [row.cells[place].strip() for row in rows if place < len(row.cells)]
+        cells = [cell for cell in cells if cell]
+        digits = [re.sub(r"\d", "9", cell) for cell in cells]
+        if cells and all(map(is_number, cells)):
+            fits = is_number(name)
+        elif all("9" in form for form in digits) and len(set(digits)) <= _FORMS:
+            fits = re.sub(r"\d", "9", name) in digits
+        elif 2 * len(set(cells)) > len(cells):
+            continue  # names of people, say: there is no telling
+        else:
+            fits = name in cells
+        if not fits:
+            return False
+        alike += 1
+    return alike >= 2 and 2 * alike >= len(names)
 
 
 def _with_odd_ends(layout: Layout, width: int, report: Reporter) -> Layout:

@@ -18,7 +18,7 @@ from pydantic import Field as Option
 from difflm.errors import ConfigError, DataError
 from difflm.records.databases.tables import read_database
 from difflm.records.databases.urls import DatabaseUrl, is_database
-from difflm.records.files.compression import Expansion, contents, refuse_another_kind
+from difflm.records.files.compression import Expansion, contents, refuse_another_kind, refuse_page
 from difflm.records.files.delimited import read_delimited
 from difflm.records.files.dialects import Dialect, number_spelling
 from difflm.records.files.json_files import JsonForm, read_json_document, read_json_lines
@@ -162,6 +162,7 @@ def _parse(data: bytes, kind: str, path: Path, config: ReadConfig, report: Repor
     if kind not in KINDS:
         known = ", ".join(sorted(KINDS))
         raise DataError(f"{path}: unknown kind of file {kind!r}; known are {known}, each also with .gz or .zip")
+    refuse_page(data, path)
     if kind not in SHEETS:
         refuse_another_kind(data, path, kind)
     match KINDS[kind]:
@@ -225,7 +226,10 @@ def canonical_rows(raw: Raw, config: ReadConfig, name: str, report: Reporter) ->
         kept = zip(chosen, table.column_names, strict=True)
         fields = [raw.types.field(place).with_name(column) for place, column in kept]
         table = pa.schema(fields, raw.types.metadata).empty_table()
-    return _form(raw, table, read, chosen, _kept_names(files, config), missing).on(read)
+    form = _form(raw, table, read, chosen, _kept_names(files, config), missing)
+    if form.typed is not None and raw.types is None:
+        form = form.model_copy(update={"typed": form.typed.fitting(read, report)})
+    return form.on(read)
 
 
 def _kept_names(files: dict[str, str], config: ReadConfig) -> dict[str, str]:

@@ -32,6 +32,8 @@ def _restored(column: pa.ChunkedArray, wanted: pa.DataType, digits: bool | None)
         return pa.chunked_array([wanted.wrap_array(chunk) for chunk in stored.chunks], wanted)
     if pa.types.is_dictionary(wanted):
         return restored(column, wanted.value_type).dictionary_encode().cast(wanted)
+    if pa.types.is_run_end_encoded(wanted):
+        return pc.run_end_encode(restored(column, wanted.value_type), wanted.run_end_type)
     if pa.types.is_timestamp(wanted) and text:
         return _moments(column, wanted)
     if pa.types.is_date(wanted) and text:
@@ -70,5 +72,12 @@ def _moments(texts: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
 
 
 def _times(texts: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
-    values = [None if text is None else time.fromisoformat(text) for text in texts.to_pylist()]
-    return pa.chunked_array([pa.array(values, pa.time64("us")).cast(wanted)])
+    values = [None if text is None else _nanoseconds(text) for text in texts.to_pylist()]
+    return pa.chunked_array([pa.array(values, pa.int64())]).cast(pa.time64("ns")).cast(wanted)
+
+
+def _nanoseconds(text: str) -> int:
+    """Read a time of day of up to nine digits of a second; ValueError for what is none."""
+    whole, _, finer = text.partition(".")
+    found = time.fromisoformat(whole)
+    return ((found.hour * 60 + found.minute) * 60 + found.second) * 10**9 + int(f"{finer:0<9}"[:9])

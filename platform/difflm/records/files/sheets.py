@@ -15,7 +15,7 @@ from datetime import date, datetime, time, timedelta
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -46,12 +46,14 @@ _OF_THE_INTERPRETER = 512 * 2**20
 class WorkbookForm(BaseModel):
     """How a sheet is laid out: its name, where its header stands, and what its cells are and look like by column.
 
+    `kind` is that of the file which can be written again: a workbook of another kind becomes an .xlsx.
     `heads` are headers that are no texts, `formats` number formats, and `mixed` the types that stand beside texts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     title: str
+    kind: Literal["xlsx", "ods"] = "xlsx"
     top: int = Field(default=0, ge=0, lt=_MOST_ROWS)
     left: int = Field(default=0, ge=0, lt=_MOST_COLUMNS)
     heads: dict[str, int | float | bool | dict[str, Any]] = {}
@@ -155,6 +157,7 @@ def read_sheet(
     table = _table(found, place, path, report, told=skip is None)
     form = WorkbookForm(
         title=name,
+        kind=said["kind"],
         top=said["places"][place] if place < len(said["places"]) else place,
         left=said["left"],
         heads={str(at): _head(head) for at, head in enumerate(found[place]) if _is_own(head)},
@@ -220,7 +223,7 @@ def _read_apart(data: bytes, expansion: Expansion, sheet: str | None) -> dict[st
     if "rows" not in said:
         reason = said.get("fault") or f"what reads it ended with status {ended.returncode}"
         raise DataError(f"{expansion.path}: not a workbook ({reason}); is it complete and what its name says?")
-    return {"formats": {}, **said}
+    return {"formats": {}, "kind": "xlsx", **said}
 
 
 def _table(rows: list[list[Cell]], place: int, path: Path, report: Reporter, *, told: bool) -> pa.Table:
@@ -258,6 +261,10 @@ def _column(name: str, values: list[Cell], report: Reporter) -> pa.Array:
     }  # fmt: skip
     if len(kinds) == 1 and (kind := known.get(next(iter(kinds)))) is not None:
         return pa.array(values, kind)
+    if kinds == {time, timedelta}:
+        return pa.array(
+            [_since_midnight(value) if isinstance(value, time) else value for value in values], known[timedelta]
+        )
     if kinds == {date, datetime}:
         moments = [_moment(value) for value in values]
         return pa.array(moments, pa.timestamp("us"))
@@ -269,6 +276,10 @@ def _column(name: str, values: list[Cell], report: Reporter) -> pa.Array:
 
 def _numbers(values: list[Cell]) -> list[float | int | None]:
     return [value if isinstance(value, int | float) else None for value in values]
+
+
+def _since_midnight(value: time) -> timedelta:
+    return datetime.combine(date.min, value) - datetime.min
 
 
 def _moment(value: Cell) -> datetime | None:

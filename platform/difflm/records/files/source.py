@@ -30,7 +30,7 @@ from difflm.records.schema import RecordSchema
 SOURCE_NAME = "source.json"
 FORMAT_VERSION: Final = 1
 _KEY = b"difflm:source"
-TYPED = ("parquet", "arrow", "xlsx")
+TYPED = ("parquet", "arrow", "xlsx", "ods")
 """Formats that hold types."""
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", strict=True)

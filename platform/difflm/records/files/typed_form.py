@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
-from typing import Literal, Self, TypeAlias
+import re
+from collections.abc import Mapping
+from typing import Final, Literal, Self, TypeAlias
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, field_validator
@@ -16,7 +18,11 @@ from difflm.records.kinds.columns import as_text
 from difflm.records.notices import Notice, Reporter, ignore
 from difflm.records.schema import CodeField, Field, IdentifierField, RecordSchema, TextField
 
-Unit: TypeAlias = Literal["day", "s", "us"]
+Unit: TypeAlias = Literal["day", "s", "ms", "us", "ns"]
+_UNITS: Final[Mapping[int, Unit]] = {3: "ms", 6: "us"}
+
+_TRIED: Final = 1000
+"""Rows that say whether a type comes back."""
 
 
 class TypedForm(BaseModel):
@@ -54,6 +60,18 @@ class TypedForm(BaseModel):
     def types(self) -> pa.Schema:
         """Return the types by column."""
         return pa.ipc.read_schema(pa.BufferReader(base64.b64decode(self.arrow)))
+
+    def fitting(self, read: pa.Table, report: Reporter) -> TypedForm:
+        """Return the form without the types that not even the rows which were read could have again."""
+        types = self.types()
+        for place, (name, column) in enumerate(zip(read.column_names, read.columns, strict=True)):
+            kind, some = types.field(place).type, column.slice(0, _TRIED)
+            if pa.types.is_null(kind) or restored(some, kind, digits=name in self.digits).type == kind:
+                continue
+            message = f"of the type {kind}, which made rows cannot have; they have it as {column.type}"
+            report(Notice(column=name, code="kept_as_text", count=1, message=message))
+            types = types.set(place, types.field(place).with_type(column.type))
+        return self.model_copy(update={"arrow": _dumped(types)})
 
     def kept(self, schema: RecordSchema, report: Reporter) -> TypedForm:
         """Return the form without the types that made rows may not fit: free texts are texts, whatever they are."""
@@ -126,7 +144,7 @@ def _is_of_json(kind: pa.DataType) -> bool:
     """Tell whether JSON of the types seen is of an Arrow type: its parts are lists, objects, numbers and texts."""
     if pa.types.is_struct(kind):
         return all(_is_of_json(part.type) for part in kind)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+    if pa.types.is_nested(kind) and hasattr(kind, "value_type") and not pa.types.is_map(kind):
         return _is_of_json(kind.value_type)
     plain = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, _is_text)
     return any(is_one(kind) for is_one in plain)
@@ -146,12 +164,15 @@ def _unit(texts: pa.ChunkedArray) -> Unit | None:
     text = next((text for text in texts.to_pylist() if text is not None), None)
     if text is None:
         return None
-    return "us" if "." in text else "s" if ":" in text else "day"
+    parts = re.search(r"\.(\d+)", text)
+    if parts is None:
+        return "s" if ":" in text else "day"
+    return _UNITS.get(len(parts[1]), "ns")
 
 
 def _spelled(column: pa.ChunkedArray, unit: Unit) -> pa.ChunkedArray:
     if pa.types.is_date(column.type) or unit == "day":
         return column.cast(pa.date32(), safe=False).cast(pa.string())
     if pa.types.is_time(column.type):
-        return column.cast(pa.time32("s") if unit == "s" else pa.time64("us"), safe=False).cast(pa.string())
+        return column.cast(pa.time32(unit) if unit in ("s", "ms") else pa.time64(unit), safe=False).cast(pa.string())
     return column.cast(pa.timestamp(unit, column.type.tz), safe=False).cast(pa.string())

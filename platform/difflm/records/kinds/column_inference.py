@@ -40,8 +40,8 @@ _CODES_PER_ROW: Final = 1000
 _MOSTLY_MISSING: Final = 0.95
 _MAX_GIVEN_SHAPES: Final = 256
 _NAMING = re.compile(
-    r"(?i:(?:^|[_\s.-])(?:id|uid|uuid|guid|key|index|idx|serial|row|rowid|column_1|nr|no|number|nummer)\.?$)|"
-    r"(?i:^unnamed: ?0$|[a-z](?:number|nummer)$)|[a-z](?:Id|ID|Nr|No)\.?$"
+    r"(?i:(?:^|[_\s.-])(?:id|uid|uuid|guid|key|index|idx|serial|row|rowid|column_1|nr|no|number|nummer|num[eé]ro|número|"
+    r"numer|n[°º])\.?$)|(?i:^unnamed: ?0$|[a-z](?:number|nummer|nr)\.?$)|[a-z](?:Id|ID|No)\.?$"
 )
 
 

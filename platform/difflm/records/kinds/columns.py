@@ -120,7 +120,7 @@ def conform_column(column: pa.ChunkedArray, field: Field, *, report: Reporter = 
 
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Format a simple column as text: numbers as printed, booleans as true/false, dates in ISO form to microseconds."""
+    """Format a simple column as text: numbers as printed, booleans as true/false, dates in ISO form."""
     if pa.types.is_string(column.type):
         return column
     if pa.types.is_dictionary(column.type):
@@ -135,18 +135,17 @@ def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _coarsest(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Cast moments to the coarsest unit that keeps them: days, seconds, microseconds; nanoseconds are cut off."""
+    """Cast moments to the coarsest unit that keeps them: days, seconds, milliseconds, microseconds."""
     if pa.types.is_time(column.type):
-        exact, finest = [pa.time32("s"), pa.time64("us")], pa.time64("us")
+        exact = [pa.time32("s"), pa.time32("ms"), pa.time64("us")]
     else:
         zone = column.type.tz
-        exact = [*([] if zone else [pa.date32()]), pa.timestamp("s", zone), pa.timestamp("us", zone)]
-        finest = pa.timestamp("us", zone)
+        exact = [*([] if zone else [pa.date32()]), *(pa.timestamp(unit, zone) for unit in ("s", "ms", "us"))]
     for wanted in exact:
         coarse = column.cast(wanted, safe=False)
         if coarse.cast(column.type, safe=False).equals(column):
             return coarse
-    return column.cast(finest, safe=False)
+    return column
 
 
 def parse_decimals(texts: pa.ChunkedArray) -> pa.ChunkedArray:

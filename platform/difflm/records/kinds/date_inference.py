@@ -10,7 +10,6 @@ import pyarrow as pa
 from difflm.records.kinds.distinct_values import Column
 from difflm.records.kinds.dress import MAX_WORDS
 from difflm.records.kinds.moments import (
-    FoundFormats,
     find_compact,
     find_formats,
     looks_dated,
@@ -36,8 +35,7 @@ def datetime_field(
     """
     texts: list[str] = column.distinct.to_pylist()
     if compact:
-        format = find_compact(texts, least=1 if given else 3)
-        found = None if format is None else FoundFormats(formats=(format,), others=())
+        found = find_compact(texts, least=1 if given else 3)
     else:
         found = None if pa.types.is_integer(column.source) else find_formats(texts)
     if found is None:

@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Final
 
 from difflm.records.fields import MAX_PLACES
+from difflm.records.kinds.clocks import clock_text, clock_value, likely_clocks
 from difflm.records.kinds.e_notation import EXPONENT, ways_of_e
 from difflm.records.schema import DecimalField, Dress, Field, IntegerField
 from difflm.spelled_numbers import spelled_size
@@ -37,7 +38,8 @@ _WORD = r"[^\W\d_]{%d,%d}[\u00b2\u00b3]?"
 _SUFFIX = re.compile(
     rf"[ \u00a0\u202f]?{_WORD % (1, 6)}(?:/{_WORD % (1, 5)})?|[ \u00a0\u202f]?[%\u2030\u00b0][CF]?",
 )
-_CLOCK = re.compile(r"(\d{1,15}):([0-5]\d)(?::([0-5]\d))?")
+_THOUSANDS = re.compile(r"(?<=\d)(?=(?:\d{3})+$)")
+_HUNDREDS = re.compile(r"(?<=\d)(?=(?:\d\d)*\d{3}$)")
 _UNSAFE = re.compile(r'["\\\x00-\x1f\x7f]')
 _NUMBER = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?")
 _PROBES: Final = 200
@@ -88,13 +90,13 @@ def print_cell(field: IntegerField | DecimalField, value: int | float | str) -> 
 def dressed_text(dress: Dress, value: int | float) -> str:
     """Put the dress on a number."""
     if dress.clock:
-        return _clock_text(dress, int(value))
+        return clock_text(dress.clock, int(value))
     size = abs(value)
     plain = isinstance(size, int) and not dress.places and not dress.scientific
     digits = str(size) if plain else _digits(dress, float(size))
     whole, point, rest = digits.partition(".")
     if dress.group and whole.isdecimal():
-        whole = re.sub(r"(?<=\d)(?=(?:\d{3})+$)", lambda _: dress.group, whole)
+        whole = (_HUNDREDS if dress.hundreds else _THOUSANDS).sub(lambda _: dress.group, whole)
     if dress.bare and whole == "0" and point:
         whole = ""
     body = whole + (dress.mark if point else "") + rest
@@ -120,20 +122,12 @@ def _digits(dress: Dress, size: float) -> str:
     )
 
 
-def _clock_text(dress: Dress, value: int) -> str:
-    width = 2 if dress.clock.startswith("hh") else 1
-    minutes, seconds = divmod(value, 60) if dress.clock.endswith("ss") else (value, None)
-    hours, minutes = divmod(minutes, 60)
-    text = f"{hours:0{width}d}:{minutes:02d}"
-    return text if seconds is None else f"{text}:{seconds:02d}"
-
-
 def plain_text(dress: Dress, text: str) -> str | None:
     """Take the dress off a cell: the number with its digits as written, a point and a minus; None where it wears
     another one, though it may be spelled in other ways than `dressed_text` would.
     """
     if dress.clock:
-        return _clock_value(dress, text)
+        return clock_value(dress.clock, text)
     sign = ""
     if dress.negative == "parentheses" and text.startswith("(") and text.endswith(")"):
         text, sign = text[1:-1], "-"
@@ -153,14 +147,6 @@ def plain_text(dress: Dress, text: str) -> str | None:
         body = body.replace(".", "?").replace(dress.mark, ".")
     body = body.replace("E", "e")
     return sign + body if _NUMBER.fullmatch(body) else None
-
-
-def _clock_value(dress: Dress, text: str) -> str | None:
-    found = _CLOCK.fullmatch(text)
-    if found is None or (found[3] is None) == dress.clock.endswith("ss"):
-        return None
-    minutes = int(found[1]) * 60 + int(found[2])
-    return str(minutes if found[3] is None else minutes * 60 + int(found[3]))
 
 
 def spells(dress: Dress, text: str, *, whole: bool = False) -> bool:
@@ -243,11 +229,9 @@ def find_dress(texts: Sequence[str], *, rounding: bool = False) -> Dressed | Non
 
 def _candidates(probes: Sequence[str]) -> Iterator[Dress]:
     """Yield dresses that the commonest cells may wear, the likelier ones first."""
-    clocks = [clock for text in probes if (clock := _CLOCK.fullmatch(text))]
-    if 2 * len(clocks) > len(probes):
-        end = "mm:ss" if clocks[0][3] else "mm"
-        for hours in ("hh", "h"):
-            yield Dress.model_validate({"clock": f"{hours}:{end}"})
+    clocks = list(likely_clocks(probes))
+    if clocks:
+        yield from (Dress.model_validate({"clock": clock}) for clock in clocks)
         return
     found = [match for text in probes if (match := _DRESSED.fullmatch(text)) and not _UNSAFE.search(text)]
     if not found:
@@ -265,7 +249,14 @@ def _candidates(probes: Sequence[str]) -> Iterator[Dress]:
                 continue
             if any(character not in f"0123456789eE+-{mark}{group}" for number in numbers[:1] for character in number):
                 continue
-            yield from _fractions(base | {"mark": mark, "group": group}, numbers)
+            hundreds = bool(group) and any(_is_of_hundreds(number, mark, group) for number in numbers)
+            yield from _fractions(base | {"mark": mark, "group": group, "hundreds": hundreds}, numbers)
+
+
+def _is_of_hundreds(number: str, mark: str, group: str) -> bool:
+    """Return whether digits above thousands stand in groups of two, as in India."""
+    groups = number.partition(mark)[0].split(group)
+    return len(groups) > 2 and all(len(one) == 2 for one in groups[1:-1])
 
 
 def _is_outer(prefix: str, suffix: str) -> bool:

@@ -50,6 +50,7 @@ _LONGEST: Final = 40
 _MAX_FORMATS: Final = 4
 _MAX_FORMS: Final = 24
 _MAX_ZONES: Final = 64
+_MAX_IMPOSSIBLE: Final = 8  # different ones in a column
 _LIKELY_YEARS: Final = range(1900, 2101)
 _WIDTHS: Final = {"Y": 4, "m": 2, "d": 2, "H": 2, "M": 2, "S": 2}
 _PATTERNS: Final = {"Y": r"\d{4}", "y": r"\d\d", "f": r"(?P<f>\d+)", "z": r"(?P<z>Z|[-+][\d:]+)"} | {
@@ -59,15 +60,19 @@ _CLASSES: Final = str.maketrans(string.digits + string.ascii_letters, "9" * 10 +
 """Digits and letters as one of each: what texts of one form have in common, so that each form is found once."""
 _LOOKS_LIKE_ONE = re.compile(r"(?=.*[0-9])[0-9A-Za-z:/., +-]{4,40}", re.ASCII)
 _DATED = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}(?!\d|\1\d)|\d{1,2}[ -]?[A-Za-z]{3,9}[ -]?\d{2,4}")
+_FINER = re.compile(r"(?<=\d[.,])(\d{6})\d{1,3}(?!\d)")
+"""What strptime does not read: digits of a second behind the sixth, as of .NET, Java, Go and Arrow."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 @lru_cache(maxsize=65536)
 def parse_datetime(text: str, format: str) -> datetime | None:
-    """Parse `text` in the strptime `format`; None when it does not fit."""
+    """Parse `text` in the strptime `format`, its moment to the microsecond; None when it does not fit."""
     if len(text) > _LONGEST or not text.isascii() or (format in COMPACT and not _is_compact(text, format)):
         return None
+    if "%f" in format:
+        text = _FINER.sub(r"\1", text)
     try:
         return datetime.strptime(text, format)
     except ValueError:
@@ -103,20 +108,33 @@ def find_format(distinct: Sequence[str], among: Sequence[str] = FORMATS) -> str 
     return None
 
 
-def find_compact(distinct: Sequence[str], *, least: int = 3) -> str | None:
-    """Return the format without separators that all distinct texts fit, with years that dates of people have.
+def find_compact(distinct: Sequence[str], *, least: int = 3) -> FoundFormats | None:
+    """Find the format without separators that distinct texts fit, with years that dates of people have.
 
-    Whole numbers of six or more digits hardly ever look like that by chance; `least` says how many it takes.
+    Whole numbers of six or more digits hardly ever look like that by chance; `least` says how many it takes. Beside
+    them may stand what databases write for no date, zeros alone, and for no end, a day of the year 9999.
     """
-    if len(distinct) < least or not all(len(text) >= 6 and text.isdecimal() for text in distinct):
+    nothing = {text for text in distinct[:_PROBES] if not text.strip("0")} or {
+        text for text in ("0", "000000", "00000000") if text in distinct
+    }
+    usual = [text for text in distinct if text not in nothing]
+    if len(usual) < least or not all(len(text) >= 6 and text.isdecimal() for text in usual):
         return None
     for format in COMPACT:
-        moments = [parse_datetime(text, format) for text in distinct[:_PROBES]]
-        if any(moment is None or moment.year not in _LIKELY_YEARS for moment in moments):
-            continue
-        if all((m := parse_datetime(text, format)) is not None and m.year in _LIKELY_YEARS for text in distinct):
-            return format
+        if all(_is_likely(text, format) for texts in (usual[:_PROBES], usual) for text in texts):
+            others = tuple(place for place, text in enumerate(distinct) if text in nothing)
+            ends = sum(_is_end(text) for text in usual)
+            return FoundFormats(formats=(format,), others=others) if len(usual) - ends >= least else None
     return None
+
+
+def _is_likely(text: str, format: str) -> bool:
+    moment = parse_datetime(text, format)
+    return moment is not None and (moment.year in _LIKELY_YEARS or _is_end(text))
+
+
+def _is_end(text: str) -> bool:
+    return text.startswith("9999") or text[4:8] == "9999"
 
 
 @cache
@@ -163,11 +181,32 @@ def find_formats(distinct: Sequence[str]) -> FoundFormats | None:
     for places in sorted(forms.values(), key=lambda places: (-len(places), places)):
         texts = [distinct[place] for place in places]
         found = find_format(texts, formats) or find_format(texts)
+        if found is None and (impossible := _impossible(texts)):
+            others += [place for place in places if distinct[place] in impossible]
+            places = [place for place in places if distinct[place] not in impossible]
+            texts = [distinct[place] for place in places]
+            found = find_format(texts, formats) or find_format(texts)
         if found is None or (found not in formats and len(formats) == _MAX_FORMATS):
             others += places
         elif found not in formats:
             formats.append(found)
     return FoundFormats(formats=tuple(formats), others=tuple(sorted(others))) if formats else None
+
+
+def _impossible(texts: Sequence[str]) -> frozenset[str]:
+    """Return the few of many texts that are no days of the calendar, though they look like dates: 00.00.0000,
+    30.02.2021.
+    """
+    found: set[str] = set()
+    for count, text in enumerate(texts, 1):
+        known = _formats_by_look().get(_look(text), ())
+        if not known or (2 * len(found) > count and count >= _PROBES):
+            return frozenset()
+        if all(parse_datetime(text, format) is None for format in known):
+            found.add(text)
+        if len(found) > _MAX_IMPOSSIBLE:
+            return frozenset()
+    return frozenset(found) if 2 * len(found) < len(texts) else frozenset()
 
 
 @lru_cache(maxsize=4096)

@@ -23,6 +23,9 @@ from difflm.records.schema import ConstantField, DecimalField, Dress, Field, Int
 
 _NOT_FINITE: Final = r"(?i)^[+-]?inf(inity)?$"
 _WHOLE_LIMIT: Final = 2.0**53
+_CENTS: Final = 2
+_EXACT: Final = 15
+"""Amounts with so many places keep them, up to so many digits: who reads them again looks for cents."""
 _FEWEST: Final = 10
 _RARE: Final = 0.05
 _CODED = re.compile(r"[+-]?0\d.*|\+\d{7,}.*")
@@ -190,7 +193,7 @@ def _decimal(
             decimal_places(column.distinct),
             numbers,
             counts,
-            exact_digits=limits.exact_digits,
+            exact_digits=_EXACT if dress is not None and (dress.places or _EXACT) <= _CENTS else limits.exact_digits,
             significant_digits=limits.significant_digits,
             max_decimals=limits.max_decimals,
             rounded_share=limits.rounded_share,
@@ -206,7 +209,7 @@ def _decimal(
         remedy = "schema.exact_digits, significant_digits and rounded_share keep more"
         column.tell("rounded", rounded, f"{rounded} numbers are rounded to {unit}; {remedy}", report)
         if dress is not None and dress.places is not None and not form.exponent and dress.scientific is None:
-            dress = dress.model_copy(update={"places": min(dress.places, form.decimals) or None})
+            dress = dress.model_copy(update={"places": min(dress.places, form.decimals) or dress.places})
     points = _points(numbers, counts)
     usual = numbers[~points]
     return DecimalField(

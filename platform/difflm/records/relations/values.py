@@ -153,6 +153,8 @@ def _date(field: DatetimeField, days: float) -> str | None:
     written = ""
     for piece in pieces(field.format):
         part = moment.strftime(piece) if piece[0] == "%" and piece != "%%" else piece
+        if piece == "%f" and field.fraction:
+            part = part[: max(field.fraction)].ljust(min(field.fraction), "0")
         written += (part.lstrip("0") or "0") if piece[1:] and piece[1:] in field.bare else part
     read = _days(field, written)
     return written if read is not None and abs(read - days) <= DATE_STEP else None

@@ -35,7 +35,9 @@ _LONGEST = {"Y": 4, "f": 6, "p": 2, "b": 3, "B": 9, "a": 3, "z": 6}  # of the ot
 
 @dataclass(frozen=True, slots=True)
 class _Fraction:
-    """Digits after the point of seconds, as many as `digits` has numbers, which make `low` to `high` microseconds."""
+    """Digits after the point of seconds, as many as `digits` has numbers, which make `low` to `high` microseconds;
+    those behind the sixth are any.
+    """
 
     low: int
     high: int
@@ -45,13 +47,14 @@ class _Fraction:
         return "0123456789" if len(prefix) < self.digits[-1] else ()
 
     def holds(self, prefix: str) -> bool:
-        return len(prefix) in self.digits and (prefix[0] == _ANY or self.low <= int(prefix.ljust(6, "0")) <= self.high)
+        micro = prefix[:6].ljust(6, "0")
+        return len(prefix) in self.digits and (prefix[0] == _ANY or self.low <= int(micro) <= self.high)
 
     def canonical(self, prefix: str) -> str | None:
         """Replace digits that anything may follow by their number; None where nothing in range begins with them."""
         if prefix[0] == _ANY:
             return _ANY * len(prefix)
-        least, most = int(prefix.ljust(6, "0")), int(prefix.ljust(6, "9"))
+        least, most = int(prefix[:6].ljust(6, "0")), int(prefix[:6].ljust(6, "9"))
         if most < self.low or least > self.high:
             return None
         return _ANY * len(prefix) if self.low <= least and most <= self.high else prefix
@@ -79,8 +82,9 @@ _Part: TypeAlias = _Words | _Fraction
 
 def longest_date(field: DatetimeField) -> int:
     """Return the number of characters of the longest date in the field's formats, or of its longest word."""
+    longest = _LONGEST | {"f": max(field.fraction, default=_LONGEST["f"])}
     dates = (
-        sum(_LONGEST.get(piece[1], 2) if piece[0] == "%" else 1 for piece in pieces(format)) for format in field.formats
+        sum(longest.get(piece[1], 2) if piece[0] == "%" else 1 for piece in pieces(format)) for format in field.formats
     )
     return max(*dates, *(len(quote(word)) - 2 for word in field.words), 0)
 

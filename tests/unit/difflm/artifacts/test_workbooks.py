@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import zipfile
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,39 @@ def sheet_of(content: bytes) -> Any:
     return openpyxl.load_workbook(io.BytesIO(content)).active
 
 
+TEXTS = [
+    "=1+1", "+49", "-2", "@SUM(1)", "007", "#N/A", "a\nb", " x ", "a\rb", "_x0041_", "a  b", "<&>\"'", "مرحبا", "😀",
+    "  ", "a\n", "]]>",
+]  # fmt: skip
+
+
+def test_texts_are_texts_in_a_document_too(tmp_path: Path) -> None:
+    path = tmp_path / "rows.ods"
+    difflm.write_table(pa.table({"=A1": TEXTS}), str(path))
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist()[0] == "mimetype"
+        content = archive.read("content.xml").decode()
+    assert content.count('office:value-type="string"') == 1 + len(TEXTS)
+    assert "table:formula" not in content
+    back = read_table(path)
+    assert back.column_names == ["=A1"]
+    assert back.column(0).to_pylist() == TEXTS
+    again = tmp_path / "again.ods"
+    difflm.write_table(pa.table({"=A1": TEXTS}), str(again))
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_a_document_holds_no_control_characters() -> None:
+    with pytest.raises(DataError, match=r"'bell.x07': an .ods file cannot hold the character U\+0007; write .xlsx"):
+        encode_table(pa.table({"a": ["bell\x07"]}), "ods")
+
+
+@pytest.mark.parametrize("format_", ["xlsx", "ods"])
+def test_a_number_that_is_none_is_refused(format_: str) -> None:
+    with pytest.raises(DataError, match="column 'a': inf is no number that a cell holds"):
+        encode_table(pa.table({"a": [1.0, float("inf")]}), format_)
+
+
 def test_texts_are_texts_whatever_they_begin_with(tmp_path: Path) -> None:
     texts = ["=1+1", "+49", "-2", "@SUM(1)", "007", "#N/A", "a\nb", " x ", "bell\x07", "a\rb", "_x0041_", "مرحبا", "😀"]
     path = tmp_path / "rows.xlsx"
@@ -38,17 +72,41 @@ def test_texts_are_texts_whatever_they_begin_with(tmp_path: Path) -> None:
         difflm.write_table(pa.table({"a": [1]}), str(path))
 
 
-def test_every_type_has_a_cell() -> None:
-    zoned = dt.datetime(2024, 5, 6, 7, tzinfo=dt.UTC)
-    row = {
-        "day": dt.date(2024, 1, 2), "at": dt.datetime(2024, 1, 2, 3, 4), "time": dt.time(5, 6), "yes": True, "n": 7,
-        "x": 0.25, "money": Decimal("1.50"), "none": None, "long": dt.timedelta(hours=30), "zoned": zoned,
-        "list": [1, 2], "bytes": b"\x01\xff",
+ZONED = dt.datetime(2024, 5, 6, 7, tzinfo=dt.UTC)
+ROW = {
+    "day": dt.date(2024, 1, 2), "at": dt.datetime(2024, 1, 2, 3, 4), "time": dt.time(5, 6), "yes": True, "n": 7,
+    "x": 0.25, "money": Decimal("1.50"), "none": None, "long": dt.timedelta(hours=30), "zoned": ZONED,
+    "list": [1, 2], "bytes": b"\x01\xff",
+}  # fmt: skip
+
+
+def test_every_type_has_a_cell_of_a_document(tmp_path: Path) -> None:
+    """What pandas reads through another library, and what is read here."""
+    (tmp_path / "rows.ods").write_bytes(encode_table(pa.Table.from_pylist([ROW, ROW | {"none": "x"}]), "ods"))
+    back = read_table(tmp_path / "rows.ods").to_pylist()[0]
+    assert back == {
+        "day": "2024-01-02", "at": "2024-01-02 03:04:00", "time": "05:06:00", "yes": True, "n": 7, "x": 0.25,
+        "money": 1.5, "none": None, "long": "108000000000", "zoned": ZONED.isoformat(), "list": "[1, 2]",
+        "bytes": "01ff",
     }  # fmt: skip
-    made = [cell.value for cell in list(sheet_of(encode_table(pa.Table.from_pylist([row]), "xlsx")).iter_rows())[1]]
+    pytest.importorskip("odf")
+    import pandas as pd
+
+    short = {name: value for name, value in ROW.items() if name != "long"}  # its library reads times of day only
+    (tmp_path / "rows.ods").write_bytes(encode_table(pa.Table.from_pylist([short]), "ods"))
+    read = pd.read_excel(tmp_path / "rows.ods", engine="odf").iloc[0].to_dict()
+    assert read["day"] == dt.datetime(2024, 1, 2)
+    assert read["at"] == dt.datetime(2024, 1, 2, 3, 4)
+    assert read["time"] == dt.time(5, 6)
+    assert bool(read["yes"])
+    assert (read["n"], read["x"], read["money"], read["bytes"]) == (7, 0.25, 1.5, "01ff")
+
+
+def test_every_type_has_a_cell() -> None:
+    made = [cell.value for cell in list(sheet_of(encode_table(pa.Table.from_pylist([ROW]), "xlsx")).iter_rows())[1]]
     assert made == [
         dt.datetime(2024, 1, 2), dt.datetime(2024, 1, 2, 3, 4), dt.time(5, 6), True, 7, 0.25, 1.5, None,
-        dt.timedelta(hours=30), zoned.isoformat(), "[1, 2]", "01ff",
+        dt.timedelta(hours=30), ZONED.isoformat(), "[1, 2]", "01ff",
     ]  # fmt: skip
 
 
@@ -62,6 +120,7 @@ def test_every_type_has_a_cell() -> None:
 )
 def test_what_does_not_fit_is_refused(table: pa.Table, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workbooks, "MAX_SHEET_ROWS", 9)
-    with pytest.raises(DataError) as error:
-        encode_table(table, "xlsx")
-    assert message in str(error.value)
+    for format_ in ("xlsx", "ods"):
+        with pytest.raises(DataError) as error:
+            encode_table(table, format_)
+        assert message in str(error.value)

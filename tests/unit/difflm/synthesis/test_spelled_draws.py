@@ -17,6 +17,10 @@ FORMS = {
     "plate": r"B-[A-Z]{2} \d{4}",
     "day": r"20\d{6}",
     "until": r"9999-12-31|20\d\d-\d\d-\d\d",
+    "paid": r"00\.00\.0000|\d\d\.\d\d\.20\d\d",
+    "stamp": r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z",
+    "span": r"\d+ days [012]\d:[0-5]\d:[0-5]\d",
+    "rupees": r"₹\d{1,3}(,\d\d)*,\d{3}\.\d\d",
 }
 
 
@@ -34,6 +38,10 @@ def _table(rows: int = 60) -> pa.Table:
             ],
             "day": [str(day).replace("-", "") for day in days],
             "until": ["9999-12-31" if row % 9 == 0 else str(day) for row, day in enumerate(days)],
+            "paid": ["00.00.0000" if row % 7 == 0 else f"{day.item():%d.%m.%Y}" for row, day in enumerate(days)],
+            "stamp": [f"{day}T10:{row % 60:02d}:05.{row * 10_000_019:09d}Z" for row, day in enumerate(days)],
+            "span": [f"{row % 4} days {row % 24:02d}:03:{row % 60:02d}" for row in range(rows)],
+            "rupees": [f"₹{row % 9 + 1},{row % 90 + 10},{row % 900 + 100}.{row % 100:02d}" for row in range(rows)],
             "label": ["yes" if value > 0.5 else "no" for value in random.random(rows)],
         }
     )

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from difflm.artifacts.formats import encode_table
 from difflm.errors import UserError
 from difflm.records.files.reading import read_table
 
@@ -64,6 +65,11 @@ def _workbook() -> bytes:
     return sink.getvalue()
 
 
+def _document() -> bytes:
+    pytest.importorskip("python_calamine")
+    return encode_table(_table(), "ods")
+
+
 FILES: dict[str, Callable[[], bytes]] = {
     "plain.csv": lambda: _delimited(",", "\n", "utf-8"),
     "sheet.csv": lambda: b"sep=;\r\n" + _delimited(";", "\r\n", "utf-8"),
@@ -77,6 +83,7 @@ FILES: dict[str, Callable[[], bytes]] = {
     "typed.parquet": _parquet,
     "typed.arrow": _arrow,
     "book.xlsx": _workbook,
+    "book.ods": _document,
 }
 
 

@@ -47,12 +47,42 @@ def test_other_encodings_are_guessed_from_enough_text(tmp_path: Path, encoding: 
     assert "encoding" in {notice.code for notice in notices}
 
 
-def test_accents_of_another_encoding_are_refused_rather_than_guessed(tmp_path: Path) -> None:
-    text = "a;b\n" + "".join(f"Gdańsk;{row}\nŁódź;{row}\nWrocław;{row}\n" for row in range(40))
-    (tmp_path / "t.csv").write_bytes(text.encode("cp1250"))
+LANGUAGES = {
+    "cp1250": "Łódź Kraków Gdańsk Świdnica", "iso8859-2": "Łódź Kraków Gdańsk Świdnica", "cp1257": "Šiauliai Klaipėda",
+    "cp1254": "İstanbul Muğla Kütahya Şırnak", "cp1251": "Москва Казань Тверь", "koi8-r": "Москва Казань Тверь",
+    "cp866": "Москва Казань Тверь", "cp1253": "Αθήνα Θεσσαλονίκη Πάτρα", "cp1255": "ירושלים חיפה",
+    "cp1256": "الرياض جدة",
+    "cp850": "München Köln Düsseldorf", "mac-roman": "München Köln Düsseldorf", "cp949": "서울 부산 대구",
+    "gb18030": "北京 上海 广州 深圳", "big5": "台北 高雄 臺中", "shift_jis": "東京都 大阪府 京都府",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", LANGUAGES)
+def test_names_of_one_language_say_the_encoding(tmp_path: Path, encoding: str) -> None:
+    notices, words = list[Notice](), LANGUAGES[encoding].split()
+    text = "nr,place\n" + "".join(f"{row},{words[row % len(words)]}\n" for row in range(60))
+    (tmp_path / "t.csv").write_bytes(text.encode(encoding))
+    assert set(read_table(tmp_path / "t.csv", report=notices.append).column("place").to_pylist()) == set(words)
+    assert "encoding" in {notice.code for notice in notices}
+
+
+def test_czech_is_not_western_and_letters_of_several_languages_are(tmp_path: Path) -> None:
+    for encoding, words in (
+        ("cp1250", ["Plzeň", "České Budějovice", "Příbram"]),
+        ("cp1252", ["Señor", "Größe", "Gøteborg"]),
+    ):
+        (tmp_path / "t.csv").write_bytes(
+            ("a;b\n" + "".join(f"{words[n % 3]};{n}\n" for n in range(60))).encode(encoding)
+        )
+        assert set(read_table(tmp_path / "t.csv").column("a").to_pylist()) == set(words)
+
+
+def test_letters_of_no_language_are_refused_rather_than_guessed(tmp_path: Path) -> None:
+    rows = b"".join(b"z%cz%c;%d\n" % (letter, letter, letter) for letter in range(128, 256))
+    (tmp_path / "t.csv").write_bytes(b"a;b\n" + rows)
     with pytest.raises(DataError, match="is not utf-8"):
         read_table(tmp_path / "t.csv")
-    assert read_table(tmp_path / "t.csv", ReadConfig(encoding="cp1250")).column("a")[1].as_py() == "Łódź"
+    assert read_table(tmp_path / "t.csv", ReadConfig(encoding="cp437")).column("a")[1].as_py() == "züzü"
 
 
 def test_damaged_utf8_is_not_another_encoding(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from difflm.artifacts.formats import encode_table
 from difflm.errors import DataError
 from difflm.records.files.reading import ReadConfig, read_table
+from difflm.records.files.source import SourceForm
 from difflm.records.notices import Notice
 
 ROWS = {"id": ["1", "2", "3"], "grp": ["x", "y", "z"], "val": ["9", "11", "7"]}
@@ -119,3 +121,38 @@ def test_ten_megabytes_in_a_cell_are_read(tmp_path: Path) -> None:
     long = "y" * 10_000_000
     table = read_table(written(tmp_path, f"a,b\n1,{long}\n2,z\n"))
     assert table.column("b").to_pylist() == [long, "z"]
+
+
+def test_a_header_that_could_be_a_row_is_told(tmp_path: Path) -> None:
+    rows = [
+        f"{number},{('Rome', 'Oslo')[number % 2]},2024-05-{number % 9 + 10},x{number}" for number in range(1000, 1040)
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(rows) + "\n")
+    notices: list[Notice] = []
+    assert read_table(tmp_path / "t.csv", report=notices.append).num_rows == 39
+    (told,) = [notice.message for notice in notices if notice.code == "header"]
+    assert "the first row (1000, Rome, 2024-05-11, x1000) is taken as the header, though it looks like values" in told
+    assert "read: {header: [name1, name2, name3]}" in told
+    for head in ("id,city,day,name", "country,2019,2020,2021"):
+        (tmp_path / "t.csv").write_text("\n".join([head, *rows]) + "\n")
+        notices.clear()
+        read_table(tmp_path / "t.csv", report=notices.append)
+        assert ("header" in {notice.code for notice in notices}) == head.startswith("country")
+
+
+@pytest.mark.parametrize("delimiter", ["\x01", "~", "^"])
+def test_rare_delimiters_are_recognised_where_no_other_divides(tmp_path: Path, delimiter: str) -> None:
+    text = "".join(delimiter.join(row) + "\n" for row in [("a", "b"), *((str(n), "xyz"[: n % 4]) for n in range(40))])
+    (tmp_path / "t.csv").write_text(text)
+    table = read_table(tmp_path / "t.csv")
+    assert table.column_names == ["a", "b"]
+    form = SourceForm.of(table)
+    assert form is not None
+    assert encode_table(table, "csv", form=form).decode() == text
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.xls"])
+def test_a_page_of_html_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("<!DOCTYPE html><table><tr><td>1</td></tr></table>")
+    with pytest.raises(DataError, match=r"t\.\w+: is a page of HTML, .*; open it in Excel and save it as \.xlsx"):
+        read_table(tmp_path / name)

@@ -19,6 +19,7 @@ from difflm.artifacts.formats import encode_table
 from difflm.errors import DataError, SchemaError
 from difflm.records.files.reading import ReadConfig, read_table
 from difflm.records.files.source import SOURCE_NAME, SourceForm
+from difflm.records.files.typed_form import TypedForm
 from difflm.records.kinds.columns import conform_table
 from difflm.records.kinds.inference import infer_schema
 from difflm.records.notices import Notice
@@ -111,6 +112,10 @@ TYPED: dict[str, pa.Array] = {
     "date64": pa.array([DAY, DAY + dt.timedelta(1), None], pa.date64()),
     "moment_s": pa.array([MOMENT, MOMENT + dt.timedelta(1), None], pa.timestamp("s")),
     "moment_ns": pa.array([MOMENT, MOMENT + dt.timedelta(1), None], pa.timestamp("ns")),
+    "millis": pa.array([1_700_000_000_123, 1_700_000_000_004, None], pa.timestamp("ms")),
+    "nanos": pa.array([1_700_000_000_123_456_789, None, 1_600_000_000_000_000_001], pa.timestamp("ns", "UTC")),
+    "time_ms": pa.array([30_600_250, 1, None], pa.time32("ms")),
+    "time_ns": pa.array([30_600_250_000_007, 1, None], pa.time64("ns")),
     "midnight": pa.array([dt.datetime(2024, 3, 5), None, dt.datetime(2024, 3, 6)], pa.timestamp("us")),
     "zoned": pa.array([MOMENT, MOMENT + dt.timedelta(1), None], pa.timestamp("ms", "Europe/Berlin")),
     "time32": pa.array([dt.time(8, 30), dt.time(9, 15), None], pa.time32("s")),
@@ -137,9 +142,43 @@ def test_an_arrow_type_comes_back(tmp_path: Path, name: str) -> None:
     back = pq.read_table(io.BytesIO(there_and_back(tmp_path / "t.parquet")))
     assert back.schema.equals(source.schema)
     assert back.column("n").equals(source.column("n"))
-    if not pa.types.is_temporal(source.schema.field(name).type):
-        assert back.column(name).to_pylist() == source.column(name).to_pylist()
+    assert back.column(name).equals(source.column(name))
     assert back.column(name).null_count == source.column(name).null_count
+
+
+def test_a_type_that_cannot_come_back_is_given_up_when_it_is_read() -> None:
+    """And told then: not where rows are written, after everything was trained."""
+    rows = pa.table({"v": ["a", "b"], "n": [1, 2]})
+    types = pa.schema([("v", pa.timestamp("s")), ("n", pa.int8())])
+    notices = list[Notice]()
+    form = TypedForm.of(types.empty_table(), rows, {}).fitting(rows, notices.append)
+    assert form.types() == pa.schema([("v", pa.string()), ("n", pa.int8())])
+    (notice,) = notices
+    assert (notice.column, notice.code) == ("v", "kept_as_text")
+    assert notice.message == "of the type timestamp[s], which made rows cannot have; they have it as string"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.RunEndEncodedArray.from_arrays([20, 36], ["Rome", "Oslo"]),
+        pa.array([[1, 2], [], [3]] * 12, pa.list_view(pa.int32())),
+        pa.array([Decimal("1000"), Decimal("2000"), Decimal("-7000")] * 12, pa.decimal128(5, -3)),
+    ],
+)
+def test_an_odd_type_of_arrow_comes_back(tmp_path: Path, values: pa.Array) -> None:
+    table = pa.table({"v": values, "n": range(36)})
+    with pa.ipc.new_file(tmp_path / "t.arrow", table.schema) as sink:
+        sink.write_table(table)
+    notices = list[Notice]()
+    read = read_table(tmp_path / "t.arrow", report=notices.append)
+    form = SourceForm.of(read)
+    assert form is not None
+    form = form.kept(infer_schema(read), notices.append)
+    made = pa.ipc.open_file(encode_table(conform_table(read, infer_schema(read)), "arrow", form=form)).read_all()
+    assert made.schema.field("v").type == values.type
+    assert made.column("v").to_pylist() == values.to_pylist()
+    assert not [notice for notice in notices if notice.code == "kept_as_text"]
 
 
 def test_a_uuid_of_arrow_comes_back(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """The law of a kind: what was read is what is written, cell by cell, for the columns that people have."""
 
+import datetime as dt
 import io
 import json
+import re
 import string
 from collections.abc import Callable
 
@@ -87,6 +89,17 @@ def statistics(size: float) -> str:
     return min(np.format_float_positional(size, trim="-"), in_e(size, "e"), key=len) if size else "0"
 
 
+def lakh(number: int) -> str:
+    """As India groups digits."""
+    return re.sub(r"(?<=\d)(?=(?:\d\d)*\d{3}$)", ",", str(number))
+
+
+def spans(number: int) -> str:
+    """As pandas writes spans, those below zero too."""
+    days = number % 5 - 1
+    return f"{days} days {'+' if days < 0 else ''}{number % 24:02d}:04:59"
+
+
 def days(form: str) -> list[str]:
     first = np.datetime64("2019-03-01T08:05:09")
     moments = [(first + int(step) * 7919).item() for step in RANDOM.integers(0, 20_000, 80)]
@@ -131,6 +144,22 @@ COLUMNS: dict[str, tuple[list[str], type]] = {
     "fractions of zero": (days("%Y-%m-%d %H:%M:%S.000000+00:00"), DatetimeField),
     "open end": (["9999-12-31"] * 5 + days("%Y-%m-%d"), DatetimeField),
     "dates and a word": (["unknown"] * 2 + days("%Y-%m-%d"), DatetimeField),
+    "no dates of SAP": (["00.00.0000"] * 3 + days("%d.%m.%Y"), DatetimeField),
+    "no dates of MySQL": (["0000-00-00 00:00:00"] * 3 + days("%Y-%m-%d %H:%M:%S"), DatetimeField),
+    "no compact dates, open ends": (["00000000", "99991231"] * 4 + days("%Y%m%d"), DatetimeField),
+    "days that no calendar has": (["30.02.2021", "31.11.2022", *days("%d.%m.%Y")], DatetimeField),
+    "nanoseconds": ([f"{day}.{int(n * 10**6) % 10**9:09d}Z" for n in numbers(9) for day in days("%Y-%m-%dT%H:%M:%S")],
+                    DatetimeField),
+    "ticks": ([f"{day}.{int(n * 10**4) % 10**7:07d}" for n in numbers(9) for day in days("%d/%m/%Y %H:%M:%S")],
+              DatetimeField),
+    "digits of seconds as needed": ([f"{day}.{end}Z" for end in ("123", "123456", "123456789")
+                                     for day in days("%Y-%m-%dT%H:%M:%S")], DatetimeField),
+    "pandas' spans": ([spans(int(n)) for n in numbers()], IntegerField),
+    "Python's spans": (["1:02:03", "1 day, 0:00:00", *(str(dt.timedelta(0, int(n * 999))) for n in numbers())],
+                       IntegerField),
+    "lakh and crore": (["1,23,45,678", "999", *(lakh(int(n * 1000)) for n in numbers())], IntegerField),
+    "rupees": ([f"₹{lakh(int(n * 10**5))}.{int(n) % 100:02d}" for n in numbers()], DecimalField),
+    "cents of large amounts": ([f"{n * 10**6:,.2f} €" for n in numbers()], DecimalField),
     "quarters": ([f"{2000 + int(n) % 20}Q{int(n) % 4 + 1}" for n in numbers()], CategoricalField),
     "phone": ([f"+49170{int(n * 1000) % 10**7:07d}" for n in numbers()] * 2, CodeField),
     "zip": ([f"{int(n * 1000) % 10**5:05d}" for n in numbers()] * 2, CodeField),
@@ -278,6 +307,17 @@ def test_numbers_of_rows_are_counted_on_with_their_zeros() -> None:
     assert """schema.kinds={"Kunden-Nr.": "code"} or text""" in schema.notices[0].message
 
 
+@pytest.mark.parametrize(
+    "name", ["Kundennr.", "Artikelnr", "Bestellnummer", "orderId", "Numéro", "número", "Nr", "n°", "No."]
+)
+def test_a_name_says_that_numbers_name_rows(name: str) -> None:
+    table = pa.table(
+        {name: [f"{10_000 + row * 7:08d}" for row in range(60)], "Hausnr": [f"{row % 9 + 1}" for row in range(60)]}
+    )
+    schema = infer_schema(table)
+    assert [type(field) for field in schema.fields] == [IdentifierField, IntegerField]
+
+
 def test_identifiers_stay_unique_whatever_row_is_made_where() -> None:
     keys = field_of([f"{value:032x}" for value in RANDOM.permutation(2**20)[:60].tolist()], kinds={"x": "identifier"})
     assert isinstance(keys, IdentifierField)
@@ -331,3 +371,22 @@ def test_a_kind_that_values_do_not_fit_names_row_and_remedy(
 ) -> None:
     with pytest.raises(DataError, match=message):
         schema_of(cells, **config)
+
+
+def test_what_is_no_day_is_a_word_beside_the_days() -> None:
+    field = field_of(["00000000", "99991231"] * 4 + days("%Y%m%d"))
+    assert isinstance(field, DatetimeField)
+    assert (field.words, field.points) == (("00000000",), ("99991231",))
+    schema = schema_of(["30.02.2021", *days("%d.%m.%Y")])
+    (notice,) = [notice for notice in schema.notices if notice.code == "words"]
+    assert "1 cells are words beside the dates, kept as they are: '30.02.2021'" in notice.message
+    many = field_of([f"{day}.{month}.2021" for day in range(32, 60) for month in range(10, 13)] + days("%d.%m.%Y"))
+    assert not isinstance(many, DatetimeField)
+
+
+def test_amounts_that_are_rounded_keep_their_places() -> None:
+    """Ten digits are learned, and all cells still look alike: whoever reads them looks for four places."""
+    field = field_of([f"{n * 10**7:.4f}" for n in numbers()])
+    assert isinstance(field, DecimalField)
+    assert field.dress is not None
+    assert (field.decimals, field.dress.places) == (0, 4)
