@@ -253,10 +253,9 @@ def read_facts(directory: Path) -> dict[str, object]:
         raise BundleError(f"{path}: holds {type(facts).__name__}, not keys and values; assemble the bundle again")
     version = facts.get("format_version")
     if version != FORMAT_VERSION:
-        raise BundleError(
-            f"{path}: bundle of format {version}, this version reads {FORMAT_VERSION}; "
-            "assemble it again or use the version that made it"
-        )
+        newer = isinstance(version, int) and version > FORMAT_VERSION
+        remedy = "pip install -U difflm" if newer else "assemble it again or use the version that made it"
+        raise BundleError(f"{path}: bundle of format {version}, this version reads {FORMAT_VERSION}; {remedy}")
     return facts
 
 

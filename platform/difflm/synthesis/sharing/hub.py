@@ -7,6 +7,7 @@ that of HF_ENDPOINT, and the token the one of HF_TOKEN or `hf auth login`; no me
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -66,6 +67,8 @@ def fetched(place: HubPlace) -> Path:
             were listed; or the hub is out of reach.
         ConfigError: huggingface_hub is missing.
     """
+    from difflm.synthesis.bundle import read_facts
+
     hub = _huggingface_hub()
     with _told(place, hub), storage_errors(Path(hub.constants.HF_HUB_CACHE)):
         try:
@@ -89,6 +92,10 @@ def fetched(place: HubPlace) -> Path:
     except BundleError as error:
         reason = str(error).replace(f"{folder}/", "").partition(";")[0]
         raise BundleError(f"{place}: is not what was pushed ({reason}); let its maker push it again") from error
+    try:
+        read_facts(folder)
+    except BundleError as error:
+        raise BundleError(str(error).replace(f"{folder}/bundle.json", str(place))) from error
     return folder
 
 
@@ -134,7 +141,9 @@ def push(folder: Path, repository: str, *, public: bool, message: str) -> str:
         if not found.private and not public:
             raise ConfigError(f"{place}: is there, and everybody can read it; give --public if that is meant")
         if found.private and public:
-            raise ConfigError(f"{place}: is there, and private; open it to everybody on its page, or leave --public out")
+            raise ConfigError(
+                f"{place}: is there, and private; open it to everybody on its page, or leave --public out"
+            )
         there = [sibling.rfilename for sibling in found.siblings or ()]
         stale = sorted(name for name in there if _of_a_bundle(name) and name not in names)
         operations: list[Any] = [
@@ -158,6 +167,9 @@ def _told(place: HubPlace, hub: Any, *, writing: bool = False) -> Iterator[None]
     """Turn what the library raises into one line with the remedy, none of it in the library's words."""
     errors = hub.errors
     transport = (errors.HfHubHTTPError.__bases__[0], OSError)  # of whichever HTTP client the library uses
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it tells of every new try in two lines
     try:
         yield
     except DiffLMError:
@@ -197,6 +209,8 @@ def _told(place: HubPlace, hub: Any, *, writing: bool = False) -> Iterator[None]
     except ValueError as error:
         reason = str(error) if type(error).__module__.startswith("huggingface_hub") else type(error).__name__
         raise BundleError(f"{place}: the hub did not take it ({' '.join(reason.split())[:120]})") from None
+    finally:
+        log.setLevel(level)
 
 
 def _refused(place: HubPlace, status: int | None, *, writing: bool) -> DiffLMError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -127,6 +128,18 @@ def test_tampered_repositories_are_refused(hub: Hub, saved: Path) -> None:
     assert "holds no generator (no hashes.json)" in refused(difflm.load, "hf://ada/people")
 
 
+def test_a_generator_of_a_newer_version_is_named_by_its_address(hub: Hub, saved: Path) -> None:
+    pushed(saved)
+    repository = hub.repositories["ada/people"]
+    files = dict(repository.files("main") or {})
+    newer = json.dumps({**json.loads(files["bundle.json"]), "format_version": 9}).encode()
+    listed = json.loads(files["hashes.json"])
+    listed["files"]["bundle.json"] = {"sha256": hashlib.sha256(newer).hexdigest(), "size": len(newer)}
+    repository.commit({**files, "bundle.json": newer, "hashes.json": json.dumps(listed).encode()})
+    said = refused(difflm.load, "hf://ada/people")
+    assert said == "hf://ada/people: bundle of format 9, this version reads 1; pip install -U difflm"
+
+
 def test_pickles_beside_a_generator_are_never_fetched(hub: Hub, saved: Path) -> None:
     pushed(saved)
     repository = hub.repositories["ada/people"]
@@ -202,7 +215,9 @@ def test_an_endpoint_that_is_no_hub_is_one_line(hub: Hub, monkeypatch: pytest.Mo
     assert said == f"hf://ada/people: what answers at {url} is no hub; see to HF_ENDPOINT"
 
 
-def test_without_a_network_the_cache_answers(hub: Hub, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_the_cache_answers(
+    hub: Hub, saved: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     pushed(saved)
     first = difflm.load("hf://ada/people").bundle
     monkeypatch.setattr(hub_constants, "HF_HUB_OFFLINE", True)
@@ -215,7 +230,9 @@ def test_without_a_network_the_cache_answers(hub: Hub, saved: Path, monkeypatch:
         hub_constants, "HUGGINGFACE_CO_URL_TEMPLATE", closed + "/{repo_id}/resolve/{revision}/{filename}"
     )
     huggingface_hub.close_session()
-    assert "the hub is out of reach" in refused(difflm.load, "hf://ada/other")
+    with caplog.at_level("WARNING"):
+        assert "the hub is out of reach" in refused(difflm.load, "hf://ada/other")
+    assert caplog.messages == []
     assert "the hub is out of reach" in refused(pushed, saved)
 
 
