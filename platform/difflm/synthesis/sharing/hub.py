@@ -18,7 +18,7 @@ from typing import Any, Final
 from difflm.artifacts.atomic import storage_errors
 from difflm.artifacts.manifest import SIGNATURE_NAME, FileEntry
 from difflm.errors import BundleError, ConfigError, DiffLMError
-from difflm.synthesis.bundle_files import CARD_NAME, HASHES_NAME, bundle_files, check_files, read_hashes
+from difflm.synthesis.bundle_files import CARD_NAME, HASHES_NAME, bundle_files, check_files, read_facts, read_hashes
 
 SCHEME: Final = "hf:/"  # a path keeps one of the two slashes
 _ADDRESS = re.compile(r"hf:/{1,2}([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
@@ -67,8 +67,6 @@ def fetched(place: HubPlace) -> Path:
             were listed; or the hub is out of reach.
         ConfigError: huggingface_hub is missing.
     """
-    from difflm.synthesis.bundle import read_facts
-
     hub = _huggingface_hub()
     with _told(place, hub), storage_errors(Path(hub.constants.HF_HUB_CACHE)):
         try:
