@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from difflm.errors import ConfigError, DataError
-from difflm.records.files.languages import likely_encoding
+from difflm.records.alphabets import likely_encoding
 from difflm.records.files.remedies import setting
 from difflm.records.notices import Notice, Reporter
 
