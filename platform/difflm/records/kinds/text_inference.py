@@ -53,7 +53,7 @@ def _language(
 ) -> Literal["python", "json", "email", "url"] | None:
     if kind == "python":
         return "python"
-    if kind is not None:
+    if kind not in (None, "text"):
         return None
     if json_schema is not None:
         return "json"
