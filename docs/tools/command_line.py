@@ -27,7 +27,7 @@ def verbs(group: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]
 
 def command_line_page() -> str:
     """Write the page."""
-    from difflm_jobs.verbs import GROUPS
+    from difflm_jobs.verbs import EXAMPLES, GROUPS
 
     known = dict(verbs(root()))
     groups = {title: [name for name in known if name.split()[0] in names] for title, names in GROUPS.items()}
@@ -48,6 +48,8 @@ def command_line_page() -> str:
             lines += [f"## {title}", ""]
         for name in names:
             lines += [f"### difflm {name}", "", *_described(name, known[name]), ""]
+            if examples := EXAMPLES.get(name):
+                lines += ["```bash", *examples, "```", ""]
     return "\n".join(lines)
 
 

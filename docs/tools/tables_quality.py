@@ -107,6 +107,23 @@ def adult_own() -> list[list[str]]:
 
 
 @Table
+def conditions() -> list[list[str]]:
+    """Rows of Adult that were asked for, beside plain draws against as few real rows."""
+    header = ["condition", "training rows", "shape error of the others", "plain draws, as few real rows", "ratio"]
+    rows = [
+        [
+            f"`{text.replace('`', '')}`",
+            f"{found['training_rows']:,}",
+            percent(found["conditional"]),
+            percent(found["unconditional, as many real rows"]),
+            f"{found['over_unconditional_as_many_real_rows']:.2f}",
+        ]
+        for text, found in record("conditions")["conditions"].items()
+    ]
+    return [header, *rows]
+
+
+@Table
 def imputation() -> list[list[str]]:
     """Filled-in cells of Adult's test rows."""
     means = record("imputation")["means"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from difflm.artifacts import Artifact, ArtifactStore, storage_errors, write_bytes_atomic, write_json_atomic
 from difflm.artifacts.manifest import REPORT_KIND
 from difflm.config import dump_yaml
-from difflm.errors import ConfigError
+from difflm.errors import ConfigError, UserError
 from difflm.extras import require
 from difflm_jobs.inputs.gates import refuse_failed
 from difflm_jobs.pipeline.engine_check import check_engine, check_json, draws_rows
@@ -50,6 +50,7 @@ def run_experiment(
     from difflm_jobs.planning.room import refuse_too_large
 
     store = ArtifactStore(runs / config.name)
+    _refuse_anybodys(store.root)
     stages = until(build_stages(config, against=against), last)
     if config.privacy is not None:
         require("privacy", "privacy.epsilon")
@@ -82,6 +83,23 @@ def run_experiment(
         with storage_errors(store.root):
             run.append(store.root)
     return run, artifacts
+
+
+def _refuse_anybodys(folder: Path) -> None:
+    """Refuse to replace the configuration of something else, in a folder that no run was in.
+
+    Raises:
+        ConfigError: names it.
+    """
+    from difflm_jobs.loading import load_experiment
+
+    path = folder / CONFIG_NAME
+    if not path.is_file() or any((folder / name).exists() for name in (LOG_NAME, "artifacts", "work")):
+        return
+    try:
+        load_experiment(str(path))
+    except UserError:
+        raise ConfigError(f"{path}: is none of a run, and would be replaced; give another --name or --runs") from None
 
 
 def experiment_scores(
@@ -118,9 +136,13 @@ def find_experiment(run: str, runs: Path) -> Path:
     Raises:
         ConfigError: there is none; names the ones there are.
     """
+    from difflm.synthesis.sharing.container import SUFFIX
+
     for folder in (Path(run), runs / run):
         if (folder / LOG_NAME).is_file():
             return folder
+    if run.endswith(SUFFIX):
+        raise ConfigError(f"{run}: no such file; difflm export RUN {run} writes one")
     known = sorted(path.parent.name for path in runs.glob(f"*/{LOG_NAME}"))
     listed = f"the runs in {runs} are {', '.join(known)}" if known else f"there are no runs in {runs} yet"
     raise ConfigError(f"{run}: no such run; {listed}; give another folder with --runs")

@@ -18,6 +18,7 @@ from difflm.records.relations.given import broken_given
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.seeding import random_state_kept
 from difflm.synthesis.arguments import column_names, row_count, seed_number, share, text_or_none, texts
+from difflm.synthesis.open_bundle import OpenBundle
 from difflm.synthesis.plans.kept_cells import kept_cells, put_back
 from difflm.synthesis.plans.request import (
     Between,
@@ -30,7 +31,7 @@ from difflm.synthesis.plans.request import (
     table_with_gaps,
 )
 from difflm.synthesis.sharing.saving import SavedParts
-from difflm.synthesis.synthesizer import OpenBundle, SamplingConfig, Synthesizer
+from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,9 +93,8 @@ class Generator:
 
     @property
     def report(self) -> Report:
-        """The evaluation of the run that the generator is from: as many synthetic rows as training rows, against the
-        run's own splits. Made on first use, and kept beside the other results of the run. A saved generator carries
-        the report that there was.
+        """The evaluation of the run that the generator is from: as many synthetic rows as training rows, against its
+        own splits. Made on first use and kept beside the run's other results; a saved generator carries what there was.
 
         Raises:
             ConfigError: the generator is a bundle without its run, and carries no report.

@@ -1,11 +1,12 @@
 """Many draws of a bundle, searched for planted values.
 
     python tests/benchmarks/canary.py RUN VALUE [VALUE ...]    # of a run that is there
-    python tests/benchmarks/canary.py RUN --plant [--protect off]
+    python tests/benchmarks/canary.py RUN --plant [--kind tools] [--protect off]
 
 Fit a table in which one row has values of its own, then name them here: a category, a number, a date as 1871-03-09; or
-let --plant make such a table and fit it into RUN, with a small model and few steps. Prints how many rows were drawn and
-where a value was found, and ends with 1 if one was; what --plant finds is recorded in results/canary.json.
+let --plant make such a table (or tools, or code, with a secret in two of their texts) and fit it into RUN, with a small
+model and few steps. Prints how many rows were drawn and where a value was found, and ends with 1 if one was; what
+--plant finds is recorded in results/canary.json.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import json
 import random
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
@@ -23,11 +25,11 @@ import pyarrow as pa
 from provenance import provenance
 
 import difflm
-from difflm.testing.canary import Canary
+from difflm.testing.canary import SECRETS, Canary, texts_with_secrets
 
 RESULT = Path(__file__).parent / "results" / "canary.json"
 OWN = ("train.parquet", "validation.parquet", "test.parquet", "input")
-
+"""Where a run holds the rows themselves for itself, until it is purged; of texts also those that models learn."""
 
 PLANTED = {"diagnosis": "Morbus Quackenbush", "visit": 98765432, "fee": 7654321.25, "day": date(1871, 3, 9)}
 SMALL: dict[str, Any] = {
@@ -59,6 +61,24 @@ def plant(run: Path, protect: str, rows: int = 2000) -> None:
     assert generator.report.score("exact_copy_share").value == 0.0  # the report is made, and searched, too
 
 
+TEXTS: dict[str, Any] = {
+    **SMALL,
+    "decoder": {**SMALL["decoder"], "vocabulary_size": 600, "value_tokens": 32},
+    "decoder_fit": {**SMALL["decoder_fit"], "group_by_length": True, "copied_below": 0.9999},
+    "autoencoder": {"steps": 30, "encoder": {"kind": "compact", "hidden_size": 16, "layers": 1, "heads": 2}},
+    "sampling": {"steps": 4, "text_tokens": 48, "attempts": 20},
+}
+
+
+def plant_texts(run: Path, kind: str, protect: str, records: int = 1500) -> None:
+    """Fit tools or functions, in two of which is a secret."""
+    run.parent.mkdir(parents=True, exist_ok=True)
+    file = run.parent / f"{run.name}-{kind}.jsonl"
+    file.write_text("".join(json.dumps(one) + "\n" for one in texts_with_secrets(kind, records)), encoding="utf-8")
+    generator = difflm.fit(file, config={**TEXTS, "protect": protect}, out=run, progress=False, kind=kind)
+    assert generator.report.scores
+
+
 def value_of(text: str) -> str | int | float | date:
     """Read a planted value: a date, a number or a text."""
     for read in (date.fromisoformat, int, float):
@@ -72,14 +92,20 @@ def main() -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("values", nargs="*")
     parser.add_argument("--plant", action="store_true")
+    parser.add_argument("--kind", default="table", choices=["table", "tools", "code"])
     parser.add_argument("--protect", default="on", choices=["on", "off"])
     parser.add_argument("--rows", type=int, default=100_000)
     given = parser.parse_args()
-    if given.plant:
+    values: Mapping[str, Any] = {text: value_of(text) for text in given.values}
+    if given.plant and given.kind == "table":
         plant(given.run, given.protect)
-    values = {**PLANTED} if given.plant else {text: value_of(text) for text in given.values}
+        values = PLANTED
+    elif given.plant:
+        plant_texts(given.run, given.kind, given.protect)
+        values = SECRETS.values
     canary = Canary(values=values)
-    files = [path for path in given.run.rglob("*") if path.is_file() and not {path.name, path.parent.name} & {*OWN}]
+    own = {*OWN, *(["fitted.parquet"] if given.kind != "table" else [])}
+    files = [path for path in given.run.rglob("*") if path.is_file() and not {path.name, path.parent.name} & own]
     found = canary.found_in_files(files)
     generator, drawn = difflm.load(given.run), 0
     for batch in generator.batches(given.rows, seed=1):
@@ -87,7 +113,9 @@ def main() -> int:
         names = canary.found_in_table(pa.Table.from_batches([batch]))
         if names:
             found.setdefault("draws", set()).update(names)
-    listed = {place: sorted(names) for place, names in found.items()}
+    listed = {
+        str(Path(place).relative_to(given.run)) if place != "draws" else place: sorted(found[place]) for place in found
+    }
     record = {
         "command": " ".join(["tests/benchmarks/canary.py RUN", *sys.argv[2:]]),
         **provenance(),
@@ -96,7 +124,8 @@ def main() -> int:
     record |= {"files": len(files), "rows": drawn, "found": listed}
     print(json.dumps(record))
     if given.plant and given.protect == "on":
-        RESULT.write_text(json.dumps(record, indent=1) + "\n")
+        known = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
+        RESULT.write_text(json.dumps({**known, given.kind: record}, indent=1) + "\n")
     return 1 if found else 0
 
 

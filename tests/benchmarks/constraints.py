@@ -29,7 +29,8 @@ from provenance import provenance
 
 from difflm.records.codec import Accepted
 from difflm.synthesis.bundle import load_bundle
-from difflm.synthesis.decoding.loop import Address, Decoded, Prompts, decode
+from difflm.synthesis.decoding.loop import decode
+from difflm.synthesis.decoding.requests import Address, Decoded, Prompts
 from difflm.synthesis.decoding.sampling import Truncation
 from difflm.synthesis.grammar.automaton import Automaton
 from difflm.synthesis.grammar.constraint import Constraint

@@ -36,7 +36,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from difflm.models.decoder import FrozenDecoder
 from difflm.models.prompt import Prompt, causal_logits, join_tokens
 from difflm.synthesis.bundle import Bundle, load_bundle
-from difflm.synthesis.decoding.loop import Address, Decoded, Prompts
+from difflm.synthesis.decoding.requests import Address, Decoded, Prompts
 from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
 
 RESULT = Path(__file__).parent / "results" / "decoding.json"

@@ -5,10 +5,12 @@
     python tests/benchmarks/dp.py audit
 
 `scores` runs `difflm benchmark` once for every epsilon, each method with the same rows, epsilon and delta: our private
-decoder (`private`), our private counts alone (`counts`), MST and TabularARGN's own DP training. All of Adult takes
-about an hour for each epsilon on two cores; --train-rows 3000 --minutes 5 shows that everything runs.
+decoder (`private`), the same without DP-SGD (`fitted_counts`), MST and TabularARGN's own DP training. All of Adult
+takes about an hour for each epsilon on two cores; --train-rows 3000 --minutes 5 shows that everything runs.
 
-`summaries` scores rows that are drawn from the private counts themselves, without a decoder: half a minute each.
+`summaries` scores 10,000 rows that are drawn from the private counts themselves, without a decoder: half a minute each.
+With --methods it scores as many rows of others beside them: whole private runs of ours (`private`, and `fitted_counts`
+without DP-SGD), MST and TabularARGN's own DP training, five to twenty minutes of one core each.
 
 `audit` tries to find out whether one record was there: by the noisy gradient of a single step along the record's own
 gradient, and by the private counts of a table in which the record's value is rare. What an attack finds bounds epsilon
@@ -40,6 +42,7 @@ from difflm.models.prompt import Prompt, causal_nll
 from difflm.privacy.budget import PrivacyConfig, Steps, epsilon_of
 from difflm.privacy.surrogate import summarize
 from difflm.records.kinds.columns import conform_table
+from difflm.telemetry import Stopwatch
 from difflm.training.private.clipped_gradients import ClippedGradients
 from difflm.training.private.engine import PrivateEngine
 from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table
@@ -52,7 +55,7 @@ from difflm_jobs.benchmark.tables import BenchmarkTable, read_benchmark_table
 from difflm_jobs.studies.protocol import read_rows
 
 RESULTS = Path(__file__).parent / "results"
-METHODS = ("real", "private", "counts", "mst", "tabularargn_dp")
+METHODS = ("real", "private", "fitted_counts", "mst", "tabularargn_dp")
 EPSILONS = (1.0, 3.0, 10.0)
 DELTA = 1e-5
 ROWS = 2000
@@ -104,7 +107,7 @@ def _own(epsilon: float, epochs: float, config: dict[str, Any]) -> dict[str, Any
             "module": "difflm_run",
             "settings": {"config": {**config, "privacy": privacy}},
         },
-        "counts": {
+        "fitted_counts": {
             "title": "DiffLM, private counts",
             "module": "difflm_run",
             "settings": {"config": {**config, "privacy": {**privacy, "epochs": 0}}},
@@ -117,8 +120,9 @@ def summaries(
     table: Annotated[str, typer.Option(help="a preset or a table")] = "adult",
     epsilon: Annotated[list[float] | None, typer.Option(help="may be repeated")] = None,
     count: Annotated[int, typer.Option(help="rows to draw")] = 10_000,
-    methods: Annotated[str, typer.Option(help="of others, with commas: mst,tabularargn_dp")] = "",
-    minutes: Annotated[float, typer.Option(help="of each of these")] = 20.0,
+    methods: Annotated[str, typer.Option(help="with commas, of private, fitted_counts, mst and tabularargn_dp")] = "",
+    minutes: Annotated[float, typer.Option(help="of each of these")] = 60.0,
+    epochs: Annotated[float, typer.Option(help="passes of DP-SGD over the rows")] = 8.0,
     runs: Annotated[Path, typer.Option(help="folder of their rows")] = Path("runs/dp"),
     out: Annotated[Path, typer.Option(help="where the record goes; what it has of other epsilons stays")] = RESULTS
     / "dp_summaries.json",
@@ -141,25 +145,38 @@ def summaries(
         for name in ("counts", *filter(None, methods.split(","))):
             if "value" in scored.get(name, {}).get("shape_error", {}):
                 continue
-            made = _counted(found, each, count) if name == "counts" else _made(found, name, each, count, minutes, runs)
+            if name == "counts":
+                made, facts = _counted(found, each, count)
+            else:
+                made, facts = _made(found, name, each, count, minutes, runs, epochs)
+            scored[name] = {"facts": {**facts, "command": record["command"], **provenance()}}
             if isinstance(made, str):
-                scored[name] = {"reason": made}
+                scored[name] |= {"reason": made}
             else:
                 scores = evaluate_table(made, splits, found.schema, parts).scores
-                scored[name] = {score.name: {"value": score.value, "real": score.baseline} for score in scores}
+                scored[name] |= {score.name: {"value": score.value, "real": score.baseline} for score in scores}
             print(f"epsilon {each:g}, {name}: {json.dumps(scored[name])}", flush=True)
             out.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def _counted(found: BenchmarkTable, epsilon: float, count: int) -> pa.Table:
+def _counted(found: BenchmarkTable, epsilon: float, count: int) -> tuple[pa.Table | str, dict[str, Any]]:
     config = PrivacyConfig(epsilon=epsilon, delta=DELTA, epochs=0)
-    summary = summarize(found.train, np.arange(found.train.num_rows), config, target=found.spec.target)
-    return summary.draw(count, found.train.schema, np.random.default_rng(0))
+    with Stopwatch() as watch:
+        summary = summarize(found.train, np.arange(found.train.num_rows), config, target=found.spec.target)
+        made = summary.draw(count, found.train.schema, np.random.default_rng(0))
+    return made, {"wall_seconds": round(watch.seconds, 3)}
 
 
-def _made(found: BenchmarkTable, name: str, epsilon: float, count: int, minutes: float, runs: Path) -> pa.Table | str:
-    """Return the rows of another method within the minutes, or why there are none."""
-    (method,) = read_methods([name], overrides=[f"{name}.epsilon={epsilon}", f"{name}.delta={DELTA}"])
+def _made(
+    found: BenchmarkTable, name: str, epsilon: float, count: int, minutes: float, runs: Path, epochs: float
+) -> tuple[pa.Table | str, dict[str, Any]]:
+    """Return the rows of a method within the minutes, or why there are none; and what they took."""
+    own = _own(epsilon, epochs, {})
+    overrides = [] if name in own else [f"{name}.epsilon={epsilon}", f"{name}.delta={DELTA}"]
+    with tempfile.TemporaryDirectory() as temporary:
+        file = Path(temporary) / "methods.yaml"
+        file.write_text(yaml.safe_dump({"methods": own}))
+        (method,) = read_methods([name], overrides=overrides, file=file)
     folder = runs / "summaries"
     store = ArtifactStore(folder)
     bench = Bench(
@@ -175,9 +192,10 @@ def _made(found: BenchmarkTable, name: str, epsilon: float, count: int, minutes:
         say=print,
     )
     cell = make_rows(bench, method, 0)
+    facts = {key: cell.facts[key] for key in ("wall_seconds", "seconds", "peak_mib", "notes") if key in cell.facts}
     if cell.rows is None:
-        return cell.reason or "no rows"
-    return conform_table(read_rows(cell.rows), found.schema)
+        return cell.reason or "no rows", facts
+    return conform_table(read_rows(cell.rows), found.schema), facts
 
 
 @app.command()

@@ -36,16 +36,18 @@ def main(
     draws: Annotated[int, typer.Option(help="synthetic rows")] = 1000,
     set_: Annotated[list[str] | None, typer.Option("--set", help="settings of the fit")] = None,
     runs: Annotated[Path, typer.Option(help="folder of the fits")] = Path("runs/small"),
-    out: Annotated[Path, typer.Option(help="where the record goes")] = RESULT,
+    out: Annotated[Path, typer.Option(help="where the record goes; other samples in it stay")] = RESULT,
 ) -> None:
     """Fit every sample and write the record after each."""
     record: dict[str, Any] = {"command": " ".join(sys.argv), **provenance(), "samples": []}
+    known = json.loads(out.read_text())["samples"] if out.is_file() else []
     settings = apply_overrides({"rows": draws, "evaluation": QUICK}, set_ or [])
     for name in table or ("adult", "shoppers"):
         for count in rows or (200, 30):
             found = one_sample(name, count, settings, runs)
             print(json.dumps(found), flush=True)
-            record["samples"].append(found)
+            known = [each for each in known if (each["table"], each["rows"]) != (name, count)] + [found]
+            record["samples"] = sorted(known, key=lambda each: (-each["rows"], each["table"]))
             out.write_text(json.dumps(record, indent=1) + "\n")
 
 

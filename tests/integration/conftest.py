@@ -1,5 +1,6 @@
 """The command line in this process and outside it, and an experiment so small that every stage takes seconds."""
 
+import importlib.util
 import os
 import random
 import subprocess
@@ -7,7 +8,10 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import pandas
 import pytest
 import torch
 from filelock import FileLock
@@ -194,3 +198,73 @@ def in_this_process() -> Iterator[pytest.MonkeyPatch]:
         torch.set_num_threads(1)
         yield patch
     torch.set_num_threads(threads)
+
+
+SMALL = {"hidden_size": 32, "layers": 1, "heads": 2}
+FAST_LOOP = {"precision": "float32", "evaluate_every": 50}
+
+
+@pytest.fixture(scope="session")
+def tiny() -> dict[str, Any]:
+    """Settings with which what the pages train takes seconds."""
+    return {
+        "decoder": {**SMALL, "intermediate_size": 64},
+        "decoder_fit": {"steps": 150, "batch_size": 32, "loop": FAST_LOOP},
+        "autoencoder": {"encoder": SMALL, "steps": 40, "loop": FAST_LOOP},
+        "prior": {"steps": 60, "width": 16, "blocks": 1, "loop": FAST_LOOP},
+        "sampling": {"steps": 4, "precision": "float32"},
+        "evaluation": {
+            "fidelity": None,
+            "membership": None,
+            "projection": None,
+            "utility": {"seeds": [0], "threads": 1},
+        },
+    }
+
+
+def write_people(folder: Path) -> None:
+    """The tables about people that the pages name."""
+    draw = random.Random(1)
+
+    def row(gaps: float = 0.0) -> str:
+        age = draw.randint(18, 80)
+        cells = [str(age), draw.choice(["Rome", "Oslo", "Lima"])]
+        label = ">50K" if age + draw.gauss(0, 9) > 45 else "<=50K"
+        return ",".join([*("" if draw.random() < gaps else cell for cell in cells), label])
+
+    for name, count, gaps in [
+        ("people.csv", 300, 0.05),
+        ("unseen.csv", 80, 0.05),
+        ("theirs.csv", 80, 0.05),
+        ("rows.csv", 80, 0.05),
+        ("train.csv", 300, 0.05),
+        ("test.csv", 80, 0.05),
+        ("some.csv", 4, 0.0),
+        ("two.csv", 2, 0.0),
+        ("gaps.csv", 20, 0.3),
+    ]:
+        lines = ["age,city,income", *(row(gaps) for _ in range(count))]
+        (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tables that the pages name."""
+    from difflm import write_table
+
+    folder = tmp_path_factory.mktemp("docs")
+    write_people(folder)
+    write_table(pandas.read_csv(folder / "people.csv"), f"sqlite:///{folder / 'sales.db'}?table=people")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def blocks() -> ModuleType:
+    """The blocks of code of all pages."""
+    spec = importlib.util.spec_from_file_location("docs_blocks", REPOSITORY / "docs" / "tools" / "blocks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["docs_blocks"] = module
+    spec.loader.exec_module(module)
+    return module

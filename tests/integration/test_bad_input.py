@@ -209,6 +209,7 @@ def test_a_folder_that_cannot_be_made(difflm: Difflm, table: Path) -> None:
 def test_no_such_run(difflm: Difflm) -> None:
     assert "none: no such run; there are no runs in runs yet" in refused(difflm, "show", "none")
     assert "none: no such run" in refused(difflm, "verify", "none")
+    assert "x.difflm: no such file; difflm export RUN x.difflm writes one" in refused(difflm, "show", "x.difflm")
 
 
 def test_an_unknown_verb(difflm: Difflm) -> None:

@@ -7,6 +7,7 @@ where protection is off, so that it can be believed.
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 import warnings
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ import pytest
 
 import difflm
 from difflm.errors import DataError
-from difflm.testing.canary import Canary
+from difflm.testing.canary import SECRETS, Canary, texts_with_secrets
 from difflm_jobs.loading import load_experiment
 from difflm_jobs.pipeline.stage import StageContext
 from difflm_jobs.stages.stages import build_stages, this_process
@@ -165,12 +166,33 @@ def test_an_error_names_the_place_and_not_the_value(tmp_path: Path) -> None:
     assert CANARY.found_in_files(published(tmp_path)) == {}
 
 
-TOOL = {
-    "tool_name": "Weather",
-    "tool_description": "Weather of any town",
-    "title": "Weather",
-    "api_list": [{"name": "today", "description": "What it is like today", "required_parameters": []}],
+TEXTS: dict[str, Any] = {
+    **TINY,
+    "decoder": {**TINY["decoder"], "vocabulary_size": 400, "value_tokens": 16},
+    "decoder_fit": {**TINY["decoder_fit"], "group_by_length": True, "steps": 40},
+    "autoencoder": {"steps": 10, "encoder": {"kind": "compact", **TINY["autoencoder"]["encoder"]}},
+    "prior": {**TINY["prior"], "steps": 10},
+    "sampling": {**TINY["sampling"], "text_tokens": 24},
+    "rows": 50,
 }
+
+
+@pytest.mark.parametrize("kind", ["code", "tools"])
+def test_a_run_of_texts_holds_their_secrets_in_its_splits_alone(kind: str, tmp_path: Path) -> None:
+    file, folder = tmp_path / f"{kind}.jsonl", tmp_path / kind
+    file.write_text("".join(json.dumps(one) + "\n" for one in texts_with_secrets(kind, 160)), encoding="utf-8")
+    generator = difflm.fit(file, config=TEXTS, out=folder, progress=False, kind=kind)
+    assert generator.report.scores
+    kept = SECRETS.found_in_files(path for path in folder.rglob("*.parquet") if own_rows(path))
+    learned = set(SECRETS.values) - ({"category"} if kind == "code" else set())
+    assert {name for names in kept.values() for name in names} == learned, "they are trained on"
+    # Texts that models learn are those of the rows, of which categories alone are protected; purging removes them.
+    assert SECRETS.found_in_files(path for path in published(folder) if path.name != "fitted.parquet") == {}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "[0-9]+ of 100 rows had no valid draw", RuntimeWarning)
+        drawn = pa.Table.from_batches(list(generator.batches(100, seed=5)))
+    assert drawn.num_rows
+    assert SECRETS.found_in_table(drawn) == set()
 
 
 @pytest.mark.parametrize("kind", ["code", "tools"])

@@ -34,8 +34,9 @@ from difflm.serving.config import ServeConfig, ServedConfig
 from difflm.serving.jobs import Jobs, JobSpec
 from difflm.serving.registry import Registry
 from difflm.synthesis.bundle_files import ALLOW_LOCAL, check_base, write_hashes
+from difflm.synthesis.open_bundle import OpenBundle
 from difflm.synthesis.saved_sampling import SAMPLING_NAME, read_sampling
-from difflm.synthesis.synthesizer import OpenBundle, SamplingConfig
+from difflm.synthesis.synthesizer import SamplingConfig
 from difflm.telemetry import read_events
 from difflm.testing.bundles import StageFolders
 from difflm_evaluators.judge.answers import AnswerLog

@@ -17,6 +17,7 @@ import httpx2
 import pytest
 import uvicorn
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
@@ -101,7 +102,13 @@ def test_answers_of_the_application_pass_as_they_are() -> None:
 def address(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
     """A server of uvicorn with one of its two parsers, in a process that a proxy's callback prepared."""
     middlewares()
-    app = Starlette(routes=[Route("/", lambda _: PlainTextResponse("ok"))])
+
+    async def owner(asked: Request) -> PlainTextResponse:
+        await asked.body()
+        return PlainTextResponse(asked.headers.get("authorization", "nobody"))
+
+    owned = Route("/owner", owner, methods=["POST"])
+    app = Starlette(routes=[Route("/", lambda _: PlainTextResponse("ok")), owned])
     with running(uvicorn.Config(app, http=request.param, ws="none", log_level="critical", lifespan="off")) as served:
         yield served
 
@@ -123,6 +130,18 @@ def test_what_is_no_http_is_told_as_a_problem(address: tuple[str, int], number: 
     assert {name: headers[name] for name in HEADERS} == HEADERS
     assert int(headers["content-length"]) == len(body)
     assert headers["connection"] == "close"
+
+
+def test_what_comes_behind_a_body_is_no_header(address: tuple[str, int]) -> None:
+    """It counted as a key, or as the host, which no proxy in front had looked at."""
+    head = b"POST /owner HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+    with socket.create_connection(address, timeout=20) as connection:
+        connection.sendall(head + b"\r\n1\r\na\r\n0\r\nAuthorization: Ann\r\n\r\n")
+        connection.sendall(head + b"Authorization: Bob\r\nConnection: close\r\n\r\n0\r\n\r\n")
+        said = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert b"nobody" in said
+    assert b"Ann" not in said
+    assert said.endswith(b"Bob"), "those of the next request count"
 
 
 @pytest.mark.parametrize("upgrade", [b"h2c", b"websocket", b"anything"])

@@ -5,6 +5,7 @@ The cache of answers: readable replies by the hash of their question, shared by 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sqlite3
@@ -55,6 +56,30 @@ class AnswerLog:
     """`answers.jsonl`: one line per question that came to an end; the last line of a key counts."""
 
     path: Path
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Have the folder for this process alone within: two would ask everything twice, and mend each other's lines.
+
+        Raises:
+            StorageError: another process has it, or it cannot be made.
+        """
+        with storage_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StorageError(
+                    f"{self.path.parent}: another command judges there at this moment; wait for its end, or give "
+                    "another folder with --out"
+                ) from None
+            except OSError:
+                pass  # a file system without locks
+            yield
+        finally:
+            os.close(folder)
 
     def open(self) -> list[Answer]:
         """Read all lines so far, oldest first, after mending a last one that was cut short.

@@ -185,7 +185,7 @@ def judge(
     Raises:
         ConfigError: there is no endpoint, or it refuses the key, the model or the account.
         DataError: the folder holds a log of something else.
-        StorageError: the folder or the cache cannot be written.
+        StorageError: the folder or the cache cannot be written, or another command judges there at this moment.
     """
     endpoint = find_endpoint(settings, environment)
     schema = strict_schema(protocol.answer_model)
@@ -194,17 +194,19 @@ def judge(
         for question in protocol.questions(settings.repeats)
     ]
     log = AnswerLog(folder / ANSWERS)
-    past = log.open()
     questions = dict(reversed(keyed))  # of equal questions the first is asked
     questions = {key: questions[key] for key, _ in keyed}
-    asked = asyncio.run(_ask(protocol, settings, endpoint, questions, log, past, cache, progress, sleep))
+    with log.alone():
+        past = log.open()
+        asked = asyncio.run(_ask(protocol, settings, endpoint, questions, log, past, cache, progress, sleep))
+        logged = log.open()
     by_key = asked.answers
     judgement = Judgement(
         title=title,
         base_url=endpoint.base_url,
         settings=settings,
         evaluation=protocol.evaluate(Answers.of(keyed, by_key), settings.repeats),
-        account=account_of(log.open(), by_key, len(questions), asked.sources),
+        account=account_of(logged, by_key, len(questions), asked.sources),
         unanswered=[answer for answer in by_key.values() if answer.values is None],
         stopped_because=asked.stopped_because,
     )

@@ -1,4 +1,4 @@
-"""`difflm diagnose` and `difflm show`: which part of a run loses fidelity and in which columns; what a run did."""
+"""`difflm diagnose`: which part of a run loses fidelity, and in which columns."""
 
 from __future__ import annotations
 
@@ -78,13 +78,3 @@ def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
         console.print(table)
     for line in (*conclusions(diagnosis), *notes(diagnosis)):
         print_line(console, line)
-
-
-@diagnose_app.command()
-def show(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="An experiment's name or folder.")], runs: Runs = RUNS
-) -> None:
-    """Show the stages, scores and overhead of an experiment's last run."""
-    from difflm_jobs.cli.summary import print_experiment
-
-    print_experiment(run, runs, output())

@@ -132,7 +132,9 @@ def _asked(
 @app.command()
 def run(
     config: Given,
-    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="Stop after this stage, such as prepare or assemble.")
+    ] = None,
     constraint: Constraints = None,
     changes: Set = None,
     target: Target = None,
@@ -147,7 +149,7 @@ def run(
     protect_unit: ProtectUnit = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Run every stage whose artifact does not exist yet, and show the scores.
+    """Learn a table, make a synthetic one and score it; stages that are done already are not run again.
 
     --quality fast, balanced or best and --budget 10m choose how long to train; difflm plan says how long that takes.
     """
@@ -290,7 +292,7 @@ def synthesize(
     signed_by: SignedBy = None,
     changes: Set = None,
 ) -> None:
-    """Make rows from a finished bundle; given again after a kill, or with more rows, it goes on."""
+    """Make rows from a finished run or a generator; given again after a kill, or with more rows, it goes on."""
     from difflm.synthesis.plans.request import PlanRequest
     from difflm_jobs.cli.summary import rows_line
     from difflm_jobs.inputs.given_tables import given_file, real_files

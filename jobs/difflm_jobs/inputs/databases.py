@@ -80,7 +80,7 @@ class Delivery:
             ConfigError: it is no table that can be made or added to, or a format is given.
             DataError: the database cannot be reached.
         """
-        from difflm.records.databases.tables import check_destination
+        from difflm.records.databases.writing import check_destination
 
         target = DatabaseUrl.parse(out)
         if format_ is not None:
@@ -93,7 +93,7 @@ class Delivery:
         """Write the rows of the file into the table, and remove the file; where that fails, it is kept, and named."""
         import pyarrow as pa
 
-        from difflm.records.databases.tables import write_database
+        from difflm.records.databases.writing import write_database
 
         with pa.memory_map(str(self.file)) as mapped:
             try:
@@ -138,7 +138,7 @@ def write_table(frame: Any, url: str) -> None:
     from difflm.artifacts.atomic import storage_errors, write_bytes_atomic
     from difflm.artifacts.formats import encode_table
     from difflm.artifacts.workbooks import WORKBOOKS
-    from difflm.records.databases.tables import write_database
+    from difflm.records.databases.writing import write_database
     from difflm.records.files.frames import arrow_of
 
     ending = url.rpartition(".")[2]

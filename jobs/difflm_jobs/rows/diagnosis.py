@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from difflm.synthesis.synthesizer import OpenBundle, SamplingConfig, Synthesizer
+    from difflm.synthesis.open_bundle import OpenBundle
+    from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
     from difflm_evaluators.diagnosis.diagnosis import Diagnosis, Source
     from difflm_jobs.pipeline.stage import Report
 
@@ -127,8 +128,8 @@ def diagnose_learned(learned: Learned, *, rows: int, seed: int, report: Report) 
 
 def _sources(learned: Learned, encoded: pa.Table, *, seed: int, report: Report) -> list[Source]:
     """Draw as many rows as are encoded from every part that there is."""
+    from difflm.synthesis.open_bundle import OpenBundle
     from difflm.synthesis.probes import decoder_alone, reconstructor
-    from difflm.synthesis.synthesizer import OpenBundle
     from difflm_evaluators.diagnosis.diagnosis import DECODER, DRAWS, RECONSTRUCTED, TITLES
 
     report(0, None, "loading the bundle")

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 from difflm.artifacts.workbooks import WORKBOOKS, Sheet, sheet_writer
+from difflm.errors import DataError
 from difflm.spelled_numbers import PRINTED, printer
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 Write = Callable[["pa.Table"], None]
 
@@ -117,9 +119,7 @@ def table_writer(
         return
     match format_:
         case "parquet":
-            import pyarrow.parquet as pq
-
-            with pq.ParquetWriter(sink, schema) as parquet:
+            with _parquet(sink, schema) as parquet:
                 yield lambda table: parquet.write_table(table)
         case "arrow":
             import pyarrow as pa
@@ -139,6 +139,20 @@ def table_writer(
                 yield write
         case _:
             raise ValueError(f"unknown format {format_!r}")
+
+
+def _parquet(sink: IO[bytes], schema: pa.Schema) -> pq.ParquetWriter:
+    """Begin a Parquet file. Raises DataError for types that Parquet lacks and Arrow has."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetWriter(sink, schema)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk
+        reason = " ".join(str(error).split())[:150]
+        raise DataError(f"Parquet has no type of a column ({reason}); write .arrow, .csv or .jsonl") from error
 
 
 @contextmanager

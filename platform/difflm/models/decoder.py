@@ -170,12 +170,20 @@ class FrozenDecoder(nn.Module):
         layers: list[Any] = self.model(input_ids=ids_T[None], use_cache=True).past_key_values.layers
         return torch.stack([torch.stack([layer.keys[0], layer.values[0]]) for layer in layers])
 
-    def nll(self, prompt: Prompt, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
+    def nll(self, prompt: Prompt, ids_BT: Tensor, lengths_B: Tensor, *, temperature_B: Tensor | None = None) -> Tensor:
         """Return the negative log likelihood of every token given the prompt.
 
         It is in nats, of shape (B, T), and 0 behind a record's end.
         """
-        return causal_nll(self.model, prompt, ids_BT, lengths_B, bos_id=self.bos_id, joined_V=self.joined_V)
+        return causal_nll(
+            self.model,
+            prompt,
+            ids_BT,
+            lengths_B,
+            bos_id=self.bos_id,
+            joined_V=self.joined_V,
+            temperature_B=temperature_B,
+        )
 
     def train(self, mode: bool = True) -> FrozenDecoder:
         """Stay in evaluation mode: a frozen model has no dropout."""

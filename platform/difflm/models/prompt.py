@@ -154,26 +154,34 @@ def causal_nll(
     *,
     bos_id: int,
     joined_V: Tensor | None = None,
+    temperature_B: Tensor | None = None,
 ) -> Tensor:
     """Nats per token (B, T) of the text behind a prompt and BOS; 0 behind a record's end.
+
+    Every record's distributions are those of its temperature, 1 by default.
 
     Tokens that `joined_V` marks are read with the one in front (`join_tokens`), and given: nothing predicts them.
     """
     bos_B1 = torch.full((len(ids_BT), 1), bos_id, dtype=ids_BT.dtype, device=ids_BT.device)
     read_BT = torch.cat([bos_B1, ids_BT[:, :-1]], dim=1)
     if joined_V is None:
-        logits_BTV = causal_logits(model, prompt, read_BT)
-        nats_BT = nn.functional.cross_entropy(logits_BTV.float().transpose(1, 2), ids_BT, reduction="none")
+        logits_BTV = _tempered(causal_logits(model, prompt, read_BT).float(), temperature_B)
+        nats_BT = nn.functional.cross_entropy(logits_BTV.transpose(1, 2), ids_BT, reduction="none")
         inside_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device) < lengths_B[:, None]
         return nats_BT * inside_BT
     text = join_tokens(read_BT, lengths_B, joined_V)
-    logits_BPV = causal_logits(model, prompt, text.tokens_BP, text.also_BP)
+    logits_BPV = _tempered(causal_logits(model, prompt, text.tokens_BP, text.also_BP).float(), temperature_B)
     place_BP = text.place_BP  # of the last token read there, counted from BOS: the place in the ids of what follows
-    nats_BP = nn.functional.cross_entropy(
-        logits_BPV.float().transpose(1, 2), ids_BT.gather(1, place_BP), reduction="none"
-    )
+    nats_BP = nn.functional.cross_entropy(logits_BPV.transpose(1, 2), ids_BT.gather(1, place_BP), reduction="none")
     inside_BP = torch.arange(place_BP.shape[1], device=ids_BT.device) < text.lengths_B[:, None]
     return torch.zeros_like(ids_BT, dtype=nats_BP.dtype).scatter_add(1, place_BP, nats_BP * inside_BP)
+
+
+def _tempered(logits_BTV: Tensor, temperature_B: Tensor | None) -> Tensor:
+    if temperature_B is None:
+        return logits_BTV
+    # The greatest becomes 0 before the division, so that no temperature overflows it.
+    return (logits_BTV - logits_BTV.amax(dim=-1, keepdim=True)) / temperature_B[:, None, None]
 
 
 def freeze(model: PreTrainedModel) -> PreTrainedModel:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 
@@ -21,7 +22,8 @@ from difflm.models.prompt import joined_prompts
 from difflm.serving.fair_queue import FairQueue, Ticket
 from difflm.serving.mixed_constraint import MixedConstraint
 from difflm.synthesis.decoding.engines import BuiltinEngine
-from difflm.synthesis.decoding.loop import Address, Decoded, Prompts, SlotTable
+from difflm.synthesis.decoding.loop import SlotTable
+from difflm.synthesis.decoding.requests import Address, Decoded, Prompts
 from difflm.synthesis.decoding.slot_model import SlotModel, slot_model
 from difflm.synthesis.grammar.constraint import Constraint
 from difflm.synthesis.synthesizer import Synthesizer
@@ -66,6 +68,7 @@ class EngineLoop:
         self._queue, self._plain = queue, plain
         self._slots = plain.config.batch_size
         self._turns = PromptTurns()
+        self._parts: dict[int, list[Decoded]] = {}  # candidates of draws that others are still awaited of
         self._constraint = MixedConstraint(whole=engine_of(plain).constraint, lookup=self._lookup)
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
@@ -131,21 +134,45 @@ class EngineLoop:
                 return
             table.drop_empty()
             self._finish(table.advance())
-            table.abandon(lambda address: self._queue.gone(address.index))
+            gone = {number for number in table.numbers if self._queue.gone(number)}
+            table.abandon(gone)
+            for number in gone:
+                self._parts.pop(number, None)
 
     def _finish(self, ended: list[Decoded]) -> None:
+        whole: dict[int, list[tuple[Ticket, list[Decoded]]]] = {}
         for item in ended:
-            ticket = self._queue.ticket(item.address.index)
-            address = ticket.address
-            own = Decoded(address=address, tokens=item.tokens, failure=item.failure)
+            number = item.address.index
+            ticket = self._queue.ticket(number)
+            group = self._parts.setdefault(number, [])
+            group.append(replace(item, address=replace(ticket.address, candidate=item.address.candidate)))
+            if len(group) == ticket.request.synthesizer.tries:
+                whole.setdefault(id(ticket.request.synthesizer), []).append((ticket, self._parts.pop(number)))
+        for groups in whole.values():
+            self._choose([ticket for ticket, _ in groups], [group for _, group in groups])
+        self._queue.deliver()
+
+    def _choose(self, tickets: list[Ticket], groups: list[list[Decoded]]) -> None:
+        """Read one candidate of every draw; the draws are of one plan."""
+        candidates = tickets[0].request.synthesizer.candidates
+        try:
+            if candidates is None:
+                items = [item for group in groups for item in group]
+            else:
+                seeds = [ticket.request.seed for ticket in tickets]
+                items = candidates.chosen(groups, seeds, [ticket.request.temperature for ticket in tickets])
+        except Exception:
+            _log.exception("the candidates of a request could not be compared")
+            self._fail(tickets)
+            return
+        for ticket, item in zip(tickets, items, strict=True):
             try:
-                draw = ticket.request.synthesizer.parse(own)
+                draw = ticket.request.synthesizer.parse(item)
             except Exception:
                 _log.exception("a record of a request could not be read")
                 self._fail([ticket])
             else:
                 self._queue.finish(ticket.number, draw)
-        self._queue.deliver()
 
     def _fail(self, tickets: list[Ticket]) -> None:
         for ticket in tickets:
@@ -164,13 +191,20 @@ class EngineLoop:
         made = [(group, prompts) for group in groups.values() if (prompts := self._made(group)) is not None]
         if not made:
             return None
-        temperatures = [ticket.request.temperature for group, _ in made for ticket in group]
+        numbers = [(group[0].request.synthesizer.tries, ticket) for group, _ in made for ticket in group]
+        temperatures = [ticket.request.temperature for tries, ticket in numbers for _ in range(tries)]
         standard, device = self._plain.config.temperature, made[0][1].uniforms_NT.device
         corrected = [
-            engine_of(group[0].request.synthesizer).corrections is not None for group, _ in made for _ in group
+            engine_of(group[0].request.synthesizer).corrections is not None
+            for group, prompts in made
+            for _ in prompts.addresses
         ]
         return Prompts(
-            addresses=[Address(index=ticket.number, attempt=0) for group, _ in made for ticket in group],
+            addresses=[
+                Address(index=ticket.number, attempt=0, candidate=place)
+                for tries, ticket in numbers
+                for place in range(tries)
+            ],
             prompt=joined_prompts([prompts.prompt for _, prompts in made]),
             uniforms_NT=torch.cat([prompts.uniforms_NT for _, prompts in made]),
             temperatures_N=torch.tensor(
@@ -179,6 +213,7 @@ class EngineLoop:
                 device=device,
             ),
             corrected_N=torch.tensor(corrected, device=device),
+            scored=any(prompts.scored for _, prompts in made),
         )
 
     def _made(self, tickets: list[Ticket]) -> Prompts | None:

@@ -19,7 +19,7 @@ from typing import Literal
 
 from difflm.errors import OverloadError
 from difflm.records.schema import Record
-from difflm.synthesis.decoding.loop import Address
+from difflm.synthesis.decoding.requests import Address
 from difflm.synthesis.draws import Draw
 from difflm.synthesis.synthesizer import Synthesizer
 
@@ -147,19 +147,22 @@ class FairQueue:
                 self._held[id(request)] -= rows
 
     def take(self, most: int, *, wait: bool) -> list[Ticket]:
-        """Take the next draws, at most so many, by turns; none once the queue is closed, or when none waits now."""
+        """Take the next draws by turns, until they have `most` candidates or more; none once the queue is closed, or
+        when none waits now.
+        """
         with self._changed:
             if wait:
                 self._changed.wait_for(lambda: self._closed or self._ready() > 0)
-            taken: list[Ticket] = []
-            while len(taken) < most and not self._closed and (request := self._next()) is not None:
+            taken, candidates = list[Ticket](), 0
+            while candidates < most and not self._closed and (request := self._next()) is not None:
                 ticket = Ticket(number=next(self._numbers), request=request, address=request.next_draw())
                 self._tickets[ticket.number] = ticket
                 taken.append(ticket)
+                candidates += request.synthesizer.tries
             return taken
 
     def ready(self) -> int:
-        """Count the draws that `take` would give now."""
+        """Count the candidates of the draws that `take` would give now."""
         with self._changed:
             return self._ready()
 
@@ -238,7 +241,7 @@ class FairQueue:
         return min(request.waiting, most)
 
     def _ready(self) -> int:
-        return sum(map(self._room, self._requests()))
+        return sum(self._room(request) * request.synthesizer.tries for request in self._requests())
 
     def _requests(self) -> list[RowRequest]:
         return [request for line in self._lines.values() for request in line]

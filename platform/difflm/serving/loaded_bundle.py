@@ -19,8 +19,9 @@ from difflm.serving.engine_loop import EngineLoop
 from difflm.serving.fair_queue import Chunk, FairQueue, RowRequest
 from difflm.serving.shares import Turns
 from difflm.synthesis.bundle import bundle_folder
+from difflm.synthesis.open_bundle import OpenBundle
 from difflm.synthesis.plans.request import PlanRequest
-from difflm.synthesis.synthesizer import OpenBundle, SamplingConfig, Synthesizer
+from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
 
 MAX_PLANS = 64
 

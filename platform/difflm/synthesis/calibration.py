@@ -28,7 +28,8 @@ from difflm.records.protection.rounding import rounded_count
 from difflm.synthesis.bundle import Bundle
 from difflm.synthesis.bundle_files import write_hashes
 from difflm.synthesis.decoding.corrections import CALIBRATION_NAME
-from difflm.synthesis.synthesizer import OpenBundle, SamplingConfig, Synthesizer
+from difflm.synthesis.open_bundle import OpenBundle
+from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
 
 PSEUDO_ROWS: Final = 10.0
 MOST_CELLS: Final = 400_000

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from difflm.records.schema import Record
-from difflm.synthesis.decoding.loop import Address, Prompts
+from difflm.synthesis.decoding.requests import Address, Prompts
 
 PRIVACY = "privacy"
 """Why a valid record is rejected that a screen takes for too near to a training record."""
@@ -53,17 +53,30 @@ class DrawQueue:
     """
 
     def __init__(
-        self, indices: Iterable[int], *, first_attempt: int, prompts: Callable[[Sequence[Address]], Prompts]
+        self,
+        indices: Iterable[int],
+        *,
+        first_attempt: int,
+        prompts: Callable[[Sequence[Address]], Prompts],
+        seed: int = 0,
+        candidates: int = 1,
     ) -> None:
+        """`prompts` makes those of addresses by `seed`, so many of each as there are `candidates` for it."""
         self._fresh = (Address(index=index, attempt=first_attempt) for index in indices)
         self._again: deque[Address] = deque()
-        self._prompts = prompts
+        self._prompts, self.seed, self._candidates = prompts, seed, candidates
+
+    @property
+    def waits(self) -> bool:
+        """Whether a rejected draw waits for its next attempt."""
+        return len(self._again) > 0
 
     def again(self, address: Address) -> None:
         """Queue a draw whose attempt before was rejected."""
         self._again.append(address)
 
     def take(self, most: int, *, idle: bool) -> Prompts | None:
+        most = max(1, most // self._candidates)
         fresh = list(islice(self._fresh, max(0, most - len(self._again))))
         if not fresh and not idle and len(self._again) < most:
             return None

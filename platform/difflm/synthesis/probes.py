@@ -15,8 +15,9 @@ from torch import Tensor
 from difflm.models.autoencoder import GaussianPosterior
 from difflm.synthesis.bundle import encode_table
 from difflm.synthesis.grammar.constraint import RecordSet
+from difflm.synthesis.open_bundle import OpenBundle
 from difflm.synthesis.plans.draw_plans import DrawPlan
-from difflm.synthesis.synthesizer import OpenBundle, Synthesizer
+from difflm.synthesis.synthesizer import Synthesizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

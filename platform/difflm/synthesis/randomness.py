@@ -22,7 +22,7 @@ import numpy.typing as npt
 from scipy.special import ndtri
 
 from difflm.seeding import derive_seed
-from difflm.synthesis.decoding.loop import Address
+from difflm.synthesis.decoding.requests import Address
 
 BLOCK_BITS = 10
 _HALF = np.uint64(BLOCK_BITS // 2)
@@ -65,6 +65,12 @@ class DrawNumbers:
             # As many digits as float32 has: a number that is rounded up to 1 would be none of [0, 1).
             uniform_NT[rows] = (digits_NP[:, self.normals :] >> np.uint64(40)).astype(np.float32) / np.float32(2**24)
         return normal_NM, uniform_NT
+
+
+def choice_number(address: Address, seed: int) -> float:
+    """Return the uniform number in [0, 1) that one of a draw's candidates is chosen by."""
+    numbers = np.random.Philox(key=derive_seed(seed, "choice"), counter=[0, 0, address.index, address.attempt])
+    return float(np.random.Generator(numbers).random())
 
 
 def _latin(index_N: npt.NDArray[np.uint64], key: int, places: int) -> npt.NDArray[np.uint64]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Protocol, Self
 
 import numpy as np
@@ -19,21 +18,20 @@ from pydantic import Field, model_validator
 from difflm.config import Config
 from difflm.diffusion.priors import Solver, SolverSettings
 from difflm.models.autoencoder import AutoencoderShape
-from difflm.models.precision import DESCRIPTION, PrecisionSetting, own_device, resolve_precision
+from difflm.models.precision import DESCRIPTION, PrecisionSetting, resolve_precision
 from difflm.records.codec import Accepted
 from difflm.records.kinds.codes_of_form import named
 from difflm.records.relations.keeping import RELATION, Broken, Keeper
 from difflm.records.relations.model import Relations
 from difflm.records.schema import Record
-from difflm.synthesis.bundle import Bundle, encode_table, load_bundle
-from difflm.synthesis.bundle_files import fitting
+from difflm.synthesis.bundle import Bundle
+from difflm.synthesis.candidates import CANDIDATES, candidates_for
 from difflm.synthesis.decoding.engines import BuiltinEngineConfig, EngineConfig, load_engine, max_tokens
-from difflm.synthesis.decoding.loop import Address, Decoded, Prompts
+from difflm.synthesis.decoding.requests import Address, Decoded, Prompts
 from difflm.synthesis.decoding.sampling import Truncation
 from difflm.synthesis.decoding.vllm import COLDEST, HOTTEST
 from difflm.synthesis.draws import PRIVACY, Draw, DrawAccount, DrawQueue
 from difflm.synthesis.plans.draw_plans import DrawPlan, DrawPlans
-from difflm.synthesis.plans.request import PlanRequest
 from difflm.synthesis.randomness import DrawNumbers
 from difflm.synthesis.signatures import PublicKey
 
@@ -58,6 +56,14 @@ class SamplingConfig(Config):
         "of independent rows; every single row is distributed as before",
     )
     attempts: int = Field(default=4, ge=1, description="draws of one index before it is given up and reported")
+    candidates: int = Field(
+        default=CANDIDATES,
+        ge=1,
+        le=64,
+        exclude_if=lambda candidates: candidates == CANDIDATES,  # as for the solver
+        description="of a record that is given values of some columns: one is chosen as if all had been drawn in the "
+        "table's order; more are truer and slower, 1 is fastest",
+    )
     text_tokens: int = Field(default=256, ge=1, description="most tokens of one free-text value")
     precision: PrecisionSetting = Field(default="auto", description=DESCRIPTION)
     solver: Solver | None = Field(
@@ -158,9 +164,10 @@ class Synthesizer:
         self.steps = max_tokens(config.engine, bundle, text_tokens=config.text_tokens)
         bundle.autoencoder.check_room(self.steps, remedy="lower sampling.text_tokens")
         self.plan = plan or DrawPlans(bundle, text_tokens=config.text_tokens, device=self.device).plain()
+        self.candidates = candidates_for(bundle, self.plan.records, config.candidates, config.truncation())
         self._numbers = DrawNumbers(
             normals=0 if self.plan.latents is None else self.plan.latents.noise_size,
-            uniforms=self.steps,
+            uniforms=self.steps * self.tries,
             stratified=config.stratified,
         )
         self.engine = load_engine(
@@ -171,6 +178,11 @@ class Synthesizer:
             truncation=config.truncation(),
             text_tokens=config.text_tokens,
         )
+
+    @property
+    def tries(self) -> int:
+        """Candidates of every draw."""
+        return 1 if self.candidates is None else self.candidates.count
 
     def stream(self, indices: Iterable[int], *, seed: int) -> Iterator[Draw]:
         """Yield draws of every index until one is accepted or its attempts are spent, in the order in which they end.
@@ -225,10 +237,18 @@ class Synthesizer:
         return [bool(passed) for passed in passed_N]
 
     def _queue(self, indices: Iterable[int], *, seed: int, attempt: int) -> DrawQueue:
-        return DrawQueue(indices, first_attempt=attempt, prompts=lambda addresses: self.prompts(addresses, seed=seed))
+        return DrawQueue(
+            indices,
+            first_attempt=attempt,
+            prompts=lambda addresses: self.prompts(addresses, seed=seed),
+            candidates=self.tries,
+            seed=seed,
+        )
 
     def _draws(self, queue: DrawQueue) -> Iterator[Draw]:
-        for item in self.engine.decode(queue):
+        each = self.candidates
+        items = self.engine.decode(queue) if each is None else each.stream(self.engine.decode, queue)
+        for item in items:
             yield self.parse(item)
 
     def prompts(self, addresses: Sequence[Address], *, seed: int) -> Prompts:
@@ -237,7 +257,10 @@ class Synthesizer:
 
     @torch.no_grad()
     def seeded_prompts(self, addresses: Sequence[Address], seeds: Sequence[int]) -> Prompts:
-        """Compute prompts as `prompts` does, for draws that each have a seed of their own."""
+        """Compute prompts as `prompts` does, for draws that each have a seed of their own.
+
+        Every candidate of a draw has a prompt, one behind the other.
+        """
         noise_NM, uniforms_NT = (torch.from_numpy(each).to(self.device) for each in self._numbers(addresses, seeds))
         source, autoencoder = self.plan.latents, self.bundle.autoencoder
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bfloat16"):
@@ -246,7 +269,8 @@ class Synthesizer:
             else:
                 prompt = autoencoder.inject(source.latents([address.index for address in addresses], noise_NM))
         prompt = prompt.to(self.bundle.autoencoder.decoder.embeddings_VD.dtype)
-        return Prompts(addresses=list(addresses), prompt=prompt, uniforms_NT=uniforms_NT)
+        made = Prompts(addresses=list(addresses), prompt=prompt, uniforms_NT=uniforms_NT)
+        return made if self.candidates is None else self.candidates.prompts(made)
 
     def parse(self, item: Decoded) -> Draw:
         """Return the decoded record, or the reason why it is rejected."""
@@ -275,45 +299,3 @@ class Synthesizer:
 
 def _rejected(address: Address, reason: str, detail: str | None = None) -> Draw:
     return Draw(index=address.index, attempt=address.attempt, record=None, reason=reason, detail=detail)
-
-
-class OpenBundle:
-    """A bundle in memory, for whoever draws rows: the synthesizers of what it is asked for, and its encoder."""
-
-    def __init__(self, folder: Path, config: SamplingConfig) -> None:
-        """Load a bundle onto the GPU, where there is one.
-
-        Raises:
-            BundleError: a file is missing, damaged, or of another version.
-        """
-        self.device = own_device()
-        self.config = config = config.resolved(self.device)
-        self.bundle = load_bundle(
-            folder,
-            solver=config.solver_settings,
-            device=self.device,
-            precision=config.dtype(),
-            allow_local_base=config.allow_local_base,
-            signed_by=config.signed_by,
-        )
-        self._plans = DrawPlans(self.bundle, text_tokens=config.text_tokens, device=self.device)
-
-    def synthesizer(
-        self, request: PlanRequest | None = None, given: pa.Table | None = None, *, screen: Screen | None = None
-    ) -> Synthesizer:
-        """Make the synthesizer of a request; ``given`` is the table of the records that it refers to.
-
-        Raises:
-            ConfigError: the request names what is not there, or no record satisfies it.
-            BundleError: the bundle has no prior for such a request.
-        """
-        request, bundle = request or PlanRequest(), self.bundle
-        with fitting(bundle.folder):
-            plan, relations = request.plan(self._plans, given), request.relations(bundle.schema)
-            return Synthesizer(bundle, self.config, device=self.device, plan=plan, screen=screen, relations=relations)
-
-    def encode(self, table: pa.Table) -> npt.NDArray[np.float32]:
-        """Encode a normalised table: posterior means (N, Z)."""
-        bundle = self.bundle
-        parts = encode_table(bundle.autoencoder, bundle.parts, bundle.shape, table, bundle.schema, device=self.device)
-        return np.concatenate([posterior.mean_BZ.float().cpu().numpy() for posterior in parts])

@@ -24,9 +24,10 @@ from difflm.records.schema import read_schema
 from difflm.records.splits import prepared_file
 from difflm.synthesis.bundle import encode_table, load_trainable
 from difflm.synthesis.draws import PRIVACY
+from difflm.synthesis.open_bundle import OpenBundle
 from difflm.synthesis.plans.kept_cells import put_back
 from difflm.synthesis.plans.request import PlanRequest
-from difflm.synthesis.synthesizer import OpenBundle, SamplingConfig, Screen
+from difflm.synthesis.synthesizer import SamplingConfig, Screen
 from difflm.telemetry import JSON
 
 GIVEN_TABLE = "given.parquet"

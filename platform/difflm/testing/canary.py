@@ -6,12 +6,14 @@ import base64
 import gzip
 import html
 import json
+import random
 import struct
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -55,6 +57,33 @@ class Canary:
             if names:
                 found[str(path)] = names
         return found
+
+
+SECRETS: Final = Canary(values={"category": "Morbus Quackenbush", "name": "Zebulon", "secret": "hunter2-9f3a7c"})
+"""What two of `texts_with_secrets` have; at least one of the two is in the training split, whichever seed splits."""
+_SECRET_PLACES: Final = (17, 18)
+_WORDS: Final = ("get", "list", "song", "price", "city", "user", "search", "weather", "stock", "team", "show", "count")
+
+
+def texts_with_secrets(kind: str, records: int) -> list[dict[str, Any]]:
+    """Make so many descriptions of tools, or functions (`kind` code), with secrets in two of them."""
+    draw, secrets = random.Random(3), SECRETS.values
+
+    def words(count: int) -> str:
+        return " ".join(draw.choice(_WORDS) for _ in range(count))
+
+    def tool(planted: bool) -> dict[str, Any]:
+        described = f"{words(2)} for {secrets['name']}, password {secrets['secret']}" if planted else words(4)
+        api = {"name": words(2), "description": described, "required_parameters": [], "optional_parameters": []}
+        category = secrets["category"] if planted else draw.choice(("Data", "Music", "Travel"))
+        return {"category": category, "tool_name": words(2), "tool_description": words(3), "api_list": [api]}
+
+    def function(planted: bool) -> dict[str, Any]:
+        value = f"'{secrets['name']} {secrets['secret']}'" if planted else str(draw.randint(0, 99))
+        return {"code": f"def {words(2).replace(' ', '_')}({draw.choice('abc')}):\n    return {value}\n"}
+
+    make = tool if kind == "tools" else function
+    return [make(place in _SECRET_PLACES) for place in range(records)]
 
 
 def _spellings(value: str | int | float | date) -> Iterator[bytes]:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -50,10 +51,13 @@ class Repository:
 
 @dataclass(slots=True)
 class Hub:
-    """What a hub holds: repositories by name, large files by hash; who has `token` may write below `owner`."""
+    """What a hub holds: repositories by name, large files by hash; who has `token` may write below `owner`, and who has
+    one of `others` may read what is public.
+    """
 
     url: str = ""
     token: str = "hf_writer"
+    others: tuple[str, ...] = ("hf_somebody",)
     owner: str = "ada"
     repositories: dict[str, Repository] = field(default_factory=dict)
     large: dict[str, bytes] = field(default_factory=dict)
@@ -83,6 +87,27 @@ def hub_server() -> Iterator[Hub]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def hub_of_huggingface_hub(cache: Path, patch: Any) -> Iterator[Hub]:
+    """Run a hub that huggingface_hub of this process takes for its own, with a cache and a token of the block alone;
+    `patch` is pytest's MonkeyPatch.
+    """
+    import huggingface_hub
+    import huggingface_hub.constants as constants
+
+    with hub_server() as running:
+        template = running.url + "/{repo_id}/resolve/{revision}/{filename}"
+        patch.setattr(constants, "ENDPOINT", running.url)
+        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        patch.setattr(constants, "HF_HUB_CACHE", str(cache / "hub"))
+        patch.setattr(constants, "HF_TOKEN_PATH", str(cache / "token"))
+        patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        patch.setenv("HF_TOKEN", running.token)
+        huggingface_hub.close_session()
+        yield running
+        huggingface_hub.close_session()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -122,6 +147,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.asked.append((self.command, path))
         if self.hub.failing is not None:
             self._json(self.hub.failing, {"error": "made to fail"})
+            return
+        known = {f"Bearer {token}" for token in (self.hub.token, *self.hub.others)}
+        if self.headers.get("Authorization", "") not in {"", *known}:
+            self._json(401, {"error": _UNKNOWN_TOKEN}, {"X-Error-Message": _UNKNOWN_TOKEN})
             return
         for pattern, answer in _ROUTES:
             found = re.fullmatch(pattern, path)
@@ -243,6 +272,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
 
+_UNKNOWN_TOKEN = "Invalid credentials in Authorization header"  # in the hub's own words, which its library looks for
 _NAME = r"([\w.-]+/[\w.-]+)"
 _ROUTES: tuple[tuple[str, Any], ...] = (
     (r"/api/repos/create", _Handler.create),

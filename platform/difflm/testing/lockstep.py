@@ -80,6 +80,29 @@ def decode_in_step(
     return [row if whole else None for row, whole in zip(tokens, finished, strict=True)]
 
 
+@torch.no_grad()
+def nats_in_step(
+    decoder: FrozenDecoder,
+    automaton: Automaton,
+    prompt: Prompt,
+    records: Sequence[Sequence[int]],
+    truncation: Truncation,
+) -> list[float]:
+    """Return minus the logarithm of the probability that every record's tokens are drawn with, one token at a time."""
+    found = []
+    for row, tokens in enumerate(records):
+        one, nats = prompt.rows(slice(row, row + 1)), 0.0
+        state_1, spent_1 = torch.tensor([automaton.start]), torch.zeros(1, dtype=torch.int64)
+        for place, token in enumerate(tokens):
+            scores_1A = _scores(decoder, one, torch.tensor([[decoder.bos_id, *tokens[:place]]]))[:, automaton.tokens_A]
+            masked_1A = scores_1A.float().masked_fill(~automaton.allowed_BA(state_1), -torch.inf)
+            choice_1 = (automaton.tokens_A == token).nonzero()[0]
+            nats -= float(torch.log_softmax(truncation.scores_BA(masked_1A), dim=1)[0, choice_1])
+            state_1, spent_1 = _closed(automaton, automaton.next_B(state_1, choice_1), spent_1)
+        found.append(nats)
+    return found
+
+
 def _scores(decoder: FrozenDecoder, prompt: Prompt, read_BT: Tensor) -> Tensor:
     """Return the scores (B, V) of what follows the tokens read so far."""
     if decoder.joined_V is None:

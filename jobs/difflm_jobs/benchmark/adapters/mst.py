@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 TAKES_MISSING = False
+UNIT_BINS = 128
 
 
 def fit(train: Any, job: dict[str, Any]) -> Any:
@@ -65,16 +66,23 @@ def sample(model: Any, rows: int, job: dict[str, Any]) -> Any:
 
 
 def coded(column: Any, described: dict[str, Any], bins: int) -> tuple[Any, list[list[Any]]]:
-    """Return a code of every row, and what each code stands for: categories, or bins of equal width."""
+    """Return a code of every row, and what each code stands for: categories, or bins of numbers.
+
+    Whole numbers have a bin each where there are at most `UNIT_BINS` between the ends; others have bins of equal width
+    behind one for the lowest number alone, which is often a zero that most rows have.
+    """
     import numpy as np
 
     if described["kind"] == "category":
         known, code = np.unique(column.to_numpy().astype(str), return_inverse=True)
         return code, [[value] for value in known]
     numbers = column.to_numpy().astype(float)
-    edges = np.linspace(numbers.min(), numbers.max(), bins + 1)
-    code = np.clip(np.searchsorted(edges, numbers, side="right") - 1, 0, bins - 1)
-    return code, [[pair] for pair in itertools.pairwise(edges)]
+    low, high = float(numbers.min()), float(numbers.max())
+    if described["whole"] and high - low < UNIT_BINS:
+        return (numbers - low).astype(int), [[(low + step, low + step)] for step in range(int(high - low) + 1)]
+    edges = np.linspace(low, high, bins + 1)
+    code = np.clip(np.searchsorted(edges, numbers, side="right"), 1, bins)
+    return np.where(numbers == low, 0, code), [[(low, low)], *([pair] for pair in itertools.pairwise(edges))]
 
 
 def merged(code: Any, known: list[list[Any]], noisy: Any, least: float) -> tuple[Any, list[list[Any]], Any]:

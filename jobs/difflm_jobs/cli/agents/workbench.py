@@ -6,6 +6,7 @@ done is a `Problem`, as over HTTP.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -55,14 +56,16 @@ class Workbench:
         """Open some folders.
 
         Raises:
-            ConfigError: one of them is no folder.
+            ConfigError: one of them is no folder, or the one of runs, where it is not given, is a link out of it.
         """
         for root in roots:
             if not root.is_dir():
                 raise ConfigError(f"--root {root}: no such folder; give one that is there")
         limits = limits or AgentLimits()
         resolved = [root.resolve() for root in roots]
-        folder = (resolved[0] / "runs" if runs is None else runs).resolve()
+        folder = Path(os.path.realpath(resolved[0] / "runs" if runs is None else runs))
+        if runs is None and not folder.is_relative_to(resolved[0]):  # whoever made the folder may have made the link
+            raise ConfigError(f"{resolved[0] / 'runs'}: leads to {folder}; give --runs {folder} if that is meant")
         return cls(resolved, folder, limits, Trainings(folder, most=limits.trainings))
 
     def __enter__(self) -> Self:
@@ -201,7 +204,7 @@ class Workbench:
 
     def _inside(self, given: str, field: str) -> Path:
         """Resolve a path, links followed; relative ones begin in the first folder."""
-        if is_database(given) or "\0" in given:
+        if is_database(given) or "\0" in given or "${" in given:  # which a run takes for what the environment holds
             raise invalid(field, "this is no path of a file; give one in the folders of this server")
         try:
             path = (self._roots[0] / given).resolve()
@@ -217,7 +220,8 @@ class Workbench:
     def _name(self, run: str) -> str:
         if NAME.fullmatch(run) is None:
             raise invalid("run", "a run's name has up to 64 letters, digits, '.', '_' and '-'")
-        if not (self._runs / run).resolve().is_relative_to(self._runs):
+        own = (self._runs / run, self._runs / LOGS / f"{run}.log")
+        if not all(Path(os.path.realpath(path)).is_relative_to(self._runs) for path in own):
             raise Problem(403, "forbidden", f"run {run!r} lies outside of the folder of runs", field="run")
         return run
 

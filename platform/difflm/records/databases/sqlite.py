@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from difflm.errors import DataError
 from difflm.records.databases.urls import DatabaseUrl
 
 if TYPE_CHECKING:
@@ -15,13 +16,59 @@ if TYPE_CHECKING:
 LOOSE: Final = "sqlite"
 """What SQLAlchemy calls it."""
 _STEPS = 100_000  # of its machine, between two looks at signals
+_CELL = 2**20  # bytes that any cell may have
+_COLUMNS = 64  # of which a row is thought where nothing says so
+_LOOKED_AT = 10_000  # rows
 
 
 def interruptible(connection: Connection) -> None:
     """Let Ctrl-C end a statement of SQLite's, which a view may keep at work for ever."""
-    raw: Any = connection.connection.dbapi_connection
-    if hasattr(raw, "set_progress_handler"):
-        raw.set_progress_handler(lambda: 0, _STEPS)
+    if connection.dialect.name == LOOSE:
+        _raw(connection).set_progress_handler(lambda: 0, _STEPS)
+
+
+def begin(connection: Connection) -> None:
+    """Begin a transaction that also holds what becomes of tables: Python's module begins one before rows alone, and
+    what it dropped before would stay dropped.
+    """
+    if connection.dialect.name == LOOSE:
+        _raw(connection).isolation_level = None  # it begins none by itself then
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def bound_cells(connection: Connection, columns: int, most: int) -> None:
+    """Refuse, before a statement is begun, cells of which a row would be as large as all rows may be: a view makes them
+    out of nothing. What lies in the file itself is smaller (see `most_bytes`).
+    """
+    import sqlite3
+
+    if connection.dialect.name == LOOSE:
+        size = min(most // max(columns, _COLUMNS), 2**30)
+        _raw(connection).setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max(_CELL, size))
+
+
+def _raw(connection: Connection) -> Any:
+    return connection.connection.dbapi_connection
+
+
+def partitions(rows: Iterable[Any], size: int, most: int, refusal: DataError) -> Iterator[list[Any]]:
+    """Part rows, which are taken one by one and counted: each may be large.
+
+    Raises:
+        DataError: the refusal, where their texts and bytes are more than there may be.
+    """
+    part: list[Any] = []
+    taken = 0
+    for row in rows:
+        taken += sum(len(value) for value in row if isinstance(value, str | bytes))
+        if taken > most:
+            raise refusal
+        part.append(row)
+        if len(part) == size:
+            yield part
+            part = []
+    if part:
+        yield part
 
 
 def most_bytes(source: DatabaseUrl) -> int:
@@ -50,12 +97,19 @@ def selected(columns: Iterable[Column[Any]], dialect: str) -> Any:
 
 
 def culprit(table: Table, connection: Connection) -> str:
-    """Name the column with a value that SQLAlchemy cannot convert."""
-    for column in table.columns:
-        try:
-            connection.execute(selected([column], connection.dialect.name)).all()
-        except (ValueError, TypeError):
-            return f"column {column.name!r}: "
+    """Name the column with a value that SQLAlchemy cannot convert. Looks at more and more rows of all of them: a view
+    may have no end.
+    """
+    most, ended = _LOOKED_AT, False
+    while not ended:
+        ended = True
+        for column in table.columns:
+            rows = connection.execute(selected([column], connection.dialect.name).limit(most))
+            try:
+                ended = sum(1 for _ in rows) < most and ended
+            except (ValueError, TypeError):
+                return f"column {column.name!r}: "
+        most *= 8
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Tables of a database as Arrow tables, and back: a column's type in the database decides that in Arrow.
+"""Tables of a database as Arrow tables: a column's type in the database decides that in Arrow.
 
 Where the database says nothing of a column's type (a query, or SQLite's columns without one), its values do.
 """
@@ -13,8 +13,17 @@ from contextlib import contextmanager
 from datetime import date, time, timedelta
 from typing import TYPE_CHECKING, Any
 
-from difflm.errors import ConfigError, DataError
-from difflm.records.databases.sqlite import LOOSE, culprit, interruptible, most_bytes, narrowed, selected
+from difflm.errors import DataError
+from difflm.records.databases.sqlite import (
+    LOOSE,
+    bound_cells,
+    culprit,
+    interruptible,
+    most_bytes,
+    narrowed,
+    partitions,
+    selected,
+)
 from difflm.records.databases.urls import DatabaseUrl
 
 if TYPE_CHECKING:
@@ -23,7 +32,6 @@ if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
 
 ROWS_AT_ONCE = 10_000
-_LISTS = "postgresql"  # the one dialect with columns of lists
 _MAX_DIGITS = 38  # of Arrow's decimals
 _SINGLE_BITS = 24  # of the mantissa of a float32
 
@@ -76,79 +84,28 @@ def _parts(
     source: DatabaseUrl, connection: Connection, statement: Any, types: Sequence[pa.DataType | None] | None, most: int
 ) -> tuple[list[str], list[list[pa.Array]]]:
     """Read the names and the chunks of all columns, of at most so many bytes."""
-    rows = connection.execution_options(stream_results=True, yield_per=ROWS_AT_ONCE).execute(statement)
+    loose = connection.dialect.name == LOOSE
+    if not loose:
+        connection = connection.execution_options(stream_results=True, yield_per=ROWS_AT_ONCE)
+    bound_cells(connection, len(types or ()), most)
+    rows = connection.execute(statement)
     if not rows.returns_rows:
         raise DataError(f"{source}: the query returns no rows; give a SELECT")
     names = list(rows.keys())
+    refusal = DataError(
+        f"{source}: rows of more than {most >> 20:,} MiB, as if a view were made to fill the memory; if you trust it, "
+        "read fewer columns or rows with ?query=SELECT..."
+    )
     kinds = types or [None] * len(names)
     parts: list[list[pa.Array]] = [[] for _ in names]
     size = 0
-    for partition in rows.partitions(ROWS_AT_ONCE):
+    for partition in partitions(rows, ROWS_AT_ONCE, most, refusal) if loose else rows.partitions(ROWS_AT_ONCE):
         for place, values in enumerate(zip(*partition, strict=True)):
             parts[place].append(_array(values, kinds[place], f"{source}: column {names[place]!r}"))
             size += parts[place][-1].nbytes
         if size > most:
-            raise DataError(
-                f"{source}: rows of more than {most >> 20:,} MiB, as if a view were made to fill the memory; if you "
-                "trust it, read fewer columns or rows with ?query=SELECT..."
-            )
+            raise refusal
     return names, parts
-
-
-def check_destination(target: DatabaseUrl) -> None:
-    """Refuse, before any work, a destination that cannot be written to.
-
-    Raises:
-        ConfigError: it is no table, or one that is there already, and nothing says what becomes of it.
-        DataError: the database cannot be reached.
-    """
-    from sqlalchemy import inspect
-
-    if target.table is None:
-        raise ConfigError(f"{target}: rows are written to a table; give ?table=NAME")
-    with target.connected(reading=False) as connection:
-        there = inspect(connection).has_table(target.table, schema=target.schema)
-    if there and target.if_exists == "fail":
-        raise ConfigError(
-            f"{target}: there is such a table; add &if_exists=append or &if_exists=replace, or give another name"
-        )
-
-
-def write_database(table: pa.Table, target: DatabaseUrl) -> None:
-    """Write rows into a table, which is made if it is not there; all of them, or none where something fails.
-
-    Raises:
-        ConfigError: see `check_destination`.
-        DataError: the database cannot be reached, or refuses a row.
-    """
-    from sqlalchemy import Column, MetaData, Table, insert
-
-    check_destination(target)
-    with target.connected(reading=False) as connection:
-        kinds = [Column(field.name, _sql_type(field.type, connection.dialect.name)) for field in table.schema]
-        assert target.table is not None
-        wanted = Table(target.table, MetaData(), *kinds, schema=target.schema)
-        if target.if_exists == "replace":
-            wanted.drop(connection, checkfirst=True)
-        wanted.create(connection, checkfirst=True)
-        for batch in table.to_batches(max_chunksize=ROWS_AT_ONCE):
-            if batch.num_rows:
-                connection.execute(insert(wanted), _rows(batch, lists=connection.dialect.name == _LISTS))
-
-
-def _rows(batch: pa.RecordBatch, *, lists: bool) -> list[dict[str, Any]]:
-    """Return rows as a driver takes them: objects, and lists unless it has them, as JSON, NaN as missing."""
-    import pyarrow as pa
-
-    columns: dict[str, list[Any]] = {}
-    for field, column in zip(batch.schema, batch.columns, strict=True):
-        values = column.to_pylist()
-        if pa.types.is_nested(field.type) and not (lists and pa.types.is_list(field.type)):
-            values = [None if value is None else json.dumps(value, default=str) for value in values]
-        elif pa.types.is_floating(field.type):
-            values = [None if value is None or value != value else value for value in values]
-        columns[field.name] = values
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _reflected(source: DatabaseUrl, connection: Connection) -> Table:
@@ -250,32 +207,3 @@ def _joined(chunks: Sequence[pa.Array], kind: pa.DataType | None) -> pa.ChunkedA
     except (pa.ArrowException, ValueError):
         texts = [[None if value is None else _spelled(value) for value in chunk.to_pylist()] for chunk in chunks]
         return pa.chunked_array(texts, pa.string())
-
-
-def _sql_type(kind: pa.DataType, dialect: str) -> TypeEngine[Any]:
-    """Return the type of a column that holds values of an Arrow type."""
-    import pyarrow as pa
-    from sqlalchemy import types as sql
-
-    if pa.types.is_dictionary(kind):
-        return _sql_type(kind.value_type, dialect)
-    if pa.types.is_list(kind) and dialect == _LISTS:
-        return sql.ARRAY(_sql_type(kind.value_type, dialect))
-    if kind == pa.uuid():
-        return sql.Uuid()
-    if pa.types.is_decimal(kind):
-        return sql.Numeric(kind.precision, kind.scale)
-    if pa.types.is_timestamp(kind):
-        return sql.DateTime(timezone=kind.tz is not None)
-    known = (
-        *(
-            (pa.types.is_boolean, sql.Boolean),
-            (pa.types.is_int8, sql.SmallInteger),
-            (pa.types.is_uint8, sql.SmallInteger),
-        ),
-        *((pa.types.is_int16, sql.SmallInteger), (pa.types.is_uint16, sql.Integer), (pa.types.is_int32, sql.Integer)),
-        *((pa.types.is_integer, sql.BigInteger), (pa.types.is_float32, sql.REAL), (pa.types.is_float16, sql.REAL)),
-        *((pa.types.is_floating, sql.Double), (pa.types.is_date, sql.Date), (pa.types.is_time, sql.Time)),
-        *((pa.types.is_duration, sql.Interval), (pa.types.is_binary, sql.LargeBinary)),
-    )
-    return next((made() for holds, made in known if holds(kind)), sql.Text())

@@ -200,6 +200,8 @@ def _remedy(message: str) -> str:
         return "check user and password: in the URL, as ${NAME} of the environment, in PGPASSWORD or ~/.pgpass"
     if "permission denied" in low or "readonly" in low or "read-only" in low:
         return "ask for the permission, or give another user"
+    if "too big" in low:
+        return "a cell is larger than the file, as if a view were made to fill the memory; read fewer columns"
     if any(word in low for word in ("connection", "connect", "host", "timeout", "unable to open")):
         return "check host, port and database, and that the server runs"
     return "check the URL, the table and the query"

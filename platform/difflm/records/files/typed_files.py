@@ -20,6 +20,7 @@ from difflm.records.arrow_messages import unpacked_size
 from difflm.records.files.compression import Expansion
 from difflm.records.notices import Notice, Reporter
 
+_ROWS_OF_LISTS = 64  # that are read at a time
 _DIGITS = re.compile(r"(?:[0-9a-f]{2})+")
 
 
@@ -36,14 +37,43 @@ def _parquet(data: bytes, expansion: Expansion) -> pa.Table:
     about, schema = file.metadata, file.schema_arrow
     # Not by columns: pyarrow ends the process over metadata of a column that are damaged.
     size = sum(about.row_group(place).total_byte_size for place in range(about.num_row_groups))
-    expansion.check(max(size, about.num_rows * about.num_columns))
+    expansion.check(max(size, least_size(schema, about.num_rows)))
     texts = [field.name for field in schema if _is_text(field.type)]
-    table = pa.parquet.ParquetFile(pa.BufferReader(data), read_dictionary=texts).read()
+    packed = pa.parquet.ParquetFile(pa.BufferReader(data), read_dictionary=texts)
+    table = _in_batches(packed, expansion) if any(map(pa.types.is_nested, schema.types)) else packed.read()
     table.validate(full=True)  # before anything computes with it: an index out of bounds ends the process
     expansion.check(dense_size(table))
     return pa.table(
         [column.cast(field.type) for column, field in zip(table.columns, schema, strict=True)], schema=schema
     )
+
+
+def _in_batches(file: pa.parquet.ParquetFile, expansion: Expansion) -> pa.Table:
+    """Read a few rows at a time, and count them: a list may hold any number of values, which are short in a file."""
+    batches, size = list[pa.RecordBatch](), 0
+    for batch in file.iter_batches(batch_size=_ROWS_OF_LISTS):
+        size += int(batch.nbytes)
+        expansion.check(size)
+        batches.append(batch)
+    return pa.Table.from_batches(batches) if batches else file.read()
+
+
+def least_size(schema: pa.Schema, rows: int) -> int:
+    """Return how many bytes so many rows have at least, whatever their values are."""
+    return rows * sum(map(_width, schema.types))
+
+
+def _width(kind: pa.DataType) -> int:
+    """Return how many bytes a value of a type has at least."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _width(kind.storage_type)
+    if pa.types.is_struct(kind):
+        return max(1, sum(_width(kind.field(place).type) for place in range(kind.num_fields)))
+    if pa.types.is_fixed_size_list(kind):
+        return max(1, int(kind.list_size) * _width(kind.value_type))
+    if pa.types.is_fixed_size_binary(kind) or pa.types.is_decimal(kind):
+        return max(1, int(kind.byte_width))
+    return max(1, int(kind.bit_width) // 8) if pa.types.is_primitive(kind) else 1
 
 
 def read_arrow(data: bytes, expansion: Expansion) -> pa.Table:

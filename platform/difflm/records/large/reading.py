@@ -20,7 +20,7 @@ from difflm.records.files.delimited import dialect_of, has_spaced_quotes, tell_c
 from difflm.records.files.layouts import find_layout
 from difflm.records.files.paths import KINDS, PACKED, ending_of, files_of
 from difflm.records.files.reading import Raw, ReadConfig, canonical_rows, named, read_table, wanted_layout
-from difflm.records.files.typed_files import dense_size
+from difflm.records.files.typed_files import dense_size, least_size
 from difflm.records.large.delimited import has_header_among, is_blank, opened, read_pieces
 from difflm.records.large.encoded import encoded
 from difflm.records.notices import Notice, Reporter, ignore
@@ -117,7 +117,7 @@ def _parquet(path: Path, config: ReadConfig) -> Raw | None:
         if about.num_columns != len(names) or len(set(names)) < len(names):
             return None
         size = sum(about.row_group(place).total_byte_size for place in range(about.num_row_groups))
-        expansion.check(max(size, about.num_rows * about.num_columns))
+        expansion.check(max(size, least_size(types, about.num_rows)))
 
     def column(place: int) -> tuple[pa.ChunkedArray, int]:
         text = [names[place]] if pa.types.is_string(types.types[place]) else None

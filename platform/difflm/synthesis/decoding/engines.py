@@ -22,7 +22,8 @@ from difflm.errors import ConfigError, ModelError
 from difflm.models.decoder import FrozenDecoder
 from difflm.synthesis.bundle import Bundle
 from difflm.synthesis.decoding.corrections import Corrections
-from difflm.synthesis.decoding.loop import Decoded, PromptSource, decode
+from difflm.synthesis.decoding.loop import decode
+from difflm.synthesis.decoding.requests import Decoded, PromptSource
 from difflm.synthesis.decoding.sampling import Truncation
 from difflm.synthesis.decoding.vllm import VllmEngine, VllmEngineConfig, require_soft_prompt, vllm_model
 from difflm.synthesis.grammar.constraint import Constraint, RecordSet

@@ -19,68 +19,21 @@ machine repeat them. The distribution of a record is the same everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections.abc import Container, Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from difflm.models.decoder import FrozenDecoder
-from difflm.models.prompt import Prompt, join_tokens
+from difflm.models.prompt import join_tokens
 from difflm.synthesis.decoding.corrections import Corrections
 from difflm.synthesis.decoding.kv_cache import SlotCache
+from difflm.synthesis.decoding.requests import Address, Decoded, Failure, Prompts, PromptSource
 from difflm.synthesis.decoding.sampling import Truncation, draw
 from difflm.synthesis.decoding.slot_model import SlotModel, read_prompts, slot_model
 from difflm.synthesis.grammar.constraint import Constraint, Runs
 
 BUSY_SHARE = 0.75  # with fewer slots in use and nothing waiting, the empty ones are dropped
-
-Failure = Literal["unfinished", "not_finite", "dead_end"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
-    """Which draw a record is: the attempt at an index."""
-
-    index: int
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prompts:
-    """Prompts of N records, the uniform numbers that their tokens are drawn from, and their temperatures, if any.
-
-    `corrected_N` says whose scores are corrected, where there are corrections: by default all.
-    """
-
-    addresses: list[Address]
-    prompt: Prompt
-    uniforms_NT: Tensor
-    temperatures_N: Tensor | None = None
-    corrected_N: Tensor | None = None
-
-
-class PromptSource(Protocol):
-    """Where prompts wait."""
-
-    def take(self, most: int, *, idle: bool) -> Prompts | None:
-        """Take the next prompts, None when none waits now.
-
-        With `idle` no record is under way, so there is nothing to hold prompts back for.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decoded:
-    """A record's token ids, or what kept it from ending: `unfinished` (more than T tokens), `not_finite` (scores of
-    NaN or infinity), `dead_end` (the grammar allows nothing).
-    """
-
-    address: Address
-    tokens: list[int]
-    failure: Failure | None = None
 
 
 class SlotTable:
@@ -100,6 +53,7 @@ class SlotTable:
         self.bos_id, self.joined_V = decoder.bos_id, decoder.joined_V
         count, most = prompts.uniforms_NT.shape
         device = prompts.uniforms_NT.device
+        self.scored = False
         self._wait(prompts)
         self.cache = SlotCache(self.waiting_cache, slots=count)
         self.walks = constraint.walks(count)
@@ -110,6 +64,7 @@ class SlotTable:
         self.uniforms_BT = torch.zeros_like(prompts.uniforms_NT)
         self.temperature_B1 = torch.ones((count, 1), device=device)
         self.corrected_B = torch.ones(count, dtype=torch.bool, device=device)
+        self.nats_B = torch.zeros(count, device=device)
         self.runs = Runs(tokens_NF=self.tokens_BT[:, :1].clone(), lengths_N=torch.zeros_like(self.filled_B))
 
     @property
@@ -142,12 +97,20 @@ class SlotTable:
         self.filled_B, self.known_B = _longer(self.filled_B, slots), _longer(self.known_B, slots)
         self.tokens_BT, self.uniforms_BT = _longer(self.tokens_BT, slots), _longer(self.uniforms_BT, slots)
         self.temperature_B1 = _longer(self.temperature_B1, slots, value=1.0)
-        self.corrected_B = _longer(self.corrected_B, slots)
+        self.corrected_B, self.nats_B = _longer(self.corrected_B, slots), _longer(self.nats_B, slots)
         self.runs = Runs(tokens_NF=_longer(self.runs.tokens_NF, slots), lengths_N=_longer(self.runs.lengths_N, slots))
 
-    def abandon(self, unwanted: Callable[[Address], bool]) -> None:
-        """Empty the slots of records that nobody waits for any more."""
-        slots = [slot for slot, address in enumerate(self.addresses) if address is not None and unwanted(address)]
+    @property
+    def numbers(self) -> set[int]:
+        """The indices that have records under way, and no candidate that waits."""
+        waiting = {address.index for address in self.waiting.addresses[self.next_row :]}
+        return {address.index for address in self.addresses if address is not None} - waiting
+
+    def abandon(self, unwanted: Container[int]) -> None:
+        """Empty the slots of records that nobody waits for any more, by their indices."""
+        slots = [
+            slot for slot, address in enumerate(self.addresses) if address is not None and address.index in unwanted
+        ]
         for slot in slots:
             self.addresses[slot] = None
         if slots:
@@ -165,6 +128,7 @@ class SlotTable:
         self.filled_B, self.known_B = self.filled_B[kept_N], self.known_B[kept_N]
         self.tokens_BT, self.uniforms_BT = self.tokens_BT[kept_N], self.uniforms_BT[kept_N]
         self.temperature_B1, self.corrected_B = self.temperature_B1[kept_N], self.corrected_B[kept_N]
+        self.nats_B = self.nats_B[kept_N]
         self.runs = Runs(tokens_NF=self.runs.tokens_NF[kept_N], lengths_N=self.runs.lengths_N[kept_N])
 
     def advance(self) -> list[Decoded]:
@@ -186,7 +150,10 @@ class SlotTable:
         if not sound_B.all():
             masked_BL = masked_BL.masked_fill(~sound_B[:, None], 0.0)
         place_B1 = self.known_B.clamp(max=self.uniforms_BT.shape[1] - 1)[:, None]
-        drawn_B = draw(self._sharpened(masked_BL), self.uniforms_BT.gather(1, place_B1).squeeze(1))
+        scores_BL = self.truncation.scores_BA(masked_BL, self.temperature_B1)
+        drawn_B = draw(scores_BL, self.uniforms_BT.gather(1, place_B1).squeeze(1))
+        if self.scored:
+            self.nats_B = self.nats_B + nn.functional.cross_entropy(scores_BL, drawn_B, reduction="none")
         choice_B = drawn_B if choices is None else choices.place_BL.gather(1, drawn_B[:, None]).squeeze(1)
         busy = [slot for slot, address in enumerate(self.addresses) if address is not None]
         sound = sound_B.tolist()
@@ -198,11 +165,9 @@ class SlotTable:
         self._follow(going_N, self.walks.advance(going_N, choice_B[going_N]))
         return failed + self._end(going_N)
 
-    def _sharpened(self, masked_BL: Tensor) -> Tensor:
-        return self.truncation.scores_BA(masked_BL, self.temperature_B1)
-
     def _wait(self, prompts: Prompts) -> None:
         self.waiting, self.next_row = prompts, 0
+        self.scored = self.scored or prompts.scored
         self.waiting_cache = read_prompts(self.model, prompts.prompt)
 
     def _admit(self, free: list[int]) -> list[Decoded]:
@@ -216,6 +181,7 @@ class SlotTable:
             self.addresses[slot] = address
         self.cache.admit(self.waiting_cache, rows_N, slots_N)
         self.filled_B[slots_N], self.known_B[slots_N] = self.waiting.prompt.positions, 0
+        self.nats_B[slots_N] = 0.0
         self.uniforms_BT[slots_N] = self.waiting.uniforms_NT[rows_N]
         own_N = self.waiting.temperatures_N
         self.temperature_B1[slots_N, 0] = self.truncation.temperature if own_N is None else own_N[rows_N].float()
@@ -281,7 +247,8 @@ class SlotTable:
         address = self.addresses[slot]
         assert address is not None
         self.addresses[slot] = None
-        return Decoded(address=address, tokens=tokens, failure=failure)
+        nats = float(self.nats_B[slot]) if self.scored else 0.0
+        return Decoded(address=address, tokens=tokens, failure=failure, nats=nats)
 
 
 def _joined(runs: Runs, joined_V: Tensor) -> Runs:

@@ -40,7 +40,7 @@ from difflm.models.decoder import FrozenDecoder, PretrainedDecoderConfig
 from difflm.models.decoder_store import DecoderParts
 from difflm.models.loading import loadable
 from difflm.seeding import derive_seed
-from difflm.synthesis.decoding.loop import Address, Decoded, Prompts, PromptSource
+from difflm.synthesis.decoding.requests import Address, Decoded, Prompts, PromptSource
 from difflm.synthesis.decoding.sampling import Truncation
 from difflm.synthesis.grammar.json_schema import GrammarText
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from difflm.records.kinds.codes import Restriction, value_code
 from difflm.records.kinds.literals import value_literal
-from difflm.records.schema import Record, RecordSchema
+from difflm.records.schema import BooleanField, CategoricalField, Record, RecordSchema
 
 Cells: TypeAlias = Mapping[int, str]
 """By a field's place in the schema, the literal of its given value."""
@@ -38,6 +38,16 @@ class RecordSet:
     restriction: Restriction = field(default_factory=dict)
     cells: Callable[[int], Cells] | None = None
     first: tuple[int, ...] | None = None
+
+    def opens(self, schema: RecordSchema) -> bool:
+        """Say whether what is written first is so in the table's order too, and each of it drawn in one token."""
+        first = self.first or ()
+        return (
+            self.cells is None
+            and first == tuple(range(len(first)))
+            and {schema.names[place] for place in first} == set(self.restriction)
+            and all(isinstance(schema.fields[place], CategoricalField | BooleanField) for place in first)
+        )
 
     def fault(self, index: int, record: Record, schema: RecordSchema) -> str | None:
         """Return why a record of the schema is none that this index may become; None if it is one."""

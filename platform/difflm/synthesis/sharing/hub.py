@@ -25,7 +25,7 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 _MAX_FILES = 10_000
 _OPTIONAL = (SIGNATURE_NAME, CARD_NAME)
-_FORBIDDEN = (401, 403)
+_UNAUTHORIZED, _FORBIDDEN = 401, 403
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,20 +169,21 @@ def _told(place: HubPlace, hub: Any, *, writing: bool = False) -> Iterator[None]
         raise BundleError(
             f"{place}: no such repository, or none that you may {rights}; check its name, and {_LOG_IN}"
         ) from None
-    except errors.LocalEntryNotFoundError:
+    except errors.LocalEntryNotFoundError as error:
+        answered = getattr(getattr(error.__cause__, "response", None), "status_code", None)
+        if answered is not None:
+            raise _refused(place, answered, writing=writing) from None
+        if isinstance(error.__cause__, getattr(errors, "FileMetadataError", ())):
+            raise BundleError(
+                f"{place}: what answers at {hub.constants.ENDPOINT} is no hub; see to HF_ENDPOINT"
+            ) from None
         raise BundleError(f"{place}: {_unreachable(hub)}, and it was not fetched before; {_ONLINE}") from None
     except errors.EntryNotFoundError:
         raise BundleError(
             f"{place}: a file that {HASHES_NAME} lists is not there; let its maker push it again"
         ) from None
     except errors.HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", None)
-        if status in _FORBIDDEN:
-            rights = "may not write there" if writing else "may not read it"
-            raise (ConfigError if writing else BundleError)(
-                f"{place}: your token {rights}; {_LOG_IN} of who may"
-            ) from None
-        raise BundleError(f"{place}: the hub answered with status {status}; try again later") from None
+        raise _refused(place, getattr(error.response, "status_code", None), writing=writing) from None
     except errors.OfflineModeIsEnabled:
         raise BundleError(f"{place}: {_unreachable(hub)}; {_ONLINE}") from None
     except transport as error:
@@ -194,6 +195,17 @@ def _told(place: HubPlace, hub: Any, *, writing: bool = False) -> Iterator[None]
     except ValueError as error:
         reason = str(error) if type(error).__module__.startswith("huggingface_hub") else type(error).__name__
         raise BundleError(f"{place}: the hub did not take it ({' '.join(reason.split())[:120]})") from None
+
+
+def _refused(place: HubPlace, status: int | None, *, writing: bool) -> DiffLMError:
+    """Say what an answer with a status means, and what helps."""
+    kind = ConfigError if writing else BundleError
+    if status == _UNAUTHORIZED:
+        return kind(f"{place}: the hub does not know your token; {_LOG_IN} to one that is valid")
+    if status == _FORBIDDEN:
+        rights = "write there" if writing else "read it"
+        return kind(f"{place}: your token may not {rights}; {_LOG_IN} to that of somebody who may")
+    return BundleError(f"{place}: the hub answered with status {status}; try again later")
 
 
 _ONLINE = "see to the network, HF_ENDPOINT and HF_HUB_OFFLINE, or load a .difflm file"

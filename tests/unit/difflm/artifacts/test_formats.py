@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from difflm.artifacts.formats import FORMATS, decode_table, encode_table, table_writer
+from difflm.errors import DataError
 
 TABLE = pa.table({"name": ["a,b", 'c"d', "é"], "x": [1.5, None, 2.0], "ok": [True, None, False]})
 
@@ -59,3 +60,10 @@ def test_what_is_written_is_read_as_it_was(format_: str, rows: int) -> None:
     }
     table = pa.table(columns).slice(0, rows)
     assert decode_table(encode_table(table, format_), format_, table.schema).equals(table)
+
+
+@pytest.mark.parametrize("kind", [pa.decimal128(5, 300_000_000), pa.decimal128(5, -3), pa.month_day_nano_interval()])
+def test_a_type_that_parquet_lacks_is_named(kind: pa.DataType) -> None:
+    table = pa.table({"a": pa.nulls(1, kind)})
+    with pytest.raises(DataError, match=r"^Parquet has no type of a column \(.*\); write \.arrow"):
+        encode_table(table, "parquet")

@@ -21,7 +21,7 @@ from difflm.serving.loaded_bundle import LocalBackend
 from difflm.synthesis.bundle import load_bundle
 from difflm.synthesis.calibration import CalibrationConfig, calibrate_bundle
 from difflm.synthesis.decoding.engines import BuiltinEngineConfig
-from difflm.synthesis.decoding.loop import Decoded
+from difflm.synthesis.decoding.requests import Decoded
 from difflm.synthesis.draws import Draw
 from difflm.synthesis.plans.draw_plans import DrawPlans
 from difflm.synthesis.plans.request import GivenRecords, Impute, PlanRequest, Vary

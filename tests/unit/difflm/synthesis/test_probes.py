@@ -7,10 +7,11 @@ import torch
 
 from difflm.errors import ModelError
 from difflm.models.autoencoder import GaussianPosterior
-from difflm.synthesis.decoding.loop import Address
+from difflm.synthesis.decoding.requests import Address
+from difflm.synthesis.open_bundle import OpenBundle
 from difflm.synthesis.plans.request import nearest_table
 from difflm.synthesis.probes import PosteriorLatents, decoder_alone, reconstructor
-from difflm.synthesis.synthesizer import OpenBundle, SamplingConfig
+from difflm.synthesis.synthesizer import SamplingConfig
 from difflm.testing.bundles import TINY_POOLED_SHAPE, StageFolders, untrained_stages
 from difflm.testing.tables import small_table
 

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import kstest
 
-from difflm.synthesis.decoding.loop import Address
+from difflm.synthesis.decoding.requests import Address
 from difflm.synthesis.randomness import BLOCK_BITS, DrawNumbers
 
 BLOCK = 1 << BLOCK_BITS

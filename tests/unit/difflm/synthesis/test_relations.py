@@ -10,8 +10,9 @@ from difflm.api import Generator
 from difflm.errors import ConfigError
 from difflm.records.kinds.inference import infer_schema
 from difflm.records.relations.mining import mine_relations
+from difflm.synthesis.open_bundle import OpenBundle
 from difflm.synthesis.plans.request import PlanRequest
-from difflm.synthesis.synthesizer import OpenBundle, SamplingConfig
+from difflm.synthesis.synthesizer import SamplingConfig
 from difflm.testing.bundles import untrained_stages
 from difflm.testing.related import CITIES, faults, related_table
 

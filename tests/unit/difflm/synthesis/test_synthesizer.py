@@ -22,7 +22,7 @@ from difflm.models.injector import EmbeddingConfig, InjectorConfig, KvMemoryConf
 from difflm.records.codec import Accepted, Decoded, Rejected
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.synthesis.bundle import Bundle, load_bundle
-from difflm.synthesis.decoding.loop import Address, Prompts
+from difflm.synthesis.decoding.requests import Address, Prompts
 from difflm.synthesis.draws import Draw, DrawAccount
 from difflm.synthesis.plans.conditions import parse_condition
 from difflm.synthesis.plans.draw_plans import DrawPlans

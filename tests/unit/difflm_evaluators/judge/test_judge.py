@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from difflm.errors import ConfigError, DataError
+from difflm.errors import ConfigError, DataError, StorageError
 from difflm.testing.judge_server import (
     INPUT_TOKENS,
     OUTPUT_TOKENS,
@@ -29,7 +29,7 @@ from difflm.testing.judge_server import (
     judge_server,
     says_json,
 )
-from difflm_evaluators.judge.answers import Cache, DiskCache, NoCache
+from difflm_evaluators.judge.answers import AnswerLog, Cache, DiskCache, NoCache
 from difflm_evaluators.judge.client import retry_after_s
 from difflm_evaluators.judge.grades import RubricProtocol
 from difflm_evaluators.judge.questions import Record
@@ -278,6 +278,15 @@ def test_an_endpoint_that_falls_silent_is_left_and_the_same_run_goes_on_later(tm
     assert second.stopped_because is None
     assert second.account.sources == {"this folder": 1, "endpoint": 7}
     assert len(scene.lines()) == 4 + 7
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    """Each rewrote the log as it found it, without what the other had appended."""
+    (tmp_path / "out").mkdir()
+    with _scene(tmp_path, lambda body, number: GOOD) as scene:
+        with AnswerLog(tmp_path / "out" / ANSWERS).alone(), pytest.raises(StorageError, match="another command judges"):
+            scene.judge("a", folder="out")
+        assert scene.judge("a", folder="out").account.answered == 1
 
 
 def test_a_stopped_run_asks_only_what_is_left(tmp_path: Path) -> None:

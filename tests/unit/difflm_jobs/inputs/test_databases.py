@@ -14,8 +14,9 @@ import pytest
 
 import difflm
 from difflm.errors import ConfigError, DataError
-from difflm.records.databases.tables import read_database, write_database
+from difflm.records.databases.tables import read_database
 from difflm.records.databases.urls import DatabaseUrl
+from difflm.records.databases.writing import write_database
 from difflm_jobs.cli.inspection import inspected
 from difflm_jobs.cli.main import main
 from difflm_jobs.cli.submit import submit_job
@@ -148,7 +149,7 @@ def test_rows_that_a_database_refuses_are_kept(
     def refuse(*_: object) -> None:
         raise DataError("the disk of the server is full")
 
-    monkeypatch.setattr("difflm.records.databases.tables.write_database", refuse)
+    monkeypatch.setattr("difflm.records.databases.writing.write_database", refuse)
     with pytest.raises(DataError, match=r"server is full; the rows are kept in /.*rows-\w+\.arrow"):
         deliver(Wanted(out=f"sqlite:///{tmp_path / 'b.db'}?table=synthetic"))
     (file,) = delivery

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import tracemalloc
 import uuid
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -13,8 +15,10 @@ import pyarrow as pa
 import pytest
 
 from difflm.errors import ConfigError, DataError, UserError
-from difflm.records.databases.tables import check_destination, read_database, write_database
+from difflm.records.databases import sqlite
+from difflm.records.databases.tables import read_database
 from difflm.records.databases.urls import DatabaseUrl, is_database, refuse_database
+from difflm.records.databases.writing import check_destination, write_database
 from difflm.records.files import compression
 
 SECRET = "s3cret-w0rd"
@@ -93,6 +97,51 @@ def test_a_view_without_an_end_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(compression, "_LEAST", 2**20)
     with pytest.raises(DataError, match=r"more than 1 MiB, as if a view were made to fill the memory"):
         read_database(at(tmp_path / "a.db"))
+
+
+def made_of(path: Path, script: str) -> DatabaseUrl:
+    with sqlite3.connect(path) as connection:
+        connection.executescript(script)
+    connection.close()
+    return at(path)
+
+
+ENDLESS = "with recursive c(x) as (select 1 union all select x + 1 from c) select"
+
+
+def test_cells_that_a_view_makes_out_of_nothing_are_counted_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten thousand of them were fetched before any was counted."""
+    source = made_of(tmp_path / "a.db", f"create view people as {ENDLESS} hex(zeroblob(500000)) as a from c")
+    monkeypatch.setattr(compression, "_LEAST", 2**24)
+    taken = tracemalloc_peak(lambda: read_database(source), r"more than 16 MiB")
+    assert taken < 2**26
+
+
+def test_a_cell_larger_than_its_file_is_refused(tmp_path: Path) -> None:
+    """A row of seven took 7 GB."""
+    source = made_of(tmp_path / "a.db", "create view people as select zeroblob(900000000) as a, zeroblob(9) as b")
+    assert tracemalloc_peak(lambda: read_database(source), "a cell is larger than the file") < 2**26
+
+
+def test_the_wrong_value_of_a_view_without_an_end_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it was read to find the column."""
+    script = "create table d (w date); insert into d values (5);"
+    script += f"create view people as {ENDLESS} x, (select w from d) as w from c"
+    monkeypatch.setattr(sqlite, "_LOOKED_AT", 10)
+    with pytest.raises(DataError, match=r"column 'w': .*; mend the value"):
+        read_database(made_of(tmp_path / "a.db", script))
+
+
+def tracemalloc_peak(call: Callable[[], object], refused: str) -> int:
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=refused):
+            call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_database_whose_names_are_damaged_is_named(tmp_path: Path) -> None:

@@ -236,6 +236,37 @@ def test_what_unpacks_to_more_than_it_may_is_named_with_the_setting(
     assert read_table(tmp_path / name, ReadConfig(max_unpacked_mib=512)).num_rows >= 100
 
 
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.repeat(pa.scalar(b"x" * 100_000, pa.binary(100_000)), 1_000),
+        pa.repeat(pa.scalar(1, pa.decimal256(76, 0)), 3_000_000),
+        pa.array([["y" * 2_000] * 50] * 1_000),
+    ],
+    ids=["fixed", "decimals", "lists"],
+)
+def test_values_that_are_short_in_a_file_are_counted_before_they_are_made(tmp_path: Path, column: pa.Array) -> None:
+    """11 KB took 3 GB before they were refused."""
+    (tmp_path / "t.parquet").write_bytes(_parquet(pa.table({"a": column})))
+    before = pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(before)
+    pa.set_memory_pool(pool)
+    try:
+        with pytest.raises(DataError, match="unpack to more than 8 MiB"):
+            read_table(tmp_path / "t.parquet", ReadConfig(max_unpacked_mib=8))
+        assert pool.max_memory() < 40 * 2**20
+    finally:
+        pa.set_memory_pool(before)
+
+
+def test_lists_of_many_rows_are_read(tmp_path: Path) -> None:
+    rows = [[str(row), "b"] for row in range(1_000)]
+    (tmp_path / "t.parquet").write_bytes(_parquet(pa.table({"a": rows, "b": ["x"] * 1_000})))
+    found = read_table(tmp_path / "t.parquet")
+    assert found["a"].to_pylist() == [f'["{row}", "b"]' for row in range(1_000)]
+    assert found["b"].to_pylist() == ["x"] * 1_000
+
+
 def test_a_large_table_that_packs_well_is_read(tmp_path: Path) -> None:
     """40 MB of one value, packed a thousand times, are less than what every file may unpack to."""
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"a\n" + b"1234567\n" * 5_000_000, 1))

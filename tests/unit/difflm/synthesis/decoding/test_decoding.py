@@ -11,12 +11,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from difflm.models.decoder import FrozenDecoder
 from difflm.models.prompt import Prompt
-from difflm.synthesis.decoding.loop import Address, Decoded, Prompts, decode
+from difflm.synthesis.decoding.loop import decode
+from difflm.synthesis.decoding.requests import Address, Decoded, Prompts
 from difflm.synthesis.decoding.sampling import Truncation
 from difflm.synthesis.decoding.slot_model import HuggingFaceSlots
 from difflm.synthesis.grammar.automaton import Automaton, AutomatonBuilder
 from difflm.synthesis.grammar.constraint import Constraint
-from difflm.testing.lockstep import decode_in_step
+from difflm.testing.lockstep import decode_in_step, nats_in_step
 
 VOCABULARY, WIDTH, SOFT, MOST = 24, 32, 3, 40
 RECORDS = 300
@@ -84,8 +85,10 @@ def _other_prompts(kind: str, records: int) -> Prompt:
 class Given:
     """A source of prompts by index, asked for no more than it hands out."""
 
-    def __init__(self, prompt: Prompt, uniforms_NT: Tensor, order: Sequence[int] | None = None) -> None:
-        self.prompt, self.uniforms_NT = prompt, uniforms_NT
+    def __init__(
+        self, prompt: Prompt, uniforms_NT: Tensor, order: Sequence[int] | None = None, *, scored: bool = False
+    ) -> None:
+        self.prompt, self.uniforms_NT, self.scored = prompt, uniforms_NT, scored
         self.order: Iterator[int] = iter(range(len(prompt)) if order is None else order)
         self.taken = 0
 
@@ -99,6 +102,7 @@ class Given:
             addresses=[Address(index=index, attempt=0) for index in indices],
             prompt=self.prompt.rows(rows),
             uniforms_NT=self.uniforms_NT[rows],
+            scored=self.scored,
         )
 
 
@@ -113,6 +117,17 @@ def _decode(
     truncation = Truncation(**sampling)
     items = decode(decoder or _decoder(), constraint or _grammar(), source, slots=slots, truncation=truncation)
     return sorted(items, key=lambda item: item.address.index)
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.6}])
+@pytest.mark.parametrize("joined", [(), JOINED], ids=["apart", "joined"])
+def test_records_tell_how_likely_they_were(sampling: dict[str, Any], joined: Sequence[int]) -> None:
+    decoder, grammar = _decoder(joined=joined), _grammar()
+    prompt, uniforms_NT = _prompts(40)
+    items = _decode(Given(prompt, uniforms_NT, scored=True), slots=7, decoder=decoder, **sampling)
+    wanted = nats_in_step(decoder, grammar, prompt, [item.tokens for item in items], Truncation(**sampling))
+    assert [item.nats for item in items] == pytest.approx(wanted, abs=1e-4)
+    assert {item.nats for item in _decode(Given(prompt, uniforms_NT), slots=7, decoder=decoder, **sampling)} == {0.0}
 
 
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 0.6, "top_p": 0.8, "top_k": 7}])

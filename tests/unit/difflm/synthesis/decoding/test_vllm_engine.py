@@ -13,7 +13,8 @@ from difflm.errors import ConfigError
 from difflm.models.decoder import FrozenDecoder, load_causal_lm
 from difflm.models.prompt import Prompt
 from difflm.records.tokenization import token_bytes
-from difflm.synthesis.decoding.loop import Address, Decoded, Prompts, decode
+from difflm.synthesis.decoding.loop import decode
+from difflm.synthesis.decoding.requests import Address, Decoded, Prompts
 from difflm.synthesis.decoding.sampling import Truncation
 from difflm.synthesis.decoding.vllm import VllmEngine, VllmEngineConfig, VllmModel
 from difflm.synthesis.draws import DrawQueue

@@ -18,7 +18,8 @@ from difflm.models.compact import fit_compact_tokenizer
 from difflm.models.decoder import FrozenDecoder, load_causal_lm
 from difflm.models.prompt import Prompt
 from difflm.records.tokenization import PieceTokenizer, token_bytes
-from difflm.synthesis.decoding.loop import Decoded, Prompts, decode
+from difflm.synthesis.decoding.loop import decode
+from difflm.synthesis.decoding.requests import Decoded, Prompts
 from difflm.synthesis.decoding.sampling import Truncation
 from difflm.synthesis.draws import DrawQueue
 from difflm.synthesis.grammar.guidance import GuidanceConstraint, guidance_constraint

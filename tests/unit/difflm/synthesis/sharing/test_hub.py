@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import huggingface_hub
 import huggingface_hub.constants as hub_constants
@@ -22,7 +24,7 @@ from difflm.synthesis.sharing.hub import HubPlace, fetched, push
 from difflm.synthesis.signatures import make_key, read_public_key, sign_bundle
 from difflm.synthesis.synthesizer import SamplingConfig
 from difflm.testing.bundles import StageFolders
-from difflm.testing.hub_server import Hub, hub_server
+from difflm.testing.hub_server import Hub, hub_of_huggingface_hub, hub_server
 from difflm_jobs.cli.serve import read_settings
 
 QUICK = SamplingConfig(steps=2, precision="float32")
@@ -33,18 +35,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub of this machine, and a cache and a token of this test alone."""
-    with hub_server() as running:
+    with hub_of_huggingface_hub(tmp_path, monkeypatch) as running:
         running.token = SECRET
-        monkeypatch.setattr(hub_constants, "ENDPOINT", running.url)
-        template = running.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(hub_constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(hub_constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(hub_constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-        monkeypatch.setattr(hub_constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setenv("HF_TOKEN", SECRET)
-        huggingface_hub.close_session()
         yield running
-        huggingface_hub.close_session()
 
 
 @pytest.fixture(scope="module")
@@ -151,10 +145,22 @@ def test_what_cannot_be_read_is_one_line_with_the_remedy(
     monkeypatch.delenv("HF_TOKEN")
     said = refused(difflm.load, "hf://ada/people")
     assert "none that you may read; check its name, and log in with `hf auth login`, or set HF_TOKEN" in said
+    monkeypatch.setenv("HF_TOKEN", hub.others[0])
+    assert "none that you may read" in refused(difflm.load, "hf://ada/people")
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong_token")
+    said = refused(difflm.load, "hf://ada/people")
+    assert said.endswith(
+        "the hub does not know your token; log in with `hf auth login`, or set HF_TOKEN to one that is valid"
+    )
+    monkeypatch.setenv("HF_TOKEN", SECRET)
     hub.repositories["ada/people"].gated = True
     assert "ask for access on its page" in refused(difflm.load, "hf://ada/people")
-    hub.failing = 500
-    assert "the hub" in refused(difflm.load, "hf://ada/people")
+    for status, told in (
+        (403, "your token may not read it; log in"),
+        (503, "the hub answered with status 503; try again"),
+    ):
+        hub.failing = status
+        assert told in refused(difflm.load, "hf://ada/people")
 
 
 def test_what_cannot_be_written_is_one_line_with_the_remedy(
@@ -167,7 +173,31 @@ def test_what_cannot_be_written_is_one_line_with_the_remedy(
     assert "there is no token to push with; log in with" in refused(pushed, saved)
     assert "give owner/name" in refused(pushed, saved, "people")
     monkeypatch.setenv("HF_TOKEN", "hf_wrong_token")
-    assert "hf_wrong_token" not in refused(pushed, saved)
+    said = refused(pushed, saved)
+    assert "hf_wrong_token" not in said
+    assert "the hub does not know your token; log in with" in said
+    monkeypatch.setenv("HF_TOKEN", hub.others[0])
+    assert "your token may not write there; log in with" in refused(pushed, saved)
+
+
+def test_an_endpoint_that_is_no_hub_is_one_line(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Page(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as page:
+        Thread(target=page.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        url = f"http://127.0.0.1:{page.server_address[1]}"
+        monkeypatch.setattr(hub_constants, "ENDPOINT", url)
+        template = url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(hub_constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        said = refused(difflm.load, "hf://ada/people")
+        page.shutdown()
+    assert said == f"hf://ada/people: what answers at {url} is no hub; see to HF_ENDPOINT"
 
 
 def test_without_a_network_the_cache_answers(hub: Hub, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
 
 import difflm
+from difflm.errors import ConfigError
 from difflm.testing.processes import wait_until
 from difflm_jobs.cli.agents import workbench as workbench_module
 from difflm_jobs.cli.agents.server import TOOLS, make_server
@@ -147,6 +148,8 @@ def test_no_path_leads_out_of_the_folders(root: Path, path: str) -> None:
         ("inspect_table", {"table": "postgresql://u:s3cret@h/db?table=a"}, "invalid", "table"),
         ("inspect_table", {"table": "x" * 5000}, "invalid", "table"),
         ("inspect_table", {"table": "a\0b.csv"}, "invalid", "table"),
+        ("train", {"table": "${HOME}.csv"}, "invalid", "table"),
+        ("sample", {"run": "mixed", "out": "${HOME}.csv"}, "invalid", "out"),
         ("inspect_table", {}, "invalid", "table"),
         ("inspect_table", {"table": "people.csv", "target": "wage"}, "invalid", "arguments"),
         ("train", {"table": "people.csv", "name": "../x"}, "invalid", "run"),
@@ -167,6 +170,39 @@ def test_what_cannot_be_is_a_problem_in_one_form(
     assert (found["code"], found["field"]) == (code, field)
     assert "s3cret" not in found["message"]
     assert "\n" not in found["message"]
+
+
+def test_a_path_tells_nothing_of_the_environment(root: Path) -> None:
+    """A run took such a name for a variable, and its error, which agents are shown, held the value."""
+    (root / "${HOME}.csv").write_text("a,b\n1,2\n")
+    (found,) = ask(bench(root), ("train", {"table": "${HOME}.csv"}))
+    assert (found["code"], found["field"]) == ("invalid", "table")
+
+
+def test_links_among_the_runs_lead_out_of_nothing(root: Path, tmp_path: Path) -> None:
+    """A folder from elsewhere may hold them: what they lead to was shown as a training's words, or emptied for them."""
+    (tmp_path / "key.log").write_text("s3cret")
+    (root / "runs" / ".logs").mkdir()
+    (root / "runs" / ".logs" / "key.log").symlink_to(tmp_path / "key.log")
+    shown, started = ask(
+        bench(root), ("training_status", {"run": "key"}), ("train", {"table": "people.csv", "name": "key"})
+    )
+    assert shown["code"] == started["code"] == "forbidden"
+    (root / "runs" / ".logs" / "key.log").unlink()
+    (root / "runs" / ".logs").rmdir()
+    (root / "runs" / ".logs").symlink_to(tmp_path)
+    (started,) = ask(bench(root), ("train", {"table": "people.csv", "name": "key"}))
+    assert started["code"] == "forbidden"
+    assert (tmp_path / "key.log").read_text() == "s3cret"
+
+
+def test_a_folder_of_runs_that_leads_elsewhere_is_asked_for(root: Path, tmp_path: Path) -> None:
+    (root / "runs").rmdir()
+    (root / "runs").symlink_to(tmp_path)
+    with pytest.raises(ConfigError, match=r"runs: leads to .*; give --runs"):
+        Workbench.over([root])
+    with Workbench.over([root], runs=root / "runs") as workbench:
+        assert workbench.list_runs() == {"runs": []}
 
 
 def test_a_table_that_is_too_large_is_refused(root: Path) -> None:
