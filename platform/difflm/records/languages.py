@@ -1,4 +1,4 @@
-"""Alphabets: which encoding of one byte per letter makes words of one language out of a text's odd bytes.
+"""Languages: which encoding of one byte per letter makes words of one language out of a text's odd bytes.
 
 Every such encoding makes letters of them, but hardly ever those of one alphabet, with capitals where words have them.
 """

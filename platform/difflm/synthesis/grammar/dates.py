@@ -154,8 +154,8 @@ class _Dates:
                 if closed not in known:
                     known[closed] = self.builder.state()
                     todo.append(closed)
-                *first, last = self.tokens(character)
-                self.builder.transitions[self.builder.chain(known[items], first)][last] = known[closed]
+                *leading, last = self.tokens(character)
+                self.builder.transitions[self.builder.chain(known[items], leading)][last] = known[closed]
         return ends
 
     def _moves(self, part: int, prefix: str) -> dict[str, str]:
