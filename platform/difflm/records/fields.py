@@ -219,7 +219,7 @@ class TextField(BaseModel):
     mean_characters: FiniteFloat
     not_empty: Annotated[bool, Option(exclude_if=_omitted)] = False
     one_line: Annotated[bool, Option(exclude_if=_omitted)] = False
-    language: Annotated[Literal["python", "json", "email", "url"] | None, Option(exclude_if=_omitted)] = None
+    language: Annotated[Literal["python", "json", "email", "url", "ipv4"] | None, Option(exclude_if=_omitted)] = None
     json_schema: Annotated[dict[str, Any] | None, Option(exclude_if=_omitted)] = None
 
 

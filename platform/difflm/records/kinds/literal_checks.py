@@ -30,9 +30,11 @@ from difflm.records.schema import (
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LONGEST_NUMBER: Final = 40
+_OCTET: Final = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 ADDRESSES: Final = {
     "email": re.compile(r"[\w.+'\-]+@[\w\-]+(?:\.[\w\-]+)*\.[A-Za-z]{2,}", re.ASCII),
     "url": re.compile(r"(?:https?|ftp)://[!$-.0-;=@-\[\]-~]+(?:[/?#][!#-;=?-\[\]-~]*)?"),
+    "ipv4": re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}(?:/(?:3[0-2]|[12]?\d)|:\d{{1,5}})?", re.ASCII),
 }
 """By language of a text, the form that all of it has; `synthesis/grammar/addresses.py` writes no other."""
 

@@ -50,7 +50,7 @@ def text_field(
 
 def _language(
     column: Column, kind: GivenKind | None, json_schema: dict[str, Any] | None
-) -> Literal["python", "json", "email", "url"] | None:
+) -> Literal["python", "json", "email", "url", "ipv4"] | None:
     if kind == "python":
         return "python"
     if kind not in (None, "text"):
@@ -58,9 +58,8 @@ def _language(
     if json_schema is not None:
         return "json"
     texts: list[str] = column.distinct.to_pylist()
-    if all(ADDRESSES["email"].fullmatch(text) for text in texts):
-        return "email"
-    return "url" if all(ADDRESSES["url"].fullmatch(text) for text in texts) else None
+    addresses: tuple[Literal["email", "url", "ipv4"], ...] = ("email", "url", "ipv4")
+    return next((one for one in addresses if all(map(ADDRESSES[one].fullmatch, texts))), None)
 
 
 def tool_parameters(column: Column) -> JsonField:

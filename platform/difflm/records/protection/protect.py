@@ -182,7 +182,7 @@ def _protect(
     if int(cells.counts_V.sum()) < least:
         raise _emptied(field.name, least)
     if isinstance(field, TextField):
-        written = pa.types.is_string(cells.type) and field.language in (None, "email", "url")  # forms are kept
+        written = pa.types.is_string(cells.type) and field.language not in ("json", "python")  # forms are kept
         made = written and make_up_rare_words(cells, least, made_up, random, urls=field.language == "url")
         return "rare names and numbers in texts are others" if made else None
     rare_V = rare_values(cells, field, least)

@@ -31,6 +31,7 @@ _NAMES_PEOPLE = re.compile(
     r"[_\s.-]*name|forename|surname|name|vorname|nachname|nom|prenom|apellido)s?$"
 )
 _WORD = re.compile(r"[\w@](?:[\w@.+/#'\u2019-]*[\w@])?")
+_IP = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}(?![\w.])")
 _PART = re.compile(r"[\w@.+'\u2019-]+")
 _KINDS: Final = (string.digits, string.ascii_uppercase, string.ascii_lowercase)
 
@@ -96,6 +97,9 @@ def _another(word: str, names: Sequence[str], random: np.random.Generator) -> st
     """Draw one of the names, or make up a word of the same form: digits for digits, small letters for small ones."""
     if names and not _has_number(word):
         return names[int(random.integers(len(names)))]
+    number = _IP.match(word)
+    if number is not None:  # of which no part is above 255
+        return ".".join(str(part) for part in random.integers(0, 256, 4)) + word[number.end() :]
     return "".join(
         next((kind[int(random.integers(len(kind)))] for kind in _KINDS if letter in kind), letter) for letter in word
     )

@@ -162,13 +162,14 @@ def test_addresses_and_json_keep_their_form_and_tell_no_single_row() -> None:
         {
             "mail": [f"ann.{row}@web.de" for row in range(ROWS)],
             "page": [f"https://shop.example/item/{row * 7_919_003 % 10**8:08d}?from=list" for row in range(ROWS)],
+            "host": [f"10.{row}.{row * 37 % 256}.{row % 9}" for row in range(ROWS)],
             "items": [json.dumps({"n": row * 37 % 100, "tags": ["new", "old"][: row % 3]}) for row in range(ROWS)],
         }
     )
     schema, fitted = protected(table, kinds={"mail": "text", "page": "text"})
-    mail, page, items = schema.fields
-    assert [getattr(field, "language", None) for field in schema.fields] == ["email", "url", "json"]
-    for name in ("mail", "page"):
+    mail, page, _, items = schema.fields
+    assert [getattr(field, "language", None) for field in schema.fields] == ["email", "url", "ipv4", "json"]
+    for name in ("mail", "page", "host"):
         assert not set(fitted[name].to_pylist()) & set(table[name].to_pylist())
     assert all(
         re.fullmatch(r"https://shop\.example/item/\d{8}\?from=list", text) for text in fitted["page"].to_pylist()
