@@ -110,6 +110,7 @@ def described(field: Field) -> str:
                 "url": "web address",
                 "ipv4": "IP address",
             }
+            words |= {"cidr": "IP network", "endpoint": "IP address and port"}
             text = f"{words.get(field.language or '', 'text')} of at most {field.max_characters:,} characters"
         case CodeField():
             text = f"code of {len(field.shapes)} forms, such as {short(numbered_code(field.shapes, 0))}"

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.errors import DataError
+from difflm.records.fields import Address
 from difflm.records.kinds.distinct_values import Column
 from difflm.records.kinds.literal_checks import ADDRESSES
 from difflm.records.notices import Reporter
@@ -50,7 +51,7 @@ def text_field(
 
 def _language(
     column: Column, kind: GivenKind | None, json_schema: dict[str, Any] | None
-) -> Literal["python", "json", "email", "url", "ipv4"] | None:
+) -> Literal["python", "json"] | Address | None:
     if kind == "python":
         return "python"
     if kind not in (None, "text"):
@@ -58,8 +59,7 @@ def _language(
     if json_schema is not None:
         return "json"
     texts: list[str] = column.distinct.to_pylist()
-    addresses: tuple[Literal["email", "url", "ipv4"], ...] = ("email", "url", "ipv4")
-    return next((one for one in addresses if all(map(ADDRESSES[one].fullmatch, texts))), None)
+    return next((language for language, form in ADDRESSES.items() if all(map(form.fullmatch, texts))), None)
 
 
 def tool_parameters(column: Column) -> JsonField:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
+from difflm.records.fields import Address
 from difflm.synthesis.grammar.automaton import AutomatonBuilder
 
-Language: TypeAlias = Literal["email", "url", "ipv4"]
 _BROKEN: Final = -1
 _LETTERS: Final = string.ascii_letters
 _LABEL: Final = _LETTERS + string.digits + "_-"
@@ -93,14 +93,12 @@ def _url() -> _Form:
     return _Form(steps=steps, ends=frozenset({host, path}))
 
 
-def _ipv4() -> _Form:
-    """Four numbers up to 255, divided by points; behind them the length of a network's prefix, or a port."""
-    digits, steps, ends = string.digits, list[dict[int, int]](), list[int]()
-    prefix, port = 28, 32
-    for octet in range(4):
-        start = 7 * octet
+def _ipv4(behind: str) -> _Form:
+    """Four numbers up to 255, divided by points; behind them `/` and a prefix length, `:` and a port, or none."""
+    digits, steps, last = string.digits, list[dict[int, int]](), 28
+    for start in range(0, last, 7):
         whole, one, two, high, top, single = range(start + 1, start + 7)
-        end = ((".", start + 7),) if octet < 3 else (("/", prefix), (":", port))
+        end = (("." if start + 7 < last else behind, start + 7),)
         steps += [
             _row(("0", whole), ("1", one), ("2", high), (digits[3:], single)),
             _row(*end),
@@ -110,13 +108,14 @@ def _ipv4() -> _Form:
             _row((digits[:6], whole), *end),
             _row((digits, whole), *end),
         ]
-    ends += range(22, 28)
-    steps += [_row(("0456789", 29), ("12", 30), ("3", 31)), {}, _row((digits, 29)), _row(("012", 29))]
-    steps += [*(_row((digits, port + count)) for count in range(1, 6)), {}]
-    return _Form(steps=tuple(steps), ends=frozenset([*ends, 29, 30, 31, *range(port + 1, port + 6)]))
+    if behind == "/":
+        steps += [_row(("0456789", 29), ("12", 30), ("3", 31)), {}, _row((digits, 29)), _row(("012", 29))]
+    elif behind == ":":
+        steps += [*(_row((digits, last + count)) for count in range(1, 6)), {}]
+    return _Form(steps=tuple(steps), ends=frozenset(range(last + 1, len(steps)) if behind else range(22, last)))
 
 
-_FORMS: Final = {"email": _email(), "url": _url(), "ipv4": _ipv4()}
+_FORMS: Final = {"email": _email(), "url": _url(), "ipv4": _ipv4(""), "cidr": _ipv4("/"), "endpoint": _ipv4(":")}
 _MAX_TRANSITIONS: Final = 2_000_000
 CLOSING_TOKENS: Final = 1 + max(max(form.distances()) for form in _FORMS.values())
 """At most: what brings an address to an end, and the quote."""
@@ -125,7 +124,7 @@ CLOSING_TOKENS: Final = 1 + max(max(form.distances()) for form in _FORMS.values(
 def add_address(
     builder: AutomatonBuilder,
     start: int,
-    language: Language,
+    language: Address,
     *,
     bytes_V: Sequence[bytes],
     quote: int,
