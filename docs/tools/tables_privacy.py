@@ -50,22 +50,6 @@ def protection_cost() -> list[list[str]]:
 
 
 @Table
-def protection_fits() -> list[list[str]]:
-    """List two generators of equal steps by their scores, with protection and without."""
-    rows = [["table", "steps", "shape: on", "off", "trend: on", "off", "taught by rows: on", "off", "lost"]]
-    for name, made in record("protection_cost")["tables"].items():
-        if "fits" not in made:
-            continue
-        on, off = made["fits"]["on"], made["fits"]["off"]
-        errors = [percent(side[key]) for key in ("shape_error", "trend_error") for side in (on, off)]
-        score = "mle_auc" if "mle_auc" in on else "mle_rmse"
-        lost = (off[score] - on[score]) / off[score] * (1 if score == "mle_auc" else -1)
-        taught = [f"{side[score]:.4f}" for side in (on, off)]
-        rows.append([name, f"{made['fits']['steps']:,}", *errors, *taught, percent(100 * lost)])
-    return rows
-
-
-@Table
 def attacks_beside_package() -> list[list[str]]:
     """List the risks that our attacks and those of Anonymeter find on the same rows, with their intervals."""
     rows = [["copies among the rows", "attack", "ours", "of the package"]]
