@@ -279,7 +279,7 @@ def _cells_of_row(row: ElementTree.Element, usual: str, columns: Sequence[str]) 
 
 
 def _repeated(given: dict[str, str]) -> int:
-    return int(given.get("number-columns-repeated", "1"))
+    return max(0, int(given.get("number-columns-repeated", "1")))
 
 
 def _letters(place: int) -> str:
