@@ -87,20 +87,19 @@ def private_counts() -> list[list[str]]:
         "counts": "private counts, no decoder",
         "fitted_counts": "DiffLM, `privacy.epochs=0`",
         "private": "DiffLM",
-        "mst": "MST",
+        "mst": "MST, 32 bins",
         "tabularargn_dp": "TabularARGN, DP-SGD",
     }
-    rows = [["epsilon", "rows of", "shape error", "trend error", "ROC-AUC", "DCR share", "exact copies", "minutes"]]
+    rows = [["epsilon", "rows of", "shape error", "trend error", "ROC-AUC", "DCR share", "exact copies"]]
     for epsilon, methods in sorted(record("dp_summaries")["epsilons"].items(), key=lambda pair: float(pair[0])):
         for name, scores in sorted(methods.items(), key=lambda pair: -pair[1].get("mle_auc", {}).get("value", 0.0)):
-            minutes = f"{scores['facts']['wall_seconds'] / 60:.1f}" if "facts" in scores else ""
             if "reason" in scores:
-                rows.append([epsilon, titles[name], scores["reason"], "", "", "", "", minutes])
+                rows.append([epsilon, titles[name], scores["reason"], "", "", "", ""])
                 continue
             value = {key: score["value"] for key, score in scores.items() if key != "facts"}
             figures = [percent(value["shape_error"]), percent(value["trend_error"])]
             figures += [share(value["mle_auc"]), share(value["dcr_share"]), percent(value["exact_copy_share"])]
-            rows.append([epsilon, titles[name], *figures, minutes])
+            rows.append([epsilon, titles[name], *figures])
     return rows
 
 
