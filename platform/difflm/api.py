@@ -262,7 +262,7 @@ class Generator:
     def _frame(self, table: pa.Table) -> Frame:
         if self._template is not None:
             return self._template.frame(table)
-        return pandas_frame(table if self._form is None else self._form.shaped(table, "arrow"))
+        return pandas_frame(table if self._form is None else self._form.shaped(self._form.widened(table), "arrow"))
 
     def _request(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 from xml.etree.ElementTree import Element
 from xml.sax.saxutils import escape, quoteattr
@@ -187,13 +188,19 @@ def code_of(style: Element, named: Callable[[str], Element | None]) -> str | Non
         return None
     if kind == "text-style":
         return "@"
-    own = "".join(_codes(style, kind))
-    above = next((part for part in style if _local(part.tag) == "map"), None)
+    own, above = _read(style)
     if above is not None and _attribute(above, "condition").replace(" ", "") == "value()>=0":
         other = named(_attribute(above, "apply-style-name"))
         if other is not None and other is not style:
-            own = "".join(_codes(other, _local(other.tag))) + ";" + own
+            own = _read(other)[0] + ";" + own
     return own if 0 < len(own) <= _LONGEST else None
+
+
+@lru_cache(maxsize=2**15)  # as many as the columns of a sheet may need: some may be long, and be those of every column
+def _read(style: Element) -> tuple[str, Element | None]:
+    """Return the code of a style by itself, cut off behind what is too long anyway, and what leads to another one."""
+    own = "".join(_codes(style, _local(style.tag)))[: _LONGEST + 1]
+    return own, next((part for part in style if _local(part.tag) == "map"), None)
 
 
 def _local(tag: str) -> str:

@@ -48,6 +48,7 @@ LATER = {
     "=1;+2": "'=1;'+2",
     "x\n\uff0d2": "x\n'\uff0d2",
 }
+MANY = b"<number:text%s/>" % b"".join(b" a%d=''" % place for place in range(20_000))
 NUMBERS = ["-5", "+3", "-1.5e-3", "-.5", "0"]
 
 
@@ -207,3 +208,35 @@ def test_looks_of_a_document_are_read_whatever_it_says() -> None:
         began = time.monotonic()
         formats_of(document(many), "S")
         assert time.monotonic() - began < 10
+
+
+def test_cells_that_count_back_and_forth_are_no_work_without_end() -> None:
+    """Columns of less than none, in a name that readers of cells do not look at, were walked to and from again."""
+    content = encode_table(pa.table({"a": [1.5, 2.5], "b": ["x", "y"]}), "ods")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        whole = archive.read("content.xml")
+    back = b'<table:table-cell x:number-columns-repeated="-30000000"/>'
+    forth = b'<table:table-cell table:style-name="ce0" office:value-type="float" x:number-columns-repeated="30000000"/>'
+    row = b"<table:table-row>" + (back + forth) * 3 + b"</table:table-row></table:table>"
+    named = whole.replace(b"<office:document-content", b'<office:document-content xmlns:x="urn:x"', 1)
+    began = time.process_time()
+    formats_of(document(named.replace(b"</table:table>", row)), "Sheet1")
+    assert time.process_time() - began < 5.0
+
+
+@pytest.mark.parametrize("part", [b"<number:text/>", b"<number:text>%s</number:text>" % (b" " * 10_000), MANY])
+def test_a_style_of_any_length_is_not_read_for_every_column(part: bytes) -> None:
+    style = b"<number:number-style style:name='%s'>%s</number:number-style>"
+    apply = b"<style:map style:condition='value()&gt;=0' style:apply-style-name='L'/>"
+    styles = style % (b"L", part * (1_000_000 // len(part))) + style % (b"N", b"<number:number/>" + apply)
+    cells = b"<style:style style:name='c' style:family='table-cell' style:data-style-name='%s'/>"
+    filled = b"<table:table-cell table:style-name='c' office:value-type='float' table:number-columns-repeated='16384'/>"
+    spaces = b"".join(
+        b' xmlns:%s="urn:oasis:names:tc:opendocument:xmlns:%s:1.0"' % pair
+        for pair in ((b"office", b"office"), (b"style", b"style"), (b"table", b"table"), (b"number", b"datastyle"))
+    )
+    for used in (b"L", b"N"):
+        sheet = b"<table:table table:name='S'><table:table-row>%s</table:table-row></table:table>" % filled
+        began = time.process_time()
+        formats_of(document(b"<a%s>%s%s%s</a>" % (spaces, styles, cells % used, sheet)), "S")
+        assert time.process_time() - began < 10.0

@@ -9,18 +9,20 @@ from __future__ import annotations
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import difflm
+from difflm.config import load_yaml
 from difflm.errors import ConfigError
 from difflm.records.databases.urls import is_database
 from difflm.serving.config import LimitsConfig
 from difflm.serving.problems import Problem, invalid
 from difflm_jobs.cli.agents.trainings import LOGS, Trainings
 from difflm_jobs.loading import TABLE_SUFFIXES, name_of, suffix_of
+from difflm_jobs.pipeline.runlog import CONFIG_NAME
 
 if TYPE_CHECKING:
     from difflm_evaluators import Report
@@ -220,7 +222,7 @@ class Workbench:
     def _name(self, run: str) -> str:
         if NAME.fullmatch(run) is None:
             raise invalid("run", "a run's name has up to 64 letters, digits, '.', '_' and '-'")
-        own = (self._runs / run, self._runs / LOGS / f"{run}.log")
+        own = (self._runs / run, self._runs / LOGS / f"{run}.log", *_links(self._runs / run))
         if not all(Path(os.path.realpath(path)).is_relative_to(self._runs) for path in own):
             raise Problem(403, "forbidden", f"run {run!r} lies outside of the folder of runs", field="run")
         return run
@@ -244,11 +246,29 @@ class Workbench:
         if not (self._runs / name).is_dir():
             raise self._no_run(name)
         if name not in self._generators:
+            _refuse_extended(self._runs / name)
             self._generators[name] = difflm.load(self._runs / name)
             if len(self._generators) > _GENERATORS:
                 self._generators.popitem(last=False)
         self._generators.move_to_end(name)
         return self._generators[name]
+
+
+def _links(folder: Path) -> Iterator[Path]:
+    """Yield the links in a folder at any depth; a run makes none, and what they lead to would be taken for its own."""
+    for inside, folders, files in os.walk(folder):
+        yield from (path for name in (*folders, *files) if (path := Path(inside, name)).is_symlink())
+
+
+def _refuse_extended(run: Path) -> None:
+    """Refuse settings of a run that extend others: those of its own are whole, and errors would show what is in them.
+
+    Raises:
+        Problem: they do.
+        ConfigError: they cannot be read.
+    """
+    if (run / CONFIG_NAME).is_file() and "extends" in load_yaml(run / CONFIG_NAME):
+        raise Problem(403, "forbidden", f"the settings of run {run.name!r} lead to other files", field="run")
 
 
 def shown_report(report: Report) -> dict[str, Any]:

@@ -196,6 +196,25 @@ def test_links_among_the_runs_lead_out_of_nothing(root: Path, tmp_path: Path) ->
     assert (tmp_path / "key.log").read_text() == "s3cret"
 
 
+def test_links_and_settings_of_a_run_lead_out_of_nothing(with_run: Path, tmp_path: Path) -> None:
+    """Through a link, rows came of another run; and the error of settings elsewhere showed what is in them."""
+    run = with_run / "runs" / "mixed"
+    (run / "work").mkdir()
+    (run / "work" / "inside").symlink_to(run)
+    drawn = ("sample", {"run": "mixed"})
+    (fine,) = ask(bench(with_run), drawn)
+    assert fine["rows"]
+    (run / "config.yaml").write_text("extends: /home/ann/secrets.yaml")
+    (found,) = ask(bench(with_run), drawn)
+    assert found["code"] == "forbidden"
+    (run / "config.yaml").write_text("name: mixed")
+    for name in ("artifacts", "work/deeper"):
+        (run / name).symlink_to(tmp_path)
+        found = ask(bench(with_run), drawn, ("read_report", {"run": "mixed"}), ("training_status", {"run": "mixed"}))
+        assert [each["code"] for each in found] == ["forbidden"] * 3
+        (run / name).unlink()
+
+
 def test_a_folder_of_runs_that_leads_elsewhere_is_asked_for(root: Path, tmp_path: Path) -> None:
     (root / "runs").rmdir()
     (root / "runs").symlink_to(tmp_path)
