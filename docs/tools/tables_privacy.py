@@ -50,22 +50,6 @@ def protection_cost() -> list[list[str]]:
 
 
 @Table
-def protection_fits() -> list[list[str]]:
-    """List two generators of equal steps by their scores, with protection and without."""
-    rows = [["table", "steps", "shape: on", "off", "trend: on", "off", "taught by rows: on", "off", "lost"]]
-    for name, made in record("protection_cost")["tables"].items():
-        if "fits" not in made:
-            continue
-        on, off = made["fits"]["on"], made["fits"]["off"]
-        errors = [percent(side[key]) for key in ("shape_error", "trend_error") for side in (on, off)]
-        score = "mle_auc" if "mle_auc" in on else "mle_rmse"
-        lost = (off[score] - on[score]) / off[score] * (1 if score == "mle_auc" else -1)
-        taught = [f"{side[score]:.4f}" for side in (on, off)]
-        rows.append([name, f"{made['fits']['steps']:,}", *errors, *taught, percent(100 * lost)])
-    return rows
-
-
-@Table
 def attacks_beside_package() -> list[list[str]]:
     """List the risks that our attacks and those of Anonymeter find on the same rows, with their intervals."""
     rows = [["copies among the rows", "attack", "ours", "of the package"]]
@@ -81,22 +65,6 @@ def _risk(value: float, low: float | None, high: float | None) -> str:
 
 
 @Table
-def likelihood_ratio() -> list[list[str]]:
-    """List how well an attacker with the bundle and shadow fits tells members."""
-    made = record("lira")
-    rows = [["attack", "value", "95 % interval"]]
-    titles = {
-        "ratio": "ROC-AUC of LiRA",
-        "loss": "ROC-AUC of the loss by itself",
-        "rate": "members found at 1 % false alarms",
-    }
-    for name, title in titles.items():
-        low, high = made[name]["interval"]
-        rows.append([title, share(made[name]["value"]), f"{share(low)} to {share(high)}"])
-    return rows
-
-
-@Table
 def private_counts() -> list[list[str]]:
     """List methods with differential privacy by epsilon, by the same scores of as many rows, best usefulness first."""
     titles = {
@@ -106,17 +74,16 @@ def private_counts() -> list[list[str]]:
         "mst": "MST",
         "tabularargn_dp": "TabularARGN, DP-SGD",
     }
-    rows = [["epsilon", "rows of", "shape error", "trend error", "ROC-AUC", "DCR share", "exact copies", "minutes"]]
+    rows = [["epsilon", "rows of", "shape error", "trend error", "ROC-AUC", "DCR share", "exact copies"]]
     for epsilon, methods in sorted(record("dp_summaries")["epsilons"].items(), key=lambda pair: float(pair[0])):
         for name, scores in sorted(methods.items(), key=lambda pair: -pair[1].get("mle_auc", {}).get("value", 0.0)):
-            minutes = f"{scores['facts']['wall_seconds'] / 60:.1f}" if "facts" in scores else ""
             if "reason" in scores:
-                rows.append([epsilon, titles[name], scores["reason"], "", "", "", "", minutes])
+                rows.append([epsilon, titles[name], scores["reason"], "", "", "", ""])
                 continue
             value = {key: score["value"] for key, score in scores.items() if key != "facts"}
             figures = [percent(value["shape_error"]), percent(value["trend_error"])]
             figures += [share(value["mle_auc"]), share(value["dcr_share"]), percent(value["exact_copy_share"])]
-            rows.append([epsilon, titles[name], *figures, minutes])
+            rows.append([epsilon, titles[name], *figures])
     return rows
 
 

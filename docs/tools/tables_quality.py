@@ -280,3 +280,24 @@ def ruler() -> list[list[str]]:
             cells += [write(made["scores"][key]["value"]), write(printed[key]) if key in printed else ""]
         rows.append([f"{name}, {made['epochs']} epochs", *cells])
     return rows
+
+
+@Table
+def kinds() -> list[list[str]]:
+    """List scores with the kinds of columns of an older commit and of today, and what real rows have."""
+    rows = [["table", "kinds", "training", "valid rows", "shape error", "trend error", "C2ST, AUC", "usefulness"]]
+    for name, found in record("kinds")["tables"].items():
+        for side, title in (("before", "before"), ("now", "today's"), ("now", "real rows")):
+            made, end = found[side], "_of_real" if title == "real rows" else ""
+            taught = next(key for key in ("mle_auc", "mle_rmse") if key in made)
+            usefulness = share(made[taught + end]) + (" (RMSE)" if taught == "mle_rmse" else "")
+            scores = [
+                percent(made[f"shape_error{end}"]),
+                percent(made[f"trend_error{end}"]),
+                share(made[f"c2st_auc{end}"]),
+            ]
+            cost = (
+                ["", ""] if end else [f"{made['training_s']:.0f}{NBSP}s", f"{made['valid_rows']:,} of {made['rows']:,}"]
+            )
+            rows.append([f"`{name}`" if title == "before" else "", title, *cost, *scores, usefulness])
+    return rows

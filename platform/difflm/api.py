@@ -93,9 +93,8 @@ class Generator:
 
     @property
     def report(self) -> Report:
-        """The evaluation of the run that the generator is from: as many synthetic rows as training rows, against the
-        run's own splits. Made on first use, and kept beside the other results of the run. A saved generator carries
-        the report that there was.
+        """The evaluation of the run that the generator is from: as many synthetic rows as training rows, against its
+        own splits. Made on first use and kept beside the run's other results; a saved generator carries what there was.
 
         Raises:
             ConfigError: the generator is a bundle without its run, and carries no report.
@@ -263,7 +262,7 @@ class Generator:
     def _frame(self, table: pa.Table) -> Frame:
         if self._template is not None:
             return self._template.frame(table)
-        return pandas_frame(table if self._form is None else self._form.shaped(table, "arrow"))
+        return pandas_frame(table if self._form is None else self._form.shaped(self._form.widened(table), "arrow"))
 
     def _request(
         self,

@@ -1,15 +1,11 @@
 """What protection alone costs: protected training rows in the place of synthetic ones, and no generator at all.
 
     python tests/benchmarks/protection_cost.py [--table adult ...] [--taught 6000]
-    python tests/benchmarks/protection_cost.py --steps 500    # of two generators, too
 
 Every table is prepared as `difflm run` does it. The rows that a model would learn, in which rare values are others and
 ends are cut, are scored as if a generator had made them: a perfect one of protected rows. Shape and trend are of all
 rows, against the training rows as they are (0 without protection). Usefulness is XGBoost taught by the protected rows
 beside the same taught by the same rows unprotected, both scored on the test split; --taught rows are drawn for it.
-
-With --steps two generators are fitted to the training rows of the published protocol, one with protection and one
-without, so many steps of the decoder each, with the same seed; rows of both are scored alike.
 """
 
 import json
@@ -23,25 +19,18 @@ import pyarrow.parquet as pq
 import typer
 from provenance import provenance
 
-import difflm
 from difflm.records.kinds.columns import conform_table
 from difflm.records.schema import read_schema
 from difflm.records.splits import prepared_file
-from difflm.telemetry import Stopwatch
 from difflm_evaluators.columns.columns import Columns, read_columns, take_rows
 from difflm_evaluators.columns.row_keys import printed_columns
-from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table
-from difflm_evaluators.privacy.privacy import PrivacyConfig as PrivacyScores
 from difflm_evaluators.scores.marginals import evaluate_marginals
 from difflm_evaluators.scores.pairs import evaluate_pairs
 from difflm_evaluators.scores.utility import UtilityConfig, evaluate_utility
-from difflm_jobs.benchmark.tables import read_benchmark_table
 from difflm_jobs.loading import load_experiment
 from difflm_jobs.pipeline.stage import StageContext
 from difflm_jobs.stages.stages import build_stages, this_process
 
-NOT_SCORED = ("detection", "fidelity", "membership", "attacks", "projection")
-FITTED = ("shape_error", "trend_error", "mle_auc", "mle_rmse", "exact_copy_share", "dcr_share")
 RESULT = Path(__file__).parent / "results" / "protection_cost.json"
 TABLES = ("adult", "shoppers", "magic", "default", "beijing")
 
@@ -49,18 +38,14 @@ TABLES = ("adult", "shoppers", "magic", "default", "beijing")
 def main(
     table: Annotated[list[str] | None, typer.Option(help="presets; by default the five")] = None,
     taught: Annotated[int, typer.Option(help="rows that XGBoost learns from")] = 6000,
-    steps: Annotated[int, typer.Option(help="of the decoder; 0: no generator")] = 0,
-    draws: Annotated[int, typer.Option(help="synthetic rows of a generator")] = 10_000,
     out: Annotated[Path, typer.Option(help="where the record goes; what it has of other tables stays")] = RESULT,
 ) -> None:
     """Measure every table and write the record after each."""
     record: dict[str, Any] = {"command": " ".join(sys.argv), **provenance(), "tables": {}}
     record["tables"] = json.loads(out.read_text())["tables"] if out.is_file() else {}
     for name in table or TABLES:
-        kept = record["tables"].get(name, {})
-        changed = {"fits": fits(name, steps, draws)} if steps else {**cost(name, taught), "taught": taught}
-        record["tables"][name] = kept | changed
-        print(name, json.dumps(changed), flush=True)
+        record["tables"][name] = found = {**cost(name, taught), "taught": taught}
+        print(name, json.dumps(found), flush=True)
         out.write_text(json.dumps(record, indent=1) + "\n")
 
 
@@ -94,34 +79,6 @@ def cost(name: str, taught: int) -> dict[str, Any]:
         "unprotected": useful.baseline,
         "lost_percent": 100 * (lost if useful.name == "mle_auc" else -lost),
     }
-
-
-def fits(name: str, steps: int, draws: int) -> dict[str, Any]:
-    """Fit a table with and without protection, and score as many rows of both."""
-    given = read_benchmark_table(name, target=None, train_rows=None)
-    parts = EvaluationConfig(
-        privacy=PrivacyScores(threads=1),
-        utility=UtilityConfig(seeds=(0,), threads=1, regression_transform=given.spec.regression_transform),
-        **dict.fromkeys(NOT_SCORED),
-    )
-    random = np.random.default_rng(0)
-    train, test = (each.take(random.permutation(each.num_rows)[:draws]) for each in (given.train, given.test))
-    found: dict[str, Any] = {"command": " ".join(sys.argv), **provenance(), "steps": steps, "rows": draws}
-    for protect in ("on", "off"):
-        config = {"protect": protect, "rows": draws, "schema": given.config, "decoder_fit": {"steps": steps}}
-        config["evaluation"] = dict.fromkeys((*NOT_SCORED, "utility", "privacy"))
-        with tempfile.TemporaryDirectory() as temporary, Stopwatch() as watch:
-            folder = Path(temporary) / "fit"
-            generator = difflm.fit(given.train, given.spec.target, config=config, out=folder, progress=False)
-            assert generator.report.scores  # makes the rows of the run
-            made = pq.read_table(next(path.parent for path in folder.glob("**/shards/*.parquet")))
-        report = evaluate_table(
-            conform_table(made, given.schema), RealSplits(train=train, test=test), given.schema, parts
-        )
-        scores = {score.name: score.value for score in report.scores if score.name in FITTED}
-        found[protect] = scores | {"seconds": round(watch.seconds, 1)}
-        print(name, protect, json.dumps(found[protect]), flush=True)
-    return found
 
 
 def prepare(name: str, output: Path) -> None:

@@ -55,6 +55,8 @@ def _useful(report: ReportFile) -> tuple[str, ...]:
 
 def _private(report: ReportFile, *, red: bool) -> tuple[str, ...]:
     steps = ["Until this is mended, share the rows only with whom you would give the training rows."] if red else []
+    if report.rows.test == 0:
+        steps.append("`--test FILE` gives real rows that were not trained on: beside them it shows what is chance.")
     found = {finding.title for finding in privacy_findings(report) if finding.status in ("look", "warning")}
     if PROTECTED in found:
         steps.append(

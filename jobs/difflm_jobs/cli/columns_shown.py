@@ -103,7 +103,14 @@ def described(field: Field) -> str:
         case DatetimeField():
             text = f"datetime {field.minimum}..{field.maximum} ({' or '.join(field.formats)})"
         case TextField():
-            words = {"json": "JSON", "python": "text in python", "email": "e-mail address", "url": "web address"}
+            words = {
+                "json": "JSON",
+                "python": "text in python",
+                "email": "e-mail address",
+                "url": "web address",
+                "ipv4": "IP address",
+            }
+            words |= {"cidr": "IP network", "endpoint": "IP address and port"}
             text = f"{words.get(field.language or '', 'text')} of at most {field.max_characters:,} characters"
         case CodeField():
             text = f"code of {len(field.shapes)} forms, such as {short(numbered_code(field.shapes, 0))}"

@@ -183,7 +183,7 @@ def _why(field: Field, schema: RecordSchema, column: pa.ChunkedArray) -> str:
             return "every value is different, so it names the row"
         case ConstantField():
             return "one value in all rows"
-        case TextField(language="email" | "url"):
+        case TextField(language="email" | "url" | "ipv4" | "cidr" | "endpoint"):
             return "every value is an address, and so is every made one"
         case TextField(language="json"):
             return "every value is a list or an object, and so is every made one, with the keys and types seen"

@@ -105,8 +105,8 @@ def find_bundle(given: Path, *, allow_local_base: bool = False, signed_by: str |
         BundleError: there is none, it is of another version, its base model is not there or a folder that nobody chose
             (see `check_base`), or it is not what was signed (see `check_signature`).
     """
-    from difflm.synthesis.bundle import bundle_folder, read_facts
-    from difflm.synthesis.bundle_files import check_base, check_files
+    from difflm.synthesis.bundle import bundle_folder
+    from difflm.synthesis.bundle_files import check_base, check_files, read_facts
     from difflm.synthesis.signatures import check_signature
 
     folder = bundle_folder(given)

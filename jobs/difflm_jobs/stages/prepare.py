@@ -117,7 +117,8 @@ class Prepare:
         splits = self.data.record_kind.held_out(splits, schema, notices.append)
         form = SourceForm.of(tables["data.train"])
         if form is not None:
-            write_bytes_atomic(context.output / SOURCE_NAME, form.kept(schema, notices.append).dumped())
+            form = form.kept(schema, notices.append, columns=tables["data.train"].column_names)
+            write_bytes_atomic(context.output / SOURCE_NAME, form.dumped())
         notices = [self._public(notice, known) for notice in notices]
         schema = schema.model_copy(update={"notices": tuple(self._public(one, known) for one in schema.notices)})
         _write(splits, learned.fitted, schema, notices, tables["data.train"].num_rows, context.output)

@@ -31,6 +31,10 @@ class Form(Protocol):
         """Return the form as JSON, for another process."""
         ...
 
+    def widened(self, table: pa.Table) -> pa.Table:
+        """Add the columns of the source that have no value."""
+        ...
+
     def shaped(self, table: pa.Table, format_: str) -> pa.Table:
         """Convert a table to the types and names of the source."""
         ...
@@ -114,8 +118,8 @@ def table_writer(
     With a `form` rows are written as the source of the table has them: its types, its dialect of CSV.
     """
     if form is not None:
-        with _formed(format_, sink, schema, form, safe_csv=safe_csv) as write:
-            yield write
+        with _formed(format_, sink, form.widened(schema.empty_table()).schema, form, safe_csv=safe_csv) as write:
+            yield lambda table: write(form.widened(table))
         return
     match format_:
         case "parquet":

@@ -13,7 +13,7 @@ tokens, P positions of the text, D embedding width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -182,6 +182,18 @@ def _tempered(logits_BTV: Tensor, temperature_B: Tensor | None) -> Tensor:
         return logits_BTV
     # The greatest becomes 0 before the division, so that no temperature overflows it.
     return (logits_BTV - logits_BTV.amax(dim=-1, keepdim=True)) / temperature_B[:, None, None]
+
+
+def padded_batches(order: Sequence[int], lengths: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Cut texts, ordered from short to long, into batches of `most` tokens with their padding; of one text at least."""
+    batch: list[int] = []
+    for place in order:
+        if batch and (len(batch) + 1) * lengths[place] > most:
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
 
 
 def freeze(model: PreTrainedModel) -> PreTrainedModel:

@@ -5,14 +5,14 @@ Shape legend: B texts, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from difflm.errors import ModelError
 from difflm.models.decoder import load_causal_lm
-from difflm.models.prompt import Prompt, causal_nll
+from difflm.models.prompt import Prompt, causal_nll, padded_batches
 
 TOKENS_PER_BATCH = 1024  # each takes a row of the vocabulary, several times
 
@@ -41,7 +41,7 @@ class TextLikelihood:
             raise ModelError(f"{self.model}: a text of {longest} tokens, and {self.max_tokens} are read; cut it before")
         nats = [0.0] * len(ids)
         order = sorted((place for place, some in enumerate(ids) if some), key=lambda place: len(ids[place]))
-        for places in _batches(order, [len(some) for some in ids]):
+        for places in padded_batches(order, [len(some) for some in ids], TOKENS_PER_BATCH):
             for place, found in zip(places, self._nats(model, [ids[p] for p in places], bos_id), strict=True):
                 nats[place] = found
         return nats
@@ -67,15 +67,3 @@ class TextLikelihood:
             model.train(False)
             self._loaded = model, tokenizer, bos_id
         return self._loaded
-
-
-def _batches(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Cut texts, ordered from short to long, into batches of few tokens with their padding, but of one at least."""
-    batch: list[int] = []
-    for place in order:
-        if batch and (len(batch) + 1) * lengths[place] > TOKENS_PER_BATCH:
-            yield batch
-            batch = []
-        batch.append(place)
-    if batch:
-        yield batch

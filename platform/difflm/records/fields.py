@@ -19,6 +19,7 @@ Record: TypeAlias = dict[str, Value]
 """One row, keys in the order of the schema."""
 
 Clock: TypeAlias = Literal["", "h:mm:ss", "hh:mm:ss", "h:mm", "hh:mm", "d days hh:mm:ss", "d days, h:mm:ss"]
+Address: TypeAlias = Literal["email", "url", "ipv4", "cidr", "endpoint"]
 Int64: TypeAlias = Annotated[int, Option(ge=-(2**63), le=2**63 - 1)]
 MAX_PLACES: Final = 30
 """Digits behind the mark of a number that keeps all of them; a double has 17 that count."""
@@ -219,7 +220,7 @@ class TextField(BaseModel):
     mean_characters: FiniteFloat
     not_empty: Annotated[bool, Option(exclude_if=_omitted)] = False
     one_line: Annotated[bool, Option(exclude_if=_omitted)] = False
-    language: Annotated[Literal["python", "json", "email", "url"] | None, Option(exclude_if=_omitted)] = None
+    language: Annotated[Literal["python", "json"] | Address | None, Option(exclude_if=_omitted)] = None
     json_schema: Annotated[dict[str, Any] | None, Option(exclude_if=_omitted)] = None
 
 

@@ -10,6 +10,7 @@ NoticeCode: TypeAlias = Literal[
     "delimiter",  # cells are divided by another character than usual
     "encoding",  # the encoding of a text file was recognised, not said
     "preamble",  # lines above the header were left out
+    "footer",  # lines below the rows were left out
     "header",  # the first row looks like values
     "repeated_header",  # the header stands among the rows as well
     "blank_rows",  # empty rows at the end were left out

@@ -4,7 +4,6 @@ A file of five kilobytes may say that it has seventeen billion cells, and what r
 all of them, which ends its process. So that process is not the caller's, and its memory has a limit.
 """
 
-import contextlib
 import io
 import json
 import re
@@ -13,6 +12,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from typing import IO, Any
 from xml.etree import ElementTree
@@ -27,6 +27,7 @@ _LOOKED_AT = 8 * 2**20
 _LETTERS, _COLUMNS = 3, 16_384  # of a column, and how many a sheet has
 DOCUMENT = "content.xml"
 """The file in which the sheets of OpenDocument lie."""
+_ERROR = re.compile(rb"<c [^>]*\bt=[\"']e[\"']")
 _SPAN = re.compile(r"-?PT(?P<hours>\d{2,9})H(?P<minutes>\d\d)M(?P<seconds>\d\d)(?:[.,](?P<micro>\d+))?S")
 _DATA_STYLES = "{urn:oasis:names:tc:opendocument:xmlns:datastyle:1.0}"
 _HEADER, _STYLED_ROWS = 50, 200
@@ -37,7 +38,7 @@ def main() -> None:
     """Read a workbook from standard input: the sheet of the name that is given, or the first with a table."""
     asked: str | None
     limit, asked = json.loads(sys.argv[1])
-    with contextlib.suppress(ImportError, ValueError, OSError):  # where the system has no such limit
+    with suppress(ImportError, ValueError, OSError):  # where the system has no such limit
         import resource
 
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
@@ -49,6 +50,7 @@ def main() -> None:
         found = read(data, asked)
         if len(found.get("rows", ())) > 1:
             found["formats"] = formats_of(data, found["name"])
+            found["errors"] = errors_of(data, found["name"])
         found["kind"] = "ods" if is_document(data) else "xlsx"
         sys.stdout.write(json.dumps(found, default=marked, ensure_ascii=True))
     except MemoryError:
@@ -128,6 +130,17 @@ def formats_of(data: bytes, name: str) -> dict[str, str | int]:
     except (LookupError, ValueError, StopIteration):
         return {}
     return {column: counted.most_common(1)[0][0] for column, counted in counts.items()}
+
+
+def errors_of(data: bytes, name: str) -> int:
+    """Count the cells that hold errors such as #N/A, in the begin of a sheet of an .xlsx or .xlsm: they are read as
+    empty ones.
+    """
+    with suppress(zipfile.BadZipFile, zlib.error, ElementTree.ParseError, OSError, EOFError, RuntimeError):
+        with suppress(LookupError, ValueError, StopIteration), zipfile.ZipFile(io.BytesIO(data)) as archive:
+            with archive.open(_file_of(archive, name)) as file:
+                return len(_ERROR.findall(file.read(_LOOKED_AT)))
+    return 0
 
 
 class _Begin:

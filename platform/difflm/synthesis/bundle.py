@@ -43,7 +43,15 @@ from difflm.privacy.budget import PRIVACY_NAME
 from difflm.records.files.source import SOURCE_NAME
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema, read_schema
-from difflm.synthesis.bundle_files import check_base, check_files, fitting, refuse_special, write_hashes
+from difflm.synthesis.bundle_files import (
+    BUNDLE_VERSION,
+    check_base,
+    check_files,
+    fitting,
+    read_facts,
+    refuse_special,
+    write_hashes,
+)
 from difflm.synthesis.bundle_sizes import SizeCheck
 from difflm.synthesis.decoding.corrections import read_corrections
 from difflm.synthesis.sharing.places import local_folder
@@ -68,7 +76,6 @@ def bundle_folder(given: Path) -> Path:
     return folder
 
 
-FORMAT_VERSION = 1
 CONDITIONAL_FOLDER = "conditional"
 _FILES = (
     "schema.json",
@@ -115,7 +122,7 @@ def assemble_bundle(
         kept = _only("conditional.json", "conditional.safetensors")
         _copy_tree(conditional, directory / CONDITIONAL_FOLDER, kept)
     shape = json.loads((autoencoder / "autoencoder.json").read_text())
-    facts = {"format_version": FORMAT_VERSION, "made_by": f"difflm {difflm.__version__}", "autoencoder": shape}
+    facts = {"format_version": BUNDLE_VERSION, "made_by": f"difflm {difflm.__version__}", "autoencoder": shape}
     (directory / "bundle.json").write_text(json.dumps(facts, indent=2))
     write_hashes(directory)
 
@@ -236,28 +243,6 @@ def _is_compact(path: Path) -> bool:
         return bool(parse_json(path.read_bytes())["config"]["kind"] == "compact")
     except (OSError, ValueError, KeyError, TypeError):
         return False  # what is wrong with the file is said where it is read
-
-
-def read_facts(directory: Path) -> dict[str, object]:
-    """bundle.json of this version. Raises BundleError naming the file and the remedy."""
-    path = directory / "bundle.json"
-    if not path.is_file():
-        here = "it has no bundle.json; give the folder that the assemble stage wrote"
-        nothing = "nothing is there; give a run, the folder of a bundle or a .difflm file"
-        raise BundleError(f"{directory} is no bundle: {here if directory.exists() else nothing}")
-    try:
-        facts = parse_json(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: not JSON ({error}); assemble the bundle again") from error
-    if not isinstance(facts, dict):
-        raise BundleError(f"{path}: holds {type(facts).__name__}, not keys and values; assemble the bundle again")
-    version = facts.get("format_version")
-    if version != FORMAT_VERSION:
-        raise BundleError(
-            f"{path}: bundle of format {version}, this version reads {FORMAT_VERSION}; "
-            "assemble it again or use the version that made it"
-        )
-    return facts
 
 
 def load_trainable(module: Autoencoder, path: Path) -> None:

@@ -23,6 +23,7 @@ from difflm.config import load_yaml
 from difflm.errors import MISFITS, BundleError, ConfigError
 from difflm.telemetry import parse_json
 
+BUNDLE_VERSION: Final = 1
 HASHES_NAME = "hashes.json"
 CARD_NAME = "README.md"
 ALLOW_LOCAL = "DIFFLM_ALLOW_LOCAL_BASE"
@@ -77,6 +78,27 @@ def _places(directory: Path) -> list[Path]:
     folder = Path(os.path.realpath(directory))
     cached = folder.parent.name == "snapshots"
     return [folder, *([folder.parent.parent / "blobs"] if cached else [])]
+
+
+def read_facts(directory: Path) -> dict[str, object]:
+    """bundle.json of this version. Raises BundleError naming the file and the remedy."""
+    path = directory / "bundle.json"
+    if not path.is_file():
+        here = "it has no bundle.json; give the folder that the assemble stage wrote"
+        nothing = "nothing is there; give a run, the folder of a bundle or a .difflm file"
+        raise BundleError(f"{directory} is no bundle: {here if directory.exists() else nothing}")
+    try:
+        facts = parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: not JSON ({error}); assemble the bundle again") from error
+    if not isinstance(facts, dict):
+        raise BundleError(f"{path}: holds {type(facts).__name__}, not keys and values; assemble the bundle again")
+    version = facts.get("format_version")
+    if version != BUNDLE_VERSION:
+        newer = isinstance(version, int) and version > BUNDLE_VERSION
+        remedy = "pip install -U difflm" if newer else "assemble it again or use the version that made it"
+        raise BundleError(f"{path}: bundle of format {version}, this version reads {BUNDLE_VERSION}; {remedy}")
+    return facts
 
 
 def check_files(directory: Path) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from difflm.models.autoencoder import Autoencoder
+from difflm.models.prompt import padded_batches
 from difflm.records.tokenization import RecordTokenizer
 from difflm.synthesis.bundle import Bundle
 from difflm.synthesis.decoding.requests import Decoded, Prompts, PromptSource
@@ -95,7 +96,8 @@ class Candidates:
         """Return log(p / q) of every candidate in double precision, shape (M,)."""
         weight_M = torch.full((len(items),), torch.finfo(torch.float64).min / 2, dtype=torch.float64)
         ended = [place for place, item in enumerate(items) if item.failure is None]
-        for places in self._passes(ended, [len(item.tokens) for item in items]):
+        lengths = [len(item.tokens) for item in items]
+        for places in padded_batches(sorted(ended, key=lambda place: lengths[place]), lengths, TOKENS_PER_PASS):
             nats_M = self._nats([items[place] for place in places], temperature_M[places])
             drawn_M = torch.tensor([items[place].nats for place in places], dtype=torch.float64)
             weight_M[places] = (drawn_M - nats_M).nan_to_num(nan=torch.finfo(torch.float64).min / 2)
@@ -115,17 +117,6 @@ class Candidates:
         # Which field follows is no question in a given order, and was never learned.
         opening = torch.tensor(self.tokenizer.opening_ids, device=device)
         return (nats_MT.double() * ~torch.isin(ids_MT, opening)).sum(dim=1).cpu()
-
-    def _passes(self, places: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Part candidates, from short to long, into passes of so many tokens."""
-        part: list[int] = []
-        for place in sorted(places, key=lambda place: lengths[place]):
-            if part and (len(part) + 1) * lengths[place] > TOKENS_PER_PASS:
-                yield part
-                part = []
-            part.append(place)
-        if part:
-            yield part
 
 
 def candidates_for(bundle: Bundle, records: RecordSet, count: int, truncation: Truncation) -> Candidates | None:

@@ -64,7 +64,7 @@ def read_delimited(data: bytes, path: Path, wanted: Wanted, *, encoding: str | N
     if layout is None:
         layout = find_layout(text.text, path, _one_column(wanted), report)
         assert layout is not None, "a delimiter is given"
-    table, dropped = _parsed(_spaces_taken(text.text, layout), layout, path, wanted)
+    table, dropped = _parsed(_spaces_taken(text.text, layout), layout, path, wanted, report)
     table = _without_odd_rows(table, layout, text.text, report)
     dialect, quoted = dialect_of(layout, wanted, encoding=text.encoding, mark=text.mark, trailing=dropped)
     return Delimited(table=table, dialect=dialect, quoted=quoted)
@@ -121,6 +121,9 @@ def has_spaced_quotes(begin: bytes, layout: Layout) -> bool:
     return any(any(row.quoted) for row in layout.rows) and re.search(divider.encode(), begin) is not None
 
 
+_MOST_NOTES, _NOTES_WITHIN = 10, 2**14  # lines, and bytes from the end
+
+
 @dataclass(frozen=True, slots=True)
 class _BadRow:
     number: int
@@ -128,7 +131,7 @@ class _BadRow:
     text: str
 
 
-def _parsed(text: bytes, layout: Layout, path: Path, wanted: Wanted) -> tuple[pa.Table, bool]:
+def _parsed(text: bytes, layout: Layout, path: Path, wanted: Wanted, report: Reporter) -> tuple[pa.Table, bool]:
     """Parse the rows; return the table, and whether its last column was no column and is gone."""
     names = list(wanted.header) if wanted.header is not None else list(layout.names)
     keys = [str(position) for position in range(len(names))]
@@ -167,12 +170,23 @@ def _parsed(text: bytes, layout: Layout, path: Path, wanted: Wanted) -> tuple[pa
             where = f"{path}, row {layout.lines_above + 1} or below"
             raise DataError(f"{where}: a quote is never closed; close it, or double quotes inside of cells") from error
         raise DataError(f"{path}: {fault}; mend the row, or {setting('delimiter', ';')} or what it is") from error
-    if bad:
+    if bad and _are_notes(bad, len(names), table.num_rows, text):
+        lines = ", ".join(repr(one.text[:40]) for one in bad[:2])
+        _tell("footer", f"{len(bad)} lines below the rows are left out ({lines}), as notes on them", len(bad), report)
+    elif bad:
         raise DataError(_bad_rows(bad, len(names), table.num_rows, layout, path))
     _check_quotes(text, table, layout, path)
     if layout.trailing or (len(names) > 1 and not names[-1].strip() and _is_empty(table.column(len(names) - 1))):
         return table.select(range(len(names) - 1)).rename_columns(names[:-1]), True
     return table.rename_columns(names), False
+
+
+def _are_notes(bad: Sequence[_BadRow], width: int, good: int, text: bytes) -> bool:
+    """Tell whether odd rows are a few lines of one cell, below all others and a blank line: no cut file ends so."""
+    first = re.escape(bad[0].text.encode())
+    below = bad[0].number > good and len(bad) <= _MOST_NOTES and all(one.cells == 1 for one in bad)
+    end = rb"(?:\r\n|\n|\r)[ \t]*"
+    return below and width > 2 and re.search(end + end + first, text[-_NOTES_WITHIN:]) is not None
 
 
 def _is_empty(column: pa.ChunkedArray) -> bool:

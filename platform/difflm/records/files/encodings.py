@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from difflm.errors import ConfigError, DataError
-from difflm.records.files.languages import likely_encoding
 from difflm.records.files.remedies import setting
+from difflm.records.languages import likely_encoding
 from difflm.records.notices import Notice, Reporter
 
 UTF8 = "utf-8"

@@ -153,6 +153,9 @@ def read_sheet(
     if sheet is None and len(names) > 1:
         others = ", ".join(repr(other) for other in names if other != name)
         _tell(None, "sheet", f"sheet {name!r} is read, and not {others}; {setting('sheet', names[-1])} for one", report)
+    if said["errors"]:
+        message = f"{said['errors']:,} cells hold errors such as #N/A or #DIV/0!, and count as missing"
+        _tell(None, "missing_word", message, report, said["errors"])
     place = _header_place(found) if skip is None else min(skip, len(found) - 1)
     table = _table(found, place, path, report, told=skip is None)
     form = WorkbookForm(
@@ -223,7 +226,7 @@ def _read_apart(data: bytes, expansion: Expansion, sheet: str | None) -> dict[st
     if "rows" not in said:
         reason = said.get("fault") or f"what reads it ended with status {ended.returncode}"
         raise DataError(f"{expansion.path}: not a workbook ({reason}); is it complete and what its name says?")
-    return {"formats": {}, "kind": "xlsx", **said}
+    return {"formats": {}, "errors": 0, "kind": "xlsx", **said}
 
 
 def _table(rows: list[list[Cell]], place: int, path: Path, report: Reporter, *, told: bool) -> pa.Table:

@@ -46,6 +46,7 @@ class SourceForm(BaseModel):
     typed: TypedForm | None = Field(default=None)
     json_: JsonForm | None = Field(default=None, alias="json")
     workbook: WorkbookForm | None = Field(default=None)
+    empty: dict[str, str] = Field(default={}, description="columns without a value, by the column before, or none")
 
     @classmethod
     def of(cls, table: pa.Table) -> SourceForm | None:
@@ -67,9 +68,24 @@ class SourceForm(BaseModel):
         """The hash of the form, in hex."""
         return hashlib.sha256(self.dumped()).hexdigest()
 
-    def kept(self, schema: RecordSchema, report: Reporter) -> SourceForm:
-        """Return what of the form every made row has, as its columns were fitted; types that are given up are told."""
-        return self if self.typed is None else self.model_copy(update={"typed": self.typed.kept(schema, report)})
+    def kept(self, schema: RecordSchema, report: Reporter, *, columns: Sequence[str] = ()) -> SourceForm:
+        """Return what of the form every made row has, as its columns were fitted; types that are given up are told.
+
+        Those of the source's `columns` that were not fitted have no value: made rows have them so, in their place.
+        """
+        before = ("", *columns)
+        fitted = set(schema.names)
+        empty = {name: before[place] for place, name in enumerate(columns) if name not in fitted} or self.empty
+        typed = None if self.typed is None else self.typed.kept(schema, report)
+        return self.model_copy(update={"typed": typed, "empty": empty})
+
+    def widened(self, table: pa.Table) -> pa.Table:
+        """Add the columns of the source that have no value."""
+        for name, before in self.empty.items():
+            if name not in table.column_names:
+                place = table.column_names.index(before) + 1 if before in table.column_names else 0
+                table = table.add_column(place, name, pa.nulls(table.num_rows, pa.string()))
+        return table
 
     @classmethod
     def read(cls, folder: Path) -> SourceForm | None:
@@ -144,13 +160,15 @@ class SourceForm(BaseModel):
             ) from error
 
     def _parsed(self, content: bytes, format_: str, schema: pa.Schema) -> pa.Table | None:
+        names = self.widened(schema.empty_table()).column_names
         if format_ == "csv" and self.dialect is not None:
-            return self.dialect.parsed(content, schema.names)
+            return self.dialect.parsed(content, names).select(schema.names)
         if format_ == "jsonl" and self.json_ is not None:
             return self.json_.parsed(content, schema)
         if format_ in ("parquet", "arrow") and self.typed is not None:
             read = read_parquet if format_ == "parquet" else read_arrow
-            return self.typed.canonical(read(content, Expansion.unbounded(Path(f"a part in {format_}"))), schema.names)
+            table = read(content, Expansion.unbounded(Path(f"a part in {format_}")))
+            return self.typed.canonical(table, names).select(schema.names)
         return None
 
 

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, Final, NamedTuple
 
 from difflm.records.codec import RejectionReason
+from difflm.records.fields import Address
 from difflm.records.kinds.codes_of_form import is_of_form
 from difflm.records.kinds.literals import IDENTIFIER, decimal_literal
 from difflm.records.kinds.moments import field_moment, microseconds
@@ -30,9 +31,14 @@ from difflm.records.schema import (
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LONGEST_NUMBER: Final = 40
-ADDRESSES: Final = {
+_OCTET: Final = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_IPV4: Final = rf"{_OCTET}(?:\.{_OCTET}){{3}}"
+ADDRESSES: Final[dict[Address, re.Pattern[str]]] = {
     "email": re.compile(r"[\w.+'\-]+@[\w\-]+(?:\.[\w\-]+)*\.[A-Za-z]{2,}", re.ASCII),
     "url": re.compile(r"(?:https?|ftp)://[!$-.0-;=@-\[\]-~]+(?:[/?#][!#-;=?-\[\]-~]*)?"),
+    "ipv4": re.compile(_IPV4, re.ASCII),
+    "cidr": re.compile(rf"{_IPV4}/(?:3[0-2]|[12]?\d)", re.ASCII),
+    "endpoint": re.compile(rf"{_IPV4}:\d{{1,5}}", re.ASCII),
 }
 """By language of a text, the form that all of it has; `synthesis/grammar/addresses.py` writes no other."""
 
@@ -161,7 +167,7 @@ def _text(field: TextField, parsed: object) -> Value | Fault:
         return parsed if wrong is None else Fault("syntax", f"{field.name!r}: {wrong}")
     if field.language == "json":
         return _fitting(field, parsed, field.json_schema or {})
-    if field.language in ADDRESSES and not ADDRESSES[field.language].fullmatch(parsed):
+    if field.language is not None and not ADDRESSES[field.language].fullmatch(parsed):
         return Fault("syntax", f"{field.name!r}: {_short(parsed)} is no {field.language}")
     return parsed
 

@@ -44,7 +44,13 @@ FORMATS: Final[tuple[str, ...]] = (
     "%H:%M:%S Uhr",
     "%d.%m.%Y %H:%M Uhr",
     "%d.%m.%Y, %H:%M Uhr",
+    "%Y年%m月%d日",
+    "%Y年%m月",
+    "%Y년 %m월 %d일",
+    "%Y년 %m월",
 )
+_NAMES_OF_PARTS: Final = "年月日년월일"
+_PLAIN = re.compile(rf"[\x00-\x7f{_NAMES_OF_PARTS}]*")
 _PROBES: Final = 25
 _LONGEST: Final = 40
 _MAX_FORMATS: Final = 4
@@ -58,7 +64,7 @@ _PATTERNS: Final = {"Y": r"\d{4}", "y": r"\d\d", "f": r"(?P<f>\d+)", "z": r"(?P<
 }
 _CLASSES: Final = str.maketrans(string.digits + string.ascii_letters, "9" * 10 + "a" * 52)
 """Digits and letters as one of each: what texts of one form have in common, so that each form is found once."""
-_LOOKS_LIKE_ONE = re.compile(r"(?=.*[0-9])[0-9A-Za-z:/., +-]{4,40}", re.ASCII)
+_LOOKS_LIKE_ONE = re.compile(rf"(?=.*[0-9])[0-9A-Za-z:/., +{_NAMES_OF_PARTS}-]{{4,40}}")
 _DATED = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}(?!\d|\1\d)|\d{1,2}[ -]?[A-Za-z]{3,9}[ -]?\d{2,4}")
 _FINER = re.compile(r"(?<=\d[.,])(\d{6})\d{1,3}(?!\d)")
 """What strptime does not read: digits of a second behind the sixth, as of .NET, Java, Go and Arrow."""
@@ -69,7 +75,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 @lru_cache(maxsize=65536)
 def parse_datetime(text: str, format: str) -> datetime | None:
     """Parse `text` in the strptime `format`, its moment to the microsecond; None when it does not fit."""
-    if len(text) > _LONGEST or not text.isascii() or (format in COMPACT and not _is_compact(text, format)):
+    if len(text) > _LONGEST or not _PLAIN.fullmatch(text) or (format in COMPACT and not _is_compact(text, format)):
         return None
     if "%f" in format:
         text = _FINER.sub(r"\1", text)

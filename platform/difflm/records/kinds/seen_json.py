@@ -23,6 +23,37 @@ def seen_json(texts: Iterable[str]) -> dict[str, Any] | None:
     return _schema(values)
 
 
+def loosened(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema that says types and keys alone: values are not listed, and bounds are powers of two, which the
+    types of typed files have as well.
+    """
+    found: dict[str, Any] = {}
+    for key, said in schema.items():
+        match key:
+            case "enum":
+                found |= {"minLength": 0, "maxLength": _power(max(map(len, said)))}
+            case "minimum":
+                found[key] = -_power(-said - 1) - 1 if said < 0 else 0
+            case "maximum":
+                found[key] = _power(said) if said > 0 else 0
+            case "maxLength" | "maxItems" | "maxProperties":
+                found[key] = _power(said)
+            case "minLength" | "minItems":
+                found[key] = 0
+            case "items" | "additionalProperties" if isinstance(said, dict):
+                found[key] = loosened(said)
+            case "properties":
+                found[key] = {name: loosened(part) for name, part in said.items()}
+            case _:
+                found[key] = said
+    return found
+
+
+def _power(number: int) -> int:
+    """Return the number of as many ones in binary as a number from zero on has digits there."""
+    return int((1 << max(number, 0).bit_length()) - 1)
+
+
 def _schema(values: Sequence[Any]) -> dict[str, Any]:
     """Return the schema of values: the types seen, and of each type the keywords of the standard that it fits."""
     kinds = {_kind(value) for value in values}

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.errors import DataError
+from difflm.records.fields import Address
 from difflm.records.kinds.distinct_values import Column
 from difflm.records.kinds.literal_checks import ADDRESSES
 from difflm.records.notices import Reporter
@@ -50,17 +51,15 @@ def text_field(
 
 def _language(
     column: Column, kind: GivenKind | None, json_schema: dict[str, Any] | None
-) -> Literal["python", "json", "email", "url"] | None:
+) -> Literal["python", "json"] | Address | None:
     if kind == "python":
         return "python"
-    if kind is not None:
+    if kind not in (None, "text"):
         return None
     if json_schema is not None:
         return "json"
     texts: list[str] = column.distinct.to_pylist()
-    if all(ADDRESSES["email"].fullmatch(text) for text in texts):
-        return "email"
-    return "url" if all(ADDRESSES["url"].fullmatch(text) for text in texts) else None
+    return next((language for language, form in ADDRESSES.items() if all(map(form.fullmatch, texts))), None)
 
 
 def tool_parameters(column: Column) -> JsonField:

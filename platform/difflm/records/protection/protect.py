@@ -182,8 +182,8 @@ def _protect(
     if int(cells.counts_V.sum()) < least:
         raise _emptied(field.name, least)
     if isinstance(field, TextField):
-        written = pa.types.is_string(cells.type) and field.language is None
-        made = written and make_up_rare_words(cells, least, made_up, random)
+        written = pa.types.is_string(cells.type) and field.language not in ("json", "python")  # forms are kept
+        made = written and make_up_rare_words(cells, least, made_up, random, urls=field.language == "url")
         return "rare names and numbers in texts are others" if made else None
     rare_V = rare_values(cells, field, least)
     if rare_V.all():
@@ -221,7 +221,7 @@ def protected_schema(
     kinds = {
         field.name: _KINDS[field.kind]
         for field in raw.fields
-        if field.kind in _KINDS and not (isinstance(field, CategoricalField) and field.ordered)
+        if field.kind in _KINDS and not (isinstance(field, CategoricalField) and field.ordered) and not _is_json(field)
     }
     given = inference.model_copy(update={"kinds": {**kinds, **inference.kinds}, "task": raw.task or inference.task})
     schema = infer_schema(rows.fitted, target=raw.target, config=given)
@@ -233,6 +233,11 @@ def protected_schema(
             "protected": Protected(threshold=config.threshold, unprotected=unprotected),
         }
     )
+
+
+def _is_json(field: Field) -> bool:
+    """Tell whether a column holds JSON: free text, if its kind were given."""
+    return isinstance(field, TextField) and field.language == "json"
 
 
 def protection_summary(notices: Sequence[Notice], config: ProtectConfig) -> str:

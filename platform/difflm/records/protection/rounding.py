@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from difflm.records.kinds.columns import INT64_MAX
 from difflm.records.kinds.literals import decimal_literal
+from difflm.records.kinds.seen_json import loosened
 from difflm.records.protection.columns import Cells
 from difflm.records.protection.rare import common_shapes
 from difflm.records.protection.settings import ProtectConfig
@@ -78,6 +79,7 @@ def _rounded(field: Field, table: pa.Table, least: int) -> Field:
         case TextField():
             changes["max_characters"] = rounded_up(field.max_characters)
             changes["mean_characters"] = float(round(field.mean_characters, 1))
+            changes["json_schema"] = None if field.json_schema is None else loosened(field.json_schema)
         case CodeField() | IdentifierField(start=None):
             cells = Cells.of(field.name, table.column(field.name))
             changes["shapes"] = common_shapes(cells, field.shapes, least)

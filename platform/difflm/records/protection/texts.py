@@ -31,6 +31,8 @@ _NAMES_PEOPLE = re.compile(
     r"[_\s.-]*name|forename|surname|name|vorname|nachname|nom|prenom|apellido)s?$"
 )
 _WORD = re.compile(r"[\w@](?:[\w@.+/#'\u2019-]*[\w@])?")
+_IP = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}(?![\w.])")
+_PART = re.compile(r"[\w@.+'\u2019-]+")
 _KINDS: Final = (string.digits, string.ascii_uppercase, string.ascii_lowercase)
 
 
@@ -56,15 +58,18 @@ def _is_capital(text: str) -> bool:
     return all(word[0].isupper() for word in re.split(r"[ ,]+", text) if len(word) > 3)
 
 
-def make_up_rare_words(cells: Cells, least: int, made_up: dict[str, str], random: np.random.Generator) -> bool:
+def make_up_rare_words(
+    cells: Cells, least: int, made_up: dict[str, str], random: np.random.Generator, *, urls: bool = False
+) -> bool:
     """Replace names and numbers that fewer than `least` rows have: words with a capital, a digit or an @ in them.
 
     A name becomes one that enough rows have, a number another one of its form. `made_up` holds what words of other
-    columns became: equal texts stay equal. Returns whether there were any.
+    columns became: equal texts stay equal. Of `urls` each part is a word. Returns whether there were any.
     """
+    words = _PART if urls else _WORD
     rows: Counter[str] = Counter()
     for text, count in zip(cells.texts, cells.counts_V.tolist(), strict=True):
-        for word in filter(_tells, set(_WORD.findall(text))):
+        for word in filter(_tells, set(words.findall(text))):
             rows[word] += count
     rare = {word for word, count in rows.items() if count < least}
     if not rare:
@@ -73,7 +78,7 @@ def make_up_rare_words(cells: Cells, least: int, made_up: dict[str, str], random
     for word in sorted(rare - made_up.keys()):
         made_up[word] = _another(word, names, random)
     made = {
-        place: _WORD.sub(lambda found: made_up[found[0]] if found[0] in rare else found[0], text)
+        place: words.sub(lambda found: made_up[found[0]] if found[0] in rare else found[0], text)
         for place, text in enumerate(cells.texts)
     }
     cells.respell({place: text for place, text in made.items() if text != cells.texts[place]})
@@ -92,6 +97,9 @@ def _another(word: str, names: Sequence[str], random: np.random.Generator) -> st
     """Draw one of the names, or make up a word of the same form: digits for digits, small letters for small ones."""
     if names and not _has_number(word):
         return names[int(random.integers(len(names)))]
+    number = _IP.match(word)
+    if number is not None:  # of which no part is above 255
+        return ".".join(str(part) for part in random.integers(0, 256, 4)) + word[number.end() :]
     return "".join(
         next((kind[int(random.integers(len(kind)))] for kind in _KINDS if letter in kind), letter) for letter in word
     )

@@ -1,4 +1,4 @@
-"""Addresses of mail and of the web as an automaton: whatever it writes is of the form that `ADDRESSES` looks for.
+"""Addresses of mail, of the web and of machines as an automaton: what it writes is of the form that `ADDRESSES` knows.
 
 The form is one of ASCII characters, of which none is escaped in JSON, so that they can be counted: no address is longer
 than those of training. Where that takes too many states, each has a twin, as in free text, that the decoding loop moves
@@ -10,11 +10,11 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
+from difflm.records.fields import Address
 from difflm.synthesis.grammar.automaton import AutomatonBuilder
 
-Language: TypeAlias = Literal["email", "url"]
 _BROKEN: Final = -1
 _LETTERS: Final = string.ascii_letters
 _LABEL: Final = _LETTERS + string.digits + "_-"
@@ -93,7 +93,29 @@ def _url() -> _Form:
     return _Form(steps=steps, ends=frozenset({host, path}))
 
 
-_FORMS: Final = {"email": _email(), "url": _url()}
+def _ipv4(behind: str) -> _Form:
+    """Four numbers up to 255, divided by points; behind them `/` and a prefix length, `:` and a port, or none."""
+    digits, steps, last = string.digits, list[dict[int, int]](), 28
+    for start in range(0, last, 7):
+        whole, one, two, high, top, single = range(start + 1, start + 7)
+        end = (("." if start + 7 < last else behind, start + 7),)
+        steps += [
+            _row(("0", whole), ("1", one), ("2", high), (digits[3:], single)),
+            _row(*end),
+            _row((digits, two), *end),
+            _row((digits, whole), *end),
+            _row((digits[:5], two), ("5", top), (digits[6:], whole), *end),
+            _row((digits[:6], whole), *end),
+            _row((digits, whole), *end),
+        ]
+    if behind == "/":
+        steps += [_row(("0456789", 29), ("12", 30), ("3", 31)), {}, _row((digits, 29)), _row(("012", 29))]
+    elif behind == ":":
+        steps += [*(_row((digits, last + count)) for count in range(1, 6)), {}]
+    return _Form(steps=tuple(steps), ends=frozenset(range(last + 1, len(steps)) if behind else range(22, last)))
+
+
+_FORMS: Final = {"email": _email(), "url": _url(), "ipv4": _ipv4(""), "cidr": _ipv4("/"), "endpoint": _ipv4(":")}
 _MAX_TRANSITIONS: Final = 2_000_000
 CLOSING_TOKENS: Final = 1 + max(max(form.distances()) for form in _FORMS.values())
 """At most: what brings an address to an end, and the quote."""
@@ -102,7 +124,7 @@ CLOSING_TOKENS: Final = 1 + max(max(form.distances()) for form in _FORMS.values(
 def add_address(
     builder: AutomatonBuilder,
     start: int,
-    language: Language,
+    language: Address,
     *,
     bytes_V: Sequence[bytes],
     quote: int,

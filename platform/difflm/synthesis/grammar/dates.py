@@ -81,10 +81,11 @@ _Part: TypeAlias = _Words | _Fraction
 
 
 def longest_date(field: DatetimeField) -> int:
-    """Return the number of characters of the longest date in the field's formats, or of its longest word."""
+    """Return the number of bytes of the longest date in the field's formats, or of characters of its longest word."""
     longest = _LONGEST | {"f": max(field.fraction, default=_LONGEST["f"])}
     dates = (
-        sum(longest.get(piece[1], 2) if piece[0] == "%" else 1 for piece in pieces(format)) for format in field.formats
+        sum(longest.get(piece[1], 2) if piece[0] == "%" else len(piece.encode()) for piece in pieces(format))
+        for format in field.formats
     )
     return max(*dates, *(len(quote(word)) - 2 for word in field.words), 0)
 
@@ -105,7 +106,7 @@ def add_date(
     if not chains:
         return set()
     opened = builder.chain(start, characters('"'))
-    ends = _Dates(builder, list(known), lambda character: characters(character)[0]).add(opened, chains)
+    ends = _Dates(builder, list(known), characters).add(opened, chains)
     return {builder.join(ends, characters('"')[0])}
 
 
@@ -130,8 +131,10 @@ def _dates(field: DatetimeField, codes: IntervalSet) -> Iterator[Sequence[_Part]
 class _Dates:
     """Subset construction over (parts still to come, what is written of the first of them)."""
 
-    def __init__(self, builder: AutomatonBuilder, parts: Sequence[_Part], token: Callable[[str], int]) -> None:
-        self.builder, self.parts, self.token = builder, parts, token
+    def __init__(
+        self, builder: AutomatonBuilder, parts: Sequence[_Part], tokens: Callable[[str], Sequence[int]]
+    ) -> None:
+        self.builder, self.parts, self.tokens = builder, parts, tokens
         self.moves: dict[tuple[int, str], dict[str, str]] = {}
 
     def add(self, start: int, chains: set[tuple[int, ...]]) -> set[int]:
@@ -151,7 +154,8 @@ class _Dates:
                 if closed not in known:
                     known[closed] = self.builder.state()
                     todo.append(closed)
-                self.builder.transitions[known[items]][self.token(character)] = known[closed]
+                *leading, last = self.tokens(character)
+                self.builder.transitions[self.builder.chain(known[items], leading)][last] = known[closed]
         return ends
 
     def _moves(self, part: int, prefix: str) -> dict[str, str]:

@@ -159,7 +159,7 @@ def _add_value(
             return literals(*(bool(code) for code in allowed.codes))
         case TextField(max_characters=most):
             (quote,) = tokenizer.pieces.characters('"')
-            if field.language == "email" or field.language == "url":
+            if field.language is not None and field.language != "python" and field.language != "json":
                 return add_address(
                     builder,
                     start,
@@ -243,7 +243,7 @@ class _Sizes:
             case JsonField(max_characters=most):
                 return 1 + min(most * self.character, self.text_tokens) + CLOSING_TOKENS
             case TextField(max_characters=most):
-                closing = ADDRESS_CLOSING if field.language in ("email", "url") else CLOSING_TOKENS
+                closing = ADDRESS_CLOSING if field.language not in (None, "python", "json") else CLOSING_TOKENS
                 return 1 + min(most * self.character, self.text_tokens) + closing
             case ConstantField(value=value):
                 return self.literal(place, value_literal(field, value))

@@ -9,7 +9,7 @@ Shape legend: N draws, R given records or classes, Z latent size, C condition fe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import torch
@@ -67,11 +67,9 @@ class DrawPlans:
         """Plan records that satisfy a condition, the other columns distributed as among such records."""
         if not condition.allowed:  # it holds for every record
             return self.plain()
-        if self._any_order:
-            return DrawPlan(
-                latents=None,
-                records=RecordSet(restriction=condition.allowed, first=self._rarest_first(condition.allowed)),
-            )
+        first = self._rarest_first(condition.allowed)
+        if plan := self._without_conditional(RecordSet(restriction=condition.allowed, first=first)):
+            return plan
         prior = self._conditional()
         features_C = prior.bins.features(condition.allowed)
         return DrawPlan(
@@ -100,10 +98,10 @@ class DrawPlans:
         def cells(index: int) -> Cells:
             return {place: literals[index % len(literals)]}
 
-        if self._any_order:
-            others = {name: left for name, left in allowed.items() if name != column}
-            records = RecordSet(restriction=others, cells=cells, first=self._rarest_first(others))
-            return DrawPlan(latents=None, records=records)
+        others = {name: left for name, left in allowed.items() if name != column}
+        records = RecordSet(restriction=others, cells=cells, first=self._rarest_first(others))
+        if plan := self._without_conditional(records):
+            return plan
         classes = [allowed | {column: Allowed(codes=IntervalSet.points([code]), null=False)} for code in codes]
         prior = self._conditional()
         features_RC = torch.stack([prior.bins.features(restriction) for restriction in classes])
@@ -156,8 +154,8 @@ class DrawPlans:
         def cells(index: int) -> Cells:
             return known.cells(index % len(table))
 
-        if self._any_order:
-            return DrawPlan(latents=None, records=RecordSet(restriction=present, cells=cells, first=()))
+        if plan := self._without_conditional(RecordSet(restriction=present, cells=cells, first=())):
+            return plan
         prior = self._conditional()
 
         def features(indices: Sequence[int]) -> Tensor:
@@ -184,9 +182,16 @@ class DrawPlans:
         parts = encode_table(bundle.autoencoder, bundle.parts, bundle.shape, table, bundle.schema, device=self.device)
         return torch.cat([posterior.mean_BZ for posterior in parts])
 
-    @property
-    def _any_order(self) -> bool:
-        return self.bundle.parts.any_order
+    def _without_conditional(self, records: RecordSet) -> DrawPlan | None:
+        """Plan records that the decoder writes with what is given first, or of whose one column nothing else follows.
+
+        Return None where it takes a conditional prior.
+        """
+        if self.bundle.parts.any_order:
+            return DrawPlan(latents=None, records=records)
+        if len(self.bundle.schema.fields) == 1:
+            return DrawPlan(latents=PriorLatents(prior=self.bundle.prior), records=replace(records, first=None))
+        return None
 
     def _rarest_first(self, allowed: Restriction) -> tuple[int, ...]:
         """Return the places of restricted fields, those first that leave least of their column.

@@ -146,7 +146,7 @@ class PlanRequest(Config):
             for column in use.columns or ():
                 column_field(schema, column)
         restricted = self.balance is not None or (condition is not None and condition.allowed)
-        able = (bundle / CONDITIONAL_FOLDER).is_dir() or writes_in_any_order(bundle)
+        able = (bundle / CONDITIONAL_FOLDER).is_dir() or writes_in_any_order(bundle) or len(schema.fields) == 1
         if (restricted or isinstance(use, Impute)) and not able:
             raise BundleError(f"{bundle}: {NO_CONDITIONAL}")
         if isinstance(use, Vary | Between) and _prior_kind(bundle) != "diffusion":

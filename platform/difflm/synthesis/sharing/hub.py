@@ -7,6 +7,7 @@ that of HF_ENDPOINT, and the token the one of HF_TOKEN or `hf auth login`; no me
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from typing import Any, Final
 from difflm.artifacts.atomic import storage_errors
 from difflm.artifacts.manifest import SIGNATURE_NAME, FileEntry
 from difflm.errors import BundleError, ConfigError, DiffLMError
-from difflm.synthesis.bundle_files import CARD_NAME, HASHES_NAME, bundle_files, check_files, read_hashes
+from difflm.synthesis.bundle_files import CARD_NAME, HASHES_NAME, bundle_files, check_files, read_facts, read_hashes
 
 SCHEME: Final = "hf:/"  # a path keeps one of the two slashes
 _ADDRESS = re.compile(r"hf:/{1,2}([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
@@ -89,6 +90,10 @@ def fetched(place: HubPlace) -> Path:
     except BundleError as error:
         reason = str(error).replace(f"{folder}/", "").partition(";")[0]
         raise BundleError(f"{place}: is not what was pushed ({reason}); let its maker push it again") from error
+    try:
+        read_facts(folder)
+    except BundleError as error:
+        raise BundleError(str(error).replace(f"{folder}/bundle.json", str(place))) from error
     return folder
 
 
@@ -114,11 +119,11 @@ def check_repository(name: str) -> None:
 def push(folder: Path, repository: str, *, public: bool, message: str) -> str:
     """Put a saved bundle into a repository, made where it is not there, in one commit; returns its page.
 
-    A repository is made private unless it shall be `public`, and one that others can read is written to only then.
+    A repository is made private unless it shall be `public`; one that is there is written to only if it is as asked.
 
     Raises:
-        ConfigError: there is no token, or no permission; the repository is public and shall not be; or huggingface_hub
-            is missing.
+        ConfigError: there is no token, or no permission; the repository is public and shall not be, or the reverse; or
+            huggingface_hub is missing.
         BundleError: a file of the bundle is missing or changed, or the hub is out of reach.
     """
     check_repository(repository)
@@ -133,6 +138,10 @@ def push(folder: Path, repository: str, *, public: bool, message: str) -> str:
         found = api.model_info(repository)
         if not found.private and not public:
             raise ConfigError(f"{place}: is there, and everybody can read it; give --public if that is meant")
+        if found.private and public:
+            raise ConfigError(
+                f"{place}: is there, and private; open it to everybody on its page, or leave --public out"
+            )
         there = [sibling.rfilename for sibling in found.siblings or ()]
         stale = sorted(name for name in there if _of_a_bundle(name) and name not in names)
         operations: list[Any] = [
@@ -156,6 +165,9 @@ def _told(place: HubPlace, hub: Any, *, writing: bool = False) -> Iterator[None]
     """Turn what the library raises into one line with the remedy, none of it in the library's words."""
     errors = hub.errors
     transport = (errors.HfHubHTTPError.__bases__[0], OSError)  # of whichever HTTP client the library uses
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it tells of every new try in two lines
     try:
         yield
     except DiffLMError:
@@ -195,6 +207,8 @@ def _told(place: HubPlace, hub: Any, *, writing: bool = False) -> Iterator[None]
     except ValueError as error:
         reason = str(error) if type(error).__module__.startswith("huggingface_hub") else type(error).__name__
         raise BundleError(f"{place}: the hub did not take it ({' '.join(reason.split())[:120]})") from None
+    finally:
+        log.setLevel(level)
 
 
 def _refused(place: HubPlace, status: int | None, *, writing: bool) -> DiffLMError:

@@ -17,6 +17,7 @@ from difflm.artifacts import workbooks
 from difflm.artifacts.formats import encode_table
 from difflm.errors import ConfigError, DataError
 from difflm.records.files.reading import read_table
+from difflm.records.notices import Notice
 
 openpyxl = pytest.importorskip("openpyxl")
 pytest.importorskip("python_calamine")
@@ -124,3 +125,14 @@ def test_what_does_not_fit_is_refused(table: pa.Table, message: str, monkeypatch
         with pytest.raises(DataError) as error:
             encode_table(table, format_)
         assert message in str(error.value)
+
+
+def test_cells_of_errors_are_told(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (["a", "b"], [1, "x"], ["#N/A", "y"], ["#DIV/0!", "z"]):
+        book.active.append(row)
+    book.save(tmp_path / "t.xlsx")
+    notices: list[Notice] = []
+    assert read_table(tmp_path / "t.xlsx", report=notices.append)["a"].to_pylist() == [1, None, None]
+    (told,) = [notice.message for notice in notices if notice.code == "missing_word"]
+    assert told == "2 cells hold errors such as #N/A or #DIV/0!, and count as missing"

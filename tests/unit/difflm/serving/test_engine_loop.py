@@ -196,6 +196,34 @@ def test_a_calibrated_bundle_corrects_plain_draws_and_no_conditions_in_a_batch_o
         own.close()
 
 
+def test_a_request_that_is_left_while_candidates_wait_leaves_the_engine_as_it_was(
+    run: Run, config: ServeConfig, any_order_stages: StageFolders
+) -> None:
+    few = config.sampling.model_copy(update={"batch_size": 20})  # slots, of which a draw takes eight
+    served = [ServedConfig(name="own", path=str(any_order_stages.bundle))]
+    own = LocalBackend(config.model_copy(update={"bundles": served, "sampling": few}))
+    ref = BundleRef(name="own", folder=str(any_order_stages.bundle), version="v1")
+
+    async def leave_and_ask() -> Rows:
+        left = [own.sample(wanted(ref, 200, seed=seed, plan=WHERE)) for seed in (7, 8)]
+        for chunks in left:
+            assert (await anext(chunks)).rows
+        last = asyncio.ensure_future(collected(own, wanted(ref, 30, seed=3, plan=WHERE)))
+        for chunks in left:
+            await chunks.aclose()
+        return await last
+
+    try:
+        rows = run(leave_and_ask())
+        assert own.alive
+        assert own.unfinished_rows == 0
+    finally:
+        own.close()
+    bundle = load_bundle(any_order_stages.bundle, solver=few.solver_settings)
+    plan = WHERE.plan(DrawPlans(bundle, text_tokens=few.text_tokens))
+    assert rows == Synthesizer(bundle, few, plan=plan).draw_valid(range(30), seed=3)[0]
+
+
 def test_a_row_without_a_name_left_costs_its_own_request_and_is_refused_before(
     run: Run, config: ServeConfig, tmp_path: Path
 ) -> None:

@@ -18,7 +18,8 @@ from difflm.records.files.reading import read_table
 from difflm.records.files.source import SourceForm
 from difflm.records.kinds.inference import infer_schema
 from difflm.records.relations.mining import mine_relations
-from difflm.synthesis.synthesizer import OpenBundle, SamplingConfig
+from difflm.synthesis.open_bundle import OpenBundle
+from difflm.synthesis.synthesizer import SamplingConfig
 from difflm.testing.bundles import untrained_stages
 
 pytest.importorskip("python_calamine")

@@ -172,6 +172,15 @@ def test_protection_that_is_off_is_turned_on_first() -> None:
     assert ["--protect on" in step for step in leaky] == [True, False, False]
 
 
+def test_rows_that_were_not_trained_on_are_asked_for_where_there_are_none() -> None:
+    rows = dict.fromkeys(("train", "validation", "synthetic"), 100) | {"test": 0}
+    alone = verdict_on(report_of(score("exact_copy_share", 1.0), rows=rows))
+    assert alone.worst == "private"
+    assert alone.advice[0].startswith("`--test FILE` gives real rows")
+    beside = verdict_on(report_of(score("exact_copy_share", 9.0, 0.1, warning="w"))).advice
+    assert not any("--test" in step for step in beside)
+
+
 def test_missing_classes_are_balanced() -> None:
     details = [Evaluation(name="utility", scores=(), details={"classes_lacking": ["cook"]})]
     advice = verdict_on(report_of(score("mle_auc", 0.8, 0.927), details=details)).advice

@@ -156,3 +156,18 @@ def test_a_page_of_html_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("<!DOCTYPE html><table><tr><td>1</td></tr></table>")
     with pytest.raises(DataError, match=r"t\.\w+: is a page of HTML, .*; open it in Excel and save it as \.xlsx"):
         read_table(tmp_path / name)
+
+
+def test_notes_below_the_rows_are_left_out_and_a_cut_row_is_not(tmp_path: Path) -> None:
+    rows = "id,city,n\n" + "".join(f"{row},New York,{row % 7}\n" for row in range(30))
+    notices: list[Notice] = []
+    (tmp_path / "t.csv").write_text(rows + "\n* preliminary figures\nSource: our office\n")
+    assert read_table(tmp_path / "t.csv", report=notices.append).num_rows == 30
+    (told,) = [notice.message for notice in notices if notice.code == "footer"]
+    assert (
+        told == "2 lines below the rows are left out ('* preliminary figures', 'Source: our office'), as notes on them"
+    )
+    for end in ("New Yo", "* a note\n30,Oslo,2\n", "\n30,Oslo\n"):
+        (tmp_path / "t.csv").write_text(rows + end)
+        with pytest.raises(DataError, match="expected 3 columns"):
+            read_table(tmp_path / "t.csv")

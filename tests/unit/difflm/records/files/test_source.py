@@ -146,6 +146,35 @@ def test_an_arrow_type_comes_back(tmp_path: Path, name: str) -> None:
     assert back.column(name).null_count == source.column(name).null_count
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.jsonl", "t.ods"])
+def test_columns_without_a_value_come_back_without_one(tmp_path: Path, name: str) -> None:
+    """They are not learned, and whoever imports the rows looks for them."""
+    kind, rows = name.partition(".")[2], 40
+    table = pa.table({
+        "none": pa.nulls(rows, pa.string()), "a": range(rows), "gone": pa.nulls(rows, pa.float64()),
+        "more": pa.nulls(rows, pa.string()), "b": ["x", "y"] * (rows // 2),
+    })  # fmt: skip
+    (tmp_path / name).write_bytes(encode_table(table, kind))
+    read = read_table(tmp_path / name)
+    schema = infer_schema(read, config=SchemaConfig(drop_all_missing=True))
+    form = SourceForm.of(read)
+    assert form is not None
+    form = form.kept(schema, list[Notice]().append, columns=read.column_names)
+    assert SourceForm.parsed_json(form.dumped(), "source.json") == form
+    assert form.kept(schema, list[Notice]().append).empty == form.empty == {"none": "", "gone": "a", "more": "gone"}
+    made = conform_table(read, schema)
+    content = encode_table(made, kind, form=form)
+    (tmp_path / f"made.{kind}").write_bytes(content)
+    again = read_table(tmp_path / f"made.{kind}")
+    assert again.equals(read)
+    if kind != "ods":
+        parsed = form.parsed(content, kind, made.schema)
+        assert parsed is not None
+        assert parsed.column_names == ["a", "b"]
+    if kind == "csv":
+        assert content == (tmp_path / name).read_bytes()
+
+
 def test_a_type_that_cannot_come_back_is_given_up_when_it_is_read() -> None:
     """And told then: not where rows are written, after everything was trained."""
     rows = pa.table({"v": ["a", "b"], "n": [1, 2]})

@@ -154,6 +154,8 @@ COLUMNS: dict[str, tuple[list[str], type]] = {
               DatetimeField),
     "digits of seconds as needed": ([f"{day}.{end}Z" for end in ("123", "123456", "123456789")
                                      for day in days("%Y-%m-%dT%H:%M:%S")], DatetimeField),
+    "days of Japan": ([day.replace("年0", "年").replace("月0", "月") for day in days("%Y年%m月%d日")], DatetimeField),
+    "days of Korea": (days("%Y년 %m월 %d일"), DatetimeField),
     "pandas' spans": ([spans(int(n)) for n in numbers()], IntegerField),
     "Python's spans": (["1:02:03", "1 day, 0:00:00", *(str(dt.timedelta(0, int(n * 999))) for n in numbers())],
                        IntegerField),

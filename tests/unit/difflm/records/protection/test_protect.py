@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,10 @@ import pytest
 
 from difflm.errors import DataError
 from difflm.records.kinds.inference import infer_schema
+from difflm.records.kinds.seen_json import loosened
 from difflm.records.protection.protect import check_protection, protect_rows, protected_schema
 from difflm.records.protection.settings import ProtectConfig
-from difflm.records.schema import CategoricalField, RecordSchema, SchemaConfig
+from difflm.records.schema import CategoricalField, RecordSchema, SchemaConfig, TextField
 
 ROWS = 200
 PROTECT = ProtectConfig()
@@ -151,6 +154,42 @@ def test_numbers_in_free_text_are_made_up_anew_alike_in_all_columns() -> None:
         assert made != note
         assert made[10:15].isdecimal()
         assert made[:8] + made[18:] == note[:8] + note[18:], "only the rare word differs"
+
+
+def test_addresses_and_json_keep_their_form_and_tell_no_single_row() -> None:
+    """As protected rows are what is learned, made ones are addresses and JSON of the types seen only if these are."""
+    table = pa.table(
+        {
+            "mail": [f"ann.{row}@web.de" for row in range(ROWS)],
+            "page": [f"https://shop.example/item/{row * 7_919_003 % 10**8:08d}?from=list" for row in range(ROWS)],
+            "host": [f"10.{row}.{row * 37 % 256}.{row % 9}" for row in range(ROWS)],
+            "items": [json.dumps({"n": row * 37 % 100, "tags": ["new", "old"][: row % 3]}) for row in range(ROWS)],
+        }
+    )
+    schema, fitted = protected(table, kinds={"mail": "text", "page": "text"})
+    mail, page, _, items = schema.fields
+    assert [getattr(field, "language", None) for field in schema.fields] == ["email", "url", "ipv4", "json"]
+    for name in ("mail", "page", "host"):
+        assert not set(fitted[name].to_pylist()) & set(table[name].to_pylist())
+    assert all(
+        re.fullmatch(r"https://shop\.example/item/\d{8}\?from=list", text) for text in fitted["page"].to_pylist()
+    )
+    assert isinstance(items, TextField)
+    assert items.json_schema is not None
+    assert items.json_schema["properties"] == {
+        "n": {"type": "integer", "minimum": 0, "maximum": 127},
+        "tags": {
+            "type": "array", "minItems": 0, "maxItems": 3,
+            "items": {"type": "string", "minLength": 0, "maxLength": 3},
+        },
+    }  # fmt: skip
+    assert (mail.kind, page.kind) == ("text", "text")
+
+
+@pytest.mark.parametrize(("low", "high", "bounds"), [(-128, 127, (-128, 127)), (-3, 98, (-4, 127)), (5, 300, (0, 511))])
+def test_bounds_of_json_are_those_of_types(low: int, high: int, bounds: tuple[int, int]) -> None:
+    found = loosened({"type": "integer", "minimum": low, "maximum": high})
+    assert (found["minimum"], found["maximum"]) == bounds
 
 
 def test_a_rare_name_in_a_text_becomes_one_that_enough_rows_have() -> None:

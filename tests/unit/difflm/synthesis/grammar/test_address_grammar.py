@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from typing import Literal
 
 import pyarrow as pa
 import pytest
 
 from difflm.records.codec import Accepted
+from difflm.records.fields import Address
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.kinds.inference import infer_schema
 from difflm.records.kinds.literal_checks import ADDRESSES
@@ -22,13 +22,15 @@ from difflm.testing.lockstep import random_walks
 from difflm.testing.models import byte_level_tokenizer
 
 BYTES = [bytes([byte]) for byte in range(256)]
-SEEDS = {"email": ("a.b@c.de", "x@y.z1.com", "m+1@_-.Ab"), "url": ("https://a.b/c?d#e", "ftp://x", "http://a:80?x")}
+SEEDS: dict[Address, tuple[str, ...]] = {
+    "email": ("a.b@c.de", "x@y.z1.com", "m+1@_-.Ab"), "url": ("https://a.b/c?d#e", "ftp://x", "http://a:80?x"),
+    "ipv4": ("10.0.0.1", "255.13.26.30"), "cidr": ("255.13.26.30/24", "10.0.0.0/8"),
+    "endpoint": ("8.8.39.249:53", "1.2.3.4:65000"),
+}  # fmt: skip
 TOKENIZER = byte_level_tokenizer("gpt2")
 
 
-def automaton_of(
-    language: Literal["email", "url"], vocabulary: list[bytes], *, characters: int, tokens: int
-) -> Automaton:
+def automaton_of(language: Address, vocabulary: list[bytes], *, characters: int, tokens: int) -> Automaton:
     builder = AutomatonBuilder()
     start = builder.state()
     (end,) = add_address(
@@ -37,8 +39,8 @@ def automaton_of(
     return builder.build(start=start, final=end)
 
 
-@pytest.mark.parametrize("language", ["email", "url"])
-def test_the_automaton_and_the_check_know_one_form(language: Literal["email", "url"]) -> None:
+@pytest.mark.parametrize("language", [*SEEDS])
+def test_the_automaton_and_the_check_know_one_form(language: Address) -> None:
     automaton, draw, counts = automaton_of(language, BYTES, characters=30, tokens=30), random.Random(0), [0, 0]
     for _ in range(1500):
         text = [*draw.choice(SEEDS[language])]
@@ -51,9 +53,9 @@ def test_the_automaton_and_the_check_know_one_form(language: Literal["email", "u
     assert min(counts) > 100
 
 
-@pytest.mark.parametrize("language", ["email", "url"])
+@pytest.mark.parametrize("language", [*SEEDS])
 @pytest.mark.parametrize("tokens", [40, 5])
-def test_every_walk_is_an_address(language: Literal["email", "url"], tokens: int) -> None:
+def test_every_walk_is_an_address(language: Address, tokens: int) -> None:
     vocabulary = [*BYTES, b"www.", b"@web.de", b"http", b"://", b'",', b""]
     automaton = automaton_of(language, vocabulary, characters=16, tokens=tokens)
     for walk in random_walks(automaton, range(60), seed=0, longest=60):

@@ -35,7 +35,7 @@ def _field(format: str, low: str, high: str) -> DatetimeField:
 
 
 def test_every_format_accepts_its_dates() -> None:
-    for format in FORMATS[::5]:
+    for format in (*FORMATS[::5], "%Y年%m月%d日", "%Y년 %m월 %d일"):
         texts = [moment.strftime(format) for moment in MOMENTS]
         ordered = sorted(texts, key=lambda text: parse_datetime(text, format) or MOMENTS[0])
         field = _field(format, ordered[0], ordered[-1])

@@ -18,7 +18,7 @@ from difflm.synthesis.plans.draw_plans import DrawPlan, DrawPlans
 from difflm.synthesis.plans.latent_sources import PriorLatents, VariedLatents
 from difflm.synthesis.plans.request import Between, GivenRecords, Impute, PlanRequest, Vary
 from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
-from difflm.testing.bundles import StageFolders
+from difflm.testing.bundles import TINY_POOLED_SHAPE, StageFolders, untrained_stages
 
 SAMPLING = SamplingConfig(steps=3, precision="float32", batch_size=8, text_tokens=10, attempts=1)
 WHERE = 'age >= 30 and age < 60 and city in ["Lyon", "Oslo"] and day >= "2020-03-15" and day < "2020-05-02" and member'
@@ -165,3 +165,19 @@ def test_a_bundle_of_the_tables_order_still_needs_a_conditional_prior(
     shutil.rmtree(bundle / "conditional")
     with pytest.raises(BundleError, match="no conditional prior"):
         PlanRequest(where="age >= 40").check(bundle, read_schema(bundle))
+
+
+def test_a_table_of_one_column_needs_no_other_order_and_no_conditional_prior(tmp_path: Path) -> None:
+    cities = ["Rome", "Oslo", "Lima", "Bonn"]
+    folder = untrained_stages(tmp_path, pa.table({"city": cities * 60}), shape=TINY_POOLED_SHAPE).bundle
+    bundle = load_bundle(folder, solver=SAMPLING.solver_settings())
+    assert not bundle.parts.any_order
+    plans = DrawPlans(bundle, text_tokens=SAMPLING.text_tokens)
+    where = PlanRequest(where='city in ["Rome", "Oslo"]')
+    where.check(folder, bundle.schema)
+    assert {record["city"] for record in _drawn(bundle, where.plan(plans), [*range(30)]).values()} == {"Rome", "Oslo"}
+    equal = _drawn(bundle, plans.balanced("city"), [*range(12)])
+    assert Counter(record["city"] for record in equal.values()) == dict.fromkeys(cities, 3)
+    filled = _drawn(bundle, plans.imputed(pa.table({"city": ["Rome", None]})), [*range(8)])
+    assert {record["city"] for index, record in filled.items() if index % 2 == 0} == {"Rome"}
+    assert len({record["city"] for index, record in filled.items() if index % 2}) > 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -99,11 +100,13 @@ def test_a_signature_goes_along(hub: Hub, saved: Path, tmp_path: Path) -> None:
     assert read_public_key(tmp_path / "key.pub")
 
 
-def test_a_repository_that_everybody_reads_is_written_to_only_where_that_is_meant(hub: Hub, saved: Path) -> None:
+def test_a_repository_is_written_to_only_where_it_is_read_by_whom_is_meant(hub: Hub, saved: Path) -> None:
     pushed(saved, public=True)
     assert not hub.repositories["ada/people"].private
     assert "everybody can read it; give --public" in refused(pushed, saved)
     pushed(saved, public=True)
+    hub.repositories["ada/people"].private = True
+    assert "private; open it to everybody on its page, or leave --public out" in refused(pushed, saved, public=True)
 
 
 def test_tampered_repositories_are_refused(hub: Hub, saved: Path) -> None:
@@ -123,6 +126,18 @@ def test_tampered_repositories_are_refused(hub: Hub, saved: Path) -> None:
     assert "a file that hashes.json lists is not there" in refused(difflm.load, "hf://ada/people")
     repository.commit({"model.bin": b"cos\nsystem\n"})
     assert "holds no generator (no hashes.json)" in refused(difflm.load, "hf://ada/people")
+
+
+def test_a_generator_of_a_newer_version_is_named_by_its_address(hub: Hub, saved: Path) -> None:
+    pushed(saved)
+    repository = hub.repositories["ada/people"]
+    files = dict(repository.files("main") or {})
+    newer = json.dumps({**json.loads(files["bundle.json"]), "format_version": 9}).encode()
+    listed = json.loads(files["hashes.json"])
+    listed["files"]["bundle.json"] = {"sha256": hashlib.sha256(newer).hexdigest(), "size": len(newer)}
+    repository.commit({**files, "bundle.json": newer, "hashes.json": json.dumps(listed).encode()})
+    said = refused(difflm.load, "hf://ada/people")
+    assert said == "hf://ada/people: bundle of format 9, this version reads 1; pip install -U difflm"
 
 
 def test_pickles_beside_a_generator_are_never_fetched(hub: Hub, saved: Path) -> None:
@@ -200,7 +215,9 @@ def test_an_endpoint_that_is_no_hub_is_one_line(hub: Hub, monkeypatch: pytest.Mo
     assert said == f"hf://ada/people: what answers at {url} is no hub; see to HF_ENDPOINT"
 
 
-def test_without_a_network_the_cache_answers(hub: Hub, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_the_cache_answers(
+    hub: Hub, saved: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     pushed(saved)
     first = difflm.load("hf://ada/people").bundle
     monkeypatch.setattr(hub_constants, "HF_HUB_OFFLINE", True)
@@ -213,7 +230,9 @@ def test_without_a_network_the_cache_answers(hub: Hub, saved: Path, monkeypatch:
         hub_constants, "HUGGINGFACE_CO_URL_TEMPLATE", closed + "/{repo_id}/resolve/{revision}/{filename}"
     )
     huggingface_hub.close_session()
-    assert "the hub is out of reach" in refused(difflm.load, "hf://ada/other")
+    with caplog.at_level("WARNING"):
+        assert "the hub is out of reach" in refused(difflm.load, "hf://ada/other")
+    assert caplog.messages == []
     assert "the hub is out of reach" in refused(pushed, saved)
 
 
