@@ -143,7 +143,7 @@ class Attempts:
 
 
 class Drawing:
-    config = Attempts()
+    config, tries = Attempts(), 1
 
 
 def request(owner: str, rows: int) -> RowRequest:

