@@ -251,7 +251,7 @@ def test_latents_and_what_they_do_not_go_with(change: str, message: str, tmp_pat
             load_experiment("demo", overrides=[change])
 
 
-@pytest.mark.parametrize("name", ["paper/adult", "paper/tools", "tools", "code"])
+@pytest.mark.parametrize("name", ["paper/adult", "paper/tools", "tools"])
 def test_presets_of_whole_records_stay_so(name: str) -> None:
     config = load_experiment(name, overrides=["data.train=x.json"] if name != "paper/adult" else [])
     assert config.autoencoder.encoder.kind == ("pretrained" if name.startswith("paper") else "compact")
