@@ -17,5 +17,5 @@ if [ $# -eq 0 ]; then
 else
   "${pip[@]}" ${PIP_OPTIONS:-} --editable '.[dev]'
   # Old libraries use what newer ones, which they did not know, have deprecated since.
-  "$folder/bin/python" -m pytest -q -W ignore::DeprecationWarning "$@"
+  "$folder/bin/python" -m pytest -q -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning "$@"
 fi
