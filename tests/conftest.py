@@ -1,8 +1,11 @@
 """What every test shares: where the real data sets lie, one thread per process, and Ray's warnings about itself."""
 
+import importlib.util
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import settings
@@ -52,3 +55,15 @@ def real_data() -> Callable[[str], Path]:
         return path
 
     return resolve
+
+
+@pytest.fixture(scope="session")
+def blocks() -> ModuleType:
+    """The blocks of code of all pages."""
+    spec = importlib.util.spec_from_file_location("docs_blocks", REPOSITORY / "docs" / "tools" / "blocks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["docs_blocks"] = module
+    spec.loader.exec_module(module)
+    return module

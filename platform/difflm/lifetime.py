@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from difflm.errors import StorageError
+
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
 
@@ -67,6 +69,20 @@ def locked(path: Path) -> IO[bytes]:
         lock.close()
         raise
     return lock
+
+
+def lock_folder(descriptor: int, refusal: str) -> None:
+    """Lock an open folder until its descriptor is closed; on a file system without locks, nothing is.
+
+    Raises:
+        StorageError: the refusal, where somebody else holds it.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StorageError(refusal) from None
+    except OSError:
+        pass
 
 
 async def end_process(process: Process) -> None:

@@ -1,6 +1,5 @@
 """The command line in this process and outside it, and an experiment so small that every stage takes seconds."""
 
-import importlib.util
 import os
 import random
 import subprocess
@@ -8,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pandas
@@ -256,15 +254,3 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_people(folder)
     write_table(pandas.read_csv(folder / "people.csv"), f"sqlite:///{folder / 'sales.db'}?table=people")
     return folder
-
-
-@pytest.fixture(scope="session")
-def blocks() -> ModuleType:
-    """The blocks of code of all pages."""
-    spec = importlib.util.spec_from_file_location("docs_blocks", REPOSITORY / "docs" / "tools" / "blocks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["docs_blocks"] = module
-    spec.loader.exec_module(module)
-    return module

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import socket
@@ -10,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import httpx2
@@ -126,25 +126,13 @@ def test_every_answer_through_the_proxy_bears_the_headers(server: Running, path:
     assert answer.status_code < 400 or set(answer.json()["error"]) == {"code", "message", "field"}
 
 
-def pages() -> Any:
-    """The blocks of code of all pages."""
-    spec = importlib.util.spec_from_file_location("docs_blocks", REPOSITORY / "docs" / "tools" / "blocks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["docs_blocks"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def here(text: str, server: Running) -> str:
     """What a page asks of its server, asked of this one, for few rows and the target of its table."""
     text = re.sub(r"\b1\d*_?0+\b", "20", text)
     return text.replace("http://127.0.0.1:8000", server.url("")).replace("income", "label")
 
 
-def test_what_the_pages_ask_of_a_server_is_answered(server: Running) -> None:
-    blocks = pages()
+def test_what_the_pages_ask_of_a_server_is_answered(server: Running, blocks: ModuleType) -> None:
     (asked,) = [words for block in blocks.blocks("bash") for words in blocks.commands(block) if words[0] == "curl"]
     url, body = next(word for word in asked if word.startswith("http")), asked[asked.index("-d") + 1]
     headers = dict([asked[asked.index("-H") + 1].split(": ")])

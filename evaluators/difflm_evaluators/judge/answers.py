@@ -5,7 +5,6 @@ The cache of answers: readable replies by the hash of their question, shared by 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sqlite3
@@ -19,6 +18,7 @@ from pydantic import TypeAdapter
 
 from difflm.artifacts.atomic import storage_errors
 from difflm.errors import DataError, StorageError
+from difflm.lifetime import lock_folder
 from difflm.telemetry import append_event, read_events, truncate_events
 from difflm_evaluators.judge.questions import Question
 
@@ -68,15 +68,8 @@ class AnswerLog:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StorageError(
-                    f"{self.path.parent}: another command judges there at this moment; wait for its end, or give "
-                    "another folder with --out"
-                ) from None
-            except OSError:
-                pass  # a file system without locks
+            refusal = "another command judges there at this moment; wait for its end, or give another folder with --out"
+            lock_folder(folder, f"{self.path.parent}: {refusal}")
             yield
         finally:
             os.close(folder)

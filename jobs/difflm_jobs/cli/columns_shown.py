@@ -109,8 +109,9 @@ def described(field: Field) -> str:
                 "email": "e-mail address",
                 "url": "web address",
                 "ipv4": "IP address",
+                "cidr": "IP network",
+                "endpoint": "IP address and port",
             }
-            words |= {"cidr": "IP network", "endpoint": "IP address and port"}
             text = f"{words.get(field.language or '', 'text')} of at most {field.max_characters:,} characters"
         case CodeField():
             text = f"code of {len(field.shapes)} forms, such as {short(numbered_code(field.shapes, 0))}"

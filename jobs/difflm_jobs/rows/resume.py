@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ from difflm.artifacts.atomic import storage_errors
 from difflm.artifacts.dataset import DATA, DATASET_MANIFEST, ENTRIES, EVALUATION_NAME, JOB_NAME, Dataset
 from difflm.artifacts.storage import LocalStore
 from difflm.errors import ConfigError, StorageError
+from difflm.lifetime import lock_folder
 from difflm.telemetry import JSON
 
 Resume = Literal["never", "always", "if-possible"]
@@ -99,7 +99,8 @@ def _held(folder: Path) -> Iterator[None]:
                 with storage_errors(folder):
                     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
                 stack.callback(os.close, descriptor)
-                _lock(descriptor, str(folder))
+                refusal = "another command writes there at this moment; wait for its end, or give another place"
+                lock_folder(descriptor, f"{folder}: {refusal}")
                 if os.path.samestat(os.fstat(descriptor), folder.stat()):
                     break
             except FileNotFoundError:
@@ -113,17 +114,6 @@ def _held(folder: Path) -> Iterator[None]:
         finally:
             with suppress(OSError):
                 folder.rmdir()
-
-
-def _lock(descriptor: int, shown: str) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise StorageError(
-            f"{shown}: another command writes there at this moment; wait for its end, or give another place"
-        ) from None
-    except OSError:
-        pass  # a file system without locks
 
 
 def claim(dataset: Dataset, identity: JobIdentity, *, rows: int, resume: Resume) -> None:

@@ -27,6 +27,7 @@ from difflm.synthesis.grammar.constraint import RecordSet
 from difflm.synthesis.randomness import choice_number
 
 CANDIDATES = 8
+NEVER = -1e300  # the log-weight of what is chosen only where nothing else is
 DRAWS_PER_PASS = 64  # whose candidates are compared at a time
 TOKENS_PER_PASS = 16_384  # each takes a row of the vocabulary
 
@@ -94,13 +95,13 @@ class Candidates:
 
     def weights(self, items: Sequence[Decoded], temperature_M: Tensor) -> Tensor:
         """Return log(p / q) of every candidate in double precision, shape (M,)."""
-        weight_M = torch.full((len(items),), torch.finfo(torch.float64).min / 2, dtype=torch.float64)
+        weight_M = torch.full((len(items),), NEVER, dtype=torch.float64)
         ended = [place for place, item in enumerate(items) if item.failure is None]
         lengths = [len(item.tokens) for item in items]
         for places in padded_batches(sorted(ended, key=lambda place: lengths[place]), lengths, TOKENS_PER_PASS):
             nats_M = self._nats([items[place] for place in places], temperature_M[places])
             drawn_M = torch.tensor([items[place].nats for place in places], dtype=torch.float64)
-            weight_M[places] = (drawn_M - nats_M).nan_to_num(nan=torch.finfo(torch.float64).min / 2)
+            weight_M[places] = (drawn_M - nats_M).nan_to_num(nan=NEVER)
         return weight_M
 
     def _nats(self, items: Sequence[Decoded], temperature_M: Tensor) -> Tensor:
