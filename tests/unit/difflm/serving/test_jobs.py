@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from difflm.errors import StorageError
+from difflm.lifetime import end_process
 from difflm.serving.answers import JobView
 from difflm.serving.jobs import Jobs, JobSpec
 from difflm.serving.jobs import folder as folder_module
@@ -283,16 +284,25 @@ def test_a_job_that_is_cancelled_at_another_server_ends_and_leaves_nothing(
 ) -> None:
     """Its process went on, and its folder came back with the rows."""
     monkeypatch.setattr(jobs_module, "_AGAIN_S", 0.02)
+    withdrawn = asyncio.Event()
 
     async def act(runs: Jobs) -> None:
         name = runs.submit(spec(99)).id
+
+        async def write_on(process: asyncio.subprocess.Process) -> None:
+            """End the process late: it makes the folder anew once the other server has taken it away."""
+            await withdrawn.wait()
+            (folder / name).mkdir(exist_ok=True)
+            await end_process(process)
+
+        monkeypatch.setattr(jobs_module, "end_process", write_on)
         other = Jobs(folder, most=5)
         await other.start()
         async with asyncio.timeout(60):
             while not (folder / name / "begun").exists():
                 await asyncio.sleep(0.01)
             await other.cancel(name, "alice")
-            (folder / name).mkdir(exist_ok=True)  # as what writes rows does
+            withdrawn.set()
             while runs._running is not None or (folder / name).exists() or runs._room.total:
                 await asyncio.sleep(0.01)
         with pytest.raises(Problem):
