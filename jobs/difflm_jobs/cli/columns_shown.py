@@ -13,6 +13,7 @@ from difflm.records.files.reading import ReadConfig
 from difflm.records.kinds.codes_of_form import identifier, numbered_code
 from difflm.records.kinds.dress import print_cell
 from difflm.records.kinds.inference import infer_schema
+from difflm.records.kinds.number_spans import has_spans, shown_form
 from difflm.records.notices import Notice
 from difflm.records.schema import (
     BooleanField,
@@ -113,6 +114,8 @@ def described(field: Field) -> str:
                 "endpoint": "IP address and port",
             }
             text = f"{words.get(field.language or '', 'text')} of at most {field.max_characters:,} characters"
+        case CodeField(shapes=(form, *others)) if has_spans(form):
+            text = f"numbers in text, {shown_form(form)}" + (f" and {len(others)} more forms" if others else "")
         case CodeField():
             text = f"code of {len(field.shapes)} forms, such as {short(numbered_code(field.shapes, 0))}"
         case IdentifierField():

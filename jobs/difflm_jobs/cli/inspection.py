@@ -17,6 +17,7 @@ from difflm.printable import printable
 from difflm.records.databases.urls import shown_source
 from difflm.records.files.reading import ReadConfig
 from difflm.records.kinds.coded import coded
+from difflm.records.kinds.number_spans import has_spans
 from difflm.records.notices import Notice
 from difflm.records.relations.mining import SAMPLE_ROWS, mine_relations
 from difflm.records.relations.words import describe as describe_relations
@@ -177,6 +178,8 @@ def _why(field: Field, schema: RecordSchema, column: pa.ChunkedArray) -> str:
         case DatetimeField():
             others = f", or one of {', '.join(map(repr, field.words))}" if field.words else ""
             return f"every value is a date in {'one of these forms' if field.others else 'this form'}{others}"
+        case CodeField(shapes=(form, *_)) if has_spans(form):
+            return "every value is numbers between the same texts; made ones are within the numbers seen"
         case CodeField():
             return "every value has one of the forms, character by character"
         case IdentifierField():

@@ -226,10 +226,15 @@ class TextField(BaseModel):
 
 Shape: TypeAlias = tuple[str, ...]
 """A code's form: by place, the characters that may stand there."""
+Span: TypeAlias = tuple[Int64, Int64, Annotated[int, Option(ge=0, le=18)], Literal[-1, 0, 1]]
+"""Whole numbers from the first to the second, with zeros in front up to so many digits, 0 for none; at least (1) or at
+most (-1) as large as the number before."""
+Form: TypeAlias = tuple[str | Span, ...]
+"""A shape with numbers in the place of some of its characters: `120/80`."""
 
 
 class CodeField(BaseModel):
-    """Codes of a fixed form, such as phone numbers and plates. Literal: `"SKU-A55266"`. Each is of one of `shapes`."""
+    """Codes of a fixed form, such as plates, and sizes, such as 10x20 cm. Literal: `"SKU-A55266"`. All have a form."""
 
     model_config = _FROZEN
 
@@ -237,12 +242,7 @@ class CodeField(BaseModel):
     name: str
     nullable: bool
     missing_share: Share
-    shapes: Annotated[tuple[Shape, ...], Option(min_length=1)]
-
-    @property
-    def max_characters(self) -> int:
-        """The length of the longest code."""
-        return max(map(len, self.shapes))
+    shapes: Annotated[tuple[Form, ...], Option(min_length=1)]
 
 
 class IdentifierField(BaseModel):

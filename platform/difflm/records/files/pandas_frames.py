@@ -57,6 +57,7 @@ def empty_table(frame: pd.DataFrame) -> pa.Table:
             for place, dtype in enumerate(frame.dtypes)
             if isinstance(dtype, pd.DatetimeTZDtype) and type(dtype.tz) is timezone
         },
+        "python": [place for place, column in enumerate(columns) if _is_nested(column)],
         "names": list(frame.columns.names),
         "labels": list(frame.columns),
     }
@@ -68,10 +69,16 @@ def empty_table(frame: pd.DataFrame) -> pa.Table:
 
 
 def _kind_of_objects(column: pd.Series[Any]) -> pa.DataType | None:
-    """Return the Arrow type of Python objects that text would replace: dates, times, decimals and bytes."""
+    """Return the Arrow type of Python objects that text would replace: dates, times, decimals, bytes, lists, dicts."""
     kind = pa.Array.from_pandas(column).type
-    is_one = (pa.types.is_temporal, pa.types.is_decimal, pa.types.is_binary)
+    is_one = (pa.types.is_temporal, pa.types.is_decimal, pa.types.is_binary, pa.types.is_nested)
     return kind if any(holds(kind) for holds in is_one) else None
+
+
+def _is_nested(column: pd.Series[Any]) -> bool:
+    """Tell whether a column holds lists or dicts of Python, which come back as arrays otherwise."""
+    some = column.dropna().iloc[:1] if column.dtype == object else ()
+    return any(isinstance(value, (list, dict)) for value in some)
 
 
 def frame_like(empty: pa.Table, typed: pa.Table) -> pd.DataFrame:
@@ -84,9 +91,12 @@ def frame_like(empty: pa.Table, typed: pa.Table) -> pd.DataFrame:
     stored = {empty.schema.names[int(place)]: storage for place, storage in facts.get("string", {}).items()}
     offsets = {empty.schema.names[int(place)]: seconds for place, seconds in facts.get("offset", {}).items()}
     made: pd.DataFrame = typed.to_pandas(date_as_object=True)
+    python = {empty.schema.names[place] for place in facts.get("python", ())}
     for name in made.columns:
         if name in arrow and typed.column(name).type == empty.schema.field(name).type:
             made[name] = pd.arrays.ArrowExtensionArray(typed.column(name))
+        elif name in python:
+            made[name] = pd.Series(typed.column(name).to_pylist(), index=made.index, dtype=object)
         elif name in stored:
             storage, missing_is_na = stored[name]
             made[name] = made[name].astype(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import time
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from difflm.records.files.typed_files import bytes_of, is_bytes, nested_of, uuids_of
+from difflm.records.files.typed_files import bytes_of, uuids_of
+from difflm.records.nested_values import is_bytes, nanoseconds, nested_of
 
 
 def restored(column: pa.ChunkedArray, wanted: pa.DataType, *, digits: bool | None = None) -> pa.ChunkedArray:
@@ -72,12 +71,5 @@ def _moments(texts: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
 
 
 def _times(texts: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
-    values = [None if text is None else _nanoseconds(text) for text in texts.to_pylist()]
+    values = [None if text is None else nanoseconds(text) for text in texts.to_pylist()]
     return pa.chunked_array([pa.array(values, pa.int64())]).cast(pa.time64("ns")).cast(wanted)
-
-
-def _nanoseconds(text: str) -> int:
-    """Read a time of day of up to nine digits of a second; ValueError for what is none."""
-    whole, _, finer = text.partition(".")
-    found = time.fromisoformat(whole)
-    return ((found.hour * 60 + found.minute) * 60 + found.second) * 10**9 + int(f"{finer:0<9}"[:9])

@@ -9,7 +9,6 @@ import json
 import re
 import uuid
 from collections.abc import Callable
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +17,7 @@ import pyarrow.parquet
 from difflm.errors import DataError
 from difflm.records.arrow_messages import unpacked_size
 from difflm.records.files.compression import Expansion
+from difflm.records.nested_values import is_bytes, json_texts
 from difflm.records.notices import Notice, Reporter
 
 _ROWS_OF_LISTS = 64  # that are read at a time
@@ -163,16 +163,15 @@ def _spelled_column(column: pa.ChunkedArray) -> tuple[str, pa.ChunkedArray] | No
         return _spelled_column(storage) or (f"kept as {kind.storage_type}", storage)
     if is_bytes(kind):
         return _texts_of_bytes(column)
-    if pa.types.is_nested(kind):
+    if pa.types.is_run_end_encoded(kind):
+        every = pc.run_end_decode(column)
+        return _spelled_column(every) or (f"kept as {kind.value_type}", every)
+    if pa.types.is_union(kind):
         texts = [None if value is None else spelled(value) for value in column.to_pylist()]
-        return "lists or objects are kept as their JSON text", pa.chunked_array([texts], pa.string())
+        return "values of several types are kept as their text", pa.chunked_array([texts], pa.string())
+    if pa.types.is_nested(kind):
+        return "lists or objects are kept as their JSON text", json_texts(column)
     return None
-
-
-def is_bytes(kind: pa.DataType) -> bool:
-    """Tell whether a type is one of bytes."""
-    named = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary, pa.types.is_binary_view)
-    return any(holds(kind) for holds in named)
 
 
 def _texts_of_bytes(column: pa.ChunkedArray) -> tuple[str, pa.ChunkedArray]:
@@ -204,28 +203,6 @@ def kept_as_digits(source: pa.ChunkedArray, kept: pa.ChunkedArray) -> bool:
     pairs = zip(source.to_pylist(), kept.to_pylist(), strict=True)
     value, text = next((pair for pair in pairs if pair[0]), (b"", ""))
     return bool(text == value.hex()) and bool(value)
-
-
-def nested_of(texts: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Return the lists or objects behind JSON texts; ValueError or ArrowException where one is none of the type."""
-    values = [None if text is None else _of_json(json.loads(text), kind) for text in texts.to_pylist()]
-    return pa.chunked_array([pa.array(values, kind)])
-
-
-def _of_json(value: Any, kind: pa.DataType) -> Any:
-    """Return a value of JSON as Arrow takes it: dates, times and decimals are texts in JSON."""
-    if value is None:
-        return None
-    if pa.types.is_map(kind):
-        pairs = value.items() if isinstance(value, dict) else value
-        return [(_of_json(key, kind.key_type), _of_json(item, kind.item_type)) for key, item in pairs]
-    if pa.types.is_struct(kind):
-        return {field.name: _of_json(value.get(field.name), field.type) for field in kind}
-    if pa.types.is_nested(kind) and hasattr(kind, "value_type"):
-        return [_of_json(item, kind.value_type) for item in value]
-    if isinstance(value, str) and not pa.types.is_string(kind):
-        return pc.cast(pa.scalar(value), kind).as_py()
-    return value
 
 
 def uuids_of(texts: pa.ChunkedArray) -> pa.ChunkedArray:

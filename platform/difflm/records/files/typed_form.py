@@ -13,8 +13,9 @@ from pydantic import Field as Option
 
 from difflm.errors import DataError
 from difflm.records.files.restoring import restored
-from difflm.records.files.typed_files import is_bytes, kept_as_digits, without_nesting
+from difflm.records.files.typed_files import kept_as_digits, without_nesting
 from difflm.records.kinds.columns import as_text
+from difflm.records.nested_values import fits_json, is_bytes
 from difflm.records.notices import Notice, Reporter, ignore
 from difflm.records.schema import CodeField, Field, IdentifierField, RecordSchema, TextField
 
@@ -136,18 +137,8 @@ def _is_loose(field: Field, kind: pa.DataType) -> bool:
     is JSON of the schema seen.
     """
     if isinstance(field, TextField):
-        return field.language != "json" or not _is_of_json(kind)
+        return field.language != "json" or not fits_json(kind, field.json_schema or {"type": "null"})
     return isinstance(field, CodeField | IdentifierField) and bool(pa.types.is_nested(kind))
-
-
-def _is_of_json(kind: pa.DataType) -> bool:
-    """Tell whether JSON of the types seen is of an Arrow type: its parts are lists, objects, numbers and texts."""
-    if pa.types.is_struct(kind):
-        return all(_is_of_json(part.type) for part in kind)
-    if pa.types.is_nested(kind) and hasattr(kind, "value_type") and not pa.types.is_map(kind):
-        return _is_of_json(kind.value_type)
-    plain = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, _is_text)
-    return any(is_one(kind) for is_one in plain)
 
 
 def _is_text(kind: pa.DataType) -> bool:

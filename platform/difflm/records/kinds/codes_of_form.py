@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from difflm.errors import SynthesisError
-from difflm.records.fields import Record, Shape
+from difflm.records.fields import Form, Record, Shape
+from difflm.records.kinds.number_spans import choices, has_spans, holds_numbers, spelled_number
 from difflm.records.schema import CodeField, IdentifierField, RecordSchema, Value
 
 MAX_SHAPES: Final = 8
@@ -154,28 +155,28 @@ def _allowed(seen: set[str], rows: int) -> str:
     return next((letters for letters in _CLASSES if seen <= set(letters)), "".join(sorted(seen)))
 
 
-def is_of_form(shapes: Sequence[Shape], text: str) -> bool:
+def is_of_form(shapes: Sequence[Form], text: str) -> bool:
     """Return whether a text is a code of one of the shapes."""
     return any(
         len(shape) == len(text) and all(letter in place for letter, place in zip(text, shape, strict=True))
         for shape in shapes
-    )
+    ) or any(has_spans(shape) and holds_numbers(shape, text) for shape in shapes)
 
 
-def code_count(shapes: Sequence[Shape]) -> int:
-    """Count the codes that there are, those of two shapes twice."""
-    return sum(math.prod(map(len, shape)) for shape in shapes)
+def code_count(shapes: Sequence[Form]) -> int:
+    """Count the codes that there are, those of two shapes twice, whatever the order of numbers in them."""
+    return sum(math.prod(map(choices, shape)) for shape in shapes)
 
 
-def numbered_code(shapes: Sequence[Shape], number: int) -> str:
+def numbered_code(shapes: Sequence[Form], number: int) -> str:
     """Return the code of a number from 0 to `code_count(shapes) - 1`; another one for every number."""
     for shape in shapes:
-        size = math.prod(map(len, shape))
+        size = math.prod(map(choices, shape))
         if number < size:
             letters = []
             for place in reversed(shape):
-                number, letter = divmod(number, len(place))
-                letters.append(place[letter])
+                number, letter = divmod(number, choices(place))
+                letters.append(place[letter] if isinstance(place, str) else spelled_number(place, letter))
             return "".join(reversed(letters))
         number -= size
     raise ValueError(f"there is no code of the number {number}")

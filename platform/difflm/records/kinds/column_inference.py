@@ -10,14 +10,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.errors import DataError
+from difflm.records.fields import Form, Shape
 from difflm.records.kinds.codes_of_form import code_count, find_shapes, looks_like_codes, looks_measured
 from difflm.records.kinds.columns import is_decimal
 from difflm.records.kinds.date_inference import datetime_field, undated
 from difflm.records.kinds.distinct_values import Column
 from difflm.records.kinds.moments import find_formats
 from difflm.records.kinds.number_inference import dressed_field, number_field
+from difflm.records.kinds.number_spans import find_numbers
 from difflm.records.kinds.seen_json import seen_json
-from difflm.records.kinds.text_inference import text_field, tool_parameters
+from difflm.records.kinds.text_inference import is_address, text_field, tool_parameters
 from difflm.records.limits import MAX_DIGITS
 from difflm.records.notices import Reporter
 from difflm.records.schema import (
@@ -145,13 +147,18 @@ def _given_date(column: Column, report: Reporter) -> Field:
 
 
 def _given_code(column: Column) -> CodeField:
+    numbers = find_numbers(column.distinct.to_pylist())
+    return _code_field(column, numbers or _given_shapes(column))
+
+
+def _given_shapes(column: Column) -> tuple[Shape, ...]:
     texts: list[str] = column.distinct.to_pylist()
     shapes = find_shapes(texts, least=1, most=_MAX_GIVEN_SHAPES)
     if shapes is None:
         wrong = next((text for text in texts if find_shapes([text], least=1) is None), texts[-1])
         remedy = f"codes have up to 64 characters and {_MAX_GIVEN_SHAPES} forms; set text"
         raise column.misfit(wrong, "code", remedy)
-    return _code_field(column, shapes)
+    return shapes
 
 
 def _given_identifier(column: Column, limits: SchemaConfig) -> IdentifierField:
@@ -167,7 +174,7 @@ def _given_identifier(column: Column, limits: SchemaConfig) -> IdentifierField:
     field = number_field(column, limits, lambda notice: None)
     if isinstance(field, IntegerField):
         return _numbered(column, field)
-    return _padded(column) or _named_by_code(column, _given_code(column))
+    return _padded(column) or _named_by_code(column, _given_shapes(column))
 
 
 def _names_rows(column: Column, field: IntegerField) -> bool:
@@ -195,25 +202,29 @@ def _padded(column: Column) -> IdentifierField | None:
     return IdentifierField(name=column.name, start=max(map(int, texts)) + 1, digits=digits)
 
 
-def _named_by_code(column: Column, field: CodeField) -> IdentifierField:
-    return IdentifierField(name=column.name, shapes=field.shapes)
+def _named_by_code(column: Column, shapes: tuple[Shape, ...]) -> IdentifierField:
+    return IdentifierField(name=column.name, shapes=shapes)
 
 
 def _code(column: Column, *, target: bool) -> CodeField | IdentifierField | None:
     texts: list[str] = column.distinct.to_pylist()
+    is_name = column.is_unique and column.rows >= _SMALLEST_IDENTIFIER and not target and _NAMING.search(column.name)
+    numbers = None if is_name or is_address(texts) else find_numbers(texts)
+    if numbers is not None:
+        return _code_field(column, numbers)
     shapes = find_shapes(texts) if looks_like_codes(texts) else None
     if shapes is None:
         return None
     field = _code_field(column, shapes)
-    if column.is_unique and column.rows >= _SMALLEST_IDENTIFIER and not target and _NAMING.search(column.name):
-        return _padded(column) or _named_by_code(column, field)
+    if is_name:
+        return _padded(column) or _named_by_code(column, shapes)
     many = code_count(shapes) >= _CODES_PER_ROW * column.rows
     unique = column.is_unique and column.rows >= _SMALLEST_IDENTIFIER
     names = unique and many and not target and not looks_measured(texts)
-    return _named_by_code(column, field) if names else field
+    return _named_by_code(column, shapes) if names else field
 
 
-def _code_field(column: Column, shapes: tuple[tuple[str, ...], ...]) -> CodeField:
+def _code_field(column: Column, shapes: tuple[Form, ...]) -> CodeField:
     return CodeField(
         name=column.name,
         nullable=column.missing > 0,

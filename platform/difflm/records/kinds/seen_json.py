@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from difflm.records.kinds.json_texts import text_form
+
 _MAX_CHOICES: Final = 20
 _MAX_KEYS: Final = 64
 
@@ -66,6 +68,7 @@ def _schema(values: Sequence[Any]) -> dict[str, Any]:
         choices = sorted(set(texts))
         closed = len(kinds) == 1 and len(choices) <= min(_MAX_CHOICES, len(texts) // 2)
         found |= {"enum": choices} if closed else {"maxLength": max(map(len, texts)), "minLength": min(map(len, texts))}
+        found |= text_form(choices)
     lists = [value for value in values if isinstance(value, list)]
     if lists:
         found |= {"minItems": min(map(len, lists)), "maxItems": max(map(len, lists))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import pyarrow as pa
@@ -58,7 +59,15 @@ def _language(
         return None
     if json_schema is not None:
         return "json"
-    texts: list[str] = column.distinct.to_pylist()
+    return _address(column.distinct.to_pylist())
+
+
+def is_address(texts: Sequence[str]) -> bool:
+    """Tell whether all texts are addresses of one kind, which are no numbers between fixed texts."""
+    return _address(texts) is not None
+
+
+def _address(texts: Sequence[str]) -> Address | None:
     return next((language for language, form in ADDRESSES.items() if all(map(form.fullmatch, texts))), None)
 
 

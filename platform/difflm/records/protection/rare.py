@@ -12,8 +12,10 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from difflm.records.fields import Form
 from difflm.records.kinds.codes_of_form import find_shapes, is_of_form
 from difflm.records.kinds.moments import field_moment
+from difflm.records.kinds.number_spans import find_numbers, has_spans, widened
 from difflm.records.protection.columns import BoolArray, Cells, IntArray
 from difflm.records.schema import CodeField, DatetimeField, DecimalField, Field, IdentifierField, IntegerField
 
@@ -61,27 +63,29 @@ def _only(format: str) -> Mapping[str, object]:
     return {"format": format, "others": ()}
 
 
-def rare_codes(cells: Cells, shapes: Sequence[Sequence[str]], least: int) -> BoolArray:
+def rare_codes(cells: Cells, shapes: Sequence[Form], least: int) -> BoolArray:
     """Mark the codes of a form that few rows have, or with a character that few have where only few are seen."""
     marked_V: BoolArray = np.zeros(len(cells.texts), dtype=np.bool_)
     counts_V = cells.counts_V
     for shape in shapes:
-        mine = [place for place, text in enumerate(cells.texts) if is_of_form((tuple(shape),), text)]
+        mine = [place for place, text in enumerate(cells.texts) if is_of_form((shape,), text)]
         if counts_V[mine].sum() < least:
             marked_V[mine] = True
             continue
         for at, letters in enumerate(shape):
-            if len(letters) > _FEW_LETTERS:
+            if has_spans(shape) or not isinstance(letters, str) or len(letters) > _FEW_LETTERS:
                 continue
             rows = {letter: int(sum(counts_V[p] for p in mine if cells.texts[p][at] == letter)) for letter in letters}
             marked_V[[p for p in mine if rows[cells.texts[p][at]] < least]] = True
     return marked_V
 
 
-def common_shapes(cells: Cells, shapes: Sequence[tuple[str, ...]], least: int) -> tuple[tuple[str, ...], ...]:
-    """Return the forms of the codes that are not rare; all of them where none is left."""
+def common_shapes(cells: Cells, shapes: Sequence[Form], least: int) -> tuple[Form, ...]:
+    """Return the forms of the codes that are not rare; all of them where none is left. Numbers in them are rounded."""
     rare_V = rare_codes(cells, shapes, least)
     kept = [text for text, rare in zip(cells.texts, rare_V, strict=True) if not rare]
+    if any(map(has_spans, shapes)):
+        return tuple(map(widened, (find_numbers(kept) if kept else None) or shapes))
     return (find_shapes(kept, least=1, most=len(shapes)) if kept else None) or tuple(shapes)
 
 

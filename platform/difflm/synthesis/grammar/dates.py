@@ -20,6 +20,7 @@ from difflm.records.kinds.moments import pieces
 from difflm.records.schema import DatetimeField
 from difflm.synthesis.grammar.automaton import AutomatonBuilder
 from difflm.synthesis.grammar.calendar_boxes import FIRST, LAST, Box, boxes
+from difflm.synthesis.grammar.chains import Words, add_quoted_chains
 
 _ZONES = ["Z"] + [
     f"{sign}{hour:02d}{colon}{minute:02d}"
@@ -60,24 +61,7 @@ class _Fraction:
         return _ANY * len(prefix) if self.low <= least and most <= self.high else prefix
 
 
-@dataclass(frozen=True, slots=True)
-class _Words:
-    """One of several texts."""
-
-    texts: frozenset[str]
-
-    def following(self, prefix: str) -> Iterable[str]:
-        size = len(prefix)
-        return {text[size] for text in self.texts if len(text) > size and text.startswith(prefix)}
-
-    def holds(self, prefix: str) -> bool:
-        return prefix in self.texts
-
-    def canonical(self, prefix: str) -> str | None:
-        return prefix
-
-
-_Part: TypeAlias = _Words | _Fraction
+_Part: TypeAlias = Words | _Fraction
 
 
 def longest_date(field: DatetimeField) -> int:
@@ -101,13 +85,7 @@ def add_date(
 
     Returns where a date ends: nowhere if no date of the format is in `codes`.
     """
-    known: dict[_Part, int] = {}
-    chains = {tuple(known.setdefault(part, len(known)) for part in parts) for parts in _dates(field, codes)}
-    if not chains:
-        return set()
-    opened = builder.chain(start, characters('"'))
-    ends = _Dates(builder, list(known), characters).add(opened, chains)
-    return {builder.join(ends, characters('"')[0])}
+    return add_quoted_chains(builder, start, _dates(field, codes), characters)
 
 
 def any_date(field: DatetimeField, codes: IntervalSet) -> bool:
@@ -118,7 +96,7 @@ def any_date(field: DatetimeField, codes: IntervalSet) -> bool:
 def _dates(field: DatetimeField, codes: IntervalSet) -> Iterator[Sequence[_Part]]:
     if field.words:
         yield from (
-            [_Words(frozenset([quote(word)[1:-1]]))] for word, code in word_codes(field).items() if code in codes
+            [Words(frozenset([quote(word)[1:-1]]))] for word, code in word_codes(field).items() if code in codes
         )
         codes = codes & ordered_codes(field)
     for format_pieces in map(pieces, field.formats):
@@ -126,55 +104,6 @@ def _dates(field: DatetimeField, codes: IntervalSet) -> Iterator[Sequence[_Part]
         for first, last in codes.spans:
             for box in boxes(max(first - reserve, FIRST), min(last + reserve, LAST)):
                 yield from _written(box, format_pieces, field)
-
-
-class _Dates:
-    """Subset construction over (parts still to come, what is written of the first of them)."""
-
-    def __init__(
-        self, builder: AutomatonBuilder, parts: Sequence[_Part], tokens: Callable[[str], Sequence[int]]
-    ) -> None:
-        self.builder, self.parts, self.tokens = builder, parts, tokens
-        self.moves: dict[tuple[int, str], dict[str, str]] = {}
-
-    def add(self, start: int, chains: set[tuple[int, ...]]) -> set[int]:
-        first = self._closed({(chain, "") for chain in chains})
-        known, ends, todo = {first: start}, set[int](), [first]
-        while todo:
-            items = todo.pop()
-            if any(not rest for rest, _ in items):
-                ends.add(known[items])
-            following: dict[str, set[tuple[tuple[int, ...], str]]] = {}
-            for rest, prefix in items:
-                if rest:
-                    for character, after in self._moves(rest[0], prefix).items():
-                        following.setdefault(character, set()).add((rest, after))
-            for character, reached in following.items():
-                closed = self._closed(reached)
-                if closed not in known:
-                    known[closed] = self.builder.state()
-                    todo.append(closed)
-                *leading, last = self.tokens(character)
-                self.builder.transitions[self.builder.chain(known[items], leading)][last] = known[closed]
-        return ends
-
-    def _moves(self, part: int, prefix: str) -> dict[str, str]:
-        """Return, by next character, the part's prefix after it."""
-        key = (part, prefix)
-        if key not in self.moves:
-            options = ((c, self.parts[part].canonical(prefix + c)) for c in self.parts[part].following(prefix))
-            self.moves[key] = {character: after for character, after in options if after is not None}
-        return self.moves[key]
-
-    def _closed(self, items: set[tuple[tuple[int, ...], str]]) -> frozenset[tuple[tuple[int, ...], str]]:
-        """Close the items: a complete part leads on to the next, and one that cannot continue is dropped."""
-        closed = set[tuple[tuple[int, ...], str]]()
-        for rest, prefix in items:
-            if rest and self.parts[rest[0]].holds(prefix):
-                closed.add((rest[1:], ""))
-            if not rest or self._moves(rest[0], prefix):
-                closed.add((rest, prefix))
-        return frozenset(closed)
 
 
 def _written(box: Box, format_pieces: Sequence[str], field: DatetimeField) -> Iterable[list[_Part]]:
@@ -205,12 +134,12 @@ def _written(box: Box, format_pieces: Sequence[str], field: DatetimeField) -> It
 
 def _part(piece: str, box: Box, hours: tuple[int, int], field: DatetimeField) -> _Part:
     if piece == "%f" and "f" in field.zero:
-        return _Words(frozenset("0" * count for count in field.fraction or (6,)))
+        return Words(frozenset("0" * count for count in field.fraction or (6,)))
     if piece[0] == "%" and piece[1] in field.zero:
-        return _Words(frozenset(_numbers([0], piece[1], field)))
+        return Words(frozenset(_numbers([0], piece[1], field)))
     if piece == "%f":
         return _Fraction(*box.microseconds, *((field.fraction,) if field.fraction else ()))
-    return _Words(frozenset(_texts(piece, box, hours, field)))
+    return Words(frozenset(_texts(piece, box, hours, field)))
 
 
 def _texts(piece: str, box: Box, hours: tuple[int, int], field: DatetimeField) -> list[str]:

@@ -9,14 +9,20 @@ Tokenizers with number tokens write pairs of digits (`records.number_tokens`): t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
 
-from difflm.records.fields import Shape
+from difflm.records.fields import Form
 from difflm.records.kinds.codes import IntervalSet
 from difflm.records.kinds.literals import quote
+from difflm.records.kinds.number_spans import choices, has_spans
 from difflm.records.number_tokens import leading_token, pair_token
 from difflm.synthesis.grammar.automaton import AutomatonBuilder
+from difflm.synthesis.grammar.chains import Numbers, Part, Words, add_quoted_chains
+
+_MOST_IN_ORDER: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +93,17 @@ def add_words(
 
 
 def add_codes(
-    builder: AutomatonBuilder, start: int, shapes: Sequence[Shape], characters: Callable[[str], Sequence[int]]
+    builder: AutomatonBuilder, start: int, forms: Sequence[Form], characters: Callable[[str], Sequence[int]]
 ) -> set[int]:
-    """Add all quoted codes of the shapes: states are the sets of shapes that a beginning may still belong to."""
+    """Add all quoted codes of the forms: states are the sets of forms that a beginning may still belong to.
+
+    Numbers in them are in order where the one before has few values; others may come out of order, and such draws are
+    rejected.
+    """
+    if any(map(has_spans, forms)):
+        chains = (_parts(ordered) for form in forms for ordered in _ordered(form))
+        return add_quoted_chains(builder, start, chains, characters)
+    shapes = [tuple(place for place in form if isinstance(place, str)) for form in forms]
     opened = builder.chain(start, characters('"'))
     known = {(0, frozenset(range(len(shapes)))): opened}
     todo, ends = list(known), set[int]()
@@ -106,6 +120,27 @@ def add_codes(
             *first, last = characters(letter)
             builder.transitions[builder.chain(known[key], first)][last] = known[after]
     return {builder.join(sorted(ends), characters('"')[0])}
+
+
+def _parts(form: Form) -> list[Part]:
+    return [Words(frozenset(place)) if isinstance(place, str) else Numbers(*place[:3]) for place in form]
+
+
+def _ordered(form: Form) -> Iterator[Form]:
+    """Yield a form for every value of the first number that has the next one in an order, if it has few."""
+    spans = [place for place, one in enumerate(form) if not isinstance(one, str)]
+    for before, place in pairwise(spans):
+        first, second = form[before], form[place]
+        if isinstance(first, str) or isinstance(second, str) or not second[3] or choices(first) > _MOST_IN_ORDER:
+            continue
+        low, high, digits, order = second
+        for number in range(first[0], first[1] + 1):
+            bounds = (max(low, number), high) if order > 0 else (low, min(high, number))
+            if bounds[0] <= bounds[1]:
+                known, rest = (number, number, first[2], first[3]), (*bounds, digits, 0)
+                yield (*form[:before], known, *form[before + 1 : place], rest, *form[place + 1 :])
+        return
+    yield form
 
 
 def _add_magnitudes(

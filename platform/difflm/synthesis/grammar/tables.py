@@ -16,6 +16,7 @@ from difflm.errors import ConfigError
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.kinds.codes import Allowed, Restriction, ordered_codes, whole_domain, word_codes
 from difflm.records.kinds.literals import IDENTIFIER, NULL, quote, value_literal
+from difflm.records.kinds.number_spans import longest
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,
@@ -231,9 +232,7 @@ class _Sizes:
                 ends = (field.minimum, field.maximum, *field.points)
                 return max(*(self.literal(place, value_literal(field, value)) for value in ends), *words)
             case CodeField(shapes=shapes):
-                return 2 + max(
-                    sum(max(len(letter.encode()) for letter in place) for place in shape) for shape in shapes
-                )
+                return 2 + max(sum(map(longest, shape)) for shape in shapes)
             case IdentifierField():
                 return self.literal(place, IDENTIFIER)
             case CategoricalField(values=values):

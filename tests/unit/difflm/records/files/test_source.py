@@ -264,9 +264,9 @@ def test_lists_and_objects_keep_their_types_where_json_of_the_schema_seen_fits_t
     form, notices = SourceForm.of(table), list[Notice]()
     assert form is not None
     kept = form.kept(schema, notices.append)
-    assert [(notice.column, notice.code) for notice in notices] == [("days", "kept_as_text")]
+    assert not [notice for notice in notices if notice.code == "kept_as_text"]
     made = pq.read_table(io.BytesIO(encode_table(conform_table(table, schema), "parquet", form=kept)))
-    for name in ("list", "pair", "struct"):
+    for name in typed:
         assert made.schema.field(name).type == typed[name].type
         assert made.column(name).to_pylist() == typed[name].to_pylist()
     field = schema.field("list")
