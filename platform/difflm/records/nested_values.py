@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import numpy as np
@@ -111,7 +111,7 @@ def _json_type(kind: pa.DataType) -> pa.DataType:
 def _in_coarsest(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Cast moments and times to the coarsest unit that keeps all of them: less is to be learned."""
     for unit in _UNITS:
-        coarse = _replaced(column.type, lambda kind, unit=unit: _in_unit(kind, unit))
+        coarse = _replaced(column.type, partial(_in_unit, unit=unit))
         if coarse == column.type:
             return column
         made = column.cast(coarse, safe=False)
@@ -120,7 +120,7 @@ def _in_coarsest(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column
 
 
-def _in_unit(kind: pa.DataType, unit: str) -> pa.DataType:
+def _in_unit(kind: pa.DataType, *, unit: str) -> pa.DataType:
     if pa.types.is_timestamp(kind):
         return pa.timestamp(unit, kind.tz)
     if pa.types.is_time(kind):

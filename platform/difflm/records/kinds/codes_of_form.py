@@ -15,7 +15,7 @@ from typing import Final
 
 from difflm.errors import SynthesisError
 from difflm.records.fields import Form, Record, Shape
-from difflm.records.kinds.number_spans import choices, has_spans, holds_numbers, spelled_number
+from difflm.records.kinds.number_spans import choices, chosen, has_spans, holds_numbers
 from difflm.records.schema import CodeField, IdentifierField, RecordSchema, Value
 
 MAX_SHAPES: Final = 8
@@ -176,7 +176,7 @@ def numbered_code(shapes: Sequence[Form], number: int) -> str:
             letters = []
             for place in reversed(shape):
                 number, letter = divmod(number, choices(place))
-                letters.append(place[letter] if isinstance(place, str) else spelled_number(place, letter))
+                letters.append(chosen(place, letter))
             return "".join(reversed(letters))
         number -= size
     raise ValueError(f"there is no code of the number {number}")

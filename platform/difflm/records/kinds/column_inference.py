@@ -209,7 +209,8 @@ def _named_by_code(column: Column, shapes: tuple[Shape, ...]) -> IdentifierField
 def _code(column: Column, *, target: bool) -> CodeField | IdentifierField | None:
     texts: list[str] = column.distinct.to_pylist()
     is_name = column.is_unique and column.rows >= _SMALLEST_IDENTIFIER and not target and _NAMING.search(column.name)
-    numbers = None if is_name or is_address(texts) else find_numbers(texts)
+    alone = not column.is_unique or column.rows < _SMALLEST_IDENTIFIER or target
+    numbers = None if is_name or is_address(texts) else find_numbers(texts, alone=alone)
     if numbers is not None:
         return _code_field(column, numbers)
     shapes = find_shapes(texts) if looks_like_codes(texts) else None

@@ -33,6 +33,8 @@ FORMATS: Final[tuple[str, ...]] = (
     "%m/%Y",
     "%b-%y",
     "%b-%Y",
+    *("%B-%Y", "%b %y", "%B %y", "%b, %Y", "%B, %Y", "%b/%Y", "%Y %b", "%Y %B", "%Y-%b", "%Y-%B"),
+    *("%d %b, %Y", "%d %B, %Y", "%d. %b %Y", "%d. %B %Y", "%d/%b/%Y", "%d/%b/%y"),
     "%Y%m%dT%H%M%SZ",
     "%Y%m%dT%H%M%S",
     "%Y%m%d-%H%M%S",

@@ -1,28 +1,35 @@
 """Numbers between fixed texts: `120/80`, `10 x 20 cm`, `18–25`, `v2.10.1`, `3. Mai 2021`.
 
 Cells with the same texts around their numbers have one form, in which each number is a span from the smallest to the
-largest of training. Digits behind a point or comma are as many as training has, and a few other cells are forms of one
-text. What is written with zeros in front, or with as many digits as a code, is a code (`codes_of_form`).
+largest of training, or one of few values. Where there are too many forms, words are one of a closed list. Digits behind
+a point or comma are as many as training has, and a few other cells are forms of one text. What is written with zeros in
+front, or with as many digits as a code, is a code (`codes_of_form`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from difflm.records.fields import Form, Span
 
-_PARTS = re.compile(r"([0-9]+)")
+Place: TypeAlias = str | Span | tuple[str, ...]
+_Group: TypeAlias = list[list[str]]
+
+_NUMBERS = re.compile(r"([0-9]+)")
+_NUMBERS_AND_WORDS = re.compile(r"([0-9]+|[^\W\d_]+)")
 _LONGEST: Final = 64
 _MAX_FORMS: Final = 16
-_MAX_WORDS: Final = 10
+_MAX_OTHERS: Final = 10  # cells that are forms of one text
 _MAX_NUMBERS: Final = 8
+_MAX_WORDS: Final = 60  # at one place
 _FEWEST: Final = 3  # different cells of a form
 _FEWEST_CELLS: Final = 10
 _ENOUGH: Final = 20  # different cells, of which one would have a zero in front if they were codes
+_FEW, _OFTEN = 4, 40  # so few numbers in so many cells are all that there are
 _LONGEST_NUMBER: Final = 9
 _LONGEST_OF_ONE_LENGTH: Final = 4  # from five digits on, all of one length, it is a code
 _LONGEST_PADDED: Final = 2
@@ -30,44 +37,51 @@ _UNSAFE: Final = frozenset('"\\')
 _POINTS: Final = (".", ",")
 
 
-def find_numbers(distinct: Sequence[str]) -> tuple[Form, ...] | None:
-    """Return the forms of cells that are numbers between fixed texts; None where too many are not."""
-    groups: dict[tuple[str, ...], list[list[str]]] = {}
-    for text in distinct:
-        if not 0 < len(text) <= _LONGEST or not text.isprintable() or not _UNSAFE.isdisjoint(text):
-            return None
-        parts = _PARTS.split(text)
-        groups.setdefault(_key(parts), []).append(parts)
-        if len(groups) > _MAX_FORMS + _MAX_WORDS:
-            return None
-    ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
-    forms = {key: form for key, group in ordered if len(group) >= _FEWEST and (form := _form(group)) is not None}
-    words = ["".join(parts) for key, group in ordered if key not in forms for parts in group]
-    if len(distinct) - len(words) < max(_FEWEST_CELLS, len(distinct) / 2):
+def find_numbers(distinct: Sequence[str], *, alone: bool = True) -> tuple[Form, ...] | None:
+    """Return the forms of cells that are numbers between fixed texts; None where too many are not.
+
+    Without `alone`, it takes more than one number.
+    """
+    if not all(0 < len(text) <= _LONGEST and text.isprintable() and _UNSAFE.isdisjoint(text) for text in distinct):
         return None
-    if len(words) > _MAX_WORDS or len(forms) > _MAX_FORMS or not _are_numbers(groups, forms):
-        return None
-    return (*forms.values(), *(tuple(word) for word in words))
+    for parts in (_NUMBERS, _NUMBERS_AND_WORDS):
+        found = _forms(distinct, parts, fewest=1 if alone else 2)
+        if found is not None:
+            return found
+    return None
 
 
 def has_spans(form: Form) -> bool:
-    """Tell whether a form has numbers in it."""
+    """Tell whether a form has numbers or words in it."""
     return any(not isinstance(place, str) for place in form)
 
 
-def choices(place: str | Span) -> int:
+def span_of(place: Place) -> Span | None:
+    """Return a place that is a number; None for characters and words."""
+    return None if isinstance(place, str) or isinstance(place[0], str) else place
+
+
+def texts_of(place: Place) -> tuple[str, ...]:
+    """Return what may stand at a place that is no number."""
+    return tuple(str(text) for text in place)
+
+
+def choices(place: Place) -> int:
     """Count what may stand at a place of a form."""
-    return len(place) if isinstance(place, str) else max(0, place[1] - place[0] + 1)
+    span = span_of(place)
+    return len(place) if span is None else max(0, span[1] - span[0] + 1)
 
 
-def spelled_number(span: Span, offset: int) -> str:
-    """Spell the number that is so much above the lowest of a span."""
-    return f"{span[0] + offset:0{span[2]}d}"
+def chosen(place: Place, number: int) -> str:
+    """Return what stands at a place, by a number below its choices."""
+    span = span_of(place)
+    return texts_of(place)[number] if span is None else f"{span[0] + number:0{span[2]}d}"
 
 
-def longest(place: str | Span) -> int:
+def longest(place: Place) -> int:
     """Return how many bytes a place of a form has at most."""
-    return max(len(c.encode()) for c in place) if isinstance(place, str) else max(len(str(place[1])), place[2])
+    span = span_of(place)
+    return max(len(text.encode()) for text in texts_of(place)) if span is None else max(len(str(span[1])), span[2])
 
 
 def holds_numbers(form: Form, text: str) -> bool:
@@ -76,7 +90,7 @@ def holds_numbers(form: Form, text: str) -> bool:
     if found is None:
         return False
     numbers = list(map(int, found.groups()))
-    spans = [place for place in form if not isinstance(place, str)]
+    spans = [span for place in form if (span := span_of(place)) is not None]
     if not all(low <= number <= high for number, (low, high, _, _) in zip(numbers, spans, strict=True)):
         return False
     steps = zip(pairwise(numbers), spans[1:], strict=True)
@@ -87,16 +101,17 @@ def holds_numbers(form: Form, text: str) -> bool:
 def _pattern(form: Form) -> re.Pattern[str]:
     written = []
     for place in form:
-        if isinstance(place, str):
-            written.append(f"[{re.escape(place)}]")
+        span = span_of(place)
+        if span is not None:
+            written.append(f"([0-9]{{{span[2]}}})" if span[2] else "(0|[1-9][0-9]{0,18})")
         else:
-            written.append(f"([0-9]{{{place[2]}}})" if place[2] else "(0|[1-9][0-9]{0,18})")
+            written.append(f"(?:{'|'.join(map(re.escape, sorted(texts_of(place), key=len, reverse=True)))})")
     return re.compile("".join(written))
 
 
 def widened(form: Form) -> Form:
     """Return a form whose spans say no more than the first digit of their ends."""
-    return tuple(place if isinstance(place, str) else _wide(place) for place in form)
+    return tuple(place if (span := span_of(place)) is None else _wide(span) for place in form)
 
 
 def _wide(span: Span) -> Span:
@@ -105,90 +120,120 @@ def _wide(span: Span) -> Span:
     return low // down * down, (high // up + 1) * up - 1, digits, order
 
 
-def _key(parts: Sequence[str]) -> tuple[str, ...]:
-    """Return the fixed texts of a cell, and how many digits its fractions have."""
-    fractions = (str(len(digits)) for before, digits in _numbers(parts) if before in _POINTS)
-    return (*parts[::2], *fractions)
+def shown_form(form: Form) -> str:
+    """Write a form with the ends of its numbers: `{90..180}/{60..110}`."""
+    written = []
+    for place in form:
+        span, texts = span_of(place), texts_of(place)
+        words = "|".join(texts[:_FEW]) + ("|..." if len(texts) > _FEW else "")
+        written.append(f"{{{span[0]}..{span[1]}}}" if span else f"{{{words}}}" if len(texts) > 1 else texts[0])
+    return "".join(written)
 
 
-def _numbers(parts: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield the digits of each number behind the first with the text before."""
-    yield from zip(parts[2:-1:2], parts[3::2], strict=True)
-
-
-def _form(group: Sequence[Sequence[str]]) -> Form | None:
-    """Return the form of cells with the same fixed texts; None where numbers are no numbers, but parts of codes."""
-    places: list[str | Span] = []
-    fixed, before = group[0], list[int]()
-    for place, text in enumerate(fixed):
-        if not place % 2:
-            places += text
-            continue
-        cells = [parts[place] for parts in group]
-        if len(cells[0]) > _LONGEST_NUMBER or max(map(len, cells)) > _LONGEST_NUMBER:
+def _forms(distinct: Sequence[str], parts: re.Pattern[str], *, fewest: int) -> tuple[Form, ...] | None:
+    groups: dict[tuple[str, ...], _Group] = {}
+    for text in distinct:
+        cell = parts.split(text)
+        groups.setdefault(_key(cell), []).append(cell)
+        if len(groups) > _MAX_FORMS + _MAX_OTHERS:
             return None
-        numbers = list(map(int, cells))
-        digits = _digits(cells, is_fraction=place > 1 and fixed[place - 1] in _POINTS)
+    ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+    forms = {key: form for key, group in ordered if len(group) >= _FEWEST and (form := _form(group)) is not None}
+    others = ["".join(cell) for key, group in ordered if key not in forms for cell in group]
+    if len(distinct) - len(others) < max(_FEWEST_CELLS, len(distinct) / 2):
+        return None
+    if len(others) > _MAX_OTHERS or len(forms) > _MAX_FORMS:
+        return None
+    if not any(_are_numbers(groups[key], fewest=fewest) for key in forms):
+        return None
+    return (*forms.values(), *(tuple(text) for text in others))
+
+
+def _key(cell: Sequence[str]) -> tuple[str, ...]:
+    """Return the fixed texts of a cell, what stands between them, and how many digits its fractions have."""
+    kinds = ("9" if run.isdecimal() else "a" for run in cell[1::2])
+    fractions = (str(len(cell[place])) for place in _fractions(cell))
+    return (*cell[::2], *kinds, *fractions)
+
+
+def _fractions(cell: Sequence[str]) -> list[int]:
+    """Return the places of the digits behind a point or comma."""
+    runs = range(3, len(cell), 2)
+    return [place for place in runs if cell[place - 1] in _POINTS and cell[place - 2].isdecimal()]
+
+
+def _form(group: _Group) -> Form | None:
+    """Return the form of cells with the same fixed texts; None where numbers are no numbers, but parts of codes."""
+    places: list[Place] = []
+    fractions, before = _fractions(group[0]), list[int]()
+    if sum(run.isdecimal() for run in group[0][1::2]) > _MAX_NUMBERS:
+        return None
+    for place, text in enumerate(group[0]):
+        cells = [cell[place] for cell in group]
+        if place % 2 == 0 or min(cells) == max(cells):
+            places += text
+            before = before if place % 2 == 0 else []
+            continue
+        values = tuple(sorted(set(cells)))
+        if not text.isdecimal():
+            if len(values) > _MAX_WORDS or 2 * len(values) > len(cells):
+                return None
+            places.append(values)
+            continue
+        digits = _digits(cells, is_fraction=place in fractions)
         if digits is None:
             return None
-        places.append((min(numbers), max(numbers), digits, _order(before, numbers)))
-        before = numbers if min(numbers) < max(numbers) else []
-    if any(text in _POINTS for text in fixed[2:-1:2]):  # a fraction is no number of its own
-        places = [place if isinstance(place, str) else (*place[:3], 0) for place in places]
-    return tuple(_fixed(places))
+        if len(values) <= _FEW and len(cells) >= _OFTEN:
+            places.append(values)
+            before = []
+            continue
+        numbers = list(map(int, cells))
+        places.append((min(numbers), max(numbers), digits, 0 if fractions else _order(before, numbers)))
+        before = numbers
+    return tuple(places)
 
 
 def _digits(cells: Sequence[str], *, is_fraction: bool) -> int | None:
     """Return to how many digits numbers are filled up with zeros; None where there is no one way."""
-    lengths = set(map(len, cells))
+    if max(map(len, cells)) > _LONGEST_NUMBER:
+        return None
     if is_fraction:
         return len(cells[0])
-    if not any(cell[0] == "0" and len(cell) > 1 for cell in cells):
+    if not _is_padded(cells):
         return 0
-    return len(cells[0]) if len(lengths) == 1 and len(cells[0]) <= _LONGEST_PADDED else None
+    return len(cells[0]) if len(set(map(len, cells))) == 1 and len(cells[0]) <= _LONGEST_PADDED else None
 
 
-def _order(before: Sequence[int], numbers: Sequence[int]) -> int:
+def _is_padded(cells: Sequence[str]) -> bool:
+    return any(cell[0] == "0" and len(cell) > 1 for cell in cells)
+
+
+def _order(before: Sequence[int], numbers: Sequence[int]) -> Literal[-1, 0, 1]:
     """Return 1 where numbers are never below those before them, -1 where never above, though they could be."""
     if len(numbers) < _FEWEST_CELLS or not before or max(min(before), min(numbers)) > min(max(before), max(numbers)):
         return 0
     if all(one <= other for one, other in zip(before, numbers, strict=True)):
         return 1
-    return -int(all(one >= other for one, other in zip(before, numbers, strict=True)))
+    return -1 if all(one >= other for one, other in zip(before, numbers, strict=True)) else 0
 
 
-def _fixed(places: Sequence[str | Span]) -> Iterator[str | Span]:
-    """Write numbers that are always the same as their digits."""
-    for place in places:
-        if isinstance(place, str) or place[0] < place[1]:
-            yield place
-        else:
-            yield from spelled_number(place, 0)
-
-
-def _are_numbers(groups: dict[tuple[str, ...], list[list[str]]], forms: dict[tuple[str, ...], Form]) -> bool:
-    """Tell whether two numbers differ in cells of one form, and are no codes."""
-    found = False
-    for key in forms:
-        cells = list(zip(*(parts[1::2] for parts in groups[key]), strict=True))
-        if len(cells) > _MAX_NUMBERS:
-            return False
-        varying = [len(set(digits)) > 1 for digits in cells]
-        whole = [text not in _POINTS or not place for place, text in enumerate(key[: len(cells)])]
-        counted = [digits for digits, *is_one in zip(cells, varying, whole, strict=True) if all(is_one)]
-        found = found or (sum(varying) > 1 and _are_counted(counted))
-    return found
-
-
-def _are_counted(cells: Sequence[tuple[str, ...]]) -> bool:
+def _are_numbers(group: _Group, *, fewest: int) -> bool:
     """Tell numbers from codes: one of them has more digits than another, or none of many has a zero in front."""
-    plain = [digits for digits in cells if not any(cell[0] == "0" and len(cell) > 1 for cell in digits)]
-    if any(len(set(map(len, digits))) > 1 for digits in plain):
+    fractions, varying, plain, padded = _fractions(group[0]), 0, list[list[str]](), 0
+    for place in range(1, len(group[0]), 2):
+        cells = [cell[place] for cell in group]
+        if min(cells) == max(cells):
+            continue
+        varying += cells[0].isdecimal()
+        if not cells[0].isdecimal() or place in fractions:
+            continue
+        if _is_padded(cells):
+            padded += 1
+        else:
+            plain.append(cells)
+    if varying < fewest or not plain:
+        return False
+    if any(len(set(map(len, cells))) > 1 for cells in plain):
         return True
-    enough = bool(cells) and len(cells[0]) >= _ENOUGH and len(plain) == len(cells)
-    return enough and all(len(digits[0]) <= _LONGEST_OF_ONE_LENGTH for digits in plain)
-
-
-def shown_form(form: Form) -> str:
-    """Write a form with the ends of its numbers: `{90..180}/{60..110}`."""
-    return "".join(place if isinstance(place, str) else f"{{{place[0]}..{place[1]}}}" for place in form)
+    short = all(len(cells[0]) <= _LONGEST_OF_ONE_LENGTH for cells in plain)
+    return varying > 1 and len(group) >= _ENOUGH and not padded and short

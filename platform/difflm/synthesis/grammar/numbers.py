@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from difflm.records.fields import Form
+from difflm.records.fields import Form, Span
 from difflm.records.kinds.codes import IntervalSet
 from difflm.records.kinds.literals import quote
-from difflm.records.kinds.number_spans import choices, has_spans
+from difflm.records.kinds.number_spans import choices, has_spans, span_of, texts_of
 from difflm.records.number_tokens import leading_token, pair_token
 from difflm.synthesis.grammar.automaton import AutomatonBuilder
 from difflm.synthesis.grammar.chains import Numbers, Part, Words, add_quoted_chains
@@ -123,21 +123,22 @@ def add_codes(
 
 
 def _parts(form: Form) -> list[Part]:
-    return [Words(frozenset(place)) if isinstance(place, str) else Numbers(*place[:3]) for place in form]
+    return [
+        Words(frozenset(texts_of(place))) if (span := span_of(place)) is None else Numbers(*span[:3]) for place in form
+    ]
 
 
 def _ordered(form: Form) -> Iterator[Form]:
     """Yield a form for every value of the first number that has the next one in an order, if it has few."""
-    spans = [place for place, one in enumerate(form) if not isinstance(one, str)]
-    for before, place in pairwise(spans):
-        first, second = form[before], form[place]
-        if isinstance(first, str) or isinstance(second, str) or not second[3] or choices(first) > _MOST_IN_ORDER:
+    spans = [(place, span) for place, one in enumerate(form) if (span := span_of(one)) is not None]
+    for (before, first), (place, (low, high, digits, order)) in pairwise(spans):
+        if not order or choices(first) > _MOST_IN_ORDER:
             continue
-        low, high, digits, order = second
         for number in range(first[0], first[1] + 1):
-            bounds = (max(low, number), high) if order > 0 else (low, min(high, number))
-            if bounds[0] <= bounds[1]:
-                known, rest = (number, number, first[2], first[3]), (*bounds, digits, 0)
+            least, most = (max(low, number), high) if order > 0 else (low, min(high, number))
+            if least <= most:
+                known: Span = (number, number, first[2], first[3])
+                rest: Span = (least, most, digits, 0)
                 yield (*form[:before], known, *form[before + 1 : place], rest, *form[place + 1 :])
         return
     yield form
