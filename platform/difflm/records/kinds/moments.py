@@ -26,6 +26,7 @@ FORMATS: Final[tuple[str, ...]] = (
     *_DAYS,
     *(day + between + time + zone for day, between, time, zone in product(_DAYS, " T", _TIMES, _ZONES)),
     *_TIMES,
+    *(f"{day}, {time}" for day, time in product(("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y"), _TIMES)),
     "%Y-%m",
     "%b %Y",
     "%B %Y",
@@ -70,6 +71,8 @@ _LOOKS_LIKE_ONE = re.compile(rf"(?=.*[0-9])[0-9A-Za-z:/., +{_NAMES_OF_PARTS}-]{{
 _DATED = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}(?!\d|\1\d)|\d{1,2}[ -]?[A-Za-z]{3,9}[ -]?\d{2,4}")
 _FINER = re.compile(r"(?<=\d[.,])(\d{6})\d{1,3}(?!\d)")
 """What strptime does not read: digits of a second behind the sixth, as of .NET, Java, Go and Arrow."""
+_HOURS_ALONE = re.compile(r"(?<=\d)\s?[+-]\d\d$")
+"""An offset of whole hours, as PostgreSQL writes it, which strptime does not read either."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -81,6 +84,8 @@ def parse_datetime(text: str, format: str) -> datetime | None:
         return None
     if "%f" in format:
         text = _FINER.sub(r"\1", text)
+    if "%z" in format:
+        text = _HOURS_ALONE.sub(r"\g<0>00", text)
     try:
         return datetime.strptime(text, format)
     except ValueError:

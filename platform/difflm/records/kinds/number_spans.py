@@ -33,6 +33,7 @@ _FEW, _OFTEN = 4, 40  # so few numbers in so many cells are all that there are
 _LONGEST_NUMBER: Final = 9
 _LONGEST_OF_ONE_LENGTH: Final = 4  # from five digits on, all of one length, it is a code
 _LONGEST_PADDED: Final = 2
+_CLOCK: Final = 59  # months, days, hours and minutes have zeros in front, and are no codes
 _UNSAFE: Final = frozenset('"\\')
 _POINTS: Final = (".", ",")
 
@@ -227,10 +228,10 @@ def _are_numbers(group: _Group, *, fewest: int) -> bool:
         varying += cells[0].isdecimal()
         if not cells[0].isdecimal() or place in fractions:
             continue
-        if _is_padded(cells):
-            padded += 1
-        else:
+        if not _is_padded(cells):
             plain.append(cells)
+        elif max(map(int, cells)) > _CLOCK:
+            padded += 1
     if varying < fewest or not plain:
         return False
     if any(len(set(map(len, cells))) > 1 for cells in plain):

@@ -141,6 +141,8 @@ COLUMNS: dict[str, tuple[list[str], type]] = {
     "days and months changed over": (days("%Y-%d-%m"), DatetimeField),
     "two forms": ([*days("%d/%m/%Y"), *days("%Y-%m-%d")], DatetimeField),
     "zones": ([f"{day}{zone}" for zone in ("-05:00", "+05:30") for day in days("%Y-%m-%dT%H:%M:00")], DatetimeField),
+    "offsets of PostgreSQL": ([f"{day}{zone}" for zone in ("-05", "+02") for day in days("%Y-%m-%d %H:%M:%S")], DatetimeField),
+    "browsers' dates": (days("%d.%m.%Y, %H:%M:%S"), DatetimeField),
     "fractions of zero": (days("%Y-%m-%d %H:%M:%S.000000+00:00"), DatetimeField),
     "open end": (["9999-12-31"] * 5 + days("%Y-%m-%d"), DatetimeField),
     "dates and a word": (["unknown"] * 2 + days("%Y-%m-%d"), DatetimeField),
