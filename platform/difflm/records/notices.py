@@ -14,6 +14,7 @@ NoticeCode: TypeAlias = Literal[
     "header",  # the first row looks like values
     "repeated_header",  # the header stands among the rows as well
     "blank_rows",  # empty rows at the end were left out
+    "quotes",  # quotes that stand where none should be were left out
     "cut_off",  # the last row does not end
     "sheet",  # one sheet of several was read
     "missing_word",  # a word counts as missing, or would and is a value

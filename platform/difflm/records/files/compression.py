@@ -13,12 +13,12 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 import pyarrow as pa
 
 from difflm.errors import DataError, StorageError
-from difflm.records.files.paths import PACKED, ending_of
+from difflm.records.files.paths import KINDS, PACKED, ending_of
 from difflm.records.files.remedies import setting
 
 _MIB = 2**20
@@ -35,8 +35,11 @@ _CONTENTS = (
     (b"ARROW1", "Arrow", ".arrow"),
     (b"PK\x03\x04", "a zip archive or an Excel workbook", ".zip or .xlsx"),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook", ".xls"),
+    (b'[{"', "JSON", ".json or .jsonl"),
+    (b'{"', "JSON", ".jsonl or .json"),
 )
 """What a file begins with, what it then is, and the ending that says so."""
+_PDF: Final = b"%PDF-"
 _HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head|meta|body|table)[\s>]", re.IGNORECASE)
 
 
@@ -143,15 +146,17 @@ def refuse_another_kind(data: bytes, path: Path, kind: str) -> None:
         DataError: says what they are and what to call the file.
     """
     for begin, what, ending in _CONTENTS:
-        if data.startswith(begin) and kind not in ending.split(" or "):
+        if data.startswith(begin) and KINDS.get(kind, kind) not in ending.split(" or "):
             raise DataError(f"{path}: is {what}, not what its name says; let the name end in {ending}")
 
 
 def refuse_page(data: bytes, path: Path) -> None:
-    """Refuse a page of HTML, which programs save as .xls or .csv for Excel to open.
+    """Refuse a page of HTML, which programs save as .xls or .csv for Excel to open, and of PDF.
 
     Raises:
         DataError: it is one; names it and the way out.
     """
+    if data.startswith(_PDF):
+        raise DataError(f"{path}: is a PDF document, not what its name says; save the table that it shows as .csv")
     if _HTML.match(data):
         raise DataError(f"{path}: is a page of HTML, not what its name says; open it in Excel and save it as .xlsx")

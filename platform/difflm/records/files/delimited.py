@@ -6,9 +6,9 @@ import csv
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +16,7 @@ import pyarrow.csv
 
 from difflm.errors import DataError
 from difflm.records.files.aligned import aligned_rows
-from difflm.records.files.dialects import Dialect
+from difflm.records.files.dialects import HEAD, Dialect, has_escaped_quotes, torn_quote, unescaped
 from difflm.records.files.encodings import decoded
 from difflm.records.files.layouts import Layout, Wanted, find_layout
 from difflm.records.files.remedies import setting
@@ -26,16 +26,23 @@ _LONGEST_EXCERPT = 60
 _BLOCK = 2**24
 
 
+class Quoted(NamedTuple):
+    """The places of the columns whose values are always in quotes, and of those whose missing values are."""
+
+    values: tuple[int, ...] = ()
+    missing: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delimited:
     """A table of text with the file's own column names, repeated ones included, and the dialect of the file.
 
-    `quoted` are the places of the columns that the file always quotes.
+    `quoted` are the places of the columns that the file quotes.
     """
 
     table: pa.Table
     dialect: Dialect
-    quoted: tuple[int, ...] = ()
+    quoted: Quoted = field(default_factory=Quoted)
 
 
 def read_delimited(data: bytes, path: Path, wanted: Wanted, *, encoding: str | None, report: Reporter) -> Delimited:
@@ -46,6 +53,9 @@ def read_delimited(data: bytes, path: Path, wanted: Wanted, *, encoding: str | N
         ConfigError: `encoding` is no encoding.
     """
     text = decoded(data, path, encoding, report)
+    escaped = has_escaped_quotes(text.text)
+    if escaped:
+        text = replace(text, text=unescaped(text.text))
     layout = find_layout(text.text, path, wanted, report)
     if layout is None or wanted.delimiter == " ":
         rows = aligned_rows(text.text.decode(), path, report)
@@ -62,18 +72,19 @@ def read_delimited(data: bytes, path: Path, wanted: Wanted, *, encoding: str | N
                 ),
             )
     if layout is None:
+        _tell_one_column(text.text, report)
         layout = find_layout(text.text, path, _one_column(wanted), report)
         assert layout is not None, "a delimiter is given"
     table, dropped = _parsed(_spaces_taken(text.text, layout), layout, path, wanted, report)
     table = _without_odd_rows(table, layout, text.text, report)
+    if layout.quote == '"' and (torn := torn_quote(text.text[layout.start :], layout.delimiter)) is not None:
+        _tell("quotes", f"quotes that close before their cell ends are left out, as of {torn[:40]}", 1, report)
     dialect, quoted = dialect_of(layout, wanted, encoding=text.encoding, mark=text.mark, trailing=dropped)
-    return Delimited(table=table, dialect=dialect, quoted=quoted)
+    return Delimited(table=table, dialect=dialect.model_copy(update={"escaped": escaped}), quoted=quoted)
 
 
-def dialect_of(
-    layout: Layout, wanted: Wanted, *, encoding: str, mark: bool, trailing: bool
-) -> tuple[Dialect, tuple[int, ...]]:
-    """Return the dialect of a file of this layout, and the places of the columns that it always quotes."""
+def dialect_of(layout: Layout, wanted: Wanted, *, encoding: str, mark: bool, trailing: bool) -> tuple[Dialect, Quoted]:
+    """Return the dialect of a file of this layout, and the places of the columns that it quotes."""
     quoted, quoted_header = _quoted(layout, has_header=wanted.header is None)
     dialect = Dialect(
         delimiter=layout.delimiter,
@@ -83,12 +94,26 @@ def dialect_of(
         header=wanted.header is None,
         unnamed_first=layout.unnamed_first,
         trailing=trailing,
+        bare_header=trailing and layout.bare_header,
         spaced=layout.spaced,
         quoted_header=quoted_header,
         encoding=encoding,
         mark=mark,
     )
     return dialect, quoted
+
+
+_COLUMNS_OF_BLANKS = re.compile(r"\S {2,}\S")
+
+
+def _tell_one_column(text: bytes, report: Reporter) -> None:
+    """Report lines that may be rows of several cells, though nothing that is known divides them."""
+    lines = [line for line in text[:HEAD].decode(errors="replace").splitlines()[:-1] if line][:50]
+    colons = {line.count(":") for line in lines}
+    delimiter = ":" if len(colons) == 1 and 0 not in colons else " "
+    if len(lines) > 2 and (delimiter == ":" or sum(map(bool, map(_COLUMNS_OF_BLANKS.search, lines))) > len(lines) / 2):
+        what = "read as one column of text, for nothing divides all lines into cells alike"
+        _tell("delimiter", f"{what}; if {delimiter!r} does, {setting('delimiter', delimiter)}", 1, report)
 
 
 def _one_column(wanted: Wanted) -> Wanted:
@@ -165,6 +190,8 @@ def _parsed(text: bytes, layout: Layout, path: Path, wanted: Wanted, report: Rep
             bad.clear()
             table = pa.csv.read_csv(pa.BufferReader(text), read_options(2**30), parse, convert)
     except pa.ArrowInvalid as error:
+        if not re.search(rb"[\r\n]", text):
+            raise DataError(f"{path}: one line without an end; give a header line and at least one row") from error
         fault = str(error).splitlines()[0][:200].rstrip(".")
         if text.count(layout.quote.encode()) % 2:
             where = f"{path}, row {layout.lines_above + 1} or below"
@@ -185,7 +212,7 @@ def _are_notes(bad: Sequence[_BadRow], width: int, good: int, text: bytes) -> bo
     """Tell whether odd rows are a few lines of one cell, below all others and a blank line: no cut file ends so."""
     first = re.escape(bad[0].text.encode())
     below = bad[0].number > good and len(bad) <= _MOST_NOTES and all(one.cells == 1 for one in bad)
-    end = rb"(?:\r\n|\n|\r)[ \t]*"
+    end = rb"(?:\r\n|\n|\r(?!\n))[ \t]*"
     return below and width > 2 and re.search(end + end + first, text[-_NOTES_WITHIN:]) is not None
 
 
@@ -239,7 +266,7 @@ def _without_odd_rows(table: pa.Table, layout: Layout, text: bytes, report: Repo
     if layout.names and table.num_columns > 1:
         same = None
         for name, column in zip(table.column_names, table.columns, strict=True):
-            equal = pc.equal(column, name)
+            equal = pc.is_in(column, value_set=pa.array([name, f"\ufeff{name}"]))  # the mark of a file put behind
             same = equal if same is None else pc.and_(same, equal)
             if not pc.any(same).as_py():
                 same = None
@@ -265,17 +292,27 @@ def tell_cut_off(report: Reporter) -> None:
     _tell("cut_off", message, 1, report)
 
 
-def _quoted(layout: Layout, *, has_header: bool) -> tuple[tuple[int, ...], bool]:
-    """Return the columns whose values are in quotes though they need none, and whether all names are."""
+def _quoted(layout: Layout, *, has_header: bool) -> tuple[Quoted, bool]:
+    """Return the columns whose values are in quotes though they need none, and whether all names are.
+
+    Missing values are in quotes where all that the sample has are, or all cells of the file.
+    """
     below = layout.rows[1:] if has_header else layout.rows
     needed = re.compile(f"[{re.escape(layout.delimiter + layout.quote)}\r\n]")
-    always = []
+    always, missing, unknown = list[int](), list[int](), list[int]()
     for place in range(len(layout.names) if layout.names else len(layout.rows[0].cells)):
         cells = [(row.cells[place], row.quoted[place]) for row in below if place < len(row.cells)]
         free = [quoted for cell, quoted in cells if cell not in ("", "NA") and not needed.search(cell)]
+        gone = [quoted for cell, quoted in cells if cell in ("", "NA")]
         if free and all(free):
             always.append(place)
-    return tuple(always), has_header and bool(layout.rows) and all(layout.rows[0].quoted)
+        if gone and all(gone):
+            missing.append(place)
+        elif not gone:
+            unknown.append(place)
+    if len({*always, *missing}) == len(layout.rows[0].cells):
+        missing += unknown
+    return Quoted(tuple(always), tuple(missing)), has_header and all(layout.rows[0].quoted)
 
 
 def _tell(code: NoticeCode, message: str, count: int, report: Reporter) -> None:

@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Annotated, Any, Literal, cast
+from typing import IO, Annotated, Any, Final, Literal, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +23,28 @@ _BOOLEANS = {True: "true", False: "false"}
 _MAX_PLACES = 400  # no double has more
 
 _ASCII = "".join(map(chr, range(1, 128)))
+
+HEAD: Final = 2**16
+"""Bytes at the beginning that show how quotes are written."""
+_ESCAPED = re.compile(rb'(?:^|[,;\t|\n])"[^"\n]*\\"[^,;\t|\r\n"]')
+
+
+def has_escaped_quotes(text: bytes) -> bool:
+    """Tell whether quotes within cells stand behind a backslash, as MySQL and others write them."""
+    return _ESCAPED.search(text[:HEAD]) is not None
+
+
+def torn_quote(text: bytes, delimiter: str) -> str | None:
+    """Return the first cell of the beginning whose quote closes before its end; readers leave out its quotes."""
+    mark = re.escape(delimiter.encode())
+    found = re.search(rb"(?:^|[\n" + mark + rb'])("(?:[^"\n]|"")*"[^"\r\n' + mark + rb"]+)", text[:HEAD])
+    return None if found is None else found[1].decode(errors="replace")
+
+
+def unescaped(text: bytes) -> bytes:
+    """Double the quotes behind a backslash, and leave out the backslash of others."""
+    return re.sub(rb'\\(["\\])', lambda found: b'""' if found[1] == b'"' else b"\\", text)
+
 
 _DELIMITER = r"^[\x01-\x09\x0b\x0c\x0e-!#-&(-*,/:-<>?\[-`{-\x7f]$"
 """Where the first cell is missing, a row begins with it: so nothing that begins a formula, and no part of a number."""
@@ -45,9 +67,12 @@ class Dialect(BaseModel):
     header: bool = True
     unnamed_first: bool = Field(default=False, description="the header lacks the name of the first column")
     trailing: bool = Field(default=False, description="a delimiter ends every row")
+    bare_header: bool = Field(default=False, description="none ends the header")
+    escaped: bool = Field(default=False, description="quotes within cells stand behind a backslash")
     spaced: bool = Field(default=False, description="a blank follows every delimiter")
     quoted_header: bool = False
     quoted: tuple[str, ...] = Field(default=(), description="columns whose values are always in quotes")
+    quoted_missing: tuple[str, ...] = Field(default=(), description="columns whose missing values are in quotes")
     names: dict[str, str] = {}
     missing: dict[str, str] = Field(default={}, description="by column what stands for a missing value, if not nothing")
     places: dict[str, Annotated[int, Field(ge=0, le=_MAX_PLACES)]] = Field(
@@ -108,11 +133,13 @@ class Dialect(BaseModel):
         names = [self.names.get(name, name) for name in columns]
         names = [guard(name) for name in names] if guard else names
         names = names[1:] if self.unnamed_first and names and not names[0] else names
-        return self._line([self._text(name, always=self.quoted_header) for name in names])
+        cells = [self._text(name, always=self.quoted_header) for name in names]
+        return self._line(cells, trailing=self.trailing and not self.bare_header)
 
-    def _line(self, cells: list[str] | tuple[str, ...]) -> str:
+    def _line(self, cells: list[str] | tuple[str, ...], *, trailing: bool | None = None) -> str:
         divider = f"{self.delimiter} " if self.spaced else self.delimiter
-        return divider.join(cells) + (self.delimiter if self.trailing else "") + self.line_end
+        ends = self.trailing if trailing is None else trailing
+        return divider.join(cells) + (self.delimiter if ends else "") + self.line_end
 
     def _rows(self, table: pa.Table, guard: Callable[[str], str] | None) -> Iterator[str]:
         if table.num_columns == 1:  # an empty line is none
@@ -135,7 +162,7 @@ class Dialect(BaseModel):
         if guard is not None:
             missing = guard(missing) if missing.strip("-") else missing
             values = [guard(value) if isinstance(value, str) else value for value in values]
-        missing = self._text(missing, always=False)
+        missing = self._text(missing, always=name in self.quoted_missing)
         if not always and not pa.types.is_string(kind):
             return [missing if value is None else spell(value) for value in values]
         return [missing if value is None else self._text(spell(value), always=always) for value in values]
@@ -155,11 +182,16 @@ class Dialect(BaseModel):
         needs = always or self.delimiter in text or self.quote in text or "\n" in text or "\r" in text
         if self.spaced and text[:1] == " ":
             needs = True
-        return f"{self.quote}{text.replace(self.quote, self.quote * 2)}{self.quote}" if needs else text
+        if self.escaped:
+            text, inner = text.replace("\\", "\\\\"), f"\\{self.quote}"
+        else:
+            inner = self.quote * 2
+        return f"{self.quote}{text.replace(self.quote, inner)}{self.quote}" if needs else text
 
     def parsed(self, content: bytes, columns: list[str]) -> pa.Table:
         """Read a whole file that `writer` wrote of these columns: all of them as text, missing values null."""
         text = content.decode(self.encoding).removeprefix("\ufeff").encode()
+        text = unescaped(text) if self.escaped else text
         keys = [*columns, *([""] if self.trailing else [])]
         read = pa.csv.ReadOptions(
             column_names=keys,

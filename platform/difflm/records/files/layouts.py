@@ -35,8 +35,8 @@ _SEP_LINE = re.compile(r'"?sep=([^\r\n])"?(?:\r\n|\n|\r)', re.IGNORECASE)
 class Layout:
     """How a text is laid out. `start` is the byte at which the header begins, or the rows of a file without one.
 
-    `lines_above` are the lines before it. `trailing`: every row ends in a delimiter. `unnamed_first`: the header lacks
-    the name of the first column. `spaced`: a blank follows every delimiter. `rows` are those of the sample.
+    `lines_above` are before it. `trailing`: every row ends in a delimiter, but not a `bare_header`. `unnamed_first`: the
+    header lacks the first name. `spaced`: a blank follows every delimiter. `rows` are those of the sample.
     """
 
     delimiter: str
@@ -47,6 +47,7 @@ class Layout:
     names: tuple[str, ...] = ()
     sep_line: bool = False
     trailing: bool = False
+    bare_header: bool = False
     unnamed_first: bool = False
     spaced: bool = False
     rows: tuple[Row, ...] = ()
@@ -295,7 +296,7 @@ def _with_odd_ends(layout: Layout, width: int, report: Reporter) -> Layout:
     if len(names) == width - 1 and all(len(row.cells) == width for row in below):
         if _ends_empty(below):
             _tell("delimiter", "a delimiter ends every row but the header, and is no column", report)
-            return replace(layout, names=(*names, ""), trailing=True)
+            return replace(layout, names=(*names, ""), trailing=True, bare_header=True)
         if _has_row_names(below):
             _tell("renamed", "the header has no name for the first column, that of the rows", report)
             return replace(layout, names=("", *names), unnamed_first=True)

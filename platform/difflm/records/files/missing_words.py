@@ -12,7 +12,7 @@ from difflm.records.files.remedies import setting
 from difflm.records.large.values import Values
 from difflm.records.notices import Notice, Reporter
 
-MISSING = ("", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null")
+MISSING = ("", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "\\N")
 _CODE = "^[A-Z]{2}$"
 _CODES = ("NA",)
 """Words that are also codes of two letters: Namibia's of a country, sodium's of an element, North America's."""

@@ -7,7 +7,7 @@ import csv
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -19,7 +19,7 @@ from difflm.errors import ConfigError, DataError
 from difflm.records.databases.tables import read_database
 from difflm.records.databases.urls import DatabaseUrl, is_database
 from difflm.records.files.compression import Expansion, contents, refuse_another_kind, refuse_page
-from difflm.records.files.delimited import read_delimited
+from difflm.records.files.delimited import Quoted, read_delimited
 from difflm.records.files.dialects import Dialect, number_spelling
 from difflm.records.files.json_files import JsonForm, read_json_document, read_json_lines
 from difflm.records.files.layouts import Wanted
@@ -152,7 +152,7 @@ class Raw:
 
     table: pa.Table
     dialect: Dialect | None = None
-    quoted: frozenset[int] = frozenset()
+    quoted: Quoted = field(default_factory=Quoted)
     json: JsonForm | None = None
     workbook: WorkbookForm | None = None
     types: pa.Schema | None = None
@@ -180,7 +180,7 @@ def _parse(data: bytes, kind: str, path: Path, config: ReadConfig, report: Repor
             return Raw(table=sheet.table, workbook=sheet.form)
         case ending:
             found = read_delimited(data, path, wanted_layout(ending, config), encoding=config.encoding, report=report)
-            return Raw(table=found.table, dialect=found.dialect, quoted=frozenset(found.quoted))
+            return Raw(table=found.table, dialect=found.dialect, quoted=found.quoted)
 
 
 def wanted_layout(ending: str, config: ReadConfig) -> Wanted:
@@ -251,12 +251,14 @@ def _form(
         workbook = None if raw.workbook is None else raw.workbook.renamed(places)
         return SourceForm(typed=TypedForm.of(typed, read, names), workbook=workbook)
     spelling = {name: number_spelling(column) for name, column in zip(read.column_names, read.columns, strict=True)}
+    places = list(zip(read.column_names, chosen, strict=True))
     dialect = raw.dialect.model_copy(
         update={
             "names": names,
-            "quoted": tuple(name for name, at in zip(read.column_names, chosen, strict=True) if at in raw.quoted),
+            "quoted": tuple(name for name, at in places if at in raw.quoted.values),
+            "quoted_missing": tuple(name for name, at in places if at in raw.quoted.missing),
             "missing": {name: word for name, word in missing.items() if word},
-            "places": {name: places for name, places in spelling.items() if isinstance(places, int)},
+            "places": {name: count for name, count in spelling.items() if isinstance(count, int)},
             "bare": tuple(name for name, kind in spelling.items() if kind == "bare"),
         }
     )

@@ -118,8 +118,12 @@ class SourceForm(BaseModel):
             return self
         dialects = [self.dialect, *(other.dialect for other in others if other is not None and other.dialect)]
         places = dict(set.intersection(*(set(dialect.places.items()) for dialect in dialects)))
-        quoted = tuple(name for name in self.dialect.quoted if all(name in dialect.quoted for dialect in dialects))
-        return self.model_copy(update={"dialect": self.dialect.model_copy(update={"places": places, "quoted": quoted})})
+        quoted = tuple(name for name in self.dialect.quoted if all(name in one.quoted for one in dialects))
+        gone = tuple(
+            name for name in self.dialect.quoted_missing if all(name in one.quoted_missing for one in dialects)
+        )
+        update = {"places": places, "quoted": quoted, "quoted_missing": gone}
+        return self.model_copy(update={"dialect": self.dialect.model_copy(update=update)})
 
     def shaped(self, table: pa.Table, format_: str) -> pa.Table:
         """Convert rows in canonical types to the types and names of the source, where the format holds them.

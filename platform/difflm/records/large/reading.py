@@ -17,6 +17,7 @@ from difflm.errors import UserError
 from difflm.records.databases.urls import is_database
 from difflm.records.files.compression import Expansion, refuse_another_kind
 from difflm.records.files.delimited import dialect_of, has_spaced_quotes, tell_cut_off
+from difflm.records.files.dialects import has_escaped_quotes
 from difflm.records.files.layouts import find_layout
 from difflm.records.files.paths import KINDS, PACKED, ending_of, files_of
 from difflm.records.files.reading import Raw, ReadConfig, canonical_rows, named, read_table, wanted_layout
@@ -85,7 +86,7 @@ def _delimited(path: Path, kind: str, config: ReadConfig, report: Reporter) -> R
     layout = find_layout(head, path, wanted, report)
     if layout is None or layout.line_end == "\r" or layout.trailing:
         return None
-    if has_spaced_quotes(head[layout.start :][: 2**16], layout):
+    if has_spaced_quotes(head[layout.start :][: 2**16], layout) or has_escaped_quotes(head):
         return None
     names = list(wanted.header) if wanted.header is not None else list(layout.names)
     if len(names) < 2 or not names[-1].strip():
@@ -101,7 +102,7 @@ def _delimited(path: Path, kind: str, config: ReadConfig, report: Reporter) -> R
     if watched.last not in (b"\n", b"\r"):
         tell_cut_off(report)
     dialect, quoted = dialect_of(layout, wanted, encoding="utf-8", mark=False, trailing=False)
-    return Raw(table=table, dialect=dialect, quoted=frozenset(quoted))
+    return Raw(table=table, dialect=dialect, quoted=quoted)
 
 
 def _parquet(path: Path, config: ReadConfig) -> Raw | None:
