@@ -49,8 +49,8 @@ class Form(Protocol):
         """Return how a sheet of the source is laid out: the arguments of `Sheet`."""
         ...
 
-    def json_row(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Convert a row to what the source has in an object."""
+    def json_rows(self, table: pa.Table) -> Iterator[dict[str, Any]]:
+        """Yield rows as what the source has in an object."""
         ...
 
     def parsed(self, content: bytes, format_: str, schema: pa.Schema) -> pa.Table | None:
@@ -166,7 +166,7 @@ def _formed(format_: str, sink: IO[bytes], schema: pa.Schema, form: Form, *, saf
             yield write
     elif format_ == "jsonl":
         with _text(sink) as lines:
-            yield lambda table: lines.writelines(_json_line(form.json_row(row)) for row in table.to_pylist())
+            yield lambda table: lines.writelines(map(_json_line, form.json_rows(table)))
     elif format_ in WORKBOOKS:
         sheet = Sheet(**form.sheet())
         with sheet_writer(format_, sink, schema, lambda table: form.shaped(table, format_), sheet) as write:

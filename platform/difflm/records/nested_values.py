@@ -59,6 +59,16 @@ def fits_json(kind: pa.DataType, schema: dict[str, Any]) -> bool:
     return pa.types.is_duration(kind) or schema.get("format") in _formats(kind)
 
 
+def without_dictionaries(kind: pa.DataType) -> pa.DataType:
+    """Return a nested type with texts in the place of dictionaries, of which Arrow does not make all."""
+    return _replaced(kind, _spelled_out)
+
+
+def _spelled_out(kind: pa.DataType) -> pa.DataType:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.string() if pa.types.is_string_view(kind) else kind
+
+
 def is_bytes(kind: pa.DataType) -> bool:
     """Tell whether a type is one of bytes."""
     named = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary, pa.types.is_binary_view)

@@ -16,6 +16,7 @@ from difflm.records.arrow_messages import unpacked_size
 from difflm.records.files.pandas_frames import empty_table, frame_like, storable
 from difflm.records.files.reading import ReadConfig, canonical_table, read_table, unique_names
 from difflm.records.files.restoring import restored
+from difflm.records.nested_values import without_dictionaries
 from difflm.records.notices import Reporter, ignore
 from difflm.telemetry import parse_json
 
@@ -229,7 +230,10 @@ class FrameTemplate:
         columns, names = [], []
         for name, column in zip(table.column_names, table.columns, strict=True):
             wanted = known.get(name)
-            columns.append(column if wanted is None else restored(column, wanted.type))
+            about = table.schema.field(name).metadata
+            kind = column.type if wanted is None else wanted.type
+            kind = without_dictionaries(kind) if self.library == "polars" and pa.types.is_nested(kind) else kind
+            columns.append(restored(column, kind, about=about))
             names.append(name if wanted is None else wanted.name)
         return pa.Table.from_arrays(columns, names=names)
 
@@ -239,7 +243,8 @@ class FrameTemplate:
         made, empty = pl.from_arrow(self._typed(table)), pl.read_ipc_stream(io.BytesIO(self.empty))
         assert isinstance(made, pl.DataFrame)
         for name, dtype in empty.schema.items():
-            if name in made.columns and not dtype.is_nested():  # nested values are kept as text
+            is_text = dtype.is_nested() and made.schema.get(name) == pl.String  # what is none of its type
+            if name in made.columns and not is_text:
                 made = made.with_columns(pl.col(name).cast(dtype, strict=False))
         return made
 

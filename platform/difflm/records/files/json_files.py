@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from difflm.errors import DataError
 from difflm.records.files.compression import contents
 from difflm.records.files.encodings import UTF8, decoded
+from difflm.records.files.restoring import restored
 from difflm.records.files.typed_files import spelled
 from difflm.records.notices import Notice, NoticeCode, Reporter, ignore
 from difflm.telemetry import parse_json
@@ -62,13 +63,25 @@ def _check_surrogates(value: Any, place: str) -> None:
 
 
 class JsonForm(BaseModel):
-    """Columns that hold lists or objects, those whose missing values have no key, and names of the file by column."""
+    """Columns that hold lists or objects, those whose missing values have no key, and names of the file by column.
+
+    `texts` are columns of texts, all of them numbers.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     nested: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
     names: dict[str, str] = {}
+
+    def spelled(self, table: pa.Table) -> pa.Table:
+        """Return rows with texts for the numbers that are texts in the file."""
+        for place, field in enumerate(table.schema):
+            if field.name in self.texts:
+                made = restored(table.column(place), pa.string(), about=field.metadata)
+                table = table.set_column(place, field.with_type(made.type), made)
+        return table
 
     def row(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return a row as the file has it; a nested value that is no JSON stays the text that it is."""
@@ -87,7 +100,8 @@ class JsonForm(BaseModel):
             values = [row.get(self.names.get(field.name, field.name)) for row in rows]
             if field.name in self.nested:
                 values = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
-            columns.append(pa.array(values, field.type))
+            texts = field.name in self.texts
+            columns.append(pa.array(values, pa.string()).cast(field.type) if texts else pa.array(values, field.type))
         return pa.Table.from_arrays(columns, schema=schema)
 
 
@@ -156,7 +170,14 @@ def _table_of_rows(rows: list[dict[str, object]], path: Path, report: Reporter) 
 def _table_of_columns(columns: dict[str, list[object]], report: Reporter) -> tuple[pa.Table, JsonForm]:
     arrays = [_typed(name, values, report) for name, values in columns.items()]
     nested = tuple(name for name, values in columns.items() if any(isinstance(value, dict | list) for value in values))
-    return pa.Table.from_arrays(arrays, names=list(map(spelled, columns))), JsonForm(nested=nested)
+    texts = tuple(name for name, values in columns.items() if name not in nested and _are_numbers(values))
+    return pa.Table.from_arrays(arrays, names=list(map(spelled, columns))), JsonForm(nested=nested, texts=texts)
+
+
+def _are_numbers(values: list[object]) -> bool:
+    """Tell whether texts may all be numbers, by the first one."""
+    first = next((value for value in values if value is not None), None)
+    return isinstance(first, str) and first[-1:].isdecimal() and all(isinstance(v, str | None) for v in values)
 
 
 def _typed(name: str, values: list[object], report: Reporter) -> pa.Array:

@@ -35,8 +35,8 @@ _SEP_LINE = re.compile(r'"?sep=([^\r\n])"?(?:\r\n|\n|\r)', re.IGNORECASE)
 class Layout:
     """How a text is laid out. `start` is the byte at which the header begins, or the rows of a file without one.
 
-    `lines_above` are before it. `trailing`: every row ends in a delimiter, but not a `bare_header`. `unnamed_first`: the
-    header lacks the first name. `spaced`: a blank follows every delimiter. `rows` are those of the sample.
+    `lines_above` are before it. `trailing`: all rows end in a delimiter, but not a `bare_header`. `unnamed_first`: the
+    header lacks a name. `spaced`: a blank follows every delimiter. `rows` are those of the sample.
     """
 
     delimiter: str

@@ -41,12 +41,18 @@ def empty_table(frame: pd.DataFrame) -> pa.Table:
     columns = storable(frame)
     empty = pd.concat([column.iloc[:0] for column in columns], axis=1).reset_index(drop=True)
     empty.columns = pd.Index([str(label) for label in frame.columns])
+    arrow = {place: dtype for place, dtype in enumerate(frame.dtypes) if isinstance(dtype, pd.ArrowDtype)}
+    for place in arrow:  # whose names, such as list<item: int8>[pyarrow], pandas cannot read again
+        empty[empty.columns[place]] = empty.iloc[:, place].astype(object)
     table = pa.Table.from_pandas(empty, preserve_index=False)
+    for place, dtype in arrow.items():
+        kind = dtype.pyarrow_dtype
+        table = table.set_column(place, table.schema.field(place).with_type(kind), [pa.array([], kind)])
     for place, column in enumerate(columns):
         if column.dtype == object and (kind := _kind_of_objects(column)) is not None:
             table = table.set_column(place, table.schema.field(place).with_type(kind), [pa.array([], kind)])
     facts = {
-        "arrow": [place for place, dtype in enumerate(frame.dtypes) if isinstance(dtype, pd.ArrowDtype)],
+        "arrow": list(arrow),
         "string": {
             place: [dtype.storage, dtype.na_value is pd.NA]
             for place, dtype in enumerate(frame.dtypes)
@@ -57,7 +63,7 @@ def empty_table(frame: pd.DataFrame) -> pa.Table:
             for place, dtype in enumerate(frame.dtypes)
             if isinstance(dtype, pd.DatetimeTZDtype) and type(dtype.tz) is timezone
         },
-        "python": [place for place, column in enumerate(columns) if _is_nested(column)],
+        "python": [place for place, column in enumerate(columns) if _is_python(column)],
         "names": list(frame.columns.names),
         "labels": list(frame.columns),
     }
@@ -69,16 +75,16 @@ def empty_table(frame: pd.DataFrame) -> pa.Table:
 
 
 def _kind_of_objects(column: pd.Series[Any]) -> pa.DataType | None:
-    """Return the Arrow type of Python objects that text would replace: dates, times, decimals, bytes, lists, dicts."""
+    """Return the Arrow type of Python objects that numbers or text would replace: dates, bytes, lists, texts, ..."""
     kind = pa.Array.from_pandas(column).type
-    is_one = (pa.types.is_temporal, pa.types.is_decimal, pa.types.is_binary, pa.types.is_nested)
+    is_one = (pa.types.is_temporal, pa.types.is_decimal, pa.types.is_binary, pa.types.is_nested, pa.types.is_string)
     return kind if any(holds(kind) for holds in is_one) else None
 
 
-def _is_nested(column: pd.Series[Any]) -> bool:
-    """Tell whether a column holds lists or dicts of Python, which come back as arrays otherwise."""
+def _is_python(column: pd.Series[Any]) -> bool:
+    """Tell whether a column holds lists, dicts, numbers or truth values of Python, which come back as others."""
     some = column.dropna().iloc[:1] if column.dtype == object else ()
-    return any(isinstance(value, (list, dict)) for value in some)
+    return any(isinstance(value, (list, dict, int, float)) for value in some)
 
 
 def frame_like(empty: pa.Table, typed: pa.Table) -> pd.DataFrame:

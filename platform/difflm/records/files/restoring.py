@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeAlias
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.records.files.typed_files import bytes_of, uuids_of
 from difflm.records.nested_values import is_bytes, nanoseconds, nested_of
+from difflm.spelled_numbers import PRINTED, printer
+
+Metadata: TypeAlias = Mapping[bytes, bytes]
 
 
-def restored(column: pa.ChunkedArray, wanted: pa.DataType, *, digits: bool | None = None) -> pa.ChunkedArray:
+def restored(
+    column: pa.ChunkedArray, wanted: pa.DataType, *, digits: bool | None = None, about: Metadata | None = None
+) -> pa.ChunkedArray:
     """Cast a column, as a bundle writes it, to the type that its source had; unchanged where that cannot be done.
 
-    `digits` says whether bytes are kept as hexadecimal digits; None where that is not known.
+    `digits` says whether bytes are kept as hexadecimal digits; None where that is not known. `about` is the metadata of
+    the column: numbers whose source is text are spelled as `PRINTED` there says.
     """
     if column.type == wanted:
         return column
+    if pa.types.is_floating(column.type) and _is_text(wanted):
+        column = _spelled(column, (about or {}).get(PRINTED))
     try:
         return _restored(column, wanted, digits)
     except (pa.ArrowException, ValueError, TypeError, AttributeError, OverflowError):
@@ -52,6 +63,16 @@ def _restored(column: pa.ChunkedArray, wanted: pa.DataType, digits: bool | None)
     if pa.types.is_nested(wanted) and text:
         return nested_of(column, wanted)
     return column.cast(wanted)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _spelled(numbers: pa.ChunkedArray, how: bytes | None) -> pa.ChunkedArray:
+    spell = repr if how is None else printer(how)
+    return pa.chunked_array([[None if value is None else spell(value) for value in numbers.to_pylist()]], pa.string())
 
 
 def _decimals(numbers: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, Final, Literal
@@ -143,9 +143,12 @@ class SourceForm(BaseModel):
         """Return how the sheet of a workbook is laid out; nothing where the source is none."""
         return {} if self.workbook is None else self.workbook.sheet()
 
-    def json_row(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Return a row as the JSON of the source has it."""
-        return row if self.json_ is None else self.json_.row(row)
+    def json_rows(self, table: pa.Table) -> Iterator[dict[str, Any]]:
+        """Yield rows as the JSON of the source has them."""
+        if self.json_ is None:
+            yield from table.to_pylist()
+        else:
+            yield from map(self.json_.row, self.json_.spelled(table).to_pylist())
 
     def parsed(self, content: bytes, format_: str, schema: pa.Schema) -> pa.Table | None:
         """Read a whole file that was written in this form, its columns as `read_table` has them or as text; None where

@@ -99,7 +99,7 @@ class TypedForm(BaseModel):
             place = types.get_field_index(name)
             known = types.field(place) if place >= 0 else pa.field(name, column.type)
             known = known.with_type(column.type) if pa.types.is_null(known.type) else known
-            made = restored(column, known.type, digits=name in self.digits)
+            made = restored(column, known.type, digits=name in self.digits, about=table.schema.field(name).metadata)
             if made.type != known.type:
                 raise DataError(
                     f"column {name!r}: a value is no {known.type}, the type of the source; write the rows with "
