@@ -6,11 +6,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.errors import SchemaError
-from difflm.records.kinds.codes_of_form import numbered_code
+from difflm.records.kinds.codes_of_form import is_of_form, nearest_code, numbered_code
 from difflm.records.kinds.columns import arrow_type
 from difflm.records.kinds.dress import in_text, print_cell, read_cell
 from difflm.records.kinds.literals import dictionary_of
 from difflm.records.kinds.moments import field_moment, microseconds
+from difflm.records.kinds.number_spans import has_spans
 from difflm.records.notices import Notice, NoticeCode, Reporter, ignore
 from difflm.records.schema import (
     BooleanField,
@@ -55,7 +56,9 @@ def normalize_column(column: pa.ChunkedArray, field: Field, *, report: Reporter 
         case ConstantField():
             other = pc.not_equal(filled, _scalar(field, field.value))
             return _replace(filled, other, field.value, field, "category", report)
-        case BooleanField() | CodeField() | IdentifierField() | JsonField():
+        case CodeField():
+            return _clip_codes(filled, field, report)
+        case BooleanField() | IdentifierField() | JsonField():
             return filled
 
 
@@ -113,6 +116,18 @@ def _clip_cells(column: pa.ChunkedArray, field: IntegerField | DecimalField, rep
     result = pa.chunked_array([pa.array([None if code is None else nearest[code] for code in codes], pa.string())])
     outside = pc.and_(pc.fill_null(pc.not_equal(result, column), False), pc.is_valid(column))
     _tell(outside, field, "range", f"clipped to {field.minimum}..{field.maximum}", report)
+    return result
+
+
+def _clip_codes(column: pa.ChunkedArray, field: CodeField, report: Reporter) -> pa.ChunkedArray:
+    """Clip the numbers in codes."""
+    if not any(map(has_spans, field.shapes)):
+        return column
+    codes, cells = dictionary_of(column)
+    near = [text if is_of_form(field.shapes, text) else nearest_code(field.shapes, text) for text in map(str, cells)]
+    result = pa.chunked_array([pa.array([None if code is None else near[code] for code in codes], pa.string())])
+    outside = pc.and_(pc.fill_null(pc.not_equal(result, column), False), pc.is_valid(column))
+    _tell(outside, field, "range", "brought within the numbers of training", report)
     return result
 
 

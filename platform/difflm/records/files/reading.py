@@ -252,12 +252,12 @@ def _form(
         workbook = None if raw.workbook is None else raw.workbook.renamed(places)
         return SourceForm(typed=TypedForm.of(typed, read, names), workbook=workbook)
     spelling = {name: number_spelling(column) for name, column in zip(read.column_names, read.columns, strict=True)}
-    places = list(zip(read.column_names, chosen, strict=True))
+    at = dict(zip(read.column_names, chosen, strict=True))
     dialect = raw.dialect.model_copy(
         update={
             "names": names,
-            "quoted": tuple(name for name, at in places if at in raw.quoted.values),
-            "quoted_missing": tuple(name for name, at in places if at in raw.quoted.missing),
+            "quoted": tuple(name for name, place in at.items() if place in raw.quoted.values),
+            "quoted_missing": tuple(name for name, place in at.items() if place in raw.quoted.missing),
             "missing": {name: word for name, word in missing.items() if word},
             "places": {name: count for name, count in spelling.items() if isinstance(count, int)},
             "bare": tuple(name for name, kind in spelling.items() if kind == "bare"),

@@ -15,7 +15,7 @@ from typing import Final
 
 from difflm.errors import SynthesisError
 from difflm.records.fields import Form, Record, Shape
-from difflm.records.kinds.number_spans import choices, chosen, has_spans, holds_numbers
+from difflm.records.kinds.number_spans import choices, chosen, has_spans, holds_numbers, nearest_numbers
 from difflm.records.schema import CodeField, IdentifierField, RecordSchema, Value
 
 MAX_SHAPES: Final = 8
@@ -161,6 +161,17 @@ def is_of_form(shapes: Sequence[Form], text: str) -> bool:
         len(shape) == len(text) and all(letter in place for letter, place in zip(text, shape, strict=True))
         for shape in shapes
     ) or any(has_spans(shape) and holds_numbers(shape, text) for shape in shapes)
+
+
+def nearest_code(shapes: Sequence[Form], text: str) -> str | None:
+    """Return a text that is a code but for the size of its numbers with the nearest numbers; None for other texts."""
+    found = (near for shape in shapes if has_spans(shape) and (near := nearest_numbers(shape, text)) is not None)
+    return next((near for near in found if is_of_form(shapes, near)), None)
+
+
+def reaches(shapes: Sequence[Form], text: str) -> bool:
+    """Return whether a text is a code, but for the size of its numbers."""
+    return is_of_form(shapes, text) or nearest_code(shapes, text) is not None
 
 
 def code_count(shapes: Sequence[Form]) -> int:

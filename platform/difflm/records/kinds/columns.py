@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.errors import DataError
-from difflm.records.kinds.codes_of_form import is_of_form
+from difflm.records.kinds.codes_of_form import reaches
 from difflm.records.kinds.dress import in_text, print_cell, read_cell
 from difflm.records.kinds.literals import decimal_literal
 from difflm.records.kinds.moments import field_moment
@@ -108,7 +108,7 @@ def conform_column(column: pa.ChunkedArray, field: Field, *, report: Reporter = 
         case _ if pa.types.is_boolean(wanted):
             converted = _by_value(texts, lambda text: {"true": True, "false": False}.get(text.lower()), wanted)
         case CodeField():
-            converted = _by_value(texts, lambda text: text if is_of_form(field.shapes, text) else None, wanted)
+            converted = _by_value(texts, lambda text: text if reaches(field.shapes, text) else None, wanted)
         case DatetimeField() if field.words or field.others:
             converted = _by_value(texts, lambda text: text if _is_dated(field, text) else None, wanted)
         case _:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from difflm.errors import SchemaError
-from difflm.records.kinds.codes_of_form import is_of_form
+from difflm.records.kinds.codes_of_form import reaches
 from difflm.records.kinds.dress import in_text, read_cell
 from difflm.records.schema import (
     BooleanField,
@@ -163,7 +163,7 @@ def value_literal(field: Field, value: Value) -> str:
             return "true" if value else "false"
         case CategoricalField() | DatetimeField() | TextField() if isinstance(value, str):
             return quote(value)
-        case CodeField() if isinstance(value, str) and is_of_form(field.shapes, value):
+        case CodeField() if isinstance(value, str) and reaches(field.shapes, value):
             return quote(value)
         case IdentifierField() if isinstance(value, int if field.stored == "integer" else str):
             return IDENTIFIER

@@ -98,6 +98,23 @@ def holds_numbers(form: Form, text: str) -> bool:
     return all((after - before) * span[3] >= 0 for (before, after), span in steps)
 
 
+def nearest_numbers(form: Form, text: str) -> str | None:
+    """Return a text of a form whose numbers are out of their spans with the nearest numbers that are not; None for a
+    text of another form.
+    """
+    found = _pattern(form).fullmatch(text)
+    if found is None:
+        return None
+    written, at, before = "", 0, 0
+    spans = [span for place in form if (span := span_of(place)) is not None]
+    for group, (low, high, digits, order) in enumerate(spans, start=1):
+        number = min(max(int(found[group]), low), high)
+        number = max(number, before) if order > 0 else min(number, before) if order < 0 else number
+        written += text[at : found.start(group)] + f"{number:0{digits}d}"
+        at, before = found.end(group), number
+    return written + text[at:]
+
+
 @lru_cache(maxsize=256)
 def _pattern(form: Form) -> re.Pattern[str]:
     written = []

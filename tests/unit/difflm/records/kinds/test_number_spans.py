@@ -15,6 +15,7 @@ from difflm.records.codec import Accepted
 from difflm.records.fields import Form
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.kinds.codes_of_form import is_of_form, numbered_code
+from difflm.records.kinds.columns import conform_table
 from difflm.records.kinds.inference import infer_schema
 from difflm.records.kinds.number_spans import choices, find_numbers, has_spans, longest, shown_form, widened
 from difflm.records.schema import CodeField, DatetimeField, Field, IdentifierField, RecordSchema
@@ -216,6 +217,18 @@ def test_months_of_other_languages_are_one_of_those_seen() -> None:
     assert is_of_form(forms, "7. März 2020")
     assert not is_of_form(forms, "7. Mörz 2020")
     assert not is_of_form(forms, "41. März 2020")
+
+
+def test_numbers_beyond_training_are_kept_until_they_are_brought_within() -> None:
+    schema = schema_of([*cells(pair("-")), "95+"])
+    codec = JsonRecordCodec(schema)
+    given = pa.table({"x": ["3-900", "20-30", "95+", "100+", "later"]})
+    kept = conform_table(given, schema)
+    assert kept.column("x").to_pylist() == ["3-900", "20-30", "95+", None, None]
+    normal = codec.normalize_table(given)
+    assert normal.table.column("x").to_pylist()[:3] == ["3-108", "20-30", "95+"]
+    assert ("range", 1) in {(notice.code, notice.count) for notice in normal.notices}
+    assert all(isinstance(codec.decode(line), Accepted) for line in codec.encode_table(normal.table))
 
 
 def test_protected_numbers_say_one_digit() -> None:
