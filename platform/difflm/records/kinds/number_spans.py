@@ -22,6 +22,7 @@ _Group: TypeAlias = list[list[str]]
 _NUMBERS = re.compile(r"([0-9]+)")
 _NUMBERS_AND_WORDS = re.compile(r"([0-9]+|[^\W\d_]+)")
 _LONGEST: Final = 64
+_PROBES: Final = 1000
 _MAX_FORMS: Final = 16
 _MAX_OTHERS: Final = 10  # cells that are forms of one text
 _MAX_NUMBERS: Final = 8
@@ -46,6 +47,10 @@ def find_numbers(distinct: Sequence[str], *, alone: bool = True) -> tuple[Form, 
     if not all(0 < len(text) <= _LONGEST and text.isprintable() and _UNSAFE.isdisjoint(text) for text in distinct):
         return None
     for parts in (_NUMBERS, _NUMBERS_AND_WORDS):
+        if len(distinct) > 2 * _PROBES:  # most columns of so many texts are something else
+            some = distinct[:: len(distinct) // _PROBES]
+            if _forms(some, parts, fewest=1 if alone else 2) is None:
+                continue
         found = _forms(distinct, parts, fewest=1 if alone else 2)
         if found is not None:
             return found
