@@ -115,7 +115,8 @@ def described(field: Field) -> str:
             }
             text = f"{words.get(field.language or '', 'text')} of at most {field.max_characters:,} characters"
         case CodeField(shapes=(form, *others)) if has_spans(form):
-            text = f"numbers in text, {shown_form(form)}" + (f" and {len(others)} more forms" if others else "")
+            more = f" and {len(others)} more form{'s' if len(others) > 1 else ''}" if others else ""
+            text = f"numbers in text, {shown_form(form)}{more}"
         case CodeField():
             text = f"code of {len(field.shapes)} forms, such as {short(numbered_code(field.shapes, 0))}"
         case IdentifierField():

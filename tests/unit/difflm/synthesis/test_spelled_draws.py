@@ -21,6 +21,8 @@ FORMS = {
     "hired": r"20\d\d年[1-9]\d?月[1-9]\d?日",
     "stamp": r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z",
     "span": r"\d+ days [012]\d:[0-5]\d:[0-5]\d",
+    "pressure": r"(9[5-9]|1[0-7]\d)/[5-9]\d",
+    "ages": r"\d{1,2}–\d{1,2}",
     "rupees": r"₹\d{1,3}(,\d\d)*,\d{3}\.\d\d",
 }
 
@@ -43,6 +45,8 @@ def _table(rows: int = 60) -> pa.Table:
             "hired": [f"{day.item().year}年{day.item().month}月{day.item().day}日" for day in days],
             "stamp": [f"{day}T10:{row % 60:02d}:05.{row * 10_000_019:09d}Z" for row, day in enumerate(days)],
             "span": [f"{row % 4} days {row % 24:02d}:03:{row % 60:02d}" for row in range(rows)],
+            "pressure": [f"{95 + row * 7 % 85}/{50 + row * 11 % 50}" for row in range(rows)],
+            "ages": [f"{row % 31}–{row % 31 + row % 23}" for row in range(rows)],
             "rupees": [f"₹{row % 9 + 1},{row % 90 + 10},{row % 900 + 100}.{row % 100:02d}" for row in range(rows)],
             "label": ["yes" if value > 0.5 else "no" for value in random.random(rows)],
         }
@@ -59,6 +63,7 @@ def test_draws_are_spelled_as_in_training(generator: difflm.Generator) -> None:
     rows = generator.sample(24, seed=3)
     for column, form in FORMS.items():
         assert all(re.fullmatch(form, text) for text in rows[column]), rows[column].tolist()
+    assert all(int(low) <= int(high) for low, high in (text.split("–") for text in rows["ages"]))
     assert rows["uid"].is_unique
     assert generator.sample(8, seed=4)["uid"].tolist() == rows["uid"].tolist()[:8]
 

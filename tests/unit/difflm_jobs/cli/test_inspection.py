@@ -34,6 +34,17 @@ def test_a_line_says_kind_reason_missing_share_and_setting(tmp_path: Path) -> No
     assert [notice.column for notice in looked.notices if notice.code == "dropped"] == ["gone"]
 
 
+def test_numbers_in_text_are_shown_with_their_ends(tmp_path: Path) -> None:
+    rows = [f"{95 + row * 7 % 85}/{50 + row * 11 % 50},{row % 31}–{row % 31 + row % 23}" for row in range(60)]
+    (tmp_path / "measured.csv").write_text("\n".join(["pressure,ages", *rows, "120/80,65+"]) + "\n")
+    pressure, ages = inspected(tmp_path / "measured.csv", target=None, overrides=()).lines
+    assert pressure.text == (
+        "pressure: numbers in text, {95..179}/{50..99}, none missing; every value is numbers between the same texts; "
+        "made ones are within the numbers seen; change with --set schema.kinds.pressure=text"
+    )
+    assert ages.described == "numbers in text, {0..30}–{0..44} and 1 more form"
+
+
 def test_a_terminal_gets_a_table_that_fits_it(tmp_path: Path) -> None:
     console = Console(file=(shown := io.StringIO()), force_terminal=True, color_system=None, width=80)
     print_inspected(console, inspected(table(tmp_path), target=None, overrides=()))
