@@ -229,7 +229,7 @@ Shape: TypeAlias = tuple[str, ...]
 Span: TypeAlias = tuple[Int64, Int64, Annotated[int, Option(ge=0, le=18)], Literal[-1, 0, 1]]
 """Whole numbers from the first to the second, with zeros in front up to so many digits, 0 for none; at least (1) or at
 most (-1) as large as the number before."""
-Form: TypeAlias = tuple[str | Span | tuple[str, ...], ...]
+Form: TypeAlias = tuple[str | Span | Annotated[tuple[str, ...], Option(min_length=2)], ...]
 """A shape with numbers, or one of several texts, in the place of some of its characters: `120/80`, `3. Mai`."""
 
 

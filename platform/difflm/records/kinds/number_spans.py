@@ -8,6 +8,7 @@ front, or with as many digits as a code, is a code (`codes_of_form`).
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -23,7 +24,7 @@ _NUMBERS = re.compile(r"([0-9]+)")
 _NUMBERS_AND_WORDS = re.compile(r"([0-9]+|[^\W\d_]+)")
 _LONGEST: Final = 64
 _PROBES: Final = 1000
-_MAX_FORMS: Final = 16
+_MAX_FORMS: Final = 48
 _MAX_OTHERS: Final = 10  # cells that are forms of one text
 _MAX_NUMBERS: Final = 8
 _MAX_WORDS: Final = 60  # at one place
@@ -35,7 +36,8 @@ _LONGEST_NUMBER: Final = 9
 _LONGEST_OF_ONE_LENGTH: Final = 4  # from five digits on, all of one length, it is a code
 _LONGEST_PADDED: Final = 2
 _CLOCK: Final = 59  # months, days, hours and minutes have zeros in front, and are no codes
-_UNSAFE: Final = frozenset('"\\')
+_BLANKS: Final = {ord(blank): " " for blank in "\u00a0\u2009\u202f"}
+_DIGITS: Final = "0123456789"
 _POINTS: Final = (".", ",")
 
 
@@ -44,7 +46,7 @@ def find_numbers(distinct: Sequence[str], *, alone: bool = True) -> tuple[Form, 
 
     Without `alone`, it takes more than one number.
     """
-    if not all(0 < len(text) <= _LONGEST and text.isprintable() and _UNSAFE.isdisjoint(text) for text in distinct):
+    if not all(0 < len(text) <= _LONGEST and text.translate(_BLANKS).isprintable() for text in distinct):
         return None
     for parts in (_NUMBERS, _NUMBERS_AND_WORDS):
         if len(distinct) > 2 * _PROBES:  # most columns of so many texts are something else
@@ -85,9 +87,13 @@ def chosen(place: Place, number: int) -> str:
 
 
 def longest(place: Place) -> int:
-    """Return how many bytes a place of a form has at most."""
+    """Return how many bytes a place of a form has at most in JSON."""
     span = span_of(place)
-    return max(len(text.encode()) for text in texts_of(place)) if span is None else max(len(str(span[1])), span[2])
+    return max(map(_written, texts_of(place))) if span is None else max(len(str(span[1])), span[2])
+
+
+def _written(text: str) -> int:
+    return len(json.dumps(text, ensure_ascii=False).encode()) - 2
 
 
 def holds_numbers(form: Form, text: str) -> bool:
@@ -120,9 +126,21 @@ def nearest_numbers(form: Form, text: str) -> str | None:
     return written + text[at:]
 
 
+def is_readable(form: Form) -> bool:
+    """Tell whether texts of a form fall apart in one way: behind a number comes no digit, behind a word no letter of
+    it. All that are found do.
+    """
+    for place, following in pairwise(form):
+        inside = set(_DIGITS if span_of(place) else "".join(texts_of(place)))
+        first = _DIGITS if span_of(following) else (text[:1] for text in texts_of(following))
+        if not isinstance(place, str) and not inside.isdisjoint(first):
+            return False
+    return True
+
+
 @lru_cache(maxsize=256)
 def _pattern(form: Form) -> re.Pattern[str]:
-    written = []
+    written = [] if is_readable(form) else ["(?!)"]
     for place in form:
         span = span_of(place)
         if span is not None:
@@ -203,6 +221,9 @@ def _form(group: _Group) -> Form | None:
                 return None
             places.append(values)
             continue
+        if all(cell[0] == "0" < cell for cell in cells) and len(set(map(len, cells))) > 1:
+            places += "0"  # of a telephone's area
+            cells = [cell[1:] for cell in cells]
         digits = _digits(cells, is_fraction=place in fractions)
         if digits is None:
             return None

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+from difflm.errors import SchemaError
 from difflm.records.fields import Form, Span
 from difflm.records.kinds.codes import IntervalSet
 from difflm.records.kinds.literals import quote
-from difflm.records.kinds.number_spans import choices, has_spans, span_of, texts_of
+from difflm.records.kinds.number_spans import choices, has_spans, is_readable, span_of, texts_of
 from difflm.records.number_tokens import leading_token, pair_token
 from difflm.synthesis.grammar.automaton import AutomatonBuilder
 from difflm.synthesis.grammar.chains import Numbers, Part, Words, add_quoted_chains
@@ -98,9 +99,13 @@ def add_codes(
     """Add all quoted codes of the forms: states are the sets of forms that a beginning may still belong to.
 
     Numbers in them are in order where the one before has few values; others may come out of order, and such draws are
-    rejected.
+    rejected. SchemaError where numbers touch each other.
     """
     if any(map(has_spans, forms)):
+        if not all(map(is_readable, forms)):
+            raise SchemaError(
+                "numbers in a form of codes touch each other: the schema is damaged, prepare the data again"
+            )
         chains = (_parts(ordered) for form in forms for ordered in _ordered(form))
         return add_quoted_chains(builder, start, chains, characters)
     shapes = [tuple(place for place in form if isinstance(place, str)) for form in forms]
@@ -124,7 +129,10 @@ def add_codes(
 
 def _parts(form: Form) -> list[Part]:
     return [
-        Words(frozenset(texts_of(place))) if (span := span_of(place)) is None else Numbers(*span[:3]) for place in form
+        Words(frozenset(quote(text)[1:-1] for text in texts_of(place)))
+        if (span := span_of(place)) is None
+        else Numbers(*span[:3])
+        for place in form
     ]
 
 

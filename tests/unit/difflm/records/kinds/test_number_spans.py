@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from difflm.errors import SchemaError
 from difflm.records.codec import Accepted
 from difflm.records.fields import Form
 from difflm.records.json_codec import JsonRecordCodec
@@ -60,10 +61,19 @@ SPELLINGS: dict[str, tuple[Spell, str]] = {
         "+{1..20}/{1..20}",
     ),
     "versions": (lambda draw: f"v{draw.randint(1, 12)}.{draw.randint(0, 9)}", "v{1..12}.{0..9}"),
+    "inches": (lambda draw: f'{draw.randint(5, 99)}" x {draw.randint(5, 99)}"', '{5..99}" x {5..99}"'),
+    "blanks that do not break": (
+        lambda draw: f"{draw.randint(1, 99)}\u00a0x\u00a0{draw.randint(1, 99)}",
+        "{1..99}\u00a0x\u00a0{1..99}",
+    ),
+    "telephones": (
+        lambda draw: f"0{draw.randint(30, 999)}/{draw.randint(10**4, 10**6)}",
+        "0{31..999}/{10187..999373}",
+    ),
     "one of many": (lambda draw: f"p. {draw.randint(1, 300)} of 300", "p. {1..300} of 300"),
-    "ordinals": (
-        lambda draw: f"{day(draw):%B} {day(draw).day}{draw.choice(['st', 'th'])}",
-        "{April|August|December|February|...} {1..31}{st|th}",
+    "words": (
+        lambda draw: f"{day(draw):%A}, {day(draw):%B} {day(draw).day}th",
+        "{Friday|Monday|Saturday|Sunday|...}, {April|August|December|February|...} {1..31}th",
     ),
 }
 
@@ -229,6 +239,23 @@ def test_numbers_beyond_training_are_kept_until_they_are_brought_within() -> Non
     assert normal.table.column("x").to_pylist()[:3] == ["3-108", "20-30", "95+"]
     assert ("range", 1) in {(notice.code, notice.count) for notice in normal.notices}
     assert all(isinstance(codec.decode(line), Accepted) for line in codec.encode_table(normal.table))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        ((0, 9, 0, 0),) * 30,
+        ((0, 9, 0, 0), "5") * 20,
+        (("a", "aa"), "a") * 30,
+        ((0, 9, 0, 0), ("1", "11")) * 20,
+    ],
+)
+def test_forms_that_read_in_many_ways_hold_nothing(form: Form) -> None:
+    """None is found; a damaged schema would take for ever."""
+    assert not is_of_form((form,), "5" * 60)
+    assert not is_of_form((form,), "a" * 60 + "b")
+    with pytest.raises(SchemaError, match="touch each other"):
+        written((form,))
 
 
 def test_protected_numbers_say_one_digit() -> None:

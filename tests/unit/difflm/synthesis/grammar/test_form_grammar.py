@@ -31,6 +31,7 @@ def measured() -> pa.Table:
             "pressure": f"{draw.randint(95, 185)}/{draw.randint(55, 115)}",
             "ages": draw.choice(["95+", "unknown"]) if draw.random() < 0.1 else f"{low}–{low + draw.randint(0, 25)}",
             "size": f"{draw.uniform(1, 120):.1f} x {draw.uniform(1, 20):.1f} cm",
+            "screen": f'{draw.randint(5, 99)}" x {draw.randint(5, 99)}" \\',
             "seen": f"{draw.randint(1, 31)}. {draw.choice(['März', 'Mai', 'Juni'])}, {draw.randint(0, 23):02d}:30 Uhr",
         })  # fmt: skip
     return pa.Table.from_pylist(rows)
