@@ -13,6 +13,8 @@ from difflm.records.notices import Notice, Reporter
 _SAMPLE_LINES = 200
 _NUMBER = re.compile(r"[-+]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][-+]?\d+)?")
 Cells = list[str]
+_COLUMNS_OF_BLANKS = re.compile(r"\S {2,}\S")
+_HEAD = 2**16
 
 
 def is_number(text: str) -> bool:
@@ -92,3 +94,14 @@ def _cut(line: str, starts: Sequence[int], path: Path, number: int) -> Cells:
 def _tell(message: str, report: Reporter) -> None:
     whole = f"{message}; if that is wrong, {setting('delimiter', ',')} or what divides the cells"
     report(Notice(column=None, code="delimiter", count=1, message=whole))
+
+
+def tell_one_column(text: bytes, report: Reporter) -> None:
+    """Report lines that may be rows of several cells, though nothing that is known divides them."""
+    lines = [line for line in text[:_HEAD].decode(errors="replace").splitlines()[:-1] if line][:50]
+    colons = {line.count(":") for line in lines}
+    delimiter = ":" if len(colons) == 1 and 0 not in colons else " "
+    if len(lines) > 2 and (delimiter == ":" or sum(map(bool, map(_COLUMNS_OF_BLANKS.search, lines))) > len(lines) / 2):
+        what = "read as one column of text, for nothing divides all lines into cells alike"
+        message = f"{what}; if {delimiter!r} does, {setting('delimiter', delimiter)}"
+        report(Notice(column=None, code="delimiter", count=1, message=message))

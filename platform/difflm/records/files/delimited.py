@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from difflm.errors import DataError
-from difflm.records.files.aligned import aligned_rows
+from difflm.records.files.aligned import aligned_rows, tell_one_column
 from difflm.records.files.dialects import HEAD, Dialect, has_escaped_quotes, torn_quote, unescaped
 from difflm.records.files.encodings import decoded
 from difflm.records.files.layouts import Layout, Wanted, find_layout
@@ -72,13 +72,12 @@ def read_delimited(data: bytes, path: Path, wanted: Wanted, *, encoding: str | N
                 ),
             )
     if layout is None:
-        _tell_one_column(text.text, report)
+        tell_one_column(text.text, report)
         layout = find_layout(text.text, path, _one_column(wanted), report)
         assert layout is not None, "a delimiter is given"
     table, dropped = _parsed(_spaces_taken(text.text, layout), layout, path, wanted, report)
     table = _without_odd_rows(table, layout, text.text, report)
-    if layout.quote == '"' and (torn := torn_quote(text.text[layout.start :], layout.delimiter)) is not None:
-        _tell("quotes", f"quotes that close before their cell ends are left out, as of {torn[:40]}", 1, report)
+    tell_torn(text.text, layout, report)
     dialect, quoted = dialect_of(layout, wanted, encoding=text.encoding, mark=text.mark, trailing=dropped)
     return Delimited(table=table, dialect=dialect.model_copy(update={"escaped": escaped}), quoted=quoted)
 
@@ -101,19 +100,6 @@ def dialect_of(layout: Layout, wanted: Wanted, *, encoding: str, mark: bool, tra
         mark=mark,
     )
     return dialect, quoted
-
-
-_COLUMNS_OF_BLANKS = re.compile(r"\S {2,}\S")
-
-
-def _tell_one_column(text: bytes, report: Reporter) -> None:
-    """Report lines that may be rows of several cells, though nothing that is known divides them."""
-    lines = [line for line in text[:HEAD].decode(errors="replace").splitlines()[:-1] if line][:50]
-    colons = {line.count(":") for line in lines}
-    delimiter = ":" if len(colons) == 1 and 0 not in colons else " "
-    if len(lines) > 2 and (delimiter == ":" or sum(map(bool, map(_COLUMNS_OF_BLANKS.search, lines))) > len(lines) / 2):
-        what = "read as one column of text, for nothing divides all lines into cells alike"
-        _tell("delimiter", f"{what}; if {delimiter!r} does, {setting('delimiter', delimiter)}", 1, report)
 
 
 def _one_column(wanted: Wanted) -> Wanted:
@@ -284,6 +270,12 @@ def _without_odd_rows(table: pa.Table, layout: Layout, text: bytes, report: Repo
     if not text.endswith((b"\n", b"\r")) and len(text) >= 2**12:
         tell_cut_off(report)
     return table.slice(0, rows)
+
+
+def tell_torn(text: bytes, layout: Layout, report: Reporter) -> None:
+    """Report quotes that close before the end of their cell."""
+    if layout.quote == '"' and (torn := torn_quote(text[layout.start :][:HEAD], layout.delimiter)) is not None:
+        _tell("quotes", f"quotes that close before their cell ends are left out, as of {torn[:40]}", 1, report)
 
 
 def tell_cut_off(report: Reporter) -> None:

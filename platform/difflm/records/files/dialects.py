@@ -36,9 +36,18 @@ def has_escaped_quotes(text: bytes) -> bool:
 
 def torn_quote(text: bytes, delimiter: str) -> str | None:
     """Return the first cell of the beginning whose quote closes before its end; readers leave out its quotes."""
-    mark = re.escape(delimiter.encode())
-    found = re.search(rb"(?:^|[\n" + mark + rb'])("(?:[^"\n]|"")*"[^"\r\n' + mark + rb"]+)", text[:HEAD])
-    return None if found is None else found[1].decode(errors="replace")
+    head, mark = text[:HEAD], re.escape(delimiter.encode())
+    cell, rest = (
+        re.compile(rb'"(?:[^"]|"")*"|[^"' + mark + rb"\r\n][^" + mark + rb"\r\n]*|"),
+        rb"[^" + mark + rb"\r\n]*",
+    )
+    at, ends = 0, (delimiter.encode(), b"\r", b"\n")
+    while (found := cell.match(head, at)) is not None and found.end() < len(head):
+        if head[found.end() : found.end() + 1] not in ends:
+            behind = re.compile(rest).match(head, found.end())
+            return (found[0] + behind[0]).decode(errors="replace") if found[0] and behind else None
+        at = found.end() + 1
+    return None
 
 
 def unescaped(text: bytes) -> bytes:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from difflm.errors import UserError
 from difflm.records.databases.urls import is_database
 from difflm.records.files.compression import Expansion, refuse_another_kind
-from difflm.records.files.delimited import dialect_of, has_spaced_quotes, tell_cut_off
+from difflm.records.files.delimited import dialect_of, has_spaced_quotes, tell_cut_off, tell_torn
 from difflm.records.files.dialects import has_escaped_quotes
 from difflm.records.files.layouts import find_layout
 from difflm.records.files.paths import KINDS, PACKED, ending_of, files_of
@@ -101,6 +101,7 @@ def _delimited(path: Path, kind: str, config: ReadConfig, report: Reporter) -> R
         return None
     if watched.last not in (b"\n", b"\r"):
         tell_cut_off(report)
+    tell_torn(head, layout, report)
     dialect, quoted = dialect_of(layout, wanted, encoding="utf-8", mark=False, trailing=False)
     return Raw(table=table, dialect=dialect, quoted=quoted)
 

@@ -70,7 +70,7 @@ def test_quotes_that_close_early_are_told(tmp_path: Path) -> None:
     (notice,) = notices_of(tmp_path / "t.csv")
     assert notice.code == "quotes"
     assert '"x" y' in notice.message
-    (tmp_path / "t.csv").write_text("a,b\n" + '"x ""y""",1\nsay "k",2\n"l\nm",3\n' * ROWS)
+    (tmp_path / "t.csv").write_text("a,b\n" + '"x ""y""",1\nsay "k",2\n"l\nm",3\n"o,""p"" q",4\n,5\n"",6\n' * ROWS)
     assert notices_of(tmp_path / "t.csv") == []
 
 
