@@ -31,8 +31,10 @@ def text_form(texts: Sequence[str]) -> dict[str, str]:
         ("decimal", _NUMBER, _numbers),
         ("hex", _BYTES, _bytes),
     ):
+        if form.fullmatch(texts[0]) is None:
+            continue
         found = [match for text in texts if (match := form.fullmatch(text)) is not None]
-        if not found or len(found) < len(texts):
+        if len(found) < len(texts):
             continue
         pattern = pattern_of(found)
         if not all(re.fullmatch(pattern, text) for text in texts):  # such as the 29th of February of a common year

@@ -93,9 +93,23 @@ SPELLINGS: list[Spell] = [
     lambda draw: " ".join(letters(draw, draw.randint(2, 8), string.ascii_lowercase + "äß–\u00a0") for _ in range(6)),
     lambda draw: f"Q{draw.randrange(1, 5)}/{draw.randrange(2015, 2025)}",
     lambda draw: f"½ {draw.randrange(9)}",
+    lambda draw: f"{draw.randint(95, 185)}/{draw.randint(55, 115)}",
+    lambda draw: f"{draw.randint(1, 99)} x {draw.randint(1, 99)} cm",
+    lambda draw: f"{draw.randint(1, 40)}–{draw.randint(41, 99)}",
+    lambda draw: f"{draw.uniform(1, 99):.1f}×{draw.uniform(1, 9):.2f}",
+    lambda draw: f'{draw.randint(4, 7)}\' {draw.randint(0, 11)}"',
+    lambda draw: f"v{draw.randint(0, 12)}.{draw.randint(0, 30)}.{draw.randint(0, 9)}",
+    lambda draw: f"0{draw.randint(30, 999)}/{draw.randint(10**4, 10**7)}",
+    lambda draw: f"{draw.randint(1, 28)}. {draw.choice(['Mai', 'Juni', 'März'])} {draw.randint(2015, 2024)}",
+    lambda draw: f"{moment(draw):%B %Y}",
+    lambda draw: f"{moment(draw):%Y-%m-%d %H:%M:%S}{draw.choice(['+02', '-05'])}",
+    lambda draw: f"{moment(draw):%d.%m.%Y, %H:%M:%S}",
+    lambda draw: f"{draw.randint(1, 30)} {draw.choice(['apples', 'pears'])}",
 ]  # fmt: skip
 BESIDE: list[Spell] = [
-    lambda draw: draw.choice(["n/d", "-", "unknown", "k.A.", "<0.5", "-999", "9999-12-31", "0", "#REF!", "1e5", "007"]),
+    lambda draw: draw.choice(
+        ["n/d", "-", "unknown", "k.A.", "<0.5", "-999", "9999-12-31", "0", "#REF!", "1e5", "007", "120/80"]
+    ),
 ]
 
 
