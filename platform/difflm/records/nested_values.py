@@ -25,11 +25,14 @@ def json_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return the JSON of lists or objects, from which `nested_of` makes them again."""
     plain = _plain(column)
     try:
-        values = plain.to_pylist(maps_as_pydicts="strict")
-    except KeyError:  # a map that has a key twice
-        values = plain.to_pylist()
-    texts = [None if value is None else json.dumps(value, ensure_ascii=False, default=_spelled) for value in values]
+        texts = _dumped(plain.to_pylist(maps_as_pydicts="strict"))
+    except (KeyError, TypeError):  # a map that has a key twice, or keys that are no texts
+        texts = _dumped(plain.to_pylist())
     return pa.chunked_array([texts], pa.string())
+
+
+def _dumped(values: list[Any]) -> list[str | None]:
+    return [None if value is None else json.dumps(value, ensure_ascii=False, default=_spelled) for value in values]
 
 
 def nested_of(texts: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
@@ -50,13 +53,19 @@ def fits_json(kind: pa.DataType, schema: dict[str, Any]) -> bool:
     if pa.types.is_map(kind):
         others = schema.get("additionalProperties", False)
         parts = [*schema.get("properties", {}).values(), *([others] if others else [])]
-        is_closed = not others or _is_text(kind.key_type)
+        is_closed = not others or _is_text(kind.key_type) or _fits_key(kind.key_type, schema.get("propertyNames", {}))
         return "object" in schema["type"] and is_closed and all(fits_json(kind.item_type, part) for part in parts)
     if pa.types.is_nested(kind):
         return hasattr(kind, "value_type") and ("items" not in schema or fits_json(kind.value_type, schema["items"]))
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or _is_text(kind):
         return True
     return pa.types.is_duration(kind) or schema.get("format") in _formats(kind)
+
+
+def _fits_key(kind: pa.DataType, names: dict[str, Any]) -> bool:
+    if pa.types.is_integer(kind) and names.get("format") == "decimal":
+        return "." not in names["pattern"] and len(str(2 ** (kind.bit_width - 1))) > names["maxLength"]
+    return names.get("format") in _formats(kind)
 
 
 def without_dictionaries(kind: pa.DataType) -> pa.DataType:
@@ -103,9 +112,11 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if wanted == column.type:
         return column
     try:
-        return _in_coarsest(column).cast(wanted)
+        made = _in_coarsest(column).cast(wanted)
+        made.validate(full=True)  # Arrow casts lists of a fixed size of nulls to less than they are
     except pa.ArrowException:
         return column
+    return made
 
 
 def _json_type(kind: pa.DataType) -> pa.DataType:
@@ -125,12 +136,15 @@ def _in_coarsest(column: pa.ChunkedArray) -> pa.ChunkedArray:
         if coarse == column.type:
             return column
         made = column.cast(coarse, safe=False)
+        made.validate(full=True)
         if made.cast(column.type, safe=False).equals(column):
             return made
     return column
 
 
 def _in_unit(kind: pa.DataType, *, unit: str) -> pa.DataType:
+    if _NANOSECONDS.get(getattr(kind, "unit", ""), 0) > _NANOSECONDS[unit]:
+        return kind  # which is coarser
     if pa.types.is_timestamp(kind):
         return pa.timestamp(unit, kind.tz)
     if pa.types.is_time(kind):

@@ -85,7 +85,9 @@ def _object(objects: Sequence[dict[str, Any]]) -> dict[str, Any]:
     keys = list(dict.fromkeys(key for value in objects for key in value))
     if len(keys) > _MAX_KEYS:  # keys that are data themselves
         values = _schema([item for value in objects for item in value.values()])
-        return {"additionalProperties": values, "maxProperties": max(map(len, objects))}
+        form = text_form(keys)
+        names = {"propertyNames": {"maxLength": max(map(len, keys)), **form}} if form else {}
+        return {"additionalProperties": values, "maxProperties": max(map(len, objects)), **names}
     properties = {key: _schema([value[key] for value in objects if key in value]) for key in keys}
     required = [key for key in keys if all(key in value for value in objects)]
     return {"properties": properties, "required": required, "additionalProperties": False}

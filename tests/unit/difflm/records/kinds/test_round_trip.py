@@ -200,6 +200,8 @@ SPELLINGS: list[Callable[[object], str]] = [
     lambda n: f"{n:.2f}".replace(".", ","),
     lambda n: f"#{abs(int(float(str(n)))):04d}-A",
     lambda n: f"2024{abs(int(float(str(n)))) % 12 + 1:02d}{abs(int(float(str(n)))) % 28 + 1:02d}",
+    lambda n: f"{abs(int(float(str(n)))) % 190}/{abs(int(float(str(n)))) % 110}",
+    lambda n: f"{abs(int(float(str(n)))) % 7}x{abs(float(str(n))) % 20:.1f} cm",
     lambda n: "n/d",
 ]
 
