@@ -19,6 +19,7 @@ from difflm.records.files.aligned import aligned_rows, tell_one_column
 from difflm.records.files.dialects import HEAD, Dialect, has_escaped_quotes, torn_quote, unescaped
 from difflm.records.files.encodings import decoded
 from difflm.records.files.layouts import Layout, Wanted, find_layout
+from difflm.records.files.missing_words import MISSING
 from difflm.records.files.remedies import setting
 from difflm.records.notices import Notice, NoticeCode, Reporter
 
@@ -294,8 +295,8 @@ def _quoted(layout: Layout, *, has_header: bool) -> tuple[Quoted, bool]:
     always, missing, unknown = list[int](), list[int](), list[int]()
     for place in range(len(layout.names) if layout.names else len(layout.rows[0].cells)):
         cells = [(row.cells[place], row.quoted[place]) for row in below if place < len(row.cells)]
-        free = [quoted for cell, quoted in cells if cell not in ("", "NA") and not needed.search(cell)]
-        gone = [quoted for cell, quoted in cells if cell in ("", "NA")]
+        free = [quoted for cell, quoted in cells if cell not in MISSING and not needed.search(cell)]
+        gone = [quoted for cell, quoted in cells if cell in MISSING]
         if free and all(free):
             always.append(place)
         if gone and all(gone):
