@@ -11,11 +11,12 @@ import pyarrow as pa
 import pytest
 
 from difflm.errors import DataError
+from difflm.records.kinds.codes_of_form import is_of_form
 from difflm.records.kinds.inference import infer_schema
 from difflm.records.kinds.seen_json import loosened
 from difflm.records.protection.protect import check_protection, protect_rows, protected_schema
 from difflm.records.protection.settings import ProtectConfig
-from difflm.records.schema import CategoricalField, RecordSchema, SchemaConfig, TextField
+from difflm.records.schema import CategoricalField, CodeField, RecordSchema, SchemaConfig, TextField
 
 ROWS = 200
 PROTECT = ProtectConfig()
@@ -277,3 +278,13 @@ def test_free_text_of_people_is_learned_only_if_asked_for(name: str, values: lis
     else:
         with pytest.raises(DataError, match=rf"column '{name}' looks like {what}.*--set schema.kinds.{name}=text"):
             check_protection(table, schema, PROTECT, asked=())
+
+
+def test_numbers_in_text_say_one_digit_of_their_ends_and_rare_forms_are_gone() -> None:
+    texts = [f"{95 + row * 7 % 85}/{50 + row * 11 % 50}" for row in range(ROWS - 4)]
+    schema, fitted = protected(pa.table({"a": [*texts, "991/7", "8 of 9", "7 of 9", "secret"]}))
+    (field,) = schema.fields
+    assert isinstance(field, CodeField)
+    assert "secret" not in str(field.shapes)
+    assert "991" not in str(field.shapes)
+    assert all(is_of_form(field.shapes, text) for text in fitted["a"].to_pylist())
