@@ -65,7 +65,7 @@ def _check_surrogates(value: Any, place: str) -> None:
 class JsonForm(BaseModel):
     """Columns that hold lists or objects, those whose missing values have no key, and names of the file by column.
 
-    `texts` are columns of texts, all of them numbers.
+    `texts` are columns of texts, all of them numbers, `bare` are those of numbers whose whole ones have no fraction.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -73,6 +73,7 @@ class JsonForm(BaseModel):
     nested: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
+    bare: tuple[str, ...] = ()
     names: dict[str, str] = {}
 
     def spelled(self, table: pa.Table) -> pa.Table:
@@ -89,6 +90,8 @@ class JsonForm(BaseModel):
         for name, value in row.items():
             if value is None and name in self.absent:
                 continue
+            if name in self.bare and isinstance(value, float) and value.is_integer():
+                value = int(value)
             made[self.names.get(name, name)] = _value(value) if name in self.nested else value
         return made
 
@@ -169,9 +172,22 @@ def _table_of_rows(rows: list[dict[str, object]], path: Path, report: Reporter) 
 
 def _table_of_columns(columns: dict[str, list[object]], report: Reporter) -> tuple[pa.Table, JsonForm]:
     arrays = [_typed(name, values, report) for name, values in columns.items()]
-    nested = tuple(name for name, values in columns.items() if any(isinstance(value, dict | list) for value in values))
+    nested = tuple(name for name, values in columns.items() if any(map(_is_json, values)))
     texts = tuple(name for name, values in columns.items() if name not in nested and _are_numbers(values))
-    return pa.Table.from_arrays(arrays, names=list(map(spelled, columns))), JsonForm(nested=nested, texts=texts)
+    bare = tuple(name for name, values in columns.items() if _are_bare(values))
+    form = JsonForm(nested=nested, texts=texts, bare=bare)
+    return pa.Table.from_arrays(arrays, names=list(map(spelled, columns))), form
+
+
+def _is_json(value: object) -> bool:
+    """Tell whether the text that is kept of a value is JSON: of lists, objects, and numbers of more than 64 bits."""
+    return isinstance(value, dict | list) or (isinstance(value, int) and not -(2**63) <= value < 2**63)
+
+
+def _are_bare(values: list[object]) -> bool:
+    """Tell whether whole numbers stand among those with a fraction, and without one."""
+    kinds = {type(value) for value in values if value is not None}
+    return kinds == {int, float} and not any(isinstance(value, float) and value.is_integer() for value in values)
 
 
 def _are_numbers(values: list[object]) -> bool:
@@ -188,9 +204,12 @@ def _typed(name: str, values: list[object], report: Reporter) -> pa.Array:
         return pa.array(values, pa.int64())
     if kinds <= {int, float} and float in kinds:
         return pa.array([_number(value) if isinstance(value, int | float) else None for value in values], pa.float64())
-    nested = sum(isinstance(value, dict | list) for value in values)
+    nested = sum(map(_is_json, values))
     if nested:  # all of it is JSON text then, so that a text beside a list comes back as a text
-        _tell(name, "nested", nested, "lists or objects are kept as their JSON text", report)
+        if kinds != {int}:  # inference tells of these
+            _tell(
+                name, "nested", nested, "lists, objects or numbers beyond 64 bits are kept as their JSON text", report
+            )
         texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
         return pa.array([None if text is None else spelled(text) for text in texts], pa.string())
     if len(kinds) > 1:

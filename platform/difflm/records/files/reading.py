@@ -244,9 +244,9 @@ def _form(
     """Describe the file: its own dialect, types or nesting, by the names that its columns have in the table."""
     if raw.json is not None:
         known = dict(zip(raw.table.select(chosen).column_names, read.column_names, strict=True))
-        kept = (raw.json.nested, raw.json.absent, raw.json.texts)
-        nested, absent, texts = (tuple(known[name] for name in some if name in known) for some in kept)
-        return SourceForm(json=JsonForm(nested=nested, absent=absent, texts=texts, names=names))
+        lists = raw.json.model_dump(exclude={"names"})
+        kept = {key: tuple(known[name] for name in some if name in known) for key, some in lists.items()}
+        return SourceForm(json=JsonForm(**kept, names=names))
     if raw.dialect is None:
         places = {str(place): name for place, name in zip(chosen, read.column_names, strict=True)}
         workbook = None if raw.workbook is None else raw.workbook.renamed(places)

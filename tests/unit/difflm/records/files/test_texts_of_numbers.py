@@ -66,6 +66,31 @@ def test_texts_of_json_stay_texts(tmp_path: Path, name: str) -> None:
     assert conform_table(parts, infer_schema(read)).equals(rows)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        [(row, row / 8 + 0.3)[row % 2] for row in ROWS],
+        [(float(row), row / 8 + 0.3)[row % 2] for row in ROWS],
+        [2**70 + row for row in ROWS],
+        [None, 2**64, -(2**63) - 1] * 20,
+        ["12", 2**64, "x"] * 20,
+    ],
+    ids=["whole among fractions", "fractions of zero", "beyond 64 bits", "some beyond", "texts beside"],
+)
+def test_numbers_of_json_are_written_as_they_were(tmp_path: Path, values: list[float | str | None]) -> None:
+    text = "".join(json.dumps({"x": one, "n": place}) + "\n" for place, one in enumerate(values))
+    (tmp_path / "t.jsonl").write_text(text)
+    read = read_table(tmp_path / "t.jsonl")
+    form = SourceForm.of(read)
+    assert form is not None
+    rows = rows_of(read)
+    written = encode_table(rows, "jsonl", form=form)
+    assert written.decode() == text
+    parts = form.parsed(written, "jsonl", rows.schema)
+    assert parts is not None
+    assert conform_table(parts, infer_schema(read)).equals(rows)
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_texts_of_frames_stay_texts(name: str) -> None:
     for frame in (pd.DataFrame({"x": TEXTS[name]}), pl.DataFrame({"x": TEXTS[name]})):
