@@ -194,3 +194,13 @@ def test_an_entry_from_a_stranger_leads_nowhere_else(tmp_path: Path, changes: di
     path = tmp_path / ENTRIES / "part-000000000-000000010.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     assert [entry.start for entry in dataset.entries()] == [10, 20]
+
+
+@pytest.mark.parametrize("name", ["decoder/tokenizer/tokenizer_config.json", "decoder/model/config.json", "more.bin"])
+def test_a_file_of_a_bundle_that_is_a_hole_is_not_read(bundle: Path, name: str) -> None:
+    """In an archive it takes no room, and whoever reads it the memory."""
+    (bundle / name).touch()
+    os.truncate(bundle / name, 2**40)
+    for look in (load_bundle, check_files):
+        with pytest.raises(BundleError, match=r"has 1,099,511,627,776 bytes, and .* are the most but of tensors"):
+            look(bundle)

@@ -20,6 +20,7 @@ from typing import Literal
 
 from difflm.artifacts.atomic import write_json_atomic
 from difflm.config import Config
+from difflm.regular_files import read_file
 from difflm.serving.config import KeptConfig
 
 ID = re.compile(r"[0-9a-f]{32}")
@@ -69,7 +70,7 @@ class JobsFolder:
     def read(self, name: str) -> JobSpec | None:
         """Read what a job was asked for; None where nobody can tell."""
         try:
-            return JobSpec.model_validate_json((self.path / name / _SPEC).read_bytes())
+            return JobSpec.model_validate_json(read_file(self.path / name / _SPEC))
         except (ValueError, OSError):
             return None
 
