@@ -240,11 +240,14 @@ def _assumed(config: ExperimentConfig) -> tuple[int, SlotLayout]:
     return max(1, tokens), SlotLayout(grid=GridLayout(widths=(cells,) * slots), cells_per_slot=cells)
 
 
+_UNREADABLE: tuple[type[Exception], ...] = (*MISFITS, OSError)
+
+
 def _counted(decoder: Path) -> tuple[int, SlotLayout]:
     path = decoder / "decoder.json"
     try:
         facts = parse_json(read_file(path))
         return int(facts["longest"]), slot_layout(facts)
-    except MISFITS + (OSError,) as error:
+    except _UNREADABLE as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ArtifactError(f"{path}: cannot be read ({reason}); remove {decoder} and run it again") from error

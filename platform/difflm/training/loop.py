@@ -75,6 +75,7 @@ Event = dict[str, JSON]
 
 _TASK_FILE, _BEST_FILE, _AVERAGE_FILE = "task.pt", "best.safetensors", "average.safetensors"
 _FORMAT_VERSION = 2
+_UNREADABLE: tuple[type[Exception], ...] = (*MISFITS, OSError, RuntimeError, SafetensorError)
 
 
 class LoopConfig(Config):
@@ -305,6 +306,6 @@ def _load(directory: Path, state: _State, task: TrainingTask, engine: Engine) ->
             state.best_objective = facts.best_objective
             if engine.rank == 0:
                 state.best_tensors = load_file(directory / _BEST_FILE)
-    except MISFITS + (OSError, RuntimeError, SafetensorError) as error:
+    except _UNREADABLE as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise TrainingError(f"{directory}: no complete checkpoint ({reason}); remove it to start over") from error
