@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from difflm.errors import ModelError, is_fault
 from difflm.models.gguf_files import is_unpacked, read_head, unpack, unpacked_folder
-from difflm.models.sources import is_gguf, located
+from difflm.models.sources import guard_hub, is_gguf, located
 from difflm.regular_files import read_file
 from difflm.telemetry import parse_json
 
@@ -277,6 +277,7 @@ def _without_bars() -> Iterator[None]:
 
 @contextmanager
 def _refusing_code(model: str | Path) -> Iterator[None]:
+    guard_hub()
     try:
         yield
     except ModelError:
