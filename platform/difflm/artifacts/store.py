@@ -22,6 +22,8 @@ from difflm.telemetry import JSON, Stopwatch, host_facts
 SHORT = 12
 _LOCK = ".lock"
 _FOLDERS = ("artifacts", "work")
+INPUT = "input"
+"""Where a run keeps the table that it was given from Python or of a database."""
 _LOGS = ("config.yaml", "environment.json", "runs.jsonl")
 _GIVEN = re.compile(r"table-[0-9a-f]{12}\.(?:parquet|json)")
 
@@ -197,7 +199,7 @@ class ArtifactStore:
         Raises:
             StorageError: names the link.
         """
-        for name in _FOLDERS:
+        for name in (*_FOLDERS, INPUT):
             if (self.root / name).is_symlink():
                 raise StorageError(f"{self.root / name}: is a link; put the folder itself there, or link the whole run")
 
@@ -275,7 +277,7 @@ def _is_given(path: Path) -> bool:
     """Tell whether this is what a run keeps of the table and the budget that it was given."""
     if path.is_symlink() or not path.is_dir():
         return path.name == "quality.json"
-    return path.name == "input" and all(_GIVEN.fullmatch(inside.name) for inside in path.iterdir())
+    return path.name == INPUT and all(_GIVEN.fullmatch(inside.name) for inside in path.iterdir())
 
 
 def _names(folder: Path) -> set[str]:

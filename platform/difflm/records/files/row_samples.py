@@ -67,8 +67,9 @@ def refuse_wide_line(body: str, delimiters: Iterable[str], name: str) -> None:
         DataError: it is one.
     """
     line = _FIRST_LINE.match(body)
-    for delimiter in delimiters if line is not None else ():
-        if (divided := body.count(delimiter, *line.span(1))) >= MAX_COLUMNS:
+    start, stop = (0, 0) if line is None else line.span(1)
+    for delimiter in delimiters:
+        if (divided := body.count(delimiter, start, stop)) >= MAX_COLUMNS:
             refuse_wide(divided + 1, name)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from difflm.artifacts import ArtifactStore
-from difflm.errors import ConfigError
+from difflm.errors import ConfigError, StorageError
 from difflm_jobs.cli.main import run as run_verb
 from difflm_jobs.pipeline.at_rest import holds_rows, purge_run
 
@@ -92,3 +92,25 @@ def test_a_purge_goes_with_a_whole_run() -> None:
     call: Callable[..., Any] = run_verb
     with pytest.raises(ConfigError, match="--purge and --until prepare"):
         call("people.csv", until="prepare", purge=True)
+
+
+def test_what_a_killed_removal_left_still_holds_rows(run: Path) -> None:
+    """Its manifest may be gone first: the rows were left for good, and `verify` said that there were none."""
+    left, own = run / "artifacts" / "table-0123456789ab", run / "artifacts" / "notes"
+    for folder in (left, own):
+        folder.mkdir()
+        (folder / "train.parquet").write_text("rows")
+    assert left in [path for path, _ in holds_rows(run)]
+    assert left.name in purge_run(run)
+    assert not left.exists()
+    assert own.exists()
+
+
+def test_a_purge_removes_nothing_of_others_through_a_link(run: Path, tmp_path: Path) -> None:
+    """`input` that somebody made a link took the Parquet files of the folder that it leads to."""
+    theirs = tmp_path / "theirs"
+    (run / "input").rename(theirs)
+    (run / "input").symlink_to(theirs)
+    with pytest.raises(StorageError, match="input: is a link"):
+        purge_run(run)
+    assert (theirs / "table-1.parquet").exists()
