@@ -6,7 +6,6 @@ again, it is made anew from the table.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -14,6 +13,7 @@ from typing import Final
 from difflm.artifacts import ArtifactStore
 from difflm.artifacts.atomic import remove_tree, storage_errors
 from difflm.artifacts.manifest import BUNDLE_KIND, MANIFEST_NAME, REPORT_KIND
+from difflm.artifacts.store import ARTIFACT_NAME
 from difflm_jobs.inputs.frame_files import INPUT
 
 SYNTHETIC_KIND: Final = "synthetic"
@@ -22,7 +22,6 @@ _HOLDS: Final[Mapping[str, str]] = {
     "table": "the real rows: training, validation and test splits",
     "latents": "an encoding of every training row",
 }
-_ARTIFACT: Final = re.compile(r"[a-z-]+-[0-9a-f]{12}")
 _CHECKPOINT: Final = "a checkpoint of training, with its log"
 
 
@@ -32,7 +31,7 @@ def holds_rows(folder: Path) -> Iterator[tuple[Path, str]]:
         if artifact.kind not in _KEPT:
             yield artifact.path, _HOLDS.get(artifact.kind, _CHECKPOINT)
     for path in sorted((folder / "artifacts").glob("*")):
-        left = _ARTIFACT.fullmatch(path.name) is not None and path.is_dir() and not (path / MANIFEST_NAME).exists()
+        left = ARTIFACT_NAME.fullmatch(path.name) is not None and path.is_dir() and not (path / MANIFEST_NAME).exists()
         if left:  # by a removal that was killed, and began with the manifest
             yield path, "what is left of an artifact"
     if (folder / "work").is_dir():
