@@ -26,6 +26,7 @@ from difflm.serving.config import KeptConfig
 ID = re.compile(r"[0-9a-f]{32}")
 _SPEC = "job.json"
 _ENTRY = re.compile(r"part-(\d+)-(\d+)\.json")
+_OF_A_JOB = re.compile(r"\.|data\.|error\.txt$")  # and no job.json
 _STRAY_S = 3600.0  # until a folder without job.json is what a removal left, not one that is being made
 _DAY_S = 86_400.0
 
@@ -121,7 +122,7 @@ class JobsFolder:
         for path in self.path.iterdir():
             with suppress(OSError):
                 old = time.time() - path.lstat().st_mtime > _STRAY_S
-                if old and ID.fullmatch(path.name) and not self.has(path.name):
+                if old and ID.fullmatch(path.name) and all(_OF_A_JOB.match(one.name) for one in path.iterdir()):
                     shutil.rmtree(path, ignore_errors=True)
 
     def surplus(self, specs: Mapping[str, JobSpec], kept: KeptConfig) -> list[str]:
