@@ -13,7 +13,7 @@ from typing import Final
 from difflm.artifacts import ArtifactStore
 from difflm.artifacts.atomic import remove_tree, storage_errors
 from difflm.artifacts.manifest import BUNDLE_KIND, MANIFEST_NAME, REPORT_KIND
-from difflm.artifacts.store import ARTIFACT_NAME
+from difflm.artifacts.store import ARTIFACT_NAME, ROUNDS
 from difflm_jobs.inputs.frame_files import INPUT
 
 SYNTHETIC_KIND: Final = "synthetic"
@@ -39,6 +39,8 @@ def holds_rows(folder: Path) -> Iterator[tuple[Path, str]]:
             yield work, "what an unfinished stage has written: checkpoints, logs and parts"
     for path in sorted((folder / INPUT).glob("*.parquet")):
         yield path, "the table that was given from Python"
+    for path in sorted((folder / ROUNDS).glob("*.parquet")):
+        yield path, "real rows beside synthetic ones, as a round was trained on"
 
 
 def purge_run(folder: Path) -> list[str]:

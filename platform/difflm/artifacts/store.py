@@ -24,8 +24,10 @@ _LOCK = ".lock"
 _FOLDERS = ("artifacts", "work")
 INPUT = "input"
 """Where a run keeps the table that it was given from Python or of a database."""
+ROUNDS = "rounds"
+"""Where a flywheel keeps what its rounds are trained on."""
 _LOGS = ("config.yaml", "environment.json", "runs.jsonl")
-_OWN = frozenset({_LOCK, *_FOLDERS, INPUT, *_LOGS, "quality.json"})
+_OWN = frozenset({_LOCK, *_FOLDERS, INPUT, ROUNDS, *_LOGS, "quality.json"})
 """What runs write into the folder of an experiment."""
 ARTIFACT_NAME = re.compile(r"[a-z0-9_-]+-[0-9a-f]{12}")
 _GIVEN = re.compile(r"table-[0-9a-f]{12}\.(?:parquet|json)")
@@ -202,7 +204,7 @@ class ArtifactStore:
         Raises:
             StorageError: names the link.
         """
-        for name in (*_FOLDERS, INPUT):
+        for name in (*_FOLDERS, INPUT, ROUNDS):
             if (self.root / name).is_symlink():
                 raise StorageError(f"{self.root / name}: is a link; put the folder itself there, or link the whole run")
 
