@@ -126,7 +126,9 @@ class FitRun:
 
         finished = ArtifactStore(self.folder).finished()
         bundles = [artifact for artifact in finished if artifact.kind == BUNDLE_KIND]
-        (bundle,) = [artifact.identity for artifact in bundles if artifact.path == folder]
+        bundle = next((artifact.identity for artifact in bundles if artifact.path == folder), None)
+        if bundle is None:  # its manifest is gone, and with it what a report would be found by
+            return None
         rows = {artifact.identity for artifact in finished if artifact.manifest.inputs.get("assemble") == bundle}
         reports = [
             artifact.path

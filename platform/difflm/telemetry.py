@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
+
+from difflm.regular_files import read_file
 
 JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
 
@@ -127,15 +129,21 @@ def append_event(path: Path, event: Mapping[str, JSON]) -> None:
             raise
 
 
+_MAX_LOG: Final = 2**30
+
+
 def read_events(path: Path) -> list[dict[str, JSON]]:
     """Read all complete events of a log, oldest first; a last line cut short by a killed process is left out.
 
-    A log that does not exist has no events. Raises ValueError for a line that is no JSON.
+    A log that does not exist has no events. Raises ValueError for a line that is no object in JSON.
     """
     if not path.exists():
         return []
-    lines = path.read_bytes().split(b"\n")
-    return [parse_json(line) for line in lines[:-1] if line.strip()]
+    lines = read_file(path, most=_MAX_LOG).split(b"\n")
+    events = [parse_json(line) for line in lines[:-1] if line.strip()]
+    if not all(isinstance(event, dict) for event in events):
+        raise ValueError("not all lines are objects")
+    return events
 
 
 def truncate_events(path: Path, keep: Callable[[Mapping[str, JSON]], bool]) -> None:

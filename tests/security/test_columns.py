@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,9 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from difflm.errors import BundleError, DiffLMError, SchemaError
+from difflm.errors import BundleError, DataError, DiffLMError, SchemaError
 from difflm.records.fields import IntegerField
 from difflm.records.files.dialects import Dialect
+from difflm.records.files.reading import ReadConfig
 from difflm.records.files.source import SourceForm
 from difflm.records.kinds.dress import read_cell
 from difflm.records.kinds.inference import infer_schema
@@ -23,6 +25,7 @@ from difflm.records.normalizing import normalize_column
 from difflm.records.schema import RecordSchema, SchemaConfig
 from difflm.synthesis.bundle import load_bundle
 from difflm.synthesis.bundle_files import write_hashes
+from difflm_jobs.inputs.arff import read_source
 
 NINES = "9" * 5000
 CELLS: dict[str, Callable[[int], str]] = {
@@ -140,3 +143,25 @@ def test_a_prior_of_no_scale_is_refused_before_it_draws(value: Any, bundle: Path
             with pytest.raises(BundleError, match=f"{path.name} describes"):
                 load_bundle(bundle)
         path.write_text(whole)
+
+
+WIDE: dict[str, Callable[[], bytes]] = {
+    "names.csv": lambda: b",".join(b"c%d" % n for n in range(500_000)) + b"\n" + b",".join([b"1"] * 500_000) + b"\n",
+    "second.csv": lambda: b"a,b\n" + b"1," * 120_000 + b"\n",
+    "quoted.csv": lambda: b'"a\n"' + b",1" * 120_000 + b"\n1,2\n",
+    "rare.csv": lambda: b"\x01" * 2_000_000 + b"\n",
+    "blanks.txt": lambda: b"".join(b"ab" + b" " * 400_000 + b"%d\n" % n for n in range(6)),
+    "words.txt": lambda: b"a " * 500_000 + b"\n" + (b"1 " * 500_000 + b"\n") * 4,
+    "keys.json": lambda: b"[{" + b",".join(b'"k%d":1' % n for n in range(500_000)) + b"}]",
+    "names.arff": lambda: b"@attribute a numeric\n" * 300_000 + b"@data\n" + b"?," * 299_999 + b"?\n",
+}
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_a_text_of_far_too_many_columns_takes_neither_time_nor_memory(name: str, tmp_path: Path) -> None:
+    """They were all made, and some looked through once for each, before they were counted: 9 GB for 2 MB, or hours."""
+    (tmp_path / name).write_bytes(WIDE[name]())
+    began = time.process_time()
+    with suppress(DataError):
+        assert read_source(tmp_path / name, ReadConfig(), lambda notice: None).num_columns <= 3
+    assert time.process_time() - began < 3.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from difflm.serving.backend import VERSION_DIGITS
 from difflm.serving.fair_queue import FairQueue, RowRequest
 from difflm.serving.jobs import Jobs, JobSpec
 from difflm.serving.jobs import jobs as jobs_module
@@ -24,6 +26,7 @@ from difflm.serving.limits import Admission, KeyConfig, KeyRing, TokenBucket, Tr
 from difflm.serving.problems import Problem
 from difflm.serving.shares import Shares, Turns
 
+NOTHING = hashlib.sha256().hexdigest()[:VERSION_DIGITS]  # the version of a folder without files
 REPOSITORY = Path(__file__).resolve().parents[2]
 KEYS = ("greedy", "modest", "quiet")
 
@@ -202,7 +205,7 @@ out.write_text("")
 
 def spec(owner: str, n: int) -> JobSpec:
     return JobSpec(
-        owner=owner, bundle="b", version="v", folder="/b", n=n, seed=7, where=None, sampling="{}", format="jsonl"
+        owner=owner, bundle="b", version=NOTHING, folder="/b", n=n, seed=7, where=None, sampling="{}", format="jsonl"
     )
 
 

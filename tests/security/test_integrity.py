@@ -13,12 +13,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+import difflm
 from difflm.artifacts.dataset import DATA, ENTRIES, JOB_NAME, Dataset, missing_ranges
 from difflm.artifacts.storage import LocalStore
 from difflm.artifacts.store import ArtifactStore
 from difflm.errors import ArtifactError, BundleError
 from difflm.synthesis.bundle import load_bundle
-from difflm.synthesis.bundle_files import HASHES_NAME, check_files
+from difflm.synthesis.bundle_files import HASHES_NAME, check_files, write_hashes
 from difflm.synthesis.sharing.container import pack
 from difflm.testing.bundles import StageFolders
 
@@ -194,3 +195,27 @@ def test_an_entry_from_a_stranger_leads_nowhere_else(tmp_path: Path, changes: di
     path = tmp_path / ENTRIES / "part-000000000-000000010.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     assert [entry.start for entry in dataset.entries()] == [10, 20]
+
+
+@pytest.mark.parametrize("name", ["decoder/tokenizer/tokenizer_config.json", "decoder/model/config.json", "more.bin"])
+def test_a_file_of_a_bundle_that_is_a_hole_is_not_read(bundle: Path, name: str) -> None:
+    """In an archive it takes no room, and whoever reads it the memory."""
+    (bundle / name).touch()
+    os.truncate(bundle / name, 2**40)
+    for look in (load_bundle, check_files):
+        with pytest.raises(BundleError, match=r"has 1,099,511,627,776 bytes, and .* are the most but of tensors"):
+            look(bundle)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{", "7", "{}", '{"says": "x", "voided_by": 7}', '{"voided_by": [], "says": null']
+)
+def test_a_promise_of_another_form_is_named_where_a_bundle_is_saved_again(
+    bundle: Path, tmp_path: Path, text: str
+) -> None:
+    """The card tells of it, and nothing had read it before."""
+    (bundle / "privacy.json").write_text(text)
+    write_hashes(bundle)
+    with pytest.raises(BundleError, match="its files do not fit each other"):
+        difflm.load(bundle).save(tmp_path / "saved.difflm")
+    assert not (tmp_path / "saved.difflm").exists()

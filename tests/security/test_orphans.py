@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import signal
 import subprocess
@@ -13,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from difflm.lifetime import PARENT, locked
+from difflm.serving.backend import VERSION_DIGITS
 from difflm.serving.jobs import Jobs, JobSpec
 from difflm.serving.jobs import jobs as jobs_module
 from difflm_jobs.cli import main as cli
 
+NOTHING = hashlib.sha256().hexdigest()[:VERSION_DIGITS]  # the version of a folder without files
 REPOSITORY = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {
     **os.environ,
@@ -45,7 +48,8 @@ jobs.COMMAND = (sys.executable, "-S", sys.argv[2])
 async def serve():
     server = Jobs(Path(sys.argv[1]), most=5)
     await server.start()
-    spec = dict(owner="a", bundle="b", version="v", folder="/b", n=1, seed=7, where=None, sampling="{}", format="csv")
+    spec = dict(owner="a", bundle="b", version=sys.argv[3], folder="/b", n=1, seed=7, where=None, sampling="{}",
+                format="csv")
     print(server.submit(JobSpec(**spec)).id, flush=True)
     await asyncio.Event().wait()
 
@@ -78,7 +82,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def killed_server(tmp_path: Path, program: Path) -> Iterator[str]:
     """The name of a job whose server was killed and whose process lives on."""
-    command = [sys.executable, "-c", SERVER, str(tmp_path / "jobs"), str(program)]
+    command = [sys.executable, "-c", SERVER, str(tmp_path / "jobs"), str(program), NOTHING]
     with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         name = server.stdout.readline().strip()
@@ -121,7 +125,7 @@ def test_a_new_server_waits_for_the_process_that_a_killed_one_left(
 
 def test_a_job_that_its_own_server_runs_is_nobody_elses(tmp_path: Path, program: Path) -> None:
     """The server's own end, without a kill, ends its job's process before the lock is free."""
-    facts = {"owner": "a", "bundle": "b", "version": "v", "folder": "/b", "n": 1, "seed": 7}
+    facts = {"owner": "a", "bundle": "b", "version": NOTHING, "folder": "/b", "n": 1, "seed": 7}
     spec = JobSpec.model_validate({**facts, "where": None, "sampling": "{}", "format": "csv"})
 
     async def act() -> None:

@@ -95,6 +95,16 @@ def test_a_page_of_another_origin_makes_no_rows(ask: Ask) -> None:
     assert answer.status_code == 429
 
 
+@pytest.mark.parametrize("twice", ["Host", "Authorization", "Origin"])
+def test_what_a_proxy_looks_at_comes_once(ask: Ask, twice: str) -> None:
+    """Of two the last counted here, and elsewhere the first may."""
+    given = {"Host": "localhost", "Authorization": "Bearer x", "Origin": "http://localhost:8000"}
+    headers = [("Host", "localhost"), ("Authorization", "Bearer x"), (twice, given[twice])]
+    headers = headers if twice != "Origin" else [*headers, (twice, given[twice])]
+    answer = ask("GET", "/healthz", headers=headers)
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, twice.lower())
+
+
 @pytest.mark.parametrize("media", [None, "text/plain", "application/x-www-form-urlencoded"])
 def test_what_a_page_may_send_without_asking_is_no_request(ask: Ask, media: str | None) -> None:
     headers = {} if media is None else {"Content-Type": media}

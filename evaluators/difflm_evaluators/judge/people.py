@@ -234,8 +234,14 @@ def _share(
 
 
 def write_page(page: PairsPage, path: Path) -> Path:
-    """Write the page and, beside it, its key; return the key's path."""
+    """Write the page and, beside it, its key; return the key's path.
+
+    Raises:
+        DataError: the key of another page is there, whose raters' answers could be read no more.
+    """
     key = path.with_name(f"{path.stem}.key.json")
+    if key.exists() and read_key(key).page != page.key.page:
+        raise DataError(f"{key}: is the key of another page, which raters may have; give another --out, or remove it")
     write_bytes_atomic(path, page.html.encode("utf-8", "replace"))
     write_bytes_atomic(key, page.key.model_dump_json(indent=1).encode())
     return key

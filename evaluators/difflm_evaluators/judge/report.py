@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from difflm.artifacts.atomic import write_bytes_atomic, write_json_atomic
 from difflm.errors import DataError
+from difflm.regular_files import read_file
 from difflm.telemetry import JSON, parse_json
 from difflm_evaluators.base import Evaluation, Score
 from difflm_evaluators.judge.answers import Answer
@@ -198,7 +199,7 @@ def read_judgement(folder: Path) -> JudgeEntry:
     """
     path = folder / JUDGE_FILE
     try:
-        data: Any = parse_json(path.read_text(encoding="utf-8"))
+        data: Any = parse_json(read_file(path))
         account, evaluation = data["account"], data["evaluation"]
         return JudgeEntry(
             title=data["title"],

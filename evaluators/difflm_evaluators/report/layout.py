@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, JsonValue, NonNegativeInt, ValidationError, model_validator
 
 from difflm.errors import MISFITS, DataError
+from difflm.regular_files import read_file
 from difflm.telemetry import JSON, parse_json
 from difflm_evaluators.base import Direction, Score
 
@@ -189,7 +190,7 @@ def read_report(path: Path) -> ReportFile:
         DataError: there is none, it is no report, or it has another layout; names the file and what is wrong.
     """
     try:
-        data = parse_json(path.read_text(encoding="utf-8"))
+        data = parse_json(read_file(path))
     except FileNotFoundError:
         raise DataError(f"{path}: no such report; give a run, a report.json, or a folder that holds one") from None
     except (OSError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from difflm.artifacts import hash_file
-from difflm.artifacts.atomic import atomic_directory
+from difflm.artifacts.atomic import atomic_directory, make_private
 from difflm.errors import ConfigError, DataError
 from difflm.records.kinds.columns import conform_table
 from difflm.records.kinds.inference import infer_schema
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from difflm_jobs.config import ExperimentConfig
 
 TRAIN_CSV, TRAIN_PARQUET, TEST_CSV, SCHEMA = "train.csv", "train.parquet", "test.csv", "schema.json"
+_OF_A_TABLE = re.compile(r"train\.csv|train\.parquet|test\.csv|schema\.json|real-\d+\.csv")
 LEFT_OUT = ("text", "json", "datetime")
 """Kinds of columns that not every method takes."""
 
@@ -59,15 +61,20 @@ class BenchmarkTable:
     def write(self, folder: Path) -> dict[str, str]:
         """Write what methods read, into a folder that is new: in one that is there, links of somebody else's might lead
         anywhere. Return the hashes of what rows depend on.
+
+        Raises:
+            ConfigError: the folder there is none that a benchmark wrote.
         """
         import pyarrow.csv
         import pyarrow.parquet
 
+        _refuse_anybodys(folder)
         with atomic_directory(folder) as new:
             pyarrow.csv.write_csv(self.train, new / TRAIN_CSV)
             pyarrow.csv.write_csv(self.test, new / TEST_CSV)
             pyarrow.parquet.write_table(self.train, new / TRAIN_PARQUET)
             (new / SCHEMA).write_text(self.schema.to_json(), encoding="utf-8")
+            make_private(new)
         return {name: hash_file(folder / name) for name in (TRAIN_CSV, SCHEMA)}
 
     def experiment(self, folder: Path) -> dict[str, Any]:
@@ -79,6 +86,17 @@ class BenchmarkTable:
             "validation": 0.1,
         }
         return {"data": data, "schema": self.config}
+
+
+def _refuse_anybodys(folder: Path) -> None:
+    """Refuse to replace a folder that holds something else than the table of a benchmark.
+
+    Raises:
+        ConfigError: names it.
+    """
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() and not folder.is_symlink() else set()
+    if there and (SCHEMA not in there or not all(map(_OF_A_TABLE.fullmatch, there))):
+        raise ConfigError(f"{folder}: is none of a benchmark, and would be replaced; give another --out")
 
 
 def read_benchmark_table(given: str, *, target: str | None, train_rows: int | None) -> BenchmarkTable:

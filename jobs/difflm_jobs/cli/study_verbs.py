@@ -128,6 +128,7 @@ def flywheel(
     from difflm_jobs.loading import load_experiment
 
     given = load_experiment(config, overrides=changes or (), target=target)
+    from difflm.artifacts.store import ROUNDS
     from difflm_jobs.inputs.gates import table_gates
     from difflm_jobs.pipeline.progress import reporting
     from difflm_jobs.stages.stages import kept_cluster
@@ -143,7 +144,7 @@ def flywheel(
             lambda each, against: round_run(each, runs, against=against, cluster=cluster, reporting=shown),
             rounds=rounds,
             gates=gates,
-            folder=folder / "rounds",
+            folder=folder / ROUNDS,
             say=partial(print_line, console),
         )
     _finish(flywheel_table(done, name=given.name), folder, "flywheel", output())

@@ -26,21 +26,29 @@ def print_summary(console: Console, run: RunRecord, artifacts: Sequence[Artifact
     """Print the stages of a run, what was left out of it, and, when it was evaluated, its scores.
 
     What they come to stands last, where a terminal ends.
+
+    Raises:
+        ArtifactError: a manifest, which may have been changed, says something of another form.
     """
-    console.print(stage_table(run.stages))
-    for artifact in artifacts:
-        for notice in artifact.manifest.facts.get(NOTICES, ()):
-            console.print(f"{artifact.manifest.kind}: {notice}", highlight=False, soft_wrap=True, markup=False)
-    for artifact in artifacts:
-        scores = artifact.manifest.facts.get(HEADLINES)
-        if scores:
-            print_scores(console, scores)
-    console.print(overhead_line(run), highlight=False, soft_wrap=True)
-    if (expected := expected_line(run.stages)) is not None:
-        console.print(expected, highlight=False, soft_wrap=True)
-    for artifact in artifacts:
-        if HEADLINES in artifact.manifest.facts:
-            print_report_verdict(console, artifact.path)
+    try:
+        console.print(stage_table(run.stages))
+        for artifact in artifacts:
+            for notice in artifact.manifest.facts.get(NOTICES, ()):
+                console.print(f"{artifact.manifest.kind}: {notice}", highlight=False, soft_wrap=True, markup=False)
+        for artifact in artifacts:
+            scores = artifact.manifest.facts.get(HEADLINES)
+            if scores:
+                print_scores(console, scores)
+        console.print(overhead_line(run), highlight=False, soft_wrap=True)
+        if (expected := expected_line(run.stages)) is not None:
+            console.print(expected, highlight=False, soft_wrap=True)
+        for artifact in artifacts:
+            if HEADLINES in artifact.manifest.facts:
+                print_report_verdict(console, artifact.path)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        folder = artifacts[0].path.parent.parent
+        raise ArtifactError(f"{folder}: what its manifests say is of another form ({reason}); run it again") from error
 
 
 def print_reports(console: Console, artifacts: Sequence[Artifact]) -> None:
@@ -166,11 +174,7 @@ def print_experiment(run: str, runs: Path, console: Console) -> None:
     shown = working[-1]
     artifacts = [_artifact(folder, stage) for stage in shown.stages]
     console.print(f"{folder}: run of {shown.started}, {len(logged)} in all", highlight=False, soft_wrap=True)
-    try:
-        print_summary(console, _with_costs(shown, artifacts), artifacts)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise ArtifactError(f"{folder}: what its manifests say is of another form ({reason}); run it again") from error
+    print_summary(console, _with_costs(shown, artifacts), artifacts)
 
 
 def _artifact(folder: Path, stage: StageRecord) -> Artifact:

@@ -14,6 +14,7 @@ from difflm.errors import ConfigError, DataError
 from difflm.records.files.compression import contents
 from difflm.records.files.reading import ReadConfig, read_table
 from difflm.records.large.reading import read_large_table
+from difflm.records.limits import refuse_wide
 from difflm.records.notices import Reporter
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def _convert(data: bytes, source: Path, target: Path) -> None:
             elif found := _ATTRIBUTE.match(text):
                 names.append(_text(found))
             elif text.lower().startswith("@data"):
+                refuse_wide(len(names), str(source))
                 in_data = True
                 writer.writerow(names)
     if not in_data or not names:

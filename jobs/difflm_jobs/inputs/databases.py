@@ -19,7 +19,6 @@ from typing import Any
 from difflm.errors import ConfigError, DataError
 from difflm.records.databases.urls import DatabaseUrl, is_database
 
-INPUT = "input"
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -33,6 +32,7 @@ def lay_down(source: DatabaseUrl, folder: Path) -> Path:
     import pyarrow.parquet as pq
 
     from difflm.artifacts.atomic import storage_errors, write_bytes_atomic, write_json_atomic
+    from difflm.artifacts.store import INPUT
     from difflm.records.databases.tables import read_database
 
     table, sink = read_database(source), io.BytesIO()

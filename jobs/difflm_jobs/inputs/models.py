@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from difflm.errors import BundleError, ModelError
+from difflm.regular_files import read_file
 from difflm.telemetry import parse_json
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _check_base(bundle: Path) -> None:
     """Look for the pretrained decoder that a bundle names, without loading its weights."""
     path = bundle / "decoder" / "decoder.json"
     try:
-        config = parse_json(path.read_bytes())["config"]
+        config = parse_json(read_file(path))["config"]
         kind, model = config["kind"], config.get("model")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{path}: not readable ({error}); assemble the bundle again") from error

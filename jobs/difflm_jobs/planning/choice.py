@@ -6,12 +6,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter
 
 from difflm.artifacts import ArtifactStore
 from difflm.artifacts.atomic import storage_errors, write_json_atomic
 from difflm.errors import ConfigError
-from difflm.telemetry import JSON
+from difflm.regular_files import read_file
+from difflm.telemetry import JSON, parse_json
 from difflm_jobs.planning import quality as levels
 from difflm_jobs.planning.quality import (
     LENGTHENED,
@@ -213,15 +216,29 @@ def _request(wish: Wish, base: ExperimentConfig) -> dict[str, JSON]:
     return json.loads(json.dumps(found))  # type: ignore[no-any-return]
 
 
+class _Kept(BaseModel):
+    """A choice of before: of what, the settings, and the seconds that stages take."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    request: dict[str, Any]
+    chosen: dict[str, JsonValue]
+    times: dict[str, float]
+
+
+_KEPT: Final = TypeAdapter(list[_Kept])
+
+
 def _read(path: Path) -> list[dict[str, Any]]:
     """Read what was chosen before; nothing where there is no file."""
     try:
-        found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        found = _KEPT.validate_python(parse_json(read_file(path)))
     except FileNotFoundError:
         return []
-    except ValueError as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); remove it to have settings chosen anew") from None
-    return found
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{path}: cannot be read ({reason}); remove it to have settings chosen anew") from None
+    return [entry.model_dump() for entry in found]
 
 
 def prepared_table(config: ExperimentConfig, runs: Path) -> Path | None:

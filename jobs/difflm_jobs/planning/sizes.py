@@ -6,7 +6,6 @@ weights, and their parameters, layers and widths are read off (`model_shapes`).
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import torch
 from torch import nn
 
 from difflm.diffusion.network import TransformerNetwork, build_network
+from difflm.errors import MISFITS, ArtifactError
 from difflm.models.autoencoder import Injector, PosteriorHead, build_injector, latent_size
 from difflm.models.compact import CompactDecoderFit, llama_parameters
 from difflm.models.decoder_store import slot_layout
@@ -28,7 +28,9 @@ from difflm.models.prefix_injector import PrefixInjector
 from difflm.models.steered import IndependentFields
 from difflm.models.vocabulary_injector import VocabularyInjector
 from difflm.records.tokenization import GridLayout
+from difflm.regular_files import read_file
 from difflm.runtime.training import chosen_engine
+from difflm.telemetry import parse_json
 from difflm_jobs.planning.memory import BYTES, FLOAT32, ProcessMemory, Transformer, model_states
 from difflm_jobs.planning.model_shapes import decoder_shape, parameters, pretrained_shape
 
@@ -238,6 +240,14 @@ def _assumed(config: ExperimentConfig) -> tuple[int, SlotLayout]:
     return max(1, tokens), SlotLayout(grid=GridLayout(widths=(cells,) * slots), cells_per_slot=cells)
 
 
+_UNREADABLE: tuple[type[Exception], ...] = (*MISFITS, OSError)
+
+
 def _counted(decoder: Path) -> tuple[int, SlotLayout]:
-    facts = json.loads((decoder / "decoder.json").read_bytes())
-    return facts["longest"], slot_layout(facts)
+    path = decoder / "decoder.json"
+    try:
+        facts = parse_json(read_file(path))
+        return int(facts["longest"]), slot_layout(facts)
+    except _UNREADABLE as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ArtifactError(f"{path}: cannot be read ({reason}); remove {decoder} and run it again") from error

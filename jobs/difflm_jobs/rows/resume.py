@@ -140,8 +140,10 @@ def claim(dataset: Dataset, identity: JobIdentity, *, rows: int, resume: Resume)
                 f"{shown}: already holds indices up to {last:,}, and --rows {rows:,} are fewer; nothing is taken away, "
                 "so give more rows or another folder"
             )
-    for name in (DATASET_MANIFEST, EVALUATION_NAME):  # of the rows there were before
-        dataset.store.remove(name)
+        for name in (DATASET_MANIFEST, EVALUATION_NAME):  # of the rows there were before
+            dataset.store.remove(name)
+    else:
+        _refuse_anybodys(dataset)
     dataset.write_json(
         JOB_NAME,
         {
@@ -154,6 +156,19 @@ def claim(dataset: Dataset, identity: JobIdentity, *, rows: int, resume: Resume)
             "begun": (found or {}).get("begun") or datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )
+
+
+def _refuse_anybodys(dataset: Dataset) -> None:
+    """Refuse a folder that is no dataset's, and has files of the names that a dataset's have.
+
+    Raises:
+        ConfigError: names the first.
+    """
+    for name in (JOB_NAME, DATASET_MANIFEST, EVALUATION_NAME):
+        if dataset.store.read(name) is not None:
+            raise ConfigError(
+                f"{dataset.store.shown}/{name}: is none of a dataset, and would be replaced; give another folder"
+            )
 
 
 def _refuse_another(shown: str, found: Mapping[str, Any], identity: JobIdentity) -> None:

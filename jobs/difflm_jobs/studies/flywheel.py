@@ -138,7 +138,7 @@ def next_round(config: ExperimentConfig, *, real: Artifact, synthetic: Artifact,
     """Configure the next round: real rows but for the test split, and synthetic ones, as one table."""
     merged = folder / f"merged-{synthetic.identity[:12]}.parquet"
     if not merged.exists():
-        write_bytes_atomic(merged, merged_rows(real.path, synthetic.path / SHARDS))
+        write_bytes_atomic(merged, merged_rows(real.path, synthetic.path / SHARDS), mode=0o600)
     data = DataConfig(
         train=FileSource(path=str(merged.resolve())),
         test=FileSource(path=str((real.path / "test.parquet").resolve())),

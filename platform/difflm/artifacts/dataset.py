@@ -18,7 +18,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -104,8 +104,8 @@ class _Account(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    attempts: int = Field(default=0, ge=0)
-    rejections: dict[str, int] = {}
+    attempts: int = Field(default=0, ge=0, lt=2**63)
+    rejections: dict[str, Annotated[int, Field(ge=0, lt=2**63)]] = {}
     precision: Literal["float32", "bfloat16"] | None = None
 
 
@@ -130,6 +130,7 @@ class ShardEntry(BaseModel):
     @classmethod
     def _readable(cls, account: dict[str, Any]) -> dict[str, Any]:
         _Account.model_validate(account)
+        json_bytes(account)  # with a number that is none, no manifest could be written at the end
         return account
 
     @model_validator(mode="after")

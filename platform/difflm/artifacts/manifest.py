@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from difflm.artifacts.atomic import write_json_atomic
 from difflm.errors import ArtifactError, ModelError
-from difflm.telemetry import parse_json
+from difflm.regular_files import read_file
+from difflm.telemetry import json_bytes, parse_json
 
 BUNDLE_KIND = "bundle"
 REPORT_KIND = "report"
@@ -29,7 +30,7 @@ def read_facts(path: Path, *, version: int, what: str, remedy: str) -> dict[str,
             (``what``) and ends in ``remedy``.
     """
     try:
-        facts = parse_json(path.read_bytes())
+        facts = parse_json(read_file(path))
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: no {what} can be read from it ({error}); {remedy}") from error
     found = facts.get("format_version") if isinstance(facts, dict) else None
@@ -89,11 +90,15 @@ class Manifest(BaseModel):
         """
         path = folder / MANIFEST_NAME
         try:
-            data = parse_json(path.read_bytes())
+            data = parse_json(read_file(path))
+            json_bytes(data)  # with a number that is none, no log and no report could be written from it
         except FileNotFoundError:
             raise ArtifactError(f"{path}: no such file; the folder holds no finished artifact, run its stage") from None
         except ValueError:
             raise ArtifactError(f"{path}: not readable as JSON; remove {folder} and run its stage again") from None
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise ArtifactError(f"{path}: cannot be read ({reason}); remove {folder} and run its stage again") from None
         version = data.get("format_version") if isinstance(data, dict) else None
         if version != FORMAT_VERSION:
             raise ArtifactError(

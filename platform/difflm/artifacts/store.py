@@ -22,7 +22,14 @@ from difflm.telemetry import JSON, Stopwatch, host_facts
 SHORT = 12
 _LOCK = ".lock"
 _FOLDERS = ("artifacts", "work")
+INPUT = "input"
+"""Where a run keeps the table that it was given from Python or of a database."""
+ROUNDS = "rounds"
+"""Where a flywheel keeps what its rounds are trained on."""
 _LOGS = ("config.yaml", "environment.json", "runs.jsonl")
+_OWN = frozenset({_LOCK, *_FOLDERS, INPUT, ROUNDS, *_LOGS, "quality.json"})
+"""What runs write into the folder of an experiment."""
+ARTIFACT_NAME = re.compile(r"[a-z0-9_-]+-[0-9a-f]{12}")
 _GIVEN = re.compile(r"table-[0-9a-f]{12}\.(?:parquet|json)")
 
 
@@ -197,16 +204,28 @@ class ArtifactStore:
         Raises:
             StorageError: names the link.
         """
-        for name in _FOLDERS:
+        for name in (*_FOLDERS, INPUT, ROUNDS):
             if (self.root / name).is_symlink():
                 raise StorageError(f"{self.root / name}: is a link; put the folder itself there, or link the whole run")
 
     def _make_private(self) -> None:
-        """Let nobody else into the experiment, which holds rows of its table."""
+        """Let nobody else into the experiment, which holds rows of its table.
+
+        Of a folder that others enter and that holds what no run writes, the modes stay, and those of what else is in
+        it: somebody put the run into a folder that has another purpose.
+        """
         with suppress(OSError):  # of another owner, or a file system without modes
-            self.root.chmod(0o700)
-            for path in self.root.iterdir():
-                if path.is_file() and not path.is_symlink():
+            paths = [path for path in self.root.iterdir() if not path.is_symlink()]
+            entered = self.root.stat().st_mode & 0o077 != 0
+            if entered and any(path.name not in _OWN for path in paths):
+                paths = [path for path in paths if path.name in _OWN]
+                folders = [path for path in paths if path.is_dir()]
+            else:
+                folders = [self.root]
+            for folder in folders:
+                folder.chmod(0o700)
+            for path in paths:
+                if path.is_file():
                     path.chmod(0o600)
 
     def _locked(self) -> IO[str]:
@@ -239,13 +258,20 @@ class ArtifactStore:
         """
         for folder in _FOLDERS:
             remove_temporaries(self.root / folder)
-        for folder, inside, names in os.walk(self.root / "work"):
-            for path in (Path(folder) / name for name in (*inside, *names)):
-                if path.is_symlink():
-                    path.unlink()
+        for stage in (self.root / "work").glob("*"):
+            for path in self._links(stage) if ARTIFACT_NAME.fullmatch(stage.name) else ():
+                path.unlink()
         for work in (self.root / "work").glob("*"):
             if (self.root / "artifacts" / work.name / MANIFEST_NAME).exists():
                 self._discard_work(work)
+
+    @staticmethod
+    def _links(folder: Path) -> list[Path]:
+        """List a folder itself, or what is in it at any depth, as far as they are links."""
+        if folder.is_symlink():
+            return [folder]
+        found = (Path(place) / name for place, inside, names in os.walk(folder) for name in (*inside, *names))
+        return [path for path in found if path.is_symlink()]
 
     @staticmethod
     def _discard_work(work: Path) -> None:
@@ -275,7 +301,7 @@ def _is_given(path: Path) -> bool:
     """Tell whether this is what a run keeps of the table and the budget that it was given."""
     if path.is_symlink() or not path.is_dir():
         return path.name == "quality.json"
-    return path.name == "input" and all(_GIVEN.fullmatch(inside.name) for inside in path.iterdir())
+    return path.name == INPUT and all(_GIVEN.fullmatch(inside.name) for inside in path.iterdir())
 
 
 def _names(folder: Path) -> set[str]:

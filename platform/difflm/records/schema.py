@@ -28,6 +28,7 @@ from difflm.records.fields import (
 from difflm.records.notices import Notice
 from difflm.records.protection.settings import Protected
 from difflm.records.relations.model import Relations
+from difflm.regular_files import read_file
 
 __all__ = [
     "SCHEMA_FORMAT_VERSION",
@@ -136,9 +137,11 @@ def read_schema(folder: Path) -> RecordSchema:
     """Read the schema.json of prepared data or of a bundle. SchemaError for another version or a damaged file."""
     path = folder / "schema.json"
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except FileNotFoundError as error:
         raise SchemaError(f"{path}: missing; make the folder again from training data") from error
+    except ValueError as error:
+        raise SchemaError(f"{path}: {error}; make the folder again from training data") from error
     return RecordSchema.from_json(content, source=str(path))
 
 

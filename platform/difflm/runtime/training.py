@@ -23,14 +23,15 @@ from difflm.artifacts.atomic import (
     write_json_atomic,
 )
 from difflm.config import Config
-from difflm.errors import ClusterError, DiffLMError, TrainingError
+from difflm.errors import MISFITS, ClusterError, DiffLMError, TrainingError
 from difflm.models.precision import Precision
+from difflm.regular_files import read_file
 from difflm.runtime.cluster import current_context, require_resources
 from difflm.runtime.deepspeed_engine import DeepSpeedEngineConfig
 from difflm.runtime.process import error_class, handler_kept, last_line
 from difflm.runtime.training_worker import WorkerJob, work
 from difflm.runtime.work_folder import Progress, WorkFolder, following, take_over
-from difflm.telemetry import JSON
+from difflm.telemetry import JSON, parse_json
 from difflm.training.loop import LoopConfig
 from difflm.training.task import TaskSpec
 
@@ -142,10 +143,14 @@ def train(job: TrainingJob, *, progress: Progress | None = None, launch: Launch 
     own.check()
     if not own.result.exists():
         raise ClusterError(f"{job.name}: the workers ended without a result in {own.finished}; run it again")
-    with storage_errors(job.output_dir):
-        facts = _deliver(own, job.output_dir)
-        remove_tree(own.checkpoints)
-    return _result(facts, started)
+    try:
+        with storage_errors(job.output_dir):
+            facts = _deliver(own, job.output_dir)
+            remove_tree(own.checkpoints)
+        return _result(facts, started)
+    except MISFITS as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise TrainingError(f"{own.result}: not what workers write ({reason}); remove {own.folder}") from error
 
 
 def launch_on_ray(job: TrainingJob, own: WorkFolder, progress: Progress | None) -> None:
@@ -218,7 +223,7 @@ def _claim(job: TrainingJob, work_dir: Path) -> None:
     }
     path = work_dir / _JOB_FILE
     if path.exists():
-        other: Mapping[str, Any] = json.loads(path.read_text())
+        other = _facts(path)
         changed = sorted(key for key in own if own[key] != other.get(key))
         if changed:
             raise TrainingError(
@@ -231,7 +236,7 @@ def _claim(job: TrainingJob, work_dir: Path) -> None:
 
 def _deliver(own: WorkFolder, output_dir: Path) -> Mapping[str, Any]:
     """Copy the outcome and the history to the output folder, each file whole or not at all."""
-    facts: Mapping[str, Any] = json.loads(own.result.read_text())
+    facts = _facts(own.result)
     output_dir.mkdir(parents=True, exist_ok=True)
     for source in (own.finished / "best.safetensors", own.events):
         temporary = temporary_sibling(output_dir / source.name)
@@ -271,8 +276,19 @@ def raise_recorded(own: WorkFolder) -> None:
     """Raise again, in the driver, the error on purpose that a worker recorded."""
     if not own.failure.exists():
         return
-    recorded = json.loads(own.failure.read_text())
-    raise (error_class(recorded["kind"]) or TrainingError)(recorded["message"])
+    recorded = _facts(own.failure)
+    raise (error_class(str(recorded.get("kind"))) or TrainingError)(str(recorded.get("message")))
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """Read a file of a work folder, which may be a copy. Raises TrainingError where it holds no object in JSON."""
+    try:
+        found = parse_json(read_file(path))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path}: cannot be read ({error}); remove it to start over") from error
+    if not isinstance(found, dict):
+        raise TrainingError(f"{path}: holds no facts of a training; remove it to start over")
+    return found
 
 
 def _raise_deliberate(error: Any) -> None:

@@ -37,8 +37,9 @@ from difflm.models.precision import Precision, fast_precision
 from difflm.runtime.deepspeed_engine import DeepSpeedEngine, DeepSpeedEngineConfig
 from difflm.runtime.work_folder import WorkFolder
 from difflm.telemetry import JSON, append_event, truncate_events
+from difflm.training.checkpoints import checkpoint_precision
 from difflm.training.engine import Engine, PlainEngine
-from difflm.training.loop import Event, LoopConfig, LoopResult, checkpoint_precision, run_loop
+from difflm.training.loop import Event, LoopConfig, LoopResult, run_loop
 from difflm.training.task import OwnEngine, TaskSpec, TrainingTask, build_task
 
 _STEP_PREFIX = "step-"
@@ -242,8 +243,11 @@ class SharedFolderIO:
     def started(self, step: int) -> None:
         self.resumed_from = step
         if self._peers.rank == 0:
-            with self._work.writing(self._work.events):
-                truncate_events(self._work.events, lambda event: _step_of(event) <= step)
+            with self._work.writing(path := self._work.events):
+                try:
+                    truncate_events(path, lambda event: _step_of(event) <= step)
+                except ValueError as error:
+                    raise TrainingError(f"{path}: no log of a training ({error}); remove it to go on") from error
         self._peers.barrier()
 
     def log(self, event: Event) -> None:

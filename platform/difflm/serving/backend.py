@@ -10,6 +10,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from difflm.artifacts.hashing import hash_folder
+from difflm.errors import BundleError
 from difflm.serving.fair_queue import Chunk
 from difflm.synthesis.plans.request import PlanRequest
 
@@ -28,6 +29,16 @@ class BundleRef:
 def bundle_ref(name: str, folder: Path) -> BundleRef:
     """Identify the bundle in a folder as it is now; all of its files are read."""
     return BundleRef(name=name, folder=str(folder), version=hash_folder(folder)[:VERSION_DIGITS])
+
+
+def refuse_replaced(ref: BundleRef) -> None:
+    """Refuse a folder in which another version lies by now: its rows would be taken for those of the one meant.
+
+    Raises:
+        BundleError: one does.
+    """
+    if bundle_ref(ref.name, Path(ref.folder)).version != ref.version:
+        raise BundleError(f"{ref.folder}: another version took the place of {ref.version}; ask for rows of that one")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from threading import Lock
 
 import pyarrow as pa
 
-from difflm.serving.backend import BundleRef, RowsWanted, bundle_ref
+from difflm.serving.backend import BundleRef, RowsWanted, bundle_ref, refuse_replaced
 from difflm.serving.config import ReplicasConfig, ServeConfig
 from difflm.serving.engine_loop import EngineLoop
 from difflm.serving.fair_queue import Chunk, FairQueue, RowRequest
@@ -170,7 +170,13 @@ class LocalBackend:
 
     def _made(self, ref: BundleRef) -> LoadedBundle:
         config = self._config
-        return LoadedBundle(Path(ref.folder), config.sampling, config.replicas, max_rows=config.limits.outstanding_rows)
+        made = LoadedBundle(Path(ref.folder), config.sampling, config.replicas, max_rows=config.limits.outstanding_rows)
+        try:
+            refuse_replaced(ref)
+        except BaseException:
+            made.close()
+            raise
+        return made
 
     def _drop_idle(self, keep: BundleRef) -> None:
         for ref in [*self._loaded]:

@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from starlette.datastructures import Headers
@@ -31,6 +31,7 @@ _UNANSWERED = 499
 _BLOCK = 64 * 1024  # bytes of a body that are counted at a time
 _PIECES = 64  # of a body, between two turns of others
 _log = logging.getLogger(__name__)
+_ONCE = ("host", "authorization", "origin")
 _OPEN = (*PLAYGROUND_PATHS, "/healthz", "/readyz", "/openapi.json")
 
 
@@ -73,7 +74,7 @@ class RequestMiddleware:
             self._metrics.answered(scope["path"], status, time.monotonic() - began)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = _single(scope["headers"])
         self._check_host(headers)
         if scope["path"] in _OPEN or scope["method"] == "OPTIONS":
             await self._app(scope, receive, send)
@@ -164,6 +165,19 @@ class RequestMiddleware:
 
     def _too_large(self) -> Problem:
         return Problem(413, "too_large", f"a body has {self._limits.body_bytes:,} bytes at most", field="body")
+
+
+def _single(given: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return headers by name; raise Problem where one of `_ONCE` comes twice, of which whatever stands in front of this
+    server may have looked at the other one.
+    """
+    headers: dict[str, str] = {}
+    for raw, value in given:
+        name = raw.decode("latin-1").lower()
+        if name in _ONCE and name in headers:
+            raise Problem(400, "headers", f"the header {name} comes more than once", field=name)
+        headers[name] = value.decode("latin-1")
+    return headers
 
 
 class CorsProblems(CORSMiddleware):

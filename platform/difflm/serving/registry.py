@@ -20,6 +20,7 @@ from difflm.printable import printable
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.kinds.codes_of_form import refuse_unnamed
 from difflm.records.schema import RecordSchema, one_digit, read_schema
+from difflm.regular_files import read_file
 from difflm.serving.backend import VERSION_DIGITS, BundleRef, bundle_ref
 from difflm.serving.config import ServeConfig
 from difflm.serving.problems import Problem, invalid, loading
@@ -27,6 +28,8 @@ from difflm.synthesis.bundle import bundle_folder
 from difflm.telemetry import JSON, parse_json
 
 REPORT_NAME = "report.json"
+Stamp = frozenset[tuple[str, int, int]]
+"""The names, sizes and times of all files of a bundle: as long as they are the same, its version is."""
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +72,7 @@ class Registry:
     def __init__(self, config: ServeConfig, load: Callable[[BundleRef], Awaitable[None]]) -> None:
         self._config, self._load = config, load
         self._served: dict[str, ServedBundle] = {}
-        self._seen: dict[str, tuple[Path, int]] = {}
+        self._seen: dict[str, tuple[Path, Stamp]] = {}
         self._faults: dict[str, str] = {}
 
     @property
@@ -119,7 +122,7 @@ class Registry:
 
     async def _refresh(self, name: str, path: Path) -> None:
         folder = bundle_folder(path).resolve()
-        seen = (folder, (folder / "bundle.json").stat().st_mtime_ns)
+        seen = (folder, await asyncio.to_thread(_stamp, folder))
         if self._seen.get(name) == seen:
             return
         ref = await asyncio.to_thread(bundle_ref, name, folder)
@@ -129,6 +132,12 @@ class Registry:
             ref=ref, schema=schema, codec=JsonRecordCodec(schema), quality=_quality(path, folder)
         )
         self._seen[name] = seen
+
+
+def _stamp(folder: Path) -> Stamp:
+    """Look at the files of a bundle, which may be replaced one by one, without reading them."""
+    found = ((path.relative_to(folder).as_posix(), path.stat()) for path in folder.rglob("*") if path.is_file())
+    return frozenset((name, facts.st_size, facts.st_mtime_ns) for name, facts in found)
 
 
 def _quality(path: Path, bundle: Path) -> dict[str, JSON] | None:
@@ -152,8 +161,8 @@ def _quality(path: Path, bundle: Path) -> dict[str, JSON] | None:
 
 def _read(path: Path) -> dict[str, JSON] | None:
     try:
-        report = parse_json(path.read_bytes())
-        json.dumps(report, allow_nan=False)  # no answer could hold what is none
+        report = parse_json(read_file(path))
+        json.dumps(report, allow_nan=False, ensure_ascii=False).encode()  # no answer could hold what is none
     except (OSError, ValueError) as error:
         report = error
     if not isinstance(report, dict):  # the bundle can be served all the same

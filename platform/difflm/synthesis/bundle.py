@@ -43,6 +43,7 @@ from difflm.privacy.budget import PRIVACY_NAME
 from difflm.records.files.source import SOURCE_NAME
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema, read_schema
+from difflm.regular_files import read_file
 from difflm.synthesis.bundle_files import (
     BUNDLE_VERSION,
     check_base,
@@ -232,7 +233,7 @@ def _check_files(directory: Path) -> None:
 def writes_in_any_order(directory: Path) -> bool:
     """Whether conditions and gaps need no conditional prior, since the decoder writes what is asked for first."""
     try:
-        return parse_json((directory / "decoder" / "decoder.json").read_bytes()).get("any_order") is True
+        return parse_json(read_file(directory / "decoder" / "decoder.json")).get("any_order") is True
     except (OSError, ValueError, AttributeError):
         return False  # what is wrong with the file is said where the bundle is loaded
 
@@ -240,7 +241,7 @@ def writes_in_any_order(directory: Path) -> bool:
 def _is_compact(path: Path) -> bool:
     """Whether the decoder's weights are in the bundle, as those of a compact one are."""
     try:
-        return bool(parse_json(path.read_bytes())["config"]["kind"] == "compact")
+        return bool(parse_json(read_file(path))["config"]["kind"] == "compact")
     except (OSError, ValueError, KeyError, TypeError):
         return False  # what is wrong with the file is said where it is read
 

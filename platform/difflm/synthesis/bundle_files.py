@@ -21,6 +21,7 @@ from difflm.artifacts.manifest import MANIFEST_NAME, SIGNATURE_NAME, FileEntry, 
 from difflm.artifacts.store import hash_file
 from difflm.config import load_yaml
 from difflm.errors import MISFITS, BundleError, ConfigError
+from difflm.regular_files import MAX_BYTES, read_file
 from difflm.telemetry import parse_json
 
 BUNDLE_VERSION: Final = 1
@@ -60,11 +61,14 @@ def refuse_special(directory: Path) -> None:
     inside = _places(directory)
     for path in directory.rglob("*"):
         try:
-            mode = path.stat().st_mode
+            facts = path.stat()
         except OSError:
-            mode = stat.S_IFREG  # of a link to nothing, which is missing where it is read
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            facts = path.lstat()  # of a link to nothing, which is missing where it is read
+        mode = facts.st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
             raise BundleError(f"{path}: is a device or a pipe, and no file; a bundle has files alone")
+        if stat.S_ISREG(mode) and facts.st_size > MAX_BYTES and path.suffix != ".safetensors":
+            raise BundleError(f"{path}: has {facts.st_size:,} bytes, and {MAX_BYTES:,} are the most but of tensors")
         if not path.is_symlink():
             continue
         if not any(Path(os.path.realpath(path)).is_relative_to(place) for place in inside):
@@ -88,7 +92,7 @@ def read_facts(directory: Path) -> dict[str, object]:
         nothing = "nothing is there; give a run, the folder of a bundle or a .difflm file"
         raise BundleError(f"{directory} is no bundle: {here if directory.exists() else nothing}")
     try:
-        facts = parse_json(path.read_bytes())
+        facts = parse_json(read_file(path))
     except (OSError, ValueError) as error:
         raise BundleError(f"{path}: not JSON ({error}); assemble the bundle again") from error
     if not isinstance(facts, dict):
@@ -127,7 +131,7 @@ def check_files(directory: Path) -> None:
 def read_hashes(path: Path) -> Mapping[str, FileEntry]:
     """Read a hashes.json. Raises BundleError."""
     try:
-        return _Hashes.model_validate(parse_json(path.read_bytes())).files
+        return _Hashes.model_validate(parse_json(read_file(path))).files
     except (OSError, ValueError) as error:
         reason = _first(error) if isinstance(error, ValidationError) else str(error)
         raise BundleError(f"{path}: no list of hashes ({reason}); assemble the bundle again") from error
@@ -200,7 +204,7 @@ def fitting(directory: Path, *others: type[Exception]) -> Iterator[None]:
 def _models(directory: Path, facts: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """Return the pretrained models that a bundle names, each with the file that does."""
     try:
-        decoder = parse_json((directory / "decoder" / "decoder.json").read_bytes())
+        decoder = parse_json(read_file(directory / "decoder" / "decoder.json"))
     except (OSError, ValueError):
         decoder = None  # what is wrong with the file is said where it is read
     for where, keys, value in (

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from difflm.errors import BundleError
+from difflm.regular_files import read_file
 from difflm.synthesis.synthesizer import SamplingConfig
 
 SAMPLING_NAME = "sampling.json"
@@ -32,7 +33,7 @@ def read_sampling(folder: Path) -> SamplingConfig | None:
     if not path.is_file():
         return None
     try:
-        found = SamplingConfig.model_validate_json(content := path.read_bytes())
+        found = SamplingConfig.model_validate_json(content := read_file(path))
         if "solver" not in json.loads(content):  # written when there was none but Heun's
             found = found.model_copy(update={"solver": "heun"})
     except ValidationError as error:

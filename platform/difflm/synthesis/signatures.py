@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from difflm.artifacts.atomic import storage_errors, write_bytes_atomic
 from difflm.artifacts.manifest import SIGNATURE_NAME
 from difflm.errors import BundleError, ConfigError
+from difflm.regular_files import read_file
 from difflm.synthesis.bundle_files import HASHES_NAME, check_files
 from difflm.telemetry import parse_json
 
@@ -156,9 +157,10 @@ def _read(path: Path) -> _Signature:
 def _hashes(folder: Path) -> bytes:
     path = folder / HASHES_NAME
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read ({error.strerror}); assemble the bundle again") from error
+        return read_file(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BundleError(f"{path}: cannot be read ({reason}); assemble the bundle again") from error
 
 
 def _content(path: Path) -> bytes:

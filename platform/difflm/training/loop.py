@@ -10,26 +10,27 @@ Evaluation: a task's validation metrics, averaged over records and ranks.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 from pydantic import Field
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from difflm.config import Config
-from difflm.errors import TrainingError
-from difflm.models.precision import DESCRIPTION, Precision, PrecisionSetting
+from difflm.errors import MISFITS, TrainingError
+from difflm.models.precision import DESCRIPTION, PrecisionSetting
 from difflm.seeding import derive_seed
 from difflm.telemetry import JSON, peak_rss_mib
 from difflm.training.averages import ExponentialMovingAverage
+from difflm.training.checkpoints import LoopFacts
 from difflm.training.engine import Engine
 from difflm.training.optimizer import Method, Schedule, learning_rate_at, load_state
 from difflm.training.task import TrainingTask
@@ -72,8 +73,9 @@ def evaluate(task: TrainingTask, engine: Engine, *, seed: int) -> dict[str, floa
 
 Event = dict[str, JSON]
 
-_LOOP_FILE, _TASK_FILE, _BEST_FILE, _AVERAGE_FILE = "loop.json", "task.pt", "best.safetensors", "average.safetensors"
+_TASK_FILE, _BEST_FILE, _AVERAGE_FILE = "task.pt", "best.safetensors", "average.safetensors"
 _FORMAT_VERSION = 2
+_UNREADABLE: tuple[type[Exception], ...] = (*MISFITS, OSError, RuntimeError, SafetensorError)
 
 
 class LoopConfig(Config):
@@ -267,7 +269,7 @@ def _evaluate(task: TrainingTask, engine: Engine, io: LoopIO, state: _State, *, 
 
 
 def _save(directory: Path, state: _State, task: TrainingTask, engine: Engine) -> None:
-    """Write this rank's part of a checkpoint; loop.json goes last."""
+    """Write this rank's part of a checkpoint."""
     engine.save(directory)
     if engine.rank != 0:
         return
@@ -276,45 +278,34 @@ def _save(directory: Path, state: _State, task: TrainingTask, engine: Engine) ->
         save_file(state.average.state_dict(), directory / _AVERAGE_FILE)
     if state.best_tensors:
         save_file(state.best_tensors, directory / _BEST_FILE)
-    facts: dict[str, Any] = {
-        "format_version": _FORMAT_VERSION,
-        "step": state.step,
-        "best_step": state.best_step,
-        "best_objective": state.best_objective if state.best_tensors else None,
-        "seconds": state.seconds(),
-        "precision": engine.precision,
-    }
-    (directory / _LOOP_FILE).write_text(json.dumps(facts))
-
-
-def checkpoint_precision(directory: Path) -> Precision | None:
-    """Return what the training of a checkpoint computed in; None where its file does not say."""
-    try:
-        recorded: Precision | None = json.loads((directory / _LOOP_FILE).read_text()).get("precision")
-    except (OSError, ValueError):
-        return None  # what is wrong with the checkpoint is said where it is read
-    return recorded
+    facts = LoopFacts(
+        format_version=_FORMAT_VERSION,
+        step=state.step,
+        best_step=state.best_step,
+        best_objective=state.best_objective if state.best_tensors else None,
+        seconds=state.seconds(),
+        precision=engine.precision,
+    )
+    facts.write(directory)
 
 
 def _load(directory: Path, state: _State, task: TrainingTask, engine: Engine) -> None:
     """Take the state of a checkpoint; the number of ranks that wrote it may be another one."""
     try:
-        facts = json.loads((directory / _LOOP_FILE).read_text())
-    except (OSError, ValueError) as error:
-        raise TrainingError(
-            f"{directory / _LOOP_FILE}: no complete checkpoint ({error}); remove it to start over"
-        ) from error
-    if facts["format_version"] != _FORMAT_VERSION:
-        version = facts["format_version"]
-        raise TrainingError(
-            f"{directory}: checkpoint of format {version}, this version reads {_FORMAT_VERSION}; remove it"
-        )
-    engine.load(directory)
-    task.load_state_dict(load_state(directory / _TASK_FILE, "cpu"))
-    if state.average is not None:
-        state.average.load_state_dict(load_file(directory / _AVERAGE_FILE))
-    state.step, state.best_step, state.seconds_before = facts["step"], facts["best_step"], facts["seconds"]
-    if facts["best_objective"] is not None:
-        state.best_objective = facts["best_objective"]
-        if engine.rank == 0:
-            state.best_tensors = load_file(directory / _BEST_FILE)
+        facts = LoopFacts.read(directory)
+        if (version := facts.format_version) != _FORMAT_VERSION:
+            raise TrainingError(
+                f"{directory}: checkpoint of format {version}, this version reads {_FORMAT_VERSION}; remove it"
+            )
+        engine.load(directory)
+        task.load_state_dict(load_state(directory / _TASK_FILE, "cpu"))
+        if state.average is not None:
+            state.average.load_state_dict(load_file(directory / _AVERAGE_FILE))
+        state.step, state.best_step, state.seconds_before = facts.step, facts.best_step, facts.seconds
+        if facts.best_objective is not None:
+            state.best_objective = facts.best_objective
+            if engine.rank == 0:
+                state.best_tensors = load_file(directory / _BEST_FILE)
+    except _UNREADABLE as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise TrainingError(f"{directory}: no complete checkpoint ({reason}); remove it to start over") from error

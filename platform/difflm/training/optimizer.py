@@ -9,6 +9,7 @@ another ZeRO stage or no DeepSpeed at all. Frozen parameters, which are most of 
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,5 +167,7 @@ def load_state(path: Path, device: torch.device | str) -> Any:
     """`torch.load` restricted to tensors and plain values; an unreadable file is a TrainingError that names it."""
     try:
         return torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise TrainingError(f"{path}: cannot read the checkpoint ({error}); remove it to start over") from error
+    except Exception as error:  # what bytes come to is up to torch and its reader of pickles, with errors of their own
+        foreign = isinstance(error, pickle.UnpicklingError)
+        reason = "it holds more than tensors" if foreign else " ".join(str(error).split())[:200]
+        raise TrainingError(f"{path}: cannot read the checkpoint ({reason}); remove it to start over") from error

@@ -135,11 +135,12 @@ def _print_report(report: Report, console: Console) -> None:
 def _signer(bundle: Path) -> str | None:
     """Return the key that a bundle says it is signed with, which nobody has checked here."""
     from difflm.artifacts.manifest import SIGNATURE_NAME
+    from difflm.regular_files import read_file
     from difflm.telemetry import parse_json
 
     path = bundle / SIGNATURE_NAME
     try:
-        signer = parse_json(path.read_bytes())["signer"] if path.is_file() else None
+        signer = parse_json(read_file(path))["signer"] if path.is_file() else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return signer if isinstance(signer, str) else None

@@ -92,6 +92,8 @@ class DatabaseUrl:
             url = make_url(_VARIABLE.sub(lambda found: _variable(found, shown, environment), given))
         except (ArgumentError, ValueError):
             raise ConfigError(f"{shown}: cannot be read as a URL; give one {_EXAMPLE}, with %40 for @") from None
+        if "@" in (url.host or ""):  # the end of a password, which would be shown
+            raise ConfigError(f"{shown}: holds more than one @; write %40 for those of a user or a password")
         if url.drivername in ("postgresql", "postgres"):
             url = url.set(drivername="postgresql+psycopg")
         asked = {key: url.query.get(key) for key in ("table", "query", "if_exists")}
@@ -128,8 +130,8 @@ class DatabaseUrl:
 
     def hidden(self, text: str) -> str:
         """Return a driver's message on one line, without the password."""
-        line = " ".join(text.split())[:300]
-        return line.replace(str(self.url.password), "***") if self.url.password else line
+        whole = text.replace(str(self.url.password), "***") if self.url.password else text
+        return " ".join(whole.split())[:300]
 
     @contextmanager
     def connected(self, *, reading: bool) -> Iterator[Connection]:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from difflm.errors import DataError
 from difflm.records.files.remedies import setting
+from difflm.records.limits import MAX_COLUMNS
 from difflm.records.notices import Notice, Reporter
 
 _SAMPLE_LINES = 200
+_LONGEST_LINE = 2**17  # characters, that all columns of a fixed width have
 _NUMBER = re.compile(r"[-+]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][-+]?\d+)?")
 Cells = list[str]
 _COLUMNS_OF_BLANKS = re.compile(r"\S {2,}\S")
@@ -44,6 +46,8 @@ def aligned_rows(text: str, path: Path, report: Reporter) -> list[Cells] | None:
     if len(sample) < 3:
         return None
     for pattern in (r"[ \t]+", r"[ \t]{2,}"):
+        if len(re.split(pattern, sample[0].strip(), maxsplit=MAX_COLUMNS)) > MAX_COLUMNS:
+            continue
         rows = [re.split(pattern, line.strip()) for line in sample]
         width = len(rows[0])
         if width >= 2 and all(len(row) == width for row in rows) and has_number_column(rows[0], rows[1:]):
@@ -67,9 +71,8 @@ def _checked(cells: Cells, width: int, path: Path, number: int) -> Cells:
 
 def _starts(lines: Sequence[str]) -> list[int] | None:
     """Find where columns of a fixed width begin: after blanks that all lines have in common, one name for each."""
-    if any("\t" in line for line in lines):
+    if any("\t" in line for line in lines) or (length := max(map(len, lines))) > _LONGEST_LINE:
         return None
-    length = max(map(len, lines))
     blank = [all(place >= len(line) or line[place] == " " for line in lines) for place in range(length)]
     starts = [place for place in range(length) if not blank[place] and (place == 0 or blank[place - 1])]
     rows = [_slices(line, starts) for line in lines]

@@ -18,6 +18,7 @@ from difflm.records.files.reading import ReadConfig, canonical_table, read_table
 from difflm.records.files.restoring import restored
 from difflm.records.nested_values import without_dictionaries
 from difflm.records.notices import Reporter, ignore
+from difflm.regular_files import read_file
 from difflm.telemetry import parse_json
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ class FrameTemplate:
         if not path.is_file():
             return None
         try:
-            facts = parse_json(path.read_bytes())
+            facts = parse_json(read_file(path))
             version, library = facts["format_version"], facts["library"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BundleError(f"{path}: not readable ({error}); remove the file to get pandas frames") from error

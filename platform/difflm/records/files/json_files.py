@@ -16,6 +16,7 @@ from difflm.records.files.compression import contents
 from difflm.records.files.encodings import UTF8, decoded
 from difflm.records.files.restoring import restored
 from difflm.records.files.typed_files import spelled
+from difflm.records.limits import refuse_wide
 from difflm.records.notices import Notice, NoticeCode, Reporter, ignore
 from difflm.telemetry import parse_json
 
@@ -158,6 +159,7 @@ def _table_of_rows(rows: list[dict[str, object]], path: Path, report: Reporter) 
     names = list(dict.fromkeys(name for row in rows for name in row))
     if not names:
         raise DataError(f"{path}: no rows; give a table with at least one row")
+    refuse_wide(len(names), str(path))
     cells, values = len(rows) * len(names), sum(map(len, rows))
     if cells > max(_DENSE_CELLS, _MAX_SPARSE * values):
         raise DataError(

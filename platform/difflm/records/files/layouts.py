@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias
 from difflm.errors import ConfigError, DataError
 from difflm.records.files.aligned import has_number_column, is_number
 from difflm.records.files.remedies import setting
-from difflm.records.files.row_samples import Row, sample_of, sampled
+from difflm.records.files.row_samples import Row, refuse_wide_line, rows_of, sample_of, sampled
 from difflm.records.notices import Notice, NoticeCode, Reporter
 
 Quote: TypeAlias = Literal['"', "'"]
@@ -85,6 +85,8 @@ def find_layout(text: bytes, path: Path, wanted: Wanted, report: Reporter) -> La
     body, offset = body[skipped:], offset + skipped
     if not body.strip():
         raise DataError(f"{path}: the file is empty; give a table with a header line and at least one row")
+    if wanted.header is None:
+        refuse_wide_line(body, (wanted.delimiter or wanted.usual, *DELIMITERS, *_RARE_DELIMITERS), str(path))
     quote: Quote = "'" if re.match(r"\s*'[^'\r\n]*'(?:[,;\t|]'[^'\r\n]*')+[ \t]*(?:[\r\n]|$)", body) else '"'
     delimiter = wanted.delimiter or _delimiter(body, wanted.usual, quote)
     if delimiter is None:
@@ -92,10 +94,9 @@ def find_layout(text: bytes, path: Path, wanted: Wanted, report: Reporter) -> La
     if delimiter != wanted.usual and wanted.delimiter is None:
         message = f"cells are divided by {delimiter!r}; if that is wrong, {setting('delimiter', wanted.usual)}"
         _tell("delimiter", message, report)
-    rows = [row for row in sampled(body, delimiter, quote) if not row.blank]
-    line_end = _line_end(sample)
+    rows = rows_of(body, delimiter, quote, str(path))
     if wanted.header is not None:
-        kept = Layout(delimiter=delimiter, quote=quote, line_end=line_end, sep_line=sep_line, rows=tuple(rows))
+        kept = Layout(delimiter=delimiter, quote=quote, line_end=_line_end(sample), sep_line=sep_line, rows=tuple(rows))
         start = len(sample[:offset].encode())
         return replace(kept, start=start, lines_above=_lines(sample[:offset]), spaced=_is_spaced(rows))
     place, width = _header_place(rows, path, wanted, report)
@@ -103,7 +104,7 @@ def find_layout(text: bytes, path: Path, wanted: Wanted, report: Reporter) -> La
     layout = Layout(
         delimiter=delimiter,
         quote=quote,
-        line_end=line_end,
+        line_end=_line_end(sample),
         start=len(sample[:begin].encode()),
         lines_above=_lines(sample[:begin]),
         names=rows[place].cells,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from difflm.records.limits import MAX_COLUMNS, refuse_wide
+
+_FIRST_LINE = re.compile(r"\s*([^\r\n]*)")
 _SAMPLE = 2**18
 _SAMPLE_ROWS = 300
 
@@ -40,7 +43,7 @@ def sample_of(text: bytes) -> str:
 
 
 def sampled(body: str, delimiter: str, quote: str) -> list[Row]:
-    """Return the first rows of a text."""
+    """Return the first rows of a text, up to one of more cells than a table has columns: nothing is known by it."""
     rows: list[Row] = []
     for row in _tokens(body, delimiter, quote):
         rows.append(row)
@@ -49,11 +52,33 @@ def sampled(body: str, delimiter: str, quote: str) -> list[Row]:
     return rows
 
 
+def rows_of(body: str, delimiter: str, quote: str, name: str) -> list[Row]:
+    """Return the first rows that are not blank; raise DataError where the first of all is too wide for a table."""
+    rows = sampled(body, delimiter, quote)
+    if not rows:
+        refuse_wide(MAX_COLUMNS + 1, name)
+    return [row for row in rows if not row.blank]
+
+
+def refuse_wide_line(body: str, delimiters: Iterable[str], name: str) -> None:
+    """Refuse a header of far too many cells before they are made; so long a name it could not be either.
+
+    Raises:
+        DataError: it is one.
+    """
+    line = _FIRST_LINE.match(body)
+    start, stop = (0, 0) if line is None else line.span(1)
+    for delimiter in delimiters:
+        if (divided := body.count(delimiter, start, stop)) >= MAX_COLUMNS:
+            refuse_wide(divided + 1, name)
+
+
 def _tokens(text: str, delimiter: str, quote: str) -> Iterator[Row]:
     """Yield the rows of a text. A quote that is not closed is a letter like others."""
     d, q = re.escape(delimiter), re.escape(quote)
+    blanks = "" if delimiter == " " else "[ ]*"  # else each of a long run would be looked for from each of them
     cell = re.compile(
-        rf"(?:[ ]*{q}(?P<inner>[^{q}]*(?:{q}{q}[^{q}]*)*){q}(?P<rest>[^{d}\r\n]*)|(?P<plain>[^{d}\r\n]*))"
+        rf"(?:{blanks}{q}(?P<inner>[^{q}]*(?:{q}{q}[^{q}]*)*){q}(?P<rest>[^{d}\r\n]*)|(?P<plain>[^{d}\r\n]*))"
         rf"(?P<end>{d}|\r\n|\n|\r|\Z)"
     )
     start = at = 0
@@ -66,6 +91,8 @@ def _tokens(text: str, delimiter: str, quote: str) -> Iterator[Row]:
         cells.append(found["plain"] if inner is None else inner.replace(quote * 2, quote) + found["rest"])
         quoted.append(inner is not None)
         at = found.end()
+        if len(cells) > MAX_COLUMNS:
+            return
         if found["end"] == delimiter and at < len(text):
             continue
         if found["end"] == delimiter:

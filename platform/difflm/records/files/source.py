@@ -26,6 +26,7 @@ from difflm.records.files.typed_form import TypedForm
 from difflm.records.kinds.columns import as_text
 from difflm.records.notices import Reporter
 from difflm.records.schema import RecordSchema
+from difflm.regular_files import read_file
 
 SOURCE_NAME = "source.json"
 FORMAT_VERSION: Final = 1
@@ -97,7 +98,10 @@ class SourceForm(BaseModel):
         path = folder / SOURCE_NAME
         if not path.is_file():
             return None
-        return cls.parsed_json(path.read_bytes(), str(path))
+        try:
+            return cls.parsed_json(read_file(path), str(path))
+        except ValueError as error:
+            raise SchemaError(f"{path}: {error}; write it again from the training split") from error
 
     @classmethod
     def parsed_json(cls, text: bytes | str, name: str) -> SourceForm:

@@ -20,11 +20,13 @@ from typing import Literal
 
 from difflm.artifacts.atomic import write_json_atomic
 from difflm.config import Config
+from difflm.regular_files import read_file
 from difflm.serving.config import KeptConfig
 
 ID = re.compile(r"[0-9a-f]{32}")
 _SPEC = "job.json"
 _ENTRY = re.compile(r"part-(\d+)-(\d+)\.json")
+_OF_A_JOB = re.compile(r"\.|data\.|error\.txt$")  # and no job.json
 _STRAY_S = 3600.0  # until a folder without job.json is what a removal left, not one that is being made
 _DAY_S = 86_400.0
 
@@ -69,7 +71,7 @@ class JobsFolder:
     def read(self, name: str) -> JobSpec | None:
         """Read what a job was asked for; None where nobody can tell."""
         try:
-            return JobSpec.model_validate_json((self.path / name / _SPEC).read_bytes())
+            return JobSpec.model_validate_json(read_file(self.path / name / _SPEC))
         except (ValueError, OSError):
             return None
 
@@ -120,7 +122,7 @@ class JobsFolder:
         for path in self.path.iterdir():
             with suppress(OSError):
                 old = time.time() - path.lstat().st_mtime > _STRAY_S
-                if old and ID.fullmatch(path.name) and not self.has(path.name):
+                if old and ID.fullmatch(path.name) and all(_OF_A_JOB.match(one.name) for one in path.iterdir()):
                     shutil.rmtree(path, ignore_errors=True)
 
     def surplus(self, specs: Mapping[str, JobSpec], kept: KeptConfig) -> list[str]:

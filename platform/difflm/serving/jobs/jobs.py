@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import IO, Literal
 
 from difflm.artifacts.atomic import write_bytes_atomic
-from difflm.errors import StorageError
+from difflm.errors import BundleError, StorageError
 from difflm.lifetime import bound_environment, end_process, locked
 from difflm.serving.answers import JobView
+from difflm.serving.backend import BundleRef, refuse_replaced
 from difflm.serving.config import KeptConfig
 from difflm.serving.jobs.folder import ID, JobsFolder, JobSpec
 from difflm.serving.problems import Problem, overloaded, unavailable
@@ -149,7 +150,7 @@ class Jobs:
             raise Problem(404, "unknown_job", "there is no such job", field="id")
         error = self._files.error(name)
         state: Literal["queued", "running", "finished", "failed"] = "running" if self._running == name else "queued"
-        if self._files.data(name, spec).exists():
+        if state != "running" and self._files.data(name, spec).exists():  # else they are looked at yet
             state = "finished"
         elif error.exists():
             state = "failed"
@@ -273,7 +274,17 @@ class Jobs:
                 write_bytes_atomic(self._files.error(name), b"it could not be run; see the server's log")
 
     async def _run(self, name: str) -> None:
-        spec, error = self._specs[name], self._files.error(name)
+        spec = self._specs[name]
+        reason = await asyncio.to_thread(_replaced, spec) or await self._drawn(name, spec)
+        if reason is None and (reason := await asyncio.to_thread(_replaced, spec)) is not None:  # while it was read
+            self._files.data(name, spec).unlink(missing_ok=True)
+        if reason is not None:
+            for folder in (str(self._files.path), f"{spec.folder}/", spec.folder):  # paths are the server's own
+                reason = reason.replace(folder, "")
+            write_bytes_atomic(self._files.error(name), reason.encode())
+
+    async def _drawn(self, name: str, spec: JobSpec) -> str | None:
+        """Draw the rows of a job; return what it failed with, if it did."""
         command = [*COMMAND, spec.folder, "--rows", str(spec.n), "--seed", str(spec.seed)]
         command += ["--out", str(self._files.data(name, spec)), "--set", f"sampling={spec.sampling}"]
         command += [part for setting in self._settings for part in ("--set", setting)]
@@ -292,9 +303,16 @@ class Jobs:
         except asyncio.CancelledError:
             await end_process(process)
             raise
-        if process.returncode != 0:
-            lines = [line for line in told.decode("utf-8", "replace").splitlines() if line.startswith("error:")]
-            reason = (lines or [f"error: it ended with code {process.returncode}"])[-1].removeprefix("error: ")
-            for folder in (str(self._files.path), f"{spec.folder}/", spec.folder):  # paths are the server's own
-                reason = reason.replace(folder, "")
-            write_bytes_atomic(error, reason.encode())
+        if process.returncode == 0:
+            return None
+        lines = [line for line in told.decode("utf-8", "replace").splitlines() if line.startswith("error:")]
+        return (lines or [f"error: it ended with code {process.returncode}"])[-1].removeprefix("error: ")
+
+
+def _replaced(spec: JobSpec) -> str | None:
+    """Say that another version lies in the folder of a job's bundle by now, if one does."""
+    try:
+        refuse_replaced(BundleRef(name=spec.bundle, folder=spec.folder, version=spec.version))
+    except (BundleError, OSError) as error:
+        return str(error).removeprefix(f"{spec.folder}: ")
+    return None

@@ -14,6 +14,7 @@ import difflm
 from difflm.artifacts.manifest import SCORES_NAME
 from difflm.privacy.budget import PRIVACY_NAME
 from difflm.records.schema import CategoricalField, Field, RecordSchema, read_schema
+from difflm.regular_files import read_file
 from difflm.synthesis.bundle_files import CARD_NAME, is_local
 from difflm.synthesis.synthesizer import SamplingConfig
 from difflm.telemetry import parse_json
@@ -56,8 +57,8 @@ def _promised(folder: Path) -> list[str]:
     promised = _json(folder / PRIVACY_NAME)
     if promised is None:
         return []
-    voided = "; ".join(map(str, promised["voided_by"]))
-    return ["", "## Differential privacy", "", f"{promised['says']}. It is voided by: {voided}."]
+    voided = "; ".join(_text(str(each)) for each in promised["voided_by"])
+    return ["", "## Differential privacy", "", f"{_text(str(promised['says']))}. It is voided by: {voided}."]
 
 
 def _head(schema: RecordSchema, report: Mapping[str, Any] | None, licence: str | None) -> list[str]:
@@ -102,7 +103,7 @@ def _scores(report: Mapping[str, Any] | None) -> Iterator[str]:
         return
     verdict = report.get("verdict")
     for answer in verdict["answers"] if isinstance(verdict, Mapping) else ():
-        yield f"- **{answer['question'].capitalize()}: {answer['word']}.** {_text(answer['sentence'])}"
+        yield f"- **{answer['question'].capitalize()}: {_text(answer['word'])}.** {_text(answer['sentence'])}"
     rows = report["rows"]
     yield from (
         "",
@@ -112,7 +113,7 @@ def _scores(report: Mapping[str, Any] | None) -> Iterator[str]:
     yield from ("| score | value | real rows |", "|---|---|---|")
     for score in _measured(report):
         beside = "–" if score["baseline"] is None else f"{score['baseline']:.4g}"
-        yield f"| {_text(score['title'])} | {score['value']:.4g} {score['unit']} | {beside} |"
+        yield f"| {_text(score['title'])} | {score['value']:.4g} {_text(score['unit'])} | {beside} |"
 
 
 def _measured(report: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
@@ -194,7 +195,7 @@ def _licence(licence: str | None) -> list[str]:
 
 def _json(path: Path) -> dict[str, Any] | None:
     """Read a file of the bundle that is being saved; None where it is not there."""
-    return parse_json(path.read_bytes()) if path.is_file() else None
+    return parse_json(read_file(path)) if path.is_file() else None
 
 
 def _text(text: str) -> str:

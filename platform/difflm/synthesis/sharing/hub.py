@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from difflm.artifacts.atomic import storage_errors
 from difflm.artifacts.manifest import SIGNATURE_NAME, FileEntry
-from difflm.errors import BundleError, ConfigError, DiffLMError
+from difflm.errors import BundleError, ConfigError, DiffLMError, ModelError
+from difflm.models.sources import guard_hub
 from difflm.synthesis.bundle_files import CARD_NAME, HASHES_NAME, bundle_files, check_files, read_facts, read_hashes
 
 SCHEME: Final = "hf:/"  # a path keeps one of the two slashes
@@ -170,6 +171,8 @@ def _told(place: HubPlace, hub: Any, *, writing: bool = False) -> Iterator[None]
     log.setLevel(logging.ERROR)  # it tells of every new try in two lines
     try:
         yield
+    except ModelError as error:
+        raise BundleError(f"{place}: {error}") from None
     except DiffLMError:
         raise
     except errors.GatedRepoError:
@@ -239,4 +242,5 @@ def _huggingface_hub() -> Any:
         raise ConfigError(
             f"hf:// needs huggingface_hub, which cannot be imported ({error}); pip install 'difflm[hub]'"
         ) from error
+    guard_hub()
     return huggingface_hub

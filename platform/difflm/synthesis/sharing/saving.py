@@ -14,7 +14,7 @@ from difflm.artifacts.manifest import MANIFEST_NAME, SCORES_NAME, SIGNATURE_NAME
 from difflm.errors import ConfigError
 from difflm.privacy.budget import PRIVACY_NAME
 from difflm.records.files.frames import TEMPLATE_NAME
-from difflm.synthesis.bundle_files import CARD_NAME, check_files, write_hashes
+from difflm.synthesis.bundle_files import CARD_NAME, check_files, fitting, write_hashes
 from difflm.synthesis.saved_sampling import write_sampling
 from difflm.synthesis.sharing.card import write_card
 from difflm.synthesis.sharing.container import SUFFIX, pack
@@ -65,5 +65,6 @@ class SavedParts:
         write_sampling(folder, self.sampling)
         if self.report is not None and not (self.bundle / PRIVACY_NAME).is_file():  # its scores read real rows
             self.report(folder / SCORES_NAME)
-        write_card(folder, licence=self.licence, sampling=self.sampling)
+        with fitting(self.bundle):  # the card tells of files that nothing else reads
+            write_card(folder, licence=self.licence, sampling=self.sampling)
         write_hashes(folder)

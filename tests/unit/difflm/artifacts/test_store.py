@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import stat
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
@@ -207,6 +208,23 @@ def test_links_in_unfinished_work_are_removed(tmp_path: Path) -> None:
         left = sorted(path.relative_to(run / "work").as_posix() for path in (run / "work").rglob("*"))
     assert left == [work.name, f"{work.name}/life-000001", f"{work.name}/life-000001/loop.json"]
     assert (home / "profile").read_text() == "mine"
+
+
+def test_a_folder_of_another_purpose_keeps_its_modes_and_links(tmp_path: Path) -> None:
+    """A run or a benchmark in one took the right to run its programs, to enter it, and the links in a folder `work`."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "work" / "notes").mkdir(parents=True)
+    (tmp_path / "work" / "notes" / "today").symlink_to("/etc")
+    (tmp_path / "tool.sh").touch(0o755)
+    for _ in range(2):
+        make(ArtifactStore(tmp_path))
+        with ArtifactStore(tmp_path).exclusive():
+            (tmp_path / "runs.jsonl").touch(0o644)
+        found = {
+            name: stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("", "tool.sh", "runs.jsonl", "artifacts")
+        }
+        assert found == {"": 0o755, "tool.sh": 0o755, "runs.jsonl": 0o600, "artifacts": 0o700}
+        assert (tmp_path / "work" / "notes" / "today").is_symlink()
 
 
 def test_leftovers_are_cleared_by_the_next_process(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from difflm.errors import ClusterError, OverloadError
 from difflm.runtime import serving
 from difflm.runtime.serving import HandleBackend
 from difflm.runtime.serving_scaling import QueuedRowsPolicy
-from difflm.serving.backend import BundleRef, RowsWanted
+from difflm.serving.backend import BundleRef, RowsWanted, bundle_ref
 from difflm.serving.config import HttpConfig, ServeConfig, ServedConfig
 from difflm.serving.fair_queue import Chunk
 from difflm.synthesis.bundle import load_bundle
@@ -170,7 +170,7 @@ def test_the_deployment_of_a_replica_draws_the_rows_of_the_offline_job(tiny_stag
     config = ServeConfig(bundles=[ServedConfig(name="a", path=str(tiny_stages.bundle))], sampling=sampling)
     handle = serve.run(serving.sampler(config), name="local", _local_testing_mode=True)
     backend = HandleBackend(handle)
-    ref = BundleRef(name="a", folder=str(tiny_stages.bundle), version="1")
+    ref = bundle_ref("a", tiny_stages.bundle)
     wanted = RowsWanted(bundle=ref, start=2, stop=12, seed=1, deadline_s=60.0)
 
     async def drawn() -> list[tuple[int, Any]]:

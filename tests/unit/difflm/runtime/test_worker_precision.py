@@ -68,10 +68,11 @@ def test_all_ranks_train_in_what_every_one_is_fast_in(
 def test_a_resumed_training_keeps_the_precision_of_its_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: Precision
 ) -> None:
+    facts = {"format_version": 2, "step": 4, "best_step": 4, "best_objective": None, "seconds": 1.0}
     for step, precision in (("00000004", "none of these"), ("00000008", recorded)):
         folder = tmp_path / "checkpoints" / f"step-{step}"
         folder.mkdir(parents=True)
-        (folder / "loop.json").write_text(json.dumps({"precision": precision}))
+        (folder / "loop.json").write_text(json.dumps({**facts, "precision": precision}))
     other: Precision = "float32" if recorded == "bfloat16" else "bfloat16"
     assert agreed(job(tmp_path), monkeypatch, other) == recorded
 

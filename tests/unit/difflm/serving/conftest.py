@@ -14,7 +14,7 @@ import pytest
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import Record, read_schema
 from difflm.serving.app import create_app
-from difflm.serving.backend import BundleRef
+from difflm.serving.backend import BundleRef, bundle_ref
 from difflm.serving.config import LimitsConfig, ReplicasConfig, ServeConfig, ServedConfig
 from difflm.serving.limits import KeyRing
 from difflm.serving.loaded_bundle import LocalBackend
@@ -31,7 +31,7 @@ SAMPLING = SamplingConfig(steps=3, precision="float32", text_tokens=8, batch_siz
 
 @pytest.fixture(scope="session")
 def ref(tiny_stages: StageFolders) -> BundleRef:
-    return BundleRef(name="tiny", folder=str(tiny_stages.bundle), version="v1")
+    return bundle_ref("tiny", tiny_stages.bundle)
 
 
 @pytest.fixture(scope="session")

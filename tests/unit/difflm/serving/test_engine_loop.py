@@ -15,7 +15,7 @@ import pytest
 from difflm.errors import OverloadError, SynthesisError
 from difflm.records.kinds.codes_of_form import refuse_unnamed
 from difflm.records.schema import IdentifierField, Record, read_schema
-from difflm.serving.backend import BundleRef, RowsWanted
+from difflm.serving.backend import BundleRef, RowsWanted, bundle_ref
 from difflm.serving.config import ServeConfig, ServedConfig
 from difflm.serving.loaded_bundle import LocalBackend
 from difflm.synthesis.bundle import load_bundle
@@ -139,17 +139,24 @@ def test_a_record_that_cannot_be_read_costs_its_own_request_only(
     assert backend.alive
 
 
-def test_a_version_that_is_not_asked_for_any_more_leaves_the_memory(run: Run, config: Any, ref: BundleRef) -> None:
+def test_a_version_that_is_not_asked_for_any_more_leaves_the_memory(
+    run: Run, config: Any, ref: BundleRef, tmp_path: Path
+) -> None:
+    later = []
+    for name in ("v2", "v3"):
+        folder = Path(shutil.copytree(ref.folder, tmp_path / name))
+        (folder / "README.md").write_text(name)
+        later.append(bundle_ref("tiny", folder))
     own = LocalBackend(config.model_copy(update={"replicas": config.replicas.model_copy(update={"loaded_bundles": 1})}))
 
     async def replaced() -> Rows:
         old = own.sample(wanted(ref, 60))
         first = await anext(old)
-        await own.load(replace(ref, version="v2"))  # while the old version is in use, both are there
+        await own.load(later[0])  # while the old version is in use, both are there
         rows = first.rows + [row async for chunk in old for row in [chunk.rows]]
         assert len(own._loaded) == 2
-        await own.load(replace(ref, version="v3"))
-        assert [loaded.version for loaded in own._loaded] == ["v3"]
+        await own.load(later[1])
+        assert [*own._loaded] == later[1:]
         return rows
 
     assert run(replaced())
@@ -161,7 +168,7 @@ def test_the_batch_grows_under_llguidance_too(run: Run, config: Any, spelled_sta
     own = LocalBackend(config.model_copy(update={"sampling": sampling}))
     bundle = load_bundle(spelled_stages.bundle, solver=sampling.solver_settings())
     drawn, _ = Synthesizer(bundle, sampling).draw_valid(range(12), seed=1)
-    spelled = BundleRef(name="spelled", folder=str(spelled_stages.bundle), version="v1")
+    spelled = bundle_ref("spelled", spelled_stages.bundle)
     assert run(collected(own, wanted(spelled, 12))) == drawn
     own.close()
 
@@ -185,7 +192,7 @@ def test_a_calibrated_bundle_corrects_plain_draws_and_no_conditions_in_a_batch_o
     plain = load_bundle(any_order_stages.bundle, solver=sampling.solver_settings)
     assert Synthesizer(plain, sampling).draw_valid(range(20), seed=1)[0] != wished[0]
     own = LocalBackend(config.model_copy(update={"bundles": [ServedConfig(name="own", path=str(folder))]}))
-    ref = BundleRef(name="own", folder=str(folder), version="v1")
+    ref = bundle_ref("own", folder)
 
     async def together() -> list[Rows]:
         return await asyncio.gather(*(collected(own, wanted(ref, 20, seed=seed, **more)) for seed, more in asked))
@@ -202,7 +209,7 @@ def test_a_request_that_is_left_while_candidates_wait_leaves_the_engine_as_it_wa
     few = config.sampling.model_copy(update={"batch_size": 20})  # slots, of which a draw takes eight
     served = [ServedConfig(name="own", path=str(any_order_stages.bundle))]
     own = LocalBackend(config.model_copy(update={"bundles": served, "sampling": few}))
-    ref = BundleRef(name="own", folder=str(any_order_stages.bundle), version="v1")
+    ref = bundle_ref("own", any_order_stages.bundle)
 
     async def leave_and_ask() -> Rows:
         left = [own.sample(wanted(ref, 200, seed=seed, plan=WHERE)) for seed in (7, 8)]
@@ -234,7 +241,7 @@ def test_a_row_without_a_name_left_costs_its_own_request_and_is_refused_before(
     assert isinstance(field, IdentifierField)
     assert field.start is None, "names of a form"
     own = LocalBackend(config.model_copy(update={"bundles": [ServedConfig(name="own", path=str(folder))]}))
-    ref = BundleRef(name="own", folder=str(folder), version="v1")
+    ref = bundle_ref("own", folder)
 
     async def last(start: int) -> Any:
         return [chunk async for chunk in own.sample(wanted(ref, 2, start=start))][-1]

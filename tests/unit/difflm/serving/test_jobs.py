@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -15,11 +16,13 @@ import pytest
 from difflm.errors import StorageError
 from difflm.lifetime import end_process
 from difflm.serving.answers import JobView
+from difflm.serving.backend import VERSION_DIGITS
 from difflm.serving.jobs import Jobs, JobSpec
 from difflm.serving.jobs import folder as folder_module
 from difflm.serving.jobs import jobs as jobs_module
 from difflm.serving.problems import Problem
 
+NOTHING = hashlib.sha256().hexdigest()[:VERSION_DIGITS]  # the version of a folder without files
 PROGRAM = """
 import json, pathlib, sys, time
 given = sys.argv[1:]
@@ -47,8 +50,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def spec(n: int, *, owner: str = "alice", where: str | None = None, constraints: Sequence[str] = ()) -> JobSpec:
     return JobSpec(
-        owner=owner, bundle="b", version="v", folder="/bundles/b", n=n, seed=7, where=where, sampling='{"steps": 3}',
-        format="jsonl", constraints=tuple(constraints),
+        owner=owner, bundle="b", version=NOTHING, folder="/bundles/b", n=n, seed=7, where=where,
+        sampling='{"steps": 3}', format="jsonl", constraints=tuple(constraints),
     )  # fmt: skip
 
 
@@ -358,3 +361,26 @@ def test_progress_is_read_from_the_parts_on_disk(folder: Path) -> None:
         return jobs.view(name, "alice").rows_done
 
     assert with_jobs(folder, act) == 35
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_bundle_that_took_the_place_of_another_gives_no_rows_of_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """Jobs wait, for days if need be, and what lies in the folder then was drawn from."""
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    meant = spec(20).model_copy(update={"folder": str(bundle)})
+    if late:  # while it is read
+        program = tmp_path / "program.py"
+        program.write_text(f"import pathlib; pathlib.Path({str(bundle / 'x')!r}).touch()\n{PROGRAM}")
+    else:
+        (bundle / "x").touch()
+
+    async def act(jobs: Jobs) -> JobView:
+        return await ended(jobs, jobs.submit(meant).id)
+
+    view = with_jobs(folder, act)
+    assert view.state == "failed"
+    assert view.error == f"another version took the place of {NOTHING}; ask for rows of that one"
+    assert not [*folder.rglob("data.*")]

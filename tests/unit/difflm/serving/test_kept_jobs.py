@@ -92,11 +92,12 @@ def test_what_a_removal_left_half_done_goes_with_the_next_start(tmp_path: Path) 
     folder = JobsFolder(tmp_path)
     half, whole = finished(folder, 7, owner="alice"), finished(folder, 8, owner="alice")
     fresh = tmp_path / f"{9:032x}"  # about to be submitted by another server
-    other = tmp_path / "notes"
-    for path in (fresh, other):
+    other, hashed = tmp_path / "notes", tmp_path / f"{10:032x}"  # of something else that names folders by hashes
+    for path in (fresh, other, hashed):
         path.mkdir()
+    (hashed / "thesis").touch()
     folder.withdraw(half)
-    for path in (tmp_path / half, other):
+    for path in (tmp_path / half, other, hashed):
         os.utime(path, (time.time() - 2 * 3600,) * 2)
     folder.remove_strays()
-    assert {path.name for path in tmp_path.iterdir()} == {whole, fresh.name, "notes"}
+    assert {path.name for path in tmp_path.iterdir()} == {whole, fresh.name, "notes", hashed.name}

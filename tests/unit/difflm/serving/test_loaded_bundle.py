@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from difflm.errors import BundleError
 from difflm.records.schema import Record
 from difflm.serving.backend import RowsWanted, bundle_ref
 from difflm.serving.config import ServeConfig, ServedConfig
@@ -41,3 +42,20 @@ def test_configured_bundles_are_in_memory_before_the_first_request(
     assert run(drawn()) == offline(range(5), seed=1)
     assert [record.getMessage() for record in caplog.records] == ["bundle nothing could not be loaded"]
     backend.close()
+
+
+def test_another_version_in_the_folder_is_not_taken_for_the_one_that_is_asked_for(
+    run: Callable[..., Any], config: ServeConfig, tiny_stages: StageFolders, tmp_path: Path
+) -> None:
+    """A process that begins later went on with its rows, behind those of the version that was meant."""
+    folder = Path(shutil.copytree(tiny_stages.bundle, tmp_path / "bundle"))
+    ref = bundle_ref("tiny", folder)
+    (folder / "README.md").write_text("another one")
+    backend = LocalBackend(config)
+    try:
+        with pytest.raises(BundleError, match=f"another version took the place of {ref.version}"):
+            run(backend.load(ref))
+        assert not backend._loaded
+        run(backend.load(bundle_ref("tiny", folder)))
+    finally:
+        backend.close()

@@ -11,7 +11,7 @@ from difflm.records.schema import RecordSchema
 from difflm.serving.backend import BundleRef
 from difflm.serving.config import ServeConfig, ServedConfig
 from difflm.serving.problems import Problem
-from difflm.serving.registry import Registry, ServedBundle, _shared
+from difflm.serving.registry import Registry, ServedBundle, _read, _shared
 
 
 def served(schema: RecordSchema) -> ServedBundle:
@@ -59,3 +59,32 @@ def test_a_bundle_that_breaks_whatever_loads_it_keeps_no_other_from_being_served
     assert registry.get("fine").ref.name == "fine"
     assert registry.faults == {"odd": "of a library"}
     assert not registry.ready
+
+
+def test_a_bundle_of_which_any_file_is_another_one_is_served_anew(tmp_path: Path) -> None:
+    """The time of bundle.json alone was looked at, which copies keep."""
+    (tmp_path / "bundle.json").write_text('{"format_version": 1}')
+    schema = RecordSchema(fields=(IdentifierField(name="id", shapes=(("u", "0123456789"),)),), row_count=10)
+    (tmp_path / "schema.json").write_text(schema.to_json())
+    loaded: list[str] = []
+
+    async def load(bundle: BundleRef) -> None:
+        loaded.append(bundle.version)
+
+    registry = Registry(ServeConfig(bundles=[ServedConfig(name="b", path=str(tmp_path))]), load)
+    asyncio.run(registry.refresh())
+    asyncio.run(registry.refresh())
+    (tmp_path / "schema.json").write_text(schema.model_copy(update={"row_count": 200}).to_json())
+    asyncio.run(registry.refresh())
+    assert len(set(loaded)) == len(loaded) == 2
+    assert registry.get("b").ref.version == loaded[1]
+
+
+def test_scores_that_no_answer_can_hold_are_none(tmp_path: Path) -> None:
+    """Half a surrogate pair was a fault of the server's, each time that somebody asked."""
+    path = tmp_path / "scores.json"
+    for text in ('{"title": "\\ud800"}', '{"title": NaN}', "[]"):
+        path.write_text(text)
+        assert _read(path) is None
+    path.write_text('{"title": "x"}')
+    assert _read(path) is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +11,15 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from difflm.errors import TrainingError
 from difflm.models.precision import resolve_precision
 from difflm.testing.toys import ToyConfig, ToyTask
+from difflm.training.checkpoints import checkpoint_precision
 from difflm.training.engine import PlainEngine
-from difflm.training.loop import Event, LoopConfig, LoopResult, checkpoint_precision, run_loop
+from difflm.training.loop import Event, LoopConfig, LoopResult, run_loop
 
 LOOP = LoopConfig(
     precision="float32", learning_rate=1e-2, warmup_steps=3, evaluate_every=4, checkpoint_every=4, log_every=1
@@ -222,3 +226,30 @@ def test_the_caller_may_delete_checkpoints_while_it_runs(tmp_path: Path) -> None
     shutil.rmtree(tmp_path)
     result, _ = train(io, steps=8)
     assert result.steps == 8
+
+
+@pytest.mark.parametrize("name", ["loop.json", "task.pt", "engine.pt", "average.safetensors"])
+def test_a_checkpoint_that_somebody_changed_is_an_error_that_names_it(tmp_path: Path, name: str) -> None:
+    """Copies of runs are gone on with; keys and types of theirs were believed."""
+    ema = LOOP.model_copy(update={"ema_decay": 0.5})
+    with pytest.raises(Killed):
+        train(DirectoryIO(tmp_path, kill_at=4), ema, steps=8)
+    path = tmp_path / "step-00000004" / name
+    whole = path.read_bytes()
+    if name == "loop.json":
+        facts = json.loads(whole)
+        changed = [{**facts, key: odd} for key in facts for odd in ("x", [])]
+        texts = [json.dumps(one).encode() for one in [*changed, [], 7, {}]]
+    elif name == "average.safetensors":
+        texts = [b"", whole[:-9], save({"odd": torch.ones(2)})]
+    else:
+        texts = []
+        for odd in (7, {"weights": 7}, {"weights": {}, "moments": [], "steps": "x"}, object):
+            torch.save(odd, path)
+            texts.append(path.read_bytes())
+        path.write_bytes(pickle.dumps(object))
+        texts += [path.read_bytes(), b"", whole[:100]]
+    for text in texts:
+        path.write_bytes(text)
+        with pytest.raises(TrainingError, match=r"step-00000004.*(remove it|remove the checkpoints)"):
+            train(DirectoryIO(tmp_path), ema, steps=8)

@@ -118,6 +118,16 @@ def test_a_key_that_is_none_names_the_file(tmp_path: Path, data: bytes) -> None:
         read_key(tmp_path / "nowhere.json")
 
 
+def test_the_key_of_a_page_that_raters_have_is_not_replaced(tmp_path: Path) -> None:
+    """With another seed it was, and their answers could be read no more."""
+    first, again, other = (make_page(pairs(3), a="a", b="b", seed=seed, question="?") for seed in (1, 1, 2))
+    key = write_page(first, tmp_path / "pairs.html")
+    assert write_page(again, tmp_path / "pairs.html") == key
+    with pytest.raises(DataError, match="is the key of another page"):
+        write_page(other, tmp_path / "pairs.html")
+    assert read_key(key) == first.key
+
+
 def test_one_rater_has_one_file_and_somebody_has_answered() -> None:
     key = make_page(pairs(2), a="a", b="b", seed=0, question=QUESTION).key
     one = answers(key, "ada", {key.pairs[0].id: "A"})

@@ -10,6 +10,7 @@ import psutil
 import pyarrow.csv
 import pytest
 
+from difflm.errors import ConfigError
 from difflm.telemetry import Stopwatch
 from difflm.testing.gguf_models import save_gguf
 from difflm.testing.processes import wait_until
@@ -184,6 +185,18 @@ def test_links_that_somebody_else_put_in_the_place_of_the_table_lead_nowhere(
     (real,) = read_methods(["real"], overrides=())
     make_rows(bench, real, 0)
     assert [(home / name).read_text() for name in ("train.csv", "real-0.csv")] == ["mine"] * 2
+
+
+@pytest.mark.parametrize("names", [["people.csv"], ["train.csv", "test.csv"], ["train.csv", "schema.json", "notes"]])
+def test_a_folder_of_tables_that_no_benchmark_wrote_is_not_replaced(bench: Bench, names: list[str]) -> None:
+    """`--out .` took the folder `table` with all it held, the table of the benchmark itself, too."""
+    shutil.rmtree(bench.folder)
+    bench.folder.mkdir()
+    for name in names:
+        (bench.folder / name).write_text("mine")
+    with pytest.raises(ConfigError, match="table: is none of a benchmark, and would be replaced"):
+        bench.table.write(bench.folder)
+    assert {path.name: path.read_text() for path in bench.folder.iterdir()} == dict.fromkeys(names, "mine")
 
 
 def test_rows_that_cannot_be_scored_say_why(bench: Bench, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from difflm.artifacts import ArtifactStore
-from difflm.errors import ConfigError
+from difflm.errors import ConfigError, StorageError
 from difflm_jobs.cli.main import run as run_verb
 from difflm_jobs.pipeline.at_rest import holds_rows, purge_run
 
@@ -27,7 +27,7 @@ def run(tmp_path: Path) -> Path:
             with store.create(kind, kind * 8, version=1, config={}, inputs={}) as draft:
                 (draft.path / "inner").mkdir()
                 (draft.path / "inner" / "file").write_text(kind)
-        for name in ("work/decoder-1/checkpoint", "input/table-1.parquet", "runs.jsonl"):
+        for name in ("work/decoder-1/checkpoint", "input/table-1.parquet", "rounds/merged-1.parquet", "runs.jsonl"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text("x")
     return folder
@@ -40,7 +40,7 @@ def kinds(folder: Path) -> list[str]:
 def test_a_purge_leaves_bundle_rows_and_report(run: Path) -> None:
     removed = purge_run(run)
     assert kinds(run) == ["bundle", "report", "synthetic"]
-    assert len(removed) == 7
+    assert len(removed) == 8
     assert not list((run / "input").iterdir())
     assert not list(run.glob("work/*"))
     assert (run / "runs.jsonl").is_file()
@@ -58,7 +58,7 @@ def test_verify_lists_what_holds_real_rows(run: Path, capsys: pytest.CaptureFixt
     assert "bundle" not in said
     verify_experiment(str(run), run.parent, Console(width=200))
     out = capsys.readouterr().out
-    assert out.count("holds real rows: ") == 7
+    assert out.count("holds real rows: ") == 8
     assert f"difflm purge {run} removes them" in out
     purge_run(run)
     verify_experiment(str(run), run.parent, Console(width=200))
@@ -92,3 +92,35 @@ def test_a_purge_goes_with_a_whole_run() -> None:
     call: Callable[..., Any] = run_verb
     with pytest.raises(ConfigError, match="--purge and --until prepare"):
         call("people.csv", until="prepare", purge=True)
+
+
+def test_what_a_killed_removal_left_still_holds_rows(run: Path) -> None:
+    """Its manifest may be gone first: the rows were left for good, and `verify` said that there were none."""
+    left, own = run / "artifacts" / "table-0123456789ab", run / "artifacts" / "notes"
+    for folder in (left, own):
+        folder.mkdir()
+        (folder / "train.parquet").write_text("rows")
+    assert left in [path for path, _ in holds_rows(run)]
+    assert left.name in purge_run(run)
+    assert not left.exists()
+    assert own.exists()
+
+
+@pytest.mark.parametrize("name", ["input", "rounds"])
+def test_a_purge_removes_nothing_of_others_through_a_link(run: Path, tmp_path: Path, name: str) -> None:
+    """`input` that somebody made a link took the Parquet files of the folder that it leads to."""
+    theirs = tmp_path / "theirs"
+    (run / name).rename(theirs)
+    (run / name).symlink_to(theirs)
+    with pytest.raises(StorageError, match=f"{name}: is a link"):
+        purge_run(run)
+    assert len([*theirs.iterdir()]) == 1
+
+
+def test_what_rounds_of_a_flywheel_are_trained_on_is_found_and_goes(run: Path) -> None:
+    """Real rows stand there beside synthetic ones; `verify` said that nothing of the run holds any."""
+    merged = run / "rounds" / "merged-1.parquet"
+    assert merged in [path for path, _ in holds_rows(run)]
+    purge_run(run)
+    assert not merged.exists()
+    assert not [*holds_rows(run)]

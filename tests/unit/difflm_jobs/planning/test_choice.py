@@ -169,10 +169,13 @@ def test_a_plan_keeps_nothing(people: str) -> None:
     assert not (Path(people).parent / "runs" / "people" / FILE).exists()
 
 
-def test_a_damaged_file_of_choices_is_named(people: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["[{", "7", "[7]", '[{"request": {}}]', '[{"request": {}, "chosen": [], "times": {}}]', "[" * 9000]
+)
+def test_a_damaged_file_of_choices_is_named(people: str, text: str) -> None:
     path = Path(people).parent / "runs" / "people" / FILE
     path.parent.mkdir(parents=True)
-    path.write_text("[{")
+    path.write_text(text)
     with pytest.raises(ConfigError, match=r"quality\.json: cannot be read .* remove it"):
         chosen(people, budget="5m")
 

@@ -275,3 +275,13 @@ def test_a_wrong_password_is_one_line_without_it(postgresql: str) -> None:
         read_database(DatabaseUrl.parse(f"{wrong}?table=people"))
     assert SECRET not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_no_part_of_a_password_is_taken_for_a_host_or_left_by_a_cut() -> None:
+    """An @ that was not escaped let the end of a password be the beginning of the host, which is shown."""
+    with pytest.raises(ConfigError, match=r"^postgresql://\.\.\.: holds more than one @; write %40") as caught:
+        DatabaseUrl.parse("postgresql://ann:ge@heim@host/sales?table=people")
+    assert "heim" not in str(caught.value)
+    source = DatabaseUrl.parse("postgresql://ann:ge%40heim@host/sales?table=people")
+    assert "ge@" not in source.hidden("x" * 296 + " ge@heim")
+    assert source.hidden("two  words: ge@heim") == "two words: ***"

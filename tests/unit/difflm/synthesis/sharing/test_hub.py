@@ -20,7 +20,9 @@ import pytest
 
 import difflm
 from difflm.api import Generator
-from difflm.errors import BundleError, ConfigError, DiffLMError
+from difflm.errors import BundleError, ConfigError, DiffLMError, ModelError
+from difflm.models.loading import load_configuration
+from difflm.models.pretrained import pinned
 from difflm.synthesis.sharing.hub import HubPlace, fetched, push
 from difflm.synthesis.signatures import make_key, read_public_key, sign_bundle
 from difflm.synthesis.synthesizer import SamplingConfig
@@ -213,6 +215,46 @@ def test_an_endpoint_that_is_no_hub_is_one_line(hub: Hub, monkeypatch: pytest.Mo
         said = refused(difflm.load, "hf://ada/people")
         page.shutdown()
     assert said == f"hf://ada/people: what answers at {url} is no hub; see to HF_ENDPOINT"
+
+
+@pytest.mark.parametrize("header", ["ETag", "X-Linked-Etag"])
+@pytest.mark.parametrize("name", ["{up}evil", "{folder}/evil", "..", "a/b", ".hidden", ""])
+def test_a_hub_puts_no_file_outside_of_its_cache(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, header: str, name: str
+) -> None:
+    """What it calls a file was joined to the path of the cache as it came: whoever answers for a hub could write, with
+    the permissions of who asks, anything anywhere that Python or a shell looks for.
+    """
+    given = name.format(up="../" * 40 + str(tmp_path)[1:] + "/", folder=tmp_path)
+
+    class Page(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "4")
+            self.send_header("X-Repo-Commit", "c" * 40)
+            self.send_header(header, f'"{given}"')
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_HEAD()
+            self.wfile.write(b"evil")
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as page:
+        Thread(target=page.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        url = f"http://127.0.0.1:{page.server_address[1]}"
+        monkeypatch.setattr(hub_constants, "ENDPOINT", url)
+        template = url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(hub_constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        said = refused(difflm.load, "hf://ada/people")
+        with pytest.raises((ModelError, OSError, ValueError)):
+            load_configuration("ada/people")
+        with pytest.raises(ModelError):
+            pinned("ada/people", None)
+        page.shutdown()
+    assert "which is no name of one; do not use it" in said
+    assert not (tmp_path / "evil").exists()
 
 
 def test_without_a_network_the_cache_answers(

@@ -1,0 +1,31 @@
+"""Files that somebody else may have made: read where they are files, and no larger than such a file can be."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+MAX_BYTES = 256 * 2**20
+"""Of a file of settings, facts or scores; the largest, vocabularies, have some 20 MiB. A hole of any size takes no room
+in an archive."""
+
+
+def read_file(path: Path, *, most: int = MAX_BYTES) -> bytes:
+    """Read a file whole.
+
+    Raises:
+        ValueError: it is a pipe or a device, whose reading may never end, or has more than `most` bytes.
+        OSError: it is not there, or cannot be read.
+    """
+    with open(path, "rb", opener=_not_waiting) as file:
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            raise ValueError("is a pipe or a device, and no file")
+        if facts.st_size > most:
+            raise ValueError(f"has {facts.st_size:,} bytes, and {most:,} are the most")
+        return file.read()
+
+
+def _not_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # for whoever writes into a pipe

@@ -1,0 +1,60 @@
+"""Files of others: no pipe is waited for, and no hole of a file fills the memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from difflm.artifacts.manifest import Manifest
+from difflm.errors import DiffLMError
+from difflm.records.files.source import SourceForm
+from difflm.records.schema import read_schema
+from difflm.regular_files import MAX_BYTES, read_file
+from difflm.synthesis.bundle import bundle_folder
+from difflm.telemetry import read_events
+
+
+def test_a_file_is_read_whole_and_nothing_else_is(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"x" * 10)
+    assert read_file(path) == b"x" * 10
+    with pytest.raises(ValueError, match="has 10 bytes, and 9 are the most"):
+        read_file(path, most=9)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="is a pipe or a device"):
+        read_file(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="is a pipe or a device"):
+        read_file(Path("/dev/zero"))
+    with pytest.raises(IsADirectoryError):
+        read_file(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("manifest.json", Manifest.read),
+        ("schema.json", read_schema),
+        ("source.json", SourceForm.read),
+        ("bundle.json", bundle_folder),
+        ("runs.jsonl", lambda folder: read_events(folder / "runs.jsonl")),
+    ],
+)
+@pytest.mark.parametrize("pipe", [False, True])
+def test_what_a_run_or_a_bundle_of_somebody_else_holds_neither_waits_nor_fills_the_memory(
+    tmp_path: Path, name: str, read: Callable[[Path], object], pipe: bool
+) -> None:
+    """An archive of some hundred bytes holds a file of a terabyte, which is a hole, or a pipe."""
+    path = tmp_path / name
+    if pipe:
+        os.mkfifo(path)
+    else:
+        path.touch()
+        os.truncate(path, 4 * MAX_BYTES + 1)
+    if pipe and name == "source.json":
+        assert read(tmp_path) is None
+        return
+    with pytest.raises((DiffLMError, ValueError), match=r"pipe|bytes|no bundle|not readable"):
+        read(tmp_path)
