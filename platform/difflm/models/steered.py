@@ -11,7 +11,7 @@ can say. The language model learns to read z beside it, from the tokens of the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from difflm.models.encoder import CompactEncoder
 from difflm.models.field_slots import BINS, DigitTokens, Knots, spelled_values
 from difflm.models.injector import PooledInjector
 from difflm.models.prompt import Prompt, causal_nll
+from difflm.records.number_tokens import comparable
 from difflm.records.tokenization import GridLayout
 
 if TYPE_CHECKING:
@@ -33,6 +34,30 @@ KL_PRICE = 4.0
 """Of a nat of KL above its capacity: what fields have in common saves independent ones more than a nat for each."""
 TEXT_NATS = 8.0
 """What the tokens of a text count together, as many as there are: it is one field among others."""
+ALIKE, NEAR = 0.97, 20.0
+"""How much of the embeddings of neighbouring number tokens is the same at first, and how many numbers apart it fades."""
+
+
+@torch.no_grad()
+def liken_numbers(weight_VD: Tensor, vocabulary: Mapping[str, int]) -> None:
+    """Let the embeddings of number tokens begin alike where the numbers are near.
+
+    Drawn independently, 28 has no more to do with 29 than with 71, and every pair of digits has to be learned by
+    itself: few rows are learned by heart before that. So the embeddings of the tokens of a place are drawn from a
+    Gaussian process over what they count, of the scale that `weight_VD` has, with torch's global generator.
+    """
+    places: dict[str, list[tuple[int, int]]] = {}
+    for token, at in sorted(vocabulary.items(), key=lambda entry: entry[1]):
+        if (found := comparable(token)) is not None:
+            places.setdefault(found[0], []).append((found[1], at))
+    for members in places.values():
+        counts_N = torch.tensor([count for count, _ in members], dtype=torch.float64)
+        apart_NN = (counts_N[:, None] - counts_N) / NEAR
+        covariance_NN = ALIKE * torch.exp(-0.5 * apart_NN.square()) + (1.0 - ALIKE) * torch.eye(len(members))
+        root_NN = torch.linalg.cholesky(covariance_NN)
+        drawn_ND = root_NN @ torch.randn(len(members), weight_VD.shape[1], dtype=torch.float64)
+        ids_N = torch.tensor([at for _, at in members])
+        weight_VD[ids_N] = (drawn_ND * weight_VD[ids_N].std()).to(weight_VD.dtype)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,6 +53,20 @@ def is_number(token: str) -> bool:
     return token.startswith(NUMBER_MARK) and token[1:].translate(_NO_NUMBERS) == ""
 
 
+def comparable(token: str) -> tuple[str, int] | None:
+    """Return which number tokens one is alike, those of the same place, and what it counts there; None: it is none.
+
+    Digits before the point, behind it and within a number are different places, and so are one and two of them.
+    """
+    if not is_number(token):
+        return None
+    digits, ends, pairs = token[1:].partition("|")
+    if ends:
+        return f"|{pairs}", int(digits)
+    bare = digits.removeprefix(".")
+    return f"{digits[: len(digits) - len(bare)]}{len(bare)}", int(bare)
+
+
 def number_bytes(token: str) -> bytes:
     """Return what a number token writes."""
     return token.removeprefix(NUMBER_MARK).partition("|")[0].encode()

@@ -25,7 +25,7 @@ from difflm.models.decoder_store import DecoderParts, read_parts
 from difflm.models.encoder import CompactEncoder, PooledEncoderConfig
 from difflm.models.field_slots import DigitTokens
 from difflm.models.injector import PooledInjector, SoftPromptConfig
-from difflm.models.steered import FieldClasses, IndependentFields, SteeredDecoderFit
+from difflm.models.steered import FieldClasses, IndependentFields, SteeredDecoderFit, liken_numbers
 from difflm.records.schema import JsonField, RecordSchema, TextField, read_schema
 from difflm.seeding import torch_generator
 from difflm.telemetry import JSON
@@ -220,6 +220,7 @@ def unfitted_steered(parts: DecoderParts, steering: Steering, texts: list[int]) 
         pad_id=tokenizer.pad_id,
         longest=parts.longest + 1 + injector_config.soft_tokens + injector_config.learned_prefix,
     )
+    liken_numbers(model.get_input_embeddings().weight, tokenizer.tokenizer.get_vocab())
     encoder, head = build_encoder(encoder_config, parts)
     reader = FrozenDecoder(model, bos_id=tokenizer.bos_id, pad_id=tokenizer.pad_id)
     injector = build_injector(injector_config, encoder_config, parts.slots, reader, scale=EMBEDDING_STD)
