@@ -35,7 +35,7 @@ KL_PRICE = 4.0
 TEXT_NATS = 8.0
 """What the tokens of a text count together, as many as there are: it is one field among others."""
 ALIKE, NEAR = 0.97, 20.0
-"""How much of the embeddings of neighbouring number tokens is the same at first, and how many numbers apart it fades."""
+"""How much of the embeddings of near number tokens is the same at first, and how many numbers apart it fades."""
 
 
 @torch.no_grad()

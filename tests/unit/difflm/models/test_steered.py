@@ -1,6 +1,7 @@
 """What a latent of few nats learns by: classes of fields that are independent given it; and the fit around them."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,18 @@ from difflm.models.decoder_store import load_decoder, read_parts
 from difflm.models.encoder import PooledEncoderConfig
 from difflm.models.field_slots import BINS, DigitTokens
 from difflm.models.injector import SoftPromptConfig
-from difflm.models.steered import CLASSES, KL_PRICE, TEXT_NATS, FieldClasses, IndependentFields, SteeredDecoderFit
+from difflm.models.steered import (
+    ALIKE,
+    CLASSES,
+    KL_PRICE,
+    NEAR,
+    TEXT_NATS,
+    FieldClasses,
+    IndependentFields,
+    SteeredDecoderFit,
+    liken_numbers,
+)
+from difflm.records.number_tokens import number_tokens
 from difflm.records.schema import read_schema
 from difflm.records.tokenization import GridLayout
 from difflm.testing.bundles import StageFolders
@@ -167,3 +179,26 @@ def test_records_that_are_not_told_have_the_empty_prompt(fit: Fit) -> None:
     silent = vectors[~fit.batch["told_B"]]
     torch.testing.assert_close(silent, silent[:1].expand_as(silent))
     assert not torch.allclose(silent[0], told[2])
+
+
+def test_embeddings_of_near_numbers_begin_alike_and_others_as_they_were() -> None:
+    """Correlations are those of the Gaussian process: ALIKE exp(-d^2 / 2 NEAR^2) for tokens of one place."""
+    names = number_tokens(whole_digits=4, decimals=2)
+    vocabulary = {name: at for at, name in enumerate(["<pad>", "red", *names])}
+    torch.manual_seed(0)
+    weight = torch.randn(len(vocabulary), 4096) * 0.02
+    before = weight.clone()
+    liken_numbers(weight, vocabulary)
+
+    def correlation(one: str, other: str) -> float:
+        pair = torch.stack([weight[vocabulary[f"\ue000{one}"]], weight[vocabulary[f"\ue000{other}"]]])
+        return float(torch.corrcoef(pair)[0, 1])
+
+    for one, other in (("28|0", "29|0"), ("28|0", "48|0"), (".03", ".10"), ("40", "41"), ("12|1", "13|1")):
+        apart = abs(float(one.split("|")[0].strip(".")) - float(other.split("|")[0].strip(".")))
+        expected = ALIKE * math.exp(-0.5 * (apart / NEAR) ** 2)
+        assert correlation(one, other) == pytest.approx(expected, abs=0.05)
+    for one, other in (("28|0", "28|1"), ("28|0", ".28"), ("28", ".28"), ("10|0", "90|0")):  # other places, and far
+        assert correlation(one, other) == pytest.approx(0.0, abs=0.06)
+    assert torch.equal(weight[:2], before[:2])
+    assert float(weight.std()) == pytest.approx(float(before.std()), rel=0.05)

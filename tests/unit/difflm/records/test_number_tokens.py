@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from difflm.models.compact import fit_compact_tokenizer
 from difflm.records.number_tokens import (
     NUMBER_MARK,
+    comparable,
     is_number,
     leading_token,
     number_bytes,
@@ -119,3 +120,10 @@ def test_any_order_of_the_fields_is_put_back(order: list[int], value: int, text:
     end = list(tokenizer.fixed_ids[-1])
     written = [token for place in order for token in segments[place]] + end
     assert tokenizer.in_order(written) == [token for segment in segments for token in segment] + end
+
+
+def test_number_tokens_are_comparable_within_their_place() -> None:
+    found = [comparable(f"{NUMBER_MARK}{name}") for name in ("7|0", "12|0", "12|1", "05", "5", ".05", ".5")]
+    assert found == [("|0", 7), ("|0", 12), ("|1", 12), ("2", 5), ("1", 5), (".2", 5), (".1", 5)]
+    assert comparable("12") is None
+    assert comparable(f"{NUMBER_MARK}red") is None
