@@ -220,9 +220,9 @@ def unfitted_steered(parts: DecoderParts, steering: Steering, texts: list[int]) 
         pad_id=tokenizer.pad_id,
         longest=parts.longest + 1 + injector_config.soft_tokens + injector_config.learned_prefix,
     )
-    liken_numbers(model.get_input_embeddings().weight, tokenizer.tokenizer.get_vocab())
-    encoder, head = build_encoder(encoder_config, parts)
     reader = FrozenDecoder(model, bos_id=tokenizer.bos_id, pad_id=tokenizer.pad_id)
+    liken_numbers(reader.embeddings_VD, tokenizer.tokenizer.get_vocab())
+    encoder, head = build_encoder(encoder_config, parts)
     injector = build_injector(injector_config, encoder_config, parts.slots, reader, scale=EMBEDDING_STD)
     model.requires_grad_(True)  # the reader is there for its sizes, and freezes
     assert isinstance(encoder, CompactEncoder)
