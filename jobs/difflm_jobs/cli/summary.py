@@ -199,7 +199,7 @@ def verify_experiment(run: str, runs: Path, console: Console) -> None:
         ArtifactError: files are missing, changed or added; names the first and how many there are.
     """
     from difflm_jobs.experiment import find_experiment
-    from difflm_jobs.pipeline.at_rest import holds_rows
+    from difflm_jobs.pipeline.at_rest import holds_rows, shows_rows
 
     store = ArtifactStore(find_experiment(run, runs))
     artifacts = store.finished()
@@ -212,8 +212,14 @@ def verify_experiment(run: str, runs: Path, console: Console) -> None:
     rest = [*holds_rows(store.root)]
     for path, what in rest:
         console.print(f"holds real rows: {path.relative_to(store.root)}: {what}", highlight=False, soft_wrap=True)
-    line = f"difflm purge {run} removes them" if rest else "nothing of it holds real rows"
-    console.print(line, highlight=False, soft_wrap=True)
+    shown = [*shows_rows(store.root)]
+    for path, setting in shown:
+        line = f"shows some real rows: {path.relative_to(store.root)}: a report, which a purge leaves; {setting}"
+        console.print(line, highlight=False, soft_wrap=True)
+    if rest:
+        console.print(f"difflm purge {run} removes what holds them", highlight=False, soft_wrap=True)
+    elif not shown:
+        console.print("nothing of it holds real rows", highlight=False, soft_wrap=True)
 
 
 def _value(score: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ again, it is made anew from the table.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,8 @@ from difflm.artifacts import ArtifactStore
 from difflm.artifacts.atomic import remove_tree, storage_errors
 from difflm.artifacts.manifest import BUNDLE_KIND, MANIFEST_NAME, REPORT_KIND
 from difflm.artifacts.store import ARTIFACT_NAME, ROUNDS
+from difflm.regular_files import read_file
+from difflm.telemetry import parse_json
 from difflm_jobs.inputs.frame_files import INPUT
 
 SYNTHETIC_KIND: Final = "synthetic"
@@ -22,6 +25,11 @@ _HOLDS: Final[Mapping[str, str]] = {
     "table": "the real rows: training, validation and test splits",
     "latents": "an encoding of every training row",
 }
+_SHOWN: Final[Mapping[str, tuple[str, str]]] = {
+    "nearest": ("pairs", "evaluation.privacy.show_nearest=false leaves them out"),
+    "samples": ("real_test", "evaluation.language.samples=0 leaves them out"),
+}
+"""The evaluations of a report that show real rows, in which of their details, and the setting that shows none."""
 _CHECKPOINT: Final = "a checkpoint of training, with its log"
 
 
@@ -41,6 +49,23 @@ def holds_rows(folder: Path) -> Iterator[tuple[Path, str]]:
         yield path, "the table that was given from Python"
     for path in sorted((folder / ROUNDS).glob("*.parquet")):
         yield path, "real rows beside synthetic ones, as a round was trained on"
+
+
+def shows_rows(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the reports of a run that show real rows to a reader, with the setting that left them in; a purge leaves
+    reports.
+    """
+    for artifact in ArtifactStore(folder).finished():
+        if artifact.kind != REPORT_KIND:
+            continue
+        with suppress(
+            OSError, ValueError, TypeError, KeyError, AttributeError
+        ):  # of another version, or none that a run wrote
+            report = parse_json(read_file(artifact.path / "report.json"))
+            details = {str(one["name"]): one["details"] for one in report["evaluations"]}
+            for name, (part, setting) in _SHOWN.items():
+                if details.get(name, {}).get(part):
+                    yield artifact.path, setting
 
 
 def purge_run(folder: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +60,7 @@ def test_verify_lists_what_holds_real_rows(run: Path, capsys: pytest.CaptureFixt
     verify_experiment(str(run), run.parent, Console(width=200))
     out = capsys.readouterr().out
     assert out.count("holds real rows: ") == 8
-    assert f"difflm purge {run} removes them" in out
+    assert f"difflm purge {run} removes what holds them" in out
     purge_run(run)
     verify_experiment(str(run), run.parent, Console(width=200))
     assert "nothing of it holds real rows" in capsys.readouterr().out
@@ -86,6 +87,33 @@ def _umask() -> int:
     before = os.umask(0o022)
     os.umask(before)
     return before
+
+
+@pytest.mark.parametrize(
+    ("name", "details", "setting"),
+    [
+        ("samples", {"synthetic": ["a tool"], "real_test": ["another"]}, "evaluation.language.samples=0"),
+        ("nearest", {"columns": ["age"], "pairs": [{"training": ["39"]}]}, "evaluation.privacy.show_nearest=false"),
+    ],
+)
+def test_verify_tells_a_report_that_shows_real_rows_behind_a_purge(
+    run: Path, capsys: pytest.CaptureFixture[str], name: str, details: dict[str, Any], setting: str
+) -> None:
+    """It said that nothing of the run holds any."""
+    from rich.console import Console
+
+    from difflm_jobs.cli.summary import verify_experiment
+
+    store = ArtifactStore(run)
+    with store.exclusive(), store.create("report", "5" * 8, version=1, config={}, inputs={}) as draft:
+        report = {"evaluations": [{"name": "copies", "details": {}}, {"name": name, "details": details}]}
+        (draft.path / "report.json").write_text(json.dumps(report))
+    purge_run(run)
+    verify_experiment(str(run), run.parent, Console(width=200))
+    out = capsys.readouterr().out
+    assert "shows some real rows: artifacts/report-" in out
+    assert setting in out
+    assert "nothing of it holds" not in out
 
 
 def test_a_purge_goes_with_a_whole_run() -> None:
