@@ -127,9 +127,8 @@ def _skipped(body: str, lines: int) -> int:
     """Return where the text goes on below so many lines."""
     if lines == 0:
         return 0
-    ends = islice(re.finditer(r"\r\n|\n|\r", body), min(lines, len(body)) - 1, None) if body else iter(())
-    found = next(ends, None)
-    return found.end() if found else len(body)
+    ends = list(islice(re.finditer(r"\r\n|\n|\r", body), min(lines, len(body) + 1)))
+    return ends[-1].end() if len(ends) == lines else len(body)
 
 
 def _lines(text: str) -> int:

@@ -136,7 +136,9 @@ def test_what_cannot_be_diagnosed_is_told_in_one_line(
 def test_texts_have_what_is_possible_and_say_what_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    texts = pa.table({"code": [f"def f{row}(): return {'x' * (row % 5)} + {row}" for row in range(60)]})
+    words = ("add", "take", "give", "find", "left", "right")
+    codes = [f"def {words[row % 6]}_{row}(): return {' + '.join(words[: row % 7])}" for row in range(60)]
+    texts = pa.table({"code": codes})
     stages = untrained_stages(tmp_path / "stages", texts)
     pq.write_table(texts, stages.prepared / "test.parquet")
     run = as_run(tmp_path / "texts", stages)
