@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from difflm.errors import DataError
 from difflm.records.kinds.column_inference import infer_column
-from difflm.records.kinds.columns import as_text, parse_decimals
+from difflm.records.kinds.columns import as_text, parse_decimals, round_decimals
 from difflm.records.kinds.distinct_values import Column
 from difflm.records.kinds.dress import in_text, read_cell
 from difflm.records.kinds.moments import field_moment
@@ -37,6 +37,9 @@ from difflm.records.schema import (
 Tell: TypeAlias = Callable[[str], None]
 Spelling: TypeAlias = Mapping[str, str]
 """Another spelling by the spelling of the table, of values that need one."""
+
+FEW_ROUNDED = 0.01
+"""A share of training rows with more digits than the schema has is no reason to let other rows have them."""
 
 _TRUE = ("true", "t", "yes", "y", "on", "1", "1.0")
 _FALSE = ("false", "f", "no", "n", "off", "0", "0.0")
@@ -75,6 +78,8 @@ def _respelled(column: pa.ChunkedArray, train: pa.ChunkedArray, field: Field) ->
             return column.cast(pa.int64()), "true and false are read as 1 and 0"
         case BooleanField(stored="boolean") if pa.types.is_boolean(column.type):
             return column, None
+        case DecimalField() if not in_text(field):
+            return (_rounded(column, field) if _loses_digits(_plain(train), field) else column), None
     texts = as_text(column)
     distinct = [text for text in pc.unique(texts).to_pylist() if text is not None]
     what: str | None
@@ -101,6 +106,36 @@ def _respelled(column: pa.ChunkedArray, train: pa.ChunkedArray, field: Field) ->
     count = pc.sum(pc.is_in(texts, value_set=pa.array(list(spelling), pa.string()))).as_py()
     told = None if what is None else f"{what.format(found, wanted)} ({count:,} cells)"
     return _mapped(texts, spelling), told
+
+
+def _loses_digits(train: pa.ChunkedArray, field: DecimalField) -> bool:
+    """Tell whether the schema has fewer digits than training rows, but for a few of them."""
+    numbers, rounded = _numbers(train), _rounded(train, field)
+    if numbers is None:
+        return False
+    changed = pc.sum(pc.not_equal(numbers, rounded)).as_py() if rounded is not train else 0
+    return bool((changed or 0) > FEW_ROUNDED * len(train))
+
+
+def _rounded(column: pa.ChunkedArray, field: DecimalField) -> pa.ChunkedArray:
+    """Round numbers to the digits of the schema; what is none, or has no more of them, is left as it is."""
+    numbers = _numbers(column)
+    if numbers is None:
+        return column
+    rounded = round_decimals(numbers, field.decimals, field.exponent)
+    return column if pc.all(pc.equal(rounded, numbers)).as_py() is not False else rounded
+
+
+def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Return a column's numbers as float64; None for one with words beside them, or of another kind."""
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        numbers = parse_decimals(column.cast(pa.string()))
+    elif pa.types.is_floating(column.type):
+        numbers = column.cast(pa.float64())
+    else:
+        return None
+    none = numbers.null_count > column.null_count or pc.all(pc.is_finite(numbers)).as_py() is False
+    return None if none else numbers
 
 
 def _mapped(texts: pa.ChunkedArray, spelling: Spelling) -> pa.ChunkedArray:

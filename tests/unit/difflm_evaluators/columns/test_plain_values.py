@@ -7,7 +7,7 @@ import pytest
 
 from difflm.errors import DataError
 from difflm.records.kinds.inference import infer_schema
-from difflm.records.schema import SchemaConfig
+from difflm.records.schema import DecimalField, SchemaConfig
 from difflm_evaluators.columns.plain_values import plainly_read
 
 TRAIN = pa.table(
@@ -102,3 +102,20 @@ def test_words_dresses_codes_and_further_formats_are_of_their_column() -> None:
     wrong = train.set_column(0, "fee", pa.array([*train.column("fee").to_pylist()[1:], "5 kg"]))
     with pytest.raises(DataError, match="the first '5 kg' in record 60"):
         plainly_read(wrong, train, schema, "rows.csv", told.append)
+
+
+@pytest.mark.parametrize("typed", [False, True])
+def test_digits_that_the_schema_leaves_out_of_training_are_no_fault_of_other_rows(typed: bool) -> None:
+    """Rows with all of their 12 decimals were none that fit, the training rows themselves among them."""
+    texts = [f"{(row * 7919 % 1000) / 31 + 1:.12f}" for row in range(300)]
+    train = pa.table({"x": [float(text) for text in texts] if typed else texts})
+    schema = infer_schema(train)
+    (field,) = schema.fields
+    assert isinstance(field, DecimalField)
+    assert field.decimals < 12
+    made = plainly_read(train, train, schema, "rows.csv", lambda _: None)
+    assert made["x"].to_pylist() == [round(float(text), field.decimals) for text in texts]
+
+
+def test_more_digits_than_training_has_stay_a_fault() -> None:
+    assert read(price=["1.5061", "2.25", "3.00"])["price"] == ["1.5061", "2.25", "3.00"]
