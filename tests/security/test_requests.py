@@ -68,7 +68,7 @@ def test_a_list_of_wrong_things_is_refused_for_its_first(model: Any, body: Any, 
     content = json.dumps(body).encode()
     began = time.process_time()
     problem = refused(model, content)
-    assert time.process_time() - began < 1.0
+    assert time.process_time() - began < 3.0  # .5 alone, 7 before; the collector also walks what other tests have left
     assert problem.status == 422
     assert problem.field == field
     assert len(json.dumps(problem.content)) < 500
