@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from difflm.api import Generator
 from difflm.artifacts.manifest import SCORES_NAME
+from difflm.artifacts.store import INPUT
 from difflm.errors import ArtifactError
 from difflm.records.files.frames import FrameTemplate
 from difflm.synthesis.saved_sampling import read_sampling
 from difflm.synthesis.synthesizer import SamplingConfig
 from difflm_evaluators import Report
-from difflm_jobs.inputs.frame_files import INPUT
 
 if TYPE_CHECKING:
     from difflm_jobs.config import ExperimentConfig

@@ -90,6 +90,11 @@ MISFITS: tuple[type[Exception], ...] = (ValueError, TypeError, LookupError, Attr
 """What code raises that is given values of a form that nobody foresaw, such as those of somebody else's files."""
 
 
+def reason_of(error: BaseException) -> str:
+    """Say in one line what a library raised, for the message of an error of this tree."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
 def is_fault(error: BaseException) -> bool:
     """Tell whether what a library raised is about what it was given: any exception, or a panic of one written in Rust,
     which is none by its class.

@@ -110,10 +110,10 @@ def _respelled(column: pa.ChunkedArray, train: pa.ChunkedArray, field: Field) ->
 
 def _loses_digits(train: pa.ChunkedArray, field: DecimalField) -> bool:
     """Tell whether the schema has fewer digits than training rows, but for a few of them."""
-    numbers, rounded = _numbers(train), _rounded(train, field)
+    numbers = _numbers(train)
     if numbers is None:
         return False
-    changed = pc.sum(pc.not_equal(numbers, rounded)).as_py() if rounded is not train else 0
+    changed = pc.sum(pc.not_equal(numbers, round_decimals(numbers, field.decimals, field.exponent))).as_py()
     return bool((changed or 0) > FEW_ROUNDED * len(train))
 
 

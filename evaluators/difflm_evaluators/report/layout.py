@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, JsonValue, NonNegativeInt, ValidationError, model_validator
 
-from difflm.errors import MISFITS, DataError
+from difflm.errors import MISFITS, DataError, reason_of
 from difflm.regular_files import read_file
 from difflm.telemetry import JSON, parse_json
 from difflm_evaluators.base import Direction, Score
@@ -218,7 +218,7 @@ def readable(*paths: Path) -> Iterator[None]:
     try:
         yield
     except MISFITS as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = reason_of(error)
         raise DataError(
             f"{', '.join(map(str, paths))}: the details of its scores are of another form than this version writes "
             f"({reason}); evaluate the table again"

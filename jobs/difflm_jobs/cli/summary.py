@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from difflm.artifacts import Artifact, ArtifactStore, Manifest
-from difflm.errors import ArtifactError, DataError
+from difflm.errors import ArtifactError, DataError, reason_of
 from difflm.extras import has_extra, installed_by
 from difflm_jobs.pipeline.runlog import HEADLINES, NOTICES, RunRecord, StageRecord, counted, read_runs
 
@@ -46,7 +46,7 @@ def print_summary(console: Console, run: RunRecord, artifacts: Sequence[Artifact
             if HEADLINES in artifact.manifest.facts:
                 print_report_verdict(console, artifact.path)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = reason_of(error)
         folder = artifacts[0].path.parent.parent
         raise ArtifactError(f"{folder}: what its manifests say is of another form ({reason}); run it again") from error
 

@@ -14,10 +14,9 @@ from typing import Final
 from difflm.artifacts import ArtifactStore
 from difflm.artifacts.atomic import remove_tree, storage_errors
 from difflm.artifacts.manifest import BUNDLE_KIND, MANIFEST_NAME, REPORT_KIND
-from difflm.artifacts.store import ARTIFACT_NAME, ROUNDS
+from difflm.artifacts.store import ARTIFACT_NAME, INPUT, ROUNDS
 from difflm.regular_files import read_file
 from difflm.telemetry import parse_json
-from difflm_jobs.inputs.frame_files import INPUT
 
 SYNTHETIC_KIND: Final = "synthetic"
 _KEPT: Final = frozenset({BUNDLE_KIND, REPORT_KIND, SYNTHETIC_KIND})

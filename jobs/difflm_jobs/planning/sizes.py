@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from difflm.diffusion.network import TransformerNetwork, build_network
-from difflm.errors import MISFITS, ArtifactError
+from difflm.errors import MISFITS, ArtifactError, reason_of
 from difflm.models.autoencoder import Injector, PosteriorHead, build_injector, latent_size
 from difflm.models.compact import CompactDecoderFit, llama_parameters
 from difflm.models.decoder_store import slot_layout
@@ -249,5 +249,5 @@ def _counted(decoder: Path) -> tuple[int, SlotLayout]:
         facts = parse_json(read_file(path))
         return int(facts["longest"]), slot_layout(facts)
     except _UNREADABLE as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = reason_of(error)
         raise ArtifactError(f"{path}: cannot be read ({reason}); remove {decoder} and run it again") from error

@@ -23,7 +23,7 @@ from difflm.artifacts.atomic import (
     write_json_atomic,
 )
 from difflm.config import Config
-from difflm.errors import MISFITS, ClusterError, DiffLMError, TrainingError
+from difflm.errors import MISFITS, ClusterError, DiffLMError, TrainingError, reason_of
 from difflm.models.precision import Precision
 from difflm.regular_files import read_file
 from difflm.runtime.cluster import current_context, require_resources
@@ -149,7 +149,7 @@ def train(job: TrainingJob, *, progress: Progress | None = None, launch: Launch 
             remove_tree(own.checkpoints)
         return _result(facts, started)
     except MISFITS as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = reason_of(error)
         raise TrainingError(f"{own.result}: not what workers write ({reason}); remove {own.folder}") from error
 
 

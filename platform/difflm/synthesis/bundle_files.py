@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from difflm.artifacts.manifest import MANIFEST_NAME, SIGNATURE_NAME, FileEntry, Manifest
 from difflm.artifacts.store import hash_file
 from difflm.config import load_yaml
-from difflm.errors import MISFITS, BundleError, ConfigError
+from difflm.errors import MISFITS, BundleError, ConfigError, reason_of
 from difflm.regular_files import MAX_BYTES, read_file
 from difflm.telemetry import parse_json
 
@@ -195,7 +195,7 @@ def fitting(directory: Path, *others: type[Exception]) -> Iterator[None]:
     try:
         yield
     except MISFITS + others as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = reason_of(error)
         raise BundleError(
             f"{directory}: its files do not fit each other ({reason}); assemble the bundle again"
         ) from error

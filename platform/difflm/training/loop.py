@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from difflm.config import Config
-from difflm.errors import MISFITS, TrainingError
+from difflm.errors import MISFITS, TrainingError, reason_of
 from difflm.models.precision import DESCRIPTION, PrecisionSetting
 from difflm.seeding import derive_seed
 from difflm.telemetry import JSON, peak_rss_mib
@@ -307,5 +307,5 @@ def _load(directory: Path, state: _State, task: TrainingTask, engine: Engine) ->
             if engine.rank == 0:
                 state.best_tensors = load_file(directory / _BEST_FILE)
     except _UNREADABLE as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = reason_of(error)
         raise TrainingError(f"{directory}: no complete checkpoint ({reason}); remove it to start over") from error

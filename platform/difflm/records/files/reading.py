@@ -15,7 +15,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Option
 
-from difflm.errors import ConfigError, DataError
+from difflm.errors import ConfigError, DataError, reason_of
 from difflm.records.databases.tables import read_database
 from difflm.records.databases.urls import DatabaseUrl, is_database
 from difflm.records.files.compression import Expansion, contents, refuse_another_kind, refuse_page
@@ -140,7 +140,7 @@ def named(name: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, csv.Error, ValueError, LookupError, OverflowError, RecursionError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = reason_of(error)
         raise DataError(f"{name}: cannot be read ({reason}); is it what its name says?") from error
 
 
