@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -197,6 +198,19 @@ def test_what_cannot_be_written_is_one_line_with_the_remedy(
     assert "your token may not write there; log in with" in refused(pushed, saved)
 
 
+@contextmanager
+def answering(handler: type[BaseHTTPRequestHandler], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Have a server answer in the hub's place; yield its address."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as page:
+        Thread(target=page.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        url = f"http://127.0.0.1:{page.server_address[1]}"
+        monkeypatch.setattr(hub_constants, "ENDPOINT", url)
+        template = url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(hub_constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        yield url
+        page.shutdown()
+
+
 def test_an_endpoint_that_is_no_hub_is_one_line(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     class Page(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -206,14 +220,8 @@ def test_an_endpoint_that_is_no_hub_is_one_line(hub: Hub, monkeypatch: pytest.Mo
 
         def log_message(self, format: str, *args: object) -> None: ...
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as page:
-        Thread(target=page.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        url = f"http://127.0.0.1:{page.server_address[1]}"
-        monkeypatch.setattr(hub_constants, "ENDPOINT", url)
-        template = url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(hub_constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    with answering(Page, monkeypatch) as url:
         said = refused(difflm.load, "hf://ada/people")
-        page.shutdown()
     assert said == f"hf://ada/people: what answers at {url} is no hub; see to HF_ENDPOINT"
 
 
@@ -241,18 +249,12 @@ def test_a_hub_puts_no_file_outside_of_its_cache(
 
         def log_message(self, format: str, *args: object) -> None: ...
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as page:
-        Thread(target=page.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        url = f"http://127.0.0.1:{page.server_address[1]}"
-        monkeypatch.setattr(hub_constants, "ENDPOINT", url)
-        template = url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(hub_constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    with answering(Page, monkeypatch):
         said = refused(difflm.load, "hf://ada/people")
         with pytest.raises((ModelError, OSError, ValueError)):
             load_configuration("ada/people")
         with pytest.raises(ModelError):
             pinned("ada/people", None)
-        page.shutdown()
     assert "which is no name of one; do not use it" in said
     assert not (tmp_path / "evil").exists()
 
