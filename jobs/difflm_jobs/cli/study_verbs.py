@@ -128,7 +128,7 @@ def flywheel(
     from difflm_jobs.loading import load_experiment
 
     given = load_experiment(config, overrides=changes or (), target=target)
-    from difflm.artifacts.store import ROUNDS
+    from difflm.artifacts.run_folder import ROUNDS
     from difflm_jobs.inputs.gates import table_gates
     from difflm_jobs.pipeline.progress import reporting
     from difflm_jobs.stages.stages import kept_cluster

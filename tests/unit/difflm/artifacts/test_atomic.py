@@ -87,5 +87,6 @@ def test_leftovers_of_killed_processes_are_removed(tmp_path: Path) -> None:
     leftover.mkdir()
     (leftover / "part").touch()
     (tmp_path / "made").mkdir()
+    (tmp_path / ".mine.tmp-old").mkdir()
     remove_temporaries(tmp_path)
-    assert [item.name for item in tmp_path.iterdir()] == ["made"]
+    assert {item.name for item in tmp_path.iterdir()} == {"made", ".mine.tmp-old"}
