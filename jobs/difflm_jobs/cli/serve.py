@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from difflm.serving.config import ServeConfig
     from difflm_jobs.config import ServeSettings
 
+_DEPLOYABLE = "# Written by difflm serve --build;"
 _FILES = ("keys_file", "jobs_folder")
 
 serve_app = typer.Typer()
@@ -128,16 +129,33 @@ def _absolute_path(given: str) -> str:
 
 
 def write_deployable(settings: ServeSettings, path: Path) -> None:
-    """Write what `serve deploy` reads. Raises StorageError."""
+    """Write what `serve deploy` reads.
+
+    Raises:
+        ConfigError: something else is there.
+        StorageError: it cannot be written.
+    """
     import yaml
 
     from difflm.artifacts.atomic import storage_errors, write_bytes_atomic
     from difflm.runtime.serving import deployable
 
-    head = "# Written by difflm serve --build; deploy it with: serve deploy " + path.name + "\n"
+    if path.exists() and not _is_deployable(path):
+        raise ConfigError(f"--build {path}: is there already, and none that --build wrote; give another name")
+    head = f"{_DEPLOYABLE} deploy it with: serve deploy {path.name}\n"
     text = head + yaml.safe_dump(deployable(settings.server), sort_keys=False, width=100)
     with storage_errors(path):
         write_bytes_atomic(path, text.encode())
+
+
+def _is_deployable(path: Path) -> bool:
+    """Tell whether a file is one that `write_deployable` wrote."""
+    from difflm.regular_files import read_file
+
+    try:
+        return read_file(path).startswith(_DEPLOYABLE.encode())
+    except (OSError, ValueError):
+        return False
 
 
 def check_port(host: str, port: int) -> None:

@@ -74,6 +74,10 @@ def test_the_file_for_clusters_is_one_that_serve_takes(bundle: Path, tmp_path: P
     written = yaml.safe_load((tmp_path / "serve.yaml").read_text())
     assert ServeDeploySchema.model_validate(written).http_options.port == 8123
     assert ServeConfig.model_validate(written["applications"][0]["args"]) == settings.server
+    write_deployable(settings, tmp_path / "serve.yaml")
+    (tmp_path / "server.yaml").write_text("server: {}")
+    with pytest.raises(ConfigError, match=r"server\.yaml: is there already, and none that --build wrote"):
+        write_deployable(settings, tmp_path / "server.yaml")
 
 
 def test_the_example_of_infra_is_one_that_serve_takes() -> None:

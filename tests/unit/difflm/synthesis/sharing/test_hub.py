@@ -91,6 +91,15 @@ def test_a_push_replaces_the_bundle_and_leaves_other_files(hub: Hub, saved: Path
     assert difflm.load("hf://ada/people").schema.row_count == 80  # LICENSE was never fetched
 
 
+def test_another_model_is_not_pushed_over(hub: Hub, saved: Path) -> None:
+    """All JSON and tensors of its repository were taken out."""
+    pushed(saved)
+    repository = hub.repositories["ada/people"]
+    repository.commit({"config.json": b"{}", "model.safetensors": b""})
+    assert "holds config.json and no bundle.json: it is none of a generator" in refused(pushed, saved)
+    assert set(repository.files("main") or {}) == {"config.json", "model.safetensors"}
+
+
 def test_a_signature_goes_along(hub: Hub, saved: Path, tmp_path: Path) -> None:
     make_key(tmp_path / "key")
     make_key(tmp_path / "other")
