@@ -107,6 +107,8 @@ def describe_storage_error(error: BaseException, path: Path) -> str | None:
         culprit = getattr(error, "filename", None) or path
         reason = os.strerror(code or 0).lower()
         return f"{culprit}: cannot be written ({reason}); mend that or give another folder (--runs, --out)"
+    if code == errno.ENAMETOOLONG:
+        return f"{str(getattr(error, 'filename', None) or path)[:80]!r}...: too long for a name; give a shorter one"
     if code == errno.ELOOP:
         culprit = getattr(error, "filename", None) or path
         return f"{culprit}: is a link, and nothing is written through one; remove it"

@@ -76,6 +76,12 @@ def test_a_forbidden_folder_names_the_culprit(tmp_path: Path) -> None:
     )
 
 
+def test_a_name_that_is_too_long_is_said_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"x'\.\.\.: too long for a name; give a shorter one"):
+        with storage_errors(tmp_path):
+            (tmp_path / ("x" * 300)).exists()
+
+
 def test_other_errors_pass_unchanged(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         with storage_errors(tmp_path):
