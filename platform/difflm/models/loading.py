@@ -82,26 +82,6 @@ def loadable(model: str | Path) -> str | Path:
     return unpack(Path(found), _unpack_gguf) if is_gguf(found) else found
 
 
-def fetched(model: str | Path, *, revision: str | None) -> Path:
-    """Return the folder of a model on this machine, for a library that would fetch a hub's in processes of its own:
-    there nothing guards the cache.
-
-    Raises:
-        ModelError: as `loadable`, or the hub, or offline its cache, has no such model.
-    """
-    found = loadable(model)
-    if (folder := Path(found).expanduser()).is_dir():
-        return folder
-    from huggingface_hub import snapshot_download
-
-    with _refusing_code(model):
-        try:
-            return Path(snapshot_download(str(found), revision=revision, allow_patterns=["*.json", "*.safetensors"]))
-        except (OSError, ValueError) as error:  # all that huggingface_hub raises
-            reason = " ".join(str(error).split())[:300]
-            raise ModelError(f"{str(model)!r} cannot be fetched: {reason}; give a model of this machine") from error
-
-
 def _unpack_gguf(file: Path, folder: Path) -> None:
     """Write a GGUF file's model in float32, with its configuration and tokenizer.
 

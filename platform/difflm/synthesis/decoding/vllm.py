@@ -38,7 +38,8 @@ from difflm.config import Config
 from difflm.errors import ConfigError
 from difflm.models.decoder import FrozenDecoder, PretrainedDecoderConfig
 from difflm.models.decoder_store import DecoderParts
-from difflm.models.loading import fetched
+from difflm.models.loading import loadable
+from difflm.models.sources import fetched
 from difflm.seeding import derive_seed
 from difflm.synthesis.decoding.requests import Address, Decoded, Prompts, PromptSource
 from difflm.synthesis.decoding.sampling import Truncation
@@ -73,7 +74,7 @@ def vllm_model(folder: Path, parts: DecoderParts, *, dtype: torch.dtype) -> Vllm
     if config["kind"] == "compact":
         return VllmModel(model=str(folder / "model"), tokenizer=tokenizer, dtype=dtype)
     pretrained = PretrainedDecoderConfig.model_validate(config)
-    model = str(fetched(pretrained.model, revision=pretrained.revision))
+    model = str(fetched(loadable(pretrained.model), revision=pretrained.revision))
     return VllmModel(model=model, tokenizer=tokenizer, dtype=dtype)
 
 

@@ -23,9 +23,9 @@ from huggingface_hub import file_download
 import difflm
 from difflm.api import Generator
 from difflm.errors import BundleError, ConfigError, DiffLMError, ModelError
-from difflm.models.loading import fetched as model_here
 from difflm.models.loading import load_configuration
 from difflm.models.pretrained import pinned
+from difflm.models.sources import fetched as model_here
 from difflm.synthesis.sharing.hub import HubPlace, fetched, push
 from difflm.synthesis.signatures import make_key, read_public_key, sign_bundle
 from difflm.synthesis.synthesizer import SamplingConfig
