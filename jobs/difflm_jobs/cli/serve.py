@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from difflm_jobs.cli.terminal import Set, progress_output
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from difflm.serving.config import ServeConfig
+    from difflm.serving.config import HttpConfig, ServeConfig
     from difflm_jobs.config import ServeSettings
 
 _DEPLOYABLE = "# Written by difflm serve --build;"
@@ -118,7 +119,11 @@ def _absolute(server: ServeConfig) -> ServeConfig:
     bundles = [bundle.model_copy(update={"path": _absolute_path(bundle.path)}) for bundle in server.bundles]
     given = {name: value for name in _FILES if (value := getattr(server, name)) is not None}
     files = {name: str(Path(value).absolute()) for name, value in given.items()}
-    return server.model_copy(update={"bundles": bundles, **files})
+    http = server.http
+    if http.certificate_file is not None and http.key_file is not None:
+        pair = {"certificate_file": http.certificate_file, "key_file": http.key_file}
+        http = http.model_copy(update={name: str(Path(value).absolute()) for name, value in pair.items()})
+    return server.model_copy(update={"bundles": bundles, "http": http, **files})
 
 
 def _absolute_path(given: str) -> str:
@@ -179,11 +184,30 @@ def check_port(host: str, port: int) -> None:
             raise ConfigError(f"server.http: cannot listen at {host}:{port} ({reason}); give another") from None
 
 
+def check_certificate(http: HttpConfig) -> None:
+    """Refuse a certificate that nobody could be answered with: Serve's proxies would only log that they cannot.
+
+    Raises:
+        ConfigError: it or its key cannot be read, they do not go together, or the key has a passphrase.
+    """
+    if http.certificate_file is None or http.key_file is None:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(http.certificate_file, http.key_file, password="")  # which asks nobody for another
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+        raise ConfigError(
+            f"server.http: {http.certificate_file} and {http.key_file} cannot be used ({str(reason).lower()}); give a "
+            "certificate and its key, without a passphrase, in PEM"
+        ) from None
+
+
 def serve_until_stopped(settings: ServeSettings, console: Console) -> None:
     """Serve until SIGINT or SIGTERM; requests under way are answered before the end.
 
     Raises:
-        ConfigError: the file of keys cannot be read, or the port is taken.
+        ConfigError: the file of keys or the certificate cannot be used, or the port is taken.
         ClusterError: the cluster or the server cannot be started.
     """
     from difflm.runtime import cluster, serving
@@ -191,6 +215,7 @@ def serve_until_stopped(settings: ServeSettings, console: Console) -> None:
 
     if settings.server.keys_file is not None:
         read_keys(Path(settings.server.keys_file))  # before any work; the server's own process reads it again
+    check_certificate(settings.server.http)
     check_port(settings.server.http.host, settings.server.http.port)
     names = ", ".join(bundle.name for bundle in settings.server.bundles)
     console.print(f"starting what draws rows of {names}; this takes some seconds", highlight=False)
