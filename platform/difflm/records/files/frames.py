@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
@@ -16,6 +17,7 @@ from difflm.records.arrow_messages import unpacked_size
 from difflm.records.files.pandas_frames import empty_table, frame_like, storable
 from difflm.records.files.reading import ReadConfig, canonical_table, read_table, unique_names
 from difflm.records.files.restoring import restored
+from difflm.records.limits import refuse_wide
 from difflm.records.nested_values import without_dictionaries
 from difflm.records.notices import Reporter, ignore
 from difflm.regular_files import read_file
@@ -72,7 +74,8 @@ def arrow_of(frame: Frame, *, name: str) -> pa.Table:
             table = _arrow_of_polars(frame, name)
         case "pandas":
             table = _arrow_of_pandas(frame, name)
-    repeated = sorted({column for column in table.column_names if table.column_names.count(column) > 1})
+    refuse_wide(table.num_columns, name)
+    repeated = sorted(column for column, times in Counter(table.column_names).items() if times > 1)
     if repeated:
         raise DataError(f"{name}: two columns are called {repeated[0]!r}; rename one of them")
     if table.num_rows == 0 or table.num_columns == 0:
@@ -96,6 +99,10 @@ def _arrow_of_pandas(frame: pd.DataFrame, name: str) -> pa.Table:
     repeated = frame.columns[frame.columns.duplicated()]
     if len(repeated):
         raise DataError(f"{name}: two columns are called {str(repeated[0])!r}; rename one of them")
+    refuse_wide(len(frame.columns), name)
+    for label in frame.columns:
+        if (shown := str(label)).encode(errors="replace").decode() != shown:  # half a surrogate pair
+            raise DataError(f"{name}: a column is called {shown!r}, which is no Unicode; rename it")
     columns, names = [], []
     for label, series in zip(frame.columns, storable(frame), strict=True):
         try:
@@ -105,7 +112,7 @@ def _arrow_of_pandas(frame: pd.DataFrame, name: str) -> pa.Table:
                 f"{name}: column {str(label)!r} has a text that is no Unicode ({error.reason}): {error.object[:60]!r}; "
                 "correct it"
             ) from error
-        except (pa.ArrowException, OverflowError) as error:
+        except (pa.ArrowException, OverflowError, TypeError) as error:  # the last of an infinite decimal
             kinds = sorted({type(value).__name__ for value in series.dropna()})
             raise DataError(
                 f"{name}: column {str(label)!r} holds values of several types ({', '.join(kinds[:5])}), or of one that "

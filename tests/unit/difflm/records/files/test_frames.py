@@ -237,6 +237,29 @@ def test_a_subclass_of_a_frame_is_one() -> None:
     assert library_of(Mapped({"a": [1]}), name="rows") == "pandas"
 
 
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"\ud800": [1, 2]}, r"a column is called '\\ud800', which is no Unicode; rename it"),
+        (
+            {"a": [Decimal("Infinity"), Decimal(1)]},
+            "column .a. holds values of several types .Decimal., or of one",
+        ),
+    ],
+)
+def test_what_arrow_cannot_hold_is_named(columns: dict[str, list[Any]], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        arrow_of(pd.DataFrame(columns), name="table")
+
+
+def test_a_wide_frame_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names were counted one by one: 21,000 columns took minutes before they were refused."""
+    monkeypatch.setattr("difflm.records.limits.MAX_COLUMNS", 3)
+    monkeypatch.setattr("difflm.records.files.frames.storable", None)
+    with pytest.raises(DataError, match="table: 4 columns; at most 3 are read"):
+        arrow_of(pd.DataFrame([[1, 2, 3, 4]]), name="table")
+
+
 def test_a_text_that_is_no_unicode_is_named() -> None:
     with pytest.raises(DataError, match=r"rows: column 'a' has a text that is no Unicode .*ud800"):
         to_table(pd.DataFrame({"a": ["\ud800"]}), name="rows")

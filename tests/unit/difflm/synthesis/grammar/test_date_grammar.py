@@ -1,5 +1,6 @@
 """Dates: exactly the dates of given ranges in their format, written with or without leading zeros."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from difflm.records.kinds.moments import FORMATS, microseconds, parse_datetime
 from difflm.records.schema import DatetimeField
 from difflm.synthesis.grammar.automaton import Automaton, AutomatonBuilder
 from difflm.synthesis.grammar.calendar_boxes import boxes
+from difflm.synthesis.grammar.chains import Words
 from difflm.synthesis.grammar.dates import add_date, any_date, longest_date
 from difflm.testing.lockstep import random_walks
 
@@ -136,3 +138,20 @@ def test_boxes_are_disjoint_and_few() -> None:
             )
         ]
         assert len(holding) == (start <= moment <= stop)
+
+
+def test_days_are_not_looked_through_for_every_character() -> None:
+    """Dates from year 1 to 9999 took seconds whenever a bundle was opened."""
+    looks = 0
+
+    class Days(frozenset[str]):
+        def __iter__(self) -> Iterator[str]:
+            nonlocal looks
+            looks += 1
+            return super().__iter__()
+
+    words = Words(Days(f"{month:02}-{day:02}" for month in range(1, 13) for day in range(1, 29)))
+    assert set(words.following("0")) == set("123456789")
+    assert set(words.following("12-2")) == set("012345678")
+    assert not [*words.following("13")]
+    assert looks == 1
