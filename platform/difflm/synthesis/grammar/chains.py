@@ -47,8 +47,8 @@ class Words:
 
 @lru_cache(maxsize=64)
 def _continuations(texts: frozenset[str]) -> dict[str, set[str]]:
-    """Return the characters behind every beginning of the texts: looked for one by one, dates over thousands of years took
-    seconds whenever a bundle was opened.
+    """Return the characters behind every beginning of the texts: looked for one by one, dates over thousands of years
+    took seconds whenever a bundle was opened.
     """
     found: dict[str, set[str]] = {}
     for text in texts:
