@@ -73,6 +73,19 @@ class Stopwatch:
         return end - self._started
 
 
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def free_memory() -> int:
+    """Return the bytes of memory that this process may still take, of the machine or of its container."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    if _CGROUP_LIMIT.is_file() and (limit := _CGROUP_LIMIT.read_text().strip()).isdigit():
+        free = min(free, int(limit))
+    return free
+
+
 _MAX_LEVELS = 200  # of a value from outside: what is deeper may be read, but not written again or looked through
 
 

@@ -21,6 +21,7 @@ from difflm.artifacts.atomic import atomic_directory, storage_errors, write_json
 from difflm.artifacts.store import hash_file
 from difflm.errors import ModelError, StorageError
 from difflm.models.sources import card_licence, is_gguf, located
+from difflm.telemetry import free_memory
 
 LAYOUT: Final = 1  # of the folders in the cache; another one unpacks anew
 SOURCE_NAME: Final = "source.json"
@@ -32,7 +33,6 @@ _MAX_LAYERS = 10_000  # what is built layer by layer must end
 _FLOAT32_BYTES = 4
 _COPIES = 2  # of the weights in memory while they are unpacked: as read, and in their module
 _GIB = 2**30
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,16 +209,6 @@ def _need_memory(file: Path, head: GgufHead) -> None:
             f"{free / _GIB:.1f} GiB are free; give a smaller model, or unpack it on a machine with more memory "
             "(DIFFLM_CACHE may be shared)"
         )
-
-
-def free_memory() -> int:
-    """Return the bytes of memory that this process may still take, of the machine or of its container."""
-    import psutil
-
-    free = int(psutil.virtual_memory().available)
-    if _CGROUP_LIMIT.is_file() and (limit := _CGROUP_LIMIT.read_text().strip()).isdigit():
-        free = min(free, int(limit))
-    return free
 
 
 def cache_folder() -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from difflm.errors import DataError
 from difflm.records.databases.urls import DatabaseUrl
+from difflm.telemetry import free_memory
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,12 +73,14 @@ def partitions(rows: Iterable[Any], size: int, most: int, refusal: DataError) ->
 
 
 def most_bytes(source: DatabaseUrl) -> int:
-    """Return how many bytes the rows of a file may take; those of a server have no limit."""
+    """Return how many bytes the rows of a file may take; those of a server half of the free memory: a view there may
+    have no end either.
+    """
     from difflm.records.files.compression import Expansion
 
     path = Path(source.url.database or "")
     if source.url.get_backend_name() != LOOSE or not path.is_file():
-        return 2**63 - 1
+        return free_memory() // 2
     return Expansion.of(path).most
 
 

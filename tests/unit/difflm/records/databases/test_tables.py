@@ -99,6 +99,12 @@ def test_a_view_without_an_end_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         read_database(at(tmp_path / "a.db"))
 
 
+def test_a_table_of_a_server_is_held_to_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of PostgreSQL, whose views may have no end either, was read until the memory ended."""
+    monkeypatch.setattr(sqlite, "free_memory", lambda: 2**22)
+    assert sqlite.most_bytes(DatabaseUrl.parse("postgresql://ann@localhost/sales?table=people")) == 2**21
+
+
 def made_of(path: Path, script: str) -> DatabaseUrl:
     with sqlite3.connect(path) as connection:
         connection.executescript(script)
