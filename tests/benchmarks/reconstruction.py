@@ -25,8 +25,8 @@ import typer
 from provenance import provenance
 from torch import Tensor
 
+from difflm.models.injection.vocabulary import NOTHING, VocabularyInjector, exact_fields
 from difflm.models.prompt import Prompt, causal_logits
-from difflm.models.vocabulary_injector import NOTHING, VocabularyInjector, exact_fields
 from difflm.synthesis.bundle import Bundle, encode_table, load_bundle
 from difflm.synthesis.plans.draw_plans import DrawPlans
 from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer

@@ -8,7 +8,7 @@ import yaml
 
 from difflm.config import apply_overrides, dump_yaml
 from difflm.errors import ConfigError, DataError
-from difflm.models.injector import SoftPromptConfig
+from difflm.models.injection.injector import SoftPromptConfig
 from difflm.models.kl_schedule import CapacityKl
 from difflm_jobs.cli.plan import plan
 from difflm_jobs.config import RuntimeConfig

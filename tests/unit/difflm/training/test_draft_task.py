@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from difflm.errors import BundleError, ModelError
-from difflm.models.autoencoder import build_autoencoder
+from difflm.models.building import build_autoencoder
 from difflm.models.decoder import PretrainedDecoderConfig
 from difflm.models.encoder import PooledEncoderConfig
+from difflm.models.injection.vocabulary import VocabularyConfig, VocabularyInjector
 from difflm.models.kl_schedule import AdaptiveBeta
-from difflm.models.vocabulary_injector import VocabularyConfig, VocabularyInjector
 from difflm.records.schema import read_schema
 from difflm.synthesis.bundle import load_bundle
 from difflm.synthesis.bundle_files import write_hashes
