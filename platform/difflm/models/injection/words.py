@@ -41,7 +41,7 @@ class FieldWords(nn.Module):
         layout: GridLayout,
     ) -> None:
         super().__init__()
-        self.count, self.layout, fields = count, layout, len(layout.widths)
+        self.count, self.layout, fields = min(count, len(tokens_U) - 1), layout, len(layout.widths)
         self.register_buffer("tokens_U", tokens_U)
         self.register_buffer("embeddings_UD", embeddings_UD.detach().float(), persistent=False)
         self.hidden = nn.Sequential(nn.Linear(latent_size, HIDDEN), nn.GELU())
@@ -98,7 +98,7 @@ class FieldWords(nn.Module):
         for usual_U, likely_BU in zip(self.usual_FU, scores, strict=True):
             said_BU = likely_BU.exp() * (likely_BU - usual_U)
             said_BU[:, NOTHING] = -torch.inf
-            found.append(said_BU.topk(min(self.count, len(usual_U) - 1), dim=-1).indices)
+            found.append(said_BU.topk(self.count, dim=-1).indices)
         return torch.stack(found, dim=1)
 
     def forward(self, latents_BZ: Tensor, told_B: Tensor | None = None) -> Tensor:
