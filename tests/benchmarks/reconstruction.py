@@ -9,7 +9,8 @@ the validation split are encoded, and their posteriors' means go through the dec
   same way says nothing
 - chance: the same between records that have nothing to do with each other
 - teacher: nats a record and tokens right behind the true text, with the prompt of this record (`own`), of another one
-  (`other`), without any (`none`) and behind the one that says nothing (`empty`): what the decoder takes from its prompt at all
+  (`other`), without any (`none`), and with the one that says nothing (`empty`): what the decoder takes from its prompt
+  at all
 - drafted, of an injector through the vocabulary: share of filled places and of whole fields of the draft that are right
 - drafts: the draft of a few records in words, of their own and as the prior draws them
 """
