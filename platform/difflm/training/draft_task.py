@@ -108,7 +108,7 @@ class WordsModel(nn.Module):
         self.encoder, self.head, self.capacity_nats = encoder, head, capacity_nats
         self.injector = nn.ModuleDict({"words": words})
 
-    def forward(self, grid_BG: Tensor, beta: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
+    def forward(self, grid_BG: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
         """Return the loss of a record and its parts in nats; what z says above the capacity costs `KL_PRICE`."""
         words = self.injector["words"]
         assert isinstance(words, FieldWords)
@@ -152,8 +152,10 @@ class DraftTask:
 
     def _batch(self, batches: TokenBatches, inputs: EncoderInputs, rows_B: Tensor) -> dict[str, Tensor]:
         grid_BG = batches.at(rows_B)["grid_BG"]
-        beta = torch.tensor(self.config.beta, device=grid_BG.device)
-        return {**inputs(rows_B, grid_BG), "grid_BG": grid_BG, "beta": beta}
+        batch = {**inputs(rows_B, grid_BG), "grid_BG": grid_BG}
+        if isinstance(self._module, DraftModel):
+            batch["beta"] = torch.tensor(self.config.beta, device=grid_BG.device)
+        return batch
 
     def validation_batches(self, rank: int, world_size: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
         rows = torch.arange(rank, min(len(self.validation), self.config.validation_records), world_size)
