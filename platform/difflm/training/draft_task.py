@@ -106,6 +106,8 @@ class WordsModel(nn.Module):
     def __init__(self, *, encoder: nn.Module, head: PosteriorHead, words: FieldWords, capacity_nats: float) -> None:
         super().__init__()
         self.encoder, self.head, self.capacity_nats = encoder, head, capacity_nats
+        for kept in (words.usual_FU, words.marks_FD):  # no gradient reaches them here, and no decay should
+            kept.requires_grad_(False)
         self.injector = nn.ModuleDict({"words": words})
 
     def forward(self, grid_BG: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
