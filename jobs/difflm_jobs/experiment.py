@@ -11,13 +11,24 @@ from typing import TYPE_CHECKING
 
 from difflm.artifacts import Artifact, ArtifactStore, storage_errors, write_bytes_atomic, write_json_atomic
 from difflm.artifacts.manifest import REPORT_KIND
+from difflm.artifacts.run_folder import artifact_folders
 from difflm.config import dump_yaml
 from difflm.errors import ConfigError, UserError
 from difflm.extras import require
+from difflm.regular_files import read_file
+from difflm.telemetry import parse_json
 from difflm_jobs.inputs.gates import refuse_failed
 from difflm_jobs.pipeline.engine_check import check_engine, check_json, draws_rows
 from difflm_jobs.pipeline.pipeline import ClusterFactory, execute, resolve, until
-from difflm_jobs.pipeline.runlog import CONFIG_NAME, HEADLINES, LOG_NAME, RunRecord, StageRecord, describe_environment
+from difflm_jobs.pipeline.runlog import (
+    CONFIG_NAME,
+    HEADLINES,
+    LOG_NAME,
+    RunRecord,
+    StageRecord,
+    describe_environment,
+    read_runs,
+)
 from difflm_jobs.stages.stages import build_stages, cluster_of
 
 if TYPE_CHECKING:
@@ -50,7 +61,7 @@ def run_experiment(
     from difflm_jobs.planning.room import refuse_too_large
 
     store = ArtifactStore(runs / config.name)
-    _refuse_anybodys(store.root)
+    refuse_anybodys(store.root, _OURS)
     stages = until(build_stages(config, against=against), last)
     if config.privacy is not None:
         require("privacy", "privacy.epsilon")
@@ -85,21 +96,52 @@ def run_experiment(
     return run, artifacts
 
 
-def _refuse_anybodys(folder: Path) -> None:
-    """Refuse to replace the configuration of something else, in a folder that no run was in.
+def refuse_anybodys(folder: Path, ours: Mapping[str, Callable[[Path], bool]]) -> None:
+    """Refuse to replace files of something else in a folder that no run was in: `ours` tells by their names which are
+    those of a run that was killed early. The configuration that somebody wrote there is one: it has comments.
 
     Raises:
-        ConfigError: names it.
+        ConfigError: names the first.
     """
+    if next(artifact_folders(folder), None) is not None or _holds(_is_log, folder / LOG_NAME):
+        return
+    for name, wrote in ours.items():
+        path = folder / name
+        if path.exists() and not _holds(wrote, path):
+            raise ConfigError(
+                f"{path}: was not written by a run, and would be replaced; move it, or give another --name or --runs"
+            )
+
+
+def _holds(wrote: Callable[[Path], bool], path: Path) -> bool:
+    try:
+        return wrote(path)
+    except (UserError, OSError, ValueError):
+        return False
+
+
+def is_environment(path: Path) -> bool:
+    """Tell whether a file is one that a run describes the machine in."""
+    found = parse_json(read_file(path))
+    return isinstance(found, dict) and {"processors_usable", "memory_mib", "versions"} <= set(found)
+
+
+def _is_configuration(path: Path) -> bool:
+    """Tell whether a file is a configuration as a run writes it, with every default."""
     from difflm_jobs.loading import load_experiment
 
-    path = folder / CONFIG_NAME
-    if not path.is_file() or any((folder / name).exists() for name in (LOG_NAME, "artifacts", "work")):
-        return
-    try:
-        load_experiment(str(path))
-    except UserError:
-        raise ConfigError(f"{path}: is none of a run, and would be replaced; give another --name or --runs") from None
+    return dump_yaml(load_experiment(str(path))).encode() == read_file(path)
+
+
+def _is_log(path: Path) -> bool:
+    return bool(read_runs(path.parent))
+
+
+_OURS: Mapping[str, Callable[[Path], bool]] = {
+    CONFIG_NAME: _is_configuration,
+    "environment.json": is_environment,
+    LOG_NAME: _is_log,  # an empty one, or another's
+}
 
 
 def experiment_scores(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from difflm.api import Generator
 from difflm.artifacts.manifest import SCORES_NAME
-from difflm.artifacts.store import INPUT
+from difflm.artifacts.run_folder import INPUT
 from difflm.errors import ArtifactError
 from difflm.records.files.frames import FrameTemplate
 from difflm.synthesis.saved_sampling import read_sampling

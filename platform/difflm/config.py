@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from difflm.errors import ConfigError
+from difflm.regular_files import read_file
 from difflm.yaml_text import one_line as _one_line
 from difflm.yaml_text import parse_yaml as parse_yaml
 
@@ -42,11 +43,13 @@ def load_yaml(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing, unreadable, not YAML, or no mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        # without an ending it may be a pipe of the shell's; one with an ending would be waited for
+        text = read_file(path).decode() if path.suffix else path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; give the path of a YAML file or the name of a preset") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+    except (OSError, ValueError) as error:
+        text = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+        reason = getattr(error, "strerror", None) or text
         raise ConfigError(f"{path}: cannot be read ({reason}); give a YAML file in UTF-8") from None
     data = parse_yaml(text, str(path))
     if data is None:

@@ -129,7 +129,7 @@ def append_event(path: Path, event: Mapping[str, JSON]) -> None:
             raise
 
 
-_MAX_LOG: Final = 2**30
+MAX_LOG: Final = 2**30
 
 
 def read_events(path: Path) -> list[dict[str, JSON]]:
@@ -139,7 +139,7 @@ def read_events(path: Path) -> list[dict[str, JSON]]:
     """
     if not path.exists():
         return []
-    lines = read_file(path, most=_MAX_LOG).split(b"\n")
+    lines = read_file(path, most=MAX_LOG).split(b"\n")
     events = [parse_json(line) for line in lines[:-1] if line.strip()]
     if not all(isinstance(event, dict) for event in events):
         raise ValueError("not all lines are objects")

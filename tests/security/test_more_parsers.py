@@ -489,6 +489,18 @@ def test_answers_of_another_form_are_named(tmp_path: Path, changes: dict[str, An
     assert "\n" not in said
 
 
+@pytest.mark.parametrize("rest", ['{"question": 1, "answer": "mine"}', '{"key": 1}\n{"key": 2}', "mine"])
+def test_answers_of_something_else_are_kept(tmp_path: Path, rest: str) -> None:
+    """`--out .` where one's own answers.jsonl lies: a last line without an end was cut off before it was refused."""
+    path = tmp_path / "answers.jsonl"
+    path.write_text(rest)
+    assert failure(DataError, AnswerLog(path).open) is not None
+    assert path.read_text() == rest
+    path.write_text(json.dumps(ANSWER) + "\n" + json.dumps(ANSWER)[:20])
+    assert len(AnswerLog(path).open()) == 1
+    assert path.read_text() == json.dumps(ANSWER) + "\n"
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [

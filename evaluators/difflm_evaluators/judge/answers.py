@@ -19,7 +19,8 @@ from pydantic import TypeAdapter
 from difflm.artifacts.atomic import storage_errors
 from difflm.errors import DataError, StorageError
 from difflm.lifetime import lock_folder
-from difflm.telemetry import append_event, read_events, truncate_events
+from difflm.regular_files import read_file
+from difflm.telemetry import MAX_LOG, append_event, read_events, truncate_events
 from difflm_evaluators.judge.questions import Question
 
 QuestionId = tuple[str, str, int]
@@ -84,10 +85,11 @@ class AnswerLog:
         with storage_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                if self.path.exists():
-                    truncate_events(self.path, lambda _: True)
                 lines: list[dict[str, Any]] = list(read_events(self.path))
-                return [_checked(line) for line in lines]
+                answers = [_checked(line) for line in lines]
+                if _is_cut_short(self.path):
+                    truncate_events(self.path, lambda _: True)
+                return answers
             except (ValueError, TypeError) as error:
                 reason = " ".join(str(error).split())[:200]
                 message = f"{self.path}: not a log of a judge's answers ({reason}); give another folder with --out"
@@ -118,7 +120,16 @@ class Answers:
 
 
 _ANSWERS = TypeAdapter(Answer)
+_BEGINNING = b'{"key": "'  # of a line; what is cut short and begins otherwise is somebody else's
 _MOST_TOKENS = 2**53  # what sums and prices of are exact
+
+
+def _is_cut_short(path: Path) -> bool:
+    """Tell whether a log ends within a line; ValueError where that is none of an answer."""
+    last = read_file(path, most=MAX_LOG).rpartition(b"\n")[2] if path.exists() else b""
+    if last and not (last.startswith(_BEGINNING) or _BEGINNING.startswith(last)):
+        raise ValueError("its last line is none")
+    return bool(last)
 
 
 def _checked(line: dict[str, Any]) -> Answer:

@@ -16,6 +16,7 @@ from difflm_jobs.benchmark.cells import Bench, Cell, make_rows, score_rows
 from difflm_jobs.benchmark.methods import REAL, Method
 from difflm_jobs.benchmark.results import benchmark_table, collect
 from difflm_jobs.benchmark.tables import BenchmarkTable
+from difflm_jobs.inputs.places import refuse_others
 from difflm_jobs.loading import over
 
 if TYPE_CHECKING:
@@ -45,8 +46,11 @@ def run_benchmark(
 
     Raises:
         ArtifactError: another process works in this folder.
+        ConfigError: pages of something else are there.
         StorageError: it cannot be written.
     """
+    for stem in (STEM, "compare"):
+        refuse_others(folder, stem)
     store = ArtifactStore(folder)
     methods = {method.name: method for method in wanted.methods}
     cells: list[Cell] = []

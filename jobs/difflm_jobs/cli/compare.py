@@ -36,7 +36,10 @@ def compare(
         raise ConfigError(f"compare: {len(given)} run given; give two or more")
     from difflm_evaluators.report.comparison_report import compare_reports, write_comparison
     from difflm_evaluators.report.layout import read_report, readable
+    from difflm_jobs.inputs.places import refuse_others
 
+    if out is not None:
+        refuse_others(out, "compare")
     paths = [find_report(text, runs) for text in given]
     labels = distinct_labels(given)
     console = output()

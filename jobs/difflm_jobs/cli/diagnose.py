@@ -32,8 +32,10 @@ def diagnose(
     runs: Runs = RUNS,
 ) -> None:
     """Say where fidelity is lost: in the autoencoder, the prior or the decoder, and in which columns and relations."""
+    from difflm_jobs.inputs.places import refuse_others
     from difflm_jobs.rows.diagnosis import diagnose_learned, locate
 
+    refuse_others(out, "diagnose")
     given = find_run(run, runs)
     learned = locate(given, train=train, test=test)
     with audience().reporting() as reporter, reporter.stage("diagnose") as report:

@@ -22,6 +22,7 @@ from difflm_evaluators.report.rendering import markdown_cell
 from difflm_evaluators.texts.pass_at_k import evaluate_pass_at_k, read_completions, read_problems
 from difflm_evaluators.texts.sandbox import SandboxLimits
 from difflm_jobs.cli.terminal import REFERENCE
+from difflm_jobs.inputs.places import refuse_others, refuse_over
 from difflm_jobs.inputs.record_kinds import TOOLS
 from difflm_jobs.pipeline.runlog import counted
 
@@ -33,9 +34,11 @@ def export_tools(records: Path, out: Path) -> tuple[int, int]:
     keep the order in which they come first.
 
     Raises:
+        ConfigError: the tools would replace the records.
         DataError: the file is missing, no table or JSON of tool records, or a value of `parameters` is no JSON.
         StorageError: the disk is full or writing is not permitted.
     """
+    refuse_over(out, [records])
     found = tools_of_table(TOOLS.read(records, ReadConfig(), ignore), place=str(records))
     places: dict[tuple[object, ...], int] = {}
     for record in found:
@@ -67,6 +70,7 @@ def score_completions(
     DataError for files that cannot be read.
     """
     settings = validate(PassKSettings, apply_overrides({}, overrides), "--set", overrides)
+    refuse_others(out, "passk")
     exercises = read_problems(problems)
     completions = (
         {problem.task_id: [problem.reference] for problem in exercises}

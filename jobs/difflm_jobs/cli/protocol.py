@@ -117,8 +117,10 @@ def _prepare(given: _Given, folder: Path) -> None:
 def _score(given: _Given, target: str | None, categorical: tuple[str, ...], numeric: tuple[str, ...]) -> None:
     from difflm_evaluators.protocol import ProtocolConfig, evaluate_protocol, infer_spec, named_spec
     from difflm_evaluators.protocol.writing import write_protocol
+    from difflm_jobs.inputs.places import refuse_others
     from difflm_jobs.studies.protocol import read_rows, sample_rows
 
+    refuse_others(given.out, "protocol")
     console = progress_output()
     spec = named_spec(given.data_set) if given.data_set is not None else None
     real = given.real(spec)

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,9 +22,10 @@ from difflm_jobs.cli.terminal import Set, progress_output
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from difflm.serving.config import ServeConfig
+    from difflm.serving.config import HttpConfig, ServeConfig
     from difflm_jobs.config import ServeSettings
 
+_DEPLOYABLE = "# Written by difflm serve --build;"
 _FILES = ("keys_file", "jobs_folder")
 
 serve_app = typer.Typer()
@@ -117,7 +119,11 @@ def _absolute(server: ServeConfig) -> ServeConfig:
     bundles = [bundle.model_copy(update={"path": _absolute_path(bundle.path)}) for bundle in server.bundles]
     given = {name: value for name in _FILES if (value := getattr(server, name)) is not None}
     files = {name: str(Path(value).absolute()) for name, value in given.items()}
-    return server.model_copy(update={"bundles": bundles, **files})
+    http = server.http
+    if http.certificate_file is not None and http.key_file is not None:
+        pair = {"certificate_file": http.certificate_file, "key_file": http.key_file}
+        http = http.model_copy(update={name: str(Path(value).absolute()) for name, value in pair.items()})
+    return server.model_copy(update={"bundles": bundles, "http": http, **files})
 
 
 def _absolute_path(given: str) -> str:
@@ -128,16 +134,33 @@ def _absolute_path(given: str) -> str:
 
 
 def write_deployable(settings: ServeSettings, path: Path) -> None:
-    """Write what `serve deploy` reads. Raises StorageError."""
+    """Write what `serve deploy` reads.
+
+    Raises:
+        ConfigError: something else is there.
+        StorageError: it cannot be written.
+    """
     import yaml
 
     from difflm.artifacts.atomic import storage_errors, write_bytes_atomic
     from difflm.runtime.serving import deployable
 
-    head = "# Written by difflm serve --build; deploy it with: serve deploy " + path.name + "\n"
+    if path.exists() and not _is_deployable(path):
+        raise ConfigError(f"--build {path}: is there already, and none that --build wrote; give another name")
+    head = f"{_DEPLOYABLE} deploy it with: serve deploy {path.name}\n"
     text = head + yaml.safe_dump(deployable(settings.server), sort_keys=False, width=100)
     with storage_errors(path):
         write_bytes_atomic(path, text.encode())
+
+
+def _is_deployable(path: Path) -> bool:
+    """Tell whether a file is one that `write_deployable` wrote."""
+    from difflm.regular_files import read_file
+
+    try:
+        return read_file(path).startswith(_DEPLOYABLE.encode())
+    except (OSError, ValueError):
+        return False
 
 
 def check_port(host: str, port: int) -> None:
@@ -161,11 +184,30 @@ def check_port(host: str, port: int) -> None:
             raise ConfigError(f"server.http: cannot listen at {host}:{port} ({reason}); give another") from None
 
 
+def check_certificate(http: HttpConfig) -> None:
+    """Refuse a certificate that nobody could be answered with: Serve's proxies would only log that they cannot.
+
+    Raises:
+        ConfigError: it or its key cannot be read, they do not go together, or the key has a passphrase.
+    """
+    if http.certificate_file is None or http.key_file is None:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(http.certificate_file, http.key_file, password="")  # which asks nobody for another
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+        raise ConfigError(
+            f"server.http: {http.certificate_file} and {http.key_file} cannot be used ({str(reason).lower()}); give a "
+            "certificate and its key, without a passphrase, in PEM"
+        ) from None
+
+
 def serve_until_stopped(settings: ServeSettings, console: Console) -> None:
     """Serve until SIGINT or SIGTERM; requests under way are answered before the end.
 
     Raises:
-        ConfigError: the file of keys cannot be read, or the port is taken.
+        ConfigError: the file of keys or the certificate cannot be used, or the port is taken.
         ClusterError: the cluster or the server cannot be started.
     """
     from difflm.runtime import cluster, serving
@@ -173,6 +215,7 @@ def serve_until_stopped(settings: ServeSettings, console: Console) -> None:
 
     if settings.server.keys_file is not None:
         read_keys(Path(settings.server.keys_file))  # before any work; the server's own process reads it again
+    check_certificate(settings.server.http)
     check_port(settings.server.http.host, settings.server.http.port)
     names = ", ".join(bundle.name for bundle in settings.server.bundles)
     console.print(f"starting what draws rows of {names}; this takes some seconds", highlight=False)

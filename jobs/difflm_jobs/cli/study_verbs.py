@@ -51,6 +51,7 @@ def ablate(
 ) -> None:
     """Run an experiment in every cell of a grid with every seed, and write one table with standard errors."""
     from difflm_jobs.experiment import experiment_scores
+    from difflm_jobs.inputs.places import refuse_others
     from difflm_jobs.loading import load_experiment
     from difflm_jobs.pipeline.progress import reporting
     from difflm_jobs.stages.stages import kept_cluster
@@ -59,6 +60,7 @@ def ablate(
     cells = load_grid(grid, vary=vary or (), seeds=_numbers(seeds))
     experiments = cell_experiments(config, cells, overrides=changes or (), target=target, name=name)
     first = next(iter(experiments.values()))
+    refuse_others(out or runs / first.name, "ablation")
     console = progress_output()
     shown = partial(reporting, console)
 
@@ -88,9 +90,11 @@ def study(
     from difflm_jobs.cli.compare import distinct_labels
     from difflm_jobs.cli.summary import rows_line
     from difflm_jobs.experiment import find_experiment
+    from difflm_jobs.inputs.places import refuse_others
     from difflm_jobs.rows.bundle_rows import DatasetRequest, write_rows
     from difflm_jobs.studies.study import label_folder, quantity_table, study_run
 
+    refuse_others(out, "study")
     multiples = _numbers(times, "--times")
     if not multiples or min(multiples) < 1:
         raise ConfigError(f"--times {times}: expected multiples from 1 on, such as 1,2,4")
@@ -128,8 +132,9 @@ def flywheel(
     from difflm_jobs.loading import load_experiment
 
     given = load_experiment(config, overrides=changes or (), target=target)
-    from difflm.artifacts.store import ROUNDS
+    from difflm.artifacts.run_folder import ROUNDS
     from difflm_jobs.inputs.gates import table_gates
+    from difflm_jobs.inputs.places import refuse_others
     from difflm_jobs.pipeline.progress import reporting
     from difflm_jobs.stages.stages import kept_cluster
     from difflm_jobs.studies.flywheel import flywheel_table, round_run, turn
@@ -137,6 +142,7 @@ def flywheel(
     experiment = given.model_copy(update={"name": name or f"{given.name}-flywheel"})
     gates = table_gates([*given.gates, *(gate or ())], given.data.kind)
     console, folder = progress_output(), runs / experiment.name
+    refuse_others(folder, "flywheel")
     shown = partial(reporting, console)
     with kept_cluster(experiment.runtime) as cluster:
         done = turn(

@@ -32,7 +32,7 @@ def lay_down(source: DatabaseUrl, folder: Path) -> Path:
     import pyarrow.parquet as pq
 
     from difflm.artifacts.atomic import storage_errors, write_bytes_atomic, write_json_atomic
-    from difflm.artifacts.store import INPUT
+    from difflm.artifacts.run_folder import INPUT
     from difflm.records.databases.tables import read_database
 
     table, sink = read_database(source), io.BytesIO()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from difflm.artifacts.atomic import write_bytes_atomic
-from difflm.artifacts.store import INPUT
+from difflm.artifacts.run_folder import INPUT
 from difflm.errors import DataError, StorageError
 from difflm.records.files.frames import Frame, FrameTemplate, arrow_of
 from difflm.records.files.reading import unique_names

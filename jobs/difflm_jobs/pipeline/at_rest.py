@@ -14,7 +14,7 @@ from typing import Final
 from difflm.artifacts import ArtifactStore
 from difflm.artifacts.atomic import remove_tree, storage_errors
 from difflm.artifacts.manifest import BUNDLE_KIND, MANIFEST_NAME, REPORT_KIND
-from difflm.artifacts.store import ARTIFACT_NAME, INPUT, ROUNDS
+from difflm.artifacts.run_folder import INPUT, ROUNDS, artifact_folders, laid_down_tables
 from difflm.regular_files import read_file
 from difflm.telemetry import parse_json
 
@@ -37,16 +37,14 @@ def holds_rows(folder: Path) -> Iterator[tuple[Path, str]]:
     for artifact in ArtifactStore(folder).finished():
         if artifact.kind not in _KEPT:
             yield artifact.path, _HOLDS.get(artifact.kind, _CHECKPOINT)
-    for path in sorted((folder / "artifacts").glob("*")):
-        left = ARTIFACT_NAME.fullmatch(path.name) is not None and path.is_dir() and not (path / MANIFEST_NAME).exists()
-        if left:  # by a removal that was killed, and began with the manifest
+    for path in artifact_folders(folder):
+        if path.parent.name == "work":
+            yield path, "what an unfinished stage has written: checkpoints, logs and parts"
+        elif path.is_dir() and not (path / MANIFEST_NAME).exists():  # a removal was killed: it began with the manifest
             yield path, "what is left of an artifact"
-    if (folder / "work").is_dir():
-        for work in sorted((folder / "work").iterdir()):
-            yield work, "what an unfinished stage has written: checkpoints, logs and parts"
-    for path in sorted((folder / INPUT).glob("*.parquet")):
+    for path in laid_down_tables(folder, INPUT):
         yield path, "the table that was given from Python"
-    for path in sorted((folder / ROUNDS).glob("*.parquet")):
+    for path in laid_down_tables(folder, ROUNDS):
         yield path, "real rows beside synthetic ones, as a round was trained on"
 
 

@@ -182,7 +182,7 @@ def _destination(wanted: DatasetRequest) -> tuple[Path | None, str]:
     """
     if wanted.rows is not None and not 1 <= wanted.rows <= MAX_ROWS:
         raise ConfigError(f"--rows {wanted.rows}: give a number from 1 to {MAX_ROWS:,}")
-    file = _single_file(wanted.out, wanted.format)
+    file = single_file(wanted.out, wanted.format)
     format_ = "parquet" if file is not None else wanted.format or "parquet"
     named = file.suffix[1:] if file is not None else format_
     if format_ not in FORMATS:
@@ -193,7 +193,7 @@ def _destination(wanted: DatasetRequest) -> tuple[Path | None, str]:
     return file, format_
 
 
-def _single_file(out: str, format_: str | None) -> Path | None:
+def single_file(out: str, format_: str | None) -> Path | None:
     """Return the path when ``out`` asks for one file, else None.
 
     Raises:

@@ -19,6 +19,7 @@ from difflm.records.schema import RecordSchema, read_schema
 from difflm.telemetry import JSON, read_events
 from difflm_jobs.inputs.given_tables import PRIVATE_ROWS as ROWS
 from difflm_jobs.inputs.models import language_sources, text_scorer
+from difflm_jobs.inputs.places import refuse_others
 from difflm_jobs.inputs.record_files import read_records
 from difflm_jobs.inputs.record_kinds import Kind, Scoring, record_kind
 from difflm_jobs.pipeline.runlog import HEADLINES, describe_environment
@@ -152,15 +153,17 @@ def evaluate_files(
 
     Raises:
         DataError: a file is missing or does not have the columns of the training table, or there is no judge's report.
-        ConfigError: an override is no key of the settings, or records other than tables are given a target.
+        ConfigError: an override is no key of the settings, records other than tables are given a target, or ``out``
+            has a report of something else.
     """
     from difflm_evaluators.judge.report import read_judgement
     from difflm_evaluators.report.layout import ReportContext
     from difflm_evaluators.report.report import write_report
     from difflm_jobs.config import EvaluationSettings
 
+    refuse_others(out, "report")  # before any work
     settings = validate(EvaluationSettings, apply_overrides({}, overrides), "--set", overrides)
-    judged = read_judgement(judge) if judge is not None else None  # before any work
+    judged = read_judgement(judge) if judge is not None else None
     about = ReportContext(
         title=f"{shown_source(records)} against {shown_source(train)}", environment=describe_environment(), judge=judged
     )

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from difflm.artifacts import Artifact, ArtifactStore, write_bytes_atomic, write_json_atomic
-from difflm.config import dump_yaml
+from difflm.config import dump_yaml, load_yaml, validate
 from difflm.errors import DataError
 from difflm.records.files.reading import ReadConfig
 from difflm.records.notices import Notice
+from difflm.regular_files import read_file
 from difflm.seeding import derive_seed
-from difflm.telemetry import JSON
+from difflm.telemetry import JSON, parse_json
 from difflm.training.language_model_task import TEXT, LanguageModelConfig
+from difflm_jobs.experiment import refuse_anybodys
 from difflm_jobs.inputs.models import fingerprint
 from difflm_jobs.inputs.record_kinds import CODE
 from difflm_jobs.inputs.sources import Source, hash_source, locate
@@ -216,6 +218,7 @@ def downstream_stages(config: DownstreamConfig) -> list[Stage]:
 def run_downstream(config: DownstreamConfig, runs: Path, reporting: Reporting) -> Artifact:
     """Run every stage whose artifact is not there yet; return the comparison's artifact."""
     store = ArtifactStore(runs / config.name)
+    refuse_anybodys(store.root, _OURS)
     steps = resolve(downstream_stages(config), store)
     with store.exclusive(), reporting() as reporter:
         write_bytes_atomic(store.root / "config.yaml", dump_yaml(config).encode())
@@ -225,3 +228,17 @@ def run_downstream(config: DownstreamConfig, runs: Path, reporting: Reporting) -
     notices = made[0][1].manifest.facts[NOTICES]
     write_json_atomic(store.root / "notices.json", {"notices": notices, "seconds": costs})
     return made[-1][1]
+
+
+def _is_configuration(path: Path) -> bool:
+    """Tell whether a file is a configuration as `run_downstream` writes it."""
+    found = validate(DownstreamConfig, load_yaml(path), str(path))
+    return dump_yaml(found).encode() == read_file(path)
+
+
+def _is_account(path: Path) -> bool:
+    found = parse_json(read_file(path))
+    return isinstance(found, dict) and set(found) == {"notices", "seconds"}
+
+
+_OURS = {"config.yaml": _is_configuration, "notices.json": _is_account}

@@ -120,15 +120,16 @@ def prepare_protocol(spec: ProtocolSpec, folder: Path, tell: Tell) -> Path:
     """Write the protocol's training and test rows and a configuration to train on them; return the configuration.
 
     Its column kinds are the protocol's: whole numbers that are codes are categories.
+
+    Raises:
+        ConfigError: one of them is there already, with something else in it.
     """
     real = data_set_tables(spec)
     tell(f"{spec.name}: {real.about}; {real.train.num_rows:,} and {real.test.num_rows:,} rows")
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    files = {}
-    for role, table in (("train", real.train), ("test", real.test)):
-        files[role] = folder / f"{spec.name}_{role}.csv"
-        write_bytes_atomic(files[role], _csv(table))
+    roles = {"train": real.train, "test": real.test}
+    files = {role: folder / f"{spec.name}_{role}.csv" for role in roles}
     schema: dict[str, Any] = {"task": spec.task}
     if coded := spec.coded(real.train):
         schema["kinds"] = dict.fromkeys(coded, "categorical")
@@ -147,7 +148,13 @@ def prepare_protocol(spec: ProtocolSpec, folder: Path, tell: Tell) -> Path:
         "# learned as they learn them.\n"
     )
     path = folder / f"{spec.name}.yaml"
-    write_bytes_atomic(path, (heading + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)).encode())
+    written = {files[role]: _csv(table) for role, table in roles.items()}
+    written[path] = (heading + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)).encode()
+    for there in written:
+        if there.exists() and there.read_bytes() != written[there]:
+            raise ConfigError(f"{there}: is there already, with something else in it; give another folder")
+    for there, content in written.items():
+        write_bytes_atomic(there, content)
     return path
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from difflm.errors import StorageError
 from difflm.telemetry import JSON, json_bytes
 
 TEMPORARY_MARK = ".tmp-"
+_TEMPORARY = re.compile(rf"\..+{re.escape(TEMPORARY_MARK)}[0-9a-f]{{12}}")
 _REPLACED_MARK = ".replaced"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux, see rename(2)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -35,6 +37,11 @@ def temporary_sibling(path: Path) -> Path:
     return path.with_name(f".{path.name}{TEMPORARY_MARK}{secrets.token_hex(6)}")
 
 
+def is_temporary(path: Path) -> bool:
+    """Tell whether a path has a name that `temporary_sibling` gives."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
 def remove_temporaries(folder: Path) -> None:
     """Remove what killed processes left half-written in ``folder``; call it only while nothing else writes there.
 
@@ -48,7 +55,7 @@ def remove_temporaries(folder: Path) -> None:
             remove_tree(replaced)
         else:
             replaced.rename(place)
-    for leftover in folder.glob(f".*{TEMPORARY_MARK}*"):
+    for leftover in filter(is_temporary, list(folder.iterdir())):
         remove_tree(leftover)
 
 
@@ -100,6 +107,8 @@ def describe_storage_error(error: BaseException, path: Path) -> str | None:
         culprit = getattr(error, "filename", None) or path
         reason = os.strerror(code or 0).lower()
         return f"{culprit}: cannot be written ({reason}); mend that or give another folder (--runs, --out)"
+    if code == errno.ENAMETOOLONG:
+        return f"{str(getattr(error, 'filename', None) or path)[:80]!r}...: too long for a name; give a shorter one"
     if code == errno.ELOOP:
         culprit = getattr(error, "filename", None) or path
         return f"{culprit}: is a link, and nothing is written through one; remove it"

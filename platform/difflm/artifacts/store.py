@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,21 +15,11 @@ from typing import IO, Any
 
 from difflm.artifacts.atomic import atomic_directory, make_private, remove_temporaries, remove_tree, storage_errors
 from difflm.artifacts.manifest import BUNDLE_KIND, MANIFEST_NAME, SIGNATURE_NAME, FileEntry, Manifest
+from difflm.artifacts.run_folder import ARTIFACT_NAME, FOLDERS, INPUT, LOCK, LOGS, OWN, ROUNDS, is_given
 from difflm.errors import ArtifactError, StorageError
 from difflm.telemetry import JSON, Stopwatch, host_facts
 
 SHORT = 12
-_LOCK = ".lock"
-_FOLDERS = ("artifacts", "work")
-INPUT = "input"
-"""Where a run keeps the table that it was given from Python or of a database."""
-ROUNDS = "rounds"
-"""Where a flywheel keeps what its rounds are trained on."""
-_LOGS = ("config.yaml", "environment.json", "runs.jsonl")
-_OWN = frozenset({_LOCK, *_FOLDERS, INPUT, ROUNDS, *_LOGS, "quality.json"})
-"""What runs write into the folder of an experiment."""
-ARTIFACT_NAME = re.compile(r"[a-z0-9_-]+-[0-9a-f]{12}")
-_GIVEN = re.compile(r"table-[0-9a-f]{12}\.(?:parquet|json)")
 
 
 def hash_file(path: Path) -> str:
@@ -145,8 +134,12 @@ class ArtifactStore:
 
     def finished(self) -> list[Artifact]:
         """List all finished artifacts, in the order they were made."""
-        folders = sorted(path.parent for path in (self.root / "artifacts").glob(f"*/{MANIFEST_NAME}"))
-        found = [Artifact(path=folder, manifest=Manifest.read(folder)) for folder in folders if folder.name[0] != "."]
+        names = (path.parent for path in (self.root / "artifacts").glob(f"*/{MANIFEST_NAME}"))
+        folders = sorted(folder for folder in names if folder.name[0] != ".")
+        found: list[Artifact] = []
+        for folder in folders:
+            with suppress(*(() if ARTIFACT_NAME.fullmatch(folder.name) else (ArtifactError,))):  # none of ours
+                found.append(Artifact(path=folder, manifest=Manifest.read(folder)))
         return sorted(found, key=lambda artifact: artifact.manifest.created)
 
     @staticmethod
@@ -184,7 +177,7 @@ class ArtifactStore:
             ArtifactError: another process is running this experiment.
             StorageError: the folder cannot be written.
         """
-        killed = (self.root / _LOCK).exists()  # before its end, for that takes the lock along
+        killed = (self.root / LOCK).exists()  # before its end, for that takes the lock along
         with storage_errors(self.root):
             lock = self._locked()
         with lock:
@@ -204,7 +197,7 @@ class ArtifactStore:
         Raises:
             StorageError: names the link.
         """
-        for name in (*_FOLDERS, INPUT, ROUNDS):
+        for name in (*FOLDERS, INPUT, ROUNDS):
             if (self.root / name).is_symlink():
                 raise StorageError(f"{self.root / name}: is a link; put the folder itself there, or link the whole run")
 
@@ -217,8 +210,8 @@ class ArtifactStore:
         with suppress(OSError):  # of another owner, or a file system without modes
             paths = [path for path in self.root.iterdir() if not path.is_symlink()]
             entered = self.root.stat().st_mode & 0o077 != 0
-            if entered and any(path.name not in _OWN for path in paths):
-                paths = [path for path in paths if path.name in _OWN]
+            if entered and any(path.name not in OWN for path in paths):
+                paths = [path for path in paths if path.name in OWN]
                 folders = [path for path in paths if path.is_dir()]
             else:
                 folders = [self.root]
@@ -233,7 +226,7 @@ class ArtifactStore:
 
         Its last holder may have removed it.
         """
-        path = self.root / _LOCK
+        path = self.root / LOCK
         while True:
             self.root.mkdir(parents=True, exist_ok=True)
             try:
@@ -256,12 +249,12 @@ class ArtifactStore:
         """Remove what killed processes left half-written, and the work of artifacts that are finished; in work that
         goes on, links: somebody else may have made them, and what is written there would go wherever they lead.
         """
-        for folder in _FOLDERS:
+        for folder in FOLDERS:
             remove_temporaries(self.root / folder)
-        for stage in (self.root / "work").glob("*"):
-            for path in self._links(stage) if ARTIFACT_NAME.fullmatch(stage.name) else ():
-                path.unlink()
-        for work in (self.root / "work").glob("*"):
+        stages = [path for path in (self.root / "work").glob("*") if ARTIFACT_NAME.fullmatch(path.name)]
+        for path in [link for stage in stages for link in self._links(stage)]:
+            path.unlink()
+        for work in stages:
             if (self.root / "artifacts" / work.name / MANIFEST_NAME).exists():
                 self._discard_work(work)
 
@@ -284,24 +277,17 @@ class ArtifactStore:
 
         Only what runs write is removed, of their logs those that were not there `before`: the folder may be anybody's.
         """
-        for folder in _FOLDERS:
+        for folder in FOLDERS:
             with suppress(OSError):  # not empty, or never made
                 (self.root / folder).rmdir()
-        if any((self.root / folder).exists() for folder in _FOLDERS):
+        if any((self.root / folder).exists() for folder in FOLDERS):
             return
         for path in self.root.iterdir():
-            if (path.name in _LOGS and path.name not in before) or _is_given(path):
+            if (path.name in LOGS and path.name not in before) or is_given(path):
                 remove_tree(path)
-        (self.root / _LOCK).unlink(missing_ok=True)
+        (self.root / LOCK).unlink(missing_ok=True)
         with suppress(OSError):  # the next process is already there, or other files are
             self.root.rmdir()
-
-
-def _is_given(path: Path) -> bool:
-    """Tell whether this is what a run keeps of the table and the budget that it was given."""
-    if path.is_symlink() or not path.is_dir():
-        return path.name == "quality.json"
-    return path.name == INPUT and all(_GIVEN.fullmatch(inside.name) for inside in path.iterdir())
 
 
 def _names(folder: Path) -> set[str]:

@@ -60,6 +60,25 @@ def guard_hub() -> None:
             setattr(library, name, _checked(plain, place))
 
 
+def fetched(model: str | Path, *, revision: str | None) -> Path:
+    """Return the folder of a model, one of a hub fetched: for a library that would do it itself in processes of its
+    own, where nothing guards the cache. `model` is what `loading.loadable` returns.
+
+    Raises:
+        ModelError: the hub, or offline its cache, has no such model.
+    """
+    if (folder := Path(model).expanduser()).is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+
+    guard_hub()
+    try:
+        return Path(snapshot_download(str(model), revision=revision, allow_patterns=["*.json", "*.safetensors"]))
+    except (OSError, ValueError) as error:  # all that it raises
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"{str(model)!r} cannot be fetched: {reason}; give a model of this machine") from error
+
+
 def _checked(plain: Callable[..., Any], place: int | None) -> Callable[..., Any]:
     def checked(*given: Any, **more: Any) -> Any:
         found = plain(*given, **more)

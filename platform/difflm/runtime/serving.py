@@ -134,7 +134,10 @@ class Gateway:
 
     def __init__(self, config: ServeConfig, sampler: Any) -> None:
         listen_as_the_node_does()
-        ring = None if config.keys_file is None else KeyRing(read_keys(Path(config.keys_file)), time.monotonic)
+        ring = None
+        if config.keys_file is not None:
+            file = Path(config.keys_file)
+            ring = KeyRing(read_keys(file), time.monotonic, file=file, every_s=config.refresh_s)
         self._service = Service(config, HandleBackend(sampler), ring=ring, jobs=_jobs(config, ring))
 
     def __serve_build_asgi_app__(self) -> Any:

@@ -10,23 +10,26 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from textwrap import indent
 
 import yaml
 from filelock import FileLock
 from pydantic import Field
 
 from difflm.artifacts.atomic import storage_errors, write_bytes_atomic
-from difflm.config import Config, load_yaml, validate
+from difflm.config import Config, load_yaml, parse_yaml, validate
 from difflm.errors import ConfigError
 from difflm.serving.problems import Problem, overloaded
 from difflm.serving.shares import Shares
 
 PREFIX = "difflm_"
+_log = logging.getLogger(__name__)
 _LOCK_S = 30.0  # writing keys takes milliseconds; whoever holds the file so long hangs
 
 
@@ -70,10 +73,23 @@ def add_key(path: Path, name: str, *, requests_per_minute: int | None, rows_per_
             known = read_keys(path) if path.exists() else []
             if any(key.name == name for key in known):
                 raise ConfigError(f"{path}: there is a key {name!r} already; give another name, or take it out of it")
-            keys = KeysConfig(keys=[*known, made])
-            content = yaml.safe_dump(keys.model_dump(mode="json"), sort_keys=False).encode()
-            write_bytes_atomic(path, content, mode=0o600)
+            content = _with_key(path.read_text(encoding="utf-8") if path.exists() else "", known, made)
+            write_bytes_atomic(path, content.encode(), mode=0o600)
     return key
+
+
+def _with_key(text: str, known: list[KeyConfig], made: KeyConfig) -> str:
+    """Return a file of keys with one more: put behind what is there, comments and all, where that reads back so."""
+    keys = KeysConfig(keys=[*known, made])
+    entry: str = yaml.safe_dump([made.model_dump(mode="json")], sort_keys=False)
+    for more in (entry, indent(entry, "  "), f"keys:\n{entry}"):
+        longer = f"{text.rstrip()}\n{more}".lstrip("\n")
+        with suppress(ConfigError):
+            found = parse_yaml(longer, "the keys")
+            if isinstance(found, dict) and validate(KeysConfig, found, "the keys") == keys:
+                return longer
+    whole: str = yaml.safe_dump(keys.model_dump(mode="json"), sort_keys=False)
+    return whole
 
 
 def hash_key(key: str) -> str:
@@ -84,17 +100,43 @@ def hash_key(key: str) -> str:
 class KeyRing:
     """Who asks, and whether they may ask again yet: token buckets of one minute, in the memory of this process."""
 
-    def __init__(self, keys: list[KeyConfig], clock: Callable[[], float]) -> None:
-        self._keys = keys
-        self._buckets = {
-            (key.name, kind): TokenBucket(per_minute, clock)
-            for key in keys
-            for kind, per_minute in (("requests", key.requests_per_minute), ("rows", key.rows_per_minute))
-            if per_minute is not None
-        }
+    def __init__(
+        self, keys: list[KeyConfig], clock: Callable[[], float], *, file: Path | None = None, every_s: float = 10.0
+    ) -> None:
+        """With a `file` it is looked at every so many seconds: keys that were taken out of it may ask no more."""
+        self._clock, self._file, self._every_s = clock, file, every_s
+        self._looked = clock()
+        self._stamp: tuple[int, int, int] | None = None  # it may have changed since it was read
+        self._buckets: dict[tuple[str, str], TokenBucket] = {}
+        self._take(keys)
+
+    def _take(self, keys: list[KeyConfig]) -> None:
+        """Let these keys ask, and no others; what one has used up stays so where its limit does."""
+        before, self._keys, self._buckets = self._buckets, keys, {}
+        for key in keys:
+            for kind, per_minute in (("requests", key.requests_per_minute), ("rows", key.rows_per_minute)):
+                if per_minute is not None:
+                    bucket = before.get((key.name, kind))
+                    same = bucket is not None and bucket.per_minute == per_minute
+                    self._buckets[key.name, kind] = bucket if same and bucket else TokenBucket(per_minute, self._clock)
+
+    def _look(self) -> None:
+        """Read the file anew if it is another; one that cannot be read, or is gone, leaves the keys as they were."""
+        now = self._clock()
+        if self._file is None or now - self._looked < self._every_s:
+            return
+        self._looked, stamp = now, _stamp(self._file)
+        if stamp is None or stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._take(read_keys(self._file))
+        except ConfigError as error:
+            _log.warning("the keys stay as they were: %s", error)
 
     def owner(self, authorization: str) -> str | None:
         """Return the name of the key in an Authorization header, compared in constant time; None for no known key."""
+        self._look()
         scheme, _, given = authorization.partition(" ")
         hashed = hash_key(given.strip()) if scheme.lower() == "bearer" else ""
         found = [key.name for key in self._keys if hmac.compare_digest(key.sha256, hashed)]
@@ -117,12 +159,22 @@ class KeyRing:
         return 0.0 if bucket is None else bucket.take(amount)
 
 
+def _stamp(file: Path) -> tuple[int, int, int] | None:
+    """Return what changes with a file; None where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
 class TokenBucket:
     """Holds what a minute gives and fills up evenly. An amount that never fits may be taken from a full one: its debt
     is waited for afterwards.
     """
 
     def __init__(self, per_minute: int, clock: Callable[[], float]) -> None:
+        self.per_minute = per_minute
         self._most, self._clock = float(per_minute), clock
         self._level, self._at = self._most, clock()
 

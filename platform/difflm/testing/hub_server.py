@@ -193,6 +193,11 @@ class _Handler(BaseHTTPRequestHandler):
             facts = {"_id": "1", "id": name, "modelId": name, "sha": found.newest, "private": found.private}
             self._json(200, {**facts, "siblings": files, "tags": [], "downloads": 0, "likes": 0})
 
+    def tree(self, _: bytes, name: str, revision: str) -> None:
+        if (found := self.repository(name)) is not None:
+            files = (found.files(revision) or {}).items()
+            self._json(200, [{"type": "file", "path": path, "size": len(of), "oid": "0" * 40} for path, of in files])
+
     def card(self, body: bytes) -> None:
         import yaml
 
@@ -280,6 +285,7 @@ _ROUTES: tuple[tuple[str, Any], ...] = (
     (rf"/api/models/{_NAME}/preupload/([^/]+)", _Handler.preupload),
     (rf"/api/models/{_NAME}/commit/([^/]+)", _Handler.commit),
     (rf"/api/models/{_NAME}", _Handler.about),
+    (rf"/api/models/{_NAME}/tree/([^/]+)", _Handler.tree),
     (rf"/{_NAME}\.git/info/lfs/objects/batch", _Handler.large_batch),
     (r"/large/([0-9a-f]{64})", _Handler.large_file),
     (rf"/{_NAME}/resolve/([^/]+)/(.+)", _Handler.resolve),

@@ -210,6 +210,7 @@ class Workbench:
             raise invalid(field, "this is no path of a file; give one in the folders of this server")
         try:
             path = (self._roots[0] / given).resolve()
+            path.exists()
         except (OSError, RuntimeError):  # a circle of links, or a name that is too long
             raise invalid(field, "this path cannot be followed; give another one") from None
         if not any(path.is_relative_to(root) for root in self._roots):

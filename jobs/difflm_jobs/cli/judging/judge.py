@@ -256,8 +256,10 @@ def _judge(protocol: JudgeProtocol, settings: JudgeSettings, out: Path, cache: s
     from difflm_evaluators.judge.answers import DiskCache, NoCache, default_cache_path
     from difflm_evaluators.judge.run import judge
     from difflm_jobs.cli.summary import print_scores
+    from difflm_jobs.inputs.places import refuse_others
     from difflm_jobs.pipeline.progress import reporting
 
+    refuse_others(out, "judge")
     remembered = NoCache() if cache == "none" else DiskCache(Path(cache) if cache else default_cache_path())
     with reporting(progress_output()) as reporter, reporter.stage("judge") as report:
         judgement = judge(protocol, settings, out, title=title, cache=remembered, progress=report)

@@ -27,7 +27,9 @@ def export_pairs(
     """Write a page on which people choose between records of two sides, by keyboard; the sides are hidden."""
     from difflm_evaluators.judge.people import QUESTION, make_page, write_page
     from difflm_evaluators.judge.preference import pairs_at_random, single_pairs
+    from difflm_jobs.inputs.places import refuse_over
 
+    refuse_over(out, [a, b])
     first, second = read_records(a), read_records(b)
     if category is not None:
         with_column(first, category, a)
@@ -55,7 +57,10 @@ def read_pairs(
     from difflm.artifacts.atomic import write_json_atomic
     from difflm_evaluators.judge.people import evaluate_answers, read_answers, read_key
     from difflm_jobs.cli.summary import print_scores
+    from difflm_jobs.inputs.places import refuse_over
 
+    if out is not None:
+        refuse_over(out, [key, *answers])
     known = read_key(key)
     evaluation = evaluate_answers(known, [read_answers(path, known) for path in answers])
     print_scores(output(), [asdict(score) for score in evaluation.scores])

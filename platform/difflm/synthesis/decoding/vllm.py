@@ -39,6 +39,7 @@ from difflm.errors import ConfigError
 from difflm.models.decoder import FrozenDecoder, PretrainedDecoderConfig
 from difflm.models.decoder_store import DecoderParts
 from difflm.models.loading import loadable
+from difflm.models.sources import fetched
 from difflm.seeding import derive_seed
 from difflm.synthesis.decoding.requests import Address, Decoded, Prompts, PromptSource
 from difflm.synthesis.decoding.sampling import Truncation
@@ -60,10 +61,9 @@ class VllmEngineConfig(Config):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VllmModel:
-    """What vLLM loads: a hub id or folder, its tokenizer's folder, and its dtype."""
+    """What vLLM loads: the model's folder, its tokenizer's folder, and its dtype."""
 
     model: str
-    revision: str | None
     tokenizer: Path
     dtype: torch.dtype
 
@@ -72,10 +72,10 @@ def vllm_model(folder: Path, parts: DecoderParts, *, dtype: torch.dtype) -> Vllm
     """Load the decoder of a bundle's `decoder/` folder."""
     config, tokenizer = parts.facts["config"], folder / "tokenizer"
     if config["kind"] == "compact":
-        return VllmModel(model=str(folder / "model"), revision=None, tokenizer=tokenizer, dtype=dtype)
+        return VllmModel(model=str(folder / "model"), tokenizer=tokenizer, dtype=dtype)
     pretrained = PretrainedDecoderConfig.model_validate(config)
-    model = str(loadable(pretrained.model))
-    return VllmModel(model=model, revision=pretrained.revision, tokenizer=tokenizer, dtype=dtype)
+    model = str(fetched(loadable(pretrained.model), revision=pretrained.revision))
+    return VllmModel(model=model, tokenizer=tokenizer, dtype=dtype)
 
 
 class VllmEngine:
@@ -103,7 +103,6 @@ class VllmEngine:
         self.vllm = _import_vllm()
         self.llm: Any = self.vllm.LLM(
             model=model.model,
-            revision=model.revision,
             tokenizer=str(model.tokenizer),
             trust_remote_code=False,
             dtype=str(model.dtype).removeprefix("torch."),

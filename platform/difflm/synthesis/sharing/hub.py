@@ -123,8 +123,8 @@ def push(folder: Path, repository: str, *, public: bool, message: str) -> str:
     A repository is made private unless it shall be `public`; one that is there is written to only if it is as asked.
 
     Raises:
-        ConfigError: there is no token, or no permission; the repository is public and shall not be, or the reverse; or
-            huggingface_hub is missing.
+        ConfigError: there is no token, or no permission; the repository is public and shall not be, or the reverse, or
+            holds another model; or huggingface_hub is missing.
         BundleError: a file of the bundle is missing or changed, or the hub is out of reach.
     """
     check_repository(repository)
@@ -144,6 +144,9 @@ def push(folder: Path, repository: str, *, public: bool, message: str) -> str:
                 f"{place}: is there, and private; open it to everybody on its page, or leave --public out"
             )
         there = [sibling.rfilename for sibling in found.siblings or ()]
+        others = sorted(filter(_of_a_bundle, there))
+        if others and "bundle.json" not in there:
+            raise ConfigError(f"{place}: holds {others[0]} and no bundle.json: it is none of a generator; give another")
         stale = sorted(name for name in there if _of_a_bundle(name) and name not in names)
         operations: list[Any] = [
             hub.CommitOperationAdd(path_in_repo=name, path_or_fileobj=str((folder / name).resolve()))

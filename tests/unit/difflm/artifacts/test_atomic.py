@@ -76,6 +76,12 @@ def test_a_forbidden_folder_names_the_culprit(tmp_path: Path) -> None:
     )
 
 
+def test_a_name_that_is_too_long_is_said_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"x'\.\.\.: too long for a name; give a shorter one"):
+        with storage_errors(tmp_path):
+            (tmp_path / ("x" * 300)).exists()
+
+
 def test_other_errors_pass_unchanged(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         with storage_errors(tmp_path):
@@ -87,5 +93,6 @@ def test_leftovers_of_killed_processes_are_removed(tmp_path: Path) -> None:
     leftover.mkdir()
     (leftover / "part").touch()
     (tmp_path / "made").mkdir()
+    (tmp_path / ".mine.tmp-old").mkdir()
     remove_temporaries(tmp_path)
-    assert [item.name for item in tmp_path.iterdir()] == ["made"]
+    assert {item.name for item in tmp_path.iterdir()} == {"made", ".mine.tmp-old"}

@@ -11,7 +11,7 @@ from typing import IO
 import pytest
 
 from difflm.artifacts import Artifact, ArtifactStore
-from difflm.artifacts.atomic import storage_errors, temporary_sibling
+from difflm.artifacts.atomic import storage_errors, temporary_sibling, write_json_atomic
 from difflm.errors import ArtifactError, StorageError
 from difflm.telemetry import append_event
 
@@ -161,13 +161,21 @@ def test_an_experiment_that_made_nothing_takes_nothing_of_others_along(tmp_path:
     """`--name data` where the table lies in `data`: a run that failed took folder and table with it."""
     (tmp_path / "docs").mkdir()
     (tmp_path / "input").mkdir()
-    for name in ("table.csv", "config.yaml", "runs.jsonl", "docs/page.md", "input/raw.csv"):
+    for name in ("table.csv", "config.yaml", "quality.json", "runs.jsonl", "docs/page.md", "input/raw.csv"):
         (tmp_path / name).write_text("mine")
     with ArtifactStore(tmp_path).exclusive():
         (tmp_path / "environment.json").touch()
         (tmp_path / "work").mkdir()
-    kept = ["config.yaml", "docs", "docs/page.md", "input", "input/raw.csv", "runs.jsonl", "table.csv"]
-    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == kept
+    kept = {"config.yaml", "docs", "docs/page.md", "input", "input/raw.csv", "quality.json", "runs.jsonl", "table.csv"}
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")} == kept
+
+
+def test_what_was_chosen_for_a_run_that_made_nothing_goes_with_it(tmp_path: Path) -> None:
+    choice = {"request": {"quality": "fast"}, "chosen": {}, "times": {}}
+    write_json_atomic(tmp_path / "run" / "quality.json", [choice])
+    with ArtifactStore(tmp_path / "run").exclusive():
+        pass
+    assert not [*tmp_path.iterdir()]
 
 
 def test_links_that_somebody_else_put_into_a_run_lead_nowhere(tmp_path: Path) -> None:

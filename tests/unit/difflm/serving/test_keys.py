@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from difflm.artifacts import write_json_atomic
 from difflm.errors import ConfigError
 from difflm.serving.config import HttpConfig, ReplicasConfig, ServeConfig, ServedConfig
-from difflm.serving.limits import KeyRing, TokenBucket, add_key, hash_key, read_keys
+from difflm.serving.limits import KeyConfig, KeyRing, KeysConfig, TokenBucket, add_key, hash_key, read_keys
 
 SERVED = [ServedConfig(name="a", path="/a")]
 
@@ -39,6 +40,46 @@ def test_a_name_is_given_once_and_has_to_be_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="name"):
         add_key(path, "../b", requests_per_minute=None, rows_per_minute=None)
     assert len(read_keys(path)) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# who may ask\nkeys:\n- name: ann\n  sha256: {hash}  # until May\n",
+        "# who may ask\nkeys:\n  - {{name: ann, sha256: {hash}}}  # until May",
+        "# who may ask, until May\n",
+    ],
+)
+def test_a_new_key_leaves_what_somebody_wrote(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "keys.yaml"
+    path.write_text(written := text.format(hash="0" * 64))
+    add_key(path, "bob", requests_per_minute=None, rows_per_minute=5)
+    assert path.read_text().startswith(written.rstrip())
+    assert [key.name for key in read_keys(path)] == (["ann", "bob"] if "ann" in text else ["bob"])
+    path.write_text("keys: []\n")
+    add_key(path, "bob", requests_per_minute=None, rows_per_minute=5)
+    assert [key.name for key in read_keys(path)] == ["bob"]
+
+
+def test_keys_are_taken_back_and_given_while_a_server_runs(tmp_path: Path) -> None:
+    """A key that had come into wrong hands was good until a restart."""
+    now, path = 0.0, tmp_path / "keys.yaml"
+    stolen = add_key(path, "ann", requests_per_minute=None, rows_per_minute=10)
+    kept = add_key(path, "bob", requests_per_minute=2, rows_per_minute=None)
+    ring = KeyRing(read_keys(path), lambda: now, file=path, every_s=10.0)
+    assert ring.spend("bob", "requests", 2) == 0.0
+    new = KeysConfig(keys=[KeyConfig(name="ann", sha256=hash_key("new")), read_keys(path)[1]])
+    write_json_atomic(path, new.model_dump(mode="json"))  # JSON is YAML
+    assert ring.owner(f"Bearer {stolen}") == "ann"
+    now = 10.0
+    assert ring.owner(f"Bearer {stolen}") is None
+    assert ring.owner("Bearer new") == "ann"
+    assert ring.owner(f"Bearer {kept}") == "bob"
+    assert ring.spend("bob", "requests", 2) > 0.0, "what it used up is not given again"
+    for content in (b"keys: [", None):
+        now += 10.0
+        path.unlink() if content is None else path.write_bytes(content)
+        assert ring.owner("Bearer new") == "ann"
 
 
 def test_a_bucket_fills_up_evenly_and_lets_a_large_amount_through_when_it_is_full() -> None:

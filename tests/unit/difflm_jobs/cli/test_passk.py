@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from difflm_jobs.cli.passk import score_completions
+from difflm_jobs.inputs.places import refuse_others
 
 
 def test_half_a_surrogate_pair_in_an_error_loses_no_result(tmp_path: Path) -> None:
@@ -28,4 +29,5 @@ def test_half_a_surrogate_pair_in_an_error_loses_no_result(tmp_path: Path) -> No
     assert json.loads((tmp_path / "out" / "passk.json").read_bytes())["details"]["failures"][0]["error"].endswith(
         "\ud800"
     )
+    refuse_others(tmp_path / "out", "passk")  # and it may be given again
     assert "Exception: ?" in (tmp_path / "out" / "passk.md").read_text("utf-8")

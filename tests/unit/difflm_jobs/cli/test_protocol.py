@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from difflm_jobs.cli.main import main
+from difflm_jobs.inputs.places import refuse_others
 from difflm_jobs.loading import load_experiment
 from difflm_jobs.studies import protocol as study
 
@@ -84,6 +85,11 @@ def test_the_splits_and_a_configuration_with_the_protocols_kinds_are_written(
     rows = [tuple(row.values()) for part in (train, test) for row in part.to_pylist()]
     whole = gzip.decompress((tmp_path / "data/shoppers/online_shoppers_intention.csv.gz").read_bytes()).decode()
     assert sorted(",".join(row) for row in rows) == sorted(whole.splitlines()[1:])
+    assert run(monkeypatch, "shoppers", "--prepare", tmp_path / "out") == 0
+    path.write_text("name: mine")  # such as `difflm init shoppers.csv` wrote
+    assert run(monkeypatch, "shoppers", "--prepare", tmp_path / "out") == 2
+    assert "shoppers.yaml: is there already, with something else in it" in capsys.readouterr().err
+    assert path.read_text() == "name: mine"
 
 
 def test_two_files_are_scored_and_written_down(
@@ -101,6 +107,7 @@ def test_two_files_are_scored_and_written_down(
     assert "C2ST, XGBoost" in told
     assert "default XGBClassifier" in told
     assert "TabSyn" not in told  # nobody printed figures of this table
+    refuse_others(tmp_path / "out", "protocol")  # and it may be given again
     report = json.loads((tmp_path / "out" / "protocol.json").read_bytes())
     assert report["kinds"] == {"x": "numeric", "code": "category", "y": "category"}
     assert report["about"]["synthetic rows"] == str(tmp_path / "made.csv")

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives import serialization
 
 from difflm.errors import BundleError, ConfigError
-from difflm.serving.config import ServeConfig
-from difflm_jobs.cli.serve import read_settings, write_deployable
+from difflm.serving.config import HttpConfig, ServeConfig
+from difflm.testing.servers import write_certificate
+from difflm_jobs.cli.serve import check_certificate, read_settings, write_deployable
 
 # Ray Serve's own models declare their fields in a way that pydantic is about to give up.
 pytestmark = pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`:DeprecationWarning")
@@ -74,6 +76,31 @@ def test_the_file_for_clusters_is_one_that_serve_takes(bundle: Path, tmp_path: P
     written = yaml.safe_load((tmp_path / "serve.yaml").read_text())
     assert ServeDeploySchema.model_validate(written).http_options.port == 8123
     assert ServeConfig.model_validate(written["applications"][0]["args"]) == settings.server
+    write_deployable(settings, tmp_path / "serve.yaml")
+    (tmp_path / "server.yaml").write_text("server: {}")
+    with pytest.raises(ConfigError, match=r"server\.yaml: is there already, and none that --build wrote"):
+        write_deployable(settings, tmp_path / "server.yaml")
+
+
+def test_a_certificate_that_nobody_can_be_answered_with_is_refused(bundle: Path, tmp_path: Path) -> None:
+    """The server said that it was serving, and no connection was ever answered."""
+    for name in ("own", "other"):
+        (tmp_path / name).mkdir()
+    certificate, key = write_certificate(tmp_path / "own")
+    _, other = write_certificate(tmp_path / "other")
+    locked = tmp_path / "locked.pem"
+    secret = serialization.BestAvailableEncryption(b"secret")
+    private = serialization.load_pem_private_key(key.read_bytes(), None)
+    locked.write_bytes(private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, secret))
+    check_certificate(HttpConfig())
+    check_certificate(HttpConfig(certificate_file=str(certificate), key_file=str(key)))
+    for wrong in (other, locked, certificate, tmp_path, tmp_path / "none.pem"):
+        with pytest.raises(ConfigError, match=r"cannot be used .*; give a certificate and its key"):
+            check_certificate(HttpConfig(certificate_file=str(certificate), key_file=str(wrong)))
+    overrides = ["server.http.certificate_file=c.pem", "server.http.key_file=k.pem"]
+    assert read_settings([f"a={bundle}"], config=None, port=None, overrides=overrides).server.http.key_file == str(
+        Path("k.pem").absolute()
+    )
 
 
 def test_the_example_of_infra_is_one_that_serve_takes() -> None:

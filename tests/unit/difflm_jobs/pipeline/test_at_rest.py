@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from difflm.artifacts import ArtifactStore
+from difflm.artifacts.atomic import temporary_sibling
 from difflm.errors import ConfigError, StorageError
 from difflm_jobs.cli.main import run as run_verb
 from difflm_jobs.pipeline.at_rest import holds_rows, purge_run
 
 KINDS = ("table", "decoder", "autoencoder", "latents", "prior", "bundle", "synthetic", "report")
+HEX = "0123456789ab"
 
 
 @pytest.fixture
@@ -28,7 +30,8 @@ def run(tmp_path: Path) -> Path:
             with store.create(kind, kind * 8, version=1, config={}, inputs={}) as draft:
                 (draft.path / "inner").mkdir()
                 (draft.path / "inner" / "file").write_text(kind)
-        for name in ("work/decoder-1/checkpoint", "input/table-1.parquet", "rounds/merged-1.parquet", "runs.jsonl"):
+        names = (f"work/decoder-{HEX}/checkpoint", f"input/table-{HEX}.parquet", f"rounds/merged-{HEX}.parquet")
+        for name in (*names, "runs.jsonl"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text("x")
     return folder
@@ -147,8 +150,33 @@ def test_a_purge_removes_nothing_of_others_through_a_link(run: Path, tmp_path: P
 
 def test_what_rounds_of_a_flywheel_are_trained_on_is_found_and_goes(run: Path) -> None:
     """Real rows stand there beside synthetic ones; `verify` said that nothing of the run holds any."""
-    merged = run / "rounds" / "merged-1.parquet"
+    merged = run / "rounds" / "merged-0123456789ab.parquet"
     assert merged in [path for path, _ in holds_rows(run)]
     purge_run(run)
     assert not merged.exists()
     assert not [*holds_rows(run)]
+
+
+def test_a_purge_removes_nothing_that_no_run_wrote(run: Path) -> None:
+    """In a project that a run was put into, it took `input/people.parquet`, the table itself."""
+    mine = (
+        "input/people.parquet",
+        "rounds/merged.parquet",
+        "work/thesis/text",
+        "work/notes",
+        "artifacts/site/manifest.json",
+    )
+    for name in mine:
+        (run / name).parent.mkdir(exist_ok=True)
+        (run / name).write_text("mine")
+    purge_run(run)
+    assert [(run / name).read_text() for name in mine] == ["mine"] * 5
+    assert not [*holds_rows(run)]
+
+
+def test_a_table_that_a_kill_left_half_written_holds_rows(run: Path) -> None:
+    left = temporary_sibling(run / "input" / f"table-{HEX}.parquet")
+    left.write_text("rows")
+    assert left in [path for path, _ in holds_rows(run)]
+    purge_run(run)
+    assert not left.exists()

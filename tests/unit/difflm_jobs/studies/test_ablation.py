@@ -10,6 +10,7 @@ from difflm.errors import ConfigError, TrainingError
 from difflm_evaluators.report.comparison_report import result_html, result_markdown, write_result_table
 from difflm_evaluators.report.layout import ScoreEntry
 from difflm_jobs.config import ExperimentConfig
+from difflm_jobs.inputs.places import refuse_others
 from difflm_jobs.pipeline.stage import section
 from difflm_jobs.stages.stages import build_stages
 from difflm_jobs.studies.ablation import (
@@ -101,6 +102,7 @@ def test_means_errors_failures_and_printed_figures_stand_in_the_table(tmp_path: 
     assert "memory, seed 2 failed: the loss is not finite" in text
     assert "<td>3 ± 0.58</td>" in result_html(table)
     write_result_table(table, tmp_path, "ablation")
+    refuse_others(tmp_path, "ablation")
     facts = json.loads((tmp_path / "ablation.json").read_text())
     assert facts["cells"][0]["scores"]["shape_error"]["values"] == [2.0, 3.0, 4.0]
     assert (tmp_path / "ablation.html").exists()

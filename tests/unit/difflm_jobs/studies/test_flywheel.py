@@ -16,6 +16,7 @@ from difflm.testing.tables import mixed_table
 from difflm_evaluators.report.comparison_report import result_markdown, write_result_table
 from difflm_jobs.config import ExperimentConfig
 from difflm_jobs.inputs.gates import table_gates
+from difflm_jobs.inputs.places import refuse_others
 from difflm_jobs.loading import load_experiment
 from difflm_jobs.stages.evaluate import SHARDS
 from difflm_jobs.studies.flywheel import Round, RoundRun, flywheel_table, turn
@@ -109,6 +110,7 @@ def test_the_table_has_a_row_per_round_and_pictures_of_what_moves(tmp_path: Path
     assert table.rows[1][3:] == ["2 ± 0.1", "–"]
     assert table.rows[2] == ["real", "–", "–", "1", "1"]
     write_result_table(table, tmp_path / "out", "flywheel")
+    refuse_others(tmp_path / "out", "flywheel")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *(f"flywheel.{ending}" for ending in ("json", "md", "html")),
         *("shape_error.svg", "mle_auc.svg"),

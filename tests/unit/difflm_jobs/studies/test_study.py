@@ -12,6 +12,7 @@ from difflm.records.kinds.inference import infer_schema
 from difflm_evaluators.base import Score
 from difflm_evaluators.report.comparison_report import result_markdown, write_result_table
 from difflm_evaluators.scores.utility import UtilityConfig
+from difflm_jobs.inputs.places import refuse_others
 from difflm_jobs.studies.study import Mixture, Recipe, label_folder, mixtures, quantity_table, study_table
 
 
@@ -87,6 +88,7 @@ def test_runs_stand_side_by_side_with_what_was_printed(tmp_path: Path) -> None:
     assert list(table.pictures) == ["study-adult"], "nothing to draw where nothing is defined"
     assert "synthetic rows, times the 1,000 real rows of adult" in table.pictures["study-adult"]
     write_result_table(quantity_table({"/my/own": studies["/my/own"]}), tmp_path, "study")
+    refuse_others(tmp_path, "study")
     facts = json.loads((tmp_path / "study.json").read_text())
     assert facts["runs"]["/my/own"][0]["value"] == pytest.approx(0.8)
     assert "printed" not in (tmp_path / "study.md").read_text()

@@ -35,7 +35,7 @@ def decoder(saved_decoder: Callable[[str], Path]) -> FrozenDecoder:
 @pytest.fixture
 def model(saved_decoder: Callable[[str], Path]) -> VllmModel:
     folder = saved_decoder("llama")
-    return VllmModel(model=str(folder), revision=None, tokenizer=folder, dtype=torch.float32)
+    return VllmModel(model=str(folder), tokenizer=folder, dtype=torch.float32)
 
 
 def _queue(decoder: FrozenDecoder, indices: Sequence[int], *, most: int = MOST, broken: int | None = None) -> DrawQueue:

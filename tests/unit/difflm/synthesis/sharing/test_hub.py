@@ -18,12 +18,14 @@ import huggingface_hub
 import huggingface_hub.constants as hub_constants
 import pandas as pd
 import pytest
+from huggingface_hub import file_download
 
 import difflm
 from difflm.api import Generator
 from difflm.errors import BundleError, ConfigError, DiffLMError, ModelError
 from difflm.models.loading import load_configuration
 from difflm.models.pretrained import pinned
+from difflm.models.sources import fetched as model_here
 from difflm.synthesis.sharing.hub import HubPlace, fetched, push
 from difflm.synthesis.signatures import make_key, read_public_key, sign_bundle
 from difflm.synthesis.synthesizer import SamplingConfig
@@ -89,6 +91,15 @@ def test_a_push_replaces_the_bundle_and_leaves_other_files(hub: Hub, saved: Path
     assert "decoder/old.json" not in found
     assert found["LICENSE"] == b"mine"
     assert difflm.load("hf://ada/people").schema.row_count == 80  # LICENSE was never fetched
+
+
+def test_another_model_is_not_pushed_over(hub: Hub, saved: Path) -> None:
+    """All JSON and tensors of its repository were taken out."""
+    pushed(saved)
+    repository = hub.repositories["ada/people"]
+    repository.commit({"config.json": b"{}", "model.safetensors": b""})
+    assert "holds config.json and no bundle.json: it is none of a generator" in refused(pushed, saved)
+    assert set(repository.files("main") or {}) == {"config.json", "model.safetensors"}
 
 
 def test_a_signature_goes_along(hub: Hub, saved: Path, tmp_path: Path) -> None:
@@ -223,6 +234,20 @@ def test_an_endpoint_that_is_no_hub_is_one_line(hub: Hub, monkeypatch: pytest.Mo
     with answering(Page, monkeypatch) as url:
         said = refused(difflm.load, "hf://ada/people")
     assert said == f"hf://ada/people: what answers at {url} is no hub; see to HF_ENDPOINT"
+
+
+def test_a_model_is_fetched_here_for_libraries_that_would_do_it_elsewhere(hub: Hub, saved: Path) -> None:
+    """vLLM asked the hub itself, in processes where nothing checks what a hub calls a file."""
+    pushed(saved)  # which makes the repository
+    repository = hub.repositories["ada/people"]
+    old = repository.commit({"config.json": b"{}", "model.safetensors": b"x", "modeling.py": b"raise SystemExit"})
+    repository.commit({"config.json": b"[]"})
+    folder = model_here("ada/people", revision=old)
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert (folder / "config.json").read_bytes() == b"{}"
+    assert model_here(saved, revision=None) == saved
+    assert hasattr(file_download, "difflm_guard")
+    assert "cannot be fetched" in refused(model_here, "ada/none", revision=None)
 
 
 @pytest.mark.parametrize("header", ["ETag", "X-Linked-Etag"])

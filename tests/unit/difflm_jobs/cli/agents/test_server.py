@@ -140,6 +140,13 @@ def test_no_path_leads_out_of_the_folders(root: Path, path: str) -> None:
     assert (written["code"], written["field"]) == ("forbidden", "out")
 
 
+def test_a_name_that_no_file_has_is_no_fault_of_the_server(root: Path) -> None:
+    long = "x" * 300 + ".csv"
+    read, written = ask(bench(root), ("inspect_table", {"table": long}), ("sample", {"run": "mixed", "out": long}))
+    assert (read["code"], read["field"]) == ("invalid", "table")
+    assert (written["code"], written["field"]) == ("invalid", "out")
+
+
 @pytest.mark.parametrize(
     ("tool", "arguments", "code", "field"),
     [
