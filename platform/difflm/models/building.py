@@ -68,7 +68,7 @@ def build_autoencoder(
         shape.injector, shape.encoder, parts.slots, decoder, scale=parts.prompt_scale(decoder), tokens_U=tokens_U
     )
     module = Autoencoder(encoder=encoder, head=head, injector=injector, decoder=decoder)
-    module.check_room(parts.longest, remedy="lower injector.soft_tokens (injector.positions of a memory)")
+    module.check_room(parts.longest, remedy="lower injector.soft_tokens (injector.positions or words of a memory)")
     return module, parts
 
 
