@@ -160,10 +160,22 @@ class ExperimentConfig(Config):
                 f"autoencoder.injector.kind=prefix begins as a text that decoder.kind={self.decoder.kind} cannot read; "
                 "choose decoder.kind=pretrained, or injector.kind=kv_memory"
             )
+        words, drafted = injector.kind == "prefix" and injector.words > 0, self.autoencoder.draft.steps
+        if words and (encoder not in ("bag", "pretrained") or kl != "capacity" or drafted == 0):
+            raise ValueError(
+                "autoencoder.injector.words says in words what one latent of a record carries: choose "
+                "autoencoder.encoder.kind bag or pretrained, autoencoder.kl.kind=capacity with its nats, and some "
+                f"autoencoder.draft.steps, not encoder {encoder}, kl {kl} and {drafted} steps"
+            )
+        if encoder == "bag" and not words:
+            raise ValueError(
+                "autoencoder.encoder.kind=bag is for latents that are said in words: choose "
+                "autoencoder.injector.kind=prefix and its words"
+            )
         if encoder == "pooled" and self.decoder.kind == "pretrained":
             raise ValueError(
                 "a pretrained decoder is not fitted beside a latent of few nats; choose autoencoder.encoder.kind "
-                "compact or pretrained"
+                "compact, bag or pretrained"
             )
         if injector.kind == "vocabulary" and (encoder, self.decoder.kind) != ("compact", "pretrained"):
             raise ValueError(

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from difflm.models.decoder import FrozenDecoder
 from difflm.models.decoder_store import load_decoder
+from difflm.models.injection.vocabulary import exact_fields
 from difflm.models.prompt import Prompt, causal_logits
-from difflm.models.vocabulary_injector import exact_fields
 from difflm.records.schema import read_schema
 from difflm.training.draft_task import DraftTask, DraftTraining, build_draft_task
 from difflm.training.task import TaskSpec

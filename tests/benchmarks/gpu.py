@@ -29,7 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from difflm.models.compact import save_model
 from difflm.models.decoder import PretrainedDecoderConfig
 from difflm.models.encoder import PretrainedEncoderConfig
-from difflm.models.injector import SoftPromptConfig
+from difflm.models.injection.injector import SoftPromptConfig
 from difflm.models.kl_schedule import AdaptiveBeta
 from difflm.testing.bundles import StageFolders, untrained_stages
 from difflm.testing.models import save_encoder, sentencepiece_tokenizer, wordpiece_tokenizer

@@ -9,7 +9,8 @@ the validation split are encoded, and their posteriors' means go through the dec
   same way says nothing
 - chance: the same between records that have nothing to do with each other
 - teacher: nats a record and tokens right behind the true text, with the prompt of this record (`own`), of another one
-  (`other`), and without any (`none`): what the decoder takes from its prompt at all
+  (`other`), without any (`none`), and with the one that says nothing (`empty`): what the decoder takes from its prompt
+  at all
 - drafted, of an injector through the vocabulary: share of filled places and of whole fields of the draft that are right
 - drafts: the draft of a few records in words, of their own and as the prior draws them
 """
@@ -25,8 +26,9 @@ import typer
 from provenance import provenance
 from torch import Tensor
 
+from difflm.models.injection.injector import has_empty_prompt
+from difflm.models.injection.vocabulary import NOTHING, VocabularyInjector, exact_fields
 from difflm.models.prompt import Prompt, causal_logits
-from difflm.models.vocabulary_injector import NOTHING, VocabularyInjector, exact_fields
 from difflm.synthesis.bundle import Bundle, encode_table, load_bundle
 from difflm.synthesis.plans.draw_plans import DrawPlans
 from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
@@ -94,7 +96,7 @@ def _words(loaded: Bundle, injector: VocabularyInjector, draft_SR: Tensor) -> st
 
 @torch.no_grad()
 def teacher(loaded: Bundle, batch: Mapping[str, Tensor], latents_BZ: Tensor) -> dict[str, dict[str, float]]:
-    """Read the true text behind each record's own prompt, that of another one, and none."""
+    """Read the true text behind each record's own prompt, that of another one, none, and the one that says nothing."""
     autoencoder, ids_BT, lengths_B = loaded.autoencoder, batch["ids_BT"], batch["lengths_B"]
     decoder = autoencoder.decoder
     inside_BT = torch.arange(ids_BT.shape[1]) < lengths_B[:, None]
@@ -105,6 +107,8 @@ def teacher(loaded: Bundle, batch: Mapping[str, Tensor], latents_BZ: Tensor) -> 
         "other": autoencoder.inject(latents_BZ.roll(1, dims=0)),
         "none": nothing,
     }
+    if has_empty_prompt(autoencoder.injector):
+        prompts["empty"] = autoencoder.empty_prompt(len(ids_BT))
     found = {}
     for name, prompt in prompts.items():
         logits = causal_logits(decoder.model, prompt, read_BT)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from difflm.models.injector import READ_ONCE
+from difflm.models.injection.injector import READ_ONCE
 from difflm.models.precision import Precision
 from difflm_jobs.planning.machine import runs_here
 from difflm_jobs.planning.quality import span_text

@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from difflm.models.injector import MemoryShape
+from difflm.models.injection.injector import MemoryShape
 from difflm.runtime.deepspeed_engine import MAX_BUCKET_NUMBERS
 
 if TYPE_CHECKING:

@@ -156,7 +156,7 @@ def _largest(line: PlanLine) -> float:
 
 def _changes(config: ExperimentConfig, stage: str) -> Iterator[list[str]]:
     """Yield settings that may make a stage smaller."""
-    from difflm.models.injector import READ_ONCE
+    from difflm.models.injection.injector import READ_ONCE
 
     if stage in POOLS:
         yield [f"{POOLS[stage]}.max_actors=1"]

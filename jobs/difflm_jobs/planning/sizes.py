@@ -18,23 +18,27 @@ from torch import nn
 
 from difflm.diffusion.network import TransformerNetwork, build_network
 from difflm.errors import MISFITS, ArtifactError, reason_of
-from difflm.models.autoencoder import Injector, PosteriorHead, build_injector, latent_size
+from difflm.models.autoencoder import Injector, PosteriorHead
+from difflm.models.bag_encoder import BagEncoder
+from difflm.models.building import build_injector, latent_size
 from difflm.models.compact import CompactDecoderFit, llama_parameters
 from difflm.models.decoder_store import slot_layout
 from difflm.models.encoder import CompactEncoder
 from difflm.models.field_slots import DigitTokens, NumberFeatures, SlotLayout
+from difflm.models.injection.prefix import PrefixInjector
+from difflm.models.injection.vocabulary import VocabularyInjector
 from difflm.models.precision import Precision, PrecisionSetting, own_device, resolve_precision
-from difflm.models.prefix_injector import PrefixInjector
 from difflm.models.steered import IndependentFields
-from difflm.models.vocabulary_injector import VocabularyInjector
 from difflm.records.tokenization import GridLayout
 from difflm.regular_files import read_file
 from difflm.runtime.training import chosen_engine
 from difflm.telemetry import parse_json
+from difflm.training.draft_task import writes_tokens
 from difflm_jobs.planning.memory import BYTES, FLOAT32, ProcessMemory, Transformer, model_states
 from difflm_jobs.planning.model_shapes import decoder_shape, parameters, pretrained_shape
 
 if TYPE_CHECKING:
+    from difflm.models.bag_encoder import BagEncoderConfig
     from difflm.models.compact import CompactDecoderConfig
     from difflm.models.encoder import CompactEncoderConfig, PooledEncoderConfig
     from difflm.training.autoencoder_task import AutoencoderConfig
@@ -87,12 +91,16 @@ def autoencoder_size(
     if section.kind == "pretrained":
         found = pretrained_shape(section.model, section.revision, causal=False, lora=section.lora)
     elif decoder is not None:
-        found = _compact_encoder(section, layout, decoder.vocabulary)
+        found = (
+            _bag_encoder(section, layout, decoder.width)
+            if section.kind == "bag"
+            else _compact_encoder(section, layout, decoder.vocabulary)
+        )
     if found is None or decoder is None:
         return None
     outputs = section.latent_per_slot if section.kind == "compact" else section.latent_size
     with torch.device("meta"):
-        used = min(decoder.vocabulary, ASSUMED_USED_TOKENS) if config.injector.kind == "vocabulary" else 0
+        used = min(decoder.vocabulary, ASSUMED_USED_TOKENS) if writes_tokens(config.injector) else 0
         injector = build_injector(config.injector, section, layout, decoder, scale=1.0, tokens_U=torch.arange(used))
         rest = parameters(injector) + parameters(PosteriorHead(found.width, outputs))
     return AutoencoderSize(
@@ -112,6 +120,23 @@ def _vector_numbers(injector: Injector, width: int) -> int:
         case PrefixInjector():
             return math.prod(injector.vector_shape)
     return math.prod(injector.form.vector_shape)
+
+
+def _bag_encoder(config: BagEncoderConfig, layout: SlotLayout, width: int) -> Transformer:
+    with torch.device("meta"):
+        encoder = BagEncoder(config, layout.grid, torch.empty(1), torch.empty(1, width))
+    size = config.hidden_size
+    return Transformer(
+        parameters=parameters(encoder),
+        layers=0,
+        width=size,
+        heads=1,
+        key_heads=1,
+        head_size=size,
+        intermediate=0,
+        vocabulary=0,
+        gated=False,
+    )
 
 
 def _compact_encoder(

@@ -235,7 +235,7 @@ class _Trial:
         import pyarrow.parquet as pq
         import torch
 
-        from difflm.models.autoencoder import latent_size
+        from difflm.models.building import latent_size
         from difflm.models.decoder_store import read_parts
         from difflm.records.schema import read_schema
 

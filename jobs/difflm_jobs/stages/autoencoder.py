@@ -65,8 +65,9 @@ class TrainAutoencoder:
 
     @property
     def _drafts(self) -> bool:
-        section = self.autoencoder
-        return section.injector.kind == "vocabulary" and section.draft.steps > 0
+        from difflm.training.draft_task import writes_tokens
+
+        return writes_tokens(self.autoencoder.injector) and self.autoencoder.draft.steps > 0
 
     def _draft(self, context: StageContext, inputs: Mapping[str, Path]) -> StageOutcome:
         """Warm encoder and injector up without the language model, or find that this is done."""
@@ -74,9 +75,12 @@ class TrainAutoencoder:
 
         section = self.autoencoder
         parts = {"encoder": section.encoder, "injector": section.injector, "draft": section.draft}
+        config: dict[str, JSON] = {name: part.model_dump(mode="json") for name, part in parts.items()}
+        if section.kl.kind == "capacity":
+            config["capacity_nats"] = section.kl.nats
         spec = TaskSpec(
             factory="draft",
-            config={name: part.model_dump(mode="json") for name, part in parts.items()},
+            config=config,
             inputs={name: str(folder) for name, folder in inputs.items()},
             seed=derive_seed(self.seed, f"{self.name} draft"),
         )

@@ -51,7 +51,8 @@ def _draw(rows: int, most: int, random: np.random.Generator) -> np.ndarray[tuple
 
 def _encode(folders: Mapping[str, Path], rows: pa.Table, schema: RecordSchema) -> Float32Array:
     """Compute (M, Z) posterior means, by the encoder of the autoencoder's artifact."""
-    from difflm.models.autoencoder import AutoencoderShape, build_autoencoder
+    from difflm.models.autoencoder import AutoencoderShape
+    from difflm.models.building import build_autoencoder
     from difflm.records.json_codec import JsonRecordCodec
     from difflm.synthesis.bundle import encode_table, load_trainable
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def build_stages(config: ExperimentConfig, *, against: Artifact | None = None) -> list[Stage]:
     """Make every stage that a configuration asks for, each with its own part of it; `against` is as of `Evaluate`."""
     decoder, autoencoder, seed = config.decoder, config.autoencoder, config.seed
-    compact, cells = decoder.kind == "compact", autoencoder.encoder.kind in {"compact", "pooled"}
+    compact, cells = decoder.kind == "compact", autoencoder.encoder.kind != "pretrained"
     fit = FitDecoder(
         decoder=decoder,
         fit=config.decoder_fit if compact else None,

@@ -6,9 +6,7 @@ Shape legend: B records, Z latent size, S slots, T text tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import torch
@@ -18,35 +16,20 @@ from torch import Tensor, nn
 from difflm.config import Config
 from difflm.errors import ModelError
 from difflm.models.decoder import FrozenDecoder
-from difflm.models.decoder_store import DecoderParts, load_decoder
 from difflm.models.encoder import (
-    CompactEncoder,
     CompactEncoderConfig,
     EncoderConfig,
-    PooledEncoderConfig,
-    PretrainedEncoder,
-    PretrainedEncoderConfig,
 )
-from difflm.models.field_slots import SlotLayout
-from difflm.models.injector import (
-    AddedEmbedding,
-    EmbeddingConfig,
+from difflm.models.injection.injector import (
     InjectorConfig,
-    KeysAndValues,
-    KvMemoryConfig,
     PooledInjector,
-    PromptForm,
-    PromptReader,
     SlotInjector,
     SoftPromptConfig,
-    SoftTokens,
     has_empty_prompt,
 )
-from difflm.models.precision import PrecisionSetting
-from difflm.models.prefix_injector import PrefixConfig, PrefixInjector
+from difflm.models.injection.prefix import PrefixInjector
+from difflm.models.injection.vocabulary import VocabularyInjector
 from difflm.models.prompt import Prompt
-from difflm.models.vocabulary_injector import VocabularyConfig, VocabularyInjector
-from difflm.records.schema import RecordSchema
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +94,7 @@ class Autoencoder(nn.Module):
     def __init__(self, *, encoder: nn.Module, head: PosteriorHead, injector: Injector, decoder: FrozenDecoder) -> None:
         super().__init__()
         self.encoder, self.head, self.injector, self.decoder = encoder, head, injector, decoder
+        self.settled: frozenset[str] = frozenset()
 
     def encode(self, inputs: dict[str, Tensor]) -> GaussianPosterior:
         """q(z|x) of records given as the encoder's inputs (`grid_BG`, or `encoder_ids_BT` and `encoder_mask_BT`)."""
@@ -118,6 +102,23 @@ class Autoencoder(nn.Module):
 
     def inject(self, latents_BZ: Tensor) -> Prompt:
         return self.injector.prompt(latents_BZ)
+
+    def settle(self) -> None:
+        """Learn no further what z means: encoder, posterior and the words that z is said in, but for their marks.
+
+        No gradient comes through the choice of words, and one through the prefix alone would change what they mean.
+        """
+        learned = ("encoder.", "head.", "injector.words.")
+        named = {name: value for name, value in self.named_parameters() if name.startswith(learned)}
+        self.settled = frozenset(
+            name for name, value in named.items() if value.requires_grad and name != "injector.words.marks_FD"
+        )
+        for name in self.settled:
+            named[name].requires_grad_(False)
+
+    def own_parameters(self) -> dict[str, nn.Parameter]:
+        """Return what training makes: all parameters that are trained now, or were before they settled."""
+        return {name: value for name, value in self.named_parameters() if value.requires_grad or name in self.settled}
 
     def empty_prompt(self, count: int) -> Prompt:
         """Return the prompts of so many records of which nothing is said: the decoder writes them by itself.
@@ -194,121 +195,3 @@ class AutoencoderShape(Config):
         exclude_if=lambda tokens: tokens is None,
         description="of the decoder's vocabulary, that an injector writes through: those of training's values",
     )
-
-
-def build_autoencoder(
-    shape: AutoencoderShape,
-    decoder_directory: Path,
-    schema: RecordSchema,
-    *,
-    dtype: torch.dtype | None = None,
-    computed_in: PrecisionSetting = "auto",
-    check: Callable[[FrozenDecoder, DecoderParts], None] | None = None,
-) -> tuple[Autoencoder, DecoderParts]:
-    """Return the untrained autoencoder around a directory's decoder, of the precision as of `load_decoder`, after
-    `check` of what the shape asks for.
-    """
-    decoder, parts = load_decoder(decoder_directory, schema, dtype=dtype, computed_in=computed_in)
-    if check is not None:
-        check(decoder, parts)
-    encoder, head = build_encoder(shape.encoder, parts, weights_sha256=shape.encoder_sha256)
-    injector = build_injector(
-        shape.injector,
-        shape.encoder,
-        parts.slots,
-        decoder,
-        scale=parts.prompt_scale(decoder),
-        tokens_U=None if shape.tokens is None else torch.tensor(shape.tokens),
-    )
-    module = Autoencoder(encoder=encoder, head=head, injector=injector, decoder=decoder)
-    module.check_room(parts.longest, remedy="lower injector.soft_tokens (injector.positions of a memory)")
-    return module, parts
-
-
-def build_encoder(
-    config: CompactEncoderConfig | PooledEncoderConfig | PretrainedEncoderConfig,
-    parts: DecoderParts,
-    *,
-    weights_sha256: str | None = None,
-) -> tuple[nn.Module, PosteriorHead]:
-    """Return the encoder and the head that turns its output into a posterior."""
-    match config:
-        case CompactEncoderConfig() | PooledEncoderConfig():
-            encoder: nn.Module = CompactEncoder(
-                config,
-                parts.slots,
-                vocabulary_size=len(parts.tokenizer.tokenizer),
-                pad_id=parts.tokenizer.pad_id,
-                numbers=parts.number_features(),
-            )
-            latents = config.latent_per_slot if isinstance(config, CompactEncoderConfig) else config.latent_size
-            return encoder, PosteriorHead(config.hidden_size, latents)
-        case PretrainedEncoderConfig():
-            pretrained = PretrainedEncoder(config, weights_sha256=weights_sha256)
-            return pretrained, PosteriorHead(pretrained.size, config.latent_size)
-
-
-def build_injector(
-    config: SoftPromptConfig | KvMemoryConfig | EmbeddingConfig | VocabularyConfig | PrefixConfig,
-    encoder: CompactEncoderConfig | PooledEncoderConfig | PretrainedEncoderConfig,
-    layout: SlotLayout,
-    decoder: PromptReader,
-    *,
-    scale: float,
-    tokens_U: Tensor | None = None,
-) -> Injector:
-    """Return the injector for the encoder's latent: aligned with slots, or pooled. `scale` is that of soft tokens,
-    `tokens_U` are those that one through the vocabulary writes.
-
-    Raises:
-        ModelError: an injector through the vocabulary has no tokens, or a latent that is not aligned with slots.
-    """
-    size = latent_size(encoder, layout)
-    match config:
-        case VocabularyConfig():
-            if not isinstance(encoder, CompactEncoderConfig):
-                raise ModelError(f"injector.kind=vocabulary needs encoder.kind=compact, not {encoder.kind}")
-            if tokens_U is None:
-                raise ModelError("injector.kind=vocabulary lacks the tokens of training; train the autoencoder again")
-            latents = encoder.latent_per_slot
-            return VocabularyInjector(config, layout, tokens_U, decoder.embeddings(tokens_U), latent_per_slot=latents)
-        case PrefixConfig():
-            memory = decoder.memory_shape
-            return PrefixInjector(
-                config,
-                latent_size=size,
-                layers=memory.layers,
-                heads=memory.heads,
-                head_size=memory.head_size,
-                width=decoder.width,
-            )
-        case SoftPromptConfig(soft_tokens=vectors, learned_prefix=prefix):
-            form: PromptForm = SoftTokens(size=decoder.width, scale=scale)
-        case KvMemoryConfig(positions=vectors, learned_prefix=prefix):
-            form = KeysAndValues(size=decoder.width, shape=decoder.memory_shape, scale=decoder.memory_scales())
-        case EmbeddingConfig():
-            form = AddedEmbedding(size=decoder.width, shape=decoder.memory_shape, scale=scale)
-            return PooledInjector(form, latent_size=size, vectors=1, hidden_size=config.hidden_size, learned_prefix=0)
-    if isinstance(encoder, CompactEncoderConfig):
-        return SlotInjector(
-            form,
-            slots=layout.count,
-            latent_per_slot=encoder.latent_per_slot,
-            hidden_size=config.hidden_size,
-            learned_prefix=prefix,
-        )
-    return PooledInjector(
-        form,
-        latent_size=size,
-        vectors=vectors,
-        hidden_size=config.hidden_size,
-        learned_prefix=prefix,
-        empty=isinstance(config, SoftPromptConfig) and config.empty,
-    )
-
-
-def latent_size(
-    encoder: CompactEncoderConfig | PooledEncoderConfig | PretrainedEncoderConfig, layout: SlotLayout
-) -> int:
-    """Z."""
-    return layout.count * encoder.latent_per_slot if isinstance(encoder, CompactEncoderConfig) else encoder.latent_size

@@ -39,7 +39,7 @@ from difflm.models.field_slots import (
     SlotsPerValue,
     ValueTokens,
 )
-from difflm.models.injector import EmbeddingScale
+from difflm.models.injection.injector import EmbeddingScale
 from difflm.models.prompt import Prompt, causal_nll
 from difflm.records.kinds.literals import value_literal
 from difflm.records.number_tokens import number_tokens

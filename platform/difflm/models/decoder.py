@@ -22,7 +22,7 @@ from difflm.config import Config
 from difflm.errors import ModelError
 from difflm.models.compact import CompactDecoderConfig
 from difflm.models.field_slots import SLOTS_PER_VALUE, VALUE_TOKENS, SlotsPerValue, ValueTokens
-from difflm.models.injector import MemoryShape
+from difflm.models.injection.injector import MemoryShape
 from difflm.models.loading import load_tokenizer, load_weights
 from difflm.models.precision import PrecisionSetting
 from difflm.models.pretrained import AttentionChoice, AttentionName, loaded_attention, refused_attention

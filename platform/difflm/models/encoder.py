@@ -1,4 +1,5 @@
-"""The trainable encoder: a small built-in transformer over slots, or any Hugging Face encoder over the record's text.
+"""The trainable encoder: a small built-in transformer over slots, sums of a pretrained decoder's own token embeddings
+(`bag_encoder`), or any Hugging Face encoder over the record's text.
 
 Shape legend: B records, G grid cells, S slots, T tokens, H hidden size.
 
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from difflm.config import Config
 from difflm.errors import ModelError
+from difflm.models.bag_encoder import BagEncoderConfig
 from difflm.models.field_slots import NumberFeatures, SlotEmbedder, SlotLayout
 from difflm.models.loading import load_configuration, load_tokenizer, load_weights
 from difflm.models.pretrained import (
@@ -45,7 +47,7 @@ EncoderInputs = Callable[[Tensor, Tensor], dict[str, Tensor]]
 
 
 def encoder_inputs(
-    config: CompactEncoderConfig | PooledEncoderConfig | PretrainedEncoderConfig,
+    config: EncoderConfig,
     table: pa.Table,
     schema: RecordSchema,
     device: torch.device | str,
@@ -56,7 +58,7 @@ def encoder_inputs(
         ModelError: a record is longer than the encoder reads; names the first one.
     """
     match config:
-        case CompactEncoderConfig() | PooledEncoderConfig():
+        case CompactEncoderConfig() | PooledEncoderConfig() | BagEncoderConfig():
             return lambda rows_B, grid_BG: {"grid_BG": grid_BG}
         case PretrainedEncoderConfig():
             texts = JsonRecordCodec(schema).encode_table(table)
@@ -158,7 +160,8 @@ class PretrainedEncoderConfig(Config):
 
 
 EncoderConfig = Annotated[
-    CompactEncoderConfig | PooledEncoderConfig | PretrainedEncoderConfig, Field(discriminator="kind")
+    CompactEncoderConfig | PooledEncoderConfig | BagEncoderConfig | PretrainedEncoderConfig,
+    Field(discriminator="kind"),
 ]
 
 

@@ -26,7 +26,7 @@ from difflm.telemetry import free_memory
 LAYOUT: Final = 1  # of the folders in the cache; another one unpacks anew
 SOURCE_NAME: Final = "source.json"
 WEIGHTS_NAME: Final = "model.safetensors"
-ARCHITECTURES: Final = ("llama",)
+ARCHITECTURES: Final = ("gemma3", "llama")
 """Those that are unpacked and tested; llama is also what Mistral's and SmolLM's files call themselves."""
 
 _MAX_LAYERS = 10_000  # what is built layer by layer must end

@@ -52,9 +52,9 @@ class ConstantBeta(Config):
 class CapacityKl(Config):
     """KL costs nothing up to a capacity and its full price above: z carries that much, the decoder writes the rest.
 
-    For pooled latents of compact decoders. The free bits of Kingma et al. 2016 (arXiv 1606.04934), of all of z at once.
-    |KL - C| with a C that rises from 0 (Burgess et al. 2018, arXiv 1804.03599) is also met by posteriors that say
-    nothing of the record, for a shift of all means costs as many nats as news.
+    For latents of a few nats, beside decoders that know or learn the rest. The free bits of Kingma et al. 2016 (arXiv
+    1606.04934), of all of z at once. |KL - C| with a C that rises from 0 (Burgess et al. 2018, arXiv 1804.03599) is
+    also met by posteriors that say nothing of the record, for a shift of all means costs as many nats as news.
     """
 
     kind: Literal["capacity"] = "capacity"

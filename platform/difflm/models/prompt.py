@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 class Prompt:
     """K positions in front of BOS, and what is added to every token embedding behind them.
 
-    The positions are embeddings that the decoder reads like tokens (`embeds_BKD`), or what its layers would have made
-    of tokens there: keys, already turned to their positions, and values (`memory_BLXHKE`; then `embeds_BKD` has no
-    positions). `added_BD` is added to the embeddings of BOS and of every token of the text.
+    The first positions are what the decoder's layers would have made of tokens there: keys, already turned to their
+    positions, and values (`memory_BLXHKE`). Behind these stand embeddings that it reads like tokens (`embeds_BKD`).
+    Either may have no positions. `added_BD` is added to the embeddings of BOS and of every token of the text.
     """
 
     embeds_BKD: Tensor
@@ -45,7 +45,8 @@ class Prompt:
     @property
     def positions(self) -> int:
         """K."""
-        return int(self.embeds_BKD.shape[1] if self.memory_BLXHKE is None else self.memory_BLXHKE.shape[4])
+        remembered = 0 if self.memory_BLXHKE is None else self.memory_BLXHKE.shape[4]
+        return int(remembered + self.embeds_BKD.shape[1])
 
     def rows(self, rows: Tensor | slice) -> Prompt:
         """Return the prompts of some records."""

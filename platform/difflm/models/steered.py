@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from difflm.models.autoencoder import PosteriorHead
 from difflm.models.encoder import CompactEncoder
 from difflm.models.field_slots import BINS, DigitTokens, Knots, spelled_values
-from difflm.models.injector import PooledInjector
+from difflm.models.injection.injector import PooledInjector
 from difflm.models.prompt import Prompt, causal_nll
 from difflm.records.number_tokens import comparable
 from difflm.records.tokenization import GridLayout

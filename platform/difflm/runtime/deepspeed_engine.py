@@ -280,7 +280,7 @@ class _Autocast(nn.Module):
 
 def _settings(config: DeepSpeedEngineConfig, size: int, *, clip: float, accumulation: int) -> dict[str, Any]:
     """Write DeepSpeed's own settings; buckets are no larger than the trainable parameters (its defaults take GiB)."""
-    bucket = max(1, min(size, MAX_BUCKET_NUMBERS))
+    bucket = min(size + size % 2, MAX_BUCKET_NUMBERS)  # DeepSpeed takes even ones only
     zero: dict[str, Any] = {
         "stage": config.zero_stage,
         "reduce_bucket_size": bucket,

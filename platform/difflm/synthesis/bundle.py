@@ -36,7 +36,8 @@ from difflm.artifacts.store import ArtifactStore
 from difflm.diffusion.conditional import ConditionalPrior, load_conditional
 from difflm.diffusion.priors import LatentPrior, SolverSettings, load_prior
 from difflm.errors import BundleError, ModelError, SchemaError
-from difflm.models.autoencoder import Autoencoder, AutoencoderShape, GaussianPosterior, build_autoencoder, latent_size
+from difflm.models.autoencoder import Autoencoder, AutoencoderShape, GaussianPosterior
+from difflm.models.building import build_autoencoder, latent_size
 from difflm.models.decoder_store import DecoderParts, read_tensors
 from difflm.models.encoder import encoder_inputs
 from difflm.privacy.budget import PRIVACY_NAME

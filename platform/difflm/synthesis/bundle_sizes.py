@@ -15,10 +15,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from difflm.errors import BundleError
-from difflm.models.autoencoder import AutoencoderShape, build_encoder, build_injector
+from difflm.models.autoencoder import AutoencoderShape
+from difflm.models.building import build_encoder, build_injector
 from difflm.models.decoder import FrozenDecoder
 from difflm.models.decoder_store import DecoderParts
-from difflm.models.injector import MemoryShape, PromptReader
+from difflm.models.injection.injector import MemoryShape, PromptReader
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -58,7 +59,7 @@ class SizeCheck:
                 raise _misfit(self.path, ["head.linear.bias"])
             if encoder.lora is not None and not any(encoder.lora.rank in shape for shape in found.values()):
                 raise _misfit(self.path, ["encoder.model"])
-        elif encoder.layers > len(found):
+        elif encoder.kind != "bag" and encoder.layers > len(found):
             raise _misfit(self.path, [f"encoder.blocks.layers.{encoder.layers - 1}"])
         wanted = self._wanted(decoder, parts)
         built = {name.split(".")[0] for name in wanted}
@@ -78,7 +79,8 @@ class SizeCheck:
             injector = build_injector(self.shape.injector, encoder, parts.slots, reader, scale=1.0, tokens_U=tokens_U)
             modules["injector"] = injector
             if encoder.kind != "pretrained":
-                modules["encoder"], modules["head"] = build_encoder(encoder, parts)
+                encoded = build_encoder(encoder, parts, decoder=reader, tokens_U=tokens_U)
+                modules["encoder"], modules["head"] = encoded
         return _filled({name: tuple(value.shape) for name, value in modules.named_parameters()})
 
 

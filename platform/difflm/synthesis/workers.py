@@ -16,7 +16,8 @@ import torch
 from difflm.artifacts.dataset import JOB_NAME, Dataset, GivenUp, Shard, runs_of
 from difflm.artifacts.storage import open_store
 from difflm.errors import StorageError
-from difflm.models.autoencoder import AutoencoderShape, build_autoencoder
+from difflm.models.autoencoder import AutoencoderShape
+from difflm.models.building import build_autoencoder
 from difflm.models.precision import own_device
 from difflm.records.files.source import SourceForm
 from difflm.records.json_codec import JsonRecordCodec

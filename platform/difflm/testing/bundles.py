@@ -20,12 +20,13 @@ from difflm.artifacts.storage import LocalStore
 from difflm.diffusion.conditional import ConditionBins
 from difflm.diffusion.edm import EdmDenoiser
 from difflm.diffusion.network import build_network
-from difflm.models.autoencoder import AutoencoderShape, build_autoencoder, latent_size
+from difflm.models.autoencoder import AutoencoderShape
+from difflm.models.building import build_autoencoder, latent_size
 from difflm.models.compact import CompactDecoderConfig
 from difflm.models.decoder import PretrainedDecoderConfig
 from difflm.models.decoder_store import unfitted, write_compact_model, write_tokenizer
 from difflm.models.encoder import CompactEncoderConfig, PooledEncoderConfig
-from difflm.models.injector import SoftPromptConfig
+from difflm.models.injection.injector import SoftPromptConfig
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.kinds.columns import conform_table
 from difflm.records.kinds.inference import infer_schema

@@ -1,4 +1,6 @@
-"""Tiny GGUF files: a Llama of random weights with a byte-level tokenizer, as llama.cpp's converter writes them."""
+"""Tiny GGUF files of random weights, as llama.cpp's converter writes them: a Llama with a byte-level tokenizer, and a
+Gemma 3 with one of pieces.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
 
 from difflm.testing.models import byte_level_tokenizer
 
@@ -27,6 +29,15 @@ _NAMES = {
     "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm",
 }
+_GEMMA_NAMES = {
+    **_NAMES,
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "post_attention_layernorm": "post_attention_norm",
+    "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}
+GEMMA_TOKENS = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\u2581", *"abcdefghijklmnopqrstuvwxyz", "th", "the")
 
 
 def tiny_llama(vocabulary: int, *, seed: int = 0) -> LlamaForCausalLM:
@@ -81,6 +92,48 @@ def save_gguf(
             writer.add_tensor(name, quantize(values, kind), raw_dtype=kind)
         else:
             writer.add_tensor(name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return model
+
+
+def save_gemma_gguf(path: Path, *, seed: int = 0) -> Gemma3ForCausalLM:
+    """Write a tiny Gemma 3 of six layers, one of which attends to everything, and return it as it was."""
+    from gguf import GGUFWriter
+
+    torch.manual_seed(seed)
+    config: Any = Gemma3TextConfig(
+        vocab_size=len(GEMMA_TOKENS),
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=1,
+        head_dim=32,
+        max_position_embeddings=256,
+        sliding_window=8,
+    )
+    model = Gemma3ForCausalLM(config)
+    for name, value in model.named_parameters():
+        if "norm" in name:  # 0 at first, as which nothing shows whether 1 was added and taken
+            value.data.normal_(std=0.1)
+    writer = GGUFWriter(path, "gemma3")
+    _write_head(writer, config, None)
+    writer.add_key_length(config.head_dim)
+    writer.add_sliding_window(config.sliding_window)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(list(GEMMA_TOKENS))
+    writer.add_token_scores([-float(at) for at in range(len(GEMMA_TOKENS))])
+    writer.add_token_types([3 if token.startswith("<") else 1 for token in GEMMA_TOKENS])
+    writer.add_eos_token_id(1)
+    writer.add_bos_token_id(2)
+    for name, value in model.model.state_dict().items():
+        parts = name.removesuffix(".weight").split(".")
+        layer = f"blk.{parts[1]}." if parts[0] == "layers" else ""
+        known = _GEMMA_NAMES.get(".".join(parts[2:]) if layer else parts[0], "output_norm")
+        writer.add_tensor(f"{layer}{known}.weight", value.numpy() + float("norm" in name))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

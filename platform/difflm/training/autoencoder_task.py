@@ -17,7 +17,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from difflm.config import Config
-from difflm.models.autoencoder import Autoencoder, AutoencoderShape, build_autoencoder
+from difflm.models.autoencoder import Autoencoder, AutoencoderShape
+from difflm.models.building import build_autoencoder
 from difflm.models.decoder_store import DecoderParts, read_tensors
 from difflm.models.encoder import (
     EncoderConfig,
@@ -28,9 +29,9 @@ from difflm.models.encoder import (
     encoder_inputs,
     load_encoder,
 )
-from difflm.models.injector import READ_ONCE, InjectorConfig, SoftPromptConfig, has_empty_prompt
+from difflm.models.injection.injector import READ_ONCE, InjectorConfig, SoftPromptConfig, has_empty_prompt
+from difflm.models.injection.prefix import PrefixConfig, PrefixInjector
 from difflm.models.kl_schedule import CapacityKl, KlConfig, KlSchedule
-from difflm.models.prefix_injector import PrefixConfig, PrefixInjector
 from difflm.models.pretrained import hash_weights, pinned, use_flash_attention
 from difflm.records.schema import read_schema
 from difflm.telemetry import JSON
@@ -67,7 +68,8 @@ class AutoencoderConfig(Config):
     draft: DraftConfig = Field(
         default=DraftConfig(),
         exclude_if=lambda draft: draft == DraftConfig(),
-        description="what comes first with injector.kind=vocabulary: encoder and injector without the language model",
+        description="what comes first with injector.kind=vocabulary, or prefix with words: encoder and injector "
+        "without the language model",
     )
     kl: KlConfig = CapacityKl()
     steps: int = Field(default=300, ge=1, description="most optimizer steps")
@@ -204,7 +206,7 @@ class AutoencoderTask:
         self.best_objective, self.stale, self.last = state["best_objective"], state["stale"], state["last"]
 
     def artifact_tensors(self) -> dict[str, Tensor]:
-        return {name: value for name, value in self._module.named_parameters() if value.requires_grad}
+        return dict(self._module.own_parameters())
 
     def summary(self) -> dict[str, JSON]:
         trainable = sum(value.numel() for value in self._module.parameters() if value.requires_grad)
@@ -255,6 +257,8 @@ def build_autoencoder_task(spec: TaskSpec, device: torch.device | str) -> Autoen
         _go_on_with_draft(module, directory)
     if "draft" in spec.inputs:
         _go_on_with_draft(module, Path(spec.inputs["draft"]))
+        if isinstance(module.injector, PrefixInjector):
+            module.settle()
     splits = []
     for split in ("train", "validation"):
         table = read_split(prepared, split, schema)
@@ -287,6 +291,8 @@ def _go_on_with_draft(module: Autoencoder, directory: Path) -> None:
     if not fitted.is_file():
         return
     own = {name: value.shape for name, value in module.named_parameters() if value.requires_grad}
+    if isinstance(module.injector, PrefixInjector):  # its prefix is learned with the decoder alone
+        own = {name: shape for name, shape in own.items() if not name.startswith("injector.") or ".words." in name}
     draft = {name: value for name, value in read_tensors(fitted).items() if name in own}
     if {name: value.shape for name, value in draft.items()} == own:
         module.load_state_dict(draft, strict=False)

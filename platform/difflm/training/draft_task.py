@@ -1,7 +1,9 @@
-"""The warm-up of a vocabulary injector: encoder and injector learn the draft of a record, without the language model.
+"""The warm-up of an injector that writes tokens: encoder and injector learn a draft of the record, without the
+language model.
 
-Of the decoder only the embeddings of the tokens that training uses are read. What is learned is where the training
-through the decoder begins (`best.safetensors`: encoder, head, injector).
+An injector through the vocabulary drafts every token in its place. Words of a prefix are a draft too: of the tokens
+that each field has, in any order. Of the decoder only the embeddings of the tokens that training uses are read. What is
+learned is where the training through the decoder begins (`best.safetensors`: encoder, head, injector).
 
 Shape legend: B batch, G grid cells, Z latent size, S slots, R places of a slot, U used tokens.
 """
@@ -17,10 +19,16 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from difflm.config import Config
-from difflm.models.autoencoder import AutoencoderShape, PosteriorHead, build_encoder
+from difflm.models.autoencoder import AutoencoderShape, PosteriorHead
+from difflm.models.bag_encoder import BagEncoder
+from difflm.models.building import build_encoder, build_injector
 from difflm.models.decoder_store import load_decoder, read_parts
-from difflm.models.encoder import CompactEncoderConfig
-from difflm.models.vocabulary_injector import NOTHING, UNKNOWN, VocabularyConfig, VocabularyInjector, used_tokens
+from difflm.models.encoder import CompactEncoderConfig, EncoderConfig, EncoderInputs, encoder_inputs
+from difflm.models.injection.injector import InjectorConfig
+from difflm.models.injection.prefix import PrefixInjector
+from difflm.models.injection.vocabulary import NOTHING, UNKNOWN, VocabularyConfig, VocabularyInjector, used_tokens
+from difflm.models.injection.words import FieldWords
+from difflm.models.steered import KL_PRICE
 from difflm.records.schema import read_schema
 from difflm.telemetry import JSON
 from difflm.training.loop import LoopConfig
@@ -29,12 +37,18 @@ from difflm.training.task import TaskSpec, Verdict
 
 EMPTY_ASKED = 8
 """Of so many empty places a training step asks one."""
+WORD_ROWS = 3
+"""Words are tokens that so many cells of training's grid have: what is rarer says who a record is of."""
 
 
 class DraftConfig(Config):
     """How drafts are learned. Slots have `decoder.cells_per_slot` places: one or two are what a model reads easily."""
 
-    beta: float = Field(default=0.001, ge=0, description="nats of KL cost so much beside nats of the draft")
+    beta: float = Field(
+        default=0.001,
+        ge=0,
+        description="nats of KL cost so much beside nats of the draft; words have the capacity of autoencoder.kl",
+    )
     steps: int = Field(default=600, ge=0, description="optimizer steps; 0: no warm-up")
     batch_size: int = Field(default=64, ge=1)
     validation_records: int = Field(default=512, ge=1)
@@ -44,9 +58,10 @@ class DraftConfig(Config):
 class DraftTraining(Config):
     """What is trained, and how."""
 
-    encoder: CompactEncoderConfig = CompactEncoderConfig(latent_per_slot=16)
-    injector: VocabularyConfig = VocabularyConfig()
+    encoder: EncoderConfig = CompactEncoderConfig(latent_per_slot=16)
+    injector: InjectorConfig = VocabularyConfig()
     draft: DraftConfig = DraftConfig()
+    capacity_nats: float = Field(default=0.0, ge=0, description="of words: what z carries of a record")
 
 
 class DraftModel(nn.Module):
@@ -82,14 +97,49 @@ class DraftModel(nn.Module):
         }
 
 
+class WordsModel(nn.Module):
+    """Encoder, posterior and the words of an injector, which learn the tokens that fields have, in any order.
+
+    The names are those of an autoencoder, which goes on with them.
+    """
+
+    def __init__(self, *, encoder: nn.Module, head: PosteriorHead, words: FieldWords, capacity_nats: float) -> None:
+        super().__init__()
+        self.encoder, self.head, self.capacity_nats = encoder, head, capacity_nats
+        for kept in (words.usual_FU, words.marks_FD):  # no gradient reaches them here, and no decay should
+            kept.requires_grad_(False)
+        self.injector = nn.ModuleDict({"words": words})
+
+    def forward(self, grid_BG: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
+        """Return the loss of a record and its parts in nats; what z says above the capacity costs `KL_PRICE`."""
+        words = self.injector["words"]
+        assert isinstance(words, FieldWords)
+        posterior = self.head.posterior(self.encoder(**(inputs or {"grid_BG": grid_BG})))
+        latents_BZ = posterior.sample(torch.randn_like(posterior.mean_BZ))
+        nats, kl = words.nats(words.scores(latents_BZ), grid_BG).mean(), posterior.kl_nats().mean()
+        return {
+            "loss": nats + KL_PRICE * torch.relu(kl - self.capacity_nats),
+            "draft_nats": nats,
+            "kl_nats": kl,
+        }
+
+
 class DraftTask:
     """`TrainingTask` of drafts."""
 
     def __init__(
-        self, config: DraftConfig, module: DraftModel, train: TokenBatches, validation: TokenBatches, *, seed: int
+        self,
+        config: DraftConfig,
+        module: DraftModel | WordsModel,
+        train: tuple[TokenBatches, EncoderInputs],
+        validation: tuple[TokenBatches, EncoderInputs],
+        *,
+        seed: int,
     ) -> None:
-        self.config, self._module, self.train, self.validation = config, module, train, validation
-        self.order = train.order(most=config.batch_size, tokens=1 << 30, group_by_length=False, seed=seed)
+        self.config, self._module = config, module
+        self.train, self.train_inputs = train
+        self.validation, self.validation_inputs = validation
+        self.order = self.train.order(most=config.batch_size, tokens=1 << 30, group_by_length=False, seed=seed)
         self.last: dict[str, float] = {}
 
     @property
@@ -100,20 +150,27 @@ class DraftTask:
         return self.config.steps
 
     def batch(self, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
-        return self._batch(self.train.at(self.order.rows(step, micro, rank, world_size)))
+        return self._batch(self.train, self.train_inputs, self.order.rows(step, micro, rank, world_size))
 
-    def _batch(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        grid_BG = batch["grid_BG"]
-        return {"grid_BG": grid_BG, "beta": torch.tensor(self.config.beta, device=grid_BG.device)}
+    def _batch(self, batches: TokenBatches, inputs: EncoderInputs, rows_B: Tensor) -> dict[str, Tensor]:
+        grid_BG = batches.at(rows_B)["grid_BG"]
+        batch = {**inputs(rows_B, grid_BG), "grid_BG": grid_BG}
+        if isinstance(self._module, DraftModel):
+            batch["beta"] = torch.tensor(self.config.beta, device=grid_BG.device)
+        return batch
 
     def validation_batches(self, rank: int, world_size: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
-        size, most = self.config.batch_size, self.config.validation_records
-        for count, batch in self.validation.share(rank, world_size, batch_size=size, most=most):
-            yield count, self._batch(batch)
+        rows = torch.arange(rank, min(len(self.validation), self.config.validation_records), world_size)
+        for part in rows.split(self.config.batch_size):  # type: ignore[no-untyped-call]
+            if len(part):
+                yield len(part), self._batch(self.validation, self.validation_inputs, part)
 
     def observe(self, step: int, metrics: Mapping[str, float]) -> Verdict:
         self.last = dict(metrics)
-        note = f"draft {metrics['draft_nats']:.2f} nats, {100 * metrics['right']:.1f} % of tokens right"
+        note = f"draft {metrics['draft_nats']:.2f} nats, steered by {metrics['kl_nats']:.1f}"
+        if isinstance(self._module, WordsModel):
+            return Verdict(objective=metrics["loss"], note=note)
+        note += f", {100 * metrics['right']:.1f} % of tokens right"
         return Verdict(objective=metrics["draft_nats"] + self.config.beta * metrics["kl_nats"], note=note)
 
     def after_step(self, step: int) -> None:
@@ -129,7 +186,9 @@ class DraftTask:
         return dict(self._module.named_parameters())
 
     def summary(self) -> dict[str, JSON]:
-        return {"used_tokens": len(self._module.injector.tokens_U), **self.last}
+        buffers = dict(self._module.named_buffers())
+        (tokens_U,) = (value for name, value in buffers.items() if name.endswith("tokens_U"))
+        return {"used_tokens": len(tokens_U), **self.last}
 
 
 def build_draft_task(spec: TaskSpec, device: torch.device | str) -> DraftTask:
@@ -139,30 +198,47 @@ def build_draft_task(spec: TaskSpec, device: torch.device | str) -> DraftTask:
     prepared = Path(spec.inputs["prepare"])
     config, schema = DraftTraining.model_validate(spec.config), read_schema(prepared)
     decoder, parts = load_decoder(Path(spec.inputs["fit-decoder"]), schema, dtype=torch.float32)
-    train, validation = (
-        TokenBatches.of(tokenize(read_split(prepared, split, schema), schema, parts.tokenizer, parts.slots), device)
-        for split in ("train", "validation")
-    )
-    tokens_U = used_tokens(train.grid_NG.cpu(), pad_id=parts.tokenizer.pad_id)
+    splits = []
+    for split in ("train", "validation"):
+        table = read_split(prepared, split, schema)
+        tokens = TokenBatches.of(tokenize(table, schema, parts.tokenizer, parts.slots), device)
+        splits.append((tokens, encoder_inputs(config.encoder, table, schema, device)))
+    grid_NG = splits[0][0].grid_NG.cpu()
+    tokens_U = used_tokens(grid_NG, pad_id=parts.tokenizer.pad_id, cells=_least_cells(config.injector))
     torch.manual_seed(spec.seed)
-    encoder, head = build_encoder(config.encoder, parts)
-    injector = VocabularyInjector(
-        config.injector,
-        parts.slots,
-        tokens_U,
-        decoder.embeddings(tokens_U),
-        latent_per_slot=config.encoder.latent_per_slot,
-    )
-    module = DraftModel(encoder=encoder, head=head, injector=injector)
-    return DraftTask(config.draft, module.to(device), train, validation, seed=spec.seed)
+    encoder, head = build_encoder(config.encoder, parts, decoder=decoder, tokens_U=tokens_U)
+    if isinstance(encoder, BagEncoder):
+        encoder.begin(grid_NG)
+    scale = parts.prompt_scale(decoder)
+    injector = build_injector(config.injector, config.encoder, parts.slots, decoder, scale=scale, tokens_U=tokens_U)
+    module: DraftModel | WordsModel
+    if isinstance(injector, PrefixInjector):
+        assert injector.words is not None, "only prefixes with words have a draft"
+        mark = parts.tokenizer.tokenizer("\n", add_special_tokens=False)["input_ids"][-1:] or [parts.tokenizer.bos_id]
+        injector.words.begin(grid_NG, decoder.embeddings(torch.tensor(mark))[0])
+        module = WordsModel(encoder=encoder, head=head, words=injector.words, capacity_nats=config.capacity_nats)
+    else:
+        assert isinstance(injector, VocabularyInjector), "other injectors write no tokens"
+        module = DraftModel(encoder=encoder, head=head, injector=injector)
+    return DraftTask(config.draft, module.to(device), splits[0], splits[1], seed=spec.seed)
+
+
+def writes_tokens(injector: InjectorConfig) -> bool:
+    """Say whether an injector writes tokens, which it and the encoder learn as a draft first."""
+    return injector.kind == "vocabulary" or (injector.kind == "prefix" and injector.words > 0)
+
+
+def _least_cells(injector: InjectorConfig) -> int:
+    return WORD_ROWS if injector.kind == "prefix" else 1
 
 
 def with_used_tokens(shape: AutoencoderShape, prepared: Path, decoder: Path) -> AutoencoderShape:
-    """Return a shape with the tokens of the training split's values, where its injector writes through them."""
-    if shape.injector.kind != "vocabulary":
+    """Return a shape with the tokens of the training split's values, where its injector writes them."""
+    if not writes_tokens(shape.injector):
         return shape
     schema = read_schema(prepared)
     parts = read_parts(decoder, schema)
     tokens = tokenize(read_split(prepared, "train", schema), schema, parts.tokenizer, parts.slots)
-    used_U = used_tokens(torch.from_numpy(tokens.grid_NG), pad_id=parts.tokenizer.pad_id)
+    grid_NG, cells = torch.from_numpy(tokens.grid_NG), _least_cells(shape.injector)
+    used_U = used_tokens(grid_NG, pad_id=parts.tokenizer.pad_id, cells=cells)
     return shape.model_copy(update={"tokens": tuple(used_U.tolist())})

@@ -4,8 +4,6 @@ A step is a pure function of (seed, step, micro-batch, rank, world size) and of 
 addressed by those numbers, the learning rate is a function of the step, and torch's global generator is seeded from
 them before every forward pass. So a run that was killed and resumed from a checkpoint repeats the uninterrupted run,
 bit for bit on a CPU.
-
-Evaluation: a task's validation metrics, averaged over records and ranks.
 """
 
 from __future__ import annotations
@@ -31,45 +29,9 @@ from difflm.seeding import derive_seed
 from difflm.telemetry import JSON, peak_rss_mib
 from difflm.training.averages import ExponentialMovingAverage
 from difflm.training.checkpoints import LoopFacts
-from difflm.training.engine import Engine
+from difflm.training.engine import Engine, evaluate
 from difflm.training.optimizer import Method, Schedule, learning_rate_at, load_state
 from difflm.training.task import TrainingTask
-
-
-def evaluate(task: TrainingTask, engine: Engine, *, seed: int) -> dict[str, float]:
-    """Mean of every scalar that `module.forward` returns over the validation records of all ranks, without gradients.
-
-    torch's global generator is seeded from (seed, batch number, rank) before every forward pass, so that two
-    evaluations differ by the weights alone. A rank without validation batches evaluates a training batch with weight
-    0: it learns the metrics' names, and on a lockstep engine (ZeRO-3) every rank makes as many forward passes as the
-    busiest one.
-    """
-    batches = task.validation_batches(engine.rank, engine.world_size)
-    spare: dict[str, Tensor] | None = None
-    sums: dict[str, float] = {}
-    total_weight, number = 0, 0
-    engine.set_training(False)
-    with torch.no_grad():
-        while True:
-            weight, batch = next(batches, (0, None))
-            pending = engine.any(batch is not None) if engine.lockstep else batch is not None
-            if not pending and sums:
-                break
-            if batch is None:
-                batch = spare if spare is not None else task.batch(0, 0, engine.rank, engine.world_size)
-            spare = batch
-            torch.manual_seed(derive_seed(seed, "validation", number, engine.rank))
-            for name, value in engine.forward(batch).items():
-                sums[name] = sums.get(name, 0.0) + weight * float(value)
-            total_weight, number = total_weight + weight, number + 1
-            if not pending:
-                break
-    engine.set_training(True)
-    means = {name: value / total_weight if total_weight else 0.0 for name, value in sums.items()}
-    if not sums:
-        raise TrainingError("module.forward returned no scalars for a validation batch; it must return at least 'loss'")
-    return engine.mean(means, float(total_weight))
-
 
 Event = dict[str, JSON]
 
@@ -103,6 +65,13 @@ class LoopConfig(Config):
     evaluate_every: int = Field(default=100, ge=1, description="Steps between evaluations; one ends the run.")
     checkpoint_every: int = Field(default=200, ge=1, description="Steps between checkpoints; a kill loses fewer.")
     log_every: int = Field(default=10, ge=1, description="Steps between logged training losses.")
+    most_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        exclude_if=lambda seconds: seconds is None,  # artifacts made before there was a choice keep their names
+        description="So long at most, over all lives: where the steps take longer, there are as many as fit, and the "
+        "learning rate falls over these. How many depends on the machine.",
+    )
 
 
 class LoopIO(Protocol):
@@ -136,7 +105,7 @@ class LoopResult:
     """
 
     steps: int
-    stopped: Literal["early", "complete"]
+    stopped: Literal["early", "time", "complete"]
     best_step: int
     best_objective: float
     best_tensors: dict[str, Tensor]
@@ -154,7 +123,7 @@ class _State:
     best_tensors: dict[str, Tensor] = field(default_factory=dict)
     average: ExponentialMovingAverage | None = None
     seconds_before: float = 0.0
-    started: float = field(default_factory=time.perf_counter)
+    started: float = field(default_factory=lambda: time.perf_counter())
 
     def seconds(self) -> float:
         return self.seconds_before + time.perf_counter() - self.started
@@ -173,7 +142,7 @@ def run_loop(task: TrainingTask, engine: Engine, config: LoopConfig, io: LoopIO,
     if resumed is not None:
         _load(resumed, state, task, engine)
     io.started(state.step)
-    total, stop = task.steps(), False
+    total, stop = _total(config, state, task, engine), False
     if total < 1:
         raise TrainingError(f"the task asks for {total} optimizer steps; it needs at least 1")
     engine.set_training(True)
@@ -187,23 +156,38 @@ def run_loop(task: TrainingTask, engine: Engine, config: LoopConfig, io: LoopIO,
             task.after_step(state.step)
         if state.average is not None:
             state.average.update(task.module, state.step)
+        if config.most_seconds is not None and state.step % config.log_every == 0:
+            total = _total(config, state, task, engine)
         last = state.step == total
         if state.step % config.log_every == 0 or last:
             _log_step(engine, io, state, outputs, total=total, rate=rate, norm=norm)
         if state.step % config.evaluate_every == 0 or last:
             with nullcontext() if state.average is None else state.average.in_place(task.module):
-                stop, total = _evaluate(task, engine, io, state, seed=seed), task.steps()  # it may want more now
+                stop = _evaluate(task, engine, io, state, seed=seed)
+            total = _total(config, state, task, engine)  # it may want more now
         if state.step % config.checkpoint_every == 0 and not (last or stop):
             io.checkpoint(state.step, lambda directory: _save(directory, state, task, engine))
+    asked = task.steps()
     return LoopResult(
         steps=state.step,
-        stopped="early" if stop and state.step < total else "complete",
+        stopped="complete" if state.step >= asked else "early" if stop else "time",
         best_step=state.best_step,
         best_objective=state.best_objective,
         best_tensors=state.best_tensors,
         seconds=state.seconds(),
         peak_rss_mib=peak_rss_mib(),
     )
+
+
+def _total(config: LoopConfig, state: _State, task: TrainingTask, engine: Engine) -> int:
+    """Return how many steps there will be: as many as the task asks for, or fit into the seconds at the pace so far."""
+    asked = task.steps()
+    if config.most_seconds is None or state.step == 0:
+        return asked
+    spent = state.seconds()
+    fitting = state.step + (config.most_seconds - spent) * state.step / spent
+    agreed = engine.mean({"fitting": fitting}, 1.0)["fitting"]  # every rank has to end at the same step
+    return max(state.step, min(asked, int(agreed)))
 
 
 def _optimizer_step(

@@ -18,13 +18,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from difflm.config import Config
-from difflm.models.autoencoder import AutoencoderShape, build_encoder, build_injector
+from difflm.models.autoencoder import AutoencoderShape
+from difflm.models.building import build_encoder, build_injector
 from difflm.models.compact import EMBEDDING_STD, CompactDecoderConfig, build_compact_llama
 from difflm.models.decoder import FrozenDecoder
 from difflm.models.decoder_store import DecoderParts, read_parts
 from difflm.models.encoder import CompactEncoder, PooledEncoderConfig
 from difflm.models.field_slots import DigitTokens
-from difflm.models.injector import PooledInjector, SoftPromptConfig
+from difflm.models.injection.injector import PooledInjector, SoftPromptConfig
 from difflm.models.steered import FieldClasses, IndependentFields, SteeredDecoderFit, liken_numbers
 from difflm.records.schema import JsonField, RecordSchema, TextField, read_schema
 from difflm.seeding import torch_generator

@@ -8,7 +8,7 @@ import yaml
 
 from difflm.config import apply_overrides, dump_yaml
 from difflm.errors import ConfigError, DataError
-from difflm.models.injector import SoftPromptConfig
+from difflm.models.injection.injector import SoftPromptConfig
 from difflm.models.kl_schedule import CapacityKl
 from difflm_jobs.cli.plan import plan
 from difflm_jobs.config import RuntimeConfig
@@ -232,6 +232,19 @@ def test_what_is_written_loads_back_to_the_same(change: str, tmp_path: Path) -> 
             "{decoder: {kind: pretrained, model: gpt2}, autoencoder: {encoder: {kind: pretrained, model: bert},"
             " injector: {kind: vocabulary}}}",
             "not of a pretrained decoder from a pretrained encoder",
+        ),
+        (
+            "{decoder: {kind: pretrained, model: gpt2}, autoencoder: {injector: {kind: prefix, words: 4}}}",
+            "choose autoencoder.encoder.kind bag or pretrained",
+        ),
+        (
+            "{decoder: {kind: pretrained, model: gpt2}, autoencoder: {encoder: {kind: bag},"
+            " injector: {kind: prefix, words: 4}, kl: {kind: capacity, nats: 24}, draft: {steps: 0}}}",
+            "some autoencoder.draft.steps, not encoder bag, kl capacity and 0 steps",
+        ),
+        (
+            "{decoder: {kind: pretrained, model: gpt2}, autoencoder: {encoder: {kind: bag}, injector: {kind: prefix}}}",
+            "autoencoder.encoder.kind=bag is for latents that are said in words",
         ),
         ("autoencoder.injector.empty=false", "autoencoder.injector.empty=false leaves a decoder"),
         ("autoencoder.encoder.kind=pooed", "autoencoder.encoder.kind"),

@@ -149,18 +149,23 @@ class LlamaSlots:
         self._rotary = body.rotary_emb
         self._turns_T1e, self._mask_TT = self._turn_table(64), self._mask_table(64)
 
-    def prefill(self, embeds_NKD: Tensor) -> PromptCache:
+    def prefill(self, embeds_NKD: Tensor, behind: PromptCache | None = None) -> PromptCache:
         rows, soft, width = embeds_NKD.shape
+        known = 0 if behind is None else behind.keys[0].shape[2]
         lengths_N = torch.full((rows,), soft, device=embeds_NKD.device)
-        tokens = _Tokens.of(lengths_N, torch.zeros_like(lengths_N), soft, soft, self)
+        tokens = _Tokens.of(lengths_N, torch.full_like(lengths_N, known), soft, known + soft, self)
         hidden_PD = embeds_NKD.reshape(rows * soft, width)
-        turns_P1e = self._turns(tokens.position_P, soft)
+        turns_P1e = self._turns(tokens.position_P, known + soft)
         keys, values = [], []
-        for layer in self.layers:
+        for number, layer in enumerate(self.layers):
             turned_PHE, value_PHE = self._heads(layer, hidden_PD, turns_P1e)
             key_PHE = turned_PHE[:, self.query_heads :]
-            keys.append(key_PHE.view(rows, soft, *key_PHE.shape[1:]).transpose(1, 2).contiguous())
-            values.append(value_PHE.view(rows, soft, *value_PHE.shape[1:]).transpose(1, 2).contiguous())
+            read = [part.view(rows, soft, *part.shape[1:]).transpose(1, 2) for part in (key_PHE, value_PHE)]
+            if behind is not None:
+                before = (behind.keys[number], behind.values[number])
+                read = [torch.cat([old, new], dim=2) for old, new in zip(before, read, strict=True)]
+            keys.append(read[0].contiguous())
+            values.append(read[1].contiguous())
             if layer is not self.layers[-1]:  # nobody reads what the last layer would say
                 read_PD = self._attend(turned_PHE, keys[-1], values[-1], tokens)
                 hidden_PD = self._after_attention(layer, hidden_PD, read_PD)

@@ -38,8 +38,8 @@ PREFILL_TOKENS = 4096  # of soft prompts that are read in one pass: more gains n
 class SlotModel(Protocol):
     """A causal LM that scores the active tokens."""
 
-    def prefill(self, embeds_NKD: Tensor) -> PromptCache:
-        """Read prompts of one length, from position 0 on."""
+    def prefill(self, embeds_NKD: Tensor, behind: PromptCache | None = None) -> PromptCache:
+        """Read prompts of one length, from position 0 on or behind what is cached; return the cache of all of it."""
         ...
 
     def recall(self, memory_NLXHKE: Tensor) -> PromptCache:
@@ -59,10 +59,13 @@ class SlotModel(Protocol):
 
 def read_prompts(model: SlotModel, prompt: Prompt) -> PromptCache:
     """Compute the caches of prompts: read in pieces of bounded memory, or recalled."""
-    if prompt.memory_BLXHKE is not None:
+    if prompt.memory_BLXHKE is not None and prompt.embeds_BKD.shape[1] == 0:
         return replace(model.recall(prompt.memory_BLXHKE), added_ND=prompt.added_BD)
     rows = max(1, PREFILL_TOKENS // prompt.positions)
-    return joined([model.prefill(piece_NKD) for piece_NKD in torch.split(prompt.embeds_BKD, rows)])
+    pieces = [prompt.rows(slice(first, first + rows)) for first in range(0, len(prompt), rows)]
+    memories = [None if piece.memory_BLXHKE is None else model.recall(piece.memory_BLXHKE) for piece in pieces]
+    read = [model.prefill(piece.embeds_BKD, behind) for piece, behind in zip(pieces, memories, strict=True)]
+    return replace(joined(read), added_ND=prompt.added_BD)
 
 
 def slot_model(decoder: FrozenDecoder, tokens_A: Tensor) -> SlotModel:
@@ -123,8 +126,8 @@ class HuggingFaceSlots:
                 "slot; choose a decoder with full or sliding attention"
             )
 
-    def prefill(self, embeds_NKD: Tensor) -> PromptCache:
-        cache = DynamicCache()
+    def prefill(self, embeds_NKD: Tensor, behind: PromptCache | None = None) -> PromptCache:
+        cache = DynamicCache([] if behind is None else list(zip(behind.keys, behind.values, strict=True)))
         self.model(inputs_embeds=embeds_NKD, past_key_values=cache, use_cache=True, logits_to_keep=1)
         layers: list[Any] = cache.layers
         return PromptCache(keys=[layer.keys for layer in layers], values=[layer.values for layer in layers])

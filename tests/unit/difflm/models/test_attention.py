@@ -15,7 +15,7 @@ from difflm.errors import ConfigError, ModelError
 from difflm.models.decoder import FrozenDecoder, PretrainedDecoderConfig, load_causal_lm
 from difflm.models.decoder_store import load_decoder, write_tokenizer
 from difflm.models.encoder import PretrainedEncoderConfig, load_encoder
-from difflm.models.injector import MemoryShape
+from difflm.models.injection.injector import MemoryShape
 from difflm.models.pretrained import use_flash_attention
 from difflm.models.prompt import Prompt
 from difflm.records.json_codec import JsonRecordCodec

@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from difflm.errors import ModelError
-from difflm.models.autoencoder import Autoencoder, AutoencoderShape, build_autoencoder, latent_size
+from difflm.models.autoencoder import Autoencoder, AutoencoderShape
+from difflm.models.building import build_autoencoder, latent_size
 from difflm.models.decoder import PretrainedDecoderConfig
 from difflm.models.decoder_store import DecoderParts, write_tokenizer
 from difflm.models.encoder import PretrainedEncoderConfig, encoder_inputs
-from difflm.models.injector import EmbeddingConfig, InjectorConfig, KvMemoryConfig, SoftPromptConfig
-from difflm.models.prefix_injector import PrefixConfig
+from difflm.models.injection.injector import EmbeddingConfig, InjectorConfig, KvMemoryConfig, SoftPromptConfig
+from difflm.models.injection.prefix import PrefixConfig
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema
 from difflm.testing.bundles import TINY_SHAPE, StageFolders

@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from difflm.errors import BundleError, ModelError
-from difflm.models.autoencoder import Autoencoder, AutoencoderShape, build_autoencoder
+from difflm.models.autoencoder import Autoencoder, AutoencoderShape
+from difflm.models.building import build_autoencoder
 from difflm.models.decoder import PretrainedDecoderConfig
 from difflm.models.encoder import PretrainedEncoder, PretrainedEncoderConfig
-from difflm.models.injector import SoftPromptConfig
+from difflm.models.injection.injector import SoftPromptConfig
 from difflm.models.pretrained import LoraConfig, adapted_layers
 from difflm.records.schema import read_schema
 from difflm.synthesis.bundle import encode_table, load_bundle, load_trainable

@@ -25,7 +25,7 @@ from difflm.records.schema import read_schema
 from difflm.synthesis.bundle import load_bundle
 from difflm.synthesis.bundle_files import write_hashes
 from difflm.testing.bundles import StageFolders, untrained_stages
-from difflm.testing.gguf_models import save_gguf
+from difflm.testing.gguf_models import save_gemma_gguf, save_gguf
 from difflm.testing.models import byte_level_tokenizer, save_decoder, save_encoder
 from difflm.testing.tables import mixed_table
 from difflm.training.record_data import read_split
@@ -73,6 +73,18 @@ def test_a_gguf_file_is_the_model_that_it_was_made_of(tmp_path: Path, capfd: pyt
     assert capfd.readouterr().err == ""
 
 
+def test_a_gemma_file_is_the_model_that_it_was_made_of(tmp_path: Path) -> None:
+    file = tmp_path / "tiny.gguf"
+    original = save_gemma_gguf(file)
+    model, tokenizer = load_causal_lm(file)
+    ids = tokenizer.encode("the bath in the north", add_special_tokens=False)
+    assert tokenizer.decode(ids) == "the bath in the north"
+    assert tokenizer.bos_token_id == 2
+    ids = [tokenizer.bos_token_id, *ids]
+    assert len(ids) > model.config.sliding_window
+    torch.testing.assert_close(logits(model, ids), logits(original.eval(), ids), atol=1e-4, rtol=1e-4)
+
+
 def test_a_quantised_file_is_unpacked_once_and_near_to_the_original(tmp_path: Path, cache: Path) -> None:
     file = tmp_path / "tiny.gguf"
     original = save_gguf(file, quantized=True)
@@ -111,7 +123,7 @@ def test_a_configuration_is_read_without_unpacking(tmp_path: Path, cache: Path) 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"architecture": "falcon"}, "a GGUF file of the architecture 'falcon', and llama is what can be"),
+        ({"architecture": "falcon"}, "a GGUF file of the architecture 'falcon', and gemma3, llama is what can be"),
         ({"left_out": ["*"]}, "a GGUF file without weights"),
         ({"with_tokenizer": False}, "a GGUF file without a tokenizer"),
         ({"facts": {"split.count": 3}}, "one of 3 parts of a model; merge them"),

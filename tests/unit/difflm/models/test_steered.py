@@ -13,7 +13,7 @@ from difflm.models.autoencoder import AutoencoderShape
 from difflm.models.decoder_store import load_decoder, read_parts
 from difflm.models.encoder import PooledEncoderConfig
 from difflm.models.field_slots import BINS, DigitTokens
-from difflm.models.injector import SoftPromptConfig
+from difflm.models.injection.injector import SoftPromptConfig
 from difflm.models.steered import (
     ALIKE,
     CLASSES,

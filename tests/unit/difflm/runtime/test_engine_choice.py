@@ -1,6 +1,8 @@
-"""The engine that `auto` stands for."""
+"""The engine that `auto` stands for, and what DeepSpeed is told."""
 
-from difflm.runtime.deepspeed_engine import DeepSpeedEngineConfig
+import pytest
+
+from difflm.runtime.deepspeed_engine import MAX_BUCKET_NUMBERS, DeepSpeedEngineConfig, _settings
 from difflm.runtime.training import AutoEngineConfig, PlainEngineConfig, chosen_engine
 
 
@@ -16,3 +18,9 @@ def test_several_workers_shard_with_deepspeed() -> None:
 def test_a_named_engine_is_taken_at_its_word() -> None:
     assert chosen_engine(DeepSpeedEngineConfig(zero_stage=1), 1) == DeepSpeedEngineConfig(zero_stage=1)
     assert chosen_engine(PlainEngineConfig(), 4) == PlainEngineConfig()
+
+
+@pytest.mark.parametrize(("trained", "bucket"), [(1, 2), (6, 6), (7, 8), (MAX_BUCKET_NUMBERS + 1, MAX_BUCKET_NUMBERS)])
+def test_buckets_hold_an_even_count_whatever_is_trained(trained: int, bucket: int) -> None:
+    zero = _settings(DeepSpeedEngineConfig(), trained, clip=1.0, accumulation=1)["zero_optimization"]
+    assert zero["allgather_bucket_size"] == zero["reduce_bucket_size"] == bucket

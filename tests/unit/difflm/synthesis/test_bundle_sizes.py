@@ -8,8 +8,8 @@ import pytest
 
 from difflm.errors import BundleError
 from difflm.models.field_slots import SlotLayout
-from difflm.models.injector import KvMemoryConfig
-from difflm.models.prefix_injector import PrefixConfig
+from difflm.models.injection.injector import KvMemoryConfig
+from difflm.models.injection.prefix import PrefixConfig
 from difflm.synthesis.bundle import load_bundle
 from difflm.synthesis.bundle_files import write_hashes
 from difflm.testing.bundles import TINY_POOLED_SHAPE, StageFolders, untrained_stages

@@ -18,7 +18,7 @@ from torch import Tensor
 from difflm.diffusion.network import TransformerDenoiserConfig
 from difflm.errors import ModelError
 from difflm.models.decoder import PretrainedDecoderConfig
-from difflm.models.injector import EmbeddingConfig, InjectorConfig, KvMemoryConfig
+from difflm.models.injection.injector import EmbeddingConfig, InjectorConfig, KvMemoryConfig
 from difflm.records.codec import Accepted, Decoded, Rejected
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.synthesis.bundle import Bundle, load_bundle

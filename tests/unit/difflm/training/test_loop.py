@@ -89,6 +89,66 @@ def test_the_loss_falls_and_every_event_says_where_it_stands(tmp_path: Path) -> 
     assert [event["step"] for event in io.events if event["kind"] == "validation"] == list(range(4, 41, 4))
 
 
+@pytest.fixture
+def paced(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], float]], None]:
+    """A function that takes how many seconds a step takes; nothing else takes time then."""
+    now = [0.0]
+    monkeypatch.setattr("difflm.training.loop.time.perf_counter", lambda: now[0])
+
+    def pace(seconds: Callable[[int], float]) -> None:
+        batch = ToyTask.batch
+
+        def timed(task: ToyTask, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
+            now[0] += seconds(step)
+            return batch(task, step, micro, rank, world_size)
+
+        monkeypatch.setattr(ToyTask, "batch", timed)
+
+    return pace
+
+
+def test_a_training_of_so_many_seconds_has_as_many_steps_as_fit(
+    paced: Callable[[Callable[[int], float]], None], tmp_path: Path
+) -> None:
+    paced(lambda step: 2.0)
+    io = DirectoryIO(tmp_path)
+    result, _ = train(io, LOOP.model_copy(update={"most_seconds": 41.0}), steps=1000)
+    assert (result.steps, result.stopped) == (20, "time")
+    rates = [event["lr"] for event in io.events if event["kind"] == "train"]
+    assert rates[-1] < 0.05 * max(rates), "it fell over the steps that fit, not over those that were asked for"
+    assert io.events[-1]["kind"] == "validation"
+    assert io.events[-1]["step"] == 20
+
+
+def test_a_pace_that_changes_moves_the_end(paced: Callable[[Callable[[int], float]], None], tmp_path: Path) -> None:
+    paced(lambda step: 5.0 if step < 4 else 1.0)
+    io = DirectoryIO(tmp_path)
+    result, _ = train(io, LOOP.model_copy(update={"most_seconds": 50.0}), steps=1000)
+    assert (result.steps, result.stopped) == (33, "time")  # the pace is that of all steps, 49 s for these
+    totals = [event["total"] for event in io.events if event["kind"] == "train"]
+    assert totals[3] == 10
+
+
+def test_seconds_that_are_enough_change_nothing(
+    paced: Callable[[Callable[[int], float]], None], tmp_path: Path
+) -> None:
+    paced(lambda step: 2.0)
+    free, held = DirectoryIO(tmp_path / "free"), DirectoryIO(tmp_path / "held")
+    train(free, steps=20)
+    result, _ = train(held, LOOP.model_copy(update={"most_seconds": 1000.0}), steps=20)
+    assert result.stopped == "complete"
+    assert curve(held.events) == curve(free.events)
+
+
+def test_seconds_count_over_all_lives(paced: Callable[[Callable[[int], float]], None], tmp_path: Path) -> None:
+    paced(lambda step: 2.0)
+    config = LOOP.model_copy(update={"most_seconds": 41.0})
+    with pytest.raises(Killed):
+        train(DirectoryIO(tmp_path, kill_at=12), config, steps=1000)
+    result, _ = train(DirectoryIO(tmp_path), config, steps=1000)
+    assert (result.steps, result.stopped) == (20, "time")
+
+
 @pytest.mark.parametrize(("kill_at", "ema_decay"), [(4, 0.0), (8, 0.0), (16, 0.0), (8, 0.9)])
 def test_a_killed_run_resumes_to_the_same_curve_bit_for_bit(tmp_path: Path, kill_at: int, ema_decay: float) -> None:
     config = LOOP.model_copy(update={"gradient_accumulation": 2, "ema_decay": ema_decay})

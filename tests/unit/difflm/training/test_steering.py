@@ -17,7 +17,7 @@ from difflm.models.autoencoder import AutoencoderShape
 from difflm.models.compact import CompactDecoderConfig
 from difflm.models.decoder_store import read_parts, write_compact_model
 from difflm.models.encoder import PooledEncoderConfig
-from difflm.models.injector import SoftPromptConfig
+from difflm.models.injection.injector import SoftPromptConfig
 from difflm.models.kl_schedule import CapacityKl
 from difflm.records.schema import read_schema
 from difflm.synthesis.bundle import Bundle, assemble_bundle, encode_table, load_bundle

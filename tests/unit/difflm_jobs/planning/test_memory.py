@@ -8,12 +8,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, BertConfig, BertModel, GPT2Model, LlamaModel
 
-from difflm.models.autoencoder import AutoencoderShape, build_autoencoder
+from difflm.models.autoencoder import AutoencoderShape
+from difflm.models.building import build_autoencoder
 from difflm.models.compact import CompactDecoderConfig
 from difflm.models.decoder import PretrainedDecoderConfig
 from difflm.models.decoder_store import read_parts, unfitted
+from difflm.models.injection.vocabulary import VocabularyConfig
 from difflm.models.pretrained import LoraConfig, adapted_layers, add_adapters
-from difflm.models.vocabulary_injector import VocabularyConfig
 from difflm.records.schema import read_schema
 from difflm.runtime.deepspeed_engine import DeepSpeedEngineConfig
 from difflm.runtime.training import PlainEngineConfig

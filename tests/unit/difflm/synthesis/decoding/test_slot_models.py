@@ -21,7 +21,7 @@ from difflm.testing.models import DECODER_FAMILIES
 
 TOKENS = torch.tensor([9, 3, 40, 17, 28])
 SLOTS, EMPTY = 6, 5
-KINDS = ("soft_prompt", "kv_memory", "embedding")
+KINDS = ("soft_prompt", "kv_memory", "embedding", "memory_and_tokens")
 
 
 def _llama(**changes: Any) -> PreTrainedModel:
@@ -39,8 +39,9 @@ def _prompt(kind: str, model: PreTrainedModel, generator: torch.Generator) -> Pr
     if kind == "soft_prompt":
         return Prompt(embeds_BKD=0.3 * torch.randn(rows, soft, width, generator=generator))
     shape = FrozenDecoder(model, bos_id=0, pad_id=0).memory_shape
+    behind = 3 if kind == "memory_and_tokens" else 0
     return Prompt(
-        embeds_BKD=torch.zeros(rows, 0, width),
+        embeds_BKD=0.3 * torch.randn(rows, behind, width, generator=generator),
         memory_BLXHKE=torch.randn(rows, shape.layers, 2, shape.heads, soft, shape.head_size, generator=generator),
         added_BD=0.3 * torch.randn(rows, width, generator=generator) if kind == "embedding" else None,
     )

@@ -19,9 +19,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from difflm.config import Config
-from difflm.models.prefix_injector import PrefixConfig, PrefixInjector
+from difflm.models.injection.prefix import PrefixConfig, PrefixInjector
+from difflm.models.injection.vocabulary import VocabularyConfig
 from difflm.models.prompt import Prompt
-from difflm.models.vocabulary_injector import VocabularyConfig
 
 
 class SoftPromptConfig(Config):

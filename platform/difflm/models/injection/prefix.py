@@ -6,8 +6,11 @@ the prefix is learned as one set of keys and values per layer, and begins as tho
 map of low rank, which is zero at first: what one record has of its own. Nothing is normed, for vectors that say a lot
 to a frozen model are far longer than its own.
 
+What z says is read best as words. With `words`, the tokens of each field that z makes likelier than they are stand
+between the prefix and the record (`words`).
+
 Shape legend: B records, Z latent size, K positions, S of them that z moves, R rank, L layers, X keys and values (2), H
-key heads, E head size, T tokens of the text.
+key heads, E head size, T tokens of the text, D width of token embeddings.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from torch import Tensor, nn
 
 from difflm.config import Config
 from difflm.errors import ModelError
+from difflm.models.injection.words import FieldWords
 from difflm.models.prompt import Prompt
 
 RATE = 16.0
@@ -40,27 +44,47 @@ class PrefixConfig(Config):
     text: str | None = Field(
         default=None, min_length=1, description="what the prefix begins as, repeated; null: the names of the fields"
     )
+    words: int = Field(
+        default=0,
+        ge=0,
+        exclude_if=lambda words: not words,  # artifacts that were made before there was a choice keep their names
+        description="tokens of each field that z makes likelier than they are, which stand behind the prefix as the "
+        "decoder's own embeddings; chosen by what encoder and injector first learn without it (autoencoder.draft)",
+    )
 
 
 class PrefixInjector(nn.Module):
-    """The learned prefix, and the map by which the whole of z moves its last positions.
+    """The learned prefix, the map by which the whole of z moves its last positions, and words of z behind them.
 
     `layers`, `heads` and `head_size` are those of the decoder's keys and values; `width` is that of its embeddings.
     """
 
     def __init__(
-        self, config: PrefixConfig, *, latent_size: int, layers: int, heads: int, head_size: int, width: int
+        self,
+        config: PrefixConfig,
+        *,
+        latent_size: int,
+        layers: int,
+        heads: int,
+        head_size: int,
+        width: int,
+        words: FieldWords | None = None,
     ) -> None:
         super().__init__()
-        self.latent_size, self.width = latent_size, width
-        self.positions, self.steered = config.positions, min(config.steered, config.positions)
-        self.slowed_KLXHE = nn.Parameter(torch.randn(self.positions, layers, 2, heads, head_size) / RATE)
+        self.latent_size, self.width, self.words = latent_size, width, words
+        self.length, self.steered = config.positions, min(config.steered, config.positions)
+        self.slowed_KLXHE = nn.Parameter(torch.randn(self.length, layers, 2, heads, head_size) / RATE)
         hidden = config.hidden_size
         self.mlp = nn.Sequential(
             nn.Linear(latent_size, hidden), nn.GELU(), nn.Linear(hidden, config.rank), nn.LayerNorm(config.rank)
         )
         self.moves = nn.Linear(config.rank, self.steered * math.prod(self.vector_shape), bias=False)
         nn.init.zeros_(self.moves.weight)
+
+    @property
+    def positions(self) -> int:
+        """Of the prefix and of the words behind it."""
+        return self.length + (0 if self.words is None else self.words.positions)
 
     @property
     def vector_shape(self) -> tuple[int, ...]:
@@ -74,10 +98,10 @@ class PrefixInjector(nn.Module):
         Raises:
             ModelError: there are fewer: the decoder attends to a window of positions.
         """
-        memory_TLXHE = memory_LXHTE.permute(3, 0, 1, 2, 4)[: self.positions]
-        if len(memory_TLXHE) < self.positions:
+        memory_TLXHE = memory_LXHTE.permute(3, 0, 1, 2, 4)[: self.length]
+        if len(memory_TLXHE) < self.length:
             raise ModelError(
-                f"injector.positions is {self.positions}, and the decoder attends to {len(memory_TLXHE)}: lower it"
+                f"injector.positions is {self.length}, and the decoder attends to {len(memory_TLXHE)}: lower it"
             )
         self.slowed_KLXHE.copy_(memory_TLXHE / RATE)
 
@@ -87,14 +111,15 @@ class PrefixInjector(nn.Module):
         moved_BSLXHE = self.moves(self.mlp(latents_BZ)).unflatten(-1, (self.steered, *prefix_KLXHE.shape[1:]))
         if told_B is not None:
             moved_BSLXHE = moved_BSLXHE * told_B.reshape(-1, 1, 1, 1, 1, 1)
-        kept = self.positions - self.steered
+        kept = self.length - self.steered
         prefix_BKLXHE = prefix_KLXHE.expand(len(latents_BZ), *prefix_KLXHE.shape)
         return torch.cat([prefix_BKLXHE[:, :kept], prefix_BKLXHE[:, kept:] + moved_BSLXHE], dim=1)
 
     def prompt(self, latents_BZ: Tensor, told_B: Tensor | None = None) -> Prompt:
         """Return what the decoder reads of z; of records that are not in `told_B` the prefix alone."""
         memory_BKLXHE = self(latents_BZ, told_B)
+        nothing_B0D = memory_BKLXHE.new_empty((len(memory_BKLXHE), 0, self.width))
         return Prompt(
-            embeds_BKD=memory_BKLXHE.new_empty((len(memory_BKLXHE), 0, self.width)),
+            embeds_BKD=nothing_B0D if self.words is None else self.words(latents_BZ, told_B),
             memory_BLXHKE=memory_BKLXHE.permute(0, 2, 3, 4, 1, 5),
         )

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from difflm.models.injector import (
+from difflm.models.injection.injector import (
     AddedEmbedding,
     KeysAndValues,
     MemoryShape,

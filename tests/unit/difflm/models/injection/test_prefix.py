@@ -7,7 +7,7 @@ import torch
 
 from difflm.errors import ModelError
 from difflm.models.decoder import FrozenDecoder, PretrainedDecoderConfig, load_causal_lm
-from difflm.models.prefix_injector import PrefixConfig, PrefixInjector
+from difflm.models.injection.prefix import PrefixConfig, PrefixInjector
 from difflm.models.prompt import Prompt
 from difflm.synthesis.bundle import load_bundle
 from difflm.synthesis.synthesizer import COARSE, SamplingConfig, Synthesizer

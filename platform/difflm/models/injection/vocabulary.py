@@ -43,10 +43,19 @@ class VocabularyConfig(Config):
     temperature: float = Field(default=1.0, gt=0, description="tau; near 0 every soft token is one token's embedding")
 
 
-def used_tokens(grid_NG: Tensor, *, pad_id: int) -> Tensor:
-    """List the tokens of training's values, shape (U,), the padding first."""
-    found_U = torch.unique(grid_NG)
+def used_tokens(grid_NG: Tensor, *, pad_id: int, cells: int = 1) -> Tensor:
+    """List the tokens of training's values that so many cells have, shape (U,), the padding first."""
+    found_U, count_U = torch.unique(grid_NG, return_counts=True)
+    found_U = found_U[count_U >= cells]
     return torch.cat([torch.tensor([pad_id]), found_U[found_U != pad_id]])
+
+
+def places_among(tokens_U: Tensor, wanted: Tensor) -> Tensor:
+    """Return where tokens stand among those that are used, of the same shape; -100 where they are not among them."""
+    order_U = torch.argsort(tokens_U)
+    sorted_U = tokens_U[order_U]
+    found = torch.searchsorted(sorted_U, wanted.contiguous()).clamp(max=len(sorted_U) - 1)
+    return torch.where(sorted_U[found] == wanted, order_U[found], UNKNOWN)
 
 
 class VocabularyInjector(nn.Module):
@@ -120,11 +129,7 @@ class VocabularyInjector(nn.Module):
     def draft(self, grid_BG: Tensor) -> Tensor:
         """Return the draft of records as indices of used tokens, shape (B, S, R); -100 where training lacks a token."""
         padded_BG = torch.cat([grid_BG, self.tokens_U[NOTHING].expand(len(grid_BG), 1)], dim=1)
-        wanted_BSR = padded_BG[:, self.cells_SR]
-        order_U = torch.argsort(self.tokens_U)
-        sorted_U = self.tokens_U[order_U]
-        found_BSR = torch.searchsorted(sorted_U, wanted_BSR).clamp(max=len(sorted_U) - 1)
-        return torch.where(sorted_U[found_BSR] == wanted_BSR, order_U[found_BSR], UNKNOWN)
+        return places_among(self.tokens_U, padded_BG[:, self.cells_SR])
 
 
 def exact_fields(drafted_BSR: Tensor, wanted_BSR: Tensor, field_S: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from difflm.models.autoencoder import PosteriorHead
 from difflm.models.encoder import CompactEncoder, CompactEncoderConfig
 from difflm.models.field_slots import DigitTokens, NumberFeatures, SlotLayout
-from difflm.models.vocabulary_injector import (
+from difflm.models.injection.vocabulary import (
     VocabularyConfig,
     VocabularyInjector,
     exact_fields,

@@ -1,0 +1,1 @@
+"""Latent injection: what writes a latent into a prompt for the frozen decoder (DiffLM, section 3.3)."""
