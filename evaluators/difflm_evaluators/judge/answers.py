@@ -174,6 +174,9 @@ class DiskCache:
         with self._errors():
             path.parent.mkdir(parents=True, exist_ok=True)
             with self._connection() as connection:
+                tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+                if tables - {"answers"}:
+                    raise sqlite3.DatabaseError(f"it is a database of something else, with {min(tables)!r}")
                 connection.execute(_TABLE)
 
     def get(self, key: str) -> Mapping[str, Any] | None:
@@ -200,7 +203,7 @@ class DiskCache:
             yield
         except (sqlite3.Error, OSError) as error:
             raise StorageError(
-                f"{self._path}: the cache of answers cannot be used ({error}); remove it or give another with --cache"
+                f"{self._path}: the cache of answers cannot be used ({error}); give another with --cache"
             ) from error
 
 

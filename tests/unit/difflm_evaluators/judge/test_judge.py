@@ -2,9 +2,10 @@
 
 import gzip
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -439,3 +440,14 @@ def test_prices_make_dollars_and_none_are_guessed() -> None:
     assert PriceSettings(input=2.0).dollars(1, 1) is None
     with pytest.raises(ValueError, match="needs prices"):
         JudgeSettings.model_validate({"model": "m", "budget": {"dollars": 1.0}})
+
+
+def test_a_database_of_something_else_is_no_cache(tmp_path: Path) -> None:
+    """A table was put into it."""
+    path = tmp_path / "sales.sqlite"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE sales (price)")
+    before = path.read_bytes()
+    with pytest.raises(StorageError, match=r"a database of something else, with 'sales'\); give another with --cache"):
+        DiskCache(path)
+    assert path.read_bytes() == before
