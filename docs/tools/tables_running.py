@@ -9,7 +9,7 @@ from table import RECORDS, Table, record
 
 WORDS = {
     "known_word_share": "words known to training, %",
-    "bits_per_character": "bits a character, by the same model",
+    "bits_per_character": "bits a character, by Gemma 3 270M",
     "repetition_within": "repeated within a text, %",
     "near_copy_share": "near copies of training records, %",
     "exact_copy_share": "exact copies, %",
