@@ -78,7 +78,8 @@ def measure(path: Path, verb: str) -> dict[str, float]:
 def _write(found: dict[str, dict[str, float]], out: Path | None) -> None:
     names = dict.fromkeys(key.partition(",")[0] for key in found)
     shapes = {name: dict(zip(("rows", "columns", "levels"), SHAPES[name], strict=True)) for name in names}
-    text = json.dumps({**provenance(), "shapes": shapes, "measured": found}, indent=2)
+    command = " ".join(["python tests/benchmarks/wide.py", *(f"--shape {name}" for name in names)])
+    text = json.dumps({"command": command, **provenance(), "shapes": shapes, "measured": found}, indent=2)
     print(text)
     if out is not None:
         out.write_text(text + "\n", encoding="utf-8")
