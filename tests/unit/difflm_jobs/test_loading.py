@@ -264,12 +264,20 @@ def test_latents_and_what_they_do_not_go_with(change: str, message: str, tmp_pat
             load_experiment("demo", overrides=[change])
 
 
-@pytest.mark.parametrize("name", ["paper/adult", "paper/tools", "tools"])
+@pytest.mark.parametrize("name", ["paper/adult", "paper/tools"])
 def test_presets_of_whole_records_stay_so(name: str) -> None:
     config = load_experiment(name, overrides=["data.train=x.json"] if name != "paper/adult" else [])
-    assert config.autoencoder.encoder.kind == ("pretrained" if name.startswith("paper") else "compact")
+    assert config.autoencoder.encoder.kind == "pretrained"
     assert (config.autoencoder.kl.kind, config.autoencoder.injector.kind) == ("adaptive", "soft_prompt")
-    assert config.prior.steps == (12000 if name.startswith("paper") else 4000)
+    assert config.prior.steps == 12000
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "injector"), [("tools", "pooled", "soft_prompt"), ("llm/tools", "bag", "prefix")]
+)
+def test_tools_are_steered_by_a_latent_of_a_few_nats(name: str, encoder: str, injector: str) -> None:
+    section = load_experiment(name, overrides=["data.train=x.json"]).autoencoder
+    assert (section.encoder.kind, section.injector.kind, section.kl.kind) == (encoder, injector, "capacity")
 
 
 def test_files_extend_files_beside_them_in_their_order(tmp_path: Path) -> None:
