@@ -59,8 +59,7 @@ class BagEncoder(nn.Module):
     def bags(self, grid_BG: Tensor) -> Tensor:
         """Return the sums of embeddings, (B, F, D)."""
         fields = []
-        for start, width in zip(self.layout.starts, self.layout.widths, strict=True):
-            cells_BW = places_among(self.tokens_U, grid_BG[:, start : start + width])
+        for cells_BW in torch.split(places_among(self.tokens_U, grid_BG), list(self.layout.widths), dim=1):
             read_BW1 = (cells_BW > NOTHING)[..., None].to(self.embeddings_UD.dtype)
             summed_BD = (self.embeddings_UD[cells_BW.clamp(min=0)] * read_BW1).sum(dim=1)
             fields.append(summed_BD / read_BW1.sum(dim=1).clamp(min=1).sqrt())

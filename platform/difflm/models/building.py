@@ -120,7 +120,8 @@ def build_injector(
     `tokens_U` are those that one through the vocabulary writes.
 
     Raises:
-        ModelError: an injector through the vocabulary has no tokens, or a latent that is not aligned with slots.
+        ModelError: an injector that writes tokens has none; or one through the vocabulary has a latent that is not
+            aligned with slots, or one with words a latent that is.
     """
     size = latent_size(encoder, layout)
     match config:
@@ -132,21 +133,7 @@ def build_injector(
             latents = encoder.latent_per_slot
             return VocabularyInjector(config, layout, tokens_U, decoder.embeddings(tokens_U), latent_per_slot=latents)
         case PrefixConfig():
-            words: FieldWords | None = None
-            if config.words:
-                if isinstance(encoder, CompactEncoderConfig):
-                    raise ModelError(
-                        "injector.words says one latent of a record: choose encoder.kind=bag or pretrained"
-                    )
-                if tokens_U is None:
-                    raise ModelError("injector.words lacks the tokens of training; train the autoencoder again")
-                words = FieldWords(
-                    tokens_U,
-                    decoder.embeddings(tokens_U),
-                    count=config.words,
-                    latent_size=size,
-                    layout=layout.grid,
-                )
+            words = None if config.words == 0 else _field_words(config.words, encoder, layout, decoder, tokens_U)
             memory = decoder.memory_shape
             return PrefixInjector(
                 config,
@@ -180,6 +167,17 @@ def build_injector(
         learned_prefix=prefix,
         empty=isinstance(config, SoftPromptConfig) and config.empty,
     )
+
+
+def _field_words(
+    count: int, encoder: EncoderConfig, layout: SlotLayout, decoder: PromptReader, tokens_U: Tensor | None
+) -> FieldWords:
+    if isinstance(encoder, CompactEncoderConfig):
+        raise ModelError("injector.words says one latent of a record: choose encoder.kind=bag or pretrained")
+    if tokens_U is None:
+        raise ModelError("injector.words lacks the tokens of training; train the autoencoder again")
+    embeddings_UD, size = decoder.embeddings(tokens_U), latent_size(encoder, layout)
+    return FieldWords(tokens_U, embeddings_UD, count=count, latent_size=size, layout=layout.grid)
 
 
 def latent_size(encoder: EncoderConfig, layout: SlotLayout) -> int:

@@ -9,6 +9,8 @@ N words of a field, H hidden size, D width of token embeddings.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -57,20 +59,18 @@ class FieldWords(nn.Module):
     @torch.no_grad()
     def begin(self, grid_NG: Tensor, mark_D: Tensor) -> None:
         """Count how likely tokens are without z in training records, and let the marks begin as a token's embedding."""
-        for field, (usual_U, head) in enumerate(zip(self.usual_FU, self.likely, strict=True)):
+        for usual_U, head, cells_NW in zip(self.usual_FU, self.likely, self.cells(grid_NG), strict=True):
             assert isinstance(head, nn.Linear)
-            cells = self.cells(grid_NG, field).flatten()
-            counts_U = torch.bincount(cells[cells > NOTHING], minlength=len(usual_U)).float() + 0.5
+            counts_U = torch.bincount(cells_NW[cells_NW > NOTHING], minlength=len(usual_U)).float() + 0.5
             usual_U.copy_((counts_U / counts_U.sum()).log())
             head.bias.copy_(usual_U)
         self.marks_FD.copy_(mark_D.float().expand_as(self.marks_FD))
 
-    def cells(self, grid_BG: Tensor, field: int) -> Tensor:
-        """Return a field's tokens as places among `tokens_U`, shape (B, W): 0 is empty, -100 a token that is not
-        among them.
+    def cells(self, grid_BG: Tensor) -> Sequence[Tensor]:
+        """Return each field's tokens as places among `tokens_U`, (B, W): 0 is empty, -100 a token that is not among
+        them.
         """
-        start, width = self.layout.starts[field], self.layout.widths[field]
-        return places_among(self.tokens_U, grid_BG[:, start : start + width])
+        return torch.split(places_among(self.tokens_U, grid_BG), list(self.layout.widths), dim=1)
 
     def scores(self, latents_BZ: Tensor) -> list[Tensor]:
         """Return for each field the logarithms of how likely its tokens are, (B, U)."""
@@ -80,8 +80,7 @@ class FieldWords(nn.Module):
     def nats(self, scores: list[Tensor], grid_BG: Tensor) -> Tensor:
         """Return what the tokens of records take by these scores, in any order and independent given z, shape (B,)."""
         nats_B = grid_BG.new_zeros(len(grid_BG), dtype=torch.float32)
-        for field, likely_BU in enumerate(scores):
-            cells_BW = self.cells(grid_BG, field)
+        for likely_BU, cells_BW in zip(scores, self.cells(grid_BG), strict=True):
             counted_BW = cells_BW > NOTHING
             token_nats_BW = -likely_BU.gather(1, cells_BW.clamp(min=0)) * counted_BW
             share_B = COUNTED_TOKENS / counted_BW.sum(dim=1).clamp(min=1)

@@ -19,7 +19,7 @@ def words(layout: GridLayout = LAYOUT, count: int = 2) -> FieldWords:
     torch.manual_seed(0)
     tokens_U = used_tokens(GRID, pad_id=PAD)  # 3, 5, 7, 8, 9
     made = FieldWords(tokens_U, torch.randn(len(tokens_U), 4), count=count, latent_size=2, layout=layout)
-    made.begin(GRID, MARK)
+    made.begin(torch.nn.functional.pad(GRID, (0, layout.size - GRID.shape[1]), value=PAD), MARK)
     return made
 
 
