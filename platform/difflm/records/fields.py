@@ -35,6 +35,7 @@ def _omitted(value: object) -> bool:
 
 Words: TypeAlias = Annotated[tuple[str, ...], Option(exclude_if=_omitted)]
 """Texts that stand beside the numbers or dates of a column, most frequent first: `n/d`, `<0.5`."""
+Repeated: TypeAlias = Annotated[int | None, Option(ge=1, exclude_if=lambda most: most is None)]
 
 
 class Dress(BaseModel):
@@ -206,8 +207,9 @@ class TextField(BaseModel):
     """Free text. Literal: a JSON string, not ASCII-escaped. `max_characters` counts characters before escaping; with
     `not_empty` there is at least one. With `one_line` no training text has control characters, such as line breaks.
 
-    Text in a `language` has to parse: a record whose text does not is rejected. Grammars do not know it, but for
-    addresses of mail and of the web, which they write in their usual form. JSON fits `json_schema` besides.
+    Stretches that repeat themselves have `most_repeated` characters at most where they are drawn (see
+    `kinds.repetition`). Text in a `language` has to parse: a record whose text does not is rejected. Grammars do not
+    know it, but for addresses of mail and of the web, which they write in their usual form. JSON fits `json_schema`.
     """
 
     model_config = _FROZEN
@@ -222,6 +224,7 @@ class TextField(BaseModel):
     one_line: Annotated[bool, Option(exclude_if=_omitted)] = False
     language: Annotated[Literal["python", "json"] | Address | None, Option(exclude_if=_omitted)] = None
     json_schema: Annotated[dict[str, Any] | None, Option(exclude_if=_omitted)] = None
+    most_repeated: Repeated = None
 
 
 Shape: TypeAlias = tuple[str, ...]
@@ -280,6 +283,7 @@ class JsonField(BaseModel):
     missing_share: Annotated[float, Option(ge=0.0, le=0.0)] = 0.0
     json_schema: dict[str, Any]
     max_characters: int
+    most_repeated: Repeated = None
 
 
 class ConstantField(BaseModel):
@@ -307,14 +311,3 @@ Field: TypeAlias = Annotated[
     | ConstantField,
     Option(discriminator="kind"),
 ]
-
-
-def without_counts(field: Field) -> Field:
-    """Return a field with no count of training rows: 0 for every category, which keeps their order."""
-    match field:
-        case CategoricalField(counts=counts):
-            return field.model_copy(update={"counts": tuple(0 for _ in counts)})
-        case BooleanField():
-            return field.model_copy(update={"counts": (0, 0)})
-        case _:
-            return field

@@ -23,7 +23,6 @@ from difflm.records.fields import (
     Record,
     TextField,
     Value,
-    without_counts,
 )
 from difflm.records.notices import Notice
 from difflm.records.protection.settings import Protected
@@ -106,7 +105,7 @@ class RecordSchema(BaseModel):
         """Return the schema as those see it who get rows only: kinds, values and ranges, without counts of rows but for
         `row_count`, which is rounded to one digit.
         """
-        fields = tuple(map(without_counts, self.fields))
+        fields = tuple(map(_without_counts, self.fields))
         return self.model_copy(update={"fields": fields, "notices": (), "row_count": one_digit(self.row_count)})
 
     def to_json(self) -> str:
@@ -199,3 +198,14 @@ class SchemaConfig(BaseModel):
     """What the target is for; None decides by its kind."""
     class_limit: Annotated[int, Option(ge=2)] = 10
     """A whole-number target with at most this many distinct values is a class."""
+
+
+def _without_counts(field: Field) -> Field:
+    """Return a field with no count of training rows: 0 for every category, which keeps their order."""
+    match field:
+        case CategoricalField(counts=counts):
+            return field.model_copy(update={"counts": tuple(0 for _ in counts)})
+        case BooleanField():
+            return field.model_copy(update={"counts": (0, 0)})
+        case _:
+            return field

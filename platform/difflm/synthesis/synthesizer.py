@@ -21,6 +21,7 @@ from difflm.models.autoencoder import AutoencoderShape
 from difflm.models.precision import DESCRIPTION, PrecisionSetting, resolve_precision
 from difflm.records.codec import Accepted
 from difflm.records.kinds.codes_of_form import named
+from difflm.records.kinds.repetition import repetition_fault
 from difflm.records.relations.keeping import RELATION, Broken, Keeper
 from difflm.records.relations.model import Relations
 from difflm.records.schema import Record
@@ -286,8 +287,12 @@ class Synthesizer:
         if not isinstance(decoded, Accepted):
             return _rejected(item.address, decoded.reason, decoded.detail)
         schema, records = self.bundle.schema, self.plan.records
-        cells = records.cells(item.address.index) if self.keeper and records.cells is not None else {}
-        record = self.keeper.keep(decoded.record, frozenset(schema.names[place] for place in cells))
+        cells = records.cells(item.address.index) if records.cells is not None else {}
+        given = frozenset(schema.names[place] for place in cells)
+        fault = repetition_fault(schema, decoded.record, given)
+        if fault is not None:
+            return _rejected(item.address, "repetition", fault)
+        record = self.keeper.keep(decoded.record, given)
         if isinstance(record, Broken):
             return _rejected(item.address, RELATION, record.detail)
         fault = records.fault(item.address.index, record, schema)

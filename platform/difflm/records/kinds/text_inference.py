@@ -13,6 +13,7 @@ from difflm.errors import DataError
 from difflm.records.fields import Address
 from difflm.records.kinds.distinct_values import Column
 from difflm.records.kinds.literal_checks import ADDRESSES
+from difflm.records.kinds.repetition import usual_repetition
 from difflm.records.notices import Reporter
 from difflm.records.schema import GivenKind, JsonField, SchemaConfig, TextField
 from difflm.records.tool_codec import parameters_schema
@@ -47,6 +48,7 @@ def text_field(
         one_line=not pc.any(pc.match_substring_regex(column.distinct, _CONTROL)).as_py(),
         language=_language(column, kind, json_schema),
         json_schema=json_schema,
+        most_repeated=usual_repetition(column.distinct.to_pylist()),
     )
 
 
@@ -88,4 +90,10 @@ def tool_parameters(column: Column) -> JsonField:
         raise DataError(
             f"column {column.name!r} does not hold lists of parameters ({error}); see tool_codec"
         ) from error
-    return JsonField(name=column.name, missing_share=0.0, json_schema=schema, max_characters=max(map(len, texts)))
+    return JsonField(
+        name=column.name,
+        missing_share=0.0,
+        json_schema=schema,
+        max_characters=max(map(len, texts)),
+        most_repeated=usual_repetition(texts),
+    )

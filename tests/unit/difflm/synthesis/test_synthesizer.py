@@ -23,6 +23,7 @@ from difflm.records.codec import Accepted, Decoded, Rejected
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.synthesis.bundle import Bundle, load_bundle
 from difflm.synthesis.decoding.requests import Address, Prompts
+from difflm.synthesis.decoding.requests import Decoded as DecodedTokens
 from difflm.synthesis.draws import Draw, DrawAccount
 from difflm.synthesis.plans.conditions import parse_condition
 from difflm.synthesis.plans.draw_plans import DrawPlans
@@ -288,3 +289,16 @@ def test_levels_of_noise_that_no_solver_gets_through_are_refused(given: dict[str
     """They come with a generator from elsewhere."""
     with pytest.raises(ValidationError, match=next(iter(given))):
         SamplingConfig.model_validate(given)
+
+
+def test_a_text_that_loops_is_rejected(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = {**next(draw.record for draw in _draws(bundle, [*range(20)]) if draw.record), "note": "and so " * 6}
+    synthesizer = Synthesizer(bundle, SAMPLING)
+    monkeypatch.setattr(type(bundle.codec), "decode", lambda codec, text: Accepted(record=record))
+    draw = synthesizer.parse(DecodedTokens(address=Address(index=0, attempt=0), tokens=[]))
+    assert draw.record is None
+    assert (draw.reason, str(draw.detail).partition(":")[0]) == ("repetition", "'note'")
+    monkeypatch.setattr(
+        type(bundle.codec), "decode", lambda codec, text: Accepted(record={**record, "note": "and so on"})
+    )
+    assert synthesizer.parse(DecodedTokens(address=Address(index=0, attempt=0), tokens=[])).record is not None
