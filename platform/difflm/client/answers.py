@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -107,6 +108,12 @@ def content(answer: httpx2.Response) -> bytes:
     return answer.content
 
 
+def file_of_rows(answer: httpx2.Response, *, wanted: int) -> bytes:
+    """Return the bytes of a file of rows; warn of those that had no valid draw."""
+    warn_of_missing(wanted, wanted - int(answer.headers.get("x-difflm-given-up", "0")))
+    return content(answer)
+
+
 def document(answer: httpx2.Response) -> Row:
     """Parse an answer as a JSON object."""
     found = answer.json()
@@ -133,15 +140,64 @@ def bundles(answer: httpx2.Response) -> list[Row]:
 
 
 def rows(answer: httpx2.Response) -> list[Row]:
-    """Return the rows of an answer."""
+    """Return the rows of an answer; warn of those that had no valid draw."""
+    found, given_up = _listed(answer, "rows"), answer.json().get("given_up", [])
+    warn_of_missing(len(found) + len(given_up), len(found))
+    return found
+
+
+def filled_rows(answer: httpx2.Response) -> list[Row]:
+    """Return the rows of an answer, each in the place of the one that was given.
+
+    Raises:
+        ServerError: one could not be filled in: those behind it would stand in the places of others.
+    """
+    if given_up := answer.json().get("given_up", []):
+        raise ServerError(
+            f"{len(given_up)} rows have no valid completion, the first of them is row {given_up[0]} (from 0); "
+            "give those rows fewer given cells"
+        )
     return _listed(answer, "rows")
+
+
+def check_end(rest: bytes, *, wanted: int, found: int) -> None:
+    """Raise ServerError for a stream that ends within a line; warn of rows that it lacks."""
+    if rest:
+        raise ServerError("the stream was cut within a row; ask again with the same seed")
+    warn_of_missing(wanted, found)
+
+
+def warn_of_missing(wanted: int, found: int) -> None:
+    """Warn of rows that an answer lacks without an error."""
+    if found < wanted:
+        warnings.warn(f"{wanted - found:,} of {wanted:,} rows had no valid draw", RuntimeWarning, stacklevel=2)
+
+
+class Lines:
+    """The lines of a stream, divided by line feeds alone: texts in JSON may hold the other ends of lines of Unicode."""
+
+    def __init__(self) -> None:
+        self._held: list[bytes] = []
+
+    def of(self, piece: bytes) -> list[bytes]:
+        """Return the lines that a piece ends."""
+        first, *more = piece.split(b"\n")
+        self._held.append(first)
+        if not more:
+            return []
+        whole, self._held = [b"".join(self._held), *more[:-1]], more[-1:]
+        return whole
+
+    def rest(self) -> bytes:
+        """Return what stands behind the last line feed."""
+        return b"".join(self._held)
 
 
 def nothing(_: httpx2.Response) -> None:
     """Return nothing: the answer has no body to read."""
 
 
-def streamed_row(line: str) -> Row:
+def streamed_row(line: bytes) -> Row:
     """Parse the row of a line. Raises ServerError for a last line that reports why the stream ended."""
     try:
         row: Row = json.loads(line)

@@ -33,7 +33,7 @@ class AsyncClient:
     ) -> None:
         """Connect to `url`; `authority_file` (PEM) replaces the system's certificate authorities."""
         self._http = httpx2.AsyncClient(
-            base_url=url,
+            base_url=calls.address(url),
             headers=calls.headers(key),
             timeout=timeout_s,
             verify=calls.trusted(authority_file),
@@ -66,13 +66,17 @@ class AsyncClient:
         async for attempt in self._retrying():
             with attempt:
                 answer = await self._send(calls.stream(n, options), stream=True)
+        lines, count = answers.Lines(), 0
         try:
-            async for line in answer.aiter_lines():
-                yield answers.streamed_row(line)
+            async for piece in answer.aiter_bytes():
+                for line in lines.of(piece):
+                    yield answers.streamed_row(line)
+                    count += 1
         except httpx2.RequestError as error:
             raise answers.broken_stream(error) from error
         finally:
             await answer.aclose()
+        answers.check_end(lines.rest(), wanted=n, found=count)
 
     async def impute(self, rows: Sequence[Row], **options: Unpack[ImputeOptions]) -> list[Row]:
         """See `Client.impute`."""
@@ -121,7 +125,9 @@ class AsyncClient:
         raise AssertionError("the last attempt returns or raises")
 
     async def _send(self, call: Call[T], *, stream: bool = False) -> httpx2.Response:
-        request = self._http.build_request(call.method, call.path, json=call.body)
+        content = call.content()
+        headers = None if content is None else {"Content-Type": "application/json"}
+        request = self._http.build_request(call.method, call.path, content=content, headers=headers)
         try:
             answer = await self._http.send(request, stream=stream)
             if answer.status_code != 200:

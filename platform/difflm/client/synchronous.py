@@ -33,7 +33,7 @@ class Client:
     ) -> None:
         """Connect to `url`; `authority_file` (PEM) replaces the system's certificate authorities."""
         self._http = httpx2.Client(
-            base_url=url,
+            base_url=calls.address(url),
             headers=calls.headers(key),
             timeout=timeout_s,
             verify=calls.trusted(authority_file),
@@ -66,13 +66,17 @@ class Client:
         for attempt in self._retrying():
             with attempt:
                 answer = self._send(calls.stream(n, options), stream=True)
+        lines, count = answers.Lines(), 0
         try:
-            for line in answer.iter_lines():
-                yield answers.streamed_row(line)
+            for piece in answer.iter_bytes():
+                for line in lines.of(piece):
+                    yield answers.streamed_row(line)
+                    count += 1
         except httpx2.RequestError as error:
             raise answers.broken_stream(error) from error
         finally:
             answer.close()
+        answers.check_end(lines.rest(), wanted=n, found=count)
 
     def impute(self, rows: Sequence[Row], **options: Unpack[ImputeOptions]) -> list[Row]:
         """Return the rows with their missing cells filled in."""
@@ -121,7 +125,9 @@ class Client:
         raise AssertionError("the last attempt returns or raises")
 
     def _send(self, call: Call[T], *, stream: bool = False) -> httpx2.Response:
-        request = self._http.build_request(call.method, call.path, json=call.body)
+        content = call.content()
+        headers = None if content is None else {"Content-Type": "application/json"}
+        request = self._http.build_request(call.method, call.path, content=content, headers=headers)
         try:
             answer = self._http.send(request, stream=stream)
             if answer.status_code != 200:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
+import pandas as pd
 import pytest
 
 from difflm.client import AsyncClient, BusyError, Client, RequestError, ServerError
+from difflm.errors import ConfigError
 
 ERROR = {"error": {"code": "invalid", "message": "too many", "field": "n"}}
 
@@ -251,3 +255,98 @@ def test_a_key_goes_to_its_server_alone(data: str | None) -> None:
     with connected(server) as client:
         client.job("../schema?a#b")
     assert server.requests[0].url.raw_path == b"/v1/jobs/..%2Fschema%3Fa%23b"
+
+
+def test_records_of_pandas_are_sent_as_json_has_them() -> None:
+    """Its missing cells, and numpy's numbers, were errors of Python's JSON."""
+    frame = pd.DataFrame({"a": [1.5, None], "b": pd.array([2, None], "Int64"), "c": [pd.Timestamp(0), None]}, [0, 1])
+    rows = [*frame.iloc[1:].to_dict("records"), {"a": np.float32("nan"), "b": np.int64(7), "c": np.bool_(True)}]
+    sent = [{"a": None, "b": None, "c": None}, {"a": None, "b": 7, "c": True}]
+    for name in ("impute", "encode"):
+        server = Server(httpx2.Response(200, json={"rows": [], "latents": []}))
+        with connected(server) as client:
+            getattr(client, name)(rows)
+        assert json.loads(server.requests[0].content)["rows"] == sent
+    server = Server(httpx2.Response(200, json={"rows": []}))
+    sync_sample(server, like=rows, seed=np.int64(3))
+    assert json.loads(server.requests[0].content) == {"n": 3, "like": sent, "seed": 3, "format": "json"}
+    assert server.requests[0].headers["content-type"] == "application/json"
+
+
+CIRCLE: dict[str, Any] = {}
+CIRCLE["a"] = CIRCLE
+UNSENDABLE: dict[str, Callable[[Client], Any]] = {
+    "a date": lambda client: client.impute([{"a": pd.Timestamp(0)}]),
+    "a frame": lambda client: client.impute(pd.DataFrame({"a": [1]})),  # type: ignore[arg-type]
+    "a text": lambda client: client.encode("abc"),  # type: ignore[arg-type]
+    "no rows": lambda client: client.sample(3, like=[]),
+    "a circle": lambda client: client.impute([CIRCLE]),
+    "half a pair": lambda client: client.sample(3, where="\ud800"),
+    "no number": lambda client: client.sample(3, temperature=float("nan")),
+    "digits": lambda client: client.sample(10**5000),
+    "a set": lambda client: client.sample(3, columns={"a"}),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("call", UNSENDABLE.values(), ids=UNSENDABLE)
+def test_what_cannot_be_sent_is_an_error_of_the_client(call: Callable[[Client], Any]) -> None:
+    with connected(Server()) as client, pytest.raises(ConfigError):
+        call(client)
+
+
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+@pytest.mark.parametrize("url", ["", "localhost:8000", "file:///etc/passwd", "http://[::1", "http://u:secret/x@h"])
+def test_what_is_no_address_is_told_without_showing_it(client: type[Client], url: str) -> None:
+    with pytest.raises(ConfigError, match=r"^url is no address") as caught:
+        client(url)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+def test_keys_and_authorities_that_cannot_be_are_told(client: type[Client], tmp_path: Path) -> None:
+    for key in ("a\nsecret", "secretключ"):
+        with pytest.raises(ConfigError, match=r"^key is none") as caught:
+            client("http://server", key=key)
+        assert "secret" not in str(caught.value)
+    for path in (tmp_path / "missing.pem", tmp_path):
+        with pytest.raises(ConfigError, match=r"^authority_file: "):
+            client("http://server", authority_file=path)
+
+
+def streamed(server: Server, n: int) -> list[Any]:
+    async def read(client: AsyncClient) -> list[Any]:
+        return [row async for row in client.stream(n)]
+
+    answer = server.answers[0]
+    assert isinstance(answer, httpx2.Response)
+    server.answers.append(httpx2.Response(200, content=answer.content))
+    with connected(server) as client:
+        rows = list(client.stream(n))
+    assert awaited(server, read) == rows
+    return rows
+
+
+def test_the_other_ends_of_lines_of_unicode_end_no_row_of_a_stream() -> None:
+    """A text with one of them was said to be no row."""
+    rows = [{"a": "x\u2028y\u2029z\x85"}, {"a": 1}]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    assert streamed(Server(httpx2.Response(200, text=text)), 2) == rows
+
+
+def test_rows_that_an_answer_lacks_are_told() -> None:
+    """They were left out without a word; filled-in rows stood in the places of others."""
+    with pytest.warns(RuntimeWarning, match="1 of 3 rows had no valid draw"):
+        assert sync_sample(Server(httpx2.Response(200, json={"rows": [{}, {}], "given_up": [1]}))) == [{}, {}]
+    with pytest.warns(RuntimeWarning, match="2 of 3 rows had no valid draw"):
+        assert streamed(Server(httpx2.Response(200, text='{"a": 1}\n')), 3) == [{"a": 1}]
+    with (
+        pytest.warns(RuntimeWarning, match="1 of 3 rows had no valid draw"),
+        connected(Server(httpx2.Response(200, content=b"a", headers={"X-Difflm-Given-Up": "1"}))) as client,
+    ):
+        assert client.file(3, format="csv") == b"a"
+    with connected(Server(httpx2.Response(200, json={"rows": [{}], "given_up": [1]}))) as client:
+        with pytest.raises(ServerError, match=r"1 rows have no valid completion, the first of them is row 1"):
+            client.impute([{"a": 1}, {"a": 2}])
+    with connected(Server(httpx2.Response(200, text='{"a": 1}\n{"a"'))) as client:
+        with pytest.raises(ServerError, match="cut within a row"):
+            list(client.stream(3))
