@@ -56,6 +56,7 @@ from difflm_jobs.cli.terminal import (
     print_line,
     print_warning,
     progress_output,
+    spell_unknown_letters,
 )
 from difflm_jobs.given_settings import privacy_overrides
 from difflm_jobs.inputs.databases import from_database
@@ -94,6 +95,7 @@ def main() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries would tear this program's own
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     signal.signal(signal.SIGTERM, _interrupt)
+    spell_unknown_letters()
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(PrintableFormatter())
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -118,6 +120,12 @@ def describe_failure(error: Exception) -> str | None:
     from difflm.extras import describe_missing
 
     return describe_missing(error) or describe_storage_error(error, Path.cwd())
+
+
+def spell_unknown_letters() -> None:
+    """Let what is printed have letters that the encoding of the output lacks, such as the α of a score in Latin-1."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as those of sys.stderr are
 
 
 def output() -> Console:

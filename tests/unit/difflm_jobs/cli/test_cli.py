@@ -1,7 +1,8 @@
-"""Command line: how an interrupted command ends."""
+"""Command line: how an interrupted command ends, and outputs of few letters."""
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -42,3 +43,13 @@ def test_an_interrupted_command_says_how_to_go_on(
         cli.main()
     assert caught.value.code == cli.INTERRUPTED == 130
     assert capsys.readouterr().err.strip() == "error: interrupted; run the same command again to go on"
+
+
+@pytest.mark.usefixtures("handler_restored")
+def test_letters_that_the_output_lacks_are_spelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The α of a score was said to be a fault of the run's files, or ended the command."""
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="latin-1", write_through=True))
+    monkeypatch.setattr(cli, "app", lambda: print("α-precision ± 1"))
+    cli.main()
+    assert shown.getvalue() == "\\u03b1-precision ± 1\n".encode("latin-1")
