@@ -19,13 +19,26 @@ Every message is one line that names the file, key, row or column, the offending
         +-- OverloadError
 """
 
+import re
 from typing import ClassVar
+
+# Bounded, so that a long message takes time in proportion; greedy, for a password may hold an @.
+_IN_URLS = re.compile(r"(\b[a-z][a-z0-9+.-]{0,40}:/{1,2}[^\s:/@]{0,200}):\S{0,2000}@", re.IGNORECASE)
+_IN_QUERIES = re.compile(r"([?&;](?:password|passwd|pwd|sslpassword)=)[^\s&;]+", re.IGNORECASE)
+
+
+def without_passwords(text: str) -> str:
+    """Return a message without the passwords of URLs, which stand in it where a path or a known URL was meant."""
+    return _IN_QUERIES.sub(r"\1***", _IN_URLS.sub(r"\1:***@", text))
 
 
 class DiffLMError(Exception):
     """Root of every error raised on purpose; `exit_code` is what a command line returns for it."""
 
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_passwords(message))
 
 
 class UserError(DiffLMError):

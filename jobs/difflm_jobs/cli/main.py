@@ -13,10 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
-from difflm.errors import ConfigError, DiffLMError, StorageError
+from difflm.errors import ConfigError, DiffLMError, StorageError, without_passwords
 from difflm.lifetime import end_with_parent
 from difflm.printable import PrintableFormatter, printable
-from difflm.records.databases.urls import without_passwords
 from difflm_jobs.cli.agents.verb import agents_app
 from difflm_jobs.cli.at_rest import at_rest_app, purged
 from difflm_jobs.cli.benchmark import benchmark_app

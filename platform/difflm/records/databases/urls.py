@@ -25,7 +25,6 @@ SCHEMES = ("sqlite", "postgresql", "postgres", "mysql", "mariadb", "mssql", "ora
 IfExists = Literal["fail", "append", "replace"]
 _HOW: tuple[IfExists, ...] = ("fail", "append", "replace")
 _URL = re.compile(rf"({'|'.join(SCHEMES)})(\+\w+)?:", re.IGNORECASE)
-_PASSWORD = re.compile(rf"((?:{'|'.join(SCHEMES)})(?:\+\w+)?:/{{1,2}}[^\s:/@]*):\S*@", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _EXAMPLE = "such as postgresql://USER@HOST/DATABASE?table=NAME or sqlite:///FILE.db?table=NAME"
 
@@ -38,11 +37,6 @@ def is_database(given: object) -> bool:
 def shown_database(given: str) -> str:
     """Return what a message may show of the URL of a database that has not been read yet: kind and no more."""
     return given.partition(":")[0] + "://..."
-
-
-def without_passwords(text: str) -> str:
-    """Return a message without the passwords of databases, whose URLs it shows where paths were meant."""
-    return _PASSWORD.sub(r"\1:***@", text)
 
 
 def shown_source(given: object) -> str:

@@ -234,14 +234,26 @@ def test_errors_about_a_database_name_it_without_its_password(tmp_path: Path, lo
     assert "s3cret" not in str(caught.value)
 
 
+URLS = [
+    WITH_PASSWORD,
+    "postgre://ann:s3cret@w0rd@host/sales?table=people",
+    "postgresql+psycopg2-binary://ann:s3cret/w0rd@host/sales?table=people",
+    "https://ann:s3cret@host/people.csv",
+    "s3://KEY:s3cret@bucket/people.csv",
+    "jdbc:postgresql://host/sales?user=ann&password=s3cret",
+]
+
+
+@pytest.mark.parametrize("url", URLS)
 @pytest.mark.parametrize(
-    "verb", [["show"], ["synthesize", "--rows=1", "--out=rows.csv"], ["impute", "--out=a.csv", "b"]]
+    "verb",
+    [["show"], ["run"], ["inspect"], ["synthesize", "--rows=1", "--out=rows.csv"], ["impute", "--out=a.csv", "b"]],
 )
 def test_a_url_where_a_path_is_meant_is_shown_without_its_password(
-    verb: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    verb: list[str], url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["difflm", *verb, WITH_PASSWORD])
+    monkeypatch.setattr("sys.argv", ["difflm", *verb, url])
     with pytest.raises(SystemExit) as ended:
         main()
     said = capsys.readouterr().err
