@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from statistics import mean
+from typing import Any
 
 from table import NBSP, Table, percent, record, scores_of, share, with_error
+
+
+def _mean_figures(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By name, the figures of a table's runs: each value the mean over the seeds, all else as the first run has it."""
+    found: dict[str, dict[str, Any]] = {}
+    for figure in runs[0]["protocol"]["figures"]:
+        name = figure["score"]["name"]
+        of_name = [each for run in runs for each in run["protocol"]["figures"] if each["score"]["name"] == name]
+        value = mean(each["score"]["value"] for each in of_name)
+        found[name] = {**figure, "score": {**figure["score"], "value": value}}
+    return found
 
 
 @Table
@@ -12,11 +25,11 @@ def protocol() -> list[list[str]]:
     """By the published protocol: ours beside what others printed."""
     header = ["table", "training rows", "C2ST (XGBoost), AUC", "shape error", "trend error", "usefulness", "DCR share"]
     rows = []
-    for name, run in sorted(record("protocol").items()):
-        found = {figure["score"]["name"]: figure for figure in run["protocol"]["figures"]}
+    for name, entry in sorted(record("protocol").items()):
+        found = _mean_figures(entry["runs"])
         score = {key: figure["score"] for key, figure in found.items()}
         ours = score["c2st_xgboost"]["value"]
-        others = sorted((entry["value"], entry["method"]) for entry in found["c2st_xgboost"]["printed"])
+        others = sorted((each["value"], each["method"]) for each in found["c2st_xgboost"]["printed"])
         mine = share(ours)
         if all(ours < value for value, _ in others):
             mine = f"**{mine}**"
@@ -25,7 +38,7 @@ def protocol() -> list[list[str]]:
         rows.append(
             [
                 f"`{name}`",
-                f"{run['protocol']['rows']['real training']:,}",
+                f"{entry['runs'][0]['protocol']['rows']['real training']:,}",
                 f"{mine} ({', '.join(f'{method}{NBSP}{share(value)}' for value, method in others)})",
                 percent(score["shape_error"]["value"]),
                 percent(trend["value"]),
@@ -38,17 +51,19 @@ def protocol() -> list[list[str]]:
 
 @Table
 def protocol_all() -> list[list[str]]:
-    """Every figure of the published protocol, with what real rows get and what others printed."""
-    header = ["table", "score", "ours", "real rows", "TabSyn", "TabDiff", "TabPC"]
+    """Every figure of the published protocol, with what real rows and chance get and what others printed."""
+    header = ["table", "score", "ours", "real rows", "chance", "TabSyn", "TabDiff", "TabPC"]
     rows = []
-    for name, run in sorted(record("protocol").items()):
-        for figure in run["protocol"]["figures"]:
+    for name, entry in sorted(record("protocol").items()):
+        for figure in _mean_figures(entry["runs"]).values():
             score = figure["score"]
             write = percent if score["unit"] == "%" else share
-            printed = {entry["method"]: write(entry["value"]) for entry in figure["printed"]}
-            real = "" if score["baseline"] is None else write(score["baseline"])
-            others = [printed.get(method, "") for method in header[4:]]
-            rows.append([f"`{name}`", score["title"], write(score["value"]), real, *others])
+            printed = {each["method"]: write(each["value"]) for each in figure["printed"]}
+            real, chance = (
+                "" if value is None else write(value) for value in (score["baseline"], figure.get("chance"))
+            )
+            others = [printed.get(method, "") for method in header[5:]]
+            rows.append([f"`{name}`", score["title"], write(score["value"]), real, chance, *others])
     return [header, *rows]
 
 
@@ -85,8 +100,10 @@ def _beside(name: str) -> list[list[str]]:
 def protocol_runs() -> list[list[str]]:
     """How the runs of the protocol were made."""
     rows = [["table", "seconds of `difflm run`", "seed", "commit", "hardware"]]
-    for name, run in sorted(record("protocol").items()):
-        rows.append([f"`{name}`", f"{run['run_seconds']:,}", str(run["seed"]), f"`{run['commit']}`", run["hardware"]])
+    for name, entry in sorted(record("protocol").items()):
+        for run in entry["runs"]:
+            facts = [f"{run['run_seconds']:,}", str(run["seed"]), f"`{run['commit']}`", run["hardware"]]
+            rows.append([f"`{name}`", *facts])
     return rows
 
 

@@ -43,13 +43,17 @@ class Printed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A score, what measured it, how long that took, and what is printed of others; `unprinted` says why nothing is."""
+    """A score, what measured it, how long that took, and what is printed of others; `unprinted` says why nothing is.
+
+    `chance` is what as many training rows, drawn again with replacement, have: less is hardly to be had.
+    """
 
     score: Score
     measured_by: str
     seconds: float
     printed: tuple[Printed, ...] = ()
     unprinted: str | None = None
+    chance: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +72,9 @@ def quality_figures(tables: Tables, config: ProtocolConfig) -> tuple[list[Figure
     (found, notes), (baseline, _), (chance, _) = (
         quality(table, tables.train) for table in (tables.synthetic, tables.test, again)
     )
-    notes += [
-        f"{title} of as many training rows, drawn with replacement: {chance[name]:.2f} %: what chance alone makes"
-        for name, title in (("shape_error", "shape error"), ("trend_error", "trend error"))
-        if chance[name] is not None
-    ]
-    trend = evaluate_pairs(tables.synthetic, tables.train, tables.test).scores[0]
+    trend, trend_chance = (
+        evaluate_pairs(table, tables.train, tables.test).scores[0] for table in (tables.synthetic, again)
+    )
     own = replace(trend, name="trend_error_training_bins", title="Trend error, bins of the training rows")
     about = {
         "shape_error": ("Shape error", "Mean over columns of the Kolmogorov-Smirnov statistic or the total variation."),
@@ -95,14 +96,16 @@ def quality_figures(tables: Tables, config: ProtocolConfig) -> tuple[list[Figure
                 baseline_label=TEST_LABEL,
             ),
             "SDMetrics QualityReport, all rows, all pairs",
+            chance=chance[name],
         )
         for name, (title, meaning) in about.items()
     ]
-    return [*figures, _figure(own, f"{OWN}, correlations and total variation over all pairs", OTHER_BINS)], notes
+    by = f"{OWN}, correlations and total variation over all pairs"
+    return [*figures, _figure(own, by, OTHER_BINS, chance=trend_chance.value)], notes
 
 
-def _figure(score: Score, measured_by: str, unprinted: str | None = None) -> Figure:
-    return Figure(score=score, measured_by=measured_by, seconds=0.0, unprinted=unprinted)
+def _figure(score: Score, measured_by: str, unprinted: str | None = None, *, chance: float | None = None) -> Figure:
+    return Figure(score=score, measured_by=measured_by, seconds=0.0, unprinted=unprinted, chance=chance)
 
 
 def detection_figures(tables: Tables, detector: str, config: ProtocolConfig) -> tuple[list[Figure], list[str]]:

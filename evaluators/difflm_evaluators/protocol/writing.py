@@ -21,7 +21,9 @@ def write_protocol(result: ProtocolResult, folder: Path, *, about: Mapping[str, 
 def figure_rows(result: ProtocolResult) -> tuple[list[str], list[list[str]]]:
     """Lay out the heads and cells of a table of all figures; printed ones only where the table is of the protocol."""
     methods = read_published()["methods"] if result.source is not None else []
-    return ["score", "synthetic", "real data", *methods], [_cells(figure, methods) for figure in result.figures]
+    return ["score", "synthetic", "real data", "chance", *methods], [
+        _cells(figure, methods) for figure in result.figures
+    ]
 
 
 def measured(result: ProtocolResult) -> list[str]:
@@ -40,6 +42,7 @@ def notes(result: ProtocolResult) -> list[str]:
         lines += [f"{f.score.title}: nothing printed beside it: {f.unprinted}" for f in result.figures if f.unprinted]
     labels = dict.fromkeys(f.score.baseline_label for f in result.figures if f.score.baseline_label)
     lines.append(f"real data: {'; '.join(labels)}")
+    lines.append("chance: as many training rows, drawn again with replacement; less than that is hardly to be had")
     lines.append("trend: SDMetrics bins numbers by each table's own range, so few rows (those held out) look worse")
     given, learned = result.rows["synthetic"], result.rows["real training"]
     if given != learned:
@@ -56,6 +59,7 @@ def _cells(figure: Figure, methods: list[str]) -> list[str]:
         f"{score.title}{unit}",
         _number(score.value, digits, score.standard_error),
         _number(score.baseline, digits),
+        _number(figure.chance, digits),
         *(printed.get(method, "-") for method in methods),
     ]
 

@@ -99,7 +99,16 @@ def test_one_extreme_number_moves_the_bins_of_the_published_trend_and_not_of_the
     result = scored(far)
     assert value(result, "trend_error") > 20  # nearly all numbers are in one bin of that table's own range
     assert value(result, "trend_error_training_bins") < 10
-    assert any("trend error of as many training rows, drawn with replacement" in line for line in notes(result))
+
+
+def test_chance_is_what_training_rows_drawn_again_have(copied: ProtocolResult) -> None:
+    chances = {figure.score.name: figure.chance for figure in copied.figures if figure.chance is not None}
+    assert set(chances) == {"shape_error", "trend_error", "trend_error_training_bins"}
+    again = np.random.default_rng(0).integers(0, TRAIN.num_rows, TRAIN.num_rows)
+    drawn = scored(TRAIN.take(again))
+    assert {name: value(drawn, name) for name in chances} == pytest.approx(chances)
+    assert chances["shape_error"] > 0.5
+    assert any(line.startswith("chance: ") for line in notes(copied))
 
 
 def test_codes_are_scored_by_total_variation_and_not_as_numbers() -> None:
@@ -169,7 +178,7 @@ def test_printed_figures_stand_beside_the_same_table_and_measure_only(copied: Pr
     assert not result.figure("dcr_share").printed
     assert "another protocol" in (result.figure("dcr_share").unprinted or "")
     assert any("TabPC paper" in line for line in notes(result))
-    assert figure_rows(result)[0] == ["score", "synthetic", "real data", "TabSyn", "TabDiff", "TabPC"]
+    assert figure_rows(result)[0] == ["score", "synthetic", "real data", "chance", "TabSyn", "TabDiff", "TabPC"]
 
 
 def test_both_files_hold_figures_detectors_versions_and_kinds(copied: ProtocolResult, tmp_path: Path) -> None:
