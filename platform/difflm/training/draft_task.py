@@ -29,7 +29,7 @@ from difflm.models.injection.prefix import PrefixInjector
 from difflm.models.injection.vocabulary import NOTHING, UNKNOWN, VocabularyConfig, VocabularyInjector, used_tokens
 from difflm.models.injection.words import FieldWords
 from difflm.models.steered import KL_PRICE
-from difflm.records.schema import read_schema
+from difflm.records.schema import RecordSchema, read_schema
 from difflm.telemetry import JSON
 from difflm.training.loop import LoopConfig
 from difflm.training.record_data import TokenBatches, read_split, tokenize
@@ -38,7 +38,7 @@ from difflm.training.task import TaskSpec, Verdict
 EMPTY_ASKED = 8
 """Of so many empty places a training step asks one."""
 WORD_ROWS = 3
-"""Words are tokens that so many cells of training's grid have: what is rarer says who a record is of."""
+"""Words are tokens that so many training rows have: what is rarer says who a record is of."""
 
 
 class DraftConfig(Config):
@@ -204,7 +204,7 @@ def build_draft_task(spec: TaskSpec, device: torch.device | str) -> DraftTask:
         tokens = TokenBatches.of(tokenize(table, schema, parts.tokenizer, parts.slots), device)
         splits.append((tokens, encoder_inputs(config.encoder, table, schema, device)))
     grid_NG = splits[0][0].grid_NG.cpu()
-    tokens_U = used_tokens(grid_NG, pad_id=parts.tokenizer.pad_id, cells=_least_cells(config.injector))
+    tokens_U = used_tokens(grid_NG, pad_id=parts.tokenizer.pad_id, rows=_least_rows(config.injector, schema))
     torch.manual_seed(spec.seed)
     encoder, head = build_encoder(config.encoder, parts, decoder=decoder, tokens_U=tokens_U)
     if isinstance(encoder, BagEncoder):
@@ -228,8 +228,10 @@ def writes_tokens(injector: InjectorConfig) -> bool:
     return injector.kind == "vocabulary" or (injector.kind == "prefix" and injector.words > 0)
 
 
-def _least_cells(injector: InjectorConfig) -> int:
-    return WORD_ROWS if injector.kind == "prefix" else 1
+def _least_rows(injector: InjectorConfig, schema: RecordSchema) -> int:
+    """Return how many training rows have a token that may be written: the bundle lists all of them."""
+    least = WORD_ROWS if injector.kind == "prefix" else 1
+    return least if schema.protected is None else max(least, schema.protected.threshold)
 
 
 def with_used_tokens(shape: AutoencoderShape, prepared: Path, decoder: Path) -> AutoencoderShape:
@@ -239,6 +241,6 @@ def with_used_tokens(shape: AutoencoderShape, prepared: Path, decoder: Path) -> 
     schema = read_schema(prepared)
     parts = read_parts(decoder, schema)
     tokens = tokenize(read_split(prepared, "train", schema), schema, parts.tokenizer, parts.slots)
-    grid_NG, cells = torch.from_numpy(tokens.grid_NG), _least_cells(shape.injector)
-    used_U = used_tokens(grid_NG, pad_id=parts.tokenizer.pad_id, cells=cells)
+    grid_NG, rows = torch.from_numpy(tokens.grid_NG), _least_rows(shape.injector, schema)
+    used_U = used_tokens(grid_NG, pad_id=parts.tokenizer.pad_id, rows=rows)
     return shape.model_copy(update={"tokens": tuple(used_U.tolist())})

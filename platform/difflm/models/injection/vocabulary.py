@@ -43,10 +43,13 @@ class VocabularyConfig(Config):
     temperature: float = Field(default=1.0, gt=0, description="tau; near 0 every soft token is one token's embedding")
 
 
-def used_tokens(grid_NG: Tensor, *, pad_id: int, cells: int = 1) -> Tensor:
-    """List the tokens of training's values that so many cells have, shape (U,), the padding first."""
-    found_U, count_U = torch.unique(grid_NG, return_counts=True)
-    found_U = found_U[count_U >= cells]
+def used_tokens(grid_NG: Tensor, *, pad_id: int, rows: int = 1) -> Tensor:
+    """List the tokens of training's values that so many rows have, shape (U,), the padding first."""
+    sorted_NG = grid_NG.sort(dim=1).values
+    again_NG = torch.zeros_like(sorted_NG, dtype=torch.bool)
+    again_NG[:, 1:] = sorted_NG[:, 1:] == sorted_NG[:, :-1]
+    found_U, count_U = torch.unique(sorted_NG[~again_NG], return_counts=True)
+    found_U = found_U[count_U >= rows]
     return torch.cat([torch.tensor([pad_id]), found_U[found_U != pad_id]])
 
 

@@ -16,6 +16,7 @@ from difflm.models.encoder import PooledEncoderConfig
 from difflm.models.injection.prefix import PrefixConfig, PrefixInjector
 from difflm.models.injection.vocabulary import VocabularyConfig, VocabularyInjector
 from difflm.models.kl_schedule import AdaptiveBeta, CapacityKl
+from difflm.records.protection.settings import Protected
 from difflm.records.schema import read_schema
 from difflm.synthesis.bundle import load_bundle
 from difflm.synthesis.bundle_files import write_hashes
@@ -24,9 +25,10 @@ from difflm.testing.bundles import TINY_SHAPE, StageFolders, untrained_stages
 from difflm.testing.models import save_decoder
 from difflm.testing.tables import mixed_table
 from difflm.training.autoencoder_task import AutoencoderConfig
-from difflm.training.draft_task import DraftConfig, DraftModel, DraftTraining, WordsModel
+from difflm.training.draft_task import DraftConfig, DraftModel, DraftTraining, WordsModel, with_used_tokens
 from difflm.training.engine import PlainEngine
 from difflm.training.loop import LoopConfig
+from difflm.training.record_data import read_split
 from difflm.training.task import TaskSpec, build_task
 
 SHAPE = TINY_SHAPE.model_copy(update={"injector": VocabularyConfig(hidden_size=16)})
@@ -182,3 +184,16 @@ def test_what_z_means_is_learned_as_a_draft_and_settled_then(worded: StageFolder
 def test_words_without_tokens_of_training_are_refused(worded: StageFolders) -> None:
     with pytest.raises(ModelError, match=r"encoder\.kind=bag lacks the tokens of training"):
         build_autoencoder(WORDS, worded.decoder, read_schema(worded.prepared))
+
+
+def test_a_bundle_lists_no_token_of_fewer_rows_than_protection_asks_for(stages: StageFolders, tmp_path: Path) -> None:
+    listed = [with_used_tokens(SHAPE, stages.prepared, stages.decoder).tokens]
+    schema = read_schema(stages.prepared)
+    for threshold in (8, len(read_split(stages.prepared, "train", schema)) + 1):
+        shutil.copytree(stages.prepared, tmp_path / str(threshold))
+        protected = schema.model_copy(update={"protected": Protected(threshold=threshold)})
+        (tmp_path / str(threshold) / "schema.json").write_text(protected.to_json())
+        listed.append(with_used_tokens(SHAPE, tmp_path / str(threshold), stages.decoder).tokens)
+    everything, common, nothing = map(set, listed)
+    assert everything > common > nothing
+    assert len(nothing) == 1  # the padding

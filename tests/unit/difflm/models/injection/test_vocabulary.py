@@ -30,6 +30,11 @@ def test_used_tokens_begin_with_the_padding() -> None:
     assert used_tokens(GRID, pad_id=PAD).tolist() == [PAD, 5, 7, 8, 9]
 
 
+def test_a_token_counts_once_for_each_row_that_has_it() -> None:
+    assert used_tokens(GRID, pad_id=PAD, rows=2).tolist() == [PAD, 5, 7, 9]
+    assert used_tokens(torch.tensor([[5, 5, 5], [6, PAD, 6], [7, 6, 7]]), pad_id=PAD, rows=2).tolist() == [PAD, 6]
+
+
 def test_a_draft_is_the_tokens_of_each_slot_and_nothing_behind_them() -> None:
     drafted = injector().draft(torch.tensor([[9, 5, 7, PAD], [8, 6, 5, 9]]))
     assert drafted.tolist() == [[[4, 0], [1, 2], [0, 0]], [[3, 0], [-100, 1], [4, 0]]]
