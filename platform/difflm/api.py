@@ -251,7 +251,7 @@ class Generator:
             sampling=self._sampling,
             report=None if report is None else report.shared().save,
             licence=licence,
-        ).write(Path(path))
+        ).write(path)
 
     def _opened(self) -> OpenBundle:
         if self._open is None:

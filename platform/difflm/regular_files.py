@@ -6,9 +6,28 @@ import os
 import stat
 from pathlib import Path
 
+from difflm.errors import ConfigError
+
 MAX_BYTES = 256 * 2**20
 """Of a file of settings, facts or scores; the largest, vocabularies, have some 20 MiB. A hole of any size takes no room
 in an archive."""
+
+
+_MAX_NAME = 255  # bytes, on every usual file system
+
+
+def given_path(given: object, *, name: str) -> Path:
+    """Return a path that a caller passes.
+
+    Raises:
+        ConfigError: it is none, or one that no disk can have; the message begins with ``name``.
+    """
+    if isinstance(given, (str, Path)) and "\0" not in str(given):
+        path = Path(given)
+        if all(len(part.encode(errors="surrogatepass")) <= _MAX_NAME for part in path.parts):
+            return path
+    shown = f"{given!r:.80}"
+    raise ConfigError(f"{name}: {shown} is no path that a disk can have; give another one, as a text or a Path")
 
 
 def read_file(path: Path, *, most: int = MAX_BYTES) -> bytes:

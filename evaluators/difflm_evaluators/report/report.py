@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from difflm.artifacts.manifest import ROW_DETAILS
 from difflm.errors import ConfigError, EvaluationError
 from difflm.extras import has_extra
+from difflm.regular_files import given_path
 from difflm.telemetry import JSON
 from difflm_evaluators.base import Evaluation, Score
 from difflm_evaluators.report.layout import (
@@ -62,9 +63,10 @@ class Report:
         """Read a report.json, or that of a folder.
 
         Raises:
+            ConfigError: no disk can have such a path.
             DataError: there is none, it is no report, or it has another layout.
         """
-        path = Path(path)
+        path = given_path(path, name="path")
         path = path / "report.json" if path.is_dir() else path
         file = read_report(path)
         evaluations = [
@@ -137,7 +139,7 @@ class Report:
             EvaluationError: a published figure without a source or a number that JSON cannot hold.
             StorageError: the place cannot be written.
         """
-        path, context = Path(path), context or ReportContext(title=self.title)
+        path, context = given_path(path, name="path"), context or ReportContext(title=self.title)
         if path.is_dir() or not path.suffix:
             with self._shown():
                 write_report(self, path, context=context)

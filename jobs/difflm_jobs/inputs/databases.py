@@ -18,6 +18,7 @@ from typing import Any
 
 from difflm.errors import ConfigError, DataError
 from difflm.records.databases.urls import DatabaseUrl, is_database
+from difflm.regular_files import given_path
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -141,13 +142,14 @@ def write_table(frame: Any, url: str) -> None:
     from difflm.records.databases.writing import write_database
     from difflm.records.files.frames import arrow_of
 
-    ending = url.rpartition(".")[2]
-    if not is_database(url) and ending in WORKBOOKS:
-        if Path(url).exists():
+    path = Path() if is_database(url) else given_path(url, name="url")
+    ending = path.suffix[1:]
+    if ending in WORKBOOKS:
+        if path.exists():
             raise ConfigError(f"{url}: is there already; give another name, or remove it")
-        with storage_errors(Path(url)):  # its library writes to a temporary file first
+        with storage_errors(path):  # its library writes to a temporary file first
             content = encode_table(arrow_of(frame, name="table"), ending)
-        write_bytes_atomic(Path(url), content)
+        write_bytes_atomic(path, content)
         return
     if not is_database(url):
         raise ConfigError(

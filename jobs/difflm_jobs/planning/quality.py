@@ -155,6 +155,7 @@ def value_of(config: ExperimentConfig, key: str) -> Any:
     return found
 
 
+_MAX_SPAN_S = 10 * 365 * 86_400.0
 _SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 
 
@@ -167,8 +168,8 @@ def parse_span(text: str) -> float:
     match = _SPAN.fullmatch(str(text).strip().lower())  # Python callers may give a number
     hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0.0, 0.0, 0.0)
     span = 3600 * hours + 60 * minutes + seconds
-    if span <= 0:
-        raise ConfigError(f"budget {text!r}: expected a span of time, such as 90s, 10m, 1h or 1h30m")
+    if not 0 < span <= _MAX_SPAN_S:
+        raise ConfigError(f"budget {text!r:.80}: expected a span of time, such as 90s, 10m, 1h or 1h30m")
     return span
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
+import difflm
 from difflm.artifacts.manifest import Manifest
-from difflm.errors import DiffLMError
+from difflm.errors import ConfigError, DiffLMError
 from difflm.records.files.source import SourceForm
 from difflm.records.schema import read_schema
-from difflm.regular_files import MAX_BYTES, read_file
+from difflm.regular_files import MAX_BYTES, given_path, read_file
 from difflm.synthesis.bundle import bundle_folder
 from difflm.telemetry import read_events
+from difflm_evaluators import Report
 
 
 def test_a_file_is_read_whole_and_nothing_else_is(tmp_path: Path) -> None:
@@ -58,3 +62,22 @@ def test_what_a_run_or_a_bundle_of_somebody_else_holds_neither_waits_nor_fills_t
         return
     with pytest.raises((DiffLMError, ValueError), match=r"pipe|bytes|no bundle|not readable"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("given", ["a\0b", "x" * 300, "\ud800" * 100, 5, None, b"x"])
+def test_what_no_disk_can_have_is_no_path(given: Any) -> None:
+    """Each was an error of Python's own, from wherever the path was used."""
+    frame = pd.DataFrame({"a": [1]})
+    uses: list[Callable[[], object]] = [
+        lambda: given_path(given, name="path"),
+        lambda: difflm.load(given),
+        lambda: difflm.write_table(frame, given),
+        lambda: Report.read(given),
+    ]
+    for use in uses:
+        with pytest.raises(ConfigError, match=r"is no path that a disk can have"):
+            use()
+    with pytest.raises(ConfigError, match=r"^epsilon is 'three'; give a number"):
+        difflm.fit(frame, epsilon="three")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"^sqlite://\.\.\.: cannot be read"):
+        difflm.write_table(frame, "sqlite:///a\0.db?table=t")

@@ -79,6 +79,8 @@ class DatabaseUrl:
             ConfigError: it cannot be read, names no table, or a variable of the environment that is not set.
         """
         shown = shown_database(given)
+        if "\0" in given:
+            raise ConfigError(f"{shown}: cannot be read as a URL; give one {_EXAMPLE}")
         with optional("sql", f"{shown}: a table of a database"):
             from sqlalchemy.engine import make_url
             from sqlalchemy.exc import ArgumentError

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from difflm.errors import BundleError
 from difflm.records.databases.urls import refuse_database
+from difflm.regular_files import given_path
 from difflm.synthesis.sharing.container import SUFFIX, unpacked
 from difflm.synthesis.sharing.hub import HubPlace, fetched
 
@@ -23,7 +24,7 @@ def local_folder(given: str | Path) -> Path:
     place = HubPlace.read(given)
     if place is not None:
         return _bundle_alone(fetched(place), given)
-    path = Path(given)
+    path = given_path(given, name="the generator")
     return _bundle_alone(unpacked(path), given) if path.is_file() else path
 
 

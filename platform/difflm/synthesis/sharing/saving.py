@@ -14,6 +14,7 @@ from difflm.artifacts.manifest import MANIFEST_NAME, SCORES_NAME, SIGNATURE_NAME
 from difflm.errors import ConfigError
 from difflm.privacy.budget import PRIVACY_NAME
 from difflm.records.files.frames import TEMPLATE_NAME
+from difflm.regular_files import given_path
 from difflm.synthesis.bundle_files import CARD_NAME, check_files, fitting, write_hashes
 from difflm.synthesis.saved_sampling import write_sampling
 from difflm.synthesis.sharing.card import write_card
@@ -34,14 +35,15 @@ class SavedParts:
     report: Callable[[Path], Any] | None
     licence: str | None
 
-    def write(self, target: Path) -> Path:
+    def write(self, path: str | Path) -> Path:
         """Write a file where the path ends in ``.difflm``, else a folder; either appears whole or not at all.
 
         Raises:
-            ConfigError: something is there already.
+            ConfigError: something is there already, or no disk can have such a path.
             BundleError: a file of the bundle is missing or changed.
             StorageError: the disk is full or writing is not permitted.
         """
+        target = given_path(path, name="path")
         if target.exists():
             raise ConfigError(f"{target}: is there already; give a path where nothing is")
         if target.suffix != SUFFIX:
