@@ -22,6 +22,7 @@ from difflm.runtime.shard_actor import ActorPoolConfig
 from difflm.runtime.training import AutoEngineConfig, EngineConfig, WorkersConfig
 from difflm.serving.config import ServeConfig
 from difflm.synthesis.calibration import CalibrationConfig
+from difflm.synthesis.critic.fit import CriticConfig
 from difflm.synthesis.decoding.vllm import require_soft_prompt
 from difflm.synthesis.synthesizer import SamplingConfig
 from difflm.training.autoencoder_task import WHOLE_RECORDS, AutoencoderConfig
@@ -112,6 +113,10 @@ class ExperimentConfig(Config):
     )
     calibration: CalibrationConfig = Field(
         default=CalibrationConfig(), description="of how often a compact decoder writes each value of a table"
+    )
+    critic: CriticConfig = Field(
+        default=CriticConfig(),
+        description="of a table's draws: trees that tell them from real rows, and turn some down",
     )
     sampling: SamplingConfig = SamplingConfig()
     privacy: PrivacyConfig | None = Field(

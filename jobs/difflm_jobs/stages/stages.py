@@ -37,6 +37,7 @@ def build_stages(config: ExperimentConfig, *, against: Artifact | None = None) -
         cells=compact or cells,
         rows_per_piece=config.protect.threshold if config.protect.enabled and config.privacy is None else 0,
     )
+    corrected = fit.steering is not None and config.privacy is None
     return [
         *(_prepared(config, fit) if config.privacy is None else _private(config, config.privacy, fit)),
         TrainAutoencoder(autoencoder=autoencoder, seed=seed),
@@ -45,7 +46,8 @@ def build_stages(config: ExperimentConfig, *, against: Artifact | None = None) -
         *([TrainConditional(conditions=config.conditions, seed=seed)] if config.conditions.enabled else []),
         Assemble(
             conditional=config.conditions.enabled,
-            calibration=config.calibration if fit.steering is not None and config.privacy is None else None,
+            calibration=config.calibration if corrected else None,
+            critic=config.critic if corrected and config.data.record_kind.tabular else None,
             least_rows=config.protect.threshold if config.protect.enabled else 1,
             seed=seed,
         ),

@@ -23,22 +23,25 @@ from difflm_jobs.stages.prior import STAGE as CONDITIONAL
 
 if TYPE_CHECKING:
     from difflm.synthesis.calibration import CalibrationConfig
+    from difflm.synthesis.critic.fit import CriticConfig
     from difflm.synthesis.synthesizer import SamplingConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assemble:
-    """Puts decoder, autoencoder and prior together, and the conditional prior where there is one; calibrates the whole.
+    """Puts decoder, autoencoder and prior together, and the conditional prior where there is one; calibrates the whole,
+    and then fits the critic of its draws.
 
-    `calibration` is None where it may not see training rows, or no decoder could be corrected.
+    `calibration` and `critic` are None where they may not see training rows, or no decoder could be corrected.
     """
 
     conditional: bool = False
     calibration: CalibrationConfig | None = None
+    critic: CriticConfig | None = None
     least_rows: int = 1
     seed: int = 0
     name: ClassVar[str] = "assemble"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     output: ClassVar[str] = BUNDLE_KIND
 
     @property
@@ -52,8 +55,6 @@ class Assemble:
 
     def run(self, context: StageContext) -> StageOutcome:
         from difflm.synthesis.bundle import assemble_bundle
-        from difflm.synthesis.calibration import calibrate_bundle
-        from difflm.training.record_data import read_split
 
         context.report(0, None, "copying")
         assemble_bundle(
@@ -64,18 +65,41 @@ class Assemble:
             prior=context.input("train-diffusion"),
             conditional=context.input(CONDITIONAL) if self.conditional else None,
         )
+        return StageOutcome(facts={**self._calibrated(context), **self._judged(context)})
+
+    def _calibrated(self, context: StageContext) -> dict[str, JSON]:
+        from difflm.synthesis.calibration import calibrate_bundle
+        from difflm.training.record_data import read_split
+
         if self.calibration is None or self.calibration.rows == 0:
-            return StageOutcome()
-        schema = read_schema(context.output)
+            return {}
         calibrated = calibrate_bundle(
             context.output,
-            read_split(context.input("prepare"), "train", schema),
+            read_split(context.input("prepare"), "train", read_schema(context.output)),
             self.calibration,
             seed=derive_seed(self.seed, self.name) >> 1,
             least_rows=self.least_rows,
             report=lambda done, of: context.report(done, of, "calibrating"),
         )
-        return StageOutcome(facts={"calibrated": calibrated})
+        return {"calibrated": calibrated}
+
+    def _judged(self, context: StageContext) -> dict[str, JSON]:
+        from difflm.synthesis.critic.fit import fit_critic
+        from difflm.training.record_data import read_split
+
+        if self.critic is None or self.critic.trees == 0:
+            return {}
+        schema, prepared = read_schema(context.output), context.input("prepare")
+        train, validation = (read_split(prepared, split, schema) for split in ("train", "validation"))
+        found = fit_critic(
+            context.output,
+            train,
+            validation,
+            self.critic,
+            seed=derive_seed(self.seed, "critic") >> 1,
+            report=lambda done, of: context.report(done, of, "drawing rows for the critic"),
+        )
+        return {"critic": None if found is None else {name: round(value, 4) for name, value in found.items()}}
 
 
 CSV_NAME = "synthetic.csv"

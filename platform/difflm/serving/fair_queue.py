@@ -189,7 +189,7 @@ class FairQueue:
         with self._changed:
             ticket = self._tickets.pop(number)
             request, address = ticket.request, ticket.address
-            if draw.record is None and address.attempt + 1 < request.synthesizer.config.attempts:
+            if draw.record is None and address.attempt + 1 < request.synthesizer.attempts:
                 request.again.append(Address(index=address.index, attempt=address.attempt + 1))
             else:
                 request.resolved[address.index] = draw.record

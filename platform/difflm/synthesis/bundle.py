@@ -7,6 +7,7 @@ decoder/                 tokenizer and frozen decoder (a pretrained one: its id,
 autoencoder.safetensors  encoder, posterior head and injector
 prior/                   prior.json, prior.safetensors with the latent scaler
 conditional/             the same of the conditional prior, where one was trained
+critic.safetensors       what tells draws from real rows, where that was found
 calibration.safetensors  what scores are corrected by, where the bundle was calibrated
 
 Where a bundle is: the folder that was given, or the newest bundle of an experiment.
@@ -55,6 +56,7 @@ from difflm.synthesis.bundle_files import (
     write_hashes,
 )
 from difflm.synthesis.bundle_sizes import SizeCheck
+from difflm.synthesis.critic.judge import Critic, read_critic
 from difflm.synthesis.decoding.corrections import read_corrections
 from difflm.synthesis.sharing.places import local_folder
 from difflm.synthesis.signatures import check_signature
@@ -102,6 +104,7 @@ class Bundle:
     shape: AutoencoderShape
     conditional: ConditionalPrior | None
     corrections_FV: Tensor | None = None
+    critic: Critic | None = None
 
 
 def assemble_bundle(
@@ -212,6 +215,7 @@ def _loaded(
         shape=shape,
         conditional=conditional,
         corrections_FV=read_corrections(directory, parts),
+        critic=read_critic(directory, schema),
     )
 
 

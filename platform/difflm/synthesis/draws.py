@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from difflm.records.schema import Record
+from difflm.synthesis.critic.judge import CRITIC
 from difflm.synthesis.decoding.requests import Address, Prompts
 
 PRIVACY = "privacy"
@@ -37,7 +38,9 @@ class DrawAccount:
     given_up: list[int] = field(default_factory=list)
 
     def add(self, draw: Draw, *, attempts: int) -> None:
-        """Count a draw of an index that has so many attempts."""
+        """Count a draw of an index that has so many attempts, unless a critic turned it down: it is a valid one."""
+        if draw.reason == CRITIC:
+            return
         self.attempts += 1
         if draw.reason is not None:
             self.rejections[draw.reason] += 1

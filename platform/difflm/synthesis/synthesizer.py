@@ -27,6 +27,7 @@ from difflm.records.relations.model import Relations
 from difflm.records.schema import Record
 from difflm.synthesis.bundle import Bundle
 from difflm.synthesis.candidates import CANDIDATES, candidates_for
+from difflm.synthesis.critic.judge import CRITIC, CRITIC_TRIES
 from difflm.synthesis.decoding.engines import BuiltinEngineConfig, EngineConfig, load_engine, max_tokens
 from difflm.synthesis.decoding.requests import Address, Decoded, Prompts
 from difflm.synthesis.decoding.sampling import Truncation
@@ -64,6 +65,11 @@ class SamplingConfig(Config):
         exclude_if=lambda candidates: candidates == CANDIDATES,  # as for the solver
         description="of a record that is given values of some columns: one is chosen as if all had been drawn in the "
         "table's order; more are truer and slower, 1 is fastest",
+    )
+    critic: bool = Field(
+        default=True,
+        exclude_if=lambda critic: critic,  # as for the solver
+        description="turn down draws that the bundle's critic tells from real rows; false is faster",
     )
     text_tokens: int = Field(default=256, ge=1, description="most tokens of one free-text value")
     precision: PrecisionSetting = Field(default="auto", description=DESCRIPTION)
@@ -165,6 +171,7 @@ class Synthesizer:
         self.steps = max_tokens(config.engine, bundle, text_tokens=config.text_tokens)
         bundle.autoencoder.check_room(self.steps, remedy="lower sampling.text_tokens")
         self.plan = plan or DrawPlans(bundle, text_tokens=config.text_tokens, device=self.device).plain()
+        self.critic = bundle.critic if config.critic and self.plan.plain else None
         self.candidates = candidates_for(bundle, self.plan.records, config.candidates, config.truncation())
         self._numbers = DrawNumbers(
             normals=0 if self.plan.latents is None else self.plan.latents.noise_size,
@@ -181,6 +188,11 @@ class Synthesizer:
         )
 
     @property
+    def attempts(self) -> int:
+        """Draws of an index before it is given up; those that a critic may turn down do not count."""
+        return self.config.attempts if self.critic is None else self.config.attempts + CRITIC_TRIES - 1
+
+    @property
     def tries(self) -> int:
         """Candidates of every draw."""
         return 1 if self.candidates is None else self.candidates.count
@@ -195,7 +207,7 @@ class Synthesizer:
 
     def _until_accepted(self, queue: DrawQueue) -> Iterator[Draw]:
         for draw in self._draws(queue):
-            if draw.record is None and draw.attempt + 1 < self.config.attempts:
+            if draw.record is None and draw.attempt + 1 < self.attempts:
                 queue.again(Address(index=draw.index, attempt=draw.attempt + 1))
             yield draw
 
@@ -212,17 +224,15 @@ class Synthesizer:
             drawn: list[tuple[Draw, Record]] = []
             for draw in self._until_accepted(queue):
                 if draw.record is None:
-                    account.add(draw, attempts=self.config.attempts)
+                    account.add(draw, attempts=self.attempts)
                 else:
                     drawn.append((draw, draw.record))
             held_back: list[Address] = []
             for (draw, record), passed in zip(drawn, self._passed([record for _, record in drawn]), strict=True):
-                account.add(
-                    draw if passed else replace(draw, record=None, reason=PRIVACY), attempts=self.config.attempts
-                )
+                account.add(draw if passed else replace(draw, record=None, reason=PRIVACY), attempts=self.attempts)
                 if passed:
                     valid[draw.index] = record
-                elif draw.attempt + 1 < self.config.attempts:
+                elif draw.attempt + 1 < self.attempts:
                     held_back.append(Address(index=draw.index, attempt=draw.attempt + 1))
             queue = self._queue((), seed=seed, attempt=0) if held_back else None
             for address in held_back:
@@ -298,7 +308,10 @@ class Synthesizer:
         fault = records.fault(item.address.index, record, schema)
         if fault is not None:
             return _rejected(item.address, "condition", fault)
-        record = named(record, self.bundle.schema, item.address.index)
+        where = item.address
+        if self.critic is not None and not self.critic.keeps(record, index=where.index, attempt=where.attempt):
+            return _rejected(where, CRITIC)
+        record = named(record, self.bundle.schema, where.index)
         return Draw(index=item.address.index, attempt=item.address.attempt, record=record)
 
 

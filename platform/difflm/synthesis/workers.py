@@ -106,7 +106,7 @@ class SynthesisWorker:
         table = self.synthesizer.bundle.codec.table_of(record for _, record in drawn)
         if self.kept is not None:
             table = put_back(table, [index for index, _ in drawn], self.kept)
-        reason = f"none of {self.synthesizer.config.attempts} draws was valid"
+        reason = f"none of {self.synthesizer.attempts} draws was valid"
         if PRIVACY in account.rejections:
             reason += " and far enough from the training records"
         given_up = [GivenUp(start=start, stop=stop, reason=reason) for start, stop in runs_of(sorted(account.given_up))]

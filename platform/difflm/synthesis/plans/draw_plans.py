@@ -47,10 +47,12 @@ class DrawPlan:
     """Where the latents of an index come from and which records it may become.
 
     Without latents its prompt is the empty one: the decoder writes what is asked for first, and the rest from that.
+    `plain` ones ask for nothing, so that rows are distributed as in the table.
     """
 
     latents: LatentSource | None
     records: RecordSet
+    plain: bool = False
 
 
 class DrawPlans:
@@ -61,7 +63,7 @@ class DrawPlans:
 
     def plain(self) -> DrawPlan:
         """Plan records from the prior, without a condition."""
-        return DrawPlan(latents=PriorLatents(prior=self.bundle.prior), records=RecordSet())
+        return DrawPlan(latents=PriorLatents(prior=self.bundle.prior), records=RecordSet(), plain=True)
 
     def where(self, condition: Condition) -> DrawPlan:
         """Plan records that satisfy a condition, the other columns distributed as among such records."""
