@@ -45,8 +45,8 @@ PRIVATE_TRAININGS: Final[Mapping[str, tuple[str | None, float]]] = {
     "train-diffusion": ("prior", 0.2),
 }
 """The same under differential privacy, where the steps of DP-SGD are fixed by the budget and none can be left out."""
-SAMPLING_SHARE = 0.25
-"""Of the minutes, kept for encoding, for the draws of the calibration, and for those that are asked for."""
+SAMPLING_SHARE = 0.3
+"""Of the minutes, kept for encoding, for the draws of calibration and critic, and for those that are asked for."""
 SAFETY_S = 5.0
 BATCH_ROWS = 256
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 EVALUATING = 1.05
 """Of a training's steps, for its evaluations and checkpoints."""
 PREPARING_S = 1.0
+JUDGED = 1.6
+"""Draws of a row where a critic turns some down."""
 ENCODING, DRAWING = 0.2, 0.7
 """A row's encoding over its share of a step of the autoencoder, and its drawing over that of the decoder's fit."""
 SCORING_S, SCORING_CELL_S = 6.0, 5e-5
@@ -74,12 +76,14 @@ def _stage_s(name: str, config: ExperimentConfig, sample: TableSample, speed: Sp
         case "encode":
             return ENCODING * sample.rows * speed.autoencoder.seconds / speed.autoencoder.rows
         case "assemble":
-            if (settings := config.calibration).rows == 0 or _fit_floor(config) != STEERED_STEPS:
+            if _fit_floor(config) != STEERED_STEPS:
                 return 0.0
-            drawn = settings.rounds * min(settings.rows, sample.rows)
+            drawn = config.calibration.rounds * min(config.calibration.rows, sample.rows)
+            drawn += min(config.critic.rows, sample.rows) if config.critic.trees else 0
             return DRAWING * drawn * speed.decoder.seconds / speed.decoder.rows
         case "synthesize":
-            return DRAWING * emitted * speed.decoder.seconds / speed.decoder.rows
+            draws = JUDGED * emitted if config.critic.trees and _fit_floor(config) == STEERED_STEPS else emitted
+            return DRAWING * draws * speed.decoder.seconds / speed.decoder.rows
         case "evaluate":
             return SCORING_S + SCORING_CELL_S * emitted * sample.columns
         case _:
