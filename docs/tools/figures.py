@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import tables_privacy
+import tables_protocol
 import tables_quality
 import tables_running
 from table import Table
@@ -22,7 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"(<!-- table: (?P<name>[a-z0-9_]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 TABLES = {
     name: made
-    for module in (tables_quality, tables_privacy, tables_running)
+    for module in (tables_protocol, tables_quality, tables_privacy, tables_running)
     for name, made in vars(module).items()
     if isinstance(made, Table)
 }

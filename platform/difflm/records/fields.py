@@ -208,7 +208,7 @@ class TextField(BaseModel):
     `not_empty` there is at least one. With `one_line` no training text has control characters, such as line breaks.
 
     Stretches that repeat themselves have `most_repeated` characters at most where they are drawn (see
-    `kinds.repetition`). Text in a `language` has to parse: a record whose text does not is rejected. Grammars do not
+    `records.repetition`). Text in a `language` has to parse: a record whose text does not is rejected. Grammars do not
     know it, but for addresses of mail and of the web, which they write in their usual form. JSON fits `json_schema`.
     """
 

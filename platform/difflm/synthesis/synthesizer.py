@@ -21,9 +21,9 @@ from difflm.models.autoencoder import AutoencoderShape
 from difflm.models.precision import DESCRIPTION, PrecisionSetting, resolve_precision
 from difflm.records.codec import Accepted
 from difflm.records.kinds.codes_of_form import named
-from difflm.records.kinds.repetition import repetition_fault
 from difflm.records.relations.keeping import RELATION, Broken, Keeper
 from difflm.records.relations.model import Relations
+from difflm.records.repetition import repetition_fault
 from difflm.records.schema import Record
 from difflm.synthesis.bundle import Bundle
 from difflm.synthesis.candidates import CANDIDATES, candidates_for

@@ -13,8 +13,8 @@ from difflm.errors import DataError
 from difflm.records.fields import Address
 from difflm.records.kinds.distinct_values import Column
 from difflm.records.kinds.literal_checks import ADDRESSES
-from difflm.records.kinds.repetition import usual_repetition
 from difflm.records.notices import Reporter
+from difflm.records.repetition import usual_repetition
 from difflm.records.schema import GivenKind, JsonField, SchemaConfig, TextField
 from difflm.records.tool_codec import parameters_schema
 

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from difflm.records.kinds.inference import infer_schema
-from difflm.records.kinds.repetition import SHORTEST, longest_repetition, repetition_fault, usual_repetition
+from difflm.records.repetition import SHORTEST, longest_repetition, repetition_fault, usual_repetition
 from difflm.records.schema import TextField
 
 WORDS = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliet", "kilo"]
