@@ -70,12 +70,19 @@ def _fits_key(kind: pa.DataType, names: dict[str, Any]) -> bool:
 
 def without_dictionaries(kind: pa.DataType) -> pa.DataType:
     """Return a nested type with texts in the place of dictionaries, of which Arrow does not make all."""
-    return _replaced(kind, _spelled_out)
+    return _replaced(kind, lambda inner: without_views(inner.value_type if pa.types.is_dictionary(inner) else inner))
 
 
-def _spelled_out(kind: pa.DataType) -> pa.DataType:
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return pa.string() if pa.types.is_string_view(kind) else kind
+def without_views(kind: pa.DataType) -> pa.DataType:
+    """Return a plain type of texts or bytes in the place of one that views them.
+
+    What polars 2 takes over from Arrow before 26 as views ends the process.
+    """
+    if pa.types.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, without_views(kind.value_type), kind.ordered)
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    return pa.large_binary() if pa.types.is_binary_view(kind) else kind
 
 
 def is_bytes(kind: pa.DataType) -> bool:

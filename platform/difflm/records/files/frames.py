@@ -18,7 +18,7 @@ from difflm.records.files.pandas_frames import empty_table, frame_like, storable
 from difflm.records.files.reading import ReadConfig, canonical_table, read_table, unique_names
 from difflm.records.files.restoring import restored
 from difflm.records.limits import refuse_wide
-from difflm.records.nested_values import without_dictionaries
+from difflm.records.nested_values import without_dictionaries, without_views
 from difflm.records.notices import Reporter, ignore
 from difflm.regular_files import read_file
 from difflm.telemetry import parse_json
@@ -240,7 +240,8 @@ class FrameTemplate:
             wanted = known.get(name)
             about = table.schema.field(name).metadata
             kind = column.type if wanted is None else wanted.type
-            kind = without_dictionaries(kind) if self.library == "polars" and pa.types.is_nested(kind) else kind
+            if self.library == "polars":
+                kind = without_dictionaries(kind) if pa.types.is_nested(kind) else without_views(kind)
             columns.append(restored(column, kind, about=about))
             names.append(name if wanted is None else wanted.name)
         return pa.Table.from_arrays(columns, names=names)

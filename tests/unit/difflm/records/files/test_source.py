@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -106,7 +107,7 @@ TYPED: dict[str, pa.Array] = {
     "uint16": pa.array([1, 60_000, 7], pa.uint16()),
     "uint64": pa.array([1, 2**64 - 1, 3], pa.uint64()),
     "float32": pa.array([0.1, None, 3.5], pa.float32()),
-    "float16": pa.array([0.5, 1.5, 2.0], pa.float16()),
+    "float16": pa.array(np.array([0.5, 1.5, 2.0], np.float16)),
     "bool": pa.array([True, False, None]),
     "date32": pa.array([DAY, DAY + dt.timedelta(1), None], pa.date32()),
     "date64": pa.array([DAY, DAY + dt.timedelta(1), None], pa.date64()),
