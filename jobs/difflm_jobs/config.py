@@ -111,13 +111,8 @@ class ExperimentConfig(Config):
     conditions: ConditionsConfig = Field(
         default=ConditionsConfig(), description="for conditional synthesis, if enabled"
     )
-    calibration: CalibrationConfig = Field(
-        default=CalibrationConfig(), description="of how often a compact decoder writes each value of a table"
-    )
-    critic: CriticConfig = Field(
-        default=CriticConfig(),
-        description="of a table's draws: trees that tell them from real rows, and turn some down",
-    )
+    calibration: CalibrationConfig = Field(default=CalibrationConfig(), description="of how often values are drawn")
+    critic: CriticConfig = Field(default=CriticConfig(), description="trees that turn down some of a table's draws")
     sampling: SamplingConfig = SamplingConfig()
     privacy: PrivacyConfig | None = Field(
         default=None,
