@@ -51,6 +51,7 @@ def measured(table: str, prepared: Path, runs: Path, seed: int, overrides: list[
     seconds = round(time.monotonic() - started)
     difflm("protocol", table, "--run", runs / f"{table}-protocol", "--out", runs / f"{table}-scores")
     scores = json.loads((runs / f"{table}-scores" / "protocol.json").read_text())
+    scores["about"]["synthetic rows"] = f"as many as were learned, of the run {table}-protocol"
     command = " ".join(["tests/benchmarks/protocol_runs.py", table, "--seed", str(seed), *settings])
     return {"command": command, **provenance(), "seed": seed, "run_seconds": seconds, "protocol": scores}
 

@@ -45,7 +45,7 @@ class Printed:
 class Figure:
     """A score, what measured it, how long that took, and what is printed of others; `unprinted` says why nothing is.
 
-    `chance` is what as many training rows, drawn again with replacement, have: less is hardly to be had.
+    `chance` is what as many training rows have that are drawn again with replacement.
     """
 
     score: Score

@@ -42,7 +42,7 @@ def notes(result: ProtocolResult) -> list[str]:
         lines += [f"{f.score.title}: nothing printed beside it: {f.unprinted}" for f in result.figures if f.unprinted]
     labels = dict.fromkeys(f.score.baseline_label for f in result.figures if f.score.baseline_label)
     lines.append(f"real data: {'; '.join(labels)}")
-    lines.append("chance: as many training rows, drawn again with replacement; less than that is hardly to be had")
+    lines.append("chance: as many training rows, drawn again with replacement")
     lines.append("trend: SDMetrics bins numbers by each table's own range, so few rows (those held out) look worse")
     given, learned = result.rows["synthetic"], result.rows["real training"]
     if given != learned:
