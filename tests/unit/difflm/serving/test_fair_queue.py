@@ -14,7 +14,7 @@ from difflm.errors import OverloadError
 from difflm.serving.fair_queue import CHUNK_ROWS, Chunk, FairQueue, RowRequest
 from difflm.synthesis.draws import Draw
 
-SYNTHESIZER: Any = SimpleNamespace(config=SimpleNamespace(attempts=3), tries=1)
+SYNTHESIZER: Any = SimpleNamespace(attempts=3, tries=1)
 
 
 @dataclass

@@ -70,7 +70,7 @@ def test_each_training_gets_its_part_of_the_time_that_is_left(monkeypatch: pytes
     job = _job("compact")
     assert difflm_run.fit(None, job) == (Path("bundle"), None)
     assert job.notes == ["train-diffusion: 70 steps"]
-    parts = {"decoder_fit": 0.75 * 45, "autoencoder": 45 * 0.12 / 0.25, "prior": 45.0}  # of 60 s, 15 are for drawing
+    parts = {"decoder_fit": 0.75 * 42, "autoencoder": 42 * 0.12 / 0.25, "prior": 42.0}  # of 60 s, 18 are for drawing
     assert [(last, sorted(limits)) for last, limits in asked] == [
         ("fit-decoder", ["decoder_fit"]),
         ("train-autoencoder", ["autoencoder", "decoder_fit"]),
