@@ -27,6 +27,8 @@ from difflm.synthesis.critic.trees import Floats, Trees
 CRITIC_NAME: Final = "critic.safetensors"
 CRITIC: Final = "critic"
 """Why a draw is turned down; it is none of the rejected ones."""
+LARGEST: Final = 2**100
+"""Numbers beyond, of columns such as 1e200, are all the same to trees."""
 CRITIC_TRIES: Final = 6
 """The last of so many draws of an index is kept whatever the critic says."""
 
@@ -48,17 +50,22 @@ class RowNumbers:
 
     @staticmethod
     def _number(field: Any, places: dict[str, int] | None, value: Value) -> float:
-        if value is None:
-            return math.nan
-        return places[str(value)] if places is not None else float(value_code(field, value) or 0)
+        return _within(
+            None if value is None else places[str(value)] if places is not None else value_code(field, value)
+        )
 
     def of_table(self, table: pa.Table) -> Floats:
         """Return the numbers of normalised rows, (N, F)."""
         columns = [
-            np.array([math.nan if code is None else code for code in column_codes(field, table.column(field.name))])
+            np.array([_within(code) for code in column_codes(field, table.column(field.name))])
             for field in self._fields
         ]
         return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _within(code: int | None) -> float:
+    """Return a code as a number that float32 holds, NaN for none."""
+    return math.nan if code is None else float(max(-LARGEST, min(LARGEST, code)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

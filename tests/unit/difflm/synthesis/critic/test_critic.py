@@ -6,12 +6,15 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import xgboost as xgb
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from difflm.errors import BundleError
+from difflm.records.json_codec import JsonRecordCodec
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import Record, read_schema
 from difflm.synthesis.bundle import Bundle, load_bundle
 from difflm.synthesis.bundle_files import write_hashes
@@ -89,6 +92,15 @@ def test_records_and_tables_become_the_same_numbers(stages: StageFolders) -> Non
     by_table = numbers.of_table(bundle.codec.table_of(records))
     np.testing.assert_array_equal(np.stack([numbers.of_record(record) for record in records]), by_table)
     assert np.isnan(by_table).any()
+
+
+def test_numbers_that_float32_does_not_hold_are_cut() -> None:
+    table = pa.table({"far": [1e300, -1e250, 3.5, None] * 20, "near": [1, 2, 3, 4] * 20})
+    schema = infer_schema(table)
+    numbers_NF = RowNumbers(schema).of_table(JsonRecordCodec(schema).normalize_table(table).table)
+    assert np.isfinite(numbers_NF[:, 1]).all()
+    assert np.isnan(numbers_NF[:, 0]).tolist() == [False, False, False, True] * 20
+    assert np.isfinite(numbers_NF[:3]).all()
 
 
 def _told(real_NF: Floats, made_NF: Floats) -> float:
