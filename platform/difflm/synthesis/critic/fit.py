@@ -86,15 +86,17 @@ def fit_critic(
     rows = random.permutation(train.num_rows)[: len(learned)]
     others = random.permutation(validation.num_rows)[:held]
     trees = _trees(numbers.of_table(train.take(rows)), learned, config, seed=seed)
-    sums = [[trees(row_F) for row_F in part] for part in (numbers.of_table(validation.take(others)), judged)]
-    scale = worth(*map(np.array, sums))
+    real_N, made_N = (
+        np.array([trees(row_F) for row_F in part]) for part in (numbers.of_table(validation.take(others)), judged)
+    )
+    scale = worth(real_N, made_N)
     if scale is None:
         return None
-    odds_N = np.exp(scale * np.array(sums[1]))
+    odds_N = np.exp(scale * made_N)
     top = min(config.most * float(odds_N.mean()), float(np.quantile(odds_N, 0.98)))
     Critic(trees=trees, scale=scale, offset=-math.log(top), numbers=numbers).write(directory)
     write_hashes(directory)
-    return {"auc": _auc(*map(np.array, sums)), "kept": float(np.minimum(1.0, odds_N / top).mean())}
+    return {"auc": _auc(real_N, made_N), "kept": float(np.minimum(1.0, odds_N / top).mean())}
 
 
 def _trees(real_NF: Floats, made_NF: Floats, config: CriticConfig, *, seed: int) -> Trees:
@@ -121,20 +123,15 @@ def worth(real_N: npt.NDArray[np.float64], made_N: npt.NDArray[np.float64]) -> f
 
     By logistic regression; None where it is not clearly above 0.
     """
-    sum_N, label_N = np.concatenate([real_N, made_N]), np.repeat([1.0, 0.0], [len(real_N), len(made_N)])
+    from sklearn.linear_model import LogisticRegression
+
+    sum_N, label_N = np.concatenate([real_N, made_N]), np.repeat([1, 0], [len(real_N), len(made_N)])
+    model = LogisticRegression(C=1e9, tol=1e-8, max_iter=1000).fit(sum_N[:, None], label_N)
+    chance_N = model.predict_proba(sum_N[:, None])[:, 1]
     design_N2 = np.stack([sum_N, np.ones_like(sum_N)], axis=1)
-    weights_2, hessian = np.zeros(2), np.eye(2)
-    for _ in range(30):
-        chance_N = 1 / (1 + np.exp(-np.clip(design_N2 @ weights_2, -30, 30)))
-        hessian = design_N2.T @ (design_N2 * (chance_N * (1 - chance_N))[:, None]) + 1e-9 * np.eye(2)
-        step_2 = np.linalg.solve(hessian, design_N2.T @ (label_N - chance_N))
-        weights_2 = weights_2 + step_2
-        if np.abs(step_2).max() < 1e-8:
-            break
-    error = math.sqrt(np.linalg.inv(hessian)[0, 0])
-    if not np.isfinite(weights_2).all() or weights_2[0] < CLEAR * error:
-        return None
-    return min(1.0, float(weights_2[0]))
+    information_22 = design_N2.T @ (design_N2 * (chance_N * (1 - chance_N))[:, None]) + 1e-9 * np.eye(2)
+    scale, error = float(model.coef_[0, 0]), math.sqrt(np.linalg.inv(information_22)[0, 0])
+    return min(1.0, scale) if scale >= CLEAR * error else None
 
 
 def _auc(real_N: npt.NDArray[np.float64], made_N: npt.NDArray[np.float64]) -> float:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import torch
 from safetensors.torch import save
 
-from difflm.errors import ModelError
+from difflm.errors import MISFITS, ModelError, reason_of
 from difflm.models.decoder_store import read_tensors
 from difflm.records.kinds.codes import column_codes, value_code
 from difflm.records.schema import CategoricalField, Record, RecordSchema, Value
@@ -31,6 +31,7 @@ LARGEST: Final = 2**100
 """Numbers beyond, of columns such as 1e200, are all the same to trees."""
 CRITIC_TRIES: Final = 6
 """The last of so many draws of an index is kept whatever the critic says."""
+_UNREADABLE: Final[tuple[type[Exception], ...]] = (*MISFITS, RuntimeError)
 
 
 class RowNumbers:
@@ -50,9 +51,9 @@ class RowNumbers:
 
     @staticmethod
     def _number(field: Any, places: dict[str, int] | None, value: Value) -> float:
-        return _within(
-            None if value is None else places[str(value)] if places is not None else value_code(field, value)
-        )
+        if value is None:
+            return math.nan
+        return _within(value_code(field, value) if places is None else places[str(value)])
 
     def of_table(self, table: pa.Table) -> Floats:
         """Return the numbers of normalised rows, (N, F)."""
@@ -107,8 +108,8 @@ def read_critic(directory: Path, schema: RecordSchema) -> Critic | None:
     try:
         scale, offset = map(float, tensors["figures"])
         trees = Trees.of_tensors(tensors, features=len(schema.fields))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{path}: no critic of this bundle ({error}); assemble the bundle again") from error
+    except _UNREADABLE as error:
+        raise ModelError(f"{path}: no critic of this bundle ({reason_of(error)}); assemble the bundle again") from error
     if not (math.isfinite(scale) and math.isfinite(offset)):
         raise ModelError(f"{path}: no critic of this bundle (figures that are none); assemble the bundle again")
     return Critic(trees=trees, scale=scale, offset=offset, numbers=RowNumbers(schema))
