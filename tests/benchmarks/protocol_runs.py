@@ -12,7 +12,6 @@ the mean over the seeds.
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,9 +45,10 @@ def main(
 def measured(table: str, prepared: Path, runs: Path, seed: int, overrides: list[str]) -> dict[str, Any]:
     """Run one table with one seed and score its rows."""
     settings = [part for text in overrides for part in ("--set", text)]
-    started = time.monotonic()
     difflm("run", prepared / f"{table}.yaml", "--runs", runs, "--set", f"seed={seed}", *settings)
-    seconds = round(time.monotonic() - started)
+    # All that the run took, those that were stopped and gone on with included.
+    kept = (runs / f"{table}-protocol" / "runs.jsonl").read_text().splitlines()
+    seconds = round(sum(json.loads(line)["wall_seconds"] for line in kept))
     difflm("protocol", table, "--run", runs / f"{table}-protocol", "--out", runs / f"{table}-scores")
     scores = json.loads((runs / f"{table}-scores" / "protocol.json").read_text())
     scores["about"]["synthetic rows"] = f"as many as were learned, of the run {table}-protocol"
