@@ -16,7 +16,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,10 @@ from pydantic import Field
 
 from difflm.config import Config
 from difflm.synthesis.bundle_files import write_hashes
-from difflm.synthesis.critic.judge import Critic, RowNumbers
-from difflm.synthesis.critic.trees import Floats, Trees
+from difflm.synthesis.critic.features import Floats, RowNumbers, bins_of, edges_of, find_pairs
+from difflm.synthesis.critic.judge import Critic
+from difflm.synthesis.critic.raking import raked, top_of
+from difflm.synthesis.critic.trees import Trees
 from difflm.synthesis.open_bundle import OpenBundle
 from difflm.synthesis.synthesizer import SamplingConfig
 
@@ -34,6 +36,12 @@ MOST_CELLS: Final = 600_000
 """Of the draws to learn by: rows of wide tables take longer, so there are fewer of them."""
 LEAST_ROWS: Final = 400
 """With fewer training rows, or a quarter as many to validate on, trees find nothing that is there."""
+BINS: Final = 256
+"""Of a column or pair, by draws: what trees are split at."""
+LEAF_ROWS: Final = 100
+"""A leaf has so many rows at least, training rows and draws together: what fewer have is not for a bundle to hold."""
+ROUNDS: Final = 10
+"""After so many trees it is looked at anew whether they recognise training rows."""
 CLEAR: Final = 3.0
 """By so many standard errors the scale has to be above nothing."""
 Report = Callable[[int, int], None]
@@ -42,8 +50,15 @@ Report = Callable[[int, int], None]
 class CriticConfig(Config):
     """How draws are told from training rows, and turned down."""
 
-    trees: int = Field(default=100, ge=0, le=2000, description="0: no critic, and rows are drawn faster")
-    depth: int = Field(default=8, ge=1, le=12)
+    trees: int = Field(default=200, ge=0, le=2000, description="most of them; 0: no critic, and rows are drawn faster")
+    depth: int = Field(default=3, ge=1, le=12)
+    pairs: int = Field(default=64, ge=0, le=1024, description="differences and ratios of columns that trees see")
+    recognised: float = Field(
+        default=0.52,
+        ge=0.5,
+        le=1,
+        description="how well trees may tell training rows from validation rows, as AUC: there are no more of them",
+    )
     learning_rate: float = Field(default=0.1, gt=0, le=1)
     rows: int = Field(default=32768, ge=1, description="most draws, and as many training rows, that it learns by")
     most: float = Field(
@@ -52,6 +67,9 @@ class CriticConfig(Config):
         le=16,
         description="draws that are so many times as likely as the average to be real are always kept; more turns down "
         "more, and drawing takes longer",
+    )
+    raking_rows: int = Field(
+        default=16384, ge=0, description="draws by which columns are kept as they are in training rows; 0: they are not"
     )
     threads: int | None = Field(default=None, ge=1, description="None: one for each core")
 
@@ -65,7 +83,10 @@ def fit_critic(
     seed: int,
     report: Report = lambda done, of: None,
 ) -> dict[str, float] | None:
-    """Draw from a bundle and write a critic into it; return how well it tells and what share it keeps, None without.
+    """Draw from a bundle and write a critic into it; return what its figures are, None where there is none.
+
+    `auc` is how well it tells validation rows from draws, `kept` the share of draws that it keeps, `recognised` how
+    well it tells training rows from validation rows, and `trees` how many it has.
 
     `train` and `validation` are normalised rows; of the latter nothing is kept but two numbers.
     """
@@ -73,53 +94,96 @@ def fit_critic(
     schema = opened.bundle.schema
     most = min(config.rows, train.num_rows, MOST_CELLS // len(schema.fields))
     held = min(most, validation.num_rows)
+    raking = min(config.raking_rows, most)
     if config.trees == 0 or most < LEAST_ROWS or held < LEAST_ROWS // 4:
         return None
-    report(0, most + held)
+    report(0, most + held + raking)
     # Rows of their own, as for the calibration.
-    drawn, _ = opened.synthesizer().draw_valid(range(most + held), seed=seed)
-    if len(drawn) < LEAST_ROWS + held:
+    drawn, _ = opened.synthesizer().draw_valid(range(most + held + raking), seed=seed)
+    if len(drawn) < LEAST_ROWS + held + raking:
         return None
     random, numbers = np.random.default_rng(seed), RowNumbers(schema)
     made_NF = numbers.of_table(opened.bundle.codec.table_of([record for _, record in drawn]))
-    learned, judged = made_NF[:-held], made_NF[-held:]
-    rows = random.permutation(train.num_rows)[: len(learned)]
-    others = random.permutation(validation.num_rows)[:held]
-    trees = _trees(numbers.of_table(train.take(rows)), learned, config, seed=seed)
-    real_N, made_N = (
-        np.array([trees(row_F) for row_F in part]) for part in (numbers.of_table(validation.take(others)), judged)
-    )
+    learned_NF, judged_NF, raked_NF = np.split(made_NF, [len(made_NF) - held - raking, len(made_NF) - raking])
+    real_NF = numbers.of_table(train.take(random.permutation(train.num_rows)[: len(learned_NF)]))
+    held_NF = numbers.of_table(validation.take(random.permutation(validation.num_rows)[:held]))
+    pairs = find_pairs(real_NF, learned_NF, numbers.ordered, config.pairs)
+    trees, recognised = _trees(pairs(real_NF), pairs(learned_NF), pairs(held_NF), config, seed=seed)
+    if trees is None:
+        return None
+    real_N, made_N = (_sums(trees, pairs(rows_NF)) for rows_NF in (held_NF, judged_NF))
     scale = worth(real_N, made_N)
     if scale is None:
         return None
-    odds_N = np.exp(scale * made_N)
-    top = min(config.most * float(odds_N.mean()), float(np.quantile(odds_N, 0.98)))
-    Critic(trees=trees, scale=scale, offset=-math.log(top), numbers=numbers).write(directory)
+    nats_N = scale * made_N
+    if raking:
+        steps, nats_N = raked(scale * _sums(trees, pairs(raked_NF)), raked_NF, real_NF, most=config.most)
+        trees = trees + steps.scaled(1 / scale)
+    odds_N = np.exp(nats_N)
+    top = top_of(odds_N, config.most)
+    Critic(trees=trees, pairs=pairs, scale=scale, offset=-math.log(top), numbers=numbers).write(directory)
     write_hashes(directory)
-    return {"auc": _auc(real_N, made_N), "kept": float(np.minimum(1.0, odds_N / top).mean())}
+    return {
+        "auc": _auc(real_N, made_N),
+        "kept": float(np.minimum(1.0, odds_N / top).mean()),
+        "recognised": recognised,
+        "trees": float(len(trees.root_T)),
+    }
 
 
-def _trees(real_NF: Floats, made_NF: Floats, config: CriticConfig, *, seed: int) -> Trees:
+def _sums(trees: Trees, rows_NF: Floats) -> npt.NDArray[np.float64]:
+    return np.array([trees(row_F) for row_F in rows_NF])
+
+
+def _trees(
+    real_NF: Floats, made_NF: Floats, held_NF: Floats, config: CriticConfig, *, seed: int
+) -> tuple[Trees | None, float]:
+    """Return trees, fewer than asked for where more would tell training rows from validation rows; and how well."""
     import xgboost as xgb
 
-    label_N = np.repeat([1.0, 0.0], [len(real_NF), len(made_NF)])
-    # A leaf has eight rows at least: what fewer have is not for a bundle to hold.
+    edges = [edges_of(column_N, BINS) for column_N in made_NF.T]
+
+    def binned(rows_NF: Floats) -> xgb.DMatrix:
+        bins = [
+            np.where(np.isnan(column_N), np.nan, bins_of(column_N, ends))
+            for column_N, ends in zip(rows_NF.T, edges, strict=True)
+        ]
+        return xgb.DMatrix(np.stack(bins, axis=1))
+
+    matrix = binned(np.concatenate([real_NF, made_NF]))
+    matrix.set_label(np.repeat([1.0, 0.0], [len(real_NF), len(made_NF)]))
     settings = {
         "objective": "binary:logistic",
         "base_score": 0.5,
         "max_depth": config.depth,
         "eta": config.learning_rate,
-        "min_child_weight": 2.0,
-        "max_bin": 512,
+        "min_child_weight": LEAF_ROWS / 4,  # a row weighs a quarter where nothing is known
+        "max_bin": BINS + 1,
         "seed": seed % 2**31,
         **({} if config.threads is None else {"nthread": config.threads}),
     }
-    booster = xgb.train(settings, xgb.DMatrix(np.concatenate([real_NF, made_NF]), label=label_N), config.trees)
-    return Trees.of(json.loads(bytes(booster.save_raw("json"))))
+    booster = xgb.train(settings, matrix, config.trees)
+    rounds, recognised = _unrecognisable(booster, binned(real_NF), binned(held_NF), config)
+    if rounds == 0:
+        return None, recognised
+    trees = Trees.of(json.loads(bytes(booster[:rounds].save_raw("json"))))
+    return trees.unbinned(edges), recognised
+
+
+def _unrecognisable(booster: Any, real: Any, held: Any, config: CriticConfig) -> tuple[int, float]:
+    """Return how many trees tell training rows from validation rows no better than allowed, and how well they do."""
+    rounds, recognised = 0, 0.5
+    for some in range(ROUNDS, booster.num_boosted_rounds() + 1, ROUNDS):
+        real_N, held_N = (booster.predict(each, output_margin=True, iteration_range=(0, some)) for each in (real, held))
+        auc = _auc(real_N, held_N)
+        if auc > config.recognised:
+            break
+        rounds, recognised = some, auc
+    return rounds, recognised
 
 
 def worth(real_N: npt.NDArray[np.float64], made_N: npt.NDArray[np.float64]) -> float | None:
-    """Return what sums of rows that trees have not seen are to be multiplied by to be logarithms of odds: 1 at most.
+    """Return what sums of rows that trees have not seen are to be multiplied by to be logarithms of odds.
 
     By logistic regression; None where it is not clearly above 0.
     """
@@ -131,7 +195,7 @@ def worth(real_N: npt.NDArray[np.float64], made_N: npt.NDArray[np.float64]) -> f
     design_N2 = np.stack([sum_N, np.ones_like(sum_N)], axis=1)
     information_22 = design_N2.T @ (design_N2 * (chance_N * (1 - chance_N))[:, None]) + 1e-9 * np.eye(2)
     scale, error = float(model.coef_[0, 0]), math.sqrt(np.linalg.inv(information_22)[0, 0])
-    return min(1.0, scale) if scale >= CLEAR * error else None
+    return scale if scale >= CLEAR * error else None
 
 
 def _auc(real_N: npt.NDArray[np.float64], made_N: npt.NDArray[np.float64]) -> float:

@@ -7,8 +7,9 @@ Shape legend: F features, K nodes, T trees.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-Floats = npt.NDArray[np.float32]
-Integers = npt.NDArray[np.int64]
+from difflm.synthesis.critic.features import Floats, Integers
+
 MOST_NODES = 4_000_000
 MOST_DEPTH = 64
+MOST_TREES = 4096
+BELOW_ALL = -(2.0**120)
+"""Less than any number of a row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +75,63 @@ class Trees:
         )
 
     @classmethod
+    def of_steps(cls, feature: int, edges: Floats, values: Floats, missing: float) -> Trees:
+        """Return the tree that says `values[i]` from `edges[i - 1]` on and below `edges[i]`, `missing` where it is."""
+        # What is missing is below all; the other leaves hang on a search by halves.
+        nodes: list[tuple[float, int, int, float]] = [(BELOW_ALL, 1, 2, 0.0), (0.0, 1, 1, missing)]
+
+        def grow(low: int, high: int) -> None:
+            """Add a node for values[low:high]."""
+            place, middle = len(nodes), (low + high) // 2
+            if high - low == 1:
+                nodes.append((0.0, place, place, float(values[low])))
+                return
+            nodes.append((float(edges[middle - 1]), place + 1, place + 2 * (middle - low), 0.0))
+            grow(low, middle)
+            grow(middle, high)
+
+        grow(0, len(values))
+        threshold_K, left_K, right_K, value_K = map(np.array, zip(*nodes, strict=True))
+        return cls(
+            feature_K=np.full(len(nodes), feature, dtype=np.int64),
+            threshold_K=threshold_K.astype(np.float32),
+            child_2K=np.stack([left_K, right_K], axis=1).reshape(-1).astype(np.int64),
+            missing_K=np.full(len(nodes), -np.inf, dtype=np.float32),
+            value_K=value_K.astype(np.float32),
+            root_T=np.zeros(1, dtype=np.int64),
+            depth=1 + math.ceil(math.log2(len(values))),
+        )
+
+    def __add__(self, other: Trees) -> Trees:
+        """Return the trees of both."""
+        nodes = len(self.value_K)
+        return Trees(
+            feature_K=np.concatenate([self.feature_K, other.feature_K]),
+            threshold_K=np.concatenate([self.threshold_K, other.threshold_K]),
+            child_2K=np.concatenate([self.child_2K, other.child_2K + nodes]),
+            missing_K=np.concatenate([self.missing_K, other.missing_K]),
+            value_K=np.concatenate([self.value_K, other.value_K]),
+            root_T=np.concatenate([self.root_T, other.root_T + nodes]),
+            depth=max(self.depth, other.depth),
+        )
+
+    def scaled(self, scale: float) -> Trees:
+        """Return trees that say so many times as much."""
+        return replace(self, value_K=(self.value_K * scale).astype(np.float32))
+
+    def unbinned(self, edges: Sequence[Floats]) -> Trees:
+        """Return the trees over numbers that are these over bins, whose edges are given for each feature.
+
+        What is in a bin below the number t is below the edge that ends the bin before it.
+        """
+        threshold_K = self.threshold_K.copy()
+        for feature, ends in enumerate(edges):
+            of_K = (self.feature_K == feature) & (self.child_2K[::2] != np.arange(len(self.feature_K)))
+            bin_K = np.ceil(self.threshold_K[of_K]).astype(np.int64) - 1
+            threshold_K[of_K] = np.concatenate([ends, [np.inf]]).astype(np.float32)[np.clip(bin_K, 0, len(ends))]
+        return replace(self, threshold_K=threshold_K)
+
+    @classmethod
     def of_tensors(cls, tensors: Mapping[str, Tensor], *, features: int) -> Trees:
         """Take back what `tensors` returned. ValueError for what no trees are, such as a node that leads elsewhere."""
         whole = {name: tensors[name] for name in ("feature", "child", "root", "depth")}
@@ -83,7 +144,12 @@ class Trees:
         shapes = {one.shape for one in (*floats.values(), whole["feature"])}
         if shapes != {(nodes,)} or whole["child"].shape != (2 * nodes,) or whole["root"].dim() != 1:
             raise ValueError("arrays of other sizes")
-        if not 0 < nodes <= MOST_NODES or not 0 <= depth <= MOST_DEPTH or not bool(floats["value"].isfinite().all()):
+        if (
+            len(whole["root"]) > MOST_TREES
+            or not 0 < nodes <= MOST_NODES
+            or not 0 <= depth <= MOST_DEPTH
+            or not bool(floats["value"].isfinite().all())
+        ):
             raise ValueError("too many nodes, or values that are no numbers")
         for name, below in (("feature", features), ("child", nodes), ("root", nodes)):
             if bool(((whole[name] < 0) | (whole[name] >= below)).any()):

@@ -18,9 +18,11 @@ from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import Record, read_schema
 from difflm.synthesis.bundle import Bundle, load_bundle
 from difflm.synthesis.bundle_files import write_hashes
+from difflm.synthesis.critic.features import Floats, Pairs, RowNumbers, bins_of, edges_of, find_pairs
 from difflm.synthesis.critic.fit import CriticConfig, fit_critic, worth
-from difflm.synthesis.critic.judge import CRITIC_NAME, CRITIC_TRIES, RowNumbers
-from difflm.synthesis.critic.trees import Floats, Trees
+from difflm.synthesis.critic.judge import CRITIC_NAME, CRITIC_TRIES
+from difflm.synthesis.critic.raking import raked
+from difflm.synthesis.critic.trees import BELOW_ALL, MOST_TREES, Trees
 from difflm.synthesis.plans.conditions import parse_condition
 from difflm.synthesis.plans.draw_plans import DrawPlans
 from difflm.synthesis.synthesizer import SamplingConfig, Synthesizer
@@ -29,7 +31,7 @@ from difflm.testing.tables import mixed_table
 from difflm.training.record_data import read_split
 
 ROWS = 600
-CONFIG = CriticConfig(trees=40, depth=4, threads=1)
+CONFIG = CriticConfig(trees=40, depth=4, recognised=0.7, threads=1)
 PLAIN = SamplingConfig(precision="float32", critic=False)
 JUDGED = SamplingConfig(precision="float32")
 
@@ -75,12 +77,133 @@ def test_trees_are_walked_as_xgboost_walks_them() -> None:
     assert [again(row_F) for row_F in rows_NF] == found
 
 
+def test_trees_over_bins_become_trees_over_numbers() -> None:
+    random = np.random.default_rng(2)
+    rows_NF = random.normal(size=(400, 3)).astype(np.float32)
+    rows_NF[random.random(rows_NF.shape) < 0.1] = np.nan
+    edges = [edges_of(column_N, 16) for column_N in rows_NF.T]
+    bins_NF = np.stack(
+        [
+            np.where(np.isnan(column_N), np.nan, bins_of(column_N, ends))
+            for column_N, ends in zip(rows_NF.T, edges, strict=True)
+        ],
+        axis=1,
+    ).astype(np.float32)
+    label_N = (np.nan_to_num(rows_NF[:, 0]) > np.nan_to_num(rows_NF[:, 2], nan=0.5)).astype(float)
+    booster = xgb.train(
+        {"objective": "binary:logistic", "base_score": 0.5, "nthread": 1}, xgb.DMatrix(bins_NF, label=label_N), 8
+    )
+    trees = Trees.of(json.loads(bytes(booster.save_raw("json"))))
+    numbered = trees.unbinned(edges)
+    assert [numbered(row_F) for row_F in rows_NF] == [trees(row_F) for row_F in bins_NF]
+    known = set(np.concatenate(edges).tolist())
+    splits = numbered.child_2K[::2] != np.arange(len(numbered.value_K))
+    assert splits.any()
+    assert set(numbered.threshold_K[splits].tolist()) <= known, "no split but at an edge"
+
+
+def test_a_tree_of_steps_says_what_its_bin_says() -> None:
+    edges = np.array([1.0, 2.0, 5.0], dtype=np.float32)
+    values = np.array([10.0, 20.0, 30.0, 40.0], dtype=np.float32)
+    tree = Trees.of_steps(1, edges, values, missing=-7.0)
+    rows = np.array([[0, number] for number in (-1e30, 0.9, 1.0, 1.9, 2.0, 4.9, 5.0, 1e30, np.nan)], dtype=np.float32)
+    assert [tree(row_F) for row_F in rows] == [10, 10, 20, 20, 30, 30, 40, 40, -7]
+    both = tree + Trees.of_steps(0, edges[:0], values[:1], missing=0.0).scaled(0.5)
+    assert [both(row_F) for row_F in rows] == [15, 15, 25, 25, 35, 35, 45, 45, -2]
+
+
+def test_pairs_are_differences_and_ratios() -> None:
+    rows = np.array([[6, 3, 0], [1, np.nan, 2], [-4, 8, 1]], dtype=np.float32)
+    pairs = Pairs.of([(0, 1, False), (0, 1, True), (1, 2, True)])
+    expected = [[3, 2, np.nan], [np.nan, np.nan, np.nan], [-12, -0.5, 8]]
+    np.testing.assert_array_equal(pairs(rows)[:, 3:], expected)
+    np.testing.assert_array_equal(pairs(rows)[:, :3], rows)
+    np.testing.assert_array_equal(np.stack([pairs(row_F) for row_F in rows]), pairs(rows))
+    again = Pairs.of_tensors(pairs.tensors(), fields=3)
+    np.testing.assert_array_equal(again(rows), pairs(rows))
+    np.testing.assert_array_equal(Pairs.of([])(rows), rows)
+
+
+def test_the_pair_that_tells_is_found_first() -> None:
+    random = np.random.default_rng(3)
+    real_NF, made_NF = (random.integers(10, 1000, size=(4000, 4)).astype(np.float32) for _ in range(2))
+    real_NF[:, 2] = real_NF[:, 0] * 2 + random.integers(0, 3, 4000)
+    made_NF[:, 2] = random.permutation(real_NF[:, 2])
+    pairs = find_pairs(real_NF, made_NF, [0, 1, 2], most=2)
+    assert (pairs.first_P[0], pairs.second_P[0], bool(pairs.ratio_P[0])) == (0, 2, True)
+    assert 3 not in pairs.second_P, "it is none of those that may be subtracted"
+    assert len(find_pairs(real_NF, made_NF, [0], most=2)) == 0
+    few = np.round(real_NF / 200)
+    assert len(find_pairs(few, few, [0, 1, 2], most=2)) == 0
+
+
+def test_raking_brings_columns_to_their_shares_and_leaves_the_rest() -> None:
+    random = np.random.default_rng(4)
+
+    def rows(shift: float, missing: float) -> Floats:
+        found_NF = random.normal(shift, 1.0, size=(8000, 2)).astype(np.float32)
+        found_NF[random.random(8000) < missing, 0] = np.nan
+        return np.concatenate([found_NF, random.normal(size=(8000, 1)).astype(np.float32)], axis=1)
+
+    real_NF, made_NF = rows(0.0, 0.1), rows(0.3, 0.2)
+    before_N = np.where(made_NF[:, 2] > 0, np.log(2.0), 0.0)
+    trees, nats_N = raked(before_N, made_NF, real_NF, most=4.0)
+    assert [trees(row_F) for row_F in made_NF[:200]] == pytest.approx((nats_N - before_N)[:200].tolist(), abs=1e-4)
+    odds_N = np.exp(nats_N)
+    kept_N = np.minimum(1.0, odds_N / min(4 * odds_N.mean(), float(np.quantile(odds_N, 0.98))))
+    assert np.average(np.isnan(made_NF[:, 0]), weights=kept_N) == pytest.approx(
+        np.isnan(real_NF[:, 0]).mean(), abs=0.01
+    )
+    assert np.average(made_NF[:, 1], weights=kept_N) == pytest.approx(real_NF[:, 1].mean(), abs=0.03)
+    assert np.average(made_NF[:, 2] > 0, weights=kept_N) == pytest.approx((real_NF[:, 2] > 0).mean(), abs=0.02)
+
+
+def test_there_are_no_more_trees_than_leave_training_rows_unrecognised(
+    stages: StageFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("difflm.synthesis.critic.fit.LEAF_ROWS", 4)  # such leaves know single rows
+    rows = read_split(stages.prepared, "train", read_schema(stages.prepared))
+    found = []
+    for allowed in (0.6, 1.0):
+        folder = Path(shutil.copytree(stages.bundle, tmp_path / str(allowed)))
+        config = CriticConfig(trees=60, depth=6, recognised=allowed, raking_rows=0, threads=1)
+        figures = fit_critic(folder, rows.slice(0, 450), rows.slice(450), config, seed=1)
+        assert figures is not None
+        found.append(figures)
+    limited, free = found
+    assert limited["recognised"] <= 0.6 < free["recognised"]
+    assert limited["trees"] < free["trees"] == 60
+
+
+def test_splits_are_at_numbers_of_draws(stages: StageFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not at those of training rows, which nobody else has."""
+    seen: list[Floats] = []
+
+    class Watched(RowNumbers):
+        def of_table(self, table: pa.Table) -> Floats:
+            seen.append(super().of_table(table))
+            return seen[-1]
+
+    monkeypatch.setattr("difflm.synthesis.critic.fit.RowNumbers", Watched)
+    rows = read_split(stages.prepared, "train", read_schema(stages.prepared))
+    folder = Path(shutil.copytree(stages.bundle, tmp_path / "bundle"))
+    assert fit_critic(folder, rows.slice(0, 450), rows.slice(450), CONFIG, seed=1) is not None
+    critic = load_bundle(folder).critic
+    assert critic is not None
+    trees, made_NF = critic.trees, critic.pairs(seen[0])
+    splits = trees.child_2K[::2] != np.arange(len(trees.value_K))
+    assert splits.sum() > 100
+    for feature in range(made_NF.shape[1]):
+        at = set(trees.threshold_K[splits & (trees.feature_K == feature)].tolist()) - {BELOW_ALL}
+        assert at <= set(made_NF[:, feature].tolist())
+
+
 def test_the_scale_is_that_of_the_log_odds() -> None:
     random = np.random.default_rng(1)
     real_N, made_N = random.normal(1.0, 1.0, 20_000), random.normal(0.0, 1.0, 20_000)
     # The log of their densities' ratio is x - 1/2; sums that are twice as large are worth half.
     assert worth(real_N * 2, made_N * 2) == pytest.approx(0.5, abs=0.02)
-    assert worth(real_N * 0.2, made_N * 0.2) == 1.0  # five times as much as they say: as they say
+    assert worth(real_N * 0.2, made_N * 0.2) == pytest.approx(5.0, abs=0.2)
     assert worth(made_N, made_N[::-1]) is None
     assert worth(-real_N, -made_N) is None
 
@@ -133,7 +256,9 @@ def test_the_last_try_is_kept_and_chances_are_what_they_say(judged: Path) -> Non
     assert bundle.critic is not None
     record = _drawn(bundle, PLAIN, rows=1)[0]
     critic = bundle.critic
-    chance = min(1.0, math.exp(critic.scale * critic.trees(critic.numbers.of_record(record)) + critic.offset))
+    chance = min(
+        1.0, math.exp(critic.scale * critic.trees(critic.pairs(critic.numbers.of_record(record))) + critic.offset)
+    )
     kept = [critic.keeps(record, index=index, attempt=0) for index in range(4000)]
     assert np.mean(kept) == pytest.approx(chance, abs=0.03)
     assert all(critic.keeps(record, index=index, attempt=CRITIC_TRIES - 1) for index in range(200))
@@ -171,6 +296,9 @@ def test_without_enough_rows_or_trees_there_is_none(stages: StageFolders, tmp_pa
         ("value", lambda old: old * math.nan),
         ("threshold", lambda old: old.double()),
         ("depth", lambda old: old + 10**6),
+        ("root", lambda old: old[:1].repeat(MOST_TREES + 1)),
+        ("pairs", lambda old: old + 99),
+        ("pairs", lambda old: old.double()),
         ("figures", lambda old: old[:1]),
         ("figures", lambda old: old / 0),
         ("missing", None),
