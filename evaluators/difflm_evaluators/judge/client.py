@@ -117,7 +117,7 @@ class OpenAIClient:
             raise TransientFault("connection broken" if sent else "no connection", maybe_billed=sent) from error
         except (ValueError, RecursionError, openai.APIResponseValidationError) as error:
             raise TransientFault("response is not JSON", maybe_billed=True) from error
-        return _reply(completion)
+        return _reply(completion, self._endpoint.api_key)
 
     def _body(self, request: Request) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -135,7 +135,8 @@ class OpenAIClient:
         return body
 
     def _status_fault(self, error: openai.APIStatusError) -> Exception:
-        code, said, url = error.status_code, _said(error), self._endpoint.base_url
+        code, url = error.status_code, self._endpoint.base_url
+        said = _said(error, self._endpoint.api_key)
         if 300 <= code < 400:
             return ConfigError(f"{url}: leads elsewhere ({code}); give the address of the endpoint itself")
         if code in (401, 403):
@@ -176,6 +177,7 @@ def _number(text: str | None) -> float | None:
 
 
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # what a terminal obeys
+_SHORTEST_KEY = 8  # what is shorter is a word such as "none"
 _MAX_TOKENS = 2**40  # of one answer; what is more is no count
 
 
@@ -183,7 +185,7 @@ def _counted(count: object) -> TypeGuard[int]:
     return isinstance(count, int) and 0 <= count <= _MAX_TOKENS
 
 
-def _reply(completion: object) -> Reply:
+def _reply(completion: object, key: str) -> Reply:
     # The client does not check what it is sent: a field may be missing or of any type.
     choices: object = completion.choices if isinstance(completion, ChatCompletion) else None
     choice = choices[0] if isinstance(choices, list) and choices else None
@@ -198,26 +200,30 @@ def _reply(completion: object) -> Reply:
     if _counted(read) and _counted(written):
         used = Tokens(input=read, output=written)
     return Reply(
-        content=_unicode(content) if isinstance(content, str) else "",
-        finish_reason=_unicode(str(getattr(choice, "finish_reason", None))),
-        refusal=_unicode(refusal) if isinstance(refusal, str) and refusal else None,
+        content=_text(content, key) if isinstance(content, str) else "",
+        finish_reason=_text(str(getattr(choice, "finish_reason", None)), key),
+        refusal=_text(refusal, key) if isinstance(refusal, str) and refusal else None,
         used=used,
     )
 
 
-def _said(error: openai.APIStatusError) -> str:
+def _said(error: openai.APIStatusError, key: str) -> str:
     body = error.body
     message = body.get("message") if isinstance(body, dict) else None
     try:
         text = message if isinstance(message, str) else json.dumps(body, default=str) if body else "no message"
     except RecursionError:
         text = "a message that is nested too deep"
-    return " ".join(_UNSEEN.sub(" ", _unicode(text)).split())[:300]
+    return " ".join(_UNSEEN.sub(" ", _text(text, key)).split())[:300]
 
 
-def _unicode(text: str) -> str:
-    """Text that can be written down: JSON may hold halves of surrogate pairs, which become question marks."""
-    return text.encode("utf-8", "replace").decode()
+def _text(text: str, key: str) -> str:
+    """Text that can be written down: JSON may hold halves of surrogate pairs, which become question marks.
+
+    A server may say the key that it was sent; nobody else is to read it.
+    """
+    found = text.encode("utf-8", "replace").decode()
+    return found.replace(key, "[key]") if len(key) >= _SHORTEST_KEY else found
 
 
 class _LimitedBody(httpx2.AsyncByteStream):

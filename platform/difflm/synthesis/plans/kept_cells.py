@@ -33,9 +33,22 @@ def _kept(given: pa.ChunkedArray, wanted: pa.Field, conformed: pa.ChunkedArray, 
     if pa.types.is_string(wanted.type):
         return as_text(given)
     if not pa.types.is_string(given.type):
-        return given.cast(wanted.type) if pa.types.is_floating(wanted.type) else conformed
+        if pa.types.is_floating(wanted.type):
+            return given.cast(wanted.type)
+        return conformed if _says(conformed, given) else given
     numbers = parse_decimals(given) if pa.types.is_floating(wanted.type) else conformed
     return numbers if not spelling or _texts(numbers, wanted).equals(given) else given
+
+
+def _says(conformed: pa.ChunkedArray, given: pa.ChunkedArray) -> bool:
+    """Say whether a column says what the given one does, and not 30 of 30.5 or a day of an hour."""
+    if not any(is_one(given.type) for is_one in (pa.types.is_floating, pa.types.is_decimal, pa.types.is_timestamp)):
+        return True
+    try:
+        back = conformed.cast(given.type)
+    except pa.ArrowInvalid:
+        return False
+    return bool(pc.all(pc.or_(pc.is_null(given, nan_is_null=True), pc.fill_null(pc.equal(back, given), False))).as_py())
 
 
 def put_back(made: pa.Table, indices: Sequence[int], kept: pa.Table) -> pa.Table:
@@ -45,10 +58,23 @@ def put_back(made: pa.Table, indices: Sequence[int], kept: pa.Table) -> pa.Table
     for field, column in zip(made.schema, made.columns, strict=True):
         cells = kept.column(field.name).take(places)
         if cells.type != column.type:
-            column, field = _texts(column, field), pa.field(field.name, pa.string())
+            column, field, cells = _alike(column, field, cells)
         fields.append(field)
         columns.append(pc.coalesce(cells, column))
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+
+def _alike(
+    column: pa.ChunkedArray, field: pa.Field, cells: pa.ChunkedArray
+) -> tuple[pa.ChunkedArray, pa.Field, pa.ChunkedArray]:
+    """Return a column and cells of another type in one type: numbers as float64, all else as texts."""
+    number = pa.float64()
+    if not pa.types.is_string(cells.type):
+        try:
+            return column.cast(number), pa.field(field.name, number), cells.cast(number)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            cells = as_text(cells)
+    return _texts(column, field), pa.field(field.name, pa.string()), cells
 
 
 def _texts(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:

@@ -248,6 +248,24 @@ def test_what_no_question_can_mend_stops_at_the_first_request(tmp_path: Path, sc
     assert scene.waits == []
 
 
+def test_a_key_that_a_server_says_again_is_written_nowhere(tmp_path: Path) -> None:
+    said = in_turn(
+        says_json({"reason": "your key is sk-secret", "grade": 3}),
+        Says(content="", refusal="sk-secret asks too much"),
+        Fails(status=400, message="no use for sk-secret"),
+    )
+    with _scene(tmp_path, said) as scene:
+        found = scene.judge("a", "b", "c", settings={"limits": {"concurrency": 1}})
+    assert found.evaluation.score("judge_grade").value == 3
+    for path in (tmp_path / "out").iterdir():
+        assert b"sk-secret" not in path.read_bytes(), path.name
+    assert "[key]" in (tmp_path / "out" / ANSWERS).read_text()
+    with _scene(tmp_path, in_turn(Fails(status=401, message="sk-secret is old"))) as scene:
+        with pytest.raises(ConfigError, match=r"\[key\] is old") as caught:
+            scene.judge("a")
+    assert "sk-secret" not in str(caught.value)
+
+
 def test_a_wrong_key_stops_at_once_also_in_the_middle_and_answers_stay(tmp_path: Path) -> None:
     with _scene(tmp_path, in_turn(GOOD, GOOD, Fails(status=401))) as scene:
         with pytest.raises(ConfigError, match="key"):
