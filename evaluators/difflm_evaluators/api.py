@@ -22,6 +22,7 @@ from difflm.records.schema import RecordSchema, SchemaConfig
 from difflm.records.text_codec import code_of_table, read_code
 from difflm.records.text_files import JSON_ENDINGS, read_tools
 from difflm.records.tool_codec import KEYS
+from difflm.regular_files import given_path
 from difflm_evaluators.columns.plain_values import plainly_read
 from difflm_evaluators.evaluation import EvaluationConfig, RealSplits, evaluate_table
 from difflm_evaluators.report.comparison_report import Comparison, compare_reports
@@ -127,7 +128,7 @@ def compare(reports: Mapping[str, Report | str | Path]) -> Comparison:
         if isinstance(report, Report):
             files[label] = report.to_file()
         else:
-            path = Path(report)
+            path = given_path(report, name=f"reports[{label!r}]")
             files[label] = read_report(path / "report.json" if path.is_dir() else path)
     return compare_reports(files)
 

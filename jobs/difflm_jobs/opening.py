@@ -13,6 +13,7 @@ from difflm.artifacts.manifest import SCORES_NAME
 from difflm.artifacts.run_folder import INPUT
 from difflm.errors import ArtifactError
 from difflm.records.files.frames import FrameTemplate
+from difflm.regular_files import given_path
 from difflm.synthesis.saved_sampling import read_sampling
 from difflm.synthesis.synthesizer import SamplingConfig
 from difflm_evaluators import Report
@@ -44,7 +45,7 @@ def load(path: str | Path, *, signed_by: str | Path | None = None) -> Generator:
     from difflm_jobs.pipeline.runlog import CONFIG_NAME, LOG_NAME
 
     folder = local_folder(path)
-    signer = None if signed_by is None else read_public_key(Path(signed_by))
+    signer = None if signed_by is None else read_public_key(given_path(signed_by, name="signed_by"))
     bundle = find_bundle(_last_bundle(folder) or folder, signed_by=signer)
     run = None
     if (folder / LOG_NAME).is_file() and bundle != folder and bundle.is_relative_to(folder):

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,17 +50,13 @@ def without_clocks(value: Any) -> Any:
     return [without_clocks(item) for item in value] if isinstance(value, list) else value
 
 
-def kill_during(experiment: Any, kind: str, worker: str, log: Path) -> str:
-    """Run until the stage that makes ``kind`` has committed something; then kill a worker, and then the driver.
+def kill_worker(child: ChildProcess, experiment: Any, kind: str, worker: str) -> None:
+    """Wait until the stage that makes ``kind`` has committed something, kill its worker, and wait until it goes on."""
 
-    Returns the marker of its processes: those that the driver started may live on for some seconds.
-    """
-    child = ChildProcess.start(experiment.command(), output=log, environment=experiment.environment())
+    def under_way() -> bool:
+        return any(committed(work) > 0 for work in (experiment.root / "work").glob(f"{kind}-*"))
 
-    def under_way(more_than: int = 0) -> Callable[[], bool]:
-        return lambda: any(committed(work) > more_than for work in (experiment.root / "work").glob(f"{kind}-*"))
-
-    wait_until(under_way(), what=f"the first commit of {kind}", timeout_s=300, alive=child.running)
+    wait_until(under_way, what=f"the first commit of {kind}", timeout_s=300, alive=child.running)
     own = set(marked_pids(child.marker))
     workers = [pid for pid in pids_by_command(worker) if pid in own]
     assert workers, f"no process called {worker}"
@@ -74,9 +69,6 @@ def kill_during(experiment: Any, kind: str, worker: str, log: Path) -> str:
         timeout_s=300,
         alive=child.running,
     )
-    kill_pid(child.process.pid)
-    child.wait(timeout_s=60)
-    return child.marker
 
 
 def newer(work: Path) -> bool:
@@ -89,10 +81,17 @@ def test_killed_in_every_stage_it_ends_with_the_same_artifacts(
     undisturbed: Any, untouched: Any, tmp_path: Path
 ) -> None:
     trainer, mapper = "ray::RayTrainWorker", "ray::MapWorker"
-    stages = {"decoder": trainer, "autoencoder": trainer, "prior": trainer, "synthetic": mapper}
     markers = []
-    for kind, worker in stages.items():  # each starts at once, beside what is left of the one before
-        markers.append(kill_during(untouched, kind, worker, tmp_path / f"{kind}.log"))
+    # In each life a worker of two stages, and the driver during the second; the next one starts at once, beside what is
+    # left of the processes before.
+    for life in ({"decoder": trainer, "autoencoder": trainer}, {"prior": trainer, "synthetic": mapper}):
+        log = tmp_path / f"{'-'.join(life)}.log"
+        child = ChildProcess.start(untouched.command(), output=log, environment=untouched.environment())
+        for kind, worker in life.items():
+            kill_worker(child, untouched, kind, worker)
+        kill_pid(child.process.pid)
+        child.wait(timeout_s=60)
+        markers.append(child.marker)
         assert not list((untouched.root / "artifacts").glob(f"{kind}-*")), f"{kind} was finished before the kill"
     ended = untouched.call("run", "tiny.yaml")
     assert ended.code == 0, ended.out + ended.err

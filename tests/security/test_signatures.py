@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import shutil
 import stat
@@ -23,7 +24,7 @@ from difflm.artifacts.hashing import hash_folder
 from difflm.artifacts.manifest import SIGNATURE_NAME
 from difflm.artifacts.store import ArtifactStore
 from difflm.config import validate
-from difflm.errors import BundleError, ConfigError
+from difflm.errors import BundleError, ConfigError, StorageError
 from difflm.synthesis.bundle import load_bundle
 from difflm.synthesis.bundle_files import HASHES_NAME, write_hashes
 from difflm.synthesis.signatures import check_signature, make_key, read_public_key, sign_bundle
@@ -80,6 +81,19 @@ def test_a_key_is_for_its_owner_alone(tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ConfigError, match="is there already"):
         make_key(tmp_path / "dangling")
+
+
+def test_a_key_for_which_there_is_no_room_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StorageError, match="no space left"):
+        make_key(tmp_path / "key")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    assert make_key(tmp_path / "key").is_file()
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_signed_bundle_is_loaded_by_those_who_demand_it_and_by_others(signed: Path, keys: Path) -> None:

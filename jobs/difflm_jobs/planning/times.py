@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 EVALUATING = 1.05
 """Of a training's steps, for its evaluations and checkpoints."""
 PREPARING_S = 1.0
-JUDGED = 1.6
-"""Draws of a row where a critic turns some down."""
+JUDGED = 2.2
+"""Draws of a row where a critic turns some down: 1.2 to 3."""
 ENCODING, DRAWING = 0.2, 0.7
 """A row's encoding over its share of a step of the autoencoder, and its drawing over that of the decoder's fit."""
 SCORING_S, SCORING_CELL_S = 6.0, 5e-5
@@ -79,15 +79,22 @@ def _stage_s(name: str, config: ExperimentConfig, sample: TableSample, speed: Sp
             if _fit_floor(config) != STEERED_STEPS:
                 return 0.0
             drawn = config.calibration.rounds * min(config.calibration.rows, sample.rows)
-            drawn += min(config.critic.rows, sample.rows) if config.critic.trees else 0
+            if _judged(config):
+                drawn += min(config.critic.rows, sample.rows) + min(config.critic.raking_rows, sample.rows)
             return DRAWING * drawn * speed.decoder.seconds / speed.decoder.rows
         case "synthesize":
-            draws = JUDGED * emitted if config.critic.trees and _fit_floor(config) == STEERED_STEPS else emitted
+            draws = JUDGED * emitted if _judged(config) else emitted
             return DRAWING * draws * speed.decoder.seconds / speed.decoder.rows
         case "evaluate":
             return SCORING_S + SCORING_CELL_S * emitted * sample.columns
         case _:
             return 0.0
+
+
+def _judged(config: ExperimentConfig) -> bool:
+    """Say whether a critic is fitted, as far as one can know before there are draws."""
+    tabular = config.data.record_kind.tabular and config.privacy is None
+    return tabular and config.critic.trees > 0 and _fit_floor(config) == STEERED_STEPS
 
 
 def _fit_floor(config: ExperimentConfig) -> int:

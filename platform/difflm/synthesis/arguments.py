@@ -38,10 +38,10 @@ def share(given: object, *, name: str, remedy: str) -> float:
     """
     try:
         number = float(given)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1.0
     if isinstance(given, str) or not 0.0 <= number <= 1.0:
-        raise ConfigError(f"{name} is {given if isinstance(given, float) else repr(given)}; give {remedy}")
+        raise ConfigError(f"{name} is {given if isinstance(given, float) else f'{given!r:.40}'}; give {remedy}")
     return number
 
 

@@ -57,9 +57,7 @@ def make_key(path: Path) -> Path:
     )
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(private)
+        write_bytes_atomic(path, private, mode=0o600)
         write_bytes_atomic(public_path, _pem(key.public_key(), serialization), mode=0o644)
     return public_path
 

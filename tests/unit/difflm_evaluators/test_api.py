@@ -202,6 +202,8 @@ def test_reports_and_their_files_are_compared(report: Report, train: pa.Table, t
     for given in ([report, report], {1: report, 2: report}):
         with pytest.raises(ConfigError, match="reports: give a mapping of labels"):
             compare(given)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"reports\['b'\]: 5 is no path"):
+        compare({"a": report, "b": 5})  # type: ignore[dict-item]
 
 
 def test_the_package_imports_nothing_heavy_until_it_is_used() -> None:

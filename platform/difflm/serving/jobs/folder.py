@@ -2,6 +2,7 @@
 
 <jobs>/<id>/job.json       what was asked, by whom; written first
 <jobs>/<id>/data.<format>  the rows; appears whole
+<jobs>/<id>/rows.json      how many bytes they have, once they are there
 <jobs>/<id>/error.txt      why there will be none
 <jobs>/<id>/.lock          held by the server that runs the job, and by the job's own process
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import stat
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
@@ -22,11 +24,13 @@ from difflm.artifacts.atomic import write_json_atomic
 from difflm.config import Config
 from difflm.regular_files import read_file
 from difflm.serving.config import KeptConfig
+from difflm.telemetry import parse_json
 
 ID = re.compile(r"[0-9a-f]{32}")
 _SPEC = "job.json"
+_ROWS = "rows.json"
 _ENTRY = re.compile(r"part-(\d+)-(\d+)\.json")
-_OF_A_JOB = re.compile(r"\.|data\.|error\.txt$")  # and no job.json
+_OF_A_JOB = re.compile(r"\.|data\.|rows\.json$|error\.txt$")  # and no job.json
 _STRAY_S = 3600.0  # until a folder without job.json is what a removal left, not one that is being made
 _DAY_S = 86_400.0
 
@@ -98,7 +102,28 @@ class JobsFolder:
 
     def has_ended(self, name: str, spec: JobSpec) -> bool:
         """Tell whether a job has its rows, or never will."""
-        return self.data(name, spec).exists() or self.error(name).exists()
+        return any(path.exists() for path in (self.data(name, spec), self.path / name / _ROWS, self.error(name)))
+
+    def note_rows(self, name: str, spec: JobSpec) -> None:
+        """Write down how many bytes the rows of a job have."""
+        write_json_atomic(self.path / name / _ROWS, {"bytes": self.data(name, spec).stat().st_size})
+
+    def damage(self, name: str, spec: JobSpec) -> str | None:
+        """Say that the rows of a job are not those that it made, where one can tell; None of one that made none yet."""
+        try:
+            noted = parse_json(read_file(self.path / name / _ROWS).decode())
+        except FileNotFoundError:
+            noted = None
+        except (ValueError, OSError):
+            return f"{_ROWS} is damaged; ask for the rows again"
+        path = self.data(name, spec)
+        try:
+            found = path.lstat()
+        except OSError:
+            return None if noted is None else "its rows are gone; ask for them again"
+        if not stat.S_ISREG(found.st_mode) or noted not in (None, {"bytes": found.st_size}):
+            return f"{path.name} is not the file that was written; ask for the rows again"
+        return None
 
     def rows_done(self, name: str) -> int:
         """Count the rows of a job that are written."""

@@ -154,6 +154,9 @@ class Jobs:
             state = "finished"
         elif error.exists():
             state = "failed"
+        damage = self._files.damage(name, spec) if state in ("queued", "finished") else None
+        if damage is not None:
+            state = "failed"
         return JobView(
             id=name,
             state=state,
@@ -162,7 +165,7 @@ class Jobs:
             n=spec.n,
             seed=spec.seed,
             rows_done=spec.n if state == "finished" else self._files.rows_done(name),
-            error=error.read_text(encoding="utf-8", errors="replace") if state == "failed" else None,
+            error=damage or (error.read_text(encoding="utf-8", errors="replace") if state == "failed" else None),
             data=f"/v1/jobs/{name}/data" if state == "finished" else None,
         )
 
@@ -282,6 +285,8 @@ class Jobs:
             for folder in (str(self._files.path), f"{spec.folder}/", spec.folder):  # paths are the server's own
                 reason = reason.replace(folder, "")
             write_bytes_atomic(self._files.error(name), reason.encode())
+        else:
+            self._files.note_rows(name, spec)
 
     async def _drawn(self, name: str, spec: JobSpec) -> str | None:
         """Draw the rows of a job; return what it failed with, if it did."""

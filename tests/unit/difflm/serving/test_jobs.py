@@ -6,6 +6,7 @@ import asyncio
 import errno
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
@@ -92,6 +93,53 @@ def test_a_job_runs_the_command_line_and_its_rows_can_be_had(folder: Path) -> No
         "--set", 'sampling={"steps": 3}', "--set", "a.b=c", "--where=age > 3", "--constraint=start <= end",
         "--constraint=-n < 3",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("after_a_restart", [False, True])
+@pytest.mark.parametrize("damage", ["appended", "cut", "gone", "link", "pipe", "folder", "note"])
+def test_rows_that_are_not_those_that_were_written_are_handed_out_to_nobody(
+    folder: Path, tmp_path: Path, damage: str, after_a_restart: bool
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("of the server")
+
+    def harm(data: Path) -> None:
+        written = data.read_bytes()
+        if damage == "note":
+            data.with_name("rows.json").write_text("{")
+            return
+        data.unlink()
+        match damage:
+            case "appended":
+                data.write_bytes(written + b"more")
+            case "cut":
+                data.write_bytes(written[:5])
+            case "link":
+                data.symlink_to(secret)
+            case "pipe":
+                os.mkfifo(data)
+            case "folder":
+                data.mkdir()
+
+    async def refused(jobs: Jobs, name: str) -> None:
+        view = jobs.view(name, "alice")
+        assert view.state == "failed"
+        assert view.error is not None
+        assert "again" in view.error
+        with pytest.raises(Problem, match="the job is failed"):
+            jobs.data(name, "alice")
+
+    async def made(jobs: Jobs) -> str:
+        name = jobs.submit(spec(20)).id
+        await ended(jobs, name)
+        harm(jobs.data(name, "alice"))
+        if not after_a_restart:
+            await refused(jobs, name)
+        return name
+
+    name = with_jobs(folder, made)
+    if after_a_restart:
+        with_jobs(folder, lambda jobs: refused(jobs, name))
 
 
 def test_what_fails_says_why_without_the_servers_paths(folder: Path) -> None:
