@@ -80,7 +80,7 @@ def _stage_s(name: str, config: ExperimentConfig, sample: TableSample, speed: Sp
                 return 0.0
             drawn = config.calibration.rounds * min(config.calibration.rows, sample.rows)
             if _judged(config):
-                drawn += min(config.critic.rows, sample.rows) + min(config.critic.raking_rows, sample.rows)
+                drawn += min(config.critic.rows, sample.rows)
             return DRAWING * drawn * speed.decoder.seconds / speed.decoder.rows
         case "synthesize":
             draws = JUDGED * emitted if _judged(config) else emitted

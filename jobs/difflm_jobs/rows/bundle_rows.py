@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 import difflm
 from difflm.artifacts.atomic import remove_tree, storage_errors
@@ -26,7 +25,8 @@ from difflm.telemetry import JSON, Stopwatch, peak_rss_mib
 from difflm_jobs.inputs.given_tables import GivenFile, RealFiles, laid_down, laid_down_real
 from difflm_jobs.inputs.models import find_bundle
 from difflm_jobs.pipeline.engine_check import check_engine, check_json
-from difflm_jobs.pipeline.mapping import MapJob, Mapped, account_of, export, file_format, run_map
+from difflm_jobs.pipeline.mapping import MapJob, Mapped, account_of, export, run_map
+from difflm_jobs.rows.destinations import refuse_within, single_file
 from difflm_jobs.rows.live_evaluation import LiveEvaluation, LiveRequest
 from difflm_jobs.rows.resume import FORMAT_VERSION, KIND, SHORT, JobIdentity, Resume, claimed
 from difflm_jobs.rows.row_gates import ScreenedSynthesisWorker, row_gates, screen_facts, screen_of
@@ -154,6 +154,7 @@ def write_rows(
             gates=gates,
             form=None if wanted.plain else given_form or SourceForm.read(bundle),
         )
+        refuse_within(wanted.out if file is None else str(file), bundle)
         if file is not None:
             return _one_file(file, job)
         dataset = Dataset(store=open_store(wanted.out), format=format_, safe_csv=identity.safe_csv, form=job.form)
@@ -191,29 +192,6 @@ def _destination(wanted: DatasetRequest) -> tuple[Path | None, str]:
         reason = f"{wanted.out} is written as {named}, which spreadsheets do not run; leave it out"
         raise ConfigError(f"--safe-csv: {reason}")
     return file, format_
-
-
-def single_file(out: str, format_: str | None) -> Path | None:
-    """Return the path when ``out`` asks for one file, else None.
-
-    Raises:
-        ConfigError: its ending is neither that of a format nor a folder's.
-    """
-    parts = urlsplit(out)
-    path = Path(unquote(parts.path) if parts.scheme == "file" else out)
-    if out.endswith("/") or not path.suffix[1:].isalpha():
-        return None
-    if "://" in out and parts.scheme != "file":
-        if path.suffix[1:] not in FORMATS:
-            return None
-        raise ConfigError(f"{out}: one file can be written to a local path only; give a prefix without an ending")
-    try:
-        named = file_format(path)
-    except ConfigError as error:
-        raise ConfigError(f"{error}, or end the name of a folder with a slash") from None
-    if format_ not in (None, named):
-        raise ConfigError(f"--format {format_}: {path} says {named!r}; leave one of them out")
-    return path
 
 
 def _one_file(file: Path, job: _Job) -> RowsWritten:

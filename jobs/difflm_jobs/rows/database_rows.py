@@ -14,7 +14,8 @@ from difflm_jobs.inputs.databases import Delivery
 from difflm_jobs.inputs.places import refuse_over
 from difflm_jobs.loading import load_experiment
 from difflm_jobs.pipeline.runlog import CONFIG_NAME
-from difflm_jobs.rows.bundle_rows import single_file, write_rows
+from difflm_jobs.rows.bundle_rows import write_rows
+from difflm_jobs.rows.destinations import single_file
 
 if TYPE_CHECKING:
     from difflm_jobs.rows.bundle_rows import Audience, DatasetRequest, RowsWritten

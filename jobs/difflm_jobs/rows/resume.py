@@ -18,6 +18,7 @@ from difflm.artifacts.dataset import DATA, DATASET_MANIFEST, ENTRIES, EVALUATION
 from difflm.artifacts.storage import LocalStore
 from difflm.errors import ConfigError, StorageError
 from difflm.lifetime import lock_folder
+from difflm.printable import printable
 from difflm.telemetry import JSON
 
 Resume = Literal["never", "always", "if-possible"]
@@ -159,11 +160,16 @@ def claim(dataset: Dataset, identity: JobIdentity, *, rows: int, resume: Resume)
 
 
 def _refuse_anybodys(dataset: Dataset) -> None:
-    """Refuse a folder that is no dataset's, and has files of the names that a dataset's have.
+    """Refuse a folder that is no dataset's and has something in it; a bucket's, for files of a dataset's names.
 
     Raises:
         ConfigError: names the first.
     """
+    if isinstance(dataset.store, LocalStore):
+        others = sorted(path.name for path in dataset.store.folder.iterdir() if not path.name.startswith("."))
+        if others:
+            shown = printable(f"{dataset.store.shown}: has {others[0]} in it")
+            raise ConfigError(f"{shown} and is no dataset; give a new folder, or the name of a file such as rows.csv")
     for name in (JOB_NAME, DATASET_MANIFEST, EVALUATION_NAME):
         if dataset.store.read(name) is not None:
             raise ConfigError(

@@ -41,7 +41,7 @@ class Assemble:
     least_rows: int = 1
     seed: int = 0
     name: ClassVar[str] = "assemble"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     output: ClassVar[str] = BUNDLE_KIND
 
     @property

@@ -38,7 +38,7 @@ LEAST_ROWS: Final = 400
 """With fewer training rows, or a quarter as many to validate on, trees find nothing that is there."""
 BINS: Final = 256
 """Of a column or pair, by draws: what trees are split at."""
-LEAF_ROWS: Final = 100
+LEAF_ROWS: Final = 200
 """A leaf has so many rows at least, training rows and draws together: what fewer have is not for a bundle to hold."""
 ROUNDS: Final = 10
 """After so many trees it is looked at anew whether they recognise training rows."""
@@ -50,9 +50,9 @@ Report = Callable[[int, int], None]
 class CriticConfig(Config):
     """How draws are told from training rows, and turned down."""
 
-    trees: int = Field(default=200, ge=0, le=2000, description="most of them; 0: no critic, and rows are drawn faster")
+    trees: int = Field(default=300, ge=0, le=2000, description="most of them; 0: no critic, and rows are drawn faster")
     depth: int = Field(default=3, ge=1, le=12)
-    pairs: int = Field(default=64, ge=0, le=1024, description="differences and ratios of columns that trees see")
+    pairs: int = Field(default=16, ge=0, le=1024, description="differences and ratios of columns that trees see")
     recognised: float = Field(
         default=0.52,
         ge=0.5,
@@ -67,9 +67,6 @@ class CriticConfig(Config):
         le=16,
         description="draws that are so many times as likely as the average to be real are always kept; more turns down "
         "more, and drawing takes longer",
-    )
-    raking_rows: int = Field(
-        default=16384, ge=0, description="draws by which columns are kept as they are in training rows; 0: they are not"
     )
     threads: int | None = Field(default=None, ge=1, description="None: one for each core")
 
@@ -94,17 +91,16 @@ def fit_critic(
     schema = opened.bundle.schema
     most = min(config.rows, train.num_rows, MOST_CELLS // len(schema.fields))
     held = min(most, validation.num_rows)
-    raking = min(config.raking_rows, most)
     if config.trees == 0 or most < LEAST_ROWS or held < LEAST_ROWS // 4:
         return None
-    report(0, most + held + raking)
+    report(0, most + held)
     # Rows of their own, as for the calibration.
-    drawn, _ = opened.synthesizer().draw_valid(range(most + held + raking), seed=seed)
-    if len(drawn) < LEAST_ROWS + held + raking:
+    drawn, _ = opened.synthesizer().draw_valid(range(most + held), seed=seed)
+    if len(drawn) < LEAST_ROWS + held:
         return None
     random, numbers = np.random.default_rng(seed), RowNumbers(schema)
     made_NF = numbers.of_table(opened.bundle.codec.table_of([record for _, record in drawn]))
-    learned_NF, judged_NF, raked_NF = np.split(made_NF, [len(made_NF) - held - raking, len(made_NF) - raking])
+    learned_NF, judged_NF = np.split(made_NF, [len(made_NF) - held])
     real_NF = numbers.of_table(train.take(random.permutation(train.num_rows)[: len(learned_NF)]))
     held_NF = numbers.of_table(validation.take(random.permutation(validation.num_rows)[:held]))
     pairs = find_pairs(real_NF, learned_NF, numbers.ordered, config.pairs)
@@ -115,12 +111,11 @@ def fit_critic(
     scale = worth(real_N, made_N)
     if scale is None:
         return None
-    nats_N = scale * made_N
-    if raking:
-        steps, nats_N = raked(scale * _sums(trees, pairs(raked_NF)), raked_NF, real_NF, most=config.most)
-        trees = trees + steps.scaled(1 / scale)
+    # By all draws: what shallow trees have learned of single ones by heart is next to nothing.
+    steps, nats_N = raked(scale * _sums(trees, pairs(made_NF)), made_NF, numbers.of_table(train), most=config.most)
     odds_N = np.exp(nats_N)
     top = top_of(odds_N, config.most)
+    trees = trees + steps.scaled(1 / scale)
     Critic(trees=trees, pairs=pairs, scale=scale, offset=-math.log(top), numbers=numbers).write(directory)
     write_hashes(directory)
     return {

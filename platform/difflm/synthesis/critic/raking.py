@@ -21,6 +21,8 @@ from difflm.synthesis.critic.trees import Trees
 
 BINS: Final = 32
 SWEEPS: Final = 20
+GRAIN: Final = 8
+"""Counts of training rows are rounded to multiples: no single row is seen in them."""
 PSEUDO_ROWS: Final = 10.0
 """Few rows say little: as for the calibration, shares of bins are between what is seen and what is there."""
 
@@ -40,10 +42,7 @@ def raked(
     features = range(made_NF.shape[1])
     edges = [edges_of(made_NF[:, feature], BINS) for feature in features]
     made_bins = [bins_of(made_NF[:, feature], edges[feature]) for feature in features]
-    wanted = [
-        np.bincount(bins_of(real_NF[:, feature], edges[feature]), minlength=len(edges[feature]) + 2) / len(real_NF)
-        for feature in features
-    ]
+    wanted = [_shares(real_NF[:, feature], edges[feature]) for feature in features]
     factors = [np.zeros(len(each)) for each in wanted]
     for _ in range(SWEEPS):
         for feature in features:
@@ -59,3 +58,10 @@ def raked(
         for feature in features
     ]
     return reduce(Trees.__add__, trees), sum_N
+
+
+def _shares(real_N: Floats, edges: Floats) -> npt.NDArray[np.float64]:
+    """Return the shares of training rows in the bins between edges, and of missing ones."""
+    count_B = GRAIN * np.round(np.bincount(bins_of(real_N, edges), minlength=len(edges) + 2) / GRAIN)
+    share_B: npt.NDArray[np.float64] = count_B / max(GRAIN, count_B.sum())
+    return share_B

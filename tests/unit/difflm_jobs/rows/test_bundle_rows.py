@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from difflm.api import Generator
+from difflm.errors import ConfigError
 from difflm.synthesis.plans.request import PlanRequest
 from difflm.synthesis.saved_sampling import read_sampling
 from difflm.synthesis.synthesizer import SamplingConfig
@@ -54,3 +55,30 @@ def test_old_files_name_no_solver_and_mean_the_one_that_there_was(saved: Path, t
     found = read_sampling(tmp_path / "old")
     assert found is not None
     assert found.solver == "heun"
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("", "--out is empty; give a file"),
+        ("a\0b.csv", "--out: .* is no path"),
+        ("bundle/rows.csv", "lies in the bundle"),
+        ("bundle", "lies in the bundle"),
+        ("elsewhere/../bundle/rows/", "lies in the bundle"),
+        (".", "has bundle in it and is no dataset"),
+        ("..", "is no dataset"),
+    ],
+)
+def test_rows_go_into_no_folder_of_others(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, message: str
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(saved, home / "bundle")
+    monkeypatch.chdir(home)
+    before = sorted(tmp_path.rglob("*"))
+    wanted = DatasetRequest(
+        bundle=home / "bundle", rows=5, seed=0, out=out, format=None, resume="if-possible", plan=PlanRequest()
+    )
+    with pytest.raises(ConfigError, match=message):
+        write_rows(wanted, overrides=[], audience=audience(), compute=this_process)
+    assert sorted(tmp_path.rglob("*")) == before

@@ -47,14 +47,14 @@ def test_the_same_job_goes_on_also_with_more_rows(dataset: Dataset, resume: Resu
     assert [entry.stop for entry in dataset.entries()] == [10]
 
 
-@pytest.mark.parametrize("name", [DATASET_MANIFEST, EVALUATION_NAME, JOB_NAME])
+@pytest.mark.parametrize("name", [DATASET_MANIFEST, EVALUATION_NAME, JOB_NAME, "thesis.tex"])
 def test_files_of_somebody_elses_are_not_taken_away(dataset: Dataset, name: str) -> None:
     """A folder of the web has a manifest.json, which was removed, and its place taken by that of the rows."""
     path = Path(dataset.store.url) / name
     path.parent.mkdir()
     path.write_text("[]" if name == JOB_NAME else '{"name": "of an application"}')
     before = path.read_text()
-    with pytest.raises(ConfigError, match=f"{name}: is none of a dataset"):
+    with pytest.raises(ConfigError, match=f"has {name} in it and is no dataset"):
         claim(dataset, JOB, rows=20, resume="if-possible")
     assert [one.name for one in path.parent.iterdir()] == [name]
     assert path.read_text() == before
