@@ -8,7 +8,8 @@ rows and, as its control, on real rows that nobody learned from:
 - linkability: of a real row the attacker has two halves of the columns, apart from each other, and takes them for one
   person's where both have the same nearest synthetic row;
 - attribute inference: of a real row all columns but one are known, and the nearest synthetic row tells that one; right
-  is the same category, or a number within 5 %. Each column in turn is the one.
+  is the same category, or a number within 5 %, but no farther than 5 % of the width of the column: of years every guess
+  is within 5 %. Each column in turn is the one.
 
 What is scored is the risk, the share of what the control leaves to be found (`risks`). Nearest is by Gower's distance:
 numbers by the range of the synthetic rows, at most 1, and 1 for another category. Free text has none.
@@ -30,12 +31,12 @@ from difflm.telemetry import JSON
 from difflm_evaluators.base import Evaluation, Score
 from difflm_evaluators.columns.columns import Columns, FloatArray, IntArray, draw_rows, row_count
 from difflm_evaluators.privacy.membership import NORMAL_95
-from difflm_evaluators.privacy.risks import AttackedColumn, Rate, Risk, attacked_columns
+from difflm_evaluators.privacy.risks import MOST_CONTROL, AttackedColumn, Rate, Risk, attacked_columns
 from difflm_evaluators.privacy.singling_out import singling_out
 
 FEWEST: Final = 50
 NEAR_ENOUGH: Final = 0.05
-"""A number that is guessed is right within this share of itself."""
+"""A number that is guessed is right within this share of itself, and of the middle 95 % of its column."""
 _MAX_CELLS: Final = 2**19
 """Synthetic rows times columns: there are fewer rows to be near to where there are very many columns."""
 _BLOCK_CELLS: Final = 2**22
@@ -80,6 +81,9 @@ def evaluate_attacks(synthetic: Columns, train: Columns, test: Columns | None, c
     columns = attacked_columns(draw_rows(synthetic, config.max_rows, random), train, test)
     near = [column for column in columns if column.distance]
     risks: dict[str, Risk] = {}
+    easy = (
+        f"the control is right in more than {100 * MOST_CONTROL:.0f} of 100 cases, which leaves too little to be found"
+    )
     details: dict[str, JSON] = {}
     if columns:
         risk, predicates = singling_out(columns, config.attacks, config.max_real_rows, random)
@@ -88,8 +92,11 @@ def evaluate_attacks(synthetic: Columns, train: Columns, test: Columns | None, c
         reasons["singling_out"] = f"only {predicates} predicates single out a synthetic row; it takes {FEWEST}"
     if len(near) >= 2:
         risks["linkability"], risks["attribute_inference"], secrets = by_neighbours(near, config)
-        details = {"secrets": {name: found.to_json() for name, found in secrets.items()}, "worst": _worst(secrets)}
+        details = {"secrets": {name: found.to_json() for name, found in secrets.items()}}
+        details |= {"worst": _worst(secrets)} if secrets else {}
     few = "it takes two columns that have a distance and are not the same in all rows"
+    reasons |= {name: easy for name, risk in risks.items() if not risk.measured}
+    risks = {name: risk for name, risk in risks.items() if risk.measured}
     return _evaluation(risks, {name: reasons.get(name, few) for name in ABOUT}, details)
 
 
@@ -102,7 +109,7 @@ def _worst(secrets: dict[str, Risk]) -> dict[str, JSON]:
 
 
 def by_neighbours(columns: Sequence[AttackedColumn], config: AttacksConfig) -> tuple[Risk, Risk, dict[str, Risk]]:
-    """Return the risks of linkability, of attribute inference, and that of every secret."""
+    """Return the risks of linkability, of attribute inference, and that of every secret whose risk is measured."""
     random = np.random.default_rng((config.seed, 1))
     rows = len(columns[0].synthetic_R)
     kept_R = np.sort(random.permutation(rows)[: max(1, min(rows, _MAX_CELLS // len(columns)))])
@@ -122,7 +129,8 @@ def by_neighbours(columns: Sequence[AttackedColumn], config: AttacksConfig) -> t
         )
         for place, secret in enumerate(secrets.tolist())
     }
-    return Risk(attack=joined[0], control=joined[1]), Risk(attack=whole[0], control=whole[1]), single
+    measured = {name: risk for name, risk in single.items() if risk.measured}
+    return Risk(attack=joined[0], control=joined[1]), Risk(attack=whole[0], control=whole[1]), measured
 
 
 def _attacked(
@@ -147,7 +155,7 @@ def _attacked(
         for place, secret in enumerate(secrets.tolist()):
             nearest_B = (whole_BR - apart_CBR[secret]).argmin(axis=1)
             guess_B = columns[secret].synthetic_R[kept_R][nearest_B]
-            told_AS[block, place] = _right(guess_B, attacked_CA[secret, block], numeric=columns[secret].numeric)
+            told_AS[block, place] = _right(guess_B, attacked_CA[secret, block], columns[secret])
     return linked_A, told_AS
 
 
@@ -170,10 +178,10 @@ def _distance(column: AttackedColumn, synthetic_R: FloatArray) -> Callable[[Floa
     return apart
 
 
-def _right(guess_B: FloatArray, value_B: FloatArray, *, numeric: bool) -> npt.NDArray[np.bool_]:
+def _right(guess_B: FloatArray, value_B: FloatArray, column: AttackedColumn) -> npt.NDArray[np.bool_]:
     right_B: npt.NDArray[np.bool_] = guess_B == value_B
-    if numeric:
-        right_B = np.abs(guess_B - value_B) <= NEAR_ENOUGH * np.abs(value_B)
+    if column.numeric:
+        right_B |= np.abs(guess_B - value_B) <= NEAR_ENOUGH * np.minimum(np.abs(value_B), column.width)
         right_B |= np.isnan(guess_B) & np.isnan(value_B)
     return right_B
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from difflm.telemetry import JSON
 from difflm_evaluators.columns.columns import Column, Columns, FloatArray, category_codes
 from difflm_evaluators.privacy.membership import NORMAL_95
+
+MOST_CONTROL: Final = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,11 @@ class Risk:
 
     attack: Rate
     control: Rate
+
+    @property
+    def measured(self) -> bool:
+        """Whether the control leaves enough to be found; else a few rows more or less make any risk of it."""
+        return self.control.value <= MOST_CONTROL
 
     @property
     def value(self) -> float:
@@ -91,6 +99,13 @@ class AttackedColumn:
     synthetic_R: FloatArray
     train_N: FloatArray
     test_M: FloatArray
+
+    @property
+    def width(self) -> float:
+        """How far apart the middle 95 % of the synthetic numbers are, 0 where there are none."""
+        present = self.synthetic_R[~np.isnan(self.synthetic_R)]
+        low, high = np.quantile(present, [0.025, 0.975]) if len(present) else (0.0, 0.0)
+        return float(high - low)
 
 
 def attacked_columns(synthetic: Columns, train: Columns, test: Columns) -> list[AttackedColumn]:

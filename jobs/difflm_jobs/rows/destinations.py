@@ -44,4 +44,6 @@ def single_file(out: str, format_: str | None) -> Path | None:
         raise ConfigError(f"{error}, or end the name of a folder with a slash") from None
     if format_ not in (None, named):
         raise ConfigError(f"--format {format_}: {path} says {named!r}; leave one of them out")
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"--out {path}: is there and no file; give another name, or a folder with a slash")
     return path

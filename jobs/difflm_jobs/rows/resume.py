@@ -165,7 +165,7 @@ def _refuse_anybodys(dataset: Dataset) -> None:
     Raises:
         ConfigError: names the first.
     """
-    if isinstance(dataset.store, LocalStore):
+    if isinstance(dataset.store, LocalStore) and dataset.store.folder.is_dir():
         others = sorted(path.name for path in dataset.store.folder.iterdir() if not path.name.startswith("."))
         if others:
             shown = printable(f"{dataset.store.shown}: has {others[0]} in it")

@@ -247,10 +247,11 @@ def _settings(
 
 
 def _judge(protocol: JudgeProtocol, settings: JudgeSettings, out: Path, cache: str | None, *, title: str) -> None:
-    """Ask, print the scores, and end with code 1 when not every question was asked.
+    """Ask, print the scores, and end with code 1 when not every question was asked, or none answered.
 
     Raises:
-        EvaluationError: the budget is used up, or the endpoint has fallen silent; what is there is written.
+        EvaluationError: the budget is used up, the endpoint has fallen silent, or not one answer could be used; what
+            is there is written.
     """
     from difflm.errors import EvaluationError
     from difflm_evaluators.judge.answers import DiskCache, NoCache, default_cache_path
@@ -273,6 +274,9 @@ def _judge(protocol: JudgeProtocol, settings: JudgeSettings, out: Path, cache: s
             f"{out}: {account.answered:,} of {account.questions:,} questions answered, then "
             f"{judgement.stopped_because}; mend that and give the same command again, which goes on from there"
         )
+    if judgement.account.questions and not judgement.account.answered:
+        reason = next(iter(judgement.reasons), "it gave none")
+        raise EvaluationError(f"{out}: not one of {judgement.account.questions:,} answers could be used: {reason}")
 
 
 def _account_line(judgement: Judgement) -> str:

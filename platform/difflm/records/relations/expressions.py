@@ -198,9 +198,11 @@ class Reader:
             ):
                 return Constant(-float(number))
             case ast.BinOp(left=left, op=operator, right=right) if type(operator) in _SIGNS:
-                return Binary(
-                    _SIGNS[type(operator)], self.expression(left, depth + 1), self.expression(right, depth + 1)
-                )
+                sign, first = _SIGNS[type(operator)], self.expression(left, depth + 1)
+                second = self.expression(right, depth + 1)
+                if sign == "/" and second == Constant(0.0):
+                    raise self.error("divides by 0, which no row can; give another number")
+                return Binary(sign, first, second)
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return Binary("-", Constant(0.0), self.expression(operand, depth + 1))
             case ast.Name() | ast.Attribute():  # the latter such as default.payment

@@ -112,6 +112,58 @@ def test_a_secret_is_told_where_it_is_the_same_or_nearly() -> None:
     assert secrets["secret"].control == Rate.of(1, 3)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_dates_years_and_columns_that_anybody_guesses_give_nothing_away(seed: int) -> None:
+    """Of years every guess is within 5 %, and with few test rows that was taken for a leak."""
+
+    def rows(count: int, number: int) -> pa.Table:
+        random = np.random.default_rng((seed, number))
+        days = np.datetime64("2022-01-01") + random.integers(0, 700, count)
+        return pa.table(
+            {
+                "year": random.integers(1990, 2024, count),
+                "day": pa.array(days),
+                "nearly": np.where(random.random(count) < 0.005, "b", "a"),
+                "income": random.normal(30_000, 9_000, count).round(2),
+                "city": random.choice(["Rome", "Oslo", "Lima"], count),
+            }
+        )
+
+    found = _attacked(rows(1600, 0), rows(1600, 1), rows(200, 2))
+    for name in NAMES:
+        score = found.score(name)
+        assert score.interval is None or score.interval[0] < 0.05, name
+    secrets = found.details["secrets"]
+    assert isinstance(secrets, dict)
+    assert "nearly" not in secrets, "it is right for nearly everybody"
+    assert {"year", "day"} <= set(secrets)
+    for name in ("year", "day"):
+        told = secrets[name]
+        assert isinstance(told, dict)
+        assert isinstance(told["control"], float)
+        assert told["control"] < 0.3, name
+
+
+def test_copied_years_are_told() -> None:
+    random = np.random.default_rng(0)
+    train, test = (
+        pa.table({"year": random.integers(1990, 2024, 400), "a": random.normal(size=400), "b": random.normal(size=400)})
+        for _ in range(2)
+    )
+    found = _attacked(train, train, test)
+    secrets = found.details["secrets"]
+    assert isinstance(secrets, dict)
+    told = secrets["year"]
+    assert isinstance(told, dict)
+    assert isinstance(told["risk"], float)
+    assert told["risk"] > 0.9
+
+
+def test_a_risk_beside_a_control_that_is_nearly_always_right_is_none() -> None:
+    assert not Risk(attack=Rate.of(1000, 1000), control=Rate.of(199, 200)).measured
+    assert Risk(attack=Rate.of(1000, 1000), control=Rate.of(150, 200)).measured
+
+
 def test_predicates_that_single_out_by_hand() -> None:
     # the only predicates are the ends: x <= 1 and x >= 9 of the synthetic rows
     column = _column("x", [1, 5, 5, 9], [0, 0, 5, 9], [5, 5, 5, 5])
@@ -163,4 +215,5 @@ def test_missing_numbers_and_texts_take_part() -> None:
     assert not found["note"].distance
     assert np.isnan(found["gap"].train_N).sum() == 100
     scores = evaluate_attacks(columns, columns, read_columns(train.slice(0, 100), schema, "t"), CONFIG)
-    assert scores.score("linkability").value is not None
+    # Its test rows are training rows, and all of them are told.
+    assert "control is right" in str(scores.score("linkability").undefined_because)

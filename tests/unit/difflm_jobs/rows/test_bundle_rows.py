@@ -65,8 +65,9 @@ def test_old_files_name_no_solver_and_mean_the_one_that_there_was(saved: Path, t
         ("bundle/rows.csv", "lies in the bundle"),
         ("bundle", "lies in the bundle"),
         ("elsewhere/../bundle/rows/", "lies in the bundle"),
-        (".", "has bundle in it and is no dataset"),
+        (".", "is no dataset"),
         ("..", "is no dataset"),
+        ("taken.csv", "taken.csv: is there and no file"),
     ],
 )
 def test_rows_go_into_no_folder_of_others(
@@ -74,6 +75,7 @@ def test_rows_go_into_no_folder_of_others(
 ) -> None:
     home = tmp_path / "home"
     shutil.copytree(saved, home / "bundle")
+    (home / "taken.csv").mkdir()
     monkeypatch.chdir(home)
     before = sorted(tmp_path.rglob("*"))
     wanted = DatasetRequest(

@@ -46,6 +46,8 @@ def test_constraints_are_read(text: str, read: list[str]) -> None:
         ("not n < 3", "is no comparison"),
         ("n in [1, 2]", "is no comparison"),
         ("1 < 2", "about no column"),
+        ("total == 1 / 0", "divides by 0"),
+        ("total == n / -0.0", "divides by 0"),
         ("total == __import__('os')", "none of columns"),
         ("total == n ** unit", "none of columns"),
         ("unti <= total", "did you mean 'unit'?"),
