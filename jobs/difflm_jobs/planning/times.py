@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 EVALUATING = 1.05
 """Of a training's steps, for its evaluations and checkpoints."""
 PREPARING_S = 1.0
-JUDGED = 2.2
-"""Draws of a row where a critic turns some down: 1.2 to 3."""
+JUDGED = 1.8
+"""Draws of a row where a critic turns some down: 1.2 to 2.2."""
 ENCODING, DRAWING = 0.2, 0.7
 """A row's encoding over its share of a step of the autoencoder, and its drawing over that of the decoder's fit."""
 SCORING_S, SCORING_CELL_S = 6.0, 5e-5

@@ -62,7 +62,7 @@ class CriticConfig(Config):
     learning_rate: float = Field(default=0.1, gt=0, le=1)
     rows: int = Field(default=32768, ge=1, description="most draws, and as many training rows, that it learns by")
     most: float = Field(
-        default=2.0,
+        default=1.3,
         gt=1,
         le=16,
         description="draws that are so many times as likely as the average to be real are always kept; more turns down "
