@@ -46,14 +46,19 @@ def measured(table: str, prepared: Path, runs: Path, seed: int, overrides: list[
     """Run one table with one seed and score its rows."""
     settings = [part for text in overrides for part in ("--set", text)]
     difflm("run", prepared / f"{table}.yaml", "--runs", runs, "--set", f"seed={seed}", *settings)
-    # All that the run took, those that were stopped and gone on with included.
-    kept = (runs / f"{table}-protocol" / "runs.jsonl").read_text().splitlines()
-    seconds = round(sum(json.loads(line)["wall_seconds"] for line in kept))
+    seconds = round(sum(_stages(runs / f"{table}-protocol").values()))
     difflm("protocol", table, "--run", runs / f"{table}-protocol", "--out", runs / f"{table}-scores")
     scores = json.loads((runs / f"{table}-scores" / "protocol.json").read_text())
     scores["about"]["synthetic rows"] = f"as many as were learned, of the run {table}-protocol"
     command = " ".join(["tests/benchmarks/protocol_runs.py", table, "--seed", str(seed), *settings])
     return {"command": command, **provenance(), "seed": seed, "run_seconds": seconds, "protocol": scores}
+
+
+def _stages(run: Path) -> dict[str, float]:
+    """Read the seconds of every stage, each when it last ran: a run may have been stopped and gone on with."""
+    lines = (run / "runs.jsonl").read_text().splitlines()
+    stages = [stage for line in lines for stage in json.loads(line)["stages"]]
+    return {stage["stage"]: stage["seconds"] for stage in stages if stage["status"] == "ran"}
 
 
 def difflm(*arguments: object) -> None:

@@ -121,9 +121,14 @@ def published(folder: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[difflm.Generator, Path]:
-    """A complete run, in this process."""
+    """A complete run, in this process, with a critic, which so few rows have not otherwise."""
     folder = tmp_path_factory.mktemp("canary") / "patients"
-    generator = difflm.fit(table(), config=TINY, out=folder, progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("difflm.synthesis.critic.fit.LEAST_ROWS", 40)
+        patch.setattr("difflm.synthesis.critic.fit.LEAF_ROWS", 8)
+        patch.setattr("difflm.synthesis.critic.fit.CLEAR", -1e9)  # whatever it is worth
+        generator = difflm.fit(table(), config={**TINY, "critic": {"recognised": 1.0}}, out=folder, progress=False)
+    assert list(folder.rglob("critic.safetensors"))
     assert generator.report.score("exact_copy_share").value == 0
     return generator, folder
 

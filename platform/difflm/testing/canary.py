@@ -18,6 +18,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+_MOST_PLACES: Final = 6
 FEWEST_BYTES = 4
 """A shorter spelling would be found by chance in the tensors of any model."""
 
@@ -106,6 +107,8 @@ def _of_text(text: str) -> Iterator[bytes]:
 
 
 def _of_number(number: int | float) -> Iterator[bytes]:
+    if isinstance(number, float) and (places := len(repr(number).partition(".")[2])) <= _MOST_PLACES:
+        yield from _of_number(round(number * 10**places))  # as a column of so many decimals counts it
     yield from (str(number).encode(), repr(float(number)).encode(), f"{number:,}".encode())
     for order in "<>":
         yield struct.pack(f"{order}d", number)
