@@ -184,6 +184,7 @@ def test_a_killed_gateway_takes_its_job_with_it_and_the_next_one_goes_on(server:
     assert httpx2.get(server.url(f"/v1/jobs/{name}/data"), timeout=60).status_code == 200
     large = b"1,2\n" * (8 * 2**20)  # many times what may be on its way to a client
     (server.jobs / name / "data.csv").write_bytes(large)
+    (server.jobs / name / "rows.json").write_text(json.dumps({"bytes": len(large)}))
     assert httpx2.get(server.url(f"/v1/jobs/{name}/data"), timeout=60).content == large
     part = httpx2.get(server.url(f"/v1/jobs/{name}/data"), headers={"Range": "bytes=4-6"}, timeout=60)
     assert (part.status_code, part.content) == (206, b"1,2")

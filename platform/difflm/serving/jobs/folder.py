@@ -22,7 +22,9 @@ from typing import Literal
 
 from difflm.artifacts.atomic import write_json_atomic
 from difflm.config import Config
+from difflm.errors import BundleError
 from difflm.regular_files import read_file
+from difflm.serving.backend import BundleRef, refuse_replaced
 from difflm.serving.config import KeptConfig
 from difflm.telemetry import parse_json
 
@@ -179,3 +181,12 @@ def surplus(ended: list[Ended], kept: KeptConfig, now: float) -> list[str]:
         if now - one.at > kept.days * _DAY_S or place >= kept.jobs or (place > 0 and size > kept.bytes):
             gone.append(one.name)
     return gone
+
+
+def replaced(spec: JobSpec) -> str | None:
+    """Say that another version lies in the folder of a job's bundle by now, if one does."""
+    try:
+        refuse_replaced(BundleRef(name=spec.bundle, folder=spec.folder, version=spec.version))
+    except (BundleError, OSError) as error:
+        return str(error).removeprefix(f"{spec.folder}: ")
+    return None

@@ -23,12 +23,11 @@ from pathlib import Path
 from typing import IO, Literal
 
 from difflm.artifacts.atomic import write_bytes_atomic
-from difflm.errors import BundleError, StorageError
+from difflm.errors import StorageError
 from difflm.lifetime import bound_environment, end_process, locked
 from difflm.serving.answers import JobView
-from difflm.serving.backend import BundleRef, refuse_replaced
 from difflm.serving.config import KeptConfig
-from difflm.serving.jobs.folder import ID, JobsFolder, JobSpec
+from difflm.serving.jobs.folder import ID, JobsFolder, JobSpec, replaced
 from difflm.serving.problems import Problem, overloaded, unavailable
 from difflm.serving.shares import Shares
 
@@ -148,15 +147,14 @@ class Jobs:
         spec = self._specs.get(name)
         if spec is None or spec.owner != owner or not self._is_there(name):
             raise Problem(404, "unknown_job", "there is no such job", field="id")
-        error = self._files.error(name)
+        error, reason = self._files.error(name), None
         state: Literal["queued", "running", "finished", "failed"] = "running" if self._running == name else "queued"
         if state != "running" and self._files.data(name, spec).exists():  # else they are looked at yet
             state = "finished"
         elif error.exists():
-            state = "failed"
-        damage = self._files.damage(name, spec) if state in ("queued", "finished") else None
-        if damage is not None:
-            state = "failed"
+            state, reason = "failed", error.read_text(encoding="utf-8", errors="replace")
+        if state in ("queued", "finished") and (damage := self._files.damage(name, spec)) is not None:
+            state, reason = "failed", damage
         return JobView(
             id=name,
             state=state,
@@ -165,7 +163,7 @@ class Jobs:
             n=spec.n,
             seed=spec.seed,
             rows_done=spec.n if state == "finished" else self._files.rows_done(name),
-            error=damage or (error.read_text(encoding="utf-8", errors="replace") if state == "failed" else None),
+            error=reason,
             data=f"/v1/jobs/{name}/data" if state == "finished" else None,
         )
 
@@ -278,8 +276,8 @@ class Jobs:
 
     async def _run(self, name: str) -> None:
         spec = self._specs[name]
-        reason = await asyncio.to_thread(_replaced, spec) or await self._drawn(name, spec)
-        if reason is None and (reason := await asyncio.to_thread(_replaced, spec)) is not None:  # while it was read
+        reason = await asyncio.to_thread(replaced, spec) or await self._drawn(name, spec)
+        if reason is None and (reason := await asyncio.to_thread(replaced, spec)) is not None:  # while it was read
             self._files.data(name, spec).unlink(missing_ok=True)
         if reason is not None:
             for folder in (str(self._files.path), f"{spec.folder}/", spec.folder):  # paths are the server's own
@@ -312,12 +310,3 @@ class Jobs:
             return None
         lines = [line for line in told.decode("utf-8", "replace").splitlines() if line.startswith("error:")]
         return (lines or [f"error: it ended with code {process.returncode}"])[-1].removeprefix("error: ")
-
-
-def _replaced(spec: JobSpec) -> str | None:
-    """Say that another version lies in the folder of a job's bundle by now, if one does."""
-    try:
-        refuse_replaced(BundleRef(name=spec.bundle, folder=spec.folder, version=spec.version))
-    except (BundleError, OSError) as error:
-        return str(error).removeprefix(f"{spec.folder}: ")
-    return None
