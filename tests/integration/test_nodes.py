@@ -21,7 +21,7 @@ from difflm.testing.tables import mixed_table
 pytestmark = [pytest.mark.integration, pytest.mark.distributed]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ROWS, PER_SHARD, PARTS = 3000, 10, 300
+ROWS, PER_SHARD, PARTS = 1500, 10, 150
 SAMPLING = SamplingConfig(steps=3, precision="float32", text_tokens=8)
 
 
