@@ -76,3 +76,22 @@ def protocol_runs() -> list[list[str]]:
             facts = [f"{run['run_seconds']:,}", str(run["seed"]), f"`{run['commit']}`", run["hardware"]]
             rows.append([f"`{name}`", *facts])
     return rows
+
+
+@Table
+def critic() -> list[list[str]]:
+    """Say what the critic of each table's bundle does."""
+    header = ["table", "draws", "C2ST (XGBoost)", "with pairs of columns", "shape error", "rows/s", "recognised"]
+    rows = []
+    for name, entry in sorted(record("critic").items()):
+        known = entry.get("trees tell training from test rows")
+        for side, said in (("plain", "without"), ("critic", "with it")):
+            if side == "critic" and known is None:
+                continue
+            found = entry[side]
+            figures = [share(found["c2st"]), share(found["c2st_with_pairs"]), percent(found["shape"])]
+            recognised = share(known) if side == "critic" else ""
+            rows.append(
+                [f"`{name.removesuffix('-protocol')}`", said, *figures, str(found["rows_per_second"]), recognised]
+            )
+    return [header, *rows]
