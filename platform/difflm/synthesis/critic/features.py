@@ -135,11 +135,7 @@ def find_pairs(real_NF: Floats, made_NF: Floats, ordered: Sequence[int], most: i
         for ratio in (False, True):
             pair = Pairs.of([(first, second, ratio)])
             made_N, real_N = pair(made_NF)[:, -1], pair(real_NF)[:, -1]
-            edges = edges_of(made_N, PAIR_BINS)
-            shares = [
-                np.bincount(bins_of(each, edges), minlength=len(edges) + 2) / len(each) for each in (real_N, made_N)
-            ]
-            told.append((float(np.abs(shares[0] - shares[1]).sum()) / 2, (first, second, ratio)))
+            told.append((_apart(real_N, made_N), (first, second, ratio)))
     told.sort(key=lambda pair: -pair[0])
     return Pairs.of([pair for _, pair in told[:most]])
 
