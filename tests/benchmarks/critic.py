@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import typer
 from provenance import provenance
+from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from xgboost import XGBClassifier
@@ -49,7 +50,7 @@ def main(
 
 def measured(run: Path, rows: int) -> dict[str, Any]:
     """Draw from the run's bundle by turns, and compare."""
-    (bundle,), (prepared,) = (_newest(run, kind) for kind in ("bundle", "table"))
+    bundle, prepared = (_newest(run, kind) for kind in ("bundle", "table"))
     schema = read_schema(bundle)
     numbers = RowNumbers(schema)
     train, test = (numbers.of_table(read_split(prepared, split, schema)) for split in ("train", "test"))
@@ -77,8 +78,8 @@ def measured(run: Path, rows: int) -> dict[str, Any]:
     return found
 
 
-def _newest(run: Path, kind: str) -> list[Path]:
-    return sorted((run / "artifacts").glob(f"{kind}-*"), key=lambda path: path.stat().st_mtime)[-1:]
+def _newest(run: Path, kind: str) -> Path:
+    return max((run / "artifacts").glob(f"{kind}-*"), key=lambda path: path.stat().st_mtime)
 
 
 def _told(real: Floats, made: Floats, pairs: Pairs) -> dict[str, float]:
@@ -107,9 +108,8 @@ def _apart(real: Floats, made: Floats) -> float:
     if len(values) < 40:
         shares = [np.array([np.mean(each == value) for value in values]) for each in both]
         return float(np.abs(shares[0] - shares[1]).sum()) / 2
-    there = [np.sort(each[~np.isnan(each)]) for each in both]
-    steps = [np.searchsorted(each, values[~np.isnan(values)], side="right") / len(each) for each in there]
-    return float(np.abs(steps[0] - steps[1]).max())
+    there = [each[~np.isnan(each)] for each in both]
+    return float(ks_2samp(*there).statistic)
 
 
 if __name__ == "__main__":

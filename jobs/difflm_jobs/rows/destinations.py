@@ -29,7 +29,8 @@ def single_file(out: str, format_: str | None) -> Path | None:
     """
     if not out:
         raise ConfigError("--out is empty; give a file such as rows.csv, or a folder")
-    given_path(out, name="--out")
+    if "://" not in out:  # a URL is longer than names may be, and may have a password in it
+        given_path(out, name="--out")
     parts = urlsplit(out)
     path = Path(unquote(parts.path) if parts.scheme == "file" else out)
     if out.endswith("/") or not path.suffix[1:].isalpha():

@@ -100,26 +100,27 @@ def fit_critic(
         return None
     random, numbers = np.random.default_rng(seed), RowNumbers(schema)
     made_NF = numbers.of_table(opened.bundle.codec.table_of([record for _, record in drawn]))
-    learned_NF, judged_NF = np.split(made_NF, [len(made_NF) - held])
-    real_NF = numbers.of_table(train.take(random.permutation(train.num_rows)[: len(learned_NF)]))
+    learned_NF = made_NF[:-held]
+    train_NF = numbers.of_table(train)
+    real_NF = train_NF[random.permutation(train.num_rows)[: len(learned_NF)]]
     held_NF = numbers.of_table(validation.take(random.permutation(validation.num_rows)[:held]))
     pairs = find_pairs(real_NF, learned_NF, numbers.ordered, config.pairs)
     trees, recognised = _trees(pairs(real_NF), pairs(learned_NF), pairs(held_NF), config, seed=seed)
     if trees is None:
         return None
-    real_N, made_N = (_sums(trees, pairs(rows_NF)) for rows_NF in (held_NF, judged_NF))
-    scale = worth(real_N, made_N)
+    real_N, made_N = (_sums(trees, pairs(rows_NF)) for rows_NF in (held_NF, made_NF))
+    scale = worth(real_N, made_N[-held:])
     if scale is None:
         return None
     # By all draws: what shallow trees have learned of single ones by heart is next to nothing.
-    steps, nats_N = raked(scale * _sums(trees, pairs(made_NF)), made_NF, numbers.of_table(train), most=config.most)
+    steps, nats_N = raked(scale * made_N, made_NF, train_NF, most=config.most)
     odds_N = np.exp(nats_N)
     top = top_of(odds_N, config.most)
     trees = trees + steps.scaled(1 / scale)
     Critic(trees=trees, pairs=pairs, scale=scale, offset=-math.log(top), numbers=numbers).write(directory)
     write_hashes(directory)
     return {
-        "auc": _auc(real_N, made_N),
+        "auc": _auc(real_N, made_N[-held:]),
         "kept": float(np.minimum(1.0, odds_N / top).mean()),
         "recognised": recognised,
         "trees": float(len(trees.root_T)),

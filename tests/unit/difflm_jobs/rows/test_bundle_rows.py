@@ -18,6 +18,7 @@ from difflm.testing.bundles import untrained_stages
 from difflm.testing.tables import mixed_table
 from difflm_jobs.cli.terminal import audience
 from difflm_jobs.rows.bundle_rows import DatasetRequest, write_rows
+from difflm_jobs.rows.destinations import single_file
 from difflm_jobs.stages.stages import this_process
 
 
@@ -84,3 +85,7 @@ def test_rows_go_into_no_folder_of_others(
     with pytest.raises(ConfigError, match=message):
         write_rows(wanted, overrides=[], audience=audience(), compute=this_process)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_long_url_is_no_name_of_a_file() -> None:
+    assert single_file(f"s3://KEY:SECRET@bucket/rows?endpoint_override={'h' * 400}", None) is None
