@@ -13,8 +13,9 @@ from difflm.api import Generator
 from difflm.artifacts.atomic import write_bytes_atomic
 from difflm.errors import ConfigError
 from difflm.records.files.frames import TEMPLATE_NAME, Frame, is_path
+from difflm.records.schema import read_schema
 from difflm.synthesis.arguments import texts
-from difflm_jobs.given_settings import privacy_overrides, refuse_listed_categories
+from difflm_jobs.given_settings import privacy_overrides
 from difflm_jobs.inputs.databases import table_or_file
 from difflm_jobs.inputs.frame_files import GivenFrame, TemporaryFolder, refuse_no_folder
 from difflm_jobs.opening import BUNDLED, FitRun, template_folder
@@ -97,8 +98,6 @@ def fit(
     settings = replace(settings, overrides=[*settings.overrides, *privacy_overrides(epsilon, protect_unit)])
     experiment = settings.experiment()
     _refuse_undrawable(experiment)
-    if frame is not None and experiment.privacy is not None:
-        refuse_listed_categories(frame.template)
     refuse_no_folder(folder)
     if frame is not None:
         frame.lay_down(experiment.data.target)
@@ -107,11 +106,12 @@ def fit(
     experiment = choice.experiment
     run = FitRun(choice=choice, folder=folder, in_process=cluster is None, progress=progress)
     bundle = run.bundle()
-    if frame is not None:
-        write_bytes_atomic(template_folder(folder, bundle) / TEMPLATE_NAME, frame.template.dumped())
+    template = None if frame is None else frame.template.kept(read_schema(bundle))
+    if template is not None:
+        write_bytes_atomic(template_folder(folder, bundle) / TEMPLATE_NAME, template.dumped())
     return Generator(
         bundle,
-        template=None if frame is None else frame.template,
+        template=template,
         sampling=experiment.sampling,
         make_report=partial(run.report, bundle),
         find_report=partial(run.found_report, bundle),

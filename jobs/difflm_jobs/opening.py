@@ -13,6 +13,7 @@ from difflm.artifacts.manifest import SCORES_NAME
 from difflm.artifacts.run_folder import INPUT
 from difflm.errors import ArtifactError
 from difflm.records.files.frames import FrameTemplate
+from difflm.records.schema import read_schema
 from difflm.regular_files import given_path
 from difflm.synthesis.saved_sampling import read_sampling
 from difflm.synthesis.synthesizer import SamplingConfig
@@ -58,9 +59,10 @@ def load(path: str | Path, *, signed_by: str | Path | None = None) -> Generator:
     if signer is not None:
         sampling = (sampling or SamplingConfig()).model_copy(update={"signed_by": signer})
     carried = partial(Report.read, bundle / SCORES_NAME) if (bundle / SCORES_NAME).is_file() else None
+    template = FrameTemplate.read(template_folder(folder, bundle)) or FrameTemplate.read(folder)
     return Generator(
         bundle,
-        template=FrameTemplate.read(template_folder(folder, bundle)) or FrameTemplate.read(folder),
+        template=None if template is None else template.kept(read_schema(bundle)),
         sampling=sampling,
         make_report=partial(run.report, bundle) if run is not None else carried,
         find_report=partial(run.found_report, bundle) if run is not None else carried,

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
@@ -14,12 +15,14 @@ import pyarrow as pa
 
 from difflm.errors import BundleError, DataError, is_fault
 from difflm.records.arrow_messages import unpacked_size
-from difflm.records.files.pandas_frames import empty_table, frame_like, storable
+from difflm.records.fields import BooleanField, CategoricalField, ConstantField, Field
+from difflm.records.files.pandas_frames import empty_table, frame_like, known_categories, storable
 from difflm.records.files.reading import ReadConfig, canonical_table, read_table, unique_names
 from difflm.records.files.restoring import restored
 from difflm.records.limits import refuse_wide
 from difflm.records.nested_values import without_dictionaries, without_views
 from difflm.records.notices import Reporter, ignore
+from difflm.records.schema import RecordSchema
 from difflm.regular_files import read_file
 from difflm.telemetry import parse_json
 
@@ -153,9 +156,36 @@ class FrameTemplate:
                 frame.clear().write_ipc_stream(sink)
             case "pandas":
                 _write_stream(sink, empty_table(frame))
-            case "arrow":
-                _write_stream(sink, frame.slice(0, 0))
+            case "arrow":  # neither a slice, which keeps what its texts view, nor what the table is told to be about
+                plain = [pa.field(field.name, field.type, field.nullable) for field in frame.schema]
+                _write_stream(sink, pa.schema(plain).empty_table())
         return cls(library=library, empty=sink.getvalue())
+
+    def kept(self, schema: RecordSchema) -> FrameTemplate:
+        """Return what of the template a bundle may tell: of categories those that the schema lists.
+
+        Others may be of one row, or of none. Rows that are made have theirs all the same, see `frame`.
+        """
+        listed = {field.name: set(_listed(field)) for field in schema.fields}
+        sink = io.BytesIO()
+        if self.library == "polars":
+            import polars as pl
+
+            empty = pl.read_ipc_stream(io.BytesIO(self.empty))
+            names = unique_names(empty.columns)
+            kinds = {
+                name: _known_enum(kind, listed.get(unique, set()))
+                for (name, kind), unique in zip(empty.schema.items(), names, strict=True)
+            }
+            pl.DataFrame(schema=kinds).write_ipc_stream(sink)
+        else:
+            table = pa.ipc.open_stream(self.empty).read_all()
+            for place, name in enumerate(unique_names(table.column_names)):
+                if pa.types.is_dictionary(table.schema.field(place).type):
+                    known = known_categories(table.column(place), listed.get(name, set()))
+                    table = table.set_column(place, table.schema.field(place), known)
+            _write_stream(sink, table)
+        return FrameTemplate(library=self.library, empty=sink.getvalue())
 
     def dumped(self) -> bytes:
         """Return the contents of a file frame.json, which `read` finds in a folder."""
@@ -253,6 +283,9 @@ class FrameTemplate:
         assert isinstance(made, pl.DataFrame)
         for name, dtype in empty.schema.items():
             is_text = dtype.is_nested() and made.schema.get(name) == pl.String  # what is none of its type
+            if isinstance(dtype, pl.Enum) and name in made.columns:
+                drawn = made[name].cast(pl.String).drop_nulls().unique().sort()
+                dtype = pl.Enum(list(dict.fromkeys([*dtype.categories, *drawn])))
             if name in made.columns and not is_text:
                 made = made.with_columns(pl.col(name).cast(dtype, strict=False))
         return made
@@ -269,6 +302,42 @@ def pandas_frame(table: pa.Table) -> pd.DataFrame:
     """Convert rows to a pandas frame, the form in which rows of a table from a file are returned."""
     frame: pd.DataFrame = table.to_pandas()
     return frame
+
+
+def _listed(field: Field) -> tuple[str, ...]:
+    """Return the values that a field lists, as text."""
+    match field:
+        case CategoricalField():
+            return field.values
+        case BooleanField():
+            return (field.true_text, field.false_text)
+        case ConstantField():
+            return (str(field.value),)
+        case _:
+            return ()
+
+
+def _known_enum(kind: Any, listed: Collection[str]) -> Any:
+    """Return a type of polars whose categories are known; text in the place of those within lists and structs."""
+    import polars as pl
+
+    match kind:
+        case pl.Enum():
+            return pl.Enum([name for name in kind.categories if name in listed])
+        case pl.List():
+            return pl.List(_within(kind.inner))
+        case pl.Array():
+            return pl.Array(_within(kind.inner), kind.size)
+        case pl.Struct():
+            return pl.Struct({part.name: _within(part.dtype) for part in kind.fields})
+        case _:
+            return kind
+
+
+def _within(kind: Any) -> Any:
+    import polars as pl
+
+    return pl.String() if isinstance(kind, pl.Enum) else _known_enum(kind, ())
 
 
 def _write_stream(sink: io.BytesIO, table: pa.Table) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from datetime import timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ def empty_table(frame: pd.DataFrame) -> pa.Table:
     columns = storable(frame)
     empty = pd.concat([column.iloc[:0] for column in columns], axis=1).reset_index(drop=True)
     empty.columns = pd.Index([str(label) for label in frame.columns])
+    empty.attrs = {}  # what somebody noted about the rows
     arrow = {place: dtype for place, dtype in enumerate(frame.dtypes) if isinstance(dtype, pd.ArrowDtype)}
     for place in arrow:  # whose names, such as list<item: int8>[pyarrow], pandas cannot read again
         empty[empty.columns[place]] = empty.iloc[:, place].astype(object)
@@ -87,6 +89,16 @@ def _is_python(column: pd.Series[Any]) -> bool:
     return any(isinstance(value, (list, dict, int, float)) for value in some)
 
 
+def known_categories(column: pa.ChunkedArray, listed: Collection[str]) -> pa.Array:
+    """Return a column without rows, of the type of a column that has categories, with those of them that are listed."""
+    kind, categories = column.type, pa.array([], column.type.value_type)
+    if column.num_chunks:
+        categories = column.chunk(0).dictionary
+        categories = categories.filter(pa.array([str(value) in listed for value in categories.to_pylist()], pa.bool_()))
+    nothing = pa.array([], kind.index_type)
+    return pa.DictionaryArray.from_arrays(nothing, categories, ordered=kind.ordered)
+
+
 def frame_like(empty: pa.Table, typed: pa.Table) -> pd.DataFrame:
     """Return rows as a frame with the labels and dtypes that `empty_table` remembered; unknown columns as they are."""
     import pandas as pd
@@ -109,7 +121,7 @@ def frame_like(empty: pa.Table, typed: pa.Table) -> pd.DataFrame:
                 pd.StringDtype(storage) if missing_is_na else pd.StringDtype(storage, na_value=float("nan"))
             )
         elif name in template and made[name].dtype != template[name].dtype:
-            made[name] = _astype(made[name], template[name].dtype)
+            made[name] = _astype(made[name], _with_all(template[name].dtype, made[name]))
         if name in offsets and isinstance(made[name].dtype, pd.DatetimeTZDtype):
             made[name] = made[name].dt.tz_convert(timezone(timedelta(seconds=offsets[name])))
     labels = facts.get("labels")
@@ -127,6 +139,19 @@ def _labels(names: pd.Index[Any], known: dict[str, Any], headings: list[str | No
     plain = [tuple(label) if isinstance(label, list) else label for label in labels]
     found: pd.Index[Any] = pd.Index(plain, tupleize_cols=False)
     return found.rename(headings[0]) if len(headings) == 1 else found
+
+
+def _with_all(dtype: Any, series: pd.Series[Any]) -> Any:
+    """Return a dtype that has, where it lists its categories, those of the series as well, behind its own."""
+    import pandas as pd
+
+    if not isinstance(dtype, pd.CategoricalDtype):
+        return dtype
+    found = pd.Index(series.dropna().unique())
+    if isinstance(found.dtype, pd.CategoricalDtype):
+        found = pd.Index(found.astype(found.categories.dtype))
+    others = found[~found.isin(dtype.categories)].sort_values()
+    return pd.CategoricalDtype(dtype.categories.append(others) if len(others) else dtype.categories, dtype.ordered)
 
 
 def _astype(series: pd.Series[Any], dtype: Any) -> pd.Series[Any]:

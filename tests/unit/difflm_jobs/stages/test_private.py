@@ -189,11 +189,6 @@ def test_no_file_holds_what_would_repeat_the_noise(fitted: tuple[difflm.Generato
         assert '"seed"' not in path.read_text()
 
 
-def test_a_type_that_lists_all_values_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"'city' is categorical: its type lists every value"):
-        difflm.fit(_frame().astype({"city": "category"}), "income", TINY, progress=False, epsilon=8)
-
-
 def test_choosing_by_the_rows_is_refused() -> None:
     with pytest.raises(ConfigError, match="--quality and --budget look at the rows"):
         difflm.fit(_frame(), "income", TINY, progress=False, epsilon=8, quality="fast")

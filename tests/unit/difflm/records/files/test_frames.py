@@ -20,6 +20,7 @@ from difflm.errors import BundleError, DataError
 from difflm.records.files.frames import FrameTemplate, arrow_of, library_of, pandas_frame, to_table
 from difflm.records.files.reading import read_table
 from difflm.records.files.restoring import restored
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.notices import Notice
 
 MOMENTS = ["2020-01-01 00:00", "2021-05-05 10:00", "2022-07-01 00:30"]
@@ -128,6 +129,63 @@ def test_a_template_survives_the_disk_and_damage_is_named(tmp_path: Path) -> Non
     (tmp_path / "frame.json").write_text("[")
     with pytest.raises(BundleError, match=r"frame\.json: not readable"):
         FrameTemplate.read(tmp_path)
+
+
+RARE = "Morbus Quackenbush"
+
+
+def categories(name: str) -> Any:
+    """A frame whose types list a value of one row, and one of none."""
+    values = ["Rome", "Oslo"] * 50 + [RARE]
+    match name:
+        case "pandas":
+            frame = pd.DataFrame({"city": pd.Categorical(values, ["Oslo", RARE, "Rome", "nobody's"], ordered=True)})
+            frame.attrs = {"source": f"of {RARE}"}
+            return frame
+        case "polars":
+            kind = pl.Enum(["Oslo", RARE, "Rome", "nobody's"])
+            nested = pl.Series("nested", [[value] for value in values], pl.List(kind))
+            return pl.DataFrame({"city": pl.Series(values, dtype=kind), "nested": nested})
+        case "arrow":
+            about = pa.field("city", pa.dictionary(pa.int8(), pa.string()), metadata={"of": RARE})
+            plain = pa.array(values).dictionary_encode().cast(about.type)
+            return pa.Table.from_arrays([plain], schema=pa.schema([about], metadata={"source": f"of {RARE}"}))
+        case _:
+            return pa.table({"city": pa.array([value * 3 for value in values], pa.string_view())})
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "arrow", "views"])
+def test_a_bundle_is_told_no_value_that_its_schema_does_not_list(library: str, tmp_path: Path) -> None:
+    """Types, their metadata and what views look at held values of single rows."""
+    frame = categories(library)
+    template = FrameTemplate.of(frame).kept(infer_schema(pa.table({"city": ["Rome", "Oslo"] * 50}), target=None))
+    (tmp_path / "frame.json").write_bytes(template.dumped())
+    again = FrameTemplate.read(tmp_path)
+    assert again is not None
+    for word in (RARE, "nobody"):
+        assert word.encode() not in again.empty
+    made = again.frame(pa.table({"city": ["Oslo", "Rome", "a new one"]}))
+    match library:
+        case "pandas":
+            assert made["city"].cat.categories.tolist() == ["Oslo", "Rome", "a new one"]
+            assert made["city"].cat.ordered
+            assert made["city"].tolist() == ["Oslo", "Rome", "a new one"]
+        case "polars":
+            assert made.schema == {"city": pl.Enum(["Oslo", "Rome", "a new one"])}
+            assert made["city"].to_list() == ["Oslo", "Rome", "a new one"]
+        case _:
+            assert made.schema.types == frame.schema.types
+            assert made["city"].to_pylist() == ["Oslo", "Rome", "a new one"]
+
+
+def test_categories_that_a_schema_does_not_list_are_those_of_the_rows() -> None:
+    frame = pd.DataFrame({"size": pd.Categorical([1, 2, 3] * 30), "flag": pd.Categorical([True, False, True] * 30)})
+    table = to_table(frame)
+    template = FrameTemplate.of(frame).kept(infer_schema(table, target=None))
+    made = template.frame(table.slice(0, 3))
+    assert made["size"].tolist() == [1, 2, 3]
+    assert made["flag"].tolist() == [True, False, True]
+    assert made.dtypes.map(str).tolist() == ["category", "category"]
 
 
 def test_what_cannot_be_cast_stays_as_it_was_written() -> None:
