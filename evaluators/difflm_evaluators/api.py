@@ -13,9 +13,9 @@ import pyarrow as pa
 from difflm.config import validate
 from difflm.errors import ConfigError, DataError
 from difflm.records.databases.urls import is_database, shown_source
-from difflm.records.files.frames import Frame, is_path, to_table
 from difflm.records.files.paths import ending_of
 from difflm.records.files.reading import ReadConfig
+from difflm.records.frames.frames import Frame, is_path, to_table
 from difflm.records.kinds.inference import infer_schema
 from difflm.records.notices import ignore
 from difflm.records.schema import RecordSchema, SchemaConfig

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from difflm.api import Generator
 from difflm.artifacts.atomic import write_bytes_atomic
 from difflm.errors import ConfigError
-from difflm.records.files.frames import TEMPLATE_NAME, Frame, is_path
+from difflm.records.frames.frames import TEMPLATE_NAME, Frame, is_path
 from difflm.records.schema import read_schema
 from difflm.synthesis.arguments import texts
 from difflm_jobs.given_settings import privacy_overrides

@@ -12,7 +12,7 @@ from difflm.api import Generator
 from difflm.artifacts.manifest import SCORES_NAME
 from difflm.artifacts.run_folder import INPUT
 from difflm.errors import ArtifactError
-from difflm.records.files.frames import FrameTemplate
+from difflm.records.frames.frames import FrameTemplate
 from difflm.records.schema import read_schema
 from difflm.regular_files import given_path
 from difflm.synthesis.saved_sampling import read_sampling

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from difflm.errors import ConfigError, DataError, SynthesisError
 from difflm.printable import printable
-from difflm.records.files.frames import Frame, FrameTemplate, filled_in, is_path, pandas_frame, to_table
 from difflm.records.files.source import SourceForm
+from difflm.records.frames.frames import Frame, FrameTemplate, filled_in, is_path, pandas_frame, to_table
 from difflm.records.relations.given import broken_given
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.seeding import random_state_kept

@@ -26,8 +26,8 @@ from pydantic import BaseModel
 from difflm.artifacts.manifest import REPORT_KIND
 from difflm.artifacts.store import ArtifactStore
 from difflm.errors import BundleError, ConfigError, DataError, DiffLMError, StorageError
-from difflm.records.files.frames import TEMPLATE_NAME, FrameTemplate
 from difflm.records.files.reading import ReadConfig, canonical_table, read_table, unique_names
+from difflm.records.frames.frames import TEMPLATE_NAME, FrameTemplate
 from difflm.runtime.shard_actor import _own
 from difflm.serving.backend import BundleRef
 from difflm.serving.config import ServeConfig, ServedConfig

@@ -31,8 +31,8 @@ from difflm.artifacts.storage import LocalStore
 from difflm.config import apply_overrides, load_yaml, validate
 from difflm.errors import BundleError, ConfigError, DataError, DiffLMError, ModelError, SchemaError
 from difflm.models.gguf_files import read_head
-from difflm.records.files.frames import TEMPLATE_NAME, FrameTemplate
 from difflm.records.files.reading import ReadConfig, read_table
+from difflm.records.frames.frames import TEMPLATE_NAME, FrameTemplate
 from difflm.records.relations.constraints import asked_rules, check_constraints
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.serving.bodies import BODIES, read_body

@@ -140,7 +140,7 @@ def write_table(frame: Any, url: str) -> None:
     from difflm.artifacts.formats import encode_table
     from difflm.artifacts.workbooks import WORKBOOKS
     from difflm.records.databases.writing import write_database
-    from difflm.records.files.frames import arrow_of
+    from difflm.records.frames.frames import arrow_of
 
     path = Path() if is_database(url) else given_path(url, name="url")
     ending = path.suffix[1:]

@@ -15,8 +15,8 @@ import pyarrow as pa
 from difflm.artifacts.atomic import write_bytes_atomic
 from difflm.artifacts.run_folder import INPUT
 from difflm.errors import DataError, StorageError
-from difflm.records.files.frames import Frame, FrameTemplate, arrow_of
 from difflm.records.files.reading import unique_names
+from difflm.records.frames.frames import Frame, FrameTemplate, arrow_of
 
 
 class TemporaryFolder:

@@ -14,7 +14,7 @@ from typing import Final
 from difflm.artifacts import ArtifactStore
 from difflm.artifacts.atomic import remove_tree, storage_errors
 from difflm.artifacts.manifest import BUNDLE_KIND, MANIFEST_NAME, REPORT_KIND
-from difflm.artifacts.run_folder import INPUT, ROUNDS, artifact_folders, laid_down_tables
+from difflm.artifacts.run_folder import INPUT, ROUNDS, SECRET, artifact_folders, laid_down_tables
 from difflm.regular_files import read_file
 from difflm.telemetry import parse_json
 
@@ -78,4 +78,5 @@ def purge_run(folder: Path) -> list[str]:
         for path, _ in list(holds_rows(folder)):
             remove_tree(path)
             removed.append(path.name)
+        (folder / SECRET).unlink(missing_ok=True)  # with it a bundle's identity tells of rows that were guessed
     return removed

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from difflm.artifacts import Artifact, ArtifactStore
 from difflm.errors import ConfigError
 from difflm.telemetry import Stopwatch, peak_rss_mib, reset_peak_rss
+from difflm_jobs.inputs.given_tables import PRIVATE_ROWS
 from difflm_jobs.pipeline.progress import Reporter
 from difflm_jobs.pipeline.runlog import StageRecord
 from difflm_jobs.pipeline.stage import Stage, StageContext, section
@@ -71,7 +72,10 @@ def resolve(stages: Sequence[Stage], store: ArtifactStore) -> list[Step]:
     steps: list[Step] = []
     known: dict[str, str] = {}
     for stage in stages:
-        inputs = {name: known[name] for name in stage.inputs} | dict(stage.sources())
+        sources = dict(stage.sources())
+        if stage.name == PRIVATE_ROWS:
+            sources = {name: store.secret.keyed(value) for name, value in sources.items()}
+        inputs = {name: known[name] for name in stage.inputs} | sources
         identity = store.identify(stage.output, stage.version, section(stage), inputs)
         known[stage.name] = identity
         steps.append(Step(stage=stage, identity=identity, inputs=inputs))

@@ -14,6 +14,8 @@ from difflm.regular_files import read_file
 from difflm.telemetry import parse_json
 
 LOCK: Final = ".lock"
+SECRET: Final = ".difflm-secret"
+"""What the hashes of private rows are keyed with, see `FolderSecret`."""
 FOLDERS: Final = ("artifacts", "work")
 INPUT: Final = "input"
 """Where a run keeps the table that it was given from Python or of a database."""
@@ -21,7 +23,7 @@ ROUNDS: Final = "rounds"
 """Where a flywheel keeps what its rounds are trained on."""
 LOGS: Final = ("config.yaml", "environment.json", "runs.jsonl")
 CHOICES: Final = "quality.json"
-OWN: Final = frozenset({LOCK, *FOLDERS, INPUT, ROUNDS, *LOGS, CHOICES})
+OWN: Final = frozenset({LOCK, SECRET, *FOLDERS, INPUT, ROUNDS, *LOGS, CHOICES})
 ARTIFACT_NAME: Final = re.compile(r"[a-z0-9_-]+-[0-9a-f]{12}")
 _GIVEN = re.compile(r"table-[0-9a-f]{12}\.(?:parquet|json)")
 _TABLES = {

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from difflm.artifacts.atomic import atomic_directory, make_private, remove_temporaries, remove_tree, storage_errors
+from difflm.artifacts.folder_secret import FolderSecret
 from difflm.artifacts.manifest import BUNDLE_KIND, MANIFEST_NAME, SIGNATURE_NAME, FileEntry, Manifest
-from difflm.artifacts.run_folder import ARTIFACT_NAME, FOLDERS, INPUT, LOCK, LOGS, OWN, ROUNDS, is_given
+from difflm.artifacts.run_folder import ARTIFACT_NAME, FOLDERS, INPUT, LOCK, LOGS, OWN, ROUNDS, SECRET, is_given
 from difflm.errors import ArtifactError, StorageError
 from difflm.telemetry import JSON, Stopwatch, host_facts
 
@@ -64,6 +65,7 @@ class ArtifactStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.secret = FolderSecret(root)
 
     @staticmethod
     def identify(kind: str, version: int, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
@@ -185,6 +187,7 @@ class ArtifactStore:
             before = set() if killed else {path.name for path in self.root.iterdir()}
             self._make_private()
             self._clear()
+            self.secret.keep()
             try:
                 yield
             finally:
@@ -283,7 +286,7 @@ class ArtifactStore:
         if any((self.root / folder).exists() for folder in FOLDERS):
             return
         for path in self.root.iterdir():
-            if (path.name in LOGS and path.name not in before) or is_given(path):
+            if (path.name in (*LOGS, SECRET) and path.name not in before) or is_given(path):
                 remove_tree(path)
         (self.root / LOCK).unlink(missing_ok=True)
         with suppress(OSError):  # the next process is already there, or other files are

@@ -17,7 +17,7 @@ import torch
 import difflm
 from difflm.api import Generator
 from difflm.errors import BundleError, ConfigError, DataError, SchemaError, StorageError
-from difflm.records.files.frames import FrameTemplate, arrow_of, to_table
+from difflm.records.frames.frames import FrameTemplate, arrow_of, to_table
 from difflm.synthesis.arguments import column_names
 from difflm.synthesis.saved_sampling import read_sampling
 from difflm.synthesis.synthesizer import SamplingConfig

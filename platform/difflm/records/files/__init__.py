@@ -1,1 +1,1 @@
-"""Files and frames: tables in from what people have, and out in the same form."""
+"""Files: tables in from what people have, and out in the same form."""

@@ -13,7 +13,7 @@ from difflm.artifacts.atomic import atomic_directory, storage_errors
 from difflm.artifacts.manifest import MANIFEST_NAME, SCORES_NAME, SIGNATURE_NAME
 from difflm.errors import ConfigError
 from difflm.privacy.budget import PRIVACY_NAME
-from difflm.records.files.frames import TEMPLATE_NAME
+from difflm.records.frames.frames import TEMPLATE_NAME
 from difflm.regular_files import given_path
 from difflm.synthesis.bundle_files import CARD_NAME, check_files, fitting, write_hashes
 from difflm.synthesis.saved_sampling import write_sampling

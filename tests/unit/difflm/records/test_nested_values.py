@@ -13,9 +13,9 @@ import pytest
 
 from difflm.artifacts.formats import encode_table
 from difflm.records.codec import Accepted
-from difflm.records.files.frames import FrameTemplate, to_table
 from difflm.records.files.reading import read_table
 from difflm.records.files.source import SourceForm
+from difflm.records.frames.frames import FrameTemplate, to_table
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.kinds.columns import conform_table
 from difflm.records.kinds.inference import infer_schema

@@ -11,12 +11,17 @@ import pyarrow.parquet as pq
 import pytest
 
 import difflm
+from difflm.artifacts import ArtifactStore
+from difflm.artifacts.run_folder import SECRET
 from difflm.config import validate
-from difflm.errors import ConfigError, DataError
+from difflm.errors import ArtifactError, ConfigError, DataError
 from difflm.privacy import surrogate
 from difflm.privacy.budget import PrivacyConfig
 from difflm.records.schema import SchemaConfig
+from difflm.serving.registry import _quality
 from difflm_jobs.config import ExperimentConfig, RuntimeConfig
+from difflm_jobs.pipeline.at_rest import purge_run
+from difflm_jobs.pipeline.pipeline import resolve
 from difflm_jobs.pipeline.stage import StageContext
 from difflm_jobs.stages.private import KeepRows, Summarize
 from difflm_jobs.stages.stages import build_stages
@@ -187,6 +192,39 @@ def test_no_file_holds_what_would_repeat_the_noise(fitted: tuple[difflm.Generato
     (prepared,) = (out / "artifacts").glob("table-*")
     for path in (prepared / "summary.json", generator.bundle / "privacy.json"):
         assert '"seed"' not in path.read_text()
+
+
+def test_what_a_server_tells_of_a_private_run_is_no_report(fitted: tuple[difflm.Generator, Path]) -> None:
+    """Its report compares with real rows: exact shares, categories of one row, extremes."""
+    generator, out = fitted
+    assert generator.report is not None
+    assert _quality(out, generator.bundle) is None
+    assert _quality(generator.bundle, generator.bundle) is None
+
+
+def test_a_bundles_identity_tells_nobody_whether_a_row_was_there(tmp_path: Path) -> None:
+    """It was a hash of the table's hash: who knew all rows but one could try both tables."""
+    table = tmp_path / "people.csv"
+    table.write_text("a,b\n" + "1,x\n" * 60)
+    stages = build_stages(validate(ExperimentConfig, _settings(data={"train": str(table), "target": "b"}), "test"))
+    roots = [tmp_path / "one", tmp_path / "other"]
+    first, other = ({step.identity for step in resolve(stages, ArtifactStore(root))} for root in roots)
+    assert not first & other, "another folder has another secret"
+    store = ArtifactStore(roots[0])
+    begun = resolve(stages, store)
+    with store.exclusive():
+        (roots[0] / "work" / "a-0123456789ab").mkdir(parents=True)
+    assert [step.identity for step in resolve(stages, ArtifactStore(roots[0]))] == [step.identity for step in begun]
+    assert (roots[0] / SECRET).stat().st_mode & 0o077 == 0
+    early, late = ArtifactStore(roots[1]), ArtifactStore(roots[1])
+    resolve(stages, late)
+    resolve(stages, early)
+    with early.exclusive():
+        (roots[1] / "work" / "a-0123456789ab").mkdir(parents=True)
+    with pytest.raises(ArtifactError, match="another process began this experiment"), late.exclusive():
+        pass
+    purge_run(roots[0])
+    assert not (roots[0] / SECRET).exists()
 
 
 def test_choosing_by_the_rows_is_refused() -> None:

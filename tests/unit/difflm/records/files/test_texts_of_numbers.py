@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from difflm.artifacts.formats import encode_table
-from difflm.records.files.frames import FrameTemplate, to_table
 from difflm.records.files.reading import read_table
 from difflm.records.files.source import SourceForm
+from difflm.records.frames.frames import FrameTemplate, to_table
 from difflm.records.kinds.columns import conform_table
 from difflm.records.kinds.inference import infer_schema
 

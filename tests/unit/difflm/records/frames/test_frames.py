@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from difflm.errors import BundleError, DataError
-from difflm.records.files.frames import FrameTemplate, arrow_of, library_of, pandas_frame, to_table
 from difflm.records.files.reading import read_table
 from difflm.records.files.restoring import restored
+from difflm.records.frames.frames import FrameTemplate, arrow_of, library_of, pandas_frame, to_table
 from difflm.records.kinds.inference import infer_schema
 from difflm.records.notices import Notice
 
@@ -313,7 +313,7 @@ def test_what_arrow_cannot_hold_is_named(columns: dict[str, list[Any]], message:
 def test_a_wide_frame_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names were counted one by one: 21,000 columns took minutes before they were refused."""
     monkeypatch.setattr("difflm.records.limits.MAX_COLUMNS", 3)
-    monkeypatch.setattr("difflm.records.files.frames.storable", None)
+    monkeypatch.setattr("difflm.records.frames.frames.storable", None)
     with pytest.raises(DataError, match="table: 4 columns; at most 3 are read"):
         arrow_of(pd.DataFrame([[1, 2, 3, 4]]), name="table")
 

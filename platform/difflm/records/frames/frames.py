@@ -6,7 +6,6 @@ import base64
 import io
 import json
 from collections import Counter
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
@@ -16,9 +15,10 @@ import pyarrow as pa
 from difflm.errors import BundleError, DataError, is_fault
 from difflm.records.arrow_messages import unpacked_size
 from difflm.records.fields import BooleanField, CategoricalField, ConstantField, Field
-from difflm.records.files.pandas_frames import empty_table, frame_like, known_categories, storable
 from difflm.records.files.reading import ReadConfig, canonical_table, read_table, unique_names
 from difflm.records.files.restoring import restored
+from difflm.records.frames.pandas_frames import empty_table, frame_like, known_categories, storable
+from difflm.records.frames.polars_frames import arrow_of_polars, known_types, polars_frame_like
 from difflm.records.limits import refuse_wide
 from difflm.records.nested_values import without_dictionaries, without_views
 from difflm.records.notices import Reporter, ignore
@@ -28,7 +28,6 @@ from difflm.telemetry import parse_json
 
 if TYPE_CHECKING:
     import pandas as pd
-    import polars as pl
 
 Frame: TypeAlias = Any
 """A pandas or polars DataFrame, or a pyarrow Table; the libraries themselves are imported only where one was given."""
@@ -74,7 +73,7 @@ def arrow_of(frame: Frame, *, name: str) -> pa.Table:
         case "arrow":
             table = frame
         case "polars":
-            table = _arrow_of_polars(frame, name)
+            table = arrow_of_polars(frame, name)
         case "pandas":
             table = _arrow_of_pandas(frame, name)
     refuse_wide(table.num_columns, name)
@@ -86,16 +85,6 @@ def arrow_of(frame: Frame, *, name: str) -> pa.Table:
             f"{name}: {table.num_rows} rows, {table.num_columns} columns; give a table with at least one row"
         )
     return table
-
-
-def _arrow_of_polars(frame: pl.DataFrame, name: str) -> pa.Table:
-    for label, dtype in frame.schema.items():
-        if str(dtype) in ("Object", "Int128", "UInt128"):
-            raise DataError(
-                f"{name}: column {label!r} is of the type {dtype}, which no table file has; cast it, such as "
-                f"pl.col({label!r}).cast(pl.String), or drop it"
-            )
-    return frame.to_arrow()
 
 
 def _arrow_of_pandas(frame: pd.DataFrame, name: str) -> pa.Table:
@@ -169,15 +158,8 @@ class FrameTemplate:
         listed = {field.name: set(_listed(field)) for field in schema.fields}
         sink = io.BytesIO()
         if self.library == "polars":
-            import polars as pl
-
-            empty = pl.read_ipc_stream(io.BytesIO(self.empty))
-            names = unique_names(empty.columns)
-            kinds = {
-                name: _known_enum(kind, listed.get(unique, set()))
-                for (name, kind), unique in zip(empty.schema.items(), names, strict=True)
-            }
-            pl.DataFrame(schema=kinds).write_ipc_stream(sink)
+            names = unique_names(self._schema().names)
+            sink.write(known_types(self.empty, [listed.get(name, set()) for name in names]))
         else:
             table = pa.ipc.open_stream(self.empty).read_all()
             for place, name in enumerate(unique_names(table.column_names)):
@@ -247,7 +229,7 @@ class FrameTemplate:
                 case "arrow":
                     return self._typed(table)
                 case "polars":
-                    return self._polars(table)
+                    return polars_frame_like(self.empty, self._typed(table))
                 case "pandas":
                     return frame_like(pa.ipc.open_stream(self.empty).read_all(), self._typed(table))
         except BaseException as error:
@@ -276,20 +258,6 @@ class FrameTemplate:
             names.append(name if wanted is None else wanted.name)
         return pa.Table.from_arrays(columns, names=names)
 
-    def _polars(self, table: pa.Table) -> Frame:
-        import polars as pl
-
-        made, empty = pl.from_arrow(self._typed(table)), pl.read_ipc_stream(io.BytesIO(self.empty))
-        assert isinstance(made, pl.DataFrame)
-        for name, dtype in empty.schema.items():
-            is_text = dtype.is_nested() and made.schema.get(name) == pl.String  # what is none of its type
-            if isinstance(dtype, pl.Enum) and name in made.columns:
-                drawn = made[name].cast(pl.String).drop_nulls().unique().sort()
-                dtype = pl.Enum(list(dict.fromkeys([*dtype.categories, *drawn])))
-            if name in made.columns and not is_text:
-                made = made.with_columns(pl.col(name).cast(dtype, strict=False))
-        return made
-
 
 def filled_in(frame: Frame, made: pa.Table, *, name: str) -> Frame:
     """Convert the completed rows of a frame to its kind, with its index where it is a pandas frame."""
@@ -315,29 +283,6 @@ def _listed(field: Field) -> tuple[str, ...]:
             return (str(field.value),)
         case _:
             return ()
-
-
-def _known_enum(kind: Any, listed: Collection[str]) -> Any:
-    """Return a type of polars whose categories are known; text in the place of those within lists and structs."""
-    import polars as pl
-
-    match kind:
-        case pl.Enum():
-            return pl.Enum([name for name in kind.categories if name in listed])
-        case pl.List():
-            return pl.List(_within(kind.inner))
-        case pl.Array():
-            return pl.Array(_within(kind.inner), kind.size)
-        case pl.Struct():
-            return pl.Struct({part.name: _within(part.dtype) for part in kind.fields})
-        case _:
-            return kind
-
-
-def _within(kind: Any) -> Any:
-    import polars as pl
-
-    return pl.String() if isinstance(kind, pl.Enum) else _known_enum(kind, ())
 
 
 def _write_stream(sink: io.BytesIO, table: pa.Table) -> None:

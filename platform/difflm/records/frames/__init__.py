@@ -1,0 +1,1 @@
+"""Frames of pandas, polars and Arrow in and out."""
