@@ -45,7 +45,7 @@ runtime:
   workers: {{num_workers: 1, cpus_per_worker: 1}}
   cluster: {{num_cpus: 2}}
   encoding: {{rows_per_shard: 100, pool: {{max_actors: 1}}}}
-  synthesis: {{rows_per_shard: 10}}
+  synthesis: {{rows_per_shard: 10, pool: {{max_actors: 1}}}}
 """
 
 

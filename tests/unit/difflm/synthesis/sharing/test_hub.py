@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 
 import huggingface_hub
 import huggingface_hub.constants as hub_constants
@@ -40,10 +41,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub of this machine, and a cache and a token of this test alone."""
+    """A hub of this machine, and a cache and a token of this test alone; no pauses between attempts to reach it."""
     with hub_of_huggingface_hub(tmp_path, monkeypatch) as running:
         running.token = SECRET
         monkeypatch.setenv("HF_TOKEN", SECRET)
+        monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda seconds: None))
         yield running
 
 
