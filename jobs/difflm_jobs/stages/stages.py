@@ -37,7 +37,7 @@ def build_stages(config: ExperimentConfig, *, against: Artifact | None = None) -
         cells=compact or cells,
         rows_per_piece=config.protect.threshold if config.protect.enabled and config.privacy is None else 0,
     )
-    corrected = fit.steering is not None and config.privacy is None
+    corrected = fit.steering is not None  # with privacy, by rows of the private counts, which cost nothing
     return [
         *(_prepared(config, fit) if config.privacy is None else _private(config, config.privacy, fit)),
         TrainAutoencoder(autoencoder=autoencoder, seed=seed),

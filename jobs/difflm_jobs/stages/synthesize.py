@@ -32,7 +32,7 @@ class Assemble:
     """Puts decoder, autoencoder and prior together, and the conditional prior where there is one; calibrates the whole,
     and then fits the critic of its draws.
 
-    `calibration` and `critic` are None where they may not see training rows, or no decoder could be corrected.
+    `calibration` and `critic` are None where no decoder could be corrected.
     """
 
     conditional: bool = False
