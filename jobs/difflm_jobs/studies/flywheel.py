@@ -116,10 +116,15 @@ def turn(
     Given again it goes on where it was killed: what a round makes depends on the configuration and the rounds before.
 
     Raises:
-        ConfigError: the records are no rows of a table.
+        ConfigError: the records are no rows of a table, or are promised privacy.
     """
     if not config.data.record_kind.tabular:
         raise ConfigError(f"data.kind is {config.data.kind}; a flywheel turns tables only")
+    if config.privacy is not None:  # later rounds would be trained on, and scored against, rows of the private counts
+        raise ConfigError(
+            "privacy.epsilon: every round of a flywheel learns the real rows again, and its budget would add up; run "
+            "it once with `difflm run`, and draw as many rows as are wanted"
+        )
     done: list[Round] = []
     given, first = config, None
     for number in range(rounds):

@@ -124,3 +124,10 @@ def test_only_tables_turn(tmp_path: Path) -> None:
     config = load_experiment("code", overrides=["data.train=x.jsonl"])
     with pytest.raises(ConfigError, match=r"data\.kind is code; a flywheel turns tables only"):
         turn(config, Runs(tmp_path), rounds=2, gates=(), folder=tmp_path, say=lambda text: None)
+
+
+def test_nothing_that_is_promised_privacy_turns(tmp_path: Path) -> None:
+    """Rounds behind the first were trained on rows of the private counts, and scored against them as real ones."""
+    config = load_experiment("demo", overrides=["privacy.epsilon=3.0"])
+    with pytest.raises(ConfigError, match=r"privacy\.epsilon: every round of a flywheel learns the real rows again"):
+        turn(config, Runs(tmp_path), rounds=2, gates=(), folder=tmp_path, say=lambda text: None)
