@@ -7,6 +7,7 @@ import io
 import shutil
 import tempfile
 import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +66,8 @@ def refuse_no_folder(folder: Path) -> None:
         there = folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         if not there:
-            folder.rmdir()
+            with suppress(OSError):  # another fit is already there
+                folder.rmdir()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise StorageError(f"out: {folder}: cannot be made a folder ({reason}); give another one") from error

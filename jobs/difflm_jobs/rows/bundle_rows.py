@@ -20,6 +20,7 @@ from difflm.errors import ConfigError
 from difflm.records.files.source import SourceForm
 from difflm.records.kinds.codes_of_form import refuse_unnamed
 from difflm.records.schema import read_schema
+from difflm.synthesis.arguments import MAX_ROWS
 from difflm.synthesis.plans.request import PlanRequest
 from difflm.telemetry import JSON, Stopwatch, peak_rss_mib
 from difflm_jobs.inputs.given_tables import GivenFile, RealFiles, laid_down, laid_down_real
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from difflm_jobs.config import SynthesisSettings
     from difflm_jobs.pipeline.pipeline import ClusterFactory
     from difflm_jobs.pipeline.progress import Reporting
-
-MAX_ROWS = 999_999_999  # what names of parts have digits for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

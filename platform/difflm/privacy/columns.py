@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from difflm.errors import DataError
+from difflm.printable import setting
 from difflm.privacy.budget import VALUES_SHARE, Plan
 from difflm.privacy.cells import KINDS, CellColumn, kind_of, number_of, text_of
 from difflm.privacy.measuring import Ledger, frequent_values, nearest_counts, noisy_counts, scale_of
@@ -155,7 +156,7 @@ def _refuse_text(name: str, share: float, values: tuple[str, ...]) -> None:
         raise DataError(
             f"column {name!r} is free text, or names its rows: about {min(1, max(0, share)):.0%} of its cells have "
             "a value that enough rows share, and texts have no private form; leave it out "
-            f"(--set privacy.leave_out=[{name}])"
+            f"({setting('privacy.leave_out', name)})"
         )
 
 

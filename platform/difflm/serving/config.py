@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -137,4 +138,7 @@ class ServeConfig(Config):
 
 def is_loopback(host: str) -> bool:
     """Tell whether only this machine reaches a host."""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, which anybody may have given any address
+        return False

@@ -8,10 +8,12 @@ from typing import SupportsIndex
 
 from difflm.errors import ConfigError
 
+MAX_ROWS = 999_999_999  # what names of parts have digits for
+
 
 def row_count(given: object, *, name: str) -> int:
-    """Return a number of rows as Python's own; ConfigError naming the argument for a float, say, or less than 1."""
-    return _whole_number(given, name=name, least=1, most=None, remedy="a number of rows, at least 1")
+    """Return a number of rows as Python's own; ConfigError naming the argument for a float, say, or out of range."""
+    return _whole_number(given, name=name, least=1, most=MAX_ROWS, remedy=f"a number of rows from 1 to {MAX_ROWS:,}")
 
 
 def seed_number(given: object) -> int:
@@ -19,13 +21,13 @@ def seed_number(given: object) -> int:
     return _whole_number(given, name="seed", least=0, most=2**63 - 1, remedy="a whole number from 0 to 2**63 - 1")
 
 
-def _whole_number(given: object, *, name: str, least: int, most: int | None, remedy: str) -> int:
+def _whole_number(given: object, *, name: str, least: int, most: int, remedy: str) -> int:
     if isinstance(given, SupportsIndex) and not isinstance(given, bool):
         try:
             number = operator.index(given)
         except TypeError:  # an array of several
             number = least - 1
-        if least <= number and (most is None or number <= most):
+        if least <= number <= most:
             return number
     raise ConfigError(f"{name} is {given!r}; give {remedy}")
 

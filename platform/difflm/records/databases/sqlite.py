@@ -37,6 +37,21 @@ def begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+def only_read(connection: Connection) -> None:
+    """Let a query read, and nothing else: what it does to tables no transaction holds (see `begin`), nor what it does
+    to other files.
+    """
+    import sqlite3
+
+    reads = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
+
+    def allowed(action: int, *_: object) -> int:
+        return sqlite3.SQLITE_OK if action in reads else sqlite3.SQLITE_DENY
+
+    if connection.dialect.name == LOOSE:
+        _raw(connection).set_authorizer(allowed)
+
+
 def bound_cells(connection: Connection, columns: int, most: int) -> None:
     """Refuse, before a statement is begun, cells of which a row would be as large as all rows may be: a view makes them
     out of nothing. What lies in the file itself is smaller (see `most_bytes`).

@@ -21,6 +21,7 @@ from difflm.records.databases.sqlite import (
     interruptible,
     most_bytes,
     narrowed,
+    only_read,
     partitions,
     selected,
 )
@@ -51,6 +52,7 @@ def read_database(source: DatabaseUrl) -> pa.Table:
         types: list[pa.DataType | None] | None = None
         statement: Any
         if source.query is not None:
+            only_read(connection)
             statement = text(source.query)
         else:
             table = _reflected(source, connection)

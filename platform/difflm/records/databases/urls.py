@@ -141,6 +141,7 @@ class DatabaseUrl:
 
         engine = self._engine()
         self._refuse_missing_file(reading=reading)
+        made = None if self._file is None or self._file.exists() else self._file
         try:
             with engine.connect() as connection:
                 yield connection
@@ -154,6 +155,8 @@ class DatabaseUrl:
             raise DataError(f"{self}: {self.hidden(str(error))}; check the URL and the table") from None
         finally:
             engine.dispose()
+            if made is not None and made.is_file() and made.stat().st_size == 0:  # SQLite's, as it began
+                made.unlink()
 
     def _engine(self) -> Engine:
         from sqlalchemy import create_engine
@@ -171,12 +174,18 @@ class DatabaseUrl:
             kind = self.url.drivername
             raise ConfigError(f"{self}: nothing here speaks {kind}; install its dialect for SQLAlchemy") from None
 
+    @property
+    def _file(self) -> Path | None:
+        """The file of SQLite's that is named; None where there is none."""
+        name = self.url.database
+        in_memory = not name or name == ":memory:" or name.startswith("file:")
+        return None if self.url.get_backend_name() != "sqlite" or in_memory else Path(str(name))
+
     def _refuse_missing_file(self, *, reading: bool) -> None:
         """SQLite makes a file that is not there, which is wanted only to write to."""
-        name = self.url.database
-        if self.url.get_backend_name() != "sqlite" or not name or name == ":memory:" or name.startswith("file:"):
+        path = self._file
+        if path is None:
             return
-        path = Path(name)
         if reading and not path.is_file():
             raise DataError(f"{self}: {path}: no such file; check the path (sqlite:///relative, sqlite:////absolute)")
         if not reading and not path.absolute().parent.is_dir():
@@ -196,6 +205,8 @@ def _remedy(message: str) -> str:
     low = message.lower()
     if "password" in low or "authentication" in low:
         return "check user and password: in the URL, as ${NAME} of the environment, in PGPASSWORD or ~/.pgpass"
+    if "not authorized" in low or "authorization denied" in low:
+        return "a query may only read; give a SELECT"
     if "permission denied" in low or "readonly" in low or "read-only" in low:
         return "ask for the permission, or give another user"
     if "too big" in low:

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from difflm.errors import DataError
+from difflm.printable import setting
 from difflm.records.kinds.inference import infer_schema
 from difflm.records.large.rows import Rows
 from difflm.records.notices import Notice
@@ -100,8 +101,8 @@ def check_protection(table: pa.Table, schema: RecordSchema, config: ProtectConfi
         if people is not None:
             raise DataError(
                 f"column {field.name!r} looks like {people}, and free text of them is not learned unless it is asked "
-                f"for: leave it out (--set 'data.read.drop=[{field.name}]'), or ask for it with "
-                f"--set schema.kinds.{field.name}=text"
+                f"for: leave it out ({setting('data.read.drop', field.name)}), or ask for it with "
+                f"{setting('schema.kinds', field.name, 'text')}"
             )
 
 
@@ -156,7 +157,7 @@ def _common_classes(table: pa.Table, field: Field, config: ProtectConfig) -> tup
     if len(rare_V) - int(rare_V.sum()) < 2:
         raise DataError(
             f"target {field.name!r}: fewer than two classes have {config.threshold} training rows, so that hardly one "
-            f"can be learned; give more rows, or --set protect.columns.{field.name}=off"
+            f"can be learned; give more rows, or {setting('protect.columns', field.name, 'off')}"
         )
     if not rare_V.any():
         return table, []
@@ -202,8 +203,8 @@ def _protect(
 def _emptied(name: str, least: int) -> DataError:
     return DataError(
         f"column {name!r}: protection leaves nothing of it, as hardly a value has {least} training rows; leave the "
-        f"column out (--set 'data.read.drop=[{name}]'), say what it is (--set schema.kinds.{name}=text, code or "
-        f"identifier), or learn it as it is (--set protect.columns.{name}=off)"
+        f"column out ({setting('data.read.drop', name)}), say what it is ({setting('schema.kinds', name, 'text')}, "
+        f"code or identifier), or learn it as it is ({setting('protect.columns', name, 'off')})"
     )
 
 

@@ -9,7 +9,7 @@ from difflm.records.fields import IdentifierField
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.schema import RecordSchema
 from difflm.serving.backend import BundleRef
-from difflm.serving.config import ServeConfig, ServedConfig
+from difflm.serving.config import ServeConfig, ServedConfig, is_loopback
 from difflm.serving.problems import Problem
 from difflm.serving.registry import Registry, ServedBundle, _read, _shared
 
@@ -88,3 +88,11 @@ def test_scores_that_no_answer_can_hold_are_none(tmp_path: Path) -> None:
         assert _read(path) is None
     path.write_text('{"title": "x"}')
     assert _read(path) is not None
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("127.evil.example", False), ("0.0.0.0", False)],
+)
+def test_a_name_that_looks_like_this_machine_is_not_it(host: str, own: bool) -> None:
+    assert is_loopback(host) is own

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow as pa
 import pytest
@@ -176,9 +177,38 @@ def test_a_query_is_read_by_its_values_and_changes_nothing(tmp_path: Path) -> No
     found = read_database(at(path, "query=SELECT large, text, NULL AS none FROM people WHERE yes"))
     assert found.schema.types == [pa.int64(), pa.string(), pa.null()]
     assert found.num_rows == 1
-    with pytest.raises(DataError, match="the query returns no rows; give a SELECT"):
+    with pytest.raises(DataError, match="a query may only read; give a SELECT"):
         read_database(at(path, "query=DELETE FROM people"))
     assert read_database(at(path)).num_rows == 2
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "DROP TABLE people",
+        "CREATE TABLE other (n)",
+        "PRAGMA user_version=5",
+        "ATTACH '{other}' AS other",
+        "VACUUM INTO '{other}'",
+        "UPDATE people SET large=0 RETURNING large",
+    ],
+)
+def test_a_query_does_nothing_but_read(tmp_path: Path, query: str) -> None:
+    """What becomes of tables and files Python's module commits by itself."""
+    path, other = tmp_path / "a.db", tmp_path / "other.db"
+    write_database(typed(), at(path))
+    before = path.read_bytes()
+    with pytest.raises(DataError, match="a query may only read; give a SELECT"):
+        read_database(at(path, f"query={quote(query.format(other=other))}"))
+    assert path.read_bytes() == before
+    assert not other.exists()
+
+
+def test_a_write_that_failed_leaves_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with pytest.raises(DataError, match="cannot be written"):
+        write_database(pa.table({"n": pa.array([2**64 - 1], pa.uint64())}), at(path))
+    assert not path.exists()
 
 
 def test_a_table_that_does_not_exist_has_a_near_name(tmp_path: Path) -> None:
