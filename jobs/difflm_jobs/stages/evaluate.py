@@ -66,7 +66,7 @@ class Evaluate:
     against: Artifact | None = field(default=None, metadata=apart())
     private: bool = field(default=False, metadata=apart())
     name: ClassVar[str] = "evaluate"
-    version: ClassVar[int] = 12
+    version: ClassVar[int] = 13
     output: ClassVar[str] = REPORT_KIND
 
     @property
@@ -92,7 +92,8 @@ class Evaluate:
         folder = context.input(ROWS) if self.private and self.against is None else prepared
         paths = {name: folder / f"{name}.parquet" for name in SPLITS}
         real = {name: _parquet(path) for name, path in paths.items() if path.is_file()}
-        splits = RealSplits(**{name: masked(conform_table(part, schema), schema) for name, part in real.items()})
+        told = {name: masked(conform_table(part, schema), schema, private=self.private) for name, part in real.items()}
+        splits = RealSplits(**told)
 
         def progress(part: str, done: int, total: int) -> None:
             context.report(done, total, part)

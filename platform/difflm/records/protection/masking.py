@@ -26,12 +26,15 @@ from difflm.records.schema import (
 RARE = "(rare)"
 
 
-def masked(table: pa.Table, schema: RecordSchema) -> pa.Table:
-    """Return rows in canonical types with what is rare replaced, where the schema is protected."""
-    if schema.protected is None:
+def masked(table: pa.Table, schema: RecordSchema, *, private: bool = False) -> pa.Table:
+    """Return rows in canonical types with what is rare replaced, where the schema is protected, or `private`: made of
+    measurements with noise.
+    """
+    if schema.protected is None and not private:
         return table
+    shown = () if schema.protected is None else schema.protected.unprotected
     for place, field in enumerate(schema.fields):
-        if field.name not in schema.protected.unprotected:
+        if field.name not in shown:
             column = _masked(table.column(field.name), field)
             table = table.set_column(place, table.schema.field(place), column)
     return table

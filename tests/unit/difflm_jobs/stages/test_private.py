@@ -1,6 +1,7 @@
 """Which stages see real rows under differential privacy, that the others get none, and what is refused."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -194,10 +195,17 @@ def test_no_file_holds_what_would_repeat_the_noise(fitted: tuple[difflm.Generato
         assert '"seed"' not in path.read_text()
 
 
-def test_what_a_server_tells_of_a_private_run_is_no_report(fitted: tuple[difflm.Generator, Path]) -> None:
-    """Its report compares with real rows: exact shares, categories of one row, extremes."""
+def test_the_report_shows_no_value_that_few_rows_have_and_a_server_shows_no_report(
+    fitted: tuple[difflm.Generator, Path],
+) -> None:
+    """Both told categories of one row, and extremes; a purge leaves the report."""
     generator, out = fitted
     assert generator.report is not None
+    (report,) = (out / "artifacts").glob("report-*")
+    for path in report.rglob("*"):
+        if path.is_file():
+            assert CANARY.encode() not in path.read_bytes(), path
+            assert not re.search(rb"987[,_ ]?654", path.read_bytes()), path
     assert _quality(out, generator.bundle) is None
     assert _quality(generator.bundle, generator.bundle) is None
 
