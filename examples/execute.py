@@ -30,6 +30,8 @@ settings = {
     "prior": {"steps": 60, "width": 16, "blocks": 1, "loop": loop},
     "sampling": {"steps": 4, "precision": "float32"},
     "relations": "off",
+    "calibration": {"rows": 256},
+    "critic": {"trees": 0},
 }
 """
 FAST = {

@@ -211,6 +211,8 @@ def tiny() -> dict[str, Any]:
         "autoencoder": {"encoder": SMALL, "steps": 40, "loop": FAST_LOOP},
         "prior": {"steps": 60, "width": 16, "blocks": 1, "loop": FAST_LOOP},
         "sampling": {"steps": 4, "precision": "float32"},
+        "calibration": {"rows": 64},
+        "critic": {"trees": 0},
         "evaluation": {
             "fidelity": None,
             "membership": None,
