@@ -93,8 +93,7 @@ def _stage_s(name: str, config: ExperimentConfig, sample: TableSample, speed: Sp
 
 def _judged(config: ExperimentConfig) -> bool:
     """Say whether a critic is fitted, as far as one can know before there are draws."""
-    tabular = config.data.record_kind.tabular and config.privacy is None
-    return tabular and config.critic.trees > 0 and _fit_floor(config) == STEERED_STEPS
+    return config.data.record_kind.tabular and config.critic.trees > 0 and _fit_floor(config) == STEERED_STEPS
 
 
 def _fit_floor(config: ExperimentConfig) -> int:
