@@ -84,6 +84,7 @@ class _Parser:
 
     def parse(self) -> Condition:
         self.source = re.sub(r"`([^`]*)`|\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'", self._unquoted, self.text).strip()
+        self.line = self.source.encode(errors="surrogatepass") if len(self.source.splitlines()) == 1 else None
         allowed: dict[str, Allowed] = {}
         try:
             for part in self._conjuncts(parsed(self.source)):
@@ -190,7 +191,7 @@ class _Parser:
     def _column(self, node: ast.expr) -> Field | None:
         if isinstance(node, ast.Constant):
             return None
-        written = ast.get_source_segment(self.source, node) or ""
+        written = self._written(node)
         return self.fields.get(self.quoted.get(written, written))
 
     def _is_literal(self, node: ast.expr) -> bool:
@@ -210,8 +211,14 @@ class _Parser:
         value: Literal = ast.literal_eval(node)
         return value
 
+    def _written(self, node: ast.expr) -> str:
+        """Return the text of a node. Python's own function goes through all of the source for each."""
+        if self.line is None:
+            return ast.get_source_segment(self.source, node) or ""
+        return self.line[node.col_offset : node.end_col_offset].decode()
+
     def _shown(self, node: ast.expr) -> str:
-        written = ast.get_source_segment(self.source, node) or "it"
+        written = self._written(node) or "it"
         return repr(self.quoted.get(written, written))
 
     def _unknown(self, node: ast.expr) -> ConfigError:
