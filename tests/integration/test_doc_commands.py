@@ -168,7 +168,7 @@ class Shortened:
         bundle = next(self.folder.glob("runs/adult/artifacts/bundle-*"), Path("BUNDLE"))
         word = "20" if re.fullmatch(r"\d{3,}", word) else word
         word = re.sub(r"(^|=)(~/|/)(?=shared/|\.ssh/|tables)|^s3://", r"\1", word)
-        return {"BUNDLE": str(bundle), "difflm.pub": ".ssh/difflm.pub"}.get(word, word)
+        return {"BUNDLE": str(bundle)}.get(word, word)
 
     def _run(self, words: list[str]) -> list[str]:
         """Runs of people.csv and stays.csv are trained, once; others end behind the stage that reads their options."""
@@ -191,10 +191,9 @@ class Shortened:
         if words[0] == "compare":
             (self.folder / "evaluation").mkdir(exist_ok=True)
             shutil.copy(next(run.glob("artifacts/report-*/report.json")), self.folder / "evaluation")
-        if "shop=shared/shoppers" in words:
-            shutil.copytree(
-                next(run.glob("artifacts/bundle-*")), self.folder / "shared" / "shoppers", dirs_exist_ok=True
-            )
+        for shared in {"shop=shared/shoppers", "shared/runs/adult"} & set(words):
+            place = self.folder / shared.removeprefix("shop=")
+            shutil.copytree(next(run.glob("artifacts/bundle-*")), place, dirs_exist_ok=True)
         if words[:2] == ["evaluate", "rows.csv"]:
             shutil.copy(self.folder / "theirs.csv", self.folder / "rows.csv")
         if "synthetic.jsonl" in words:

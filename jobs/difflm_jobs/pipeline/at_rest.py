@@ -26,7 +26,7 @@ _HOLDS: Final[Mapping[str, str]] = {
 }
 _SHOWN: Final[Mapping[str, tuple[str, str]]] = {
     "nearest": ("pairs", "evaluation.privacy.show_nearest=false leaves them out"),
-    "samples": ("real_test", "evaluation.language.samples=0 leaves them out"),
+    "samples": ("real_test", "language.samples=0 leaves them out"),
 }
 """The evaluations of a report that show real rows, in which of their details, and the setting that shows none."""
 _CHECKPOINT: Final = "a checkpoint of training, with its log"

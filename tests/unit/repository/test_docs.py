@@ -188,15 +188,18 @@ def filename(block: Any) -> str:
 def test_configurations_load(block: Any, given: Path) -> None:
     from difflm.config import load_yaml, validate
     from difflm_evaluators.judge.rubric import Rubric
+    from difflm_jobs.config import ServeSettings
     from difflm_jobs.loading import load_experiment
-    from difflm_jobs.studies.ablation import load_grid
+    from difflm_jobs.studies.ablation import cell_experiments, load_grid
     from difflm_jobs.studies.downstream_config import DownstreamConfig
 
     path = given / filename(block)
     table = "" if path.name != "settings.yaml" or "data:" in block.text else "data: {train: people.csv}\n"
     path.write_text(table + block.text, encoding="utf-8")  # two pages may have a file of one name
     if path.name == "grid.yaml":
-        assert load_grid(str(path)).cells
+        assert cell_experiments("demo", load_grid(str(path)), overrides=(), target=None, name=None)
+    elif path.name == "server.yaml":
+        assert validate(ServeSettings, {"server": {}, **load_yaml(path)}, path.name)
     elif path.name in ("lm.yaml", "rubric.yaml"):
         model, named = (Rubric, {}) if path.name == "rubric.yaml" else (DownstreamConfig, {"name": path.stem})
         assert validate(model, {**named, **load_yaml(path)}, path.name)

@@ -95,7 +95,7 @@ def _umask() -> int:
 @pytest.mark.parametrize(
     ("name", "details", "setting"),
     [
-        ("samples", {"synthetic": ["a tool"], "real_test": ["another"]}, "evaluation.language.samples=0"),
+        ("samples", {"synthetic": ["a tool"], "real_test": ["another"]}, "language.samples=0"),
         ("nearest", {"columns": ["age"], "pairs": [{"training": ["39"]}]}, "evaluation.privacy.show_nearest=false"),
     ],
 )
