@@ -30,7 +30,6 @@ NOT_RUN = {
     "make llm": "fetches two models; tests/integration/test_docs.py runs a notebook with them where they are installed",
     "make test": "runs this",
     ".venv/bin/python -m pytest": "runs this",
-    ".venv/bin/pip install": "tests/unit/repository/test_packaging.py reads the extras",
     "pip install difflm": "tests/unit/repository/test_packaging.py reads the extras",
     "pip install dist/": "tests/unit/repository/test_packaging.py installs a wheel",
     "pip wheel": "tests/unit/repository/test_packaging.py builds a wheel",

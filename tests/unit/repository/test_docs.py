@@ -199,7 +199,8 @@ def test_configurations_load(block: Any, given: Path) -> None:
     if path.name == "grid.yaml":
         assert cell_experiments("demo", load_grid(str(path)), overrides=(), target=None, name=None)
     elif path.name == "server.yaml":
-        assert validate(ServeSettings, {"server": {}, **load_yaml(path)}, path.name)
+        named = {"bundles": [{"name": "adult", "path": "runs/adult"}]}  # by the command line
+        assert validate(ServeSettings, {"server": {**named, **load_yaml(path)["server"]}}, path.name)
     elif path.name in ("lm.yaml", "rubric.yaml"):
         model, named = (Rubric, {}) if path.name == "rubric.yaml" else (DownstreamConfig, {"name": path.stem})
         assert validate(model, {**named, **load_yaml(path)}, path.name)
