@@ -213,7 +213,7 @@ def test_a_pretrained_decoder_with_another_number_of_layers_is_refused(tmp_path:
 
 def test_a_decoder_that_lacks_a_tensor_or_has_a_strange_one_is_refused(bundle: Path) -> None:
     weights = bundle / "decoder" / "model" / "model.safetensors"
-    tensors = load_file(weights)
+    tensors = {key: value.clone() for key, value in load_file(weights).items()}  # the file is about to be replaced
     name = "model.layers.1.mlp.up_proj.weight"
     for changed, said in (
         ({key: value for key, value in tensors.items() if key != name}, f"lack '{name}'"),
