@@ -12,6 +12,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Self
 
 from pydantic import Field, model_validator
@@ -27,6 +28,11 @@ _THRESHOLDS: Final = 0.1
 _LARGEST_NOISE: Final = 200.0
 PRIVACY_NAME: Final = "privacy.json"
 """In a bundle and in the decoder's folder: what is promised."""
+
+
+def is_private(bundle: Path) -> bool:
+    """Tell whether a bundle carries a promise, outside of which what compares it with real rows is."""
+    return (bundle / PRIVACY_NAME).is_file()
 
 
 class PrivacyConfig(Config):

@@ -17,7 +17,7 @@ from difflm.artifacts.manifest import BUNDLE_KIND, REPORT_KIND, ROW_DETAILS, SCO
 from difflm.artifacts.store import ArtifactStore
 from difflm.errors import DiffLMError, SynthesisError
 from difflm.printable import printable
-from difflm.privacy.budget import PRIVACY_NAME
+from difflm.privacy.budget import is_private
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.kinds.codes_of_form import refuse_unnamed
 from difflm.records.schema import RecordSchema, one_digit, read_schema
@@ -146,7 +146,7 @@ def _quality(path: Path, bundle: Path) -> dict[str, JSON] | None:
 
     A private bundle has none: its report compares with real rows, outside of the guarantee.
     """
-    if (bundle / PRIVACY_NAME).is_file():
+    if is_private(bundle):
         return None
     carried = bundle / SCORES_NAME
     if carried.is_file():

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import difflm
 from difflm.artifacts.manifest import SCORES_NAME
-from difflm.privacy.budget import PRIVACY_NAME
+from difflm.privacy.budget import PRIVACY_NAME, is_private
 from difflm.records.schema import CategoricalField, Field, RecordSchema, read_schema
 from difflm.regular_files import read_file
 from difflm.synthesis.bundle_files import CARD_NAME, is_local
@@ -46,7 +46,7 @@ def write_card(folder: Path, *, licence: str | None, sampling: SamplingConfig) -
         *_scores(report),
         *_columns(schema),
         *_settings(folder, sampling),
-        *_limits(schema, promised=(folder / PRIVACY_NAME).is_file()),
+        *_limits(schema, promised=is_private(folder)),
         *_licence(licence),
     ]
     (folder / CARD_NAME).write_text("\n".join(lines) + "\n", encoding="utf-8")

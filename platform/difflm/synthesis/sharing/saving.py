@@ -12,7 +12,7 @@ from typing import Any
 from difflm.artifacts.atomic import atomic_directory, storage_errors
 from difflm.artifacts.manifest import MANIFEST_NAME, SCORES_NAME, SIGNATURE_NAME
 from difflm.errors import ConfigError
-from difflm.privacy.budget import PRIVACY_NAME
+from difflm.privacy.budget import is_private
 from difflm.records.frames.frames import TEMPLATE_NAME
 from difflm.regular_files import given_path
 from difflm.synthesis.bundle_files import CARD_NAME, check_files, fitting, write_hashes
@@ -65,7 +65,7 @@ class SavedParts:
         if self.template is not None:
             (folder / TEMPLATE_NAME).write_bytes(self.template)
         write_sampling(folder, self.sampling)
-        if self.report is not None and not (self.bundle / PRIVACY_NAME).is_file():  # its scores read real rows
+        if self.report is not None and not is_private(self.bundle):  # its scores read real rows
             self.report(folder / SCORES_NAME)
         with fitting(self.bundle):  # the card tells of files that nothing else reads
             write_card(folder, licence=self.licence, sampling=self.sampling)
