@@ -132,8 +132,11 @@ def causal_logits(model: nn.Module, prompt: Prompt, tokens_BT: Tensor, also_BT: 
         text_BTD = text_BTD + prompt.added_BD[:, None].to(text_BTD.dtype)
     inputs = torch.cat([prompt.embeds_BKD.to(text_BTD.dtype), text_BTD], dim=1)
     past = None if prompt.memory_BLXHKE is None else _cache(prompt.memory_BLXHKE.to(text_BTD.dtype))
+    # Named one by one and not as a number: of a slice, which is not contiguous, torch would copy the whole output
+    # matrix once for every record.
+    kept_T = torch.arange(inputs.shape[1] - tokens_BT.shape[1], inputs.shape[1], device=inputs.device)
     scores_BTV: Tensor = model(
-        inputs_embeds=inputs, past_key_values=past, use_cache=False, logits_to_keep=tokens_BT.shape[1]
+        inputs_embeds=inputs, past_key_values=past, use_cache=False, logits_to_keep=kept_T
     ).logits
     return scores_BTV
 
@@ -167,15 +170,20 @@ def causal_nll(
     read_BT = torch.cat([bos_B1, ids_BT[:, :-1]], dim=1)
     if joined_V is None:
         logits_BTV = _tempered(causal_logits(model, prompt, read_BT).float(), temperature_B)
-        nats_BT = nn.functional.cross_entropy(logits_BTV.transpose(1, 2), ids_BT, reduction="none")
+        nats_BT = _nats(logits_BTV, ids_BT)
         inside_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device) < lengths_B[:, None]
         return nats_BT * inside_BT
     text = join_tokens(read_BT, lengths_B, joined_V)
     logits_BPV = _tempered(causal_logits(model, prompt, text.tokens_BP, text.also_BP).float(), temperature_B)
     place_BP = text.place_BP  # of the last token read there, counted from BOS: the place in the ids of what follows
-    nats_BP = nn.functional.cross_entropy(logits_BPV.transpose(1, 2), ids_BT.gather(1, place_BP), reduction="none")
+    nats_BP = _nats(logits_BPV, ids_BT.gather(1, place_BP))
     inside_BP = torch.arange(place_BP.shape[1], device=ids_BT.device) < text.lengths_B[:, None]
     return torch.zeros_like(ids_BT, dtype=nats_BP.dtype).scatter_add(1, place_BP, nats_BP * inside_BP)
+
+
+def _nats(logits_BTV: Tensor, ids_BT: Tensor) -> Tensor:
+    """Return the nats (B, T) of tokens, without copying the scores into another order."""
+    return nn.functional.cross_entropy(logits_BTV.flatten(0, 1), ids_BT.flatten(), reduction="none").view_as(ids_BT)
 
 
 def _tempered(logits_BTV: Tensor, temperature_B: Tensor | None) -> Tensor:

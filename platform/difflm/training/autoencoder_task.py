@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from difflm.config import Config
 from difflm.models.autoencoder import Autoencoder, AutoencoderShape
 from difflm.models.building import build_autoencoder
+from difflm.models.compact import attention
 from difflm.models.decoder_store import DecoderParts, read_tensors
 from difflm.models.encoder import (
     EncoderConfig,
@@ -252,7 +253,7 @@ def build_autoencoder_task(spec: TaskSpec, device: torch.device | str) -> Autoen
         module.injector.begin(module.decoder.memory_of(_filling(text, parts, positions=module.injector.positions)))
     if config.gradient_checkpointing:
         module.decoder.recompute_layers()
-    _use_flash_attention(module, config, parts)
+    _choose_attention(module, config, parts, device)
     if config.encoder.kind == "pooled":
         _go_on_with_draft(module, directory)
     if "draft" in spec.inputs:
@@ -298,10 +299,15 @@ def _go_on_with_draft(module: Autoencoder, directory: Path) -> None:
         module.load_state_dict(draft, strict=False)
 
 
-def _use_flash_attention(module: Autoencoder, config: AutoencoderConfig, parts: DecoderParts) -> None:
-    """Switch the models to FlashAttention that were asked to train with it."""
-    if parts.facts["config"].get("attention") == "flash_attention_2":
+def _choose_attention(
+    module: Autoencoder, config: AutoencoderConfig, parts: DecoderParts, device: torch.device | str
+) -> None:
+    """Switch models to the FlashAttention that was asked for, and a decoder on a CPU to what is faster there."""
+    asked = parts.facts["config"].get("attention", "auto")
+    if asked == "flash_attention_2":
         use_flash_attention(module.decoder.model, key="decoder.attention")
+    if asked == "auto" and torch.device(device).type == "cpu":
+        module.decoder.model.set_attn_implementation(attention(parts.longest))
     encoder = config.encoder
     if encoder.kind == "pretrained" and encoder.attention == "flash_attention_2":
         assert isinstance(module.encoder, PretrainedEncoder), "it was built from this configuration"
