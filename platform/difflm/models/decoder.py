@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from difflm.config import Config
 from difflm.errors import ModelError
-from difflm.models.compact import CompactDecoderConfig
+from difflm.models.compact import CompactDecoderConfig, attention
 from difflm.models.field_slots import SLOTS_PER_VALUE, VALUE_TOKENS, SlotsPerValue, ValueTokens
 from difflm.models.injection.injector import MemoryShape
 from difflm.models.loading import load_tokenizer, load_weights
@@ -82,6 +82,11 @@ class FrozenDecoder(nn.Module):
         self.bos_id, self.pad_id = bos_id, pad_id
         self.register_buffer("joined_V", joined_V, persistent=False)
         self._recomputed: Sequence[nn.Module] = ()
+        self._by_length = False
+
+    def attend_by_length(self) -> None:
+        """Attend eagerly to short texts from now on and by the fused kernel to long ones, whichever is faster."""
+        self._by_length = True
 
     def recompute_layers(self) -> None:
         """Keep only the input of each layer for the backward pass, which runs the layer once more (gradient
@@ -175,6 +180,10 @@ class FrozenDecoder(nn.Module):
 
         It is in nats, of shape (B, T), and 0 behind a record's end.
         """
+        if self._by_length:
+            wanted = attention(ids_BT.shape[1])
+            if self.model.config._attn_implementation != wanted:
+                self.model.set_attn_implementation(wanted)
         return causal_nll(
             self.model,
             prompt,

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from difflm.config import Config
 from difflm.models.autoencoder import Autoencoder, AutoencoderShape
 from difflm.models.building import build_autoencoder
-from difflm.models.compact import attention
 from difflm.models.decoder_store import DecoderParts, read_tensors
 from difflm.models.encoder import (
     EncoderConfig,
@@ -307,7 +306,7 @@ def _choose_attention(
     if asked == "flash_attention_2":
         use_flash_attention(module.decoder.model, key="decoder.attention")
     if asked == "auto" and torch.device(device).type == "cpu":
-        module.decoder.model.set_attn_implementation(attention(parts.longest))
+        module.decoder.attend_by_length()
     encoder = config.encoder
     if encoder.kind == "pretrained" and encoder.attention == "flash_attention_2":
         assert isinstance(module.encoder, PretrainedEncoder), "it was built from this configuration"
