@@ -39,7 +39,7 @@ from difflm.training.any_order import counted_tokens, opening_tokens
 from difflm.training.draft_task import DraftConfig, with_used_tokens
 from difflm.training.least_steps import AUTOENCODER_STEPS
 from difflm.training.loop import LoopConfig
-from difflm.training.record_data import TokenBatches, read_split, tokenize
+from difflm.training.record_data import TokenBatches, read_split, read_told, tokenize
 from difflm.training.task import TaskSpec, Verdict
 
 WHOLE_RECORDS: Mapping[str, Mapping[str, object]] = {
@@ -128,9 +128,13 @@ class AutoencoderTask:
         *,
         seed: int,
         opening_F: Tensor | None = None,
+        copies: int = 1,
     ) -> None:
-        """Take the splits; where `opening_F` are tokens that only say which field follows, they do not count."""
-        self.config, self._module, self.seed = config, module, seed
+        """Take the splits; where `opening_F` are tokens that only say which field follows, they do not count.
+
+        Every training row is told `copies` times in `train`.
+        """
+        self.config, self._module, self.seed, self.copies = config, module, seed, copies
         self.train, self.train_inputs = train
         self.validation, self.validation_inputs = validation
         self.order = self.train.order(
@@ -145,7 +149,8 @@ class AutoencoderTask:
         return self._module
 
     def steps(self) -> int:
-        return self.order.steps(most=self.config.steps, epochs=self.config.epochs, floor=AUTOENCODER_STEPS)
+        epochs = self.config.epochs / self.copies
+        return self.order.steps(most=self.config.steps, epochs=epochs, floor=AUTOENCODER_STEPS)
 
     def batch(self, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
         rows_B = self.order.rows(step, micro, rank, world_size)
@@ -259,9 +264,11 @@ def build_autoencoder_task(spec: TaskSpec, device: torch.device | str) -> Autoen
         _go_on_with_draft(module, Path(spec.inputs["draft"]))
         if isinstance(module.injector, PrefixInjector):
             module.settle()
+    train, copies = read_split(prepared, "train", schema), 1
+    if config.encoder.kind == "pooled":
+        train, copies = read_told(prepared, schema, most=config.steps * config.batch_size, seed=spec.seed)
     splits = []
-    for split in ("train", "validation"):
-        table = read_split(prepared, split, schema)
+    for table in (train, read_split(prepared, "validation", schema)):
         tokens = TokenBatches.of(tokenize(table, schema, parts.tokenizer, parts.slots), device)
         splits.append((tokens, encoder_inputs(config.encoder, table, schema, device)))
     opening_F = opening_tokens(parts.tokenizer) if parts.any_order else None
@@ -272,6 +279,7 @@ def build_autoencoder_task(spec: TaskSpec, device: torch.device | str) -> Autoen
         splits[1],
         seed=spec.seed,
         opening_F=None if opening_F is None else opening_F.to(device),
+        copies=copies,
     )
 
 

@@ -25,10 +25,11 @@ from torch import Tensor
 
 from difflm.models.field_slots import SlotLayout
 from difflm.records.json_codec import JsonRecordCodec
+from difflm.records.protection.smoothing import told_rows
 from difflm.records.schema import RecordSchema
 from difflm.records.splits import prepared_file
 from difflm.records.tokenization import RecordTokenizer, TokenTable
-from difflm.seeding import torch_generator
+from difflm.seeding import derive_seed, torch_generator
 
 
 @dataclass(slots=True, kw_only=True)
@@ -98,6 +99,11 @@ def read_split(prepared: Path, split: Split, schema: RecordSchema) -> pa.Table:
     Training rows are those that may be learned: without the values that few of them have, where these are protected.
     """
     return JsonRecordCodec(schema).normalize_table(pq.read_table(prepared_file(prepared, split))).table
+
+
+def read_told(prepared: Path, schema: RecordSchema, *, most: int, seed: int) -> tuple[pa.Table, int]:
+    """Return training rows as they are told to a fit that reads `most`, and how often each of them is among these."""
+    return told_rows(read_split(prepared, "train", schema), schema, most=most, seed=derive_seed(seed, "told"))
 
 
 def tokenize(table: pa.Table, schema: RecordSchema, tokenizer: RecordTokenizer, slots: SlotLayout) -> TokenTable:

@@ -42,7 +42,7 @@ from difflm.training.any_order import (
 from difflm.training.decoder_task import DecoderFitConfig
 from difflm.training.least_steps import STEERED_STEPS
 from difflm.training.patience import Lengthening, Patience, rate_share
-from difflm.training.record_data import TokenBatches, read_split, tokenize
+from difflm.training.record_data import TokenBatches, read_split, read_told, tokenize
 from difflm.training.task import TaskSpec, Verdict
 
 
@@ -74,9 +74,13 @@ class SteeredDecoderTask:
         opening_F: Tensor | None,
         any_order: bool,
         seed: int,
+        copies: int = 1,
     ) -> None:
-        """Take the splits with the classes of their fields, (N, F); `opening_F` is as of `opening_tokens`."""
-        self.config, self._module, self.seed = config, module, seed
+        """Take the splits with the classes of their fields, (N, F); `opening_F` is as of `opening_tokens`.
+
+        Every training row is told `copies` times in `train`: a pass over the rows is so many times less of it.
+        """
+        self.config, self._module, self.seed, self.copies = config, module, seed, copies
         self.train, self.train_class_NF = train
         self.validation, self.validation_class_NF = validation
         self.opening_F, self.rare = opening_F, RareFirst.of(train[1]) if any_order else None
@@ -92,9 +96,9 @@ class SteeredDecoderTask:
         return self._module
 
     def steps(self) -> int:
-        fit, times = self.config, self.lengthening.times
-        planned = self.order.steps(most=fit.steps, epochs=fit.epochs, floor=STEERED_STEPS)
-        longer = self.order.steps(most=round(times * fit.steps), epochs=FEW_PASSES * fit.epochs, floor=1)
+        fit, times, epochs = self.config, self.lengthening.times, self.config.epochs / self.copies
+        planned = self.order.steps(most=fit.steps, epochs=epochs, floor=STEERED_STEPS)
+        longer = self.order.steps(most=round(times * fit.steps), epochs=FEW_PASSES * epochs, floor=1)
         return max(planned, longer)
 
     def batch(self, step: int, micro: int, rank: int, world_size: int) -> dict[str, Tensor]:
@@ -178,9 +182,11 @@ def build_steered_task(spec: TaskSpec, device: torch.device | str) -> SteeredDec
     prepared = Path(spec.inputs["prepare"])
     schema = read_schema(prepared)
     parts = read_parts(Path(spec.inputs["tokenizer"]), schema)
-    tables = [read_split(prepared, split, schema) for split in ("train", "validation")]
+    fit = DecoderFitConfig.model_validate(spec.config["fit"])
+    told, copies = read_told(prepared, schema, most=fit.steps * fit.batch_size, seed=spec.seed)
     train, validation = (
-        TokenBatches.of(tokenize(table, schema, parts.tokenizer, parts.slots), device) for table in tables
+        TokenBatches.of(tokenize(table, schema, parts.tokenizer, parts.slots), device)
+        for table in (told, read_split(prepared, "validation", schema))
     )
     texts = text_fields(schema)
     classes = FieldClasses.of(
@@ -194,13 +200,14 @@ def build_steered_task(spec: TaskSpec, device: torch.device | str) -> SteeredDec
     module = unfitted_steered(parts, Steering.model_validate(spec.config["steering"]), texts)
     opening_F = opening_tokens(parts.tokenizer)
     return SteeredDecoderTask(
-        DecoderFitConfig.model_validate(spec.config["fit"]),
+        fit,
         module.to(device),
         (train, classes(train.grid_NG)),
         (validation, classes(validation.grid_NG)),
         opening_F=None if opening_F is None else opening_F.to(device),
         any_order=parts.any_order,
         seed=spec.seed,
+        copies=copies,
     )
 
 

@@ -91,6 +91,17 @@ def test_batches_are_pure_and_of_both_kinds(task: SteeredDecoderTask, any_order_
     assert not torch.equal(task.batch(0, 0, 0, 1)["grid_BG"], task.batch(1, 0, 0, 1)["grid_BG"])
 
 
+def test_few_rows_are_told_with_other_numbers_and_take_as_many_steps(any_order_stages: StageFolders) -> None:
+    fit = {"steps": 1000, "epochs": 100.0}
+    task = _built(_spec(any_order_stages, **fit))
+    prepared = any_order_stages.prepared
+    rows = read_split(prepared, "train", read_schema(prepared)).num_rows
+    assert task.copies > 1
+    assert len(task.train) == task.copies * rows
+    assert task.steps() == -(-100 * rows // 16)
+    assert len(torch.unique(task.train.grid_NG, dim=0)) > 10 * rows
+
+
 def test_records_of_both_kinds_come_in_other_orders_those_that_are_told_seldom(task: SteeredDecoderTask) -> None:
     assert task.opening_F is not None
     seen = {True: 0, False: 0}
