@@ -75,7 +75,7 @@ def main(
         for name in table or TABLES:
             sample = sampled(name, Path(folder) / name, rows)
             count = min(draws, sample.rows)
-            sides = {"before": (older, OLDER_STEPS), "now": (REPOSITORY, NEWER)}
+            sides = {"before": (older, OLDER_STEPS if before == BEFORE else NEWER), "now": (REPOSITORY, NEWER)}
             found: dict[str, Any] = {"training_rows": sample.rows, "drawn": count}
             for side, (checkout, changes) in sides.items():
                 made, spent = drawn(sample, Path(folder) / name / side, checkout, (*changes, f"rows={count}"))
