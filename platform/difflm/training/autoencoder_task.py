@@ -130,9 +130,8 @@ class AutoencoderTask:
         opening_F: Tensor | None = None,
         copies: int = 1,
     ) -> None:
-        """Take the splits; where `opening_F` are tokens that only say which field follows, they do not count.
-
-        Every training row is told `copies` times in `train`.
+        """Take the splits, of training every row `copies` times; tokens of `opening_F` say which field follows, and do
+        not count.
         """
         self.config, self._module, self.seed, self.copies = config, module, seed, copies
         self.train, self.train_inputs = train
