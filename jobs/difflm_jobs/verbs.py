@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from difflm.errors import without_passwords
+
 GROUPS = {
     "From a table to its report": ("run", "inspect", "plan", "init", "config", "show"),
     "Rows from a finished run": ("synthesize", "impute", "serve", "serve-key", "mcp"),
@@ -99,6 +101,15 @@ class GroupedVerbs(TyperGroup):
             for name, verb in getattr(command, "commands", {}).items():
                 verb.epilog = examples_shown(f"{cmd_name} {name}")
         return command
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb that is named; what is wrong with how it was called is said without the passwords of URLs."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:  # typer shows the arguments that it could not take
+            if isinstance(message := getattr(error, "message", None), str):
+                error.message = without_passwords(message)  # type: ignore[attr-defined]
+            raise
 
 
 def print_version(asked: bool) -> None:

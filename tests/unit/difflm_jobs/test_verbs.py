@@ -27,6 +27,22 @@ def test_the_help_shows_the_verbs_under_their_titles() -> None:
     assert shown.index("From a table to its report") < shown.index(" run ") < shown.index("Rows from a finished run")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("postgresql://ada:hunter2@host/db",),
+        ("run", "people.csv", "postgresql://ada:hunter2@host/db?table=people"),
+        ("run", "people.csv", "--rows", "mysql://ada:hunter2@host/db"),
+        ("judge", "https://ada:hunter2@host/x"),
+    ],
+)
+def test_arguments_that_are_none_are_shown_without_passwords(arguments: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert "hunter2" not in result.output
+    assert "host" in result.output or "No such option" in result.output  # what it is about
+
+
 def leaves(group: Any, before: str = "") -> dict[str, Any]:
     """Every verb that does something, as the help knows it, by its whole name."""
     found = {}

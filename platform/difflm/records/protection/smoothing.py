@@ -103,11 +103,12 @@ def _drawn(field: Field, values: TableValues, generator: np.random.Generator) ->
 
 def _near(numbers_V: FloatArray, generator: np.random.Generator) -> FloatArray:
     """Draw for each number another between those that come next, at most `NEIGHBOURS` places away."""
-    ordered_U, place_V = np.unique(numbers_V, return_inverse=True)
+    ordered_U, own_V = np.unique(numbers_V, return_inverse=True)
     last = len(ordered_U) - 1
-    place_V = place_V + generator.uniform(-NEIGHBOURS, NEIGHBOURS, len(numbers_V))
+    place_V: FloatArray = own_V + generator.uniform(-NEIGHBOURS, NEIGHBOURS, len(numbers_V))
     place_V = last - np.abs(last - np.abs(place_V))  # turned back at both ends, where values would pile up
-    return np.interp(place_V, np.arange(last + 1), ordered_U)
+    drawn_V: FloatArray = np.interp(place_V, np.arange(last + 1), ordered_U)
+    return drawn_V
 
 
 def _unit(field: Field) -> float:
@@ -143,7 +144,8 @@ def _like(drawn_V: FloatArray, numbers_V: FloatArray, unit: float) -> FloatArray
             break
         grain_V[rounder_V], origin_V[rounder_V] = 10.0**zeros, 0.0
     grain_V = grain_V * unit
-    return origin_V + grain_V * np.rint((drawn_V - origin_V) / grain_V)
+    rounded_V: FloatArray = origin_V + grain_V * np.rint((drawn_V - origin_V) / grain_V)
+    return rounded_V
 
 
 def _replaced(codec: JsonRecordCodec, table: pa.Table, drawn: dict[str, list[Value]]) -> Iterator[dict[str, Value]]:
