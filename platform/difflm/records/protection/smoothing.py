@@ -41,6 +41,9 @@ their values."""
 
 _DAY_S = 86_400
 _MOST_CODE = 2.0**53
+_MOST_DIGITS = 8
+_OFTEN, _OFTENER = 8, 2.0
+"""Last digits are a habit of the column that more numbers have than this, and so many times more than chance makes."""
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 
@@ -123,28 +126,24 @@ def _unit(field: Field) -> float:
 
 
 def _like(drawn_V: FloatArray, numbers_V: FloatArray, unit: float) -> FloatArray:
-    """Round numbers as those are that they were drawn for: to what all are multiples of, and to as many zeros at the
-    end.
+    """Round numbers as those are written that they were drawn for: to what all are multiples of, and with the same last
+    digits where many have these.
 
-    Most salaries end in `000`, and a column of days has no hours.
+    Salaries end in `000`, prices in `.99`, and a column of days has no hours.
     """
     least = float(numbers_V.min())
-    codes_V = np.rint((numbers_V - least) / unit)
-    if not np.all(codes_V < _MOST_CODE):
+    steps_V, codes_V = np.rint((numbers_V - least) / unit), np.rint(numbers_V / unit)
+    if not np.all(np.maximum(steps_V, np.abs(codes_V)) < _MOST_CODE):
         return drawn_V
-    step = int(np.gcd.reduce(codes_V.astype(np.int64))) or 1
-    if unit == 1.0 / _DAY_S:  # decimal zeros say nothing of times
-        return least + unit * step * np.rint((drawn_V - least) / (unit * step))
-    own_V = np.rint(numbers_V / unit)
-    grain_V = np.full(len(numbers_V), float(step))
-    origin_V = np.full(len(numbers_V), least)
-    for zeros in range(1, 16):
-        rounder_V = (own_V != 0) & (np.mod(own_V, 10.0**zeros) == 0) & (10.0**zeros >= step)
-        if not rounder_V.any():
-            break
-        grain_V[rounder_V], origin_V[rounder_V] = 10.0**zeros, 0.0
-    grain_V = grain_V * unit
-    rounded_V: FloatArray = origin_V + grain_V * np.rint((drawn_V - origin_V) / grain_V)
+    step = float(np.gcd.reduce(steps_V.astype(np.int64))) or 1.0
+    grain_V, origin_V = np.full(len(numbers_V), step), np.rint(np.full(len(numbers_V), least) / unit)
+    for digits in range(1, _MOST_DIGITS if unit != 1.0 / _DAY_S else 1):  # decimal digits say nothing of times
+        ends_V = np.mod(codes_V, 10.0**digits)
+        found, place_V, counts = np.unique(ends_V, return_inverse=True, return_counts=True)
+        usual = np.maximum(_OFTEN, _OFTENER * len(numbers_V) / 10.0**digits)
+        kept_V = (counts[place_V] > usual) & (10.0**digits >= step)
+        grain_V[kept_V], origin_V[kept_V] = 10.0**digits, found[place_V][kept_V]
+    rounded_V: FloatArray = unit * (origin_V + grain_V * np.rint((drawn_V / unit - origin_V) / grain_V))
     return rounded_V
 
 

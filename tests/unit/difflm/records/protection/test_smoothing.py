@@ -88,15 +88,24 @@ def test_shapes_and_shared_values_stay(table: pa.Table) -> None:
             assert near[0] <= np.quantile(drawn, share) <= near[1]
 
 
-def test_round_numbers_stay_as_round(table: pa.Table) -> None:
+def share(column: pa.ChunkedArray, ends: int, among: int, unit: float) -> float:
+    """Return how many numbers end so."""
+    return float(np.mean(np.mod(np.rint(column.to_numpy() / unit), among) == ends))
+
+
+def test_last_digits_that_are_a_habit_stay() -> None:
     draw = np.random.default_rng(1)
     pay = np.where(
         draw.random(ROWS) < 0.8, draw.normal(30, 8, ROWS).round() * 1000, draw.normal(30_000, 8_000, ROWS).round()
     )
-    rows, schema = fitted(pa.table({"pay": pay.astype(int), "other": draw.normal(0, 1, ROWS).round(2)}))
+    price = draw.lognormal(3, 1, ROWS).round() + np.where(draw.random(ROWS) < 0.6, 0.99, draw.random(ROWS).round(2))
+    table = pa.table({"pay": pay.astype(int), "price": price.round(2), "other": draw.normal(0, 1, ROWS).round(2)})
+    rows, schema = fitted(table)
     told, _ = told_rows(rows, schema, most=10**9, seed=0)
-    thousands = np.mean(told["pay"].to_numpy() % 1000 == 0)
-    assert abs(thousands - np.mean(rows["pay"].to_numpy() % 1000 == 0)) < 0.02
+    for name, ends, among, unit in (("pay", 0, 1000, 1.0), ("price", 99, 100, 0.01)):
+        assert abs(share(told[name], ends, among, unit) - share(rows[name], ends, among, unit)) < 0.02
+        assert len(set(told[name].to_pylist())) > 1.3 * len(set(rows[name].to_pylist()))
+    assert share(told["other"], 0, 10, 0.01) == pytest.approx(share(rows["other"], 0, 10, 0.01), abs=0.1)
 
 
 def test_relations_hold_in_what_is_told() -> None:
