@@ -17,6 +17,8 @@ from typing import Annotated, Any
 import typer
 from provenance import provenance
 
+from difflm_jobs.loading import load_experiment
+
 SCORE_KEYS = ("name", "value", "unit", "standard_error", "baseline", "baseline_label", "undefined_because")
 RESULTS = Path(__file__).parent / "results"
 
@@ -33,9 +35,10 @@ def main(
             arguments += ["--set", override]
         subprocess.run([sys.executable, "-m", "difflm_jobs", "run", *arguments], check=True)
         shown = " ".join(["difflm run", preset, *(f"--set {override}" for override in set_ or [])])
-        record = {"command": shown, **provenance(), **measured(runs / preset)}
+        name = load_experiment(preset, overrides=set_ or []).name
+        record = {"command": shown, **provenance(), **measured(runs / name)}
         RESULTS.mkdir(exist_ok=True)
-        path = RESULTS / f"{preset}.json"
+        path = RESULTS / f"{name}.json"
         path.write_text(json.dumps(record, indent=2) + "\n")
         print(f"{preset}: {path}")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from difflm.models.compact import attention
+from difflm.models.decoder import EAGER_TOKENS
 from difflm.synthesis.bundle import ENCODE_BATCH
 from difflm.synthesis.decoding.llama import MAX_PARAMETERS
 from difflm.synthesis.decoding.slot_model import PREFILL_TOKENS
@@ -103,12 +104,15 @@ def _autoencoder(sizes: Sizes) -> StageSize:
         return StageSize(words=words)
     number_bytes, prompt = BYTES[sizes.training_precision(section.loop.precision)], size.positions
     length = sizes.tokens + prompt + 1
+    fused = _attention(sizes, length) != "eager"
+    if _attends_by_length(sizes):
+        fused, length = False, min(length, EAGER_TOKENS + prompt + 1)
     decoding = Passes(
         tokens=tokens + rows * (prompt + 1),
         length=length,
         number_bytes=number_bytes,
         trained=_keeps_inputs(sizes),
-        fused=_attention(sizes, length) != "eager",
+        fused=fused,
         checkpointing=section.gradient_checkpointing,
     )
     encoding = _encoder_passes(sizes, size, rows, number_bytes)
@@ -164,6 +168,12 @@ def _attention(sizes: Sizes, length: int) -> str:
     """Return the decoder's attention."""
     decoder = sizes.config.decoder
     return decoder.attention if decoder.kind == "pretrained" else attention(length)
+
+
+def _attends_by_length(sizes: Sizes) -> bool:
+    """Say whether a pretrained decoder attends eagerly to short texts in training, as on CPUs."""
+    decoder, workers = sizes.config.decoder, sizes.config.runtime.workers
+    return decoder.kind == "pretrained" and decoder.attention == "auto" and workers.gpus_per_worker == 0
 
 
 def _token_data(sizes: Sizes) -> float:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from difflm.config import Config
 from difflm.errors import ModelError
-from difflm.models.compact import CompactDecoderConfig, attention
+from difflm.models.compact import CompactDecoderConfig
 from difflm.models.field_slots import SLOTS_PER_VALUE, VALUE_TOKENS, SlotsPerValue, ValueTokens
 from difflm.models.injection.injector import MemoryShape
 from difflm.models.loading import load_tokenizer, load_weights
@@ -65,6 +65,8 @@ class PretrainedDecoderConfig(Config):
         return self
 
 
+EAGER_TOKENS = 128
+"""Texts up to here are attended to eagerly where that is faster; beyond, the scores take too much memory."""
 SCALE_TOKENS = 32  # enough for a root mean square that only says where training begins
 
 DecoderConfig = Annotated[CompactDecoderConfig | PretrainedDecoderConfig, Field(discriminator="kind")]
@@ -181,7 +183,7 @@ class FrozenDecoder(nn.Module):
         It is in nats, of shape (B, T), and 0 behind a record's end.
         """
         if self._by_length:
-            wanted = attention(ids_BT.shape[1])
+            wanted = "eager" if ids_BT.shape[1] <= EAGER_TOKENS else "sdpa"
             if self.model.config._attn_implementation != wanted:
                 self.model.set_attn_implementation(wanted)
         return causal_nll(

@@ -276,7 +276,7 @@ def test_presets_of_whole_records_stay_so(name: str) -> None:
     ("name", "encoder", "injector"),
     [
         ("tools", "pooled", "soft_prompt"),
-        *((f"llm/{name}", "bag", "prefix") for name in ("tools", "code", "adult", "magic")),
+        *((f"llm/{name}", "bag", "prefix") for name in ("tools", "code")),
     ],
 )
 def test_presets_are_steered_by_a_latent_of_a_few_nats(name: str, encoder: str, injector: str) -> None:
