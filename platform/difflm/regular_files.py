@@ -30,6 +30,25 @@ def given_path(given: object, *, name: str) -> Path:
     raise ConfigError(f"{name}: {shown} is no path that a disk can have; give another one, as a text or a Path")
 
 
+def written_path(path: Path) -> Path:
+    """Return the file that a path of the user's leads to: that of a link, which stays one.
+
+    Raises:
+        ConfigError: it is a pipe or a device, which whole files cannot replace.
+    """
+    try:
+        found = path.resolve() if path.is_symlink() else path
+        other = found.exists() and not found.is_file() and not found.is_dir()
+    except (
+        OSError,
+        RuntimeError,
+    ):  # links in a circle, and folders that cannot be looked into, fail where it is written
+        return path
+    if other:
+        raise ConfigError(f"{path}: is a pipe or a device, and whole files are written; give the name of a file")
+    return found
+
+
 def read_file(path: Path, *, most: int = MAX_BYTES) -> bytes:
     """Read a file whole.
 

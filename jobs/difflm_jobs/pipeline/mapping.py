@@ -19,6 +19,7 @@ from difflm.artifacts.dataset import JOB_NAME, Dataset, Shard, ShardEntry, missi
 from difflm.artifacts.formats import FILE_FORMATS, Form, table_writer
 from difflm.artifacts.storage import LocalStore
 from difflm.errors import ConfigError
+from difflm.regular_files import written_path
 from difflm.telemetry import JSON
 from difflm_jobs.pipeline.stage import Report, StageContext
 
@@ -47,12 +48,12 @@ def export(parts: Path, path: Path, *, safe_csv: bool = False, form: Form | None
     `safe_csv` and `form` are those of `table_writer`.
 
     Raises:
-        ConfigError: the ending of ``path`` says no known format.
+        ConfigError: the ending of ``path`` says no known format, or it is a pipe or a device.
         StorageError: the disk is full or writing is not permitted; nothing half-written stays behind.
     """
     import pyarrow.parquet as pq
 
-    format_ = file_format(path)
+    format_, path = file_format(path), written_path(path)
     rows = 0
     temporary = temporary_sibling(path)
     with storage_errors(path):

@@ -31,6 +31,7 @@ from difflm.artifacts.manifest import SIGNATURE_NAME
 from difflm.artifacts.store import hash_file
 from difflm.errors import BundleError, StorageError
 from difflm.models.gguf_files import cache_folder
+from difflm.regular_files import written_path
 from difflm.synthesis.bundle_files import CARD_NAME, HASHES_NAME, bundle_files, check_files
 from difflm.synthesis.signatures import sign_bundle
 from difflm.telemetry import parse_json
@@ -54,8 +55,10 @@ def pack(folder: Path, path: Path) -> None:
 
     Raises:
         BundleError: a file is missing, changed, or not of the bundle.
+        ConfigError: the path is a pipe or a device.
         StorageError: the disk is full or writing is not permitted.
     """
+    path = written_path(path)
     check_files(folder)
     first = [name for name in (CARD_NAME, HASHES_NAME, SIGNATURE_NAME, "bundle.json") if (folder / name).is_file()]
     names = [*first, *sorted(bundle_files(folder) - set(first))]

@@ -1,6 +1,7 @@
 """Shards become one file, whole or not at all."""
 
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,6 +27,30 @@ def test_parts_are_joined_in_order(shards: Path, tmp_path: Path) -> None:
     assert export(shards, tmp_path / "out" / "x.csv") == 3
     text = (tmp_path / "out" / "x.csv").read_text(encoding="utf-8")
     assert text == 'name,x,ok\n"a,b",1.5,true\n"c""d",,\né,2.0,false\n'
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_a_link_points_to_is_written_and_the_link_stays(there: bool, shards: Path, tmp_path: Path) -> None:
+    target, link = tmp_path / "disk" / "x.csv", tmp_path / "x.csv"
+    target.parent.mkdir()
+    if there:
+        target.write_text("old")
+    link.symlink_to(target)
+    export(shards, link)
+    assert link.is_symlink()
+    assert target.read_text(encoding="utf-8").startswith("name,x,ok")
+    assert [path.name for path in target.parent.iterdir()] == ["x.csv"]
+
+
+def test_pipes_and_devices_are_refused_and_stay(shards: Path, tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe.csv", tmp_path / "null.csv"
+    os.mkfifo(pipe)
+    link.symlink_to("/dev/null")
+    for path in (pipe, link):
+        with pytest.raises(ConfigError, match="is a pipe or a device"):
+            export(shards, path)
+    assert pipe.is_fifo()
+    assert link.is_symlink()
 
 
 def test_every_format_can_be_read(shards: Path, tmp_path: Path) -> None:
