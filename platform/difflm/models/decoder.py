@@ -84,11 +84,11 @@ class FrozenDecoder(nn.Module):
         self.bos_id, self.pad_id = bos_id, pad_id
         self.register_buffer("joined_V", joined_V, persistent=False)
         self._recomputed: Sequence[nn.Module] = ()
-        self._by_length = False
+        self._for_long: str | None = None
 
     def attend_by_length(self) -> None:
-        """Attend eagerly to short texts from now on and by the fused kernel to long ones, whichever is faster."""
-        self._by_length = True
+        """Attend eagerly to short texts from now on, as is faster on CPUs, and to long ones as the model was loaded."""
+        self._for_long = self.model.config._attn_implementation
 
     def recompute_layers(self) -> None:
         """Keep only the input of each layer for the backward pass, which runs the layer once more (gradient
@@ -182,8 +182,8 @@ class FrozenDecoder(nn.Module):
 
         It is in nats, of shape (B, T), and 0 behind a record's end.
         """
-        if self._by_length:
-            wanted = "eager" if ids_BT.shape[1] <= EAGER_TOKENS else "sdpa"
+        if self._for_long is not None:
+            wanted = "eager" if ids_BT.shape[1] <= EAGER_TOKENS else self._for_long
             if self.model.config._attn_implementation != wanted:
                 self.model.set_attn_implementation(wanted)
         return causal_nll(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from difflm.models.decoder import FrozenDecoder, load_causal_lm
+from difflm.models.decoder import EAGER_TOKENS, FrozenDecoder, load_causal_lm
 from difflm.models.prompt import Prompt
 from difflm.testing.models import DECODER_FAMILIES
 
@@ -48,6 +48,24 @@ def test_padding_changes_nothing_and_counts_nothing(decoder: FrozenDecoder) -> N
         wanted = decoder.nll(alone, ids[row : row + 1, :length], lengths[row : row + 1])
         torch.testing.assert_close(together[row, :length], wanted[0], atol=1e-4, rtol=1e-4)
         assert bool((together[row, length:] == 0).all())
+
+
+@pytest.mark.parametrize(("length", "attention"), [(EAGER_TOKENS, "eager"), (EAGER_TOKENS + 1, "sdpa")])
+def test_short_texts_are_attended_to_eagerly_and_gradients_are_the_same(
+    length: int, attention: str, saved_decoder: Callable[[str], Path]
+) -> None:
+    found = []
+    for by_length in (False, True):
+        model, _ = load_causal_lm(saved_decoder("llama"), attention="sdpa")
+        decoder = FrozenDecoder(model, bos_id=BOS, pad_id=0)
+        if by_length:
+            decoder.attend_by_length()
+        prompt, ids, lengths = _inputs(decoder, [length, 7])
+        vectors = prompt.embeds_BKD.requires_grad_()
+        decoder.nll(prompt, ids, lengths).sum().backward()
+        found.append(vectors.grad)
+    assert decoder.model.config._attn_implementation == attention
+    torch.testing.assert_close(*found, atol=1e-4, rtol=1e-3)
 
 
 @torch.no_grad()
