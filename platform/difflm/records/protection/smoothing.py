@@ -41,6 +41,8 @@ their values."""
 
 _DAY_S = 86_400
 _MOST_CODE = 2.0**53
+_MOST_CELLS = 200_000
+"""So many are drawn, for that takes some seconds; tables of hundreds of columns have fewer copies."""
 _MOST_DIGITS = 8
 _OFTEN, _OFTENER = 8, 2.0
 """Last digits are a habit of the column that more numbers have than this, and so many times more than chance makes."""
@@ -56,7 +58,8 @@ def told_rows(table: pa.Table, schema: RecordSchema, *, most: int, seed: int) ->
     movable = [] if len(values) >= FEW_ROWS else [field for field in schema.fields if _lies_between(field, values)]
     if not movable:
         return table, 1
-    copies, generator = math.ceil(min(TOLD_ROWS, most) / len(values)), np.random.default_rng(seed)
+    rows, generator = min(TOLD_ROWS, most, _MOST_CELLS / len(movable)), np.random.default_rng(seed)
+    copies = math.ceil(rows / len(values))
     return pa.concat_tables([_copy(values, movable, generator) for _ in range(copies)]), copies
 
 

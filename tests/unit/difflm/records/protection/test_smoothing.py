@@ -139,6 +139,14 @@ def test_no_more_is_told_than_is_read(most: int, copies: int, table: pa.Table) -
     assert told.num_rows == copies * ROWS
 
 
+def test_wide_tables_are_told_less_often() -> None:
+    draw = np.random.default_rng(0)
+    rows, schema = fitted(pa.table({f"c{place}": draw.normal(0, 1, 50).round(2) for place in range(300)}))
+    told, copies = told_rows(rows, schema, most=10**9, seed=0)
+    assert copies == 14
+    assert told.num_rows == 14 * 50
+
+
 @pytest.mark.parametrize("rows", [FEW_ROWS, FEW_ROWS + 1])
 def test_many_rows_are_told_as_they_are(rows: int) -> None:
     given, schema = fitted(pa.table({"x": np.random.default_rng(0).normal(0, 1, rows)}))
