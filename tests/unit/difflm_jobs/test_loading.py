@@ -273,13 +273,9 @@ def test_presets_of_whole_records_stay_so(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "encoder", "injector"),
-    [
-        ("tools", "pooled", "soft_prompt"),
-        *((f"llm/{name}", "bag", "prefix") for name in ("tools", "code")),
-    ],
+    ("name", "encoder", "injector"), [("tools", "pooled", "soft_prompt"), ("llm/tools", "bag", "prefix")]
 )
-def test_presets_are_steered_by_a_latent_of_a_few_nats(name: str, encoder: str, injector: str) -> None:
+def test_tools_are_steered_by_a_latent_of_a_few_nats(name: str, encoder: str, injector: str) -> None:
     section = load_experiment(name, overrides=["data.train=x.json"]).autoencoder
     assert (section.encoder.kind, section.injector.kind, section.kl.kind) == (encoder, injector, "capacity")
 

@@ -124,7 +124,7 @@ def test_relations_hold_in_what_is_told() -> None:
 
 
 def test_the_seed_says_what_is_drawn(table: pa.Table) -> None:
-    rows, schema = fitted(table)
+    rows, schema = fitted(table.select(["pay", "score", "town"]))
     (first, _), (again, _), (other, _) = (told_rows(rows, schema, most=10**9, seed=seed) for seed in (3, 3, 4))
     assert first.equals(again)
     assert not first.equals(other)
