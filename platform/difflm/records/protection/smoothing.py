@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -24,9 +25,9 @@ import pyarrow.compute as pc
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.protection.related import breaking_rows
 from difflm.records.relations.model import Relations
-from difflm.records.relations.values import TableValues, kind_of, number_of, readable, value_of
+from difflm.records.relations.values import TableValues, kind_of, number_of, readable, step_of, value_of
 from difflm.records.relations.words import columns_in
-from difflm.records.schema import DatetimeField, DecimalField, Field, IntegerField, RecordSchema, Value
+from difflm.records.schema import DatetimeField, Field, RecordSchema, Value
 
 FEW_ROWS = 2000
 """Tables of more rows are told as they are: within the usual passes nothing is learned by heart."""
@@ -55,56 +56,86 @@ def told_rows(table: pa.Table, schema: RecordSchema, *, most: int, seed: int) ->
     `table` has canonical types. Many rows are told as they are, and so are those of a table without numbers or dates.
     """
     values = TableValues(table, schema)
-    movable = [] if len(values) >= FEW_ROWS else [field for field in schema.fields if _lies_between(field, values)]
-    if not movable:
+    found = [] if len(values) >= FEW_ROWS else [_moving(field, values) for field in schema.fields]
+    moving = [column for column in found if column is not None]
+    if not moving:
         return table, 1
-    rows, generator = min(TOLD_ROWS, most, _MOST_CELLS / len(movable)), np.random.default_rng(seed)
+    rows, generator = min(TOLD_ROWS, most, _MOST_CELLS / len(moving)), np.random.default_rng(seed)
     copies = math.ceil(rows / len(values))
-    return pa.concat_tables([_copy(values, movable, generator) for _ in range(copies)]), copies
+    return pa.concat_tables([_copy(values, moving, generator) for _ in range(copies)]), copies
 
 
-def _copy(values: TableValues, movable: list[Field], generator: np.random.Generator) -> pa.Table:
-    """Draw the numbers and dates of some columns anew; texts, categories, codes and missing values stay.
-
-    The relations that the schema keeps hold as they did: where a row would break one, its columns have their values.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Writing:
+    """How each of a column's numbers is written, in units of what the column prints: `origin_V` and a multiple of
+    `grain_V`.
     """
-    codec = JsonRecordCodec(values.schema)
-    drawn = {field.name: _drawn(field, values, generator) for field in movable}
-    rows = codec.table_of(_replaced(codec, values.table, drawn))
-    return _keeping(rows, values.table.cast(rows.schema), values.schema)
+
+    unit: float
+    grain_V: FloatArray
+    origin_V: FloatArray
+
+    def rounded(self, drawn_V: FloatArray) -> FloatArray:
+        """Round numbers as those are written that they were drawn for."""
+        multiples_V = np.rint((drawn_V / self.unit - self.origin_V) / self.grain_V)
+        rounded_V: FloatArray = self.unit * (self.origin_V + self.grain_V * multiples_V)
+        return rounded_V
 
 
-def _lies_between(field: Field, values: TableValues) -> bool:
-    """Whether something lies between the values of a column, so that it can be drawn."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Moving:
+    """The numbers or dates of a column that few rows share, and the rows that they stand in; all are drawn anew.
+
+    Without `writing` they are too large to be rounded.
+    """
+
+    field: Field
+    rows_V: npt.NDArray[np.int64]
+    numbers_V: FloatArray
+    writing: _Writing | None
+
+    def drawn(self, generator: np.random.Generator) -> dict[int, Value]:
+        """Draw them anew, by row; a row that is left out keeps its own."""
+        near_V = _near(self.numbers_V, generator)
+        if self.writing is not None:
+            near_V = self.writing.rounded(near_V)
+        values = (
+            (row, value_of(self.field, near)) for row, near in zip(self.rows_V.tolist(), near_V.tolist(), strict=True)
+        )
+        return {row: value for row, value in values if value is not None}
+
+
+def _moving(field: Field, values: TableValues) -> _Moving | None:
+    """Find what moves of a column; None where nothing lies between its values, or they cannot be drawn."""
     if kind_of(field) not in ("number", "date") or not readable(field) or not values.exact(field.name):
-        return False
+        return None
     if isinstance(field, DatetimeField) and field.others:
-        return False
-    numbers_N: FloatArray = np.asarray(values.numbers(field.name), dtype=np.float64)
-    known, distinct = int(np.isfinite(numbers_N).sum()), len(np.unique(numbers_N[np.isfinite(numbers_N)]))
-    return distinct >= SPREAD_SHARE * known and len(np.unique(_moving(field, values)[1])) > 2 * NEIGHBOURS
-
-
-def _moving(field: Field, values: TableValues) -> tuple[npt.NDArray[np.bool_], FloatArray]:
-    """Mark the rows, (N,), whose number or date few share and is in the range of the column; return them, (V,)."""
+        return None
     numbers_N: FloatArray = np.asarray(values.numbers(field.name), dtype=np.float64)
     moving_N = np.isfinite(numbers_N)
+    if len(np.unique(numbers_N[moving_N])) < SPREAD_SHARE * moving_N.sum():
+        return None
     points = [number_of(field, point) for point in getattr(field, "points", ())]
     if points:
         moving_N &= ~np.isin(numbers_N, np.array([point for point in points if point is not None]))
     found, counts = np.unique(numbers_N[moving_N], return_counts=True)
     moving_N &= ~np.isin(numbers_N, found[counts > NEIGHBOURS])
-    return moving_N, numbers_N[moving_N]
+    numbers_V = numbers_N[moving_N]
+    if len(np.unique(numbers_V)) <= 2 * NEIGHBOURS:
+        return None
+    rows_V = np.flatnonzero(moving_N)
+    return _Moving(field=field, rows_V=rows_V, numbers_V=numbers_V, writing=_writing(field, numbers_V))
 
 
-def _drawn(field: Field, values: TableValues, generator: np.random.Generator) -> list[Value]:
-    """Draw the column's values anew; None where a row keeps its own."""
-    moving_N, numbers_V = _moving(field, values)
-    near_V = _like(_near(numbers_V, generator), numbers_V, _unit(field))
-    found: list[Value] = [None] * len(moving_N)
-    for row, number in zip(np.flatnonzero(moving_N).tolist(), near_V.tolist(), strict=True):
-        found[row] = value_of(field, number)
-    return found
+def _copy(values: TableValues, moving: list[_Moving], generator: np.random.Generator) -> pa.Table:
+    """Draw the numbers and dates of some columns anew; texts, categories, codes and missing values stay.
+
+    The relations that the schema keeps hold as they did: where a row would break one, its columns have their values.
+    """
+    codec = JsonRecordCodec(values.schema)
+    drawn = {column.field.name: column.drawn(generator) for column in moving}
+    rows = codec.table_of(_replaced(codec, values.table, drawn))
+    return _keeping(rows, values.table.cast(rows.schema), values.schema)
 
 
 def _near(numbers_V: FloatArray, generator: np.random.Generator) -> FloatArray:
@@ -117,42 +148,33 @@ def _near(numbers_V: FloatArray, generator: np.random.Generator) -> FloatArray:
     return drawn_V
 
 
-def _unit(field: Field) -> float:
-    """Return what the column's numbers are multiples of at least: what it prints, or a second."""
-    match field:
-        case IntegerField():
-            return 1.0
-        case DecimalField(decimals=decimals, exponent=exponent):
-            return 10.0 ** (exponent - decimals)
-        case _:
-            return 1.0 / _DAY_S
-
-
-def _like(drawn_V: FloatArray, numbers_V: FloatArray, unit: float) -> FloatArray:
-    """Round numbers as those are written that they were drawn for: to what all are multiples of, and with the same last
-    digits where many have these.
+def _writing(field: Field, numbers_V: FloatArray) -> _Writing | None:
+    """Find how a column's numbers are written: what all are multiples of, and last digits that many have.
 
     Salaries end in `000`, prices in `.99`, and a column of days has no hours.
     """
+    dated = isinstance(field, DatetimeField)
+    unit = 1.0 / _DAY_S if dated else 2 * step_of(field)
     least = float(numbers_V.min())
     steps_V, codes_V = np.rint((numbers_V - least) / unit), np.rint(numbers_V / unit)
     if not np.all(np.maximum(steps_V, np.abs(codes_V)) < _MOST_CODE):
-        return drawn_V
+        return None
     step = float(np.gcd.reduce(steps_V.astype(np.int64))) or 1.0
     grain_V, origin_V = np.full(len(numbers_V), step), np.rint(np.full(len(numbers_V), least) / unit)
-    for digits in range(1, _MOST_DIGITS if unit != 1.0 / _DAY_S else 1):  # decimal digits say nothing of times
+    for digits in range(1, 1 if dated else _MOST_DIGITS):  # decimal digits say nothing of times
         ends_V = np.mod(codes_V, 10.0**digits)
         found, place_V, counts = np.unique(ends_V, return_inverse=True, return_counts=True)
-        usual = np.maximum(_OFTEN, _OFTENER * len(numbers_V) / 10.0**digits)
+        usual = max(_OFTEN, _OFTENER * len(numbers_V) / 10.0**digits)
         kept_V = (counts[place_V] > usual) & (10.0**digits >= step)
         grain_V[kept_V], origin_V[kept_V] = 10.0**digits, found[place_V][kept_V]
-    rounded_V: FloatArray = unit * (origin_V + grain_V * np.rint((drawn_V / unit - origin_V) / grain_V))
-    return rounded_V
+    return _Writing(unit=unit, grain_V=grain_V, origin_V=origin_V)
 
 
-def _replaced(codec: JsonRecordCodec, table: pa.Table, drawn: dict[str, list[Value]]) -> Iterator[dict[str, Value]]:
+def _replaced(
+    codec: JsonRecordCodec, table: pa.Table, drawn: dict[str, dict[int, Value]]
+) -> Iterator[dict[str, Value]]:
     for row, record in enumerate(codec.records_of(table)):
-        yield record | {name: found[row] for name, found in drawn.items() if found[row] is not None}
+        yield record | {name: found[row] for name, found in drawn.items() if row in found}
 
 
 def _keeping(rows: pa.Table, table: pa.Table, schema: RecordSchema) -> pa.Table:
