@@ -184,14 +184,25 @@ def untouched(tmp_path: Path) -> Experiment:
     return Experiment(tmp_path)
 
 
+def without_ray(patch: pytest.MonkeyPatch) -> None:
+    """Have verbs train and map in this process: what comes of it does not depend on where, and is there much sooner."""
+    patch.setattr("difflm.runtime.compute.RayCompute", LocalCompute)
+    patch.setattr("difflm.runtime.cluster.start_or_connect", lambda config: None)
+    patch.setattr("difflm.runtime.cluster.stop", lambda: None)
+
+
+@pytest.fixture
+def locally(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verbs of this test compute in this process."""
+    without_ray(monkeypatch)
+
+
 @pytest.fixture(scope="module")
 def in_this_process() -> Iterator[pytest.MonkeyPatch]:
     """Training and mapping in this process, with one thread."""
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("difflm.runtime.compute.RayCompute", LocalCompute)
-        patch.setattr("difflm.runtime.cluster.start_or_connect", lambda config: None)
-        patch.setattr("difflm.runtime.cluster.stop", lambda: None)
+        without_ray(patch)
         patch.setenv("COLUMNS", "160")
         torch.set_num_threads(1)
         yield patch

@@ -109,14 +109,11 @@ def fill_again_and_again(disk: Disk) -> dict[str, tuple[Call, Call]]:
     parts = ["--out", "parts", "--set", "runtime.synthesis.rows_per_shard=10"]
     training = disk.with_little_room(ROOM_KIB["training"], "train-diffusion", "tiny.yaml")
     disk.call("assemble", "tiny.yaml")
-    with patch("difflm.runtime.compute.RayCompute", LocalCompute):  # one file is written by the driver alone
+    synthesis = disk.with_little_room(ROOM_KIB["synthesis"], "run", "tiny.yaml", "--until", "synthesize")
+    with patch("difflm.runtime.compute.RayCompute", LocalCompute):  # a worker that meets a full disk is above
         exported = disk.with_little_room(ROOM_KIB["export"], *rows, *export)
-    return {
-        "training": training,
-        "synthesis": disk.with_little_room(ROOM_KIB["synthesis"], "run", "tiny.yaml", "--until", "synthesize"),
-        "export": exported,
-        "parts": disk.with_little_room(ROOM_KIB["parts"], *rows, *parts),
-    }
+        parted = disk.with_little_room(ROOM_KIB["parts"], *rows, *parts)
+    return {"training": training, "synthesis": synthesis, "export": exported, "parts": parted}
 
 
 # Less than a checkpoint; some shards of 30; the only shard, but not the same rows as JSON; some parts of 30.

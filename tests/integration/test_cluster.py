@@ -111,17 +111,6 @@ def submit(head: Head, *verb: str, environment: dict[str, str] | None = None) ->
     )
 
 
-def test_a_verb_runs_where_the_project_was_never_installed(head: Head, tmp_path: Path) -> None:
-    first = submit(head, "prepare", "demo", "--runs", str(tmp_path / "runs"))
-    assert first.returncode == 0, first.stdout + first.stderr
-    (artifact,) = (tmp_path / "runs" / "demo" / "artifacts").iterdir()
-
-    second = submit(head, "prepare", "demo", "--runs", str(tmp_path / "runs"))
-    assert second.returncode == 0, second.stdout + second.stderr
-    assert "nothing had to run" in second.stdout
-    assert list((tmp_path / "runs" / "demo" / "artifacts").iterdir()) == [artifact]
-
-
 def test_workers_train_and_encode_where_the_project_was_never_installed(head: Head, untouched: TinyExperiment) -> None:
     folder = untouched.folder
     given = ["--set", f"data.train={folder / 'people.csv'}", "--runs", str(folder / "runs")]

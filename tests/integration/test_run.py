@@ -105,7 +105,7 @@ def test_a_second_run_executes_nothing(finished: Any, here: Here) -> None:
     assert sorted(path.name for path in (finished.root / "artifacts").iterdir()) == before
 
 
-@pytest.mark.usefixtures("shared_cluster")
+@pytest.mark.usefixtures("locally")
 def test_another_sampler_reruns_only_what_follows(finished: Any, here: Here) -> None:
     ended = here(finished, "run", "tiny.yaml", "--set", "sampling.temperature=0.5")
     assert ended.code == 0, ended.err
@@ -143,7 +143,7 @@ def test_verify_finds_a_changed_file(finished: Any, here: Here) -> None:
     assert "schema.json: changed since it was written" in ended.err
 
 
-@pytest.mark.usefixtures("shared_cluster")
+@pytest.mark.usefixtures("locally")
 def test_rows_from_a_bundle_are_the_same_for_the_same_seed(undisturbed: Any, here: Here, tmp_path: Path) -> None:
     sampling = ["--set", "sampling={steps: 5, precision: float32}"]
     arguments = ["synthesize", str(undisturbed.root), "--rows", "20", "--seed", "3", *sampling]

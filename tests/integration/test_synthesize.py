@@ -159,8 +159,7 @@ def nothing_is_started(config: object) -> None:
     raise AssertionError("a cluster was asked for")
 
 
-@pytest.mark.distributed
-@pytest.mark.usefixtures("shared_cluster")
+@pytest.mark.usefixtures("locally")
 @pytest.mark.parametrize("any_order", [False, True], ids=["conditional prior", "any order"])
 def test_a_condition_holds_in_every_row_and_is_part_of_the_job(
     difflm: Difflm, bundle: Path, tmp_path: Path, any_order: bool
@@ -221,8 +220,7 @@ def test_tables_that_do_not_fit_the_bundle_are_refused(difflm: Difflm, bundle: P
     )
 
 
-@pytest.mark.distributed
-@pytest.mark.usefixtures("shared_cluster")
+@pytest.mark.usefixtures("locally")
 def test_given_records_are_varied_and_filled_in(difflm: Difflm, bundle: Path, tmp_path: Path) -> None:
     table = mixed_table(40).slice(0, 12)
     gaps = [None if row % 3 == 0 else value for row, value in enumerate(table.column("age").to_pylist())]

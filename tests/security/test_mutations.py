@@ -337,7 +337,7 @@ def typed_table(kind: str) -> bytes:
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "feather"])
 def test_typed_tables(kind: str, tmp_path: Path) -> None:
     reads = file_of(tmp_path, f"x.{kind}", read_table)
-    feed(Parser(seeds=[typed_table(kind)], read=reads, errors=(DataError, ConfigError)))
+    feed(Parser(seeds=[typed_table(kind)], read=reads, errors=(DataError, ConfigError), cases=5_000))
 
 
 def test_workbooks(tmp_path: Path) -> None:
@@ -348,7 +348,7 @@ def test_workbooks(tmp_path: Path) -> None:
     sink = io.BytesIO()
     book.save(sink)
     reads = file_of(tmp_path, "x.xlsx", read_table)  # in a process of its own each time
-    feed(Parser(seeds=[sink.getvalue()], read=reads, errors=(DataError, ConfigError), cases=60))
+    feed(Parser(seeds=[sink.getvalue()], read=reads, errors=(DataError, ConfigError), cases=40))
 
 
 def test_arff(tmp_path: Path) -> None:
