@@ -139,13 +139,8 @@ class Experiment:
         """Where its artifacts are."""
         return self.folder / "runs" / "tiny"
 
-    def command(self) -> list[str]:
-        """What runs it from any folder, for those who want to start it themselves."""
-        given = ["run", str(self.folder / "tiny.yaml"), "--runs", str(self.folder / "runs")]
-        return [sys.executable, "-m", "difflm_jobs", *given, "--set", f"data.train={self.folder / 'people.csv'}"]
-
     def environment(self) -> dict[str, str]:
-        """The environment for `command`."""
+        """The environment in which verbs run."""
         return child_environment()
 
     def call(self, *arguments: str) -> Ended:

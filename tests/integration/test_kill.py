@@ -1,6 +1,7 @@
 """A run that is killed in any stage ends, when it is given again, with the artifacts of an undisturbed one."""
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,8 @@ def test_killed_over_and_over_it_ends_with_the_same_artifacts(
     # loses a worker, too. The stages that train share one loop, whose killed workers tests/distributed compares bit for
     # bit; a driver that is killed while rows are made is in test_synthesize.py.
     def life(name: str) -> ChildProcess:
-        log = tmp_path / f"{name}.log"
-        return ChildProcess.start(untouched.command(), output=log, environment=untouched.environment())
+        command, log = [sys.executable, "-m", "difflm_jobs", "run", "tiny.yaml"], tmp_path / f"{name}.log"
+        return ChildProcess.start(command, output=log, environment=untouched.environment(), folder=untouched.folder)
 
     first = life("first")
     kill_worker(first, untouched, "decoder", "ray::RayTrainWorker")

@@ -98,14 +98,24 @@ class ChildProcess:
 
     @classmethod
     def start(
-        cls, command: Sequence[str], *, output: Path, environment: Mapping[str, str] | None = None
+        cls,
+        command: Sequence[str],
+        *,
+        output: Path,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
     ) -> ChildProcess:
-        """Start `command`; both streams go to the file `output`."""
+        """Start `command`, in `folder` if one is given; both streams go to the file `output`."""
         marker = f"marker-{os.getpid()}-{time.monotonic_ns()}"
         variables = {**os.environ, **(environment or {}), "DIFFLM_TEST_MARKER": marker}
         with output.open("wb") as stream:
             process = subprocess.Popen(
-                list(command), stdout=stream, stderr=subprocess.STDOUT, env=variables, start_new_session=True
+                list(command),
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=variables,
+                cwd=folder,
+                start_new_session=True,
             )
         return cls(process=process, output=output, marker=marker)
 
