@@ -154,7 +154,7 @@ class Summarize:
     target: str | None
     seed: int
     name: ClassVar[str] = "prepare"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     output: ClassVar[str] = "table"
     inputs: ClassVar[tuple[str, ...]] = (ROWS,)
 
@@ -175,7 +175,7 @@ class Summarize:
         planned_steps(self.privacy, json.loads((context.output / SUMMARY_NAME).read_bytes()))  # refused before training
         form = SourceForm.read(rows)
         if form is not None:
-            kept = form.kept(read_schema(context.output), lambda notice: None)
+            kept = form.public().kept(read_schema(context.output), lambda notice: None)
             write_bytes_atomic(context.output / SOURCE_NAME, kept.dumped())
         spent = epsilon_of(summary.ledger.rho, None, summary.plan.rest_delta)
         sentence = (

@@ -35,6 +35,11 @@ TYPED = ("parquet", "arrow", "xlsx", "ods")
 """Formats that hold types."""
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", strict=True)
+_BY_SINGLE_ROWS: Final = {
+    "dialect": ("escaped", "quoted", "quoted_missing", "missing", "places", "bare"),
+    "json_": ("absent", "bare"),
+    "workbook": ("formats", "mixed"),
+}
 
 
 class SourceForm(BaseModel):
@@ -79,6 +84,19 @@ class SourceForm(BaseModel):
         empty = {name: before[place] for place, name in enumerate(columns) if name not in fitted} or self.empty
         typed = None if self.typed is None else self.typed.kept(schema, report)
         return self.model_copy(update={"typed": typed, "empty": empty})
+
+    def public(self) -> SourceForm:
+        """Return what of the form no single row decides: how the file is laid out, and the types of its columns.
+
+        The others are of columns of which every cell, or any, is spelled so: one row more, and they are not.
+        """
+        found: dict[str, Any] = {}
+        for part, names in _BY_SINGLE_ROWS.items():
+            form = getattr(self, part)
+            if form is not None:
+                usual = {name: type(form).model_fields[name].default for name in names}
+                found[part] = form.model_copy(update=usual)
+        return self.model_copy(update=found)
 
     def widened(self, table: pa.Table) -> pa.Table:
         """Add the columns of the source that have no value."""

@@ -1,6 +1,7 @@
 """Which stages see real rows under differential privacy, that the others get none, and what is refused."""
 
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from difflm.config import validate
 from difflm.errors import ArtifactError, ConfigError, DataError
 from difflm.privacy import surrogate
 from difflm.privacy.budget import PrivacyConfig
+from difflm.records.files.reading import read_table
+from difflm.records.files.source import SourceForm
 from difflm.records.schema import SchemaConfig
 from difflm.serving.registry import _quality
 from difflm_jobs.config import ExperimentConfig, RuntimeConfig
@@ -149,6 +152,27 @@ def test_schema_and_rows_come_from_the_measurements_alone(tmp_path: Path, monkey
     assert b"Rome" in written
 
 
+def test_no_single_row_decides_the_form_of_private_rows(tmp_path: Path) -> None:
+    """Of neighbouring tables the forms are the same: what all cells of a column share, one more row may not."""
+    plain = ["a;b;c", *(f"{place % 7}.50;'x';u" for place in range(60))]
+    other = [*plain, '1.505;;"N\\"A"', "2;y;NA"]
+    lines = [json.dumps({"a": place % 3 + 0.5, "b": "x"}) for place in range(60)]
+    texts = {
+        "csv": ["\n".join(rows) for rows in (plain, other)],
+        "jsonl": ["\n".join(rows) for rows in (lines, [*lines, json.dumps({"b": "y"}), json.dumps({"a": 1, "b": "y"})])],
+    }
+    for ending, pair in texts.items():
+        forms = []
+        for place, text in enumerate(pair):
+            path = tmp_path / f"{place}.{ending}"
+            path.write_text(text)
+            forms.append(SourceForm.of(read_table(path)))
+        one, two = (form for form in forms if form is not None)
+        assert one != two
+        assert one.public() == two.public()
+    assert one.public().json_ is not None
+
+
 TINY: dict[str, Any] = {
     "decoder": {"hidden_size": 32, "layers": 1, "heads": 2, "intermediate_size": 64},
     "decoder_fit": {"steps": 40, "batch_size": 32},
@@ -238,3 +262,22 @@ def test_a_bundles_identity_tells_nobody_whether_a_row_was_there(tmp_path: Path)
 def test_choosing_by_the_rows_is_refused() -> None:
     with pytest.raises(ConfigError, match="--quality and --budget look at the rows"):
         difflm.fit(_frame(), "income", TINY, progress=False, epsilon=8, quality="fast")
+
+
+def test_another_release_of_the_same_people_is_told(
+    fitted: tuple[difflm.Generator, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a purge the same command measures the rows anew; a run that is merely repeated spends nothing."""
+    generator, out = fitted
+
+    def again(**changes: Any) -> difflm.Generator:
+        settings = {**TINY, **changes}
+        return difflm.fit(_frame(), "income", settings, out, progress=False, epsilon=8, protect_unit="who")
+
+    with caplog.at_level(logging.WARNING):
+        assert again().bundle == generator.bundle
+        assert "private bundle" not in caplog.text
+        purge_run(out)
+        assert again(privacy={"epochs": 0}).bundle != generator.bundle
+    assert f"has 1 private bundle already ({generator.bundle.name})" in caplog.text
+    assert "their budgets add up" in caplog.text
