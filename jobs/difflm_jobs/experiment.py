@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -10,16 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from difflm.artifacts import Artifact, ArtifactStore, storage_errors, write_bytes_atomic, write_json_atomic
-from difflm.artifacts.manifest import REPORT_KIND
+from difflm.artifacts.manifest import BUNDLE_KIND, REPORT_KIND
 from difflm.artifacts.run_folder import artifact_folders
 from difflm.config import dump_yaml
 from difflm.errors import ConfigError, UserError
 from difflm.extras import require
+from difflm.printable import printable
+from difflm.privacy.budget import is_private
 from difflm.regular_files import read_file
 from difflm.telemetry import parse_json
 from difflm_jobs.inputs.gates import refuse_failed
 from difflm_jobs.pipeline.engine_check import check_engine, check_json, draws_rows
-from difflm_jobs.pipeline.pipeline import ClusterFactory, execute, resolve, until
+from difflm_jobs.pipeline.pipeline import ClusterFactory, Step, execute, resolve, until
 from difflm_jobs.pipeline.runlog import (
     CONFIG_NAME,
     HEADLINES,
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from difflm_evaluators.report.layout import ScoreEntry
     from difflm_jobs.config import ExperimentConfig
     from difflm_jobs.pipeline.progress import Reporting
+
+_log = logging.getLogger(__name__)
 
 
 def run_experiment(
@@ -76,6 +81,8 @@ def run_experiment(
     with store.exclusive():
         write_bytes_atomic(store.root / CONFIG_NAME, dump_yaml(config).encode())
         write_json_atomic(store.root / "environment.json", describe_environment())
+        if config.privacy is not None:
+            _tell_released(steps, store)
         try:
             with reporting() as reporter:
                 factory = cluster or cluster_of(config.runtime)
@@ -94,6 +101,24 @@ def run_experiment(
         with storage_errors(store.root):
             run.append(store.root)
     return run, artifacts
+
+
+def _tell_released(steps: Sequence[Step], store: ArtifactStore) -> None:
+    """Warn where a private bundle is there and this run makes another one: after a purge, or with other settings, the
+    rows are measured anew, and nobody would notice that it is another release of the same people.
+    """
+    bundle = next((step for step in steps if step.stage.output == BUNDLE_KIND), None)
+    if bundle is None or store.find(BUNDLE_KIND, bundle.identity) is not None:
+        return
+    released = [found.path for found in store.finished() if found.kind == BUNDLE_KIND and is_private(found.path)]
+    if released:
+        _log.warning(
+            printable(
+                f"{store.root}: has {len(released)} private bundle{'s' * (len(released) > 1)} already "
+                f"({', '.join(path.name for path in released)}), and this run makes another one, with other noise: where "
+                "both are given out, their budgets add up; draw from the one that is there, or give out one only"
+            )
+        )
 
 
 def refuse_anybodys(folder: Path, ours: Mapping[str, Callable[[Path], bool]]) -> None:
