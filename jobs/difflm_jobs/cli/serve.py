@@ -22,6 +22,7 @@ from difflm_jobs.cli.terminal import Set, progress_output
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from difflm.runtime.cluster import ClusterConfig
     from difflm.serving.config import HttpConfig, ServeConfig
     from difflm_jobs.config import ServeSettings
 
@@ -203,6 +204,29 @@ def check_certificate(http: HttpConfig) -> None:
         ) from None
 
 
+def with_room_for_jobs(settings: ServeSettings) -> ClusterConfig:
+    """Return the cluster with one CPU more where there may be jobs, should it be started here.
+
+    Replicas may take all that there are for as long as the server lives: a job would wait for one, and all jobs behind
+    it, without end.
+    """
+    if settings.server.jobs_folder is None:
+        return settings.cluster
+    from difflm.runtime.process import usable_processors
+
+    usable = settings.cluster.num_cpus or usable_processors()
+    return settings.cluster.model_copy(update={"num_cpus": usable + 1})
+
+
+def within_room(server: ServeConfig, cpus: float) -> ServeConfig:
+    """Return the server with no more replicas than leave a job its CPU, of so many in all."""
+    replicas = server.replicas
+    if server.jobs_folder is None:
+        return server
+    most = max(replicas.min_replicas, min(replicas.max_replicas, int((cpus - 1) / replicas.cpus)), 1)
+    return server.model_copy(update={"replicas": replicas.model_copy(update={"max_replicas": most})})
+
+
 def serve_until_stopped(settings: ServeSettings, console: Console) -> None:
     """Serve until SIGINT or SIGTERM; requests under way are answered before the end.
 
@@ -224,8 +248,8 @@ def serve_until_stopped(settings: ServeSettings, console: Console) -> None:
         number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        context = cluster.start_or_connect(settings.cluster)
-        serving.start(settings.server)
+        context = cluster.start_or_connect(with_room_for_jobs(settings))
+        serving.start(within_room(settings.server, context.num_cpus) if context.local else settings.server)
         http = settings.server.http
         scheme = "http" if http.certificate_file is None else "https"
         console.print(f"serving {names} at {scheme}://{http.host}:{http.port}/ (Ctrl-C ends it)", highlight=False)

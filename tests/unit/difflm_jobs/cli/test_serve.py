@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from difflm.errors import BundleError, ConfigError
 from difflm.serving.config import HttpConfig, ServeConfig
 from difflm.testing.servers import write_certificate
-from difflm_jobs.cli.serve import check_certificate, read_settings, write_deployable
+from difflm_jobs.cli.serve import check_certificate, read_settings, with_room_for_jobs, within_room, write_deployable
 
 # Ray Serve's own models declare their fields in a way that pydantic is about to give up.
 pytestmark = pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`:DeprecationWarning")
@@ -111,3 +111,18 @@ def test_the_example_of_infra_is_one_that_serve_takes() -> None:
     args = ServeConfig.model_validate(example["applications"][0]["args"])
     assert args.http.port == example["http_options"]["port"]
     assert args.keys_file is not None
+
+
+@pytest.mark.parametrize(("cpus", "most", "replicas"), [(1, 1, 1), (1, 4, 1), (2, 1, 1), (2, 4, 2)])
+def test_replicas_leave_a_job_its_processor(bundle: Path, cpus: int, most: int, replicas: int) -> None:
+    """With one processor, or as many replicas as processors, jobs were called running and waited for ever."""
+    changes = [f"cluster.num_cpus={cpus}", f"server.replicas.max_replicas={most}"]
+    plain = read_settings([str(bundle)], config=None, port=None, overrides=changes)
+    assert with_room_for_jobs(plain) == plain.cluster
+    assert within_room(plain.server, cpus) == plain.server
+    jobs = read_settings([str(bundle)], config=None, port=None, overrides=[*changes, "server.jobs_folder=jobs"])
+    there = with_room_for_jobs(jobs).num_cpus
+    assert there == cpus + 1
+    server = within_room(jobs.server, there)
+    assert server.replicas.max_replicas == replicas
+    assert server.replicas.max_replicas * server.replicas.cpus <= there - 1
