@@ -98,9 +98,11 @@ def contents(path: Path, *, max_unpacked_mib: int | None = None) -> tuple[bytes,
         StorageError: it may not be read.
     """
     packing = path.suffix.lower()
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder; give a file of it, or several by a pattern such as '{path}/*.csv'")
     try:
+        if path.is_dir():
+            raise DataError(f"{path}: is a folder; give a file of it, or several by a pattern such as '{path}/*.csv'")
+        if path.exists() and not path.is_file():  # it would wait for whoever writes into it, deaf to signals meanwhile
+            raise DataError(f"{path}: is a pipe or a device, and tables are read from files; write it to one")
         expansion = Expansion.of(path, max_unpacked_mib)
         if packing == ".zip":
             return _zipped(path, expansion)

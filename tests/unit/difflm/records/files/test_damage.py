@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from difflm.artifacts.formats import encode_table
-from difflm.errors import UserError
+from difflm.errors import DataError, UserError
 from difflm.records.files.reading import read_table
 
 ROWS = 120
@@ -140,3 +141,12 @@ def test_ten_megabytes_in_one_cell(tmp_path: Path, name: str) -> None:
     table = _read(tmp_path, name, content.replace(mark, long, 1))
     assert table is not None
     assert table.num_rows == ROWS
+
+
+@pytest.mark.parametrize("name", ["pipe.csv", "pipe.csv.gz", "pipe.csv.xz", "pipe.zip", "pipe.parquet", "pipe.json"])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    (tmp_path / f"linked-{name}").symlink_to(name)
+    for path in (tmp_path / name, tmp_path / f"linked-{name}"):
+        with pytest.raises(DataError, match="is a pipe or a device"):
+            read_table(path)
