@@ -49,7 +49,7 @@ class GivenFrame:
             raise DataError(f"table: a column is of a type that no table file has ({error}); cast it") from error
         content = sink.getvalue()
         path = (folder / INPUT).resolve() / f"table-{hashlib.sha256(content).hexdigest()[:12]}.parquet"
-        return cls(path=path, table=table, content=content, template=FrameTemplate.of(frame))
+        return cls(path=path, table=table, content=content, template=FrameTemplate.of(frame, table=table))
 
     def lay_down(self, target: str | None) -> None:
         """Write the file, unless the target is not there."""

@@ -25,7 +25,7 @@ def restored(
     """
     if column.type == wanted:
         return column
-    if pa.types.is_floating(column.type) and _is_text(wanted):
+    if pa.types.is_floating(column.type) and (_is_text(wanted) or is_bytes(wanted)):
         column = _spelled(column, (about or {}).get(PRINTED))
     try:
         return _restored(column, wanted, digits)
@@ -41,7 +41,7 @@ def _restored(column: pa.ChunkedArray, wanted: pa.DataType, digits: bool | None)
         stored = restored(column, wanted.storage_type)
         return pa.chunked_array([wanted.wrap_array(chunk) for chunk in stored.chunks], wanted)
     if pa.types.is_dictionary(wanted):
-        return restored(column, wanted.value_type).dictionary_encode().cast(wanted)
+        return restored(column, wanted.value_type, digits=digits or None).dictionary_encode().cast(wanted)
     if pa.types.is_run_end_encoded(wanted):
         return pc.run_end_encode(restored(column, wanted.value_type), wanted.run_end_type)
     if pa.types.is_timestamp(wanted) and text:
@@ -58,8 +58,8 @@ def _restored(column: pa.ChunkedArray, wanted: pa.DataType, digits: bool | None)
         return column.cast(wanted, safe=False)
     if pa.types.is_decimal(wanted) and pa.types.is_floating(column.type):
         return _decimals(column, wanted)
-    if is_bytes(wanted) and text:
-        return bytes_of(column, wanted, digits)
+    if is_bytes(wanted):  # such as b"12", which is a number where all are
+        return bytes_of(column if text else column.cast(pa.string()), wanted, digits)
     if pa.types.is_nested(wanted) and text:
         return nested_of(column, wanted)
     return column.cast(wanted)

@@ -205,6 +205,15 @@ def kept_as_digits(source: pa.ChunkedArray, kept: pa.ChunkedArray) -> bool:
     return bool(text == value.hex()) and bool(value)
 
 
+def becomes_digits(column: pa.ChunkedArray) -> bool:
+    """Tell whether `without_nesting` keeps a column as hexadecimal digits: bytes of which some are no text."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not is_bytes(kind):
+        return False
+    _, kept = _texts_of_bytes(column)
+    return kept_as_digits(column, kept)
+
+
 def uuids_of(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return identifiers as Arrow's own type."""
     stored = [None if text is None else uuid.UUID(text).bytes for text in texts.to_pylist()]

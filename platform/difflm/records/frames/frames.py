@@ -6,7 +6,7 @@ import base64
 import io
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
@@ -17,6 +17,7 @@ from difflm.records.arrow_messages import unpacked_size
 from difflm.records.fields import BooleanField, CategoricalField, ConstantField, Field
 from difflm.records.files.reading import ReadConfig, canonical_table, read_table, unique_names
 from difflm.records.files.restoring import restored
+from difflm.records.files.typed_files import becomes_digits
 from difflm.records.frames.pandas_frames import empty_table, frame_like, known_categories, storable
 from difflm.records.frames.polars_frames import arrow_of_polars, known_types, polars_frame_like
 from difflm.records.limits import refuse_wide
@@ -130,15 +131,19 @@ def to_table(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameTemplate:
-    """The kind of a frame: its library, its columns and their dtypes, as a frame without rows in Arrow's IPC form."""
+    """The kind of a frame: its library, its columns and their dtypes, as a frame without rows in Arrow's IPC form; and
+    which of its columns are bytes that are kept as hexadecimal digits, by place, where that is known.
+    """
 
     library: Library
     empty: bytes
+    digits: tuple[int, ...] | None = None
 
     @classmethod
-    def of(cls, frame: Frame, *, name: str = "table") -> FrameTemplate:
-        """Remember the kind of a frame, categories included, and none of its rows."""
+    def of(cls, frame: Frame, *, name: str = "table", table: pa.Table | None = None) -> FrameTemplate:
+        """Remember the kind of a frame, categories included, and none of its rows; `table` is the frame in Arrow."""
         library = library_of(frame, name=name)
+        columns = (arrow_of(frame, name=name) if table is None else table).columns
         sink = io.BytesIO()
         match library:
             case "polars":
@@ -148,7 +153,8 @@ class FrameTemplate:
             case "arrow":  # neither a slice, which keeps what its texts view, nor what the table is told to be about
                 plain = [pa.field(field.name, field.type, field.nullable) for field in frame.schema]
                 _write_stream(sink, pa.schema(plain).empty_table())
-        return cls(library=library, empty=sink.getvalue())
+        digits = tuple(place for place, column in enumerate(columns) if becomes_digits(column))
+        return cls(library=library, empty=sink.getvalue(), digits=digits)
 
     def kept(self, schema: RecordSchema) -> FrameTemplate:
         """Return what of the template a bundle may tell: of categories those that the schema lists.
@@ -167,7 +173,7 @@ class FrameTemplate:
                     known = known_categories(table.column(place), listed.get(name, set()))
                     table = table.set_column(place, table.schema.field(place), known)
             _write_stream(sink, table)
-        return FrameTemplate(library=self.library, empty=sink.getvalue())
+        return replace(self, empty=sink.getvalue())
 
     def dumped(self) -> bytes:
         """Return the contents of a file frame.json, which `read` finds in a folder."""
@@ -175,6 +181,7 @@ class FrameTemplate:
             "format_version": _FORMAT_VERSION,
             "library": self.library,
             "empty": base64.b64encode(self.empty).decode(),
+            **({"digits": self.digits} if self.digits is not None else {}),  # templates of before have none
         }
         return json.dumps(facts).encode()
 
@@ -199,7 +206,9 @@ class FrameTemplate:
                 "that made it, or remove the file to get pandas frames"
             )
         try:
-            template = cls(library=library, empty=base64.b64decode(facts["empty"]))
+            digits = facts.get("digits")
+            known = None if digits is None else tuple(int(place) for place in digits)
+            template = cls(library=library, empty=base64.b64decode(facts["empty"]), digits=known)
             template._try()
         except BaseException as error:  # what bytes may mean is up to Arrow, pandas and polars, with their own errors
             if not is_fault(error):
@@ -246,7 +255,9 @@ class FrameTemplate:
     def _typed(self, table: pa.Table) -> pa.Table:
         """Cast and rename the columns to the types and names of the source frame."""
         schema = self._schema()
-        known = dict(zip(unique_names(schema.names), schema, strict=True))
+        names_of = unique_names(schema.names)
+        known = dict(zip(names_of, schema, strict=True))
+        hexed = None if self.digits is None else {names_of[place] for place in self.digits if place < len(names_of)}
         columns, names = [], []
         for name, column in zip(table.column_names, table.columns, strict=True):
             wanted = known.get(name)
@@ -254,14 +265,23 @@ class FrameTemplate:
             kind = column.type if wanted is None else wanted.type
             if self.library == "polars":
                 kind = without_dictionaries(kind) if pa.types.is_nested(kind) else without_views(kind)
-            columns.append(restored(column, kind, about=about))
+            columns.append(restored(column, kind, digits=None if hexed is None else name in hexed, about=about))
             names.append(name if wanted is None else wanted.name)
         return pa.Table.from_arrays(columns, names=names)
 
 
 def filled_in(frame: Frame, made: pa.Table, *, name: str) -> Frame:
-    """Convert the completed rows of a frame to its kind, with its index where it is a pandas frame."""
+    """Convert the completed rows of a frame to its kind, with its index where it is a pandas frame.
+
+    Raises:
+        DataError: a column has bytes that are no text, beside which text was filled in.
+    """
     template = FrameTemplate.of(frame, name=name)
+    for place in template.digits or ():
+        column = made.column(place)
+        if pa.types.is_string(column.type) and restored(column, pa.binary(), digits=True).type == column.type:
+            shown = made.column_names[place]
+            raise DataError(f"{name}: column {shown!r} holds bytes that are no text, and text is filled in; give text")
     filled = template.frame(made)
     return filled.set_axis(frame.index) if template.library == "pandas" else filled
 

@@ -159,7 +159,9 @@ def test_no_single_row_decides_the_form_of_private_rows(tmp_path: Path) -> None:
     lines = [json.dumps({"a": place % 3 + 0.5, "b": "x"}) for place in range(60)]
     texts = {
         "csv": ["\n".join(rows) for rows in (plain, other)],
-        "jsonl": ["\n".join(rows) for rows in (lines, [*lines, json.dumps({"b": "y"}), json.dumps({"a": 1, "b": "y"})])],
+        "jsonl": [
+            "\n".join(rows) for rows in (lines, [*lines, json.dumps({"b": "y"}), json.dumps({"a": 1, "b": "y"})])
+        ],
     }
     for ending, pair in texts.items():
         forms = []

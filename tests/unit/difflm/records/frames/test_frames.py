@@ -19,7 +19,7 @@ import pytest
 from difflm.errors import BundleError, DataError
 from difflm.records.files.reading import read_table
 from difflm.records.files.restoring import restored
-from difflm.records.frames.frames import FrameTemplate, arrow_of, library_of, pandas_frame, to_table
+from difflm.records.frames.frames import FrameTemplate, arrow_of, filled_in, library_of, pandas_frame, to_table
 from difflm.records.kinds.inference import infer_schema
 from difflm.records.notices import Notice
 
@@ -367,3 +367,31 @@ def test_a_template_that_fills_the_memory_is_refused_before_it_does(
 def test_a_value_that_a_polars_column_cannot_hold_is_kept_or_named(empty: pl.DataFrame) -> None:
     with contextlib.suppress(DataError):
         FrameTemplate.of(empty).frame(pa.table({"a": ["2020-02-30"]}))
+
+
+@pytest.mark.parametrize("kind", [pd.DataFrame, pl.DataFrame, pa.table])
+@pytest.mark.parametrize(
+    "values", [[b"abcd", b"beef"], [b"12", b"34"], [b"1.5", None], [b"Rome", b"\xff"], [b"\xab\xcd", b"\x00\x01"]]
+)
+def test_bytes_come_back_also_those_that_look_like_digits(
+    kind: Any, values: list[bytes | None], tmp_path: Path
+) -> None:
+    """b"abcd" came back as the two bytes that its letters are as hexadecimal digits."""
+    frame = kind({"raw": values})
+    (tmp_path / "frame.json").write_bytes(FrameTemplate.of(frame).dumped())
+    template = FrameTemplate.read(tmp_path)
+    assert template is not None
+    read = to_table(frame)
+    assert arrow_of(template.frame(read), name="made").column("raw").to_pylist() == values
+    if values[0] == b"12":  # a bundle writes such a column as numbers
+        made = template.frame(pa.table({"raw": [12, 34]}))
+        assert arrow_of(made, name="made").column("raw").to_pylist() == values
+
+
+def test_text_is_not_filled_in_beside_bytes_that_are_none() -> None:
+    """The given b"Rome" came back as the letters of its digits."""
+    frame = pd.DataFrame({"city": [b"Rome", None, b"\xff"]})
+    with pytest.raises(DataError, match="column 'city' holds bytes that are no text"):
+        filled_in(frame, pa.table({"city": ["526f6d65", "Oslo", "ff"]}), name="table")
+    made = filled_in(frame, pa.table({"city": ["526f6d65", "fe", "ff"]}), name="table")
+    assert made["city"].tolist() == [b"Rome", b"\xfe", b"\xff"]
