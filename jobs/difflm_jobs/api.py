@@ -14,6 +14,7 @@ from difflm.artifacts.atomic import write_bytes_atomic
 from difflm.errors import ConfigError
 from difflm.records.frames.frames import TEMPLATE_NAME, Frame, is_path
 from difflm.records.schema import read_schema
+from difflm.regular_files import given_path
 from difflm.synthesis.arguments import texts
 from difflm_jobs.given_settings import privacy_overrides
 from difflm_jobs.inputs.databases import table_or_file
@@ -84,7 +85,7 @@ def fit(
     from difflm_jobs.planning.choice import Chooser, Wish
 
     kept = TemporaryFolder() if out is None else None
-    folder = kept.path / "fit" if kept is not None else Path(str(out))
+    folder = kept.path / "fit" if kept is not None else given_path(out, name="out")
     if NAME.fullmatch(folder.name) is None:
         raise ConfigError(f"out: {folder}: its last part names the run; use letters, digits, '.', '_' and '-' only")
     if cluster is not None and not isinstance(cluster, str):

@@ -112,11 +112,12 @@ def _tell_released(steps: Sequence[Step], store: ArtifactStore) -> None:
         return
     released = [found.path for found in store.finished() if found.kind == BUNDLE_KIND and is_private(found.path)]
     if released:
+        names = ", ".join(path.name for path in released)
         _log.warning(
             printable(
-                f"{store.root}: has {len(released)} private bundle{'s' * (len(released) > 1)} already "
-                f"({', '.join(path.name for path in released)}), and this run makes another one, with other noise: where "
-                "both are given out, their budgets add up; draw from the one that is there, or give out one only"
+                f"{store.root}: has private bundles already ({names}), and this run makes another one, with other "
+                "noise: where both are given out, their budgets add up; draw from the one that is there, or give out "
+                "one only"
             )
         )
 

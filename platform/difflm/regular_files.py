@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from difflm.errors import ConfigError
+from difflm.errors import ConfigError, without_passwords
 
 MAX_BYTES = 256 * 2**20
 """Of a file of settings, facts or scores; the largest, vocabularies, have some 20 MiB. A hole of any size takes no room
@@ -20,8 +20,11 @@ def given_path(given: object, *, name: str) -> Path:
     """Return a path that a caller passes.
 
     Raises:
-        ConfigError: it is none, or one that no disk can have; the message begins with ``name``.
+        ConfigError: it is none, one that no disk can have, or an address, which would become folders of that name here;
+            the message begins with ``name``.
     """
+    if isinstance(given, str) and "://" in given:
+        raise ConfigError(f"{name}: {without_passwords(given):.80} is an address; give a path on this machine")
     if isinstance(given, (str, Path)) and "\0" not in str(given):
         path = Path(given)
         if all(len(part.encode(errors="surrogatepass")) <= _MAX_NAME for part in path.parts):

@@ -81,3 +81,15 @@ def test_what_no_disk_can_have_is_no_path(given: Any) -> None:
         difflm.fit(frame, epsilon="three")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"^sqlite://\.\.\.: cannot be read"):
         difflm.write_table(frame, "sqlite:///a\0.db?table=t")
+
+
+@pytest.mark.parametrize("given", ["hf://ada/people", "s3://bucket/people.difflm", "https://u:secret@host/x"])
+def test_an_address_is_no_path_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    """`generator.save("hf://ada/people")` made folders called hf: and ada, and said nothing."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^path: .* is an address; give a path on this machine") as caught:
+        given_path(given, name="path")
+    assert "secret" not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"^out: .* is an address"):
+        difflm.fit(pd.DataFrame({"a": [1, 2]}), out=given)
+    assert not list(tmp_path.iterdir())

@@ -278,8 +278,8 @@ def test_another_release_of_the_same_people_is_told(
 
     with caplog.at_level(logging.WARNING):
         assert again().bundle == generator.bundle
-        assert "private bundle" not in caplog.text
+        assert "private bundles" not in caplog.text
         purge_run(out)
         assert again(privacy={"epochs": 0}).bundle != generator.bundle
-    assert f"has 1 private bundle already ({generator.bundle.name})" in caplog.text
+    assert f"has private bundles already ({generator.bundle.name})" in caplog.text
     assert "their budgets add up" in caplog.text
