@@ -100,12 +100,12 @@ def imputation() -> list[list[str]]:
     return [header, *rows]
 
 
-def _texts(name: str, titles: Mapping[str, str]) -> list[list[str]]:
+def _texts(name: str, titles: Mapping[str, str], preset: str | None = None) -> list[list[str]]:
     found = scores_of(record(name)["scores"])
-    rows = [[f"`{name}`", "synthetic", "real test split"]]
+    rows = [[f"`{preset or name}`", "synthetic", "real test split"]]
     for key, title in titles.items():
         unit = found[key]["unit"]
-        write: Callable[[float], str] = percent if unit == "%" else "{:.0f}".format
+        write: Callable[[float], str] = percent if unit == "%" else "{:.3g}".format
         real = found[key]["baseline"]
         rows.append([title, write(found[key]["value"]), "" if real is None else write(real)])
     return rows
@@ -142,6 +142,25 @@ def code() -> list[list[str]]:
             "lint_rate": "linter's messages per 100 lines",
             "valid_draw_share": "draws that were valid; the others are drawn again",
         },
+    )
+
+
+@Table
+def llm_code() -> list[list[str]]:
+    """Scores of the preset llm/code."""
+    return _texts(
+        "llm-code",
+        {
+            "compiles_share": "compile",
+            "known_word_share": "words known to training",
+            "bits_per_character": "bits a character, by Gemma 3 270M",
+            "repetition_within": "repeated within a function",
+            "near_copy_share": "near-copies of training",
+            "near_duplicate_share": "near-duplicates within",
+            "lint_rate": "linter's messages per 100 lines",
+            "valid_draw_share": "draws that were valid; the others are drawn again",
+        },
+        preset="llm/code",
     )
 
 
