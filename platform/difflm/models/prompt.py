@@ -15,10 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
+
+from difflm.models.lean_llama import is_lean, lean_nats
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -122,6 +124,11 @@ def causal_logits(model: nn.Module, prompt: Prompt, tokens_BT: Tensor, also_BT: 
 
     `model` is any Hugging Face causal LM; `also_BT` are the tokens that are read in the same positions, or NO_TOKEN.
     """
+    return _logits(model, prompt, _inputs(model, prompt, tokens_BT, also_BT), tokens_BT.shape[1])
+
+
+def _inputs(model: nn.Module, prompt: Prompt, tokens_BT: Tensor, also_BT: Tensor | None) -> Tensor:
+    """Return the embeddings that the model reads: those of the prompt, and behind them of the text."""
     embed = model.get_input_embeddings()  # type: ignore[operator]
     if also_BT is None:
         text_BTD = embed(tokens_BT)
@@ -130,13 +137,17 @@ def causal_logits(model: nn.Module, prompt: Prompt, tokens_BT: Tensor, also_BT: 
         text_BTD = text_BTD + also_BTD * (also_BT >= 0)[..., None]
     if prompt.added_BD is not None:
         text_BTD = text_BTD + prompt.added_BD[:, None].to(text_BTD.dtype)
-    inputs = torch.cat([prompt.embeds_BKD.to(text_BTD.dtype), text_BTD], dim=1)
-    past = None if prompt.memory_BLXHKE is None else _cache(prompt.memory_BLXHKE.to(text_BTD.dtype))
+    return torch.cat([prompt.embeds_BKD.to(text_BTD.dtype), text_BTD], dim=1)
+
+
+def _logits(model: nn.Module, prompt: Prompt, inputs_BPD: Tensor, count: int) -> Tensor:
+    """Return the scores of what follows the last `count` positions."""
+    past = None if prompt.memory_BLXHKE is None else _cache(prompt.memory_BLXHKE.to(inputs_BPD.dtype))
     # Named one by one and not as a number: of a slice, which is not contiguous, torch would copy the whole output
     # matrix once for every record.
-    kept_T = torch.arange(inputs.shape[1] - tokens_BT.shape[1], inputs.shape[1], device=inputs.device)
+    kept_T = torch.arange(inputs_BPD.shape[1] - count, inputs_BPD.shape[1], device=inputs_BPD.device)
     scores_BTV: Tensor = model(
-        inputs_embeds=inputs, past_key_values=past, use_cache=False, logits_to_keep=kept_T
+        inputs_embeds=inputs_BPD, past_key_values=past, use_cache=False, logits_to_keep=kept_T
     ).logits
     return scores_BTV
 
@@ -169,20 +180,31 @@ def causal_nll(
     bos_B1 = torch.full((len(ids_BT), 1), bos_id, dtype=ids_BT.dtype, device=ids_BT.device)
     read_BT = torch.cat([bos_B1, ids_BT[:, :-1]], dim=1)
     if joined_V is None:
-        logits_BTV = _tempered(causal_logits(model, prompt, read_BT).float(), temperature_B)
-        nats_BT = _nats(logits_BTV, ids_BT)
+        nats_BT = _text_nats(model, prompt, read_BT, None, ids_BT, temperature_B)
         inside_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device) < lengths_B[:, None]
         return nats_BT * inside_BT
     text = join_tokens(read_BT, lengths_B, joined_V)
-    logits_BPV = _tempered(causal_logits(model, prompt, text.tokens_BP, text.also_BP).float(), temperature_B)
     place_BP = text.place_BP  # of the last token read there, counted from BOS: the place in the ids of what follows
-    nats_BP = _nats(logits_BPV, ids_BT.gather(1, place_BP))
+    target_BP = ids_BT.gather(1, place_BP)
+    nats_BP = _text_nats(model, prompt, text.tokens_BP, text.also_BP, target_BP, temperature_B)
     inside_BP = torch.arange(place_BP.shape[1], device=ids_BT.device) < text.lengths_B[:, None]
     return torch.zeros_like(ids_BT, dtype=nats_BP.dtype).scatter_add(1, place_BP, nats_BP * inside_BP)
 
 
-def _nats(logits_BTV: Tensor, ids_BT: Tensor) -> Tensor:
-    """Return the nats (B, T) of tokens, without copying the scores into another order."""
+def _text_nats(
+    model: nn.Module,
+    prompt: Prompt,
+    read_BT: Tensor,
+    also_BT: Tensor | None,
+    ids_BT: Tensor,
+    temperature_B: Tensor | None,
+) -> Tensor:
+    """Return the nats (B, T) of tokens, each behind those that are read up to its place."""
+    inputs_BPD = _inputs(model, prompt, read_BT, also_BT)
+    if temperature_B is None and prompt.memory_BLXHKE is None and is_lean(model, inputs_BPD):
+        return lean_nats(cast("PreTrainedModel", model), inputs_BPD, ids_BT)
+    logits_BTV = _tempered(_logits(model, prompt, inputs_BPD, ids_BT.shape[1]).float(), temperature_B)
+    # Flat, without copying the scores into another order.
     return nn.functional.cross_entropy(logits_BTV.flatten(0, 1), ids_BT.flatten(), reduction="none").view_as(ids_BT)
 
 
