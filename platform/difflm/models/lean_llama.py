@@ -38,7 +38,10 @@ def is_lean(model: nn.Module, inputs_BPD: Tensor) -> bool:
     if config._attn_implementation != "eager" or config.hidden_act != "silu" or config.attention_dropout:
         return False
     return all(
-        type(part) is nn.Linear and part.bias is None and part.weight.numel() > 0 and not part._forward_hooks
+        type(part) is nn.Linear
+        and getattr(part, "bias", None) is None
+        and part.weight.numel() > 0
+        and not part._forward_hooks
         for layer in whole.model.layers
         for part in (*_projections(layer.self_attn), layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj)
     )
@@ -128,7 +131,7 @@ class _Unit(torch.autograd.Function):
         return unit_ND
 
     @staticmethod
-    def backward(ctx: Any, gradient_ND: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient_ND: Tensor) -> tuple[Tensor, None, None]:
         unit_ND, scale_N1 = ctx.saved_tensors
         gradient_ND, unit_ND = gradient_ND.float(), unit_ND.float()
         along_N1 = torch.linalg.vecdot(gradient_ND, unit_ND)[:, None] / -unit_ND.shape[1]
@@ -146,7 +149,7 @@ class _Gate(torch.autograd.Function):
         return open_NI * up_NI
 
     @staticmethod
-    def backward(ctx: Any, gradient_NI: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient_NI: Tensor) -> Tensor:
         both_NI, open_NI = ctx.saved_tensors
         gate_NI, up_NI = both_NI.chunk(2, dim=1)
         found_NI = torch.empty_like(both_NI)
@@ -163,15 +166,16 @@ class _Nats(torch.autograd.Function):
     def forward(ctx: Any, hidden_ND: Tensor, output_VD: Tensor, target_N: Tensor) -> Tensor:
         scores_NV = hidden_ND @ output_VD.t()
         whole, nats = [], []
-        for scores, target in zip(scores_NV.split(_CHUNK), target_N.split(_CHUNK), strict=True):
-            scores = scores.float()
+        for start in range(0, len(scores_NV), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            scores = scores_NV[rows].float()
             whole.append(torch.logsumexp(scores, dim=1))
-            nats.append(whole[-1] - scores.gather(1, target[:, None])[:, 0])
+            nats.append(whole[-1] - scores.gather(1, target_N[rows, None])[:, 0])
         ctx.save_for_backward(hidden_ND, output_VD, target_N, scores_NV, torch.cat(whole))
         return torch.cat(nats)
 
     @staticmethod
-    def backward(ctx: Any, gradient_N: Tensor) -> tuple[Tensor, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient_N: Tensor) -> tuple[Tensor, Tensor | None, None]:
         hidden_ND, output_VD, target_N, scores_NV, whole_N = ctx.saved_tensors
         of_scores_NV = torch.empty_like(scores_NV)
         for start in range(0, len(scores_NV), _CHUNK):
