@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
 from difflm.artifacts.dataset import DATASET_MANIFEST, JOB_NAME, Dataset
 from difflm.artifacts.storage import Store, open_store
 from difflm.errors import ArtifactError
+from difflm_jobs.pipeline.mapping import account_of
 
 _MAX_COUNTED = 1000
 
@@ -54,6 +55,16 @@ def verify_dataset(location: str) -> VerifiedDataset:
     listed = [(shard.start, shard.stop, shard.sha256) for shard in manifest.shards]
     if manifest.fingerprint != job.fingerprint or listed != [(e.start, e.stop, e.sha256) for e in entries]:
         problems.append(f"{store.shown}/{DATASET_MANIFEST}: does not list the parts that are there")
+    else:
+        counted = account_of(entries, job.rows)
+        wrong = [f"totals.{key}" for key in counted if manifest.totals.get(key, counted[key]) != counted[key]]
+        wrong += [
+            f"shards.{place}.{key}"
+            for place, (shard, entry) in enumerate(zip(manifest.shards, entries, strict=True))
+            for key in ("file", "size", "rows")
+            if getattr(shard, key) not in (None, getattr(entry, key))
+        ]
+        problems += [f"{store.shown}/{DATASET_MANIFEST}: {key} is not what the parts add up to" for key in wrong]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise ArtifactError(f"{problems[0]}{more}; remove what is damaged and give the same command again")
@@ -74,6 +85,9 @@ class _Part(BaseModel):
     start: int
     stop: int
     sha256: str | None
+    file: str | None = None
+    size: int | None = None
+    rows: int | None = None
 
 
 class _Listed(BaseModel):
@@ -81,6 +95,7 @@ class _Listed(BaseModel):
 
     fingerprint: str
     shards: list[_Part]
+    totals: dict[str, Any] = {}
 
 
 ModelT = TypeVar("ModelT", bound=BaseModel)

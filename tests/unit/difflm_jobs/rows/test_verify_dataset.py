@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,26 @@ def written(folder: Path, job: dict[str, Any], manifest: dict[str, Any]) -> str:
 def test_a_whole_dataset_is_verified(tmp_path: Path) -> None:
     found = verify_dataset(written(tmp_path, {}, {}))
     assert (found.parts, found.indices, found.rows, found.given_up) == (2, 20, 20, 0)
+
+
+@pytest.mark.parametrize("key", ["rows", "size", "file"])
+def test_a_manifest_that_was_edited_is_told(tmp_path: Path, key: str) -> None:
+    written(tmp_path, {}, {})
+    manifest = json.loads((tmp_path / DATASET_MANIFEST).read_text())
+    edited = {"rows": 9, "size": 1, "file": "data/other.parquet"}
+    manifest["shards"][1][key] = edited[key]
+    (tmp_path / DATASET_MANIFEST).write_bytes(json_bytes(manifest))
+    with pytest.raises(ArtifactError, match=rf"manifest\.json: shards\.1\.{key} is not what the parts add up to"):
+        verify_dataset(str(tmp_path))
+
+
+@pytest.mark.parametrize("key", ["rows_asked", "rows_emitted", "attempts"])
+def test_totals_that_were_edited_are_told(tmp_path: Path, key: str) -> None:
+    where = written(tmp_path, {}, {"totals": {"rows_asked": 20, "rows_emitted": 20, "attempts": 0, "seconds": 3}})
+    assert verify_dataset(where).rows == 20
+    written(tmp_path, {}, {"totals": {"rows_asked": 20, "rows_emitted": 20, "attempts": 0, key: 7}})
+    with pytest.raises(ArtifactError, match=rf"totals\.{key} is not what the parts add up to"):
+        verify_dataset(where)
 
 
 @pytest.mark.parametrize(
