@@ -311,9 +311,9 @@ def planned_steps(config: PrivacyConfig, summary: Mapping[str, Any]) -> Steps | 
         ConfigError: nothing of it is left.
     """
     units, spent = int(summary["units"]), math.fsum(each["rho"] for each in summary["spent"])
-    if config.epochs == 0:
+    if config.passes == 0:
         return None
     rate = min(config.batch_units, max(1, units // 10)) / units
-    count = max(1, round(config.epochs / rate))
+    count = max(1, round(config.passes / rate))
     noise = noise_for(config.epsilon, float(summary["rest_delta"]), rho=spent, rate=rate, steps=count)
     return Steps(rate=rate, noise=noise, steps=count)

@@ -54,6 +54,14 @@ def test_all_parts_come_to_the_epsilon_that_was_asked_for() -> None:
     assert promised["delta"] == 1e-5
 
 
+def test_small_budgets_are_spent_on_summaries_alone_unless_steps_are_asked_for() -> None:
+    assert [PrivacyConfig(epsilon=epsilon).passes for epsilon in (1, 3, 5.9, 6, 10)] == [0, 0, 0, 8, 8]
+    assert PrivacyConfig(epsilon=1, epochs=2).passes == 2
+    assert PrivacyConfig(epsilon=10, epochs=0).passes == 0
+    plan = Plan.of(PrivacyConfig(epsilon=3.0), units=20_000, count_rho=0.0)
+    assert plan == Plan.of(PrivacyConfig(epsilon=3.0, epochs=0), units=20_000, count_rho=0.0)
+
+
 def test_without_dp_sgd_the_summaries_have_it_all() -> None:
     plan = Plan.of(PrivacyConfig(epsilon=1.0, epochs=0), units=20_000, count_rho=0.0)
     assert plan.columns_rho + plan.pairs_rho == pytest.approx(0.999 * rho_of(1.0, plan.rest_delta))
@@ -84,4 +92,4 @@ def test_noise_that_no_budget_allows_is_refused() -> None:
 
 def test_shares_must_leave_something_for_dp_sgd() -> None:
     with pytest.raises(ValueError, match="leave nothing of the budget to DP-SGD"):
-        PrivacyConfig(epsilon=1.0, columns=0.6, pairs=0.5)
+        PrivacyConfig(epsilon=10.0, columns=0.6, pairs=0.5)
