@@ -59,6 +59,13 @@ class CriticConfig(Config):
         le=1,
         description="how well trees may tell training rows from validation rows, as AUC: there are no more of them",
     )
+    told: float = Field(
+        default=0.57,
+        ge=0.5,
+        le=1,
+        description="how well trees have to tell validation rows from draws, as AUC: below it there is no critic, for "
+        "rows are as good without and drawn twice as fast",
+    )
     learning_rate: float = Field(default=0.1, gt=0, le=1)
     rows: int = Field(default=32768, ge=1, description="most draws, and as many training rows, that it learns by")
     most: float = Field(
@@ -110,7 +117,8 @@ def fit_critic(
         return None
     real_N, made_N = (_sums(trees, pairs(rows_NF)) for rows_NF in (held_NF, made_NF))
     scale = worth(real_N, made_N[-held:])
-    if scale is None:
+    auc = _auc(real_N, made_N[-held:])
+    if scale is None or auc < config.told:
         return None
     # By all draws: what shallow trees have learned of single ones by heart is next to nothing.
     steps, nats_N = raked(scale * made_N, made_NF, train_NF, most=config.most)
@@ -120,7 +128,7 @@ def fit_critic(
     Critic(trees=trees, pairs=pairs, scale=scale, offset=-math.log(top), numbers=numbers).write(directory)
     write_hashes(directory)
     return {
-        "auc": _auc(real_N, made_N[-held:]),
+        "auc": auc,
         "kept": float(np.minimum(1.0, odds_N / top).mean()),
         "recognised": recognised,
         "trees": float(len(trees.root_T)),

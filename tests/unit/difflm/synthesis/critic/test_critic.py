@@ -281,6 +281,7 @@ def test_without_enough_rows_or_trees_there_is_none(stages: StageFolders, tmp_pa
         (train.slice(0, 300), CONFIG),
         (train, CriticConfig(trees=0)),
         (train, CriticConfig(rows=200)),
+        (train, CriticConfig(trees=10, depth=2, told=1.0, threads=1)),  # nothing tells rows that well
     ):
         folder = Path(shutil.copytree(stages.bundle, tmp_path / str(len(list(tmp_path.iterdir())))))
         assert fit_critic(folder, rows, train, config, seed=1) is None
