@@ -100,3 +100,12 @@ async def end_process(process: Process) -> None:
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+def ending(code: int | None) -> str:
+    """Say how a process ended that said nothing itself."""
+    if code == -signal.SIGKILL:
+        return "its process was killed, as happens where a machine runs out of memory; ask again, or for fewer rows"
+    if code is not None and code < 0:
+        return f"its process was ended by {signal.Signals(-code).name}; ask again"
+    return f"its process ended with code {code} and said nothing; ask again"

@@ -24,7 +24,7 @@ from typing import IO, Literal
 
 from difflm.artifacts.atomic import write_bytes_atomic
 from difflm.errors import StorageError
-from difflm.lifetime import bound_environment, end_process, locked
+from difflm.lifetime import bound_environment, end_process, ending, locked
 from difflm.serving.answers import JobView
 from difflm.serving.config import KeptConfig
 from difflm.serving.jobs.folder import ID, JobsFolder, JobSpec, replaced
@@ -309,4 +309,4 @@ class Jobs:
         if process.returncode == 0:
             return None
         lines = [line for line in told.decode("utf-8", "replace").splitlines() if line.startswith("error:")]
-        return (lines or [f"error: it ended with code {process.returncode}"])[-1].removeprefix("error: ")
+        return lines[-1].removeprefix("error: ") if lines else ending(process.returncode)

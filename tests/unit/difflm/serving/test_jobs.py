@@ -25,7 +25,7 @@ from difflm.serving.problems import Problem
 
 NOTHING = hashlib.sha256().hexdigest()[:VERSION_DIGITS]  # the version of a folder without files
 PROGRAM = """
-import json, pathlib, sys, time
+import json, os, pathlib, sys, time
 given = sys.argv[1:]
 out = pathlib.Path(given[given.index("--out") + 1])
 if "--rows 99" in " ".join(given):
@@ -34,6 +34,10 @@ if "--rows 99" in " ".join(given):
 if "--rows 13" in " ".join(given):
     print("error: no room left on", out.parent, file=sys.stderr)
     sys.exit(2)
+if "--rows 14" in " ".join(given):
+    os.kill(os.getpid(), 9)
+if "--rows 15" in " ".join(given):
+    sys.exit(3)
 part = out.with_name("part")
 part.write_text(json.dumps(given))
 part.rename(out)  # rows appear whole
@@ -151,6 +155,21 @@ def test_what_fails_says_why_without_the_servers_paths(folder: Path) -> None:
     assert view.error is not None
     assert view.error.startswith("no room left on")
     assert str(folder) not in view.error
+
+
+@pytest.mark.parametrize(
+    ("n", "said"),
+    [
+        (14, "its process was killed, as happens where a machine runs out of memory; ask again, or for fewer rows"),
+        (15, "its process ended with code 3 and said nothing; ask again"),
+    ],
+)
+def test_what_ends_without_a_word_says_how(folder: Path, n: int, said: str) -> None:
+    async def act(jobs: Jobs) -> JobView:
+        return await ended(jobs, jobs.submit(spec(n)).id)
+
+    view = with_jobs(folder, act)
+    assert (view.state, view.error) == ("failed", said)
 
 
 def test_what_cannot_be_begun_has_failed_and_those_behind_it_go_on(
