@@ -107,5 +107,5 @@ def ending(code: int | None) -> str:
     if code == -signal.SIGKILL:
         return "its process was killed, as happens where a machine runs out of memory; ask again, or for fewer rows"
     if code is not None and code < 0:
-        return f"its process was ended by {signal.Signals(-code).name}; ask again"
+        return f"its process was ended by signal {-code}; ask again"  # not all of them have names
     return f"its process ended with code {code} and said nothing; ask again"
