@@ -42,7 +42,7 @@ from difflm.models.field_slots import (
 from difflm.models.injection.injector import EmbeddingScale
 from difflm.models.prompt import Prompt, causal_nll
 from difflm.records.kinds.literals import value_literal
-from difflm.records.number_tokens import number_tokens
+from difflm.records.number_tokens import number_pieces, number_tokens
 from difflm.records.schema import (
     BooleanField,
     CategoricalField,
@@ -181,6 +181,8 @@ def _numbers(schema: RecordSchema) -> list[str]:
             digits = max(len(text.partition("e")[0].partition(".")[0]) for text in magnitudes)
             decimals = field.decimals if isinstance(field, DecimalField) else 0
             names += number_tokens(whole_digits=digits, decimals=decimals)
+            for point in field.points:  # which may be longer than all others
+                names += number_pieces(value_literal(field, point).removeprefix("-").partition("e")[0])
     return names
 
 

@@ -29,6 +29,10 @@ _EXACT: Final = 15
 _FEWEST: Final = 10
 _RARE: Final = 0.05
 _CODED = re.compile(r"[+-]?0\d.*|\+\d{7,}.*")
+_FILL: Final = 1e9
+"""A number so many times as far from the others as these are from each other stands for no value, as 1e30 does in
+measurements: in its units no digit of the others would be left.
+"""
 _NINES = re.compile(r"-?9{2,}(?:\.0)?")
 
 
@@ -185,14 +189,16 @@ def _decimal(
     if len(np.unique(numbers)) == 1 and not column.missing and not keep:
         return ConstantField(name=column.name, value=_constant_of(column, float(numbers[0]) + 0.0, dress))
     counts = column.counts.to_numpy()
-    if np.all(numbers == np.floor(numbers)) and np.abs(numbers).max() < _WHOLE_LIMIT:
+    points = _points(numbers, counts)
+    usual = numbers[~points]
+    if np.all(usual == np.floor(usual)) and np.abs(usual).max() < _WHOLE_LIMIT:
         form = DecimalForm(0, 0)
         column.tell("whole_decimals", column.rows, "fractions are always zero, no part of what is learned", report)
     else:
         form = decimal_form(
-            decimal_places(column.distinct),
-            numbers,
-            counts,
+            decimal_places(column.distinct)[~points],
+            usual,
+            counts[~points],
             exact_digits=_EXACT if dress is not None and (dress.places or _EXACT) <= _CENTS else limits.exact_digits,
             significant_digits=limits.significant_digits,
             max_decimals=limits.max_decimals,
@@ -210,8 +216,6 @@ def _decimal(
         column.tell("rounded", rounded, f"{rounded} numbers are rounded to {unit}; {remedy}", report)
         if dress is not None and dress.places is not None and not form.exponent and dress.scientific is None:
             dress = dress.model_copy(update={"places": min(dress.places, form.decimals) or dress.places})
-    points = _points(numbers, counts)
-    usual = numbers[~points]
     return DecimalField(
         name=column.name,
         nullable=column.missing > 0,
@@ -241,9 +245,10 @@ def _points(numbers: np.ndarray, counts: np.ndarray) -> np.ndarray:
         rest = numbers[~marked]
         place = int(np.argmax(np.where(marked, -np.inf, sign * numbers.astype(np.float64))))
         others = rest[rest != numbers[place]]
-        if len(others) < _FEWEST or counts[place] < 2 or not _NINES.fullmatch(str(numbers[place])):
+        if len(others) < _FEWEST or counts[place] < 2:
             continue
         nearest, farthest = (others.max(), others.min()) if sign > 0 else (others.min(), others.max())
-        if abs(float(numbers[place]) - float(nearest)) > abs(float(nearest) - float(farthest)):
+        gap, span = (abs(float(one) - float(nearest)) for one in (numbers[place], farthest))
+        if gap > (span if _NINES.fullmatch(str(numbers[place])) else _FILL * span):
             marked[place] = True
     return marked

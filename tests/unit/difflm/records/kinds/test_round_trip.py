@@ -244,6 +244,15 @@ def test_an_open_end_is_no_end_of_the_range() -> None:
     assert (sentinel.points, sentinel.minimum) == ((-999,), 0)
 
 
+@pytest.mark.parametrize("filled", ["1e+30", "-9.99e+33"])
+def test_a_fill_value_takes_no_digit_of_the_measurements(filled: str) -> None:
+    measured = [f"{20 + place / 7:.3f}" for place in range(200)]
+    field = field_of([*measured, *[filled] * 20])
+    assert isinstance(field, DecimalField)
+    assert (field.decimals, field.exponent, field.points) == (3, 0, (float(filled),))
+    assert (field.minimum, field.maximum) == (20.0, float(measured[-1]))
+
+
 def test_dates_that_are_not_understood_are_said() -> None:
     schema = schema_of([f"{year}~{month}~01" for year in range(1990, 2020) for month in range(1, 9)])
     assert not isinstance(schema.fields[0], DatetimeField)

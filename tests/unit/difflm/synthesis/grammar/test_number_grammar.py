@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator
 
+import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from difflm.records.kinds.codes import IntervalSet
-from difflm.records.number_tokens import number_pieces, number_tokens
+from difflm.models.compact import CompactDecoderConfig, fit_record_tokenizer
+from difflm.records.kinds.codes import IntervalSet, ordered_codes
+from difflm.records.kinds.inference import infer_schema
+from difflm.records.number_tokens import is_number, number_pieces, number_tokens
+from difflm.records.schema import DecimalField, IntegerField
 from difflm.synthesis.grammar.automaton import AutomatonBuilder
 from difflm.synthesis.grammar.numbers import add_number
 
@@ -162,3 +166,19 @@ def test_wide_ranges_in_pairs_are_exact_at_their_ends(low: int, high: int) -> No
     assert all(accepts(value) for value in (low, low + 1, (low + high) // 2, high - 1, high))
     assert not any(accepts(value) for value in (low - 1, high + 1, 10 * high, 10 * low - 1))
     assert len(builder.transitions) < 500
+
+
+@pytest.mark.parametrize("value", [999, -9999, 99999.0, 1e30])
+def test_a_number_far_from_all_others_has_its_tokens(value: float) -> None:
+    usual = [number + (0 if isinstance(value, int) else 0.5) for number in range(20, 80)]
+    schema = infer_schema(pa.table({"x": [*[value] * 3, *usual]}))
+    field = schema.fields[0]
+    assert isinstance(field, IntegerField | DecimalField)
+    assert field.points == (value,)
+    config = CompactDecoderConfig(hidden_size=16, layers=1, heads=2, intermediate_size=16)
+    vocabulary = fit_record_tokenizer(config, schema, [], [[]]).get_vocab()
+    pairs = {name: len(TOKENS) + index for name, index in vocabulary.items() if is_number(name)}
+    decimals = field.decimals if isinstance(field, DecimalField) else 0
+    [far] = [low for low, high in ordered_codes(field).spans if low == high]
+    builder, ends = _accepted(IntervalSet.points([far]), decimals, "", pairs)
+    assert len(list(_walks(builder, ends))) == 1
