@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from difflm.artifacts import Artifact, ArtifactStore
-from difflm.errors import ConfigError
+from difflm.artifacts.atomic import remove_tree
+from difflm.errors import ArtifactError, ConfigError
 from difflm.telemetry import Stopwatch, peak_rss_mib, reset_peak_rss
 from difflm_jobs.inputs.given_tables import PRIVATE_ROWS
 from difflm_jobs.pipeline.progress import Reporter
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 if TYPE_CHECKING:
     from difflm.runtime.compute import Compute
 
+T = TypeVar("T")
 ClusterFactory = Callable[[], AbstractContextManager["Compute"]]
 """Gives what computes, for as long as the context is open."""
 
@@ -90,7 +92,12 @@ def execute(
     reporter: Reporter,
     cluster: ClusterFactory,
 ) -> Iterator[tuple[StageRecord, Artifact]]:
-    """Run what is missing, in order; yield the record and the artifact of each stage as soon as it is there."""
+    """Run what is missing, in order; yield the record and the artifact of each stage as soon as it is there.
+
+    Raises:
+        ArtifactError: what would be drawn anew is what others were made of (see `_refuse_another_draw`).
+    """
+    _refuse_another_draw(steps, store)
     artifacts: dict[str, Artifact] = {}
     reused: set[str] = set()
     with ExitStack() as stack:
@@ -112,6 +119,43 @@ def execute(
                 reused.add(name)
             artifacts[name] = found
             yield record, found
+
+
+def _refuse_another_draw(steps: Sequence[Step], store: ArtifactStore) -> None:
+    """Refuse to make anew what comes out differently every time, while there is what was made of it: with differential
+    privacy a bundle would be of two measurements, whose budgets add up, and say that it is of one. Work under way that
+    began with what is gone is removed.
+
+    Raises:
+        ArtifactError: names what is gone, and what was made of it.
+    """
+    gone = {  # by identity, and below what follows from them
+        step.identity: store.path(step.stage.output, step.identity).name
+        for step in steps
+        if getattr(step.stage, "drawn_anew", False) and store.find(step.stage.output, step.identity) is None
+    }
+    if not gone:
+        return
+    made = _made_of(gone, [(one.identity, one.manifest.inputs, one.path.name) for one in store.finished()])
+    if made:
+        raise ArtifactError(
+            f"{store.root / 'artifacts'}: {gone[next(iter(gone))]} is gone, and would not come back as it was, for it "
+            f"has secret noise in it; what was made of it is {', '.join(made)}: draw from the bundle, if there is one, "
+            "give another --name, or remove these, too; where such a bundle was given out, the budgets of both add up"
+        )
+    works = [(one.identity, one.inputs, one) for one in steps]
+    for step in _made_of(gone, works):
+        remove_tree(store.work(step.stage.output, step.identity))
+
+
+def _made_of(gone: Collection[str], known: Sequence[tuple[str, Mapping[str, str], T]]) -> list[T]:
+    """Return what follows from some identities, of things in the order in which they are made."""
+    follow, found = set(gone), list[T]()
+    for identity, inputs, thing in known:
+        if not follow.isdisjoint(inputs.values()):
+            follow.add(identity)
+            found.append(thing)
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

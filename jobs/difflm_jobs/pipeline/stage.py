@@ -62,7 +62,10 @@ class StageOutcome:
 
 
 class Stage(Protocol):
-    """One step of the pipeline: a frozen dataclass that holds its part of the configuration and nothing else."""
+    """One step of the pipeline: a frozen dataclass that holds its part of the configuration and nothing else.
+
+    One that has secret noise in what it makes, and so never makes the same again, says so by `drawn_anew`, True.
+    """
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 

@@ -55,6 +55,7 @@ class KeepRows:
     name: ClassVar[str] = ROWS
     version: ClassVar[int] = 1
     output: ClassVar[str] = ROWS
+    drawn_anew: ClassVar[bool] = True
     inputs: ClassVar[tuple[str, ...]] = ()
 
     def sources(self) -> Mapping[str, str]:
@@ -92,11 +93,8 @@ class KeepRows:
 
         known = ", ".join(map(repr, table.column_names))
         for option, column in (("data.target", self.data.target), ("privacy.unit", self.privacy.unit)):
-            if (
-                column is not None
-                and column not in table.column_names
-                and not (key == "data.test" and option[0] == "p")
-            ):
+            wanted = column is not None and not (key == "data.test" and option[0] == "p")
+            if wanted and column not in table.column_names:
                 raise DataError(f"{key}: there is no column {column!r} ({option}); it has {known}")
         for column in self.privacy.leave_out:
             if column not in table.column_names and key == "data.train":
@@ -156,6 +154,7 @@ class Summarize:
     name: ClassVar[str] = "prepare"
     version: ClassVar[int] = 2
     output: ClassVar[str] = "table"
+    drawn_anew: ClassVar[bool] = True
     inputs: ClassVar[tuple[str, ...]] = (ROWS,)
 
     def sources(self) -> Mapping[str, str]:
@@ -242,6 +241,7 @@ class FitPrivately:
     name: ClassVar[str] = "fit-decoder"
     version: ClassVar[int] = 2
     output: ClassVar[str] = "decoder"
+    drawn_anew: ClassVar[bool] = True
     inputs: ClassVar[tuple[str, ...]] = ("prepare", ROWS, "start-decoder")
 
     def sources(self) -> Mapping[str, str]:

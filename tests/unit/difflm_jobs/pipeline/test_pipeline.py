@@ -1,16 +1,18 @@
 """The pipeline runs what is missing, in order, and nothing else."""
 
 import errno
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from rich.console import Console
 
 from difflm.artifacts import ArtifactStore
-from difflm.errors import ConfigError, StorageError, TrainingError
+from difflm.errors import ArtifactError, ConfigError, StorageError, TrainingError
 from difflm.runtime.compute import LocalCompute
 from difflm_jobs.config import RuntimeConfig
 from difflm_jobs.pipeline.pipeline import execute, resolve, until
@@ -115,6 +117,49 @@ def test_a_changed_source_reruns_everything(tmp_path: Path) -> None:
     run(store, *stages)
     run(store, ToyStage("read", calls=calls, source="another file"), *chain(calls)[1:])
     assert calls == ["read", "train", "sample"]
+
+
+@dataclass(frozen=True)
+class NoisyStage(ToyStage):
+    """Never makes the same again."""
+
+    drawn_anew: ClassVar[bool] = True
+
+
+def noisy_chain(calls: list[str], *, failure: BaseException | None = None) -> tuple[ToyStage, ...]:
+    measured = NoisyStage("measure", ("rows",), calls=calls)
+    trained = NoisyStage("train", ("measure", "start"), calls=calls, failure=failure)
+    started, sampled = ToyStage("start", ("measure",), calls=calls), ToyStage("sample", ("train",), calls=calls)
+    return NoisyStage("rows", calls=calls), measured, started, trained, sampled
+
+
+@pytest.mark.parametrize(("gone", "made"), [("rows", "measure"), ("measure", "start"), ("train", "sample")])
+def test_what_has_secret_noise_is_not_made_anew_below_what_was_made_of_it(tmp_path: Path, gone: str, made: str) -> None:
+    store, calls = ArtifactStore(tmp_path), []
+    run(store, *noisy_chain([]))
+    [folder] = (tmp_path / "artifacts").glob(f"{gone}-made-*")
+    shutil.rmtree(folder)
+    with pytest.raises(ArtifactError, match=rf"{folder.name} is gone.*what was made of it is {made}-made-.*budgets"):
+        run(store, *noisy_chain(calls))
+    assert not calls
+
+
+def test_work_that_began_with_other_noise_is_not_gone_on_with(tmp_path: Path) -> None:
+    store, failure = ArtifactStore(tmp_path), TrainingError("killed")
+    with pytest.raises(TrainingError):
+        run(store, *noisy_chain([], failure=failure))
+    [half] = (tmp_path / "work").glob("train-made-*/half")
+    mark = half.with_name("first")
+    mark.touch()
+    with pytest.raises(TrainingError):
+        run(store, *noisy_chain([], failure=failure))
+    assert mark.exists(), "with the same noise it is"
+    for folder in (tmp_path / "artifacts").glob("[ms]*"):  # measure and start
+        shutil.rmtree(folder)
+    with pytest.raises(TrainingError):
+        run(store, *noisy_chain([], failure=failure))
+    assert half.exists()
+    assert not mark.exists()
 
 
 def test_a_changed_version_reruns(tmp_path: Path) -> None:

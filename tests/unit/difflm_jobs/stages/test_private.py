@@ -266,6 +266,23 @@ def test_choosing_by_the_rows_is_refused() -> None:
         difflm.fit(_frame(), "income", TINY, progress=False, epsilon=8, quality="fast")
 
 
+def test_no_bundle_is_of_two_measurements(fitted: tuple[difflm.Generator, Path], tmp_path: Path) -> None:
+    """With the measurements gone, as a damaged file asks for, others were made, and the old decoder was gone on with:
+    two budgets, and the bundle told of one.
+    """
+    _, out = fitted
+    (prepared,) = (out / "artifacts").glob("table-*")
+    aside = prepared.rename(tmp_path / prepared.name)
+    try:
+        with pytest.raises(
+            ArtifactError, match=f"{prepared.name} is gone.*start-.*decoder-.*the budgets of both add up"
+        ):
+            difflm.fit(_frame(), "income", TINY, out, progress=False, epsilon=8, protect_unit="who")
+        assert not prepared.exists()
+    finally:
+        aside.rename(prepared)
+
+
 def test_another_release_of_the_same_people_is_told(
     fitted: tuple[difflm.Generator, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
