@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from difflm.artifacts import Artifact, ArtifactStore
 from difflm.artifacts.hashing import hash_folder
 from difflm.errors import ConfigError, DataError
+from difflm.privacy.budget import is_private
 from difflm.records.files.source import SourceForm
 from difflm.records.notices import Notice
 from difflm.records.relations.given import broken_given
-from difflm.records.schema import RecordSchema
+from difflm.records.schema import RecordSchema, read_schema
 from difflm.synthesis.plans.request import Between, GivenRecords, Impute, Use, nearest_table, table_with_gaps
 
 if TYPE_CHECKING:
@@ -81,16 +82,18 @@ def real_splits(finished: Iterable[Artifact], prepared: Artifact) -> Artifact:
 
 
 @contextmanager
-def laid_down_real(files: RealFiles, schema: RecordSchema, read: ReadConfig) -> Iterator[Path]:
-    """Lay the tables down in a temporary folder, in the schema's columns and types (see `write_real`).
+def laid_down_real(files: RealFiles, bundle: Path, read: ReadConfig) -> Iterator[Path]:
+    """Lay the tables down in a temporary folder, in the columns and types of a bundle (see `write_real`), with nothing
+    in them that it does not tell.
 
     Raises:
         DataError: a file is missing, has no rows, lacks a column, or holds what its column's kind cannot hold.
     """
     from difflm_evaluators.columns.real_tables import write_real
 
+    schema, private = read_schema(bundle), is_private(bundle)
     train, holdout = (
-        _checked(path, schema, read, own=files.own) if path is not None else None
+        _checked(path, schema, read, own=files.own, private=private) if path is not None else None
         for path in (files.train, files.holdout)
     )
     assert train is not None
@@ -99,7 +102,7 @@ def laid_down_real(files: RealFiles, schema: RecordSchema, read: ReadConfig) -> 
         yield Path(folder)
 
 
-def _checked(path: Path, schema: RecordSchema, read: ReadConfig, *, own: bool) -> pa.Table:
+def _checked(path: Path, schema: RecordSchema, read: ReadConfig, *, own: bool, private: bool) -> pa.Table:
     from difflm.records.files.reading import read_table
     from difflm.records.kinds.columns import conform_table
     from difflm.records.protection.masking import masked
@@ -116,8 +119,10 @@ def _checked(path: Path, schema: RecordSchema, read: ReadConfig, *, own: bool) -
     if table.num_rows == 0:
         raise DataError(f"{path}: has no rows; give some to evaluate against")
     conformed = conform_table(table, schema, report=refuse)
-    read_columns(conformed, schema, str(path))  # what only the evaluators would stumble over: dates of another form
-    return masked(conformed, schema)
+    shown = masked(conformed, schema, private=private)
+    # What only the evaluators would stumble over: dates of another form.
+    read_columns(shown if own else conformed, schema, str(path))
+    return shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

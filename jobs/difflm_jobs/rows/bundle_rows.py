@@ -127,7 +127,7 @@ def write_rows(
         refuse_unnamed(schema, rows)
         real = screen = None
         if wanted.real is not None:
-            real = stack.enter_context(laid_down_real(wanted.real, read_schema(bundle), settings.data.read))
+            real = stack.enter_context(laid_down_real(wanted.real, bundle, settings.data.read))
             if (config := screen_of(gates, read_schema(bundle))) is not None:
                 screen, folders["real"] = screen_facts(config, real), real
         identity = JobIdentity(

@@ -105,7 +105,7 @@ def diagnose_learned(learned: Learned, *, rows: int, seed: int, report: Report) 
 
     if rows < MIN_ROWS:
         raise ConfigError(f"--rows {rows}: the detector needs {MIN_ROWS} or more rows of each table")
-    with laid_down_real(learned.real, read_schema(learned.bundle), ReadConfig()) as folder:
+    with laid_down_real(learned.real, learned.bundle, ReadConfig()) as folder:
         train, held_out = read_real(folder)
     if train.num_rows < 2 * MIN_ROWS:
         raise DataError(

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import difflm
 from difflm.artifacts.manifest import SCORES_NAME
+from difflm.printable import printable
 from difflm.privacy.budget import PRIVACY_NAME, is_private
 from difflm.records.schema import CategoricalField, Field, RecordSchema, read_schema
 from difflm.regular_files import read_file
@@ -200,12 +201,12 @@ def _json(path: Path) -> dict[str, Any] | None:
 
 def _text(text: str) -> str:
     """Write a text of the data into a cell of a table, without markup of its own."""
-    line = " ".join(text.split())
+    line = printable(" ".join(text.split()))
     for mark in "\\|<*_[]`":
         line = line.replace(mark, f"\\{mark}" if mark != "<" else "&lt;")
     return line
 
 
 def _code(text: str) -> str:
-    line = " ".join(str(text).split()).replace("`", "'").replace("|", "\\|")
+    line = printable(" ".join(str(text).split())).replace("`", "'").replace("|", "\\|")
     return line if len(line) <= _SHOWN_TEXT else line[: _SHOWN_TEXT - 1] + "…"

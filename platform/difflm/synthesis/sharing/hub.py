@@ -102,9 +102,11 @@ def _listed(files: Mapping[str, FileEntry], place: HubPlace) -> list[str]:
     """Return the names that a list has, none of which leads out of the repository."""
     if len(files) > _MAX_FILES:
         raise BundleError(f"{place}: lists {len(files):,} files, where a generator has dozens; do not use it")
+    known = {*files, HASHES_NAME, *_OPTIONAL}
     for name in files:
         parts = name.split("/")
-        if "\\" in name or not name.isprintable() or any(part in ("", ".", "..") for part in parts):
+        within = any("/".join(parts[:count]) in known for count in range(1, len(parts)))  # one file in another
+        if within or "\\" in name or not name.isprintable() or any(part in ("", ".", "..") for part in parts):
             raise BundleError(
                 f"{place}: {HASHES_NAME} lists {name[:80]!r}, which is no file of a generator; do not use it"
             )

@@ -19,11 +19,13 @@ from difflm.config import validate
 from difflm.errors import ArtifactError, ConfigError, DataError
 from difflm.privacy import surrogate
 from difflm.privacy.budget import PrivacyConfig
-from difflm.records.files.reading import read_table
+from difflm.records.files.reading import ReadConfig, read_table
 from difflm.records.files.source import SourceForm
+from difflm.records.kinds.inference import infer_schema
 from difflm.records.schema import SchemaConfig
 from difflm.serving.registry import _quality
 from difflm_jobs.config import ExperimentConfig, RuntimeConfig
+from difflm_jobs.inputs.given_tables import RealFiles, laid_down_real
 from difflm_jobs.pipeline.at_rest import purge_run
 from difflm_jobs.pipeline.pipeline import resolve
 from difflm_jobs.pipeline.stage import StageContext
@@ -234,6 +236,20 @@ def test_the_report_shows_no_value_that_few_rows_have_and_a_server_shows_no_repo
             assert not re.search(rb"987[,_ ]?654", path.read_bytes()), path
     assert _quality(out, generator.bundle) is None
     assert _quality(generator.bundle, generator.bundle) is None
+
+
+def test_real_rows_are_laid_beside_private_ones_as_the_schema_tells_them(tmp_path: Path) -> None:
+    """A diagnosis showed values of one row, or ended with a date that the schema does not have."""
+    known = {"day": [f"2021-01-{day:02}" for day in range(1, 29)] * 2, "city": ["Rome", "Oslo"] * 28}
+    (tmp_path / "schema.json").write_text(infer_schema(pa.table(known)).to_json())
+    (tmp_path / "privacy.json").write_text("{}")
+    rows = {"day": [*known["day"], "99991231", "1871-05-03"], "city": [*known["city"], CANARY, "Rome"]}
+    pq.write_table(pa.table(rows), tmp_path / "train.parquet")
+    files = RealFiles(train=tmp_path / "train.parquet", holdout=None, own=True)
+    with laid_down_real(files, tmp_path, ReadConfig()) as folder:
+        shown = str(pq.read_table(folder / "train.parquet").to_pylist())
+    assert "Rome" in shown
+    assert not re.search(f"{CANARY}|9999|1871", shown)
 
 
 def test_a_bundles_identity_tells_nobody_whether_a_row_was_there(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from difflm.serving.registry import Registry
 from difflm.synthesis.bundle import bundle_folder
 from difflm.synthesis.bundle_files import write_hashes
 from difflm.synthesis.sharing import container
-from difflm.synthesis.sharing.card import _privacy
+from difflm.synthesis.sharing.card import _privacy, write_card
 from difflm.synthesis.sharing.container import HEAD_NAME, pack, sign_container, unpacked
 from difflm.synthesis.sharing.places import is_generator, short_name
 from difflm.synthesis.signatures import check_signature, make_key, read_public_key
@@ -153,6 +153,16 @@ def test_the_card_tells_kinds_and_scores_and_no_ranges(people: Path, tiny_stages
         "temperature",
     ):
         assert part in card, part
+
+
+def test_the_card_steers_no_terminal(people: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(unpacked(people), tmp_path / "people")
+    schema = (folder / "schema.json").read_text().replace("Oslo", "Os\\u001b[2Jlo\\u202e")
+    (folder / "schema.json").write_text(schema)
+    write_card(folder, licence=None, sampling=SamplingConfig())
+    card = (folder / "README.md").read_text()
+    assert r"Os\u001b[2Jlo\u202e" in card
+    assert not {"\x1b", "\u202e"} & set(card)
 
 
 def test_the_card_says_what_stands_behind_the_scores(tiny_stages: StageFolders) -> None:

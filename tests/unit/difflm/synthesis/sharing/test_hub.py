@@ -132,7 +132,7 @@ def test_tampered_repositories_are_refused(hub: Hub, saved: Path) -> None:
     repository.commit({**files, "schema.json": files["schema.json"] + b" "})
     assert "is not what was pushed (schema.json: changed" in refused(difflm.load, "hf://ada/people")
     listed = json.loads(files["hashes.json"])
-    for name in ("../evil", "/evil", "a\\b", "a//b"):
+    for name in ("../evil", "/evil", "a\\b", "a//b", "bundle.json/x", "hashes.json/x"):
         more = {"sha256": "0" * 64, "size": 1}
         hashes = json.dumps({**listed, "files": {**listed["files"], name: more}}).encode()
         repository.commit({**files, "hashes.json": hashes})
