@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -33,6 +33,8 @@ from difflm.telemetry import parse_json
 IntArray: TypeAlias = npt.NDArray[np.int64]
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 _DOUBLE_DIGITS: Final = 15
+_WIDE: Final = Context(prec=1000)
+"""For the largest double in units of the smallest: a column may be asked about numbers far beyond its own."""
 _LARGEST: Final = float(np.finfo(np.float64).max)
 
 
@@ -142,7 +144,8 @@ def decimal_literal(value: float, decimals: int, exponent: int = 0) -> str:
         text = f"{value:.{decimals}f}"
     else:
         step = Decimal(1).scaleb(-decimals)
-        text = f"{Decimal(repr(value)).scaleb(-exponent).quantize(step, ROUND_HALF_EVEN):f}e{exponent}"
+        scaled = Decimal(repr(value)).scaleb(-exponent).quantize(step, ROUND_HALF_EVEN, _WIDE)
+        text = f"{scaled:f}e{exponent}"
     return text[1:] if text[0] == "-" and _ZERO.fullmatch(text) else text
 
 

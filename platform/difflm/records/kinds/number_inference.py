@@ -33,6 +33,7 @@ _FILL: Final = 1e9
 """A number so many times as far from the others as these are from each other stands for no value, as 1e30 does in
 measurements: in its units no digit of the others would be left.
 """
+_LARGEST_FILL: Final = 1e40
 _NINES = re.compile(r"-?9{2,}(?:\.0)?")
 
 
@@ -191,19 +192,12 @@ def _decimal(
     counts = column.counts.to_numpy()
     points = _points(numbers, counts)
     usual = numbers[~points]
-    if np.all(usual == np.floor(usual)) and np.abs(usual).max() < _WHOLE_LIMIT:
+    form = _form(column, ~points, numbers, limits, dress)
+    if form is not None and form.exponent and points.any():  # in so small units what stands apart is too long
+        form = _form(column, points | True, numbers, limits, dress)
+    if form is None:
         form = DecimalForm(0, 0)
         column.tell("whole_decimals", column.rows, "fractions are always zero, no part of what is learned", report)
-    else:
-        form = decimal_form(
-            decimal_places(column.distinct)[~points],
-            usual,
-            counts[~points],
-            exact_digits=_EXACT if dress is not None and (dress.places or _EXACT) <= _CENTS else limits.exact_digits,
-            significant_digits=limits.significant_digits,
-            max_decimals=limits.max_decimals,
-            rounded_share=limits.rounded_share,
-        )
 
     def printed(number: float) -> float:
         return float(decimal_literal(number, form.decimals, form.exponent))
@@ -231,6 +225,24 @@ def _decimal(
     )
 
 
+def _form(
+    column: Column, chosen: np.ndarray, numbers: np.ndarray, limits: SchemaConfig, dress: Dress | None
+) -> DecimalForm | None:
+    """Infer how the chosen ones of a column's numbers are printed; None where their fractions are always zero."""
+    some = numbers[chosen]
+    if np.all(some == np.floor(some)) and np.abs(some).max() < _WHOLE_LIMIT:
+        return None
+    return decimal_form(
+        decimal_places(column.distinct)[chosen],
+        some,
+        column.counts.to_numpy()[chosen],
+        exact_digits=_EXACT if dress is not None and (dress.places or _EXACT) <= _CENTS else limits.exact_digits,
+        significant_digits=limits.significant_digits,
+        max_decimals=limits.max_decimals,
+        rounded_share=limits.rounded_share,
+    )
+
+
 def _constant_of(column: Column, number: float, dress: Dress | None) -> float | str:
     """Return the value of a constant column: its number, or its text where no number would be printed so."""
     return number if dress is None else str(column.distinct[0].as_py())
@@ -249,6 +261,7 @@ def _points(numbers: np.ndarray, counts: np.ndarray) -> np.ndarray:
             continue
         nearest, farthest = (others.max(), others.min()) if sign > 0 else (others.min(), others.max())
         gap, span = (abs(float(one) - float(nearest)) for one in (numbers[place], farthest))
-        if gap > (span if _NINES.fullmatch(str(numbers[place])) else _FILL * span):
+        nines = _NINES.fullmatch(str(numbers[place])) is not None
+        if gap > (span if nines else _FILL * span) and (nines or gap < _LARGEST_FILL):
             marked[place] = True
     return marked

@@ -19,6 +19,7 @@ from difflm.records.codec import Accepted, Rejected
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.kinds.codes_of_form import identifier
 from difflm.records.kinds.inference import infer_schema
+from difflm.records.kinds.literals import decimal_literal
 from difflm.records.schema import (
     CategoricalField,
     CodeField,
@@ -242,6 +243,12 @@ def test_an_open_end_is_no_end_of_the_range() -> None:
     sentinel = field_of([*["-999"] * 3, *map(str, range(50))])
     assert isinstance(sentinel, IntegerField)
     assert (sentinel.points, sentinel.minimum) == ((-999,), 0)
+
+
+@pytest.mark.parametrize(("value", "exponent"), [(1e300, 15), (-1.5e308, -300), (5e-324, 300)])
+def test_a_number_far_beyond_a_columns_unit_has_a_literal(value: float, exponent: int) -> None:
+    """A rare 1e300 in a column that protection left in units of 1e15 ended with an InvalidOperation."""
+    assert abs(float(decimal_literal(value, 7, exponent)) - value) <= 10.0 ** (exponent - 7)
 
 
 @pytest.mark.parametrize("filled", ["1e+30", "-9.99e+33"])
