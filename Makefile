@@ -28,13 +28,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 install: $(STAMP)
 
-# The project with EXTRAS.
+# The project with EXTRAS. pip would compile on one processor; some files of libraries are templates and do not compile.
 define into_venv
 @echo "==> installing into $(VENV) (a few minutes the first time)"
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
   || { echo "Python 3.11 or newer is needed, found $$($(PYTHON) --version); give make PYTHON=python3.11"; exit 2; }
 @test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-@$(BIN)/python -m pip install --quiet --constraint constraints.txt $(PIP_OPTIONS) --editable '.[$(EXTRAS)]'
+@$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt $(PIP_OPTIONS) --editable '.[$(EXTRAS)]'
+@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 @touch $@
 endef
 
@@ -69,7 +70,7 @@ check: $(STAMP)
 	@echo "==> lint"
 	@$(BIN)/ruff check .
 	@echo "==> types"
-	@$(BIN)/mypy
+	@$(BIN)/mypy --num-workers 2
 	@echo "==> import directions"
 	@$(BIN)/lint-imports
 
