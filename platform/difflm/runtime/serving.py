@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from difflm.config import validate
 from difflm.errors import ClusterError, DiffLMError
+from difflm.runtime.process import last_line
 from difflm.runtime.serve_processes import listen_as_the_node_does
 from difflm.runtime.worker_precision import worker_precision
 from difflm.serving.app import create_app
@@ -209,7 +210,8 @@ def start(config: ServeConfig) -> None:
         serve.start(proxy_location="HeadOnly", http_options=http_options(config))
         serve.run(application(config.model_dump(mode="json")), name=APPLICATION, route_prefix="/")
     except (RayError, RuntimeError, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())[:300]
+        # What a process of Serve raised has its traceback in front.
+        reason = last_line(error) if isinstance(error, RayError) else " ".join(str(error).split())[:300]
         raise ClusterError(
             f"the server could not be started ({reason}); look into Ray's logs of the session"
         ) from error

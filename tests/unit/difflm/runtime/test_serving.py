@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 
 from difflm.errors import ClusterError, OverloadError
 from difflm.runtime import serving
@@ -201,3 +201,17 @@ def test_what_is_deployed_builds_the_same_server() -> None:
     assert application["import_path"] == "difflm.runtime.serving:application"
     assert ServeConfig.model_validate(application["args"]) == config
     assert deployable["http_options"]["ssl_certfile"] == "/c.pem"
+
+
+def test_what_a_process_of_serve_raised_is_said_without_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: object, **__: object) -> None:
+        frames = "".join(f'  File "/somewhere/{place}.py", line {place}, in deploy\n' for place in range(20))
+        raise RayTaskError("deploy", f"ray::Controller.deploy()\n{frames}AttributeError: no label", AttributeError())
+
+    serve = SimpleNamespace(start=lambda **_: None, run=run)
+    monkeypatch.setattr(serving, "_ray_serve", lambda: serve)
+    monkeypatch.setattr(serving, "_with_one_precision", lambda config: config)
+    monkeypatch.setattr(serving, "application", lambda args: None)
+    config = ServeConfig(bundles=[ServedConfig(name="a", path="/a")])
+    with pytest.raises(ClusterError, match=r"^the server could not be started \(AttributeError: no label\); look into"):
+        serving.start(config)

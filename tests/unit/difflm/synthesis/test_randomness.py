@@ -18,9 +18,10 @@ def numbers(
     return drawn([Address(index=index, attempt=attempt) for index in indices], [seed] * len(indices))
 
 
+@pytest.mark.parametrize("attempt", [0, 1, 4, 2**31])
 @pytest.mark.parametrize("start", [0, 5 * BLOCK, (1 << 40) * BLOCK])
-def test_every_interval_of_a_block_has_one_number_of_every_place(start: int) -> None:
-    normal_NM, uniform_NT = numbers(range(start, start + BLOCK))
+def test_every_interval_of_a_block_has_one_number_of_every_place(start: int, attempt: int) -> None:
+    normal_NM, uniform_NT = numbers(range(start, start + BLOCK), attempt=attempt)
     for uniform_N in uniform_NT.T:
         assert sorted((uniform_N * BLOCK).astype(int)) == list(range(BLOCK))
     assert np.abs(normal_NM.mean(axis=0)).max() < 0.01  # of independent ones 0.03 is usual
@@ -53,6 +54,19 @@ def test_a_draw_depends_on_its_seed_index_and_attempt_alone() -> None:
             np.testing.assert_array_equal(one[100:110], other)
     assert not np.array_equal(numbers(range(5))[1], numbers(range(5), seed=1)[1])
     assert not np.array_equal(numbers(range(5))[1], numbers(range(5), attempt=1)[1])
+
+
+def test_attempts_are_independent_of_each_other() -> None:
+    attempts = np.stack([numbers(range(4 * BLOCK), attempt=attempt)[1] for attempt in range(4)], axis=-1)
+    for place_NA in attempts.swapaxes(0, 1):
+        assert np.abs(np.corrcoef(place_NA.T) - np.eye(4)).max() < 0.06  # four times the deviation of independent ones
+    # Which indices get so far has nothing to do with an attempt's own numbers, so those are nearly a stratified sample.
+    shares = []
+    for seed in range(200):
+        first_N, second_N = (numbers(range(BLOCK), seed=seed, attempt=attempt, places=1)[1][:, 0] for attempt in (0, 1))
+        shares.append((second_N[first_N < 0.75] < 0.5).sum())
+    independent = np.sqrt(0.75 * BLOCK / 4)
+    assert np.std(shares) == pytest.approx(independent / 2, rel=0.25)  # without replacement: sqrt(1 - .75) of it
 
 
 def test_seeds_may_be_mixed_as_requests_are() -> None:
