@@ -2,8 +2,8 @@
 
 Rows that are drawn independently of each other miss every share by some sampling error: of 10,000 rows, half of which
 are to be women, 50 are too many or too few. So numbers are a Latin hypercube (McKay et al. 1979): each single number is
-uniform, numbers of different places are independent, and of a block of 1,024 indices exactly one number of a place falls
-into each interval [j, j + 1) / 1,024. Later attempts, made where a draw was rejected, have hypercubes of their own: those
+uniform, numbers of different places are independent, and of a block of 1,024 indices exactly one number of a place is
+in each interval [j, j + 1) / 1,024. Later attempts, made where a draw was rejected, have hypercubes of their own: the
 indices that get so far are a sample of one without replacement, whose shares are nearer than those of independent rows.
 
 Which interval is an index's is a permutation that needs no table: a Feistel network over ten binary digits, whose round
