@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from difflm.records.kinds.columns import conform_table
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.records.splits import prepared_file
+from difflm.seeding import derive_seed
 from difflm_evaluators.columns.columns import Columns, column_kind, read_columns
 from difflm_evaluators.columns.mixed_rows import MixedSpace
 from difflm_evaluators.columns.real_tables import read_real
@@ -87,9 +88,10 @@ class _Near:
 class CopyScreen:
     """Holds back copies of the training rows of prepared data: as many as are more than chance.
 
-    Real rows that were never learned equal a training row by chance, in tables of few columns often. A copy passes with
-    the share of them that do, and which copies pass depends on their cells alone. Rows that at least as many training
-    rows are as the schema's threshold, are no one's and pass.
+    Real rows that were never learned equal a training row by chance, in tables of few columns often; so do rows of a
+    generator that has learned the distribution and no row. A copy passes with the share of these among `allow`'s draws
+    that leaves as many as chance has, and which copies pass depends on their cells alone. Rows that at least as many
+    training rows are as the schema's threshold, are no one's and pass.
     """
 
     def __init__(self, prepared: Path) -> None:
@@ -102,6 +104,21 @@ class CopyScreen:
         fresh = [pq.read_table(prepared / f"{part}.parquet") for part in ("validation", "test")]
         copies = [self._copies(self._read(part)) for part in fresh if part.num_rows]
         self.chance = float(np.concatenate(copies).mean()) if copies else 0.0
+        self.passing = 0.0
+        """The share of copies that pass; none as long as no draws say how many there are."""
+
+    def allow(self, drawn: pa.Table) -> None:
+        """Let as many copies pass as leave the share that chance has, of rows such as those drawn.
+
+        Other rows are drawn in the place of those held back, so that the odds of a copy are what is brought down. One
+        more copy is counted than is seen: few draws say little, and too few copies are better than too many.
+        """
+        if drawn.num_rows == 0:
+            return
+        copies = int(self._copies(self._read(drawn)).sum())
+        others = drawn.num_rows - copies
+        wanted, found = self.chance * (others + 1), (1 - self.chance) * (copies + 1)
+        self.passing = 1.0 if wanted >= found else wanted / found
 
     def _read(self, table: pa.Table) -> Columns:
         return read_columns(conform_table(table, self._schema), self._schema, "real")
@@ -115,18 +132,28 @@ class CopyScreen:
     def __call__(self, table: pa.Table) -> npt.NDArray[np.bool_]:
         """Mark, (N,), the records that may be given out."""
         columns = self._read(table)
-        lucky_N = row_hashes(columns, self._schema) < np.uint64(self.chance * (2**64 - 1024))
+        lucky_N = row_hashes(columns, self._schema) < np.uint64(self.passing * (2**64 - 2048))
         passed_N: npt.NDArray[np.bool_] = ~self._copies(columns) | lucky_N
         return passed_N
 
 
 class ProtectedSynthesisWorker:
-    """A `SynthesisWorker` whose records pass the `CopyScreen` of `prepared`, a folder of prepared data."""
+    """A `SynthesisWorker` whose records pass the `CopyScreen` of `prepared`, a folder of prepared data.
+
+    `trial` is how many rows it draws, which nobody gets, to see how many of them are copies: the same on all workers,
+    so that they let the same copies pass.
+    """
 
     def __init__(self, args: dict[str, Any]) -> None:
         from difflm.synthesis.workers import SynthesisWorker
 
-        self._worker = SynthesisWorker(args, screen=CopyScreen(Path(args["prepared"])))
+        self._worker = SynthesisWorker(args)
+        screen, synthesizer = CopyScreen(Path(args["prepared"])), self._worker.synthesizer
+        if screen.chance > 0:
+            seed = derive_seed(self._worker.seed, "copies") >> 1
+            drawn, _ = synthesizer.draw_valid(range(int(args["trial"])), seed=seed)
+            screen.allow(synthesizer.bundle.codec.table_of([record for _, record in drawn]))
+        synthesizer.screen = screen
 
     def run(self, shard: Shard) -> dict[str, JSON]:
         """Draw the records of indices shard.start to shard.stop."""

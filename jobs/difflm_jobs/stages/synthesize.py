@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,8 @@ CSV_NAME = "synthetic.csv"
 PARQUET_NAME = "synthetic.parquet"
 CSV_MAX_ROWS = 1_000_000
 WORKBOOK_MAX_CELLS = 2_000_000
+TRIAL_ROWS = (256, 1024)
+"""A quarter of the rows asked for, but so many at least and at most, are drawn to see how many of them are copies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +127,7 @@ class Synthesize:
     seed: int
     protected: bool = False
     name: ClassVar[str] = "synthesize"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     output: ClassVar[str] = "synthetic"
 
     @property
@@ -150,7 +153,9 @@ class Synthesize:
             "seed": seed,
         }
         if self.protected:
+            least, most = TRIAL_ROWS
             args["prepared"] = str(context.input("prepare").resolve())
+            args["trial"] = min(most, max(least, math.ceil(rows / 4)))
         mapped = run_shards(
             context,
             rows=rows,
