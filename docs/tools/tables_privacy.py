@@ -50,6 +50,18 @@ def protection_cost() -> list[list[str]]:
 
 
 @Table
+def protection_fits() -> list[list[str]]:
+    """List generators that were fitted with protection and without, as far as there are such."""
+    rows = [["table", "shape error", "without protection", "trend error", "without", "usefulness", "without"]]
+    for name, made in record("protection_cost")["tables"].items():
+        if (fits := made.get("fitted")) is not None:
+            errors = [percent(fits[side][key]) for key in ("shape_error", "trend_error") for side in ("on", "off")]
+            useful = [share(fits[side][made["score"]]) for side in ("on", "off")]
+            rows.append([name, *errors, *useful])
+    return rows
+
+
+@Table
 def attacks_beside_package() -> list[list[str]]:
     """List the risks that our attacks and those of Anonymeter find on the same rows, with their intervals."""
     rows = [["copies among the rows", "attack", "ours", "of the package"]]
