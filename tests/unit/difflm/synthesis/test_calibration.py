@@ -58,9 +58,9 @@ def test_draws_begin_their_values_as_training_rows_do(stages: StageFolders, cali
 def test_what_becomes_of_an_index_does_not_depend_on_the_others(calibrated: Path) -> None:
     bundle = load_bundle(calibrated)
     synthesizer = Synthesizer(bundle, SamplingConfig(precision="float32"))
-    wanted, _ = synthesizer.draw_valid(range(30), seed=5)
-    again, _ = synthesizer.draw_valid(range(10, 20), seed=5)
-    assert again == [one for one in wanted if one[0] in range(10, 20)]
+    wanted, _ = synthesizer.draw_valid(range(60), seed=5)
+    again, _ = synthesizer.draw_valid(range(10, 50), seed=5)
+    assert again == [one for one in wanted if one[0] in range(10, 50)]
     assert again
 
 
