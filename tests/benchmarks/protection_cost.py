@@ -9,7 +9,8 @@ rows, against the training rows as they are (0 without protection). Usefulness i
 beside the same taught by the same rows unprotected, both scored on the test split; --taught rows are drawn for it.
 
 --fitted also fits every table twice, with protection and without, in this process and with that --quality, and scores
-as many rows of both as were learned. Two fits of the same settings differ by some tenths of a point as well.
+as many rows of both as were learned, or --times as many: what chance does to shape and trend is less then. Two fits of
+the same settings differ by some tenths of a point as well.
 """
 
 import json
@@ -44,6 +45,7 @@ def main(
     table: Annotated[list[str] | None, typer.Option(help="presets; by default the five")] = None,
     taught: Annotated[int, typer.Option(help="rows that XGBoost learns from")] = 6000,
     fitted: Annotated[str | None, typer.Option(help="fit each table twice, with this quality")] = None,
+    times: Annotated[int, typer.Option(help="rows of the fits that are scored, over those learned")] = 1,
     runs: Annotated[Path, typer.Option(help="folder of the fits")] = Path("runs/protection"),
     out: Annotated[Path, typer.Option(help="where the record goes; what it has of other tables stays")] = RESULT,
 ) -> None:
@@ -53,7 +55,8 @@ def main(
     for name in table or TABLES:
         found = {**record["tables"].get(name, {}), **cost(name, taught), "taught": taught}
         if fitted is not None:
-            found["fitted"] = {"quality": fitted, **cost_of_fits(name, fitted, runs)}
+            scored = None if times == 1 else times * found["rows"]
+            found["fitted"] = {"quality": fitted, "times": times, **cost_of_fits(name, fitted, runs, scored)}
         record["tables"][name] = found
         print(name, json.dumps(found), flush=True)
         out.write_text(json.dumps(record, indent=1) + "\n")
@@ -91,12 +94,12 @@ def cost(name: str, taught: int) -> dict[str, Any]:
     }
 
 
-def cost_of_fits(name: str, quality: str, runs: Path) -> dict[str, Any]:
-    """Fit a table with protection and without, and score as many rows of both as were learned."""
+def cost_of_fits(name: str, quality: str, runs: Path, rows: int | None) -> dict[str, Any]:
+    """Fit a table with protection and without, and score rows of both: as many as were learned by default."""
     skipped = dict.fromkeys(["detection", "fidelity", "membership", "projection", "attacks"])
     scores = {}
     for protect in ("on", "off"):
-        config = {"protect": protect, "evaluation": {**skipped, "utility": {"seeds": [0], "threads": 1}}}
+        config = {"protect": protect, "rows": rows, "evaluation": {**skipped, "utility": {"seeds": [0], "threads": 1}}}
         report = difflm.fit(name, config=config, out=runs / f"{name}-{protect}", quality=quality).report
         scores[protect] = {score.name: score.value for score in report.scores}
     useful = next(score for score in ("mle_auc", "mle_rmse") if score in scores["on"])
