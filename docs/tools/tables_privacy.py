@@ -8,19 +8,6 @@ SIDES = ("ours", "package")
 
 
 @Table
-def small_tables() -> list[list[str]]:
-    """List copies from tables of few rows, beside what fresh rows get."""
-    rows = [["rows", "settings", "exact copies", "DCR share", "shape error", "of fresh rows"]]
-    for made in record("small_tables")["tables"]:
-        synthetic, fresh = made["synthetic"], made["fresh"]
-        settings = ", ".join(f"`{change}`" for change in made["overrides"]) or "default"
-        shape = [percent(side["shape_error"]) for side in (synthetic, fresh)]
-        copies, distance = percent(synthetic["exact_copy_share"], 1), share(synthetic["dcr_share"])
-        rows.append([str(made["rows"]), settings, copies, distance, *shape])
-    return rows
-
-
-@Table
 def small_samples() -> list[list[str]]:
     """List copies from samples of real tables, beside what real test rows are by chance, or why they were refused."""
     rows = [["sample", "exact copies", "of real test rows", "singling out", "linkability", "attribute inference"]]
