@@ -67,13 +67,15 @@ def run_experiment(
 
     store = ArtifactStore(runs / config.name)
     refuse_anybodys(store.root, _OURS)
-    stages = until(build_stages(config, against=against), last)
+    built = build_stages(config, against=against)
+    stages = until(built, last)
     if config.privacy is not None:
         require("privacy", "privacy.epsilon")
     if draws_rows(stages):
         check_engine(config.sampling, config.runtime)
         check_json(config.sampling, holds_json=config.data.record_kind.holds_json)
     steps = resolve(stages, store)
+    whole = steps if config.privacy is None else resolve(built, store)
     named = {step.stage.name: step for step in steps}
     refuse_too_large(config, stages, store, named)
     records: list[StageRecord] = []
@@ -86,7 +88,7 @@ def run_experiment(
         try:
             with reporting() as reporter:
                 factory = cluster or cluster_of(config.runtime)
-                ran = execute(steps, store, runtime=config.runtime, reporter=reporter, cluster=factory)
+                ran = execute(steps, store, runtime=config.runtime, reporter=reporter, cluster=factory, whole=whole)
                 for record, artifact in ran:
                     expected = (predicted or {}).get(record.stage) if record.status == "ran" else None
                     records.append(record.model_copy(update={"predicted_seconds": expected}))

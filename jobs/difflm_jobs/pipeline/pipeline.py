@@ -91,13 +91,16 @@ def execute(
     runtime: RuntimeConfig,
     reporter: Reporter,
     cluster: ClusterFactory,
+    whole: Sequence[Step] | None = None,
 ) -> Iterator[tuple[StageRecord, Artifact]]:
     """Run what is missing, in order; yield the record and the artifact of each stage as soon as it is there.
+
+    `whole` are all steps of a run of which these are the first.
 
     Raises:
         ArtifactError: what would be drawn anew is what others were made of (see `_refuse_another_draw`).
     """
-    _refuse_another_draw(steps, store)
+    _refuse_another_draw(steps, store, whole or steps)
     artifacts: dict[str, Artifact] = {}
     reused: set[str] = set()
     with ExitStack() as stack:
@@ -121,10 +124,10 @@ def execute(
             yield record, found
 
 
-def _refuse_another_draw(steps: Sequence[Step], store: ArtifactStore) -> None:
+def _refuse_another_draw(steps: Sequence[Step], store: ArtifactStore, whole: Sequence[Step]) -> None:
     """Refuse to make anew what comes out differently every time, while there is what was made of it: with differential
     privacy a bundle would be of two measurements, whose budgets add up, and say that it is of one. Work under way that
-    began with what is gone is removed.
+    began with what is gone is removed, also of steps of the `whole` run that are not taken now.
 
     Raises:
         ArtifactError: names what is gone, and what was made of it.
@@ -143,7 +146,7 @@ def _refuse_another_draw(steps: Sequence[Step], store: ArtifactStore) -> None:
             f"has secret noise in it; what was made of it is {', '.join(made)}: draw from the bundle, if there is one, "
             "give another --name, or remove these, too; where such a bundle was given out, the budgets of both add up"
         )
-    works = [(one.identity, one.inputs, one) for one in steps]
+    works = [(one.identity, one.inputs, one) for one in whole]
     for step in _made_of(gone, works):
         remove_tree(store.work(step.stage.output, step.identity))
 

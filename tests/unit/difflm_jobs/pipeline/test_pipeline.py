@@ -162,6 +162,18 @@ def test_work_that_began_with_other_noise_is_not_gone_on_with(tmp_path: Path) ->
     assert not mark.exists()
 
 
+def test_nor_where_the_first_stages_alone_are_run_before(tmp_path: Path) -> None:
+    store, stages = ArtifactStore(tmp_path), noisy_chain([], failure=TrainingError("killed"))
+    with pytest.raises(TrainingError):
+        run(store, *stages)
+    assert list((tmp_path / "work").glob("train-made-*"))
+    for folder in (tmp_path / "artifacts").glob("[ms]*"):
+        shutil.rmtree(folder)
+    whole, reporter = resolve(stages, store), LineReporter(Console(quiet=True))
+    list(execute(whole[:2], store, runtime=RUNTIME, reporter=reporter, cluster=Cluster(), whole=whole))
+    assert not list((tmp_path / "work").glob("train-made-*"))
+
+
 def test_a_changed_version_reruns(tmp_path: Path) -> None:
     store, calls = ArtifactStore(tmp_path), []
     run(store, ToyStage("read"))
