@@ -194,7 +194,7 @@ def _decimal(
     usual = numbers[~points]
     form = _form(column, ~points, numbers, limits, dress)
     if form is not None and form.exponent and points.any():  # in so small units what stands apart is too long
-        form = _form(column, points | True, numbers, limits, dress)
+        form = _form(column, np.ones_like(points), numbers, limits, dress)
     if form is None:
         form = DecimalForm(0, 0)
         column.tell("whole_decimals", column.rows, "fractions are always zero, no part of what is learned", report)
