@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from difflm.errors import ConfigError, ModelError
 from difflm_evaluators.judge.budget import Tokens
-from difflm_evaluators.judge.client import Reply, Request, RequestRefused
+from difflm_evaluators.judge.client import OpenAIClient, Reply, Request, RequestRefused
+from difflm_evaluators.judge.settings import THIS_PROCESS, Endpoint
 
 if TYPE_CHECKING:
     from difflm.models.local_chat import LocalChat
@@ -35,9 +38,13 @@ class LocalClient:
             raise RequestRefused(f"{self._model} writes plain text")
         async with self._lock:
             self._asked += 1
-            return await asyncio.to_thread(self._reply, request, self._asked)
+            ended = threading.Event()
+            try:
+                return await asyncio.to_thread(self._reply, request, self._asked, ended.is_set)
+            finally:
+                ended.set()  # a thread is not cancelled, and the loop waits for it before it closes
 
-    def _reply(self, request: Request, seed: int) -> Reply:
+    def _reply(self, request: Request, seed: int, given_up: Callable[[], bool]) -> Reply:
         from difflm.models.local_chat import LocalChat
 
         if self._chat is None:
@@ -48,7 +55,9 @@ class LocalClient:
                 raise ConfigError(str(error)) from error
         most, temperature = request.max_output_tokens, request.temperature
         try:
-            said = self._chat.reply(request.messages, max_tokens=most, temperature=temperature, seed=seed)
+            said = self._chat.reply(
+                request.messages, max_tokens=most, temperature=temperature, seed=seed, given_up=given_up
+            )
         except ModelError as error:
             raise RequestRefused(str(error)) from error
         return Reply(
@@ -57,3 +66,8 @@ class LocalClient:
             refusal=None,
             used=Tokens(input=said.read, output=said.written),
         )
+
+
+def open_client(endpoint: Endpoint, model: str, timeout_s: float) -> OpenAIClient | LocalClient:
+    """Return what asks a model: at its endpoint, within a time limit, or in this process."""
+    return LocalClient(model) if endpoint.base_url == THIS_PROCESS else OpenAIClient(endpoint, model, timeout_s)

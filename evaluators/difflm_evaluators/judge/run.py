@@ -17,12 +17,11 @@ from difflm_evaluators.base import Evaluation
 from difflm_evaluators.judge.answers import Answer, AnswerLog, Answers, Cache
 from difflm_evaluators.judge.asking import NOT_TAKEN, Asker, Sleep
 from difflm_evaluators.judge.budget import BudgetReached, Ledger, pacer_of
-from difflm_evaluators.judge.client import OpenAIClient
-from difflm_evaluators.judge.local_client import LocalClient
+from difflm_evaluators.judge.local_client import open_client
 from difflm_evaluators.judge.questions import Question, question_key, strict_schema
 from difflm_evaluators.judge.reading import CUT_OFF, NO_JSON, REFUSED, WRONG_FORM
 from difflm_evaluators.judge.report import Judgement, account_of, write_judgement
-from difflm_evaluators.judge.settings import THIS_PROCESS, Endpoint, JudgeSettings, find_endpoint
+from difflm_evaluators.judge.settings import Endpoint, JudgeSettings, find_endpoint
 
 Progress = Callable[[float, float | None, str], None]
 
@@ -225,11 +224,7 @@ async def _ask(
     progress: Progress,
     sleep: Sleep,
 ) -> Asked:
-    client: OpenAIClient | LocalClient = (
-        LocalClient(settings.model)
-        if endpoint.base_url == THIS_PROCESS
-        else OpenAIClient(endpoint, settings.model, settings.limits.timeout_s)
-    )
+    client = open_client(endpoint, settings.model, settings.limits.timeout_s)
     ledger = Ledger(settings.budget, settings.prices, past)
     try:
         asker = Asker(client, settings, protocol.answer_model, ledger, pacer_of(settings.limits), sleep=sleep)

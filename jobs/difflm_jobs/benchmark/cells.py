@@ -98,13 +98,22 @@ def make_rows(bench: Bench, method: Method, seed: int) -> Cell:
 
 
 def _model_files(method: Method) -> dict[str, str]:
-    """Hash a model in a folder that a method is given; one of a hub, or behind an endpoint, is known by its name.
+    """Hash a model of this machine that a method is given; one of a hub, or behind an endpoint, is known by its name.
 
     Raises:
         ModelError: it is the path of no such folder.
     """
+    model = _model_to_load(method)
+    return {} if model is None else fingerprint(model, f"{method.name}.model")
+
+
+def _model_to_load(method: Method) -> str | None:
+    """Return the model that a method loads itself; one that answers at an endpoint is none."""
+    from difflm.models.sources import is_own_model
+
     model = method.settings.get("model")
-    return {} if not isinstance(model, str) or method.module == "icl" else fingerprint(model, f"{method.name}.model")
+    asked = method.module == "icl" and (method.settings["base_url"] is not None or not is_own_model(str(model)))
+    return model if isinstance(model, str) and not asked else None
 
 
 def _settings(method: Method) -> dict[str, Any]:
@@ -119,8 +128,8 @@ def _settings(method: Method) -> dict[str, Any]:
     from difflm.models.sources import is_own_model
 
     settings = dict(method.settings)
-    model = settings.get("model")
-    if isinstance(model, str) and method.module != "icl":
+    model = _model_to_load(method)
+    if model is not None:
         if method.script is not None and is_own_model(model):
             settings["model"] = str(Path(loadable(model)).expanduser().resolve())
         elif (folder := Path(model).expanduser()).exists():

@@ -1,4 +1,5 @@
-"""In-context prompting: a language model behind any OpenAI-compatible endpoint sees the schema and a few real rows.
+"""In-context prompting: a language model behind any OpenAI-compatible endpoint, or in this process, sees the schema and
+a few real rows.
 
 The 5-shot form of the DiffLM paper's baselines (arXiv 2411.03250): nothing is trained. Each request shows other
 training rows and asks for as many new ones, a JSON object a line. A line that is no record of the schema is left out
@@ -25,6 +26,7 @@ from difflm.records.kinds.columns import arrow_schema
 from difflm.records.schema import CategoricalField, DecimalField, Field, IntegerField, Record, RecordSchema
 from difflm.seeding import derive_seed
 from difflm_evaluators.judge.client import OpenAIClient, Reply, Request, RequestRefused, TransientFault
+from difflm_evaluators.judge.local_client import LocalClient, open_client
 from difflm_evaluators.judge.settings import JudgeSettings, find_endpoint
 
 if TYPE_CHECKING:
@@ -56,7 +58,9 @@ class Harvest:
 def fit(train: pa.Table, job: Job) -> pa.Table:
     """Return the training rows, which examples are drawn from; refuse what cannot be asked."""
     if job.settings["model"] is None:
-        raise ConfigError("in-context prompting needs a model at an endpoint; give --set icl.model=NAME")
+        raise ConfigError(
+            "in-context prompting needs a model at an endpoint, or a package's; give --set icl.model=NAME"
+        )
     return train
 
 
@@ -67,7 +71,7 @@ def sample(train: pa.Table, job: Job) -> pa.Table:
     settings = job.settings
     asked = {key: settings[key] for key in ("model", "base_url", "api_key_env")}
     endpoint = find_endpoint(JudgeSettings(**asked), os.environ)
-    harvest = asyncio.run(_harvest(OpenAIClient(endpoint, settings["model"], max(1.0, job.seconds_left)), train, job))
+    harvest = asyncio.run(_harvest(open_client(endpoint, settings["model"], max(1.0, job.seconds_left)), train, job))
     lines = len(harvest.records) + sum(harvest.rejections.values())
     job.notes.append(f"{harvest.requests:,} requests, {harvest.tokens:,} tokens")
     if harvest.rejections:
@@ -88,7 +92,7 @@ def _counted(reasons: Counter[str]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
 
 
-async def _harvest(client: OpenAIClient, train: pa.Table, job: Job) -> Harvest:
+async def _harvest(client: OpenAIClient | LocalClient, train: pa.Table, job: Job) -> Harvest:
     settings = job.settings
     most = settings["max_requests"] or 3 * -(-job.rows // settings["rows_per_request"]) + 10
     harvest, codec = Harvest(), JsonRecordCodec(job.schema)
@@ -117,7 +121,7 @@ async def _harvest(client: OpenAIClient, train: pa.Table, job: Job) -> Harvest:
     return harvest
 
 
-async def _asked(client: OpenAIClient, request: Request, job: Job, harvest: Harvest) -> Reply | None:
+async def _asked(client: OpenAIClient | LocalClient, request: Request, job: Job, harvest: Harvest) -> Reply | None:
     """Send a request, again where that may help; None where it is refused, or fails again and again."""
     for attempt in range(6):
         try:

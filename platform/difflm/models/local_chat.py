@@ -5,7 +5,7 @@ Shape legend: V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,9 +35,17 @@ class LocalChat:
 
     @torch.inference_mode()
     def reply(
-        self, messages: Sequence[dict[str, str]], *, max_tokens: int, temperature: float | None, seed: int
+        self,
+        messages: Sequence[dict[str, str]],
+        *,
+        max_tokens: int,
+        temperature: float | None,
+        seed: int,
+        given_up: Callable[[], bool] = lambda: False,
     ) -> ChatReply:
         """Answer by the likeliest tokens, or at a temperature above 0 by tokens drawn with the seed.
+
+        It ends early once `given_up` says that nobody waits for the answer any more.
 
         Raises:
             ModelError: the model cannot be loaded, or messages and reply are longer than it reads.
@@ -52,6 +60,8 @@ class LocalChat:
         generator, written = torch.Generator().manual_seed(seed), list[int]()
         past, step_1T = None, torch.tensor([ids])
         for _ in range(max_tokens):
+            if given_up():
+                break
             out = model(input_ids=step_1T, past_key_values=past, use_cache=True, logits_to_keep=1)
             token = _chosen(out.logits[0, -1].float(), temperature, generator)
             if token == tokenizer.eos_token_id:

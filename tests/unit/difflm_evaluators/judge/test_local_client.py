@@ -1,6 +1,9 @@
 """A judge that is a model of this machine: no endpoint, no key, one question at a time."""
 
+import asyncio
 import json
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,9 @@ from difflm.models.decoder import load_causal_lm
 from difflm.models.local_chat import ChatReply, LocalChat
 from difflm.testing.models import save_decoder
 from difflm_evaluators.judge.answers import NoCache
+from difflm_evaluators.judge.client import Reply, Request
 from difflm_evaluators.judge.grades import RubricProtocol
+from difflm_evaluators.judge.local_client import LocalClient
 from difflm_evaluators.judge.questions import Record
 from difflm_evaluators.judge.report import Judgement
 from difflm_evaluators.judge.rubric import Criterion, Rubric
@@ -34,7 +39,7 @@ def judged(model: str, folder: Path) -> Judgement:
 def test_a_model_of_this_machine_answers_without_an_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
-    def reply(self: LocalChat, messages: object, *, max_tokens: int, temperature: object, seed: int) -> ChatReply:
+    def reply(self: LocalChat, messages: object, *, max_tokens: int, seed: int, **_: object) -> ChatReply:
         asked.append(seed)
         text = json.dumps({"reason": "fine", "grade": 6})
         return ChatReply(text=text, finished=True, read=30, written=max_tokens)
@@ -82,3 +87,30 @@ def test_a_reply_is_the_greedy_continuation_or_drawn_with_its_seed(tmp_path: Pat
     assert (said.read, said.written, said.finished) == (ids.shape[1], 6, False)
     drawn = [chat.reply(MESSAGES, max_tokens=6, temperature=2.0, seed=seed).text for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
+    answers = iter((False, False, True))
+    assert chat.reply(MESSAGES, max_tokens=6, temperature=None, seed=0, given_up=lambda: next(answers)).written == 2
+
+
+def test_a_reply_that_nobody_waits_for_any_more_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def reply(self: LocalChat, messages: object, *, given_up: Callable[[], bool], **_: object) -> ChatReply:
+        begun.set()
+        while not given_up():
+            pass
+        ended.set()
+        return ChatReply(text="", finished=False, read=1, written=1)
+
+    async def cancelled() -> None:
+        request = Request(
+            messages=MESSAGES, schema={}, mode="plain", max_output_tokens=8, length_key="max_tokens", temperature=None
+        )
+        asked: asyncio.Task[Reply] = asyncio.create_task(client.send(request))
+        await asyncio.to_thread(begun.wait)
+        asked.cancel()
+        await asyncio.wait([asked])
+
+    monkeypatch.setattr(LocalChat, "reply", reply)
+    client = LocalClient(str(save_decoder(tmp_path / "model", "llama")))
+    asyncio.run(cancelled())
+    assert ended.is_set()

@@ -151,8 +151,10 @@ def test_a_model_that_is_not_there_is_told_and_a_replaced_one_is_another(bench: 
         (model / "config.json").write_text(text)
         hashes.append(_model_files(great))
     assert hashes[0] != hashes[1]
-    (icl,) = read_methods(["icl"], overrides=[f"icl.model={model}"])
-    assert _model_files(icl) == {}
+    (loaded,) = read_methods(["icl"], overrides=[f"icl.model={model}"])
+    assert _model_files(loaded)["icl.model"] == hashes[1]["great.model"]
+    (asked,) = read_methods(["icl"], overrides=[f"icl.model={model}", "icl.base_url=http://localhost:8000/v1"])
+    assert _model_files(asked) == {}
 
 
 def test_real_rows_are_half_of_the_held_out_ones_scored_against_the_others(bench: Bench) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from difflm.errors import ConfigError, DiffLMError
+from difflm.models.local_chat import ChatReply, LocalChat
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.kinds.inference import infer_schema
 from difflm.testing.judge_server import Fails, Hangs, Reaction, Says, judge_server
@@ -140,7 +141,7 @@ def test_what_came_in_time_is_kept(job: Callable[..., Job], monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("settings", "reaction", "said"),
     [
-        ({"model": None}, None, "needs a model at an endpoint; give --set icl.model=NAME"),
+        ({"model": None}, None, "needs a model at an endpoint, or a package's; give --set icl.model=NAME"),
         ({}, Fails(status=401), "the key is refused"),
         ({}, Fails(status=400, message="too long"), "the endpoint refuses the request: 400: too long"),
     ],
@@ -155,3 +156,16 @@ def test_an_endpoint_that_will_never_answer_is_told_at_once(
     with judge_server(says) as server, pytest.raises((ConfigError, DiffLMError), match=said):
         _rows(job(base_url=server.base_url, concurrency=3, **settings))
     assert len(server.requests) <= 3
+
+
+def test_a_model_of_this_machine_needs_no_endpoint(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    good = json.dumps({"age": 30, "height": 1.7, "city": "Rome"})
+
+    def reply(self: LocalChat, messages: object, **_: object) -> ChatReply:
+        return ChatReply(text=f"{good}\n{good}\n{good}", finished=True, read=40, written=60)
+
+    monkeypatch.setattr(LocalChat, "load", lambda self: None)
+    monkeypatch.setattr(LocalChat, "reply", reply)
+    asked = job(model="package:any")
+    assert _rows(asked).num_rows == 6
+    assert asked.notes == ["2 requests, 200 tokens"]
