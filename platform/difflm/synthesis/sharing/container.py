@@ -105,19 +105,35 @@ def unpacked(path: Path) -> Path:
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({(error.strerror or str(error)).lower()})") from error
     try:
-        if folder.is_dir():
-            check_files(folder)
-            return folder
-    except BundleError:
-        pass  # what lies in the cache was changed since; it is made again
-    try:
         with storage_errors(folder):
+            if _holds(folder, path):
+                return folder
+            if folder.is_symlink():
+                folder.unlink()
             folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with atomic_directory(folder) as temporary:
             _extract(path, temporary)
     except StorageError as error:
         raise StorageError(f"{str(error).partition(';')[0]}; give another cache in DIFFLM_CACHE") from error
     return folder
+
+
+def _holds(folder: Path, path: Path) -> bool:
+    """Whether a folder of the cache has what the file has: others may write there, and old files may be swept away."""
+    hashes = folder / HASHES_NAME
+    if not hashes.is_file():
+        return False
+    with _opened(path) as archive:
+        try:
+            if archive.read(HASHES_NAME) != hashes.read_bytes():
+                return False
+        except (KeyError, *_UNREADABLE):
+            return False  # unpacking says what is wrong with the file
+    try:
+        check_files(folder)
+    except BundleError:
+        return False
+    return True
 
 
 @lru_cache(maxsize=32)

@@ -275,6 +275,27 @@ def test_a_file_that_is_cut_short_is_refused(people: Path, part: float, cache: P
     assert not cache.is_dir() or not [*cache.iterdir()]
 
 
+def test_a_cache_that_was_swept_or_holds_another_generator_is_made_again(
+    people: Path, tiny_stages: StageFolders, tmp_path: Path, cache: Path
+) -> None:
+    """Files of the cache were compared with their own hashes alone."""
+    folder = unpacked(people)
+    kept = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.unlink()
+    assert unpacked(people) == folder
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == kept
+    other = Generator(tiny_stages.bundle, sampling=QUICK).save(tmp_path / "other.difflm", licence="mit")
+    strange = unpacked(other)
+    shutil.rmtree(folder)
+    folder.symlink_to(strange)
+    assert unpacked(people) == folder
+    assert not folder.is_symlink()
+    assert (folder / "hashes.json").read_bytes() == kept["hashes.json"]
+    assert (strange / "hashes.json").is_file()
+
+
 def test_a_damaged_byte_is_noticed(people: Path) -> None:
     content = bytearray(people.read_bytes())
     content[len(content) // 2] ^= 1
