@@ -18,7 +18,7 @@ from difflm.records.fields import BooleanField, CategoricalField, ConstantField,
 from difflm.records.files.reading import ReadConfig, canonical_table, read_table, unique_names
 from difflm.records.files.restoring import restored
 from difflm.records.files.typed_files import becomes_digits
-from difflm.records.frames.pandas_frames import empty_table, frame_like, known_categories, storable
+from difflm.records.frames.pandas_frames import arrow_of_pandas, empty_table, frame_like, known_categories
 from difflm.records.frames.polars_frames import arrow_of_polars, known_types, polars_frame_like
 from difflm.records.limits import refuse_wide
 from difflm.records.nested_values import without_dictionaries, without_views
@@ -73,10 +73,11 @@ def arrow_of(frame: Frame, *, name: str) -> pa.Table:
     match library_of(frame, name=name):
         case "arrow":
             table = frame
+            _refuse_unmade(frame.schema, name)
         case "polars":
             table = arrow_of_polars(frame, name)
         case "pandas":
-            table = _arrow_of_pandas(frame, name)
+            table = arrow_of_pandas(frame, name)
     refuse_wide(table.num_columns, name)
     repeated = sorted(column for column, times in Counter(table.column_names).items() if times > 1)
     if repeated:
@@ -88,31 +89,14 @@ def arrow_of(frame: Frame, *, name: str) -> pa.Table:
     return table
 
 
-def _arrow_of_pandas(frame: pd.DataFrame, name: str) -> pa.Table:
-    repeated = frame.columns[frame.columns.duplicated()]
-    if len(repeated):
-        raise DataError(f"{name}: two columns are called {str(repeated[0])!r}; rename one of them")
-    refuse_wide(len(frame.columns), name)
-    for label in frame.columns:
-        if (shown := str(label)).encode(errors="replace").decode() != shown:  # half a surrogate pair
-            raise DataError(f"{name}: a column is called {shown!r}, which is no Unicode; rename it")
-    columns, names = [], []
-    for label, series in zip(frame.columns, storable(frame), strict=True):
+def _refuse_unmade(schema: pa.Schema, name: str) -> None:
+    for field in schema:
         try:
-            columns.append(pa.chunked_array([pa.Array.from_pandas(series)]))
-        except UnicodeEncodeError as error:
+            pa.schema([field]).empty_table()
+        except NotImplementedError as error:
             raise DataError(
-                f"{name}: column {str(label)!r} has a text that is no Unicode ({error.reason}): {error.object[:60]!r}; "
-                "correct it"
+                f"{name}: column {field.name!r} is of the type {field.type}, which no table file has; cast or drop it"
             ) from error
-        except (pa.ArrowException, OverflowError, TypeError) as error:  # the last of an infinite decimal
-            kinds = sorted({type(value).__name__ for value in series.dropna()})
-            raise DataError(
-                f"{name}: column {str(label)!r} holds values of several types ({', '.join(kinds[:5])}), or of one that "
-                f"no table file has; give one type, such as frame[{label!r}].astype(str)"
-            ) from error
-        names.append(str(label))
-    return pa.Table.from_arrays(columns, names=names)
 
 
 def to_table(
@@ -267,7 +251,12 @@ class FrameTemplate:
                 kind = without_dictionaries(kind) if pa.types.is_nested(kind) else without_views(kind)
             columns.append(restored(column, kind, digits=None if hexed is None else name in hexed, about=about))
             names.append(name if wanted is None else wanted.name)
-        return pa.Table.from_arrays(columns, names=names)
+        made = pa.Table.from_arrays(columns, names=names)
+        fields = [
+            field.with_nullable(name not in known or known[name].nullable or column.null_count > 0)
+            for name, field, column in zip(table.column_names, made.schema, columns, strict=True)
+        ]
+        return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
 
 def filled_in(frame: Frame, made: pa.Table, *, name: str) -> Frame:

@@ -3,16 +3,53 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import timedelta, timezone
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+
+from difflm.errors import DataError
+from difflm.records.limits import refuse_wide
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _FACTS = b"difflm"
+
+
+def arrow_of_pandas(frame: pd.DataFrame, name: str) -> pa.Table:
+    """Convert a frame to Arrow, its index left out.
+
+    Raises:
+        DataError: two columns share a name, or one mixes types or holds what no table file has; the message begins with
+            ``name``.
+    """
+    repeated = frame.columns[frame.columns.duplicated()]
+    if len(repeated):
+        raise DataError(f"{name}: two columns are called {str(repeated[0])!r}; rename one of them")
+    refuse_wide(len(frame.columns), name)
+    for label in frame.columns:
+        if (shown := str(label)).encode(errors="replace").decode() != shown:  # half a surrogate pair
+            raise DataError(f"{name}: a column is called {shown!r}, which is no Unicode; rename it")
+    columns, names = [], []
+    for label, series in zip(frame.columns, storable(frame), strict=True):
+        try:
+            columns.append(pa.chunked_array([pa.Array.from_pandas(series)]))
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{name}: column {str(label)!r} has a text that is no Unicode ({error.reason}): {error.object[:60]!r}; "
+                "correct it"
+            ) from error
+        except (pa.ArrowException, OverflowError, TypeError) as error:  # the last of an infinite decimal
+            kinds = sorted({type(value).__name__ for value in series.dropna()})
+            raise DataError(
+                f"{name}: column {str(label)!r} holds values of several types ({', '.join(kinds[:5])}), or of one that "
+                f"no table file has; give one type, such as frame[{label!r}].astype(str)"
+            ) from error
+        names.append(str(label))
+    return pa.Table.from_arrays(columns, names=names)
 
 
 def storable(frame: pd.DataFrame) -> list[pd.Series[Any]]:
@@ -65,6 +102,11 @@ def empty_table(frame: pd.DataFrame) -> pa.Table:
             for place, dtype in enumerate(frame.dtypes)
             if isinstance(dtype, pd.DatetimeTZDtype) and type(dtype.tz) is timezone
         },
+        "interval": {
+            place: [kind.closed, str(kind.subtype)]
+            for place, dtype in enumerate(frame.dtypes)
+            if isinstance(kind := _of_categories(dtype), pd.IntervalDtype)
+        },
         "python": [place for place, column in enumerate(columns) if _is_python(column)],
         "names": list(frame.columns.names),
         "labels": list(frame.columns),
@@ -74,6 +116,11 @@ def empty_table(frame: pd.DataFrame) -> pa.Table:
     except TypeError:  # labels such as dates, which come back as text
         text = json.dumps({**facts, "labels": None, "names": None})
     return table.replace_schema_metadata({**(table.schema.metadata or {}), _FACTS: text.encode()})
+
+
+def _of_categories(dtype: Any) -> Any:
+    """Return the dtype of a dtype's categories, or the dtype itself where it has none."""
+    return getattr(getattr(dtype, "categories", None), "dtype", dtype)
 
 
 def _kind_of_objects(column: pd.Series[Any]) -> pa.DataType | None:
@@ -109,6 +156,7 @@ def frame_like(empty: pa.Table, typed: pa.Table) -> pd.DataFrame:
     stored = {empty.schema.names[int(place)]: storage for place, storage in facts.get("string", {}).items()}
     offsets = {empty.schema.names[int(place)]: seconds for place, seconds in facts.get("offset", {}).items()}
     made: pd.DataFrame = typed.to_pandas(date_as_object=True)
+    intervals = {empty.schema.names[int(place)]: kind for place, kind in facts.get("interval", {}).items()}
     python = {empty.schema.names[place] for place in facts.get("python", ())}
     for name in made.columns:
         if name in arrow and typed.column(name).type == empty.schema.field(name).type:
@@ -120,14 +168,21 @@ def frame_like(empty: pa.Table, typed: pa.Table) -> pd.DataFrame:
             made[name] = made[name].astype(
                 pd.StringDtype(storage) if missing_is_na else pd.StringDtype(storage, na_value=float("nan"))
             )
-        elif name in template and made[name].dtype != template[name].dtype:
+        elif name in template and not _alike(made[name].dtype, template[name].dtype):
             made[name] = _astype(made[name], _with_all(template[name].dtype, made[name]))
+        if name in intervals:
+            made[name] = _as_intervals(made[name], *intervals[name])
         if name in offsets and isinstance(made[name].dtype, pd.DatetimeTZDtype):
             made[name] = made[name].dt.tz_convert(timezone(timedelta(seconds=offsets[name])))
     labels = facts.get("labels")
     if labels is not None:
         made.columns = _labels(made.columns, dict(zip(empty.schema.names, labels, strict=True)), facts["names"])
     return made
+
+
+def _alike(made: Any, wanted: Any) -> bool:
+    """Whether a dtype is another; to pandas two are that list the same categories in another order."""
+    return bool(made == wanted) and list(getattr(made, "categories", ())) == list(getattr(wanted, "categories", ()))
 
 
 def _labels(names: pd.Index[Any], known: dict[str, Any], headings: list[str | None]) -> pd.Index[Any]:
@@ -154,8 +209,35 @@ def _with_all(dtype: Any, series: pd.Series[Any]) -> Any:
     return pd.CategoricalDtype(dtype.categories.append(others) if len(others) else dtype.categories, dtype.ordered)
 
 
+def _as_intervals(series: pd.Series[Any], closed: Any, subtype: str) -> pd.Series[Any]:
+    """Return intervals where `_storable` made texts of them; the texts where one of them is none."""
+    import pandas as pd
+
+    given = isinstance(series.dtype, pd.CategoricalDtype)
+    texts = pd.Series(series.cat.categories if given else series, dtype=object)
+    ends = texts.str.extract(r"^[\[(](.+), (.+)[\])]$")
+    read: Callable[[Any], Any] = (
+        partial(pd.to_datetime, format="ISO8601") if subtype.startswith("datetime") else pd.to_numeric
+    )
+    try:
+        left, right = (pd.Index(read(ends[side])).astype(subtype) for side in (0, 1))
+        found: Any = pd.arrays.IntervalArray.from_arrays(left, right, closed=closed)
+    except (TypeError, ValueError):
+        return series
+    if (found.isna() & texts.notna().to_numpy()).any():
+        return series
+    if not given:
+        return pd.Series(found, index=series.index)
+    categories: Any = pd.IntervalIndex(found)
+    return series.cat.rename_categories(categories)
+
+
 def _astype(series: pd.Series[Any], dtype: Any) -> pd.Series[Any]:
     """Cast to the source frame's dtype, unless it cannot hold the synthetic values, such as a missing whole number."""
+    import pandas as pd
+
+    if isinstance(series.dtype, pd.CategoricalDtype) and series.dtype == dtype:  # so that `astype` changes nothing
+        return series.cat.reorder_categories(dtype.categories)
     try:
         return series.astype(dtype)
     except (TypeError, ValueError, OverflowError):

@@ -76,5 +76,14 @@ def polars_frame_like(empty: bytes, typed: pa.Table) -> pl.DataFrame:
         if isinstance(dtype, pl.Enum):
             drawn = made[name].cast(pl.String).drop_nulls().unique().sort()
             kind = pl.Enum(list(dict.fromkeys([*dtype.categories, *drawn])))
-        made = made.with_columns(pl.col(name).cast(kind, strict=False))
+        cast = made[name].cast(kind, strict=False)
+        if _says(cast, made[name]):
+            made = made.with_columns(cast)
     return made
+
+
+def _says(cast: pl.Series, made: pl.Series) -> bool:
+    """Whether a column says what another does, and not 30 of 30.5 or nothing of a number in a column of nothing."""
+    if cast.null_count() > made.null_count():
+        return False
+    return not (cast.dtype.is_integer() and made.dtype.is_float()) or bool((cast == made).all())

@@ -244,13 +244,14 @@ def test_objects_and_dtypes_of_arrow_come_back_in_pandas() -> None:
     assert back.dtypes.map(repr).tolist() == frame.dtypes.map(repr).tolist()
 
 
-def test_sparse_columns_are_made_dense_and_intervals_are_text() -> None:
+def test_sparse_columns_are_made_dense_and_intervals_come_back() -> None:
     ages = pd.cut(pd.Series([1, 2, 3]), 3)
     frame = pd.DataFrame({"flag": pd.arrays.SparseArray([0, 0, 1]), "ages": ages, "bins": pd.interval_range(0, 3)})
     back = FrameTemplate.of(frame).frame(to_table(frame))
     assert back["flag"].tolist() == [0, 0, 1]
-    assert back["ages"].cat.categories.tolist() == [str(one) for one in ages.cat.categories]
-    assert back["bins"].tolist() == ["(0, 1]", "(1, 2]", "(2, 3]"]
+    pd.testing.assert_frame_equal(back[["ages", "bins"]], frame[["ages", "bins"]])
+    drawn = to_table(frame).set_column(2, "bins", [["(0, 1]", "none", "(2, 3]"]])
+    assert FrameTemplate.of(frame).frame(drawn)["bins"].tolist() == ["(0, 1]", "none", "(2, 3]"]
 
 
 def test_nested_values_of_polars_come_back() -> None:
@@ -313,7 +314,7 @@ def test_what_arrow_cannot_hold_is_named(columns: dict[str, list[Any]], message:
 def test_a_wide_frame_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names were counted one by one: 21,000 columns took minutes before they were refused."""
     monkeypatch.setattr("difflm.records.limits.MAX_COLUMNS", 3)
-    monkeypatch.setattr("difflm.records.frames.frames.storable", None)
+    monkeypatch.setattr("difflm.records.frames.pandas_frames.storable", None)
     with pytest.raises(DataError, match="table: 4 columns; at most 3 are read"):
         arrow_of(pd.DataFrame([[1, 2, 3, 4]]), name="table")
 
@@ -395,3 +396,48 @@ def test_text_is_not_filled_in_beside_bytes_that_are_none() -> None:
         filled_in(frame, pa.table({"city": ["526f6d65", "Oslo", "ff"]}), name="table")
     made = filled_in(frame, pa.table({"city": ["526f6d65", "fe", "ff"]}), name="table")
     assert made["city"].tolist() == [b"Rome", b"\xfe", b"\xff"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "filled", "kept"),
+    [
+        (pl.Null, [1.5, 2.0], pl.Float64),
+        (pl.Null, ["a", "b"], pl.String),
+        (pl.Int8, [1.5, 2.0], pl.Float64),
+        (pl.Int8, [1.0, 2.0], pl.Int8),
+        (pl.Int8, [1000, 2], pl.Int64),
+        (pl.Categorical, ["a", "b"], pl.Categorical),
+    ],
+)
+def test_what_is_filled_in_a_polars_column_stays_where_its_dtype_cannot_hold_it(
+    wanted: Any, filled: list[Any], kept: Any
+) -> None:
+    """A column of nothing is the plain way to ask for all of it, and came back as nothing."""
+    frame = pl.DataFrame({"income": pl.Series([None, None], dtype=wanted), "age": [1, 2]})
+    made = filled_in(frame, pa.table({"income": filled, "age": [1, 2]}), name="gaps")
+    assert made["income"].to_list() == filled
+    assert made["income"].dtype == kept
+
+
+@pytest.mark.parametrize("kind", ["int64", "float64", "datetime64[us]"])
+@pytest.mark.parametrize("listed", [True, False], ids=["categories", "values"])
+def test_intervals_of_pandas_come_back(kind: str, listed: bool) -> None:
+    edges = pd.Index(np.array([0, 3, 7, 20])).astype(kind)
+    values = pd.arrays.IntervalArray.from_breaks(edges, closed="left").take([0, 2, 1, 1, -1], allow_fill=True)
+    column = pd.Series(values, name="bin")
+    frame = pd.DataFrame({"bin": column.astype("category") if listed else column, "n": range(5)})
+    made = FrameTemplate.of(frame).frame(to_table(frame))
+    pd.testing.assert_frame_equal(made, frame)
+
+
+def test_an_arrow_field_that_is_never_missing_stays_so_where_nothing_is() -> None:
+    fields = [pa.field("n", pa.int64(), nullable=False), pa.field("m", pa.int64(), nullable=False)]
+    template = FrameTemplate.of(pa.table({"n": [1, 2], "m": [1, 2]}, schema=pa.schema(fields)))
+    made = template.frame(pa.table({"n": [3, 4], "m": [3, None]}))
+    assert [field.nullable for field in made.schema] == [False, True]
+
+
+def test_an_arrow_type_that_no_file_has_is_named() -> None:
+    column = pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [pa.array([1, 2]), pa.array(["a", "b"])])
+    with pytest.raises(DataError, match=r"table: column 'mixed' is of the type sparse_union<.*>, which no table file"):
+        to_table(pa.table({"n": [1, 2], "mixed": column}))
