@@ -27,7 +27,7 @@ from difflm.synthesis.plans.request import (
     PlanRequest,
     Use,
     Vary,
-    nearest_table,
+    nearest_told,
     table_with_gaps,
 )
 from difflm.synthesis.sharing.saving import SavedParts
@@ -233,7 +233,7 @@ class Generator:
             DataError: a column is missing.
         """
         name = str(table) if is_path(table) else "table"
-        return self._opened().encode(nearest_table(to_table(table, name=name), self._schema, name=name).table)
+        return self._opened().encode(nearest_told(to_table(table, name=name), self._schema, name=name))
 
     def save(self, path: str | Path, *, licence: str | None = None) -> Path:
         """Save the generator, for `difflm.load`, `synthesize` and `serve`: as one file where the path ends in
@@ -283,7 +283,7 @@ class Generator:
         if given is None:
             return PlanRequest(where=where, balance=balance), None
         name = str(given) if is_path(given) else "like" if like is not None else "between"
-        table = nearest_table(to_table(given, name=name), self._schema, name=name).table
+        table = nearest_told(to_table(given, name=name), self._schema, name=name)
         if between is not None and len(table) != 2:
             raise DataError(f"{name}: a way leads from one record to another; it has {len(table)} rows, give 2")
         use: Use = Between(count=n) if between is not None else Vary(strength=strength)

@@ -136,6 +136,14 @@ def test_the_kind_of_the_gaps_frame_comes_back(generator: Generator) -> None:
     assert isinstance(generator.impute(gaps), pl.DataFrame)
 
 
+def test_given_records_that_become_others_are_told(generator: Generator) -> None:
+    given = people().dropna().head(2).assign(city="Atlantis")
+    with pytest.warns(RuntimeWarning, match=r"^like: column 'city': 2 values were "):
+        generator.sample(2, like=given)
+    with pytest.warns(RuntimeWarning, match=r"^table: column 'city': 2 values were "):
+        generator.encode(given)
+
+
 def test_latents_have_a_row_per_record(generator: Generator) -> None:
     latents = generator.encode(people().head(5))
     assert latents.dtype == np.float32

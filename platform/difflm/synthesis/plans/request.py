@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +14,7 @@ from pydantic import Field
 
 from difflm.config import Config
 from difflm.errors import BundleError, ConfigError, DataError
+from difflm.printable import printable
 from difflm.records.codec import NormalizedTable
 from difflm.records.json_codec import JsonRecordCodec
 from difflm.records.kinds.columns import arrow_schema, conform_column
@@ -67,6 +69,15 @@ def nearest_table(table: pa.Table, schema: RecordSchema, *, name: str) -> Normal
     """
     _same_columns(table, schema.names, name, exactly=False)
     return JsonRecordCodec(schema).normalize_table(table)
+
+
+def nearest_told(table: pa.Table, schema: RecordSchema, *, name: str) -> pa.Table:
+    """Return what `nearest_table` does; every change is a warning of whoever called the Python API."""
+    nearest = nearest_table(table, schema, name=name)
+    for notice in nearest.notices:
+        told = printable(f"{name}: column {notice.column!r}: {notice.message}")
+        warnings.warn(told, RuntimeWarning, stacklevel=3)
+    return nearest.table
 
 
 def table_with_gaps(table: pa.Table, schema: RecordSchema, *, name: str) -> pa.Table:
