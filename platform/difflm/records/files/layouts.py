@@ -193,7 +193,8 @@ def _header_place(rows: Sequence[Row], path: Path, wanted: Wanted, report: Repor
     width, share = _width(rows)
     first = rows[0]
     lacks = len(first.cells) < width
-    padded = width >= 3 and len(first.cells) == width and first.filled == 1 and bool(first.cells[0].strip())
+    wide = width >= 3 or (width == 2 and len(rows) > 2 and not rows[1].filled)
+    padded = wide and len(first.cells) == width and first.filled == 1 and bool(first.cells[0].strip())
     if wanted.skip is not None or share < 0.5 or not (lacks or padded):
         return 0, width
     lacks_one = len(first.cells) == width - 1 and all(len(row.cells) == width for row in rows[1:])
@@ -202,7 +203,7 @@ def _header_place(rows: Sequence[Row], path: Path, wanted: Wanted, report: Repor
     for place, row in enumerate(rows[:_PREAMBLE_ROWS]):
         is_header = len(row.cells) == width and _is_header(row) and place > 0
         above = rows[:place]
-        if is_header and (width > 2 or _blank_line(above, row)) and (padded or _is_preamble(above, row)):
+        if is_header and (wide or _blank_line(above, row)) and (padded or _is_preamble(above, row)):
             lines = ", ".join(repr(one.cells[0][:40]) for one in above[:2])
             message = f"{place} lines above the header are left out ({lines}); if that is wrong, {setting('skip', 0)}"
             _tell("preamble", message, report, count=place)

@@ -156,7 +156,7 @@ def read_sheet(
     if said["errors"]:
         message = f"{said['errors']:,} cells hold errors such as #N/A or #DIV/0!, and count as missing"
         _tell(None, "missing_word", message, report, said["errors"])
-    place = _header_place(found) if skip is None else min(skip, len(found) - 1)
+    place = _header_place(found, said["places"]) if skip is None else min(skip, len(found) - 1)
     table = _table(found, place, path, report, told=skip is None)
     form = WorkbookForm(
         title=name,
@@ -241,10 +241,16 @@ def _table(rows: list[list[Cell]], place: int, path: Path, report: Reporter, *, 
     return pa.Table.from_arrays(columns, names=names)
 
 
-def _header_place(rows: list[list[Cell]]) -> int:
-    """Return the first row in which all, or all but one, cells are distinct texts; 0 where there is none."""
+def _header_place(rows: list[list[Cell]], places: list[int]) -> int:
+    """Return the first row in which all, or all but one, cells are distinct texts; 0 where there is none.
+
+    One text with an empty row below is the title of a sheet of two columns.
+    """
     for place, row in enumerate(rows[:50]):
         texts = [cell for cell in row if isinstance(cell, str)]
+        alone = len(row) == 2 and len(texts) == 1
+        if alone and place + 1 < len(rows) and places[place + 1] > places[place] + 1:
+            continue
         if len(texts) >= max(1, len(row) - 1) and len(set(texts)) == len(texts):
             return place
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import openpyxl
 import pytest
 
 from difflm.artifacts.formats import encode_table
@@ -48,6 +49,21 @@ def test_a_layout_is_recognised(tmp_path: Path, text: str, code: str | None) -> 
     notices: list[Notice] = []
     assert read_table(written(tmp_path, text), report=notices.append).to_pydict() == ROWS
     assert code is None or code in {notice.code for notice in notices}
+
+
+@pytest.mark.parametrize("text", ["Report 2024,\n,\ngrp,val\nx,9\ny,11\n", "Report 2024\n\ngrp,val\nx,9\ny,11\n"])
+def test_a_title_above_two_columns_is_no_header(tmp_path: Path, text: str) -> None:
+    table = read_table(written(tmp_path, text))
+    assert table.to_pydict() == {"grp": ["x", "y"], "val": ["9", "11"]}
+
+
+def test_a_title_above_two_columns_of_a_sheet_is_no_header(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    assert book.active is not None
+    for row in (["Report 2024"], [], ["grp", "val"], ["x", 9], ["y", 11]):
+        book.active.append(row)
+    book.save(tmp_path / "t.xlsx")
+    assert read_table(tmp_path / "t.xlsx").to_pydict() == {"grp": ["x", "y"], "val": [9, 11]}
 
 
 def test_names_of_rows_have_a_column(tmp_path: Path) -> None:
