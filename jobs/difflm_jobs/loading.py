@@ -16,6 +16,7 @@ from difflm.config import Origin, apply_overrides, load_yaml, parse_yaml, valida
 from difflm.errors import ConfigError, DataError
 from difflm.records.databases.urls import refuse_database
 from difflm.records.files.paths import KINDS, ending_of, files_of, is_pattern, unpacked_name
+from difflm.regular_files import not_there
 
 if TYPE_CHECKING:
     from difflm_jobs.config import ExperimentConfig
@@ -164,9 +165,7 @@ def refuse_missing(given: str, overrides: Sequence[str] = ()) -> None:
         if is_pattern(path):
             files_of(path)
             return
-        raise DataError(
-            f"data.train: {path}: no such file; check the path or give another one with --set data.train=PATH"
-        )
+        raise DataError(f"data.train: {path}: {not_there(path)} or give another one with --set data.train=PATH")
 
 
 def file_schema() -> dict[str, Any]:

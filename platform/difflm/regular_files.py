@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -31,6 +32,13 @@ def given_path(given: object, *, name: str) -> Path:
             return path
     shown = f"{given!r:.80}"
     raise ConfigError(f"{name}: {shown} is no path that a disk can have; give another one, as a text or a Path")
+
+
+def not_there(path: Path) -> str:
+    """Say that no file is at a path, and what helps; a path that was made of an address has lost one of its slashes."""
+    if re.match(r"\w+:/(?!/)", str(path)):
+        return "is an address; tables are read from paths of this machine and from databases, so fetch it first"
+    return "no such file; check the path"
 
 
 def written_path(path: Path) -> Path:

@@ -31,6 +31,7 @@ from difflm.records.schema import (
     TextField,
     read_schema,
 )
+from difflm.regular_files import not_there
 from difflm_jobs.inputs.record_files import read_records
 from difflm_jobs.inputs.record_kinds import RecordKind
 from difflm_jobs.inputs.sources import DataConfig, locate
@@ -78,7 +79,7 @@ def look_through(
 def _refuse_no_file(table: Path, kind: RecordKind) -> None:
     refuse_database(str(table), "the table")
     if not table.exists() and not is_pattern(table):
-        raise DataError(f"{table}: no such file; check the path")
+        raise DataError(f"{table}: {not_there(table)}")
     if table.is_dir() and not kind.folders:
         raise DataError(f"{table}: is a folder; give the file inside it")
     if kind.tabular and suffix_of(table) not in TABLE_SUFFIXES:

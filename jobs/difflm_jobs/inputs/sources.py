@@ -18,6 +18,7 @@ from difflm.errors import ConfigError, DataError
 from difflm.records.databases.urls import refuse_database
 from difflm.records.files.paths import files_of, is_pattern
 from difflm.records.files.reading import ReadConfig
+from difflm.regular_files import not_there
 from difflm_jobs.inputs.record_kinds import Kind, RecordKind, record_kind
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -76,7 +77,7 @@ def locate(
     if path.is_dir():
         raise DataError(f"{key}: {path} is a folder; give the file inside it, for example --set {key}={path}/table.csv")
     if not path.is_file():
-        raise DataError(f"{key}: {path}: no such file; check the path or give another one with --set {key}=PATH")
+        raise DataError(f"{key}: {path}: {not_there(path)} or give another one with --set {key}=PATH")
     return path
 
 

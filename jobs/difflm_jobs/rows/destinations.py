@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from difflm.artifacts.formats import FORMATS
+from difflm.artifacts.storage import path_of_url
 from difflm.errors import ConfigError
 from difflm.regular_files import given_path
 from difflm_jobs.pipeline.mapping import file_format
@@ -32,7 +33,7 @@ def single_file(out: str, format_: str | None) -> Path | None:
     if "://" not in out:  # a URL is longer than names may be, and may have a password in it
         given_path(out, name="--out")
     parts = urlsplit(out)
-    path = Path(unquote(parts.path) if parts.scheme == "file" else out)
+    path = path_of_url(out) if parts.scheme == "file" else Path(out)
     if out.endswith("/") or not path.suffix[1:].isalpha():
         return None
     if "://" in out and parts.scheme != "file":

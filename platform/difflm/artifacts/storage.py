@@ -19,6 +19,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from difflm.artifacts.atomic import remove_temporaries, remove_tree, storage_errors, write_bytes_atomic
 from difflm.errors import ConfigError, StorageError
+from difflm.regular_files import given_path
 from difflm.telemetry import JSON, append_event, json_bytes
 
 if TYPE_CHECKING:
@@ -88,9 +89,7 @@ def open_store(location: str) -> Store:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise ConfigError(f"{_shown(location)}: unknown scheme {parts.scheme!r}; give a path or one of {known}")
     if parts.scheme == "file":
-        if parts.netloc not in ("", "localhost"):
-            raise ConfigError(f"{location}: a file URL has three slashes and an absolute path, as file:///data/rows")
-        return LocalStore(Path(unquote(parts.path)))
+        return LocalStore(path_of_url(location))
     if not _bucket(parts):
         raise ConfigError(f"{_shown(location)}: names no bucket; give {parts.scheme}://BUCKET/PREFIX")
     system, path = _file_system(location)
@@ -102,6 +101,20 @@ def open_store(location: str) -> Store:
         if system.get_file_info(bucket).type == FileType.NotFound:
             raise StorageError(f"{store.shown}: there is no bucket {bucket!r}; make it, or {_REMEDY}")
     return store
+
+
+def path_of_url(location: str) -> Path:
+    """Return the path that a file URL names.
+
+    Raises:
+        ConfigError: it names another machine or more than a path, or no disk can have such a path.
+    """
+    parts = urlsplit(location)
+    if parts.netloc not in ("", "localhost"):
+        raise ConfigError(f"{location}: a file URL has three slashes and an absolute path, as file:///data/rows")
+    if parts.query or parts.fragment:
+        raise ConfigError(f"{location}: ends in more than a path; write ? as %3F and # as %23 in a file URL")
+    return given_path(unquote(parts.path), name=location)
 
 
 def _file_system(location: str) -> tuple[FileSystem, str]:

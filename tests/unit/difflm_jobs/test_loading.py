@@ -411,3 +411,8 @@ def test_a_training_takes_the_threads_that_the_environment_asks_for(
     assert RuntimeConfig().workers.cpus_per_worker == threads
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")  # then Ray has set it, to 1
     assert RuntimeConfig().workers.cpus_per_worker == 4
+
+
+def test_an_address_in_place_of_a_table_is_told() -> None:
+    with pytest.raises(DataError, match="is an address; tables are read from paths of this machine"):
+        refuse_missing("https://example.org/people.csv", [])

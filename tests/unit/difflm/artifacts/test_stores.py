@@ -63,6 +63,8 @@ def test_settings_of_an_object_store_may_stand_in_its_url(bucket: str, monkeypat
         ("foo://bucket/x", r"^foo://bucket/x: unknown scheme 'foo'; give a path or one of s3://, gs://, file://$"),
         ("s3:///x", r"^s3:///x: names no bucket; give s3://BUCKET/PREFIX$"),
         ("file://x/y", r"a file URL has three slashes"),
+        ("file:///x/y?z=1", r"ends in more than a path; write \? as %3F"),
+        ("file:///x%00y", r"is no path that a disk can have"),
         ("s3://a/x?region=us-east-1&bad=1", r"^s3://a/x: unknown setting 'bad'; the URL takes endp"),
     ],
 )

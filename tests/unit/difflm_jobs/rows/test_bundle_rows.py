@@ -89,3 +89,11 @@ def test_rows_go_into_no_folder_of_others(
 
 def test_a_long_url_is_no_name_of_a_file() -> None:
     assert single_file(f"s3://KEY:SECRET@bucket/rows?endpoint_override={'h' * 400}", None) is None
+
+
+@pytest.mark.parametrize("out", ["file://data/rows.csv", "file:///data/rows.csv?y=1", "file:///data%00/rows.csv"])
+def test_a_file_url_that_names_no_path_is_refused(out: str) -> None:
+    """With two slashes, the rows of data/rows.csv went to /rows.csv."""
+    with pytest.raises(ConfigError, match="file://"):
+        single_file(out, None)
+    assert single_file("file:///data/my%20rows.csv", None) == Path("/data/my rows.csv")
