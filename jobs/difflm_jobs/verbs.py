@@ -3,6 +3,7 @@ makes of both."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -108,7 +109,8 @@ class GroupedVerbs(TyperGroup):
             return super().invoke(ctx)
         except Exception as error:  # typer shows the arguments that it could not take
             if isinstance(message := getattr(error, "message", None), str):
-                error.message = without_passwords(message)  # type: ignore[attr-defined]
+                with suppress(AttributeError):  # a group of exceptions does not let go of its message
+                    error.message = without_passwords(message)  # type: ignore[attr-defined]
             raise
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from difflm import __version__
 from difflm_jobs.cli.main import app
-from difflm_jobs.verbs import EXAMPLES, GROUPS
+from difflm_jobs.verbs import EXAMPLES, GROUPS, GroupedVerbs
 
 
 def test_every_verb_has_one_place_in_the_help() -> None:
@@ -76,3 +76,14 @@ def test_no_example_is_of_a_verb_that_is_gone() -> None:
 def test_the_version_is_printed() -> None:
     ended = CliRunner().invoke(app, ["--version"])
     assert (ended.exit_code, ended.output) == (0, f"difflm {__version__}\n")
+
+
+def test_an_error_whose_message_is_fixed_is_raised_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group of exceptions became an AttributeError."""
+
+    def fail(self: object, ctx: object) -> None:
+        raise ExceptionGroup("several", [ValueError("one")])
+
+    monkeypatch.setattr("typer.core.TyperGroup.invoke", fail)
+    with pytest.raises(ExceptionGroup, match="several"):
+        GroupedVerbs(name="difflm").invoke(None)
