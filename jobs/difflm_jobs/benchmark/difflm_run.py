@@ -38,6 +38,13 @@ STEERED_TRAININGS: Final[Mapping[str, tuple[str | None, float]]] = {
     "train-diffusion": ("prior", 0.13),
 }
 """The same where the decoder writes the joint distribution and the latent only steers it."""
+PRETRAINED_TRAININGS: Final[Mapping[str, tuple[str | None, float]]] = {
+    "train-autoencoder": ("autoencoder", 0.8),
+    "train-diffusion": ("prior", 0.2),
+}
+"""The same where the decoder is a language model that stays as it is."""
+DRAFT_SHARE = 0.25
+"""Of the autoencoder's time, for what is learned of z before and without the language model."""
 PRIVATE_TRAININGS: Final[Mapping[str, tuple[str | None, float]]] = {
     "start-decoder": ("decoder_fit", 0.3),
     "fit-decoder": (None, 0.3),
@@ -82,14 +89,15 @@ def fit(train: pa.Table, job: Job) -> tuple[Path, ExperimentConfig]:
     """Train within the minutes; return the bundle and the settings that it was made with."""
     settings = configured(job)
     reserve_s = 60 * SAMPLING_SHARE * job.minutes
-    trainings = _trainings(validate(ExperimentConfig, settings, "the settings of the method"))
+    config = validate(ExperimentConfig, settings, "the settings of the method")
+    trainings = _trainings(config)
     shares = [share for _, share in trainings.values()]
     for place, (stage, (section, share)) in enumerate(trainings.items()):
         allowed_s = (job.seconds_left - reserve_s) * share / sum(shares[place:])
         if allowed_s <= 0:
             raise TrainingError(f"no time was left for {stage}; give more minutes")
         if section is not None:
-            settings = over(settings, {section: {"loop": {"most_seconds": allowed_s}}})
+            settings = over(settings, {section: _limited(config, section, allowed_s)})
         facts = _run(settings, job, last=stage)[1].manifest.facts
         if facts.get("stopped") == "time":
             job.notes.append(f"{stage}: {facts['steps']:,} steps")
@@ -100,7 +108,20 @@ def fit(train: pa.Table, job: Job) -> tuple[Path, ExperimentConfig]:
 def _trainings(config: ExperimentConfig) -> Mapping[str, tuple[str | None, float]]:
     if config.privacy is not None:
         return PRIVATE_TRAININGS
+    if config.decoder.kind == "pretrained":
+        return PRETRAINED_TRAININGS
     return STEERED_TRAININGS if config.autoencoder.encoder.kind == "pooled" else TRAININGS
+
+
+def _limited(config: ExperimentConfig, section: str, seconds: float) -> dict[str, Any]:
+    """Return the settings that hold a training, and the draft before it where there is one, to so many seconds."""
+    from difflm.training.draft_task import writes_tokens
+
+    autoencoder = config.autoencoder
+    if section != "autoencoder" or not writes_tokens(autoencoder.injector) or autoencoder.draft.steps == 0:
+        return {"loop": {"most_seconds": seconds}}
+    draft = {"loop": {"most_seconds": DRAFT_SHARE * seconds}}
+    return {"draft": draft, "loop": {"most_seconds": (1 - DRAFT_SHARE) * seconds}}
 
 
 def _run(settings: Mapping[str, Any], job: Job, *, last: str) -> tuple[ExperimentConfig, Artifact]:

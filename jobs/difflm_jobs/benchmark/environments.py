@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from difflm.artifacts import write_bytes_atomic
-from difflm.artifacts.atomic import remove_tree
+from difflm.artifacts.atomic import remove_tree, storage_errors
 from difflm.errors import RunError
+from difflm.models import gguf_files
 from difflm_jobs.benchmark.methods import Environment, Method
 
 COMPLETE = ".complete"
@@ -25,11 +26,10 @@ class NoEnvironmentError(RunError):
 
 
 def cache_folder(given: Path | None) -> Path:
-    """Return the folder that environments lie in; by default one in the user's cache."""
+    """Return the folder that environments lie in; by default one in the user's cache, or in DIFFLM_CACHE."""
     if given is not None:
         return given
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "difflm" / "methods"
+    return gguf_files.cache_folder() / "methods"
 
 
 def python_of(method: Method, cache: Path, say: Callable[[str], None]) -> Path:
@@ -55,13 +55,12 @@ def _contents(environment: Environment) -> str:
 
 
 def _made(name: str, environment: Environment, cache: Path, say: Callable[[str], None]) -> Path:
-    from filelock import FileLock
-
     folder = environment_folder(environment, cache)
     python = folder / "bin" / "python"
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / f"{folder.name}.lock"):
-        if (folder / COMPLETE).is_file():
+    with storage_errors(cache):
+        cache.mkdir(parents=True, exist_ok=True)
+    with _alone(cache / f"{folder.name}.lock", lambda: say(f"{name}: waits for another command, which makes {folder}")):
+        if _is_made(folder, environment) and python.exists():
             return python
         say(f"{name}: installing {len(environment.requirements)} packages into {folder}")
         remove_tree(folder)
@@ -72,6 +71,31 @@ def _made(name: str, environment: Environment, cache: Path, say: Callable[[str],
             _call(name, [*pip, "uninstall", "--quiet", "--yes", *environment.remove])
         write_bytes_atomic(folder / COMPLETE, _contents(environment).encode())
     return python
+
+
+@contextmanager
+def _alone(path: Path, waits: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock inside the block; say so where another command has it."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        waits()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _is_made(folder: Path, environment: Environment) -> bool:
+    """Whether a folder was made to its end, of these packages."""
+    try:
+        return (folder / COMPLETE).read_bytes() == _contents(environment).encode()
+    except OSError:
+        return False
 
 
 def _call(name: str, command: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-ROWS_AT_ONCE = 50
+ROWS_AT_ONCE = 10
 
 
 def fit(train: Any, job: dict[str, Any]) -> Any:

@@ -106,3 +106,30 @@ def test_a_run_makes_rows(bench: Bench) -> None:
     assert cell.rows is not None
     assert pyarrow.csv.read_csv(cell.rows).num_rows == 60
     assert cell.facts["notes"] == []
+
+
+def test_a_frozen_language_model_gets_most_of_the_time_and_its_draft_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def run(settings: dict[str, Any], job: Job, *, last: str) -> tuple[None, SimpleNamespace]:
+        asked.append(settings)
+        return None, made(steps=1, stopped="complete")
+
+    monkeypatch.setattr(difflm_run, "_run", run)
+    monkeypatch.setattr(own.time, "monotonic", lambda: 0.0)
+    section = {
+        "encoder": {"kind": "bag"},
+        "injector": {"kind": "prefix", "words": 2},
+        "kl": {"kind": "capacity", "nats": 8},
+        "draft": {"steps": 10},
+    }
+    difflm_run.fit(None, _job("llm", model="m", config={"autoencoder": section}))
+    assert [sorted(set(settings) & {"decoder_fit", "autoencoder", "prior"}) for settings in asked] == [
+        ["autoencoder"],
+        ["autoencoder", "prior"],
+        ["autoencoder", "prior"],
+    ]
+    trained = asked[0]["autoencoder"]
+    assert trained["loop"]["most_seconds"] == pytest.approx(42 * 0.8 * 0.75)
+    assert trained["draft"]["loop"]["most_seconds"] == pytest.approx(42 * 0.8 * 0.25)
+    assert trained["injector"]["words"] == 2

@@ -4,9 +4,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from difflm.errors import ConfigError
-from difflm_jobs.benchmark.environments import NoEnvironmentError, cache_folder, python_of
+from difflm_jobs.benchmark.environments import COMPLETE, NoEnvironmentError, cache_folder, python_of
 from difflm_jobs.benchmark.methods import Method, read_methods
 
 SHIPPED = [
@@ -107,9 +108,23 @@ def test_an_environment_that_cannot_be_made_says_why_and_is_tried_again(
     assert python.parent.name == "bin"
     assert len(commands) == 4
     assert commands[-1][-len(_requirements(smote)) :] == list(_requirements(smote))
-    (python.parents[1]).mkdir(exist_ok=True)
+    python.parent.mkdir(parents=True, exist_ok=True)
+    python.touch()
     assert python_of(smote, tmp_path, lambda line: None) == python
     assert len(commands) == 4
+    (python.parents[1] / COMPLETE).write_text("of something else")
+    python_of(smote, tmp_path, lambda line: None)
+    assert len(commands) == 6
+    lock = FileLock(tmp_path / f"{python.parents[1].name}.lock")
+    lock.acquire()
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        lock.release()
+
+    python_of(smote, tmp_path, say)
+    assert [line for line in said if "waits for another command" in line]
 
 
 def test_pips_own_words_are_passed_on() -> None:
