@@ -21,6 +21,23 @@ def further_tables() -> list[list[str]]:
     return _beside("further_tables")
 
 
+@Table
+def table1() -> list[list[str]]:
+    """Baselines of the paper and our own at equal minutes; a cell that could not run says why."""
+    names = ["rows made", "C2ST (XGBoost), AUC", "shape error", "trend error", "usefulness", "DCR share"]
+    rows = [["table", "method", *names]]
+    for table, run in sorted(record("table1").items()):
+        for method in run["methods"]:
+            if (found := method["figures"]) is None or BESIDE[0] not in found:
+                rows.append([f"`{table}`", method["title"], method["reason"] or "none", *[""] * (len(names) - 1)])
+                continue
+            taught = next((found[key] for key in ("mle_auc", "mle_rmse") if key in found), None)
+            figures = [share(found[BESIDE[0]]), *(percent(found[key]) for key in BESIDE[1:])]
+            figures += ["" if taught is None else share(taught), share(found["dcr_share"])]
+            rows.append([f"`{table}`", method["title"], f"{method['rows']:,}" if method["rows"] else "", *figures])
+    return rows
+
+
 def _beside(name: str) -> list[list[str]]:
     names = ["C2ST (XGBoost), AUC", "shape error", "trend error", "usefulness"]
     rows = [["table", "method", *names, "DCR share", "rare values", "membership"]]

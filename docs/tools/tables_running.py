@@ -31,6 +31,18 @@ def llm_tools() -> list[list[str]]:
 
 
 @Table
+def steering() -> list[list[str]]:
+    """How well a frozen language model writes a record behind vectors that were optimised for it alone."""
+    made = record("steering")
+    names = {"none": "nothing", "copy": "its own token embeddings, as many as it has"}
+    rows = [["in front of a record", "nats a record", "next tokens right", "records written exactly"]]
+    for name, found in made["rows"].items():
+        about = names.get(name) or f"{name} free vector{'' if name == '1' else 's'}"
+        rows.append([about, f"{found['nats']:.1f}", *(f"{100 * found[key]:.0f} %" for key in ("teacher", "exact"))])
+    return rows
+
+
+@Table
 def decoding() -> list[list[str]]:
     """Rows a second of the decoding engine and what it is compared with."""
     made = record("decoding")

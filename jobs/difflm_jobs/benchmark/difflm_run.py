@@ -55,7 +55,8 @@ PRIVATE_TRAININGS: Final[Mapping[str, tuple[str | None, float]]] = {
 SAMPLING_SHARE = 0.3
 """Of the minutes, kept for encoding, for the draws of calibration and critic, and for those that are asked for."""
 SAFETY_S = 5.0
-BATCH_ROWS = 256
+BATCH_ROWS: Final = {"compact": 256, "pretrained": 32}
+"""So many are kept at a time, by the kind of the decoder: a large one takes long, and what is not whole is lost."""
 
 
 class Stages:
@@ -147,7 +148,7 @@ def sample(model: tuple[Path, ExperimentConfig], job: Job) -> pa.Table:
     bundle, config = model
     generator = Generator(bundle, sampling=config.sampling)
     batches, rows = [], 0
-    for batch in generator.batches(job.rows, seed=job.seed, batch_rows=BATCH_ROWS):
+    for batch in generator.batches(job.rows, seed=job.seed, batch_rows=BATCH_ROWS[config.decoder.kind]):
         batches.append(batch)
         rows += batch.num_rows
         if job.seconds_left < SAFETY_S:

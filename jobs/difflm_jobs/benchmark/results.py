@@ -216,6 +216,7 @@ def _method_json(result: MethodResult) -> dict[str, Any]:
                 "seed": cell.seed,
                 "reason": cell.reason,
                 "figures": figures,
+                "rows": cell.facts.get("rows"),
                 "wall_seconds": cell.facts.get("wall_seconds"),
                 "notes": list(cell.facts.get("notes", [])),
             }

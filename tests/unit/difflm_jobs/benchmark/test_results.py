@@ -81,6 +81,7 @@ def test_cells_without_rows_say_why(bench: Bench, cells: list[Cell]) -> None:
         "seed": 0,
         "reason": "killed after 1 minutes, while fitting",
         "figures": {},
+        "rows": None,
         "wall_seconds": 60.0,
         "notes": [],
     }
