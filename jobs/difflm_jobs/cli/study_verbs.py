@@ -55,7 +55,7 @@ def ablate(
     from difflm_jobs.loading import load_experiment
     from difflm_jobs.pipeline.progress import reporting
     from difflm_jobs.stages.stages import kept_cluster
-    from difflm_jobs.studies.ablation import ablation_table, cell_experiments, load_grid, run_grid
+    from difflm_jobs.studies.ablation import ablation_table, cell_experiments, load_grid, run_grid, spent_together
 
     cells = load_grid(grid, vary=vary or (), seeds=_numbers(seeds))
     experiments = cell_experiments(config, cells, overrides=changes or (), target=target, name=name)
@@ -63,6 +63,8 @@ def ablate(
     refuse_others(out or runs / first.name, "ablation")
     console = progress_output()
     shown = partial(reporting, console)
+    if (spent := spent_together(experiments)) is not None:
+        print_line(console, spent)
 
     with kept_cluster(first.runtime) as cluster:
         results = run_grid(

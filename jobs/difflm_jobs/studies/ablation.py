@@ -166,6 +166,17 @@ def cell_experiments(
     return experiments
 
 
+def spent_together(experiments: Mapping[tuple[str, int], ExperimentConfig]) -> str | None:
+    """Say what several private runs of the same rows spend together; None where there are not several."""
+    spent = [experiment.privacy.epsilon for experiment in experiments.values() if experiment.privacy is not None]
+    if len(spent) < 2:
+        return None
+    return (
+        f"{len(spent)} private runs learn the same rows, and what they spend adds up to an epsilon of {sum(spent):g}: "
+        "do not publish more than one of them"
+    )
+
+
 def run_grid(
     grid: Grid,
     experiments: Mapping[tuple[str, int], ExperimentConfig],

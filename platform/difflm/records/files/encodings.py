@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from difflm.errors import ConfigError, DataError
@@ -32,6 +32,7 @@ _OTHERS = [
 ]  # fmt: skip
 """Encodings of other letters than ours, which are told apart with some certainty; those of accents are not."""
 _SAMPLE = 2**16
+_END_OF_FILE = b"\x1a"  # of DOS, and of what still writes as it did
 _PIECE = 2**20
 _SURE = 16  # bytes above ASCII, below which nothing but Western text is guessed
 _SEQUENCE = re.compile(rb"[\xc3-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
@@ -69,6 +70,8 @@ def decoded(data: bytes, path: Path, encoding: str | None, report: Reporter) -> 
         found = Decoded(text=_text(data, path, encoding), encoding=codecs.lookup(encoding).name, mark=False)
     else:
         found = _recognised(data, path, report)
+    if found.text.endswith(_END_OF_FILE):
+        found = replace(found, text=found.text[: -len(_END_OF_FILE)])
     if b"\x00" in found.text:
         line = found.text.count(b"\n", 0, found.text.index(b"\x00")) + 1
         raise DataError(f"{path}, line {line}: a zero byte; give a text file, or {setting('encoding', 'utf-16')}")

@@ -49,13 +49,14 @@ def _parsed(text: str, place: str) -> Any:
         value = parse_json(text)
     except ValueError as error:
         raise DataError(f"{place}: not JSON ({error}); {_SHAPE}") from error
-    if "\\ud" in text.lower():
-        _check_surrogates(value, place)
+    _check_surrogates(text, value, place)
     return value
 
 
-def _check_surrogates(value: Any, place: str) -> None:
+def _check_surrogates(text: str, value: Any, place: str) -> None:
     """Raise DataError where an escape is half of a surrogate pair: JSON allows that, but it is no text."""
+    if "\\ud" not in text.lower():
+        return
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
@@ -132,6 +133,7 @@ def read_json_document(data: bytes, path: Path, *, encoding: str | None, report:
         document = parse_json(text)
     except ValueError as error:
         raise DataError(f"{path}: not JSON ({error}); is it JSON lines? Then call it .jsonl") from error
+    _check_surrogates(text, document, str(path))
     if isinstance(document, dict) and document and all(isinstance(column, list) for column in document.values()):
         if len({len(column) for column in document.values()}) > 1:
             lengths = {name: len(column) for name, column in document.items()}
@@ -150,6 +152,7 @@ def _object(line: str, place: str) -> dict[str, object]:
         row = parse_json(line)
     except ValueError as error:
         raise DataError(f"{place}: not JSON ({error}); mend the line") from error
+    _check_surrogates(line, row, place)
     if not isinstance(row, dict):
         raise DataError(f"{place}: {line[:60]!r} is not an object; give one object per line")
     return row

@@ -190,8 +190,7 @@ def _is_divided_by_blanks(rows: Sequence[Row]) -> bool:
 
 def _header_place(rows: Sequence[Row], path: Path, wanted: Wanted, report: Reporter) -> tuple[int, int]:
     """Return which row of the sample is the header, and how many cells the rows below have."""
-    width, share = _width(rows)
-    first = rows[0]
+    (width, share), first = _width(rows), rows[0]
     lacks = len(first.cells) < width
     wide = width >= 3 or (width == 2 and len(rows) > 2 and not rows[1].filled)
     padded = wide and len(first.cells) == width and first.filled == 1 and bool(first.cells[0].strip())

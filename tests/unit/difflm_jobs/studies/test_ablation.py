@@ -22,6 +22,7 @@ from difflm_jobs.studies.ablation import (
     grid_names,
     load_grid,
     run_grid,
+    spent_together,
 )
 
 
@@ -114,6 +115,15 @@ def test_every_grid_that_ships_fits_every_table_preset() -> None:
     for grid in map(load_grid, grid_names()):
         experiments = cell_experiments("adult", grid, overrides=(), target=None, name=None)
         assert len(experiments) == 3 * len(grid.cells)
+
+
+def test_what_private_cells_spend_together_is_told() -> None:
+    grid = load_grid(None, vary=["privacy.epsilon=[1, 3]"], seeds=[0, 1])
+    experiments = cell_experiments("demo", grid, overrides=(), target=None, name=None)
+    assert (spent_together(experiments) or "").startswith(
+        "4 private runs learn the same rows, and what they spend adds up to an epsilon of 8"
+    )
+    assert spent_together(cell_experiments("demo", GRID, overrides=(), target=None, name=None)) is None
 
 
 def test_keys_to_vary_are_combined() -> None:

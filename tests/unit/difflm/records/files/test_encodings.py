@@ -113,3 +113,9 @@ def test_half_a_character_at_the_end_is_named(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes("a,b\n1,2\n3,4\n".encode("utf-16")[:-1])
     with pytest.raises(DataError, match="line 3: its last character is cut off; is the file complete"):
         read_table(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("text", ["a,b\r\n1,2\r\n\x1a", "a,b\n1,2\x1a"])
+def test_the_mark_at_the_end_of_files_of_dos_is_no_row(tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.csv").write_bytes(text.encode())
+    assert read_table(tmp_path / "t.csv").to_pydict() == {"a": ["1"], "b": ["2"]}

@@ -108,6 +108,8 @@ def test_configuration_errors_name_the_key(tmp_path: Path, config: ReadConfig, m
         ("t.jsonl", b'{"a": 1}\n{"a": \n', "line 2: not JSON"),
         ("t.jsonl", b'{"a": 1}\n[2]\n', "line 2: .* is not an object"),
         ("t.jsonl", b"\n", "no rows"),
+        ("t.jsonl", b'{"a": "\\ud83d\\ude00"}\n{"a": "\\ud83d"}\n', "line 2: .*ud83d is half of a surrogate pair"),
+        ("t.json", b'[{"a": "\\ud83d"}]', "half of a surrogate pair"),
         ("t.json", b'{"a": 1}', "expected a list of objects, got dict"),
         ("t.json", b"[1]", "row 0 is 1, not an object"),
         ("t.json", b'{"a": [1], "b": []}', "different lengths"),
@@ -149,8 +151,8 @@ def test_other_encodings(tmp_path: Path) -> None:
 
 def test_json_types(tmp_path: Path) -> None:
     rows = [
-        {"i": 1, "f": 1, "b": True, "m": 1, "n": {"x": [1]}, "big": 2**70, "s": "\ud800"},
-        {"i": None, "f": 2.5, "b": None, "m": "é", "n": None, "big": 1, "s": "ok"},
+        {"i": 1, "f": 1, "b": True, "m": 1, "n": {"x": [1]}, "big": 2**70},
+        {"i": None, "f": 2.5, "b": None, "m": "é", "n": None, "big": 1},
     ]
     notices: list[Notice] = []
     table = read_table(write(tmp_path / "t.json", json.dumps(rows)), report=notices.append)
@@ -161,7 +163,6 @@ def test_json_types(tmp_path: Path) -> None:
         "m": ["1", "é"],
         "n": ['{"x": [1]}', None],
         "big": [str(2**70), "1"],
-        "s": ["?", "ok"],
     }
     assert {(notice.column, notice.code) for notice in notices} == {("m", "mixed"), ("n", "nested")}
 
