@@ -18,6 +18,7 @@ from difflm.records.relations.given import broken_given
 from difflm.records.schema import RecordSchema, read_schema
 from difflm.seeding import random_state_kept
 from difflm.synthesis.arguments import column_names, row_count, seed_number, share, text_or_none, texts
+from difflm.synthesis.blocks import blocks
 from difflm.synthesis.open_bundle import OpenBundle
 from difflm.synthesis.plans.kept_cells import kept_cells, put_back
 from difflm.synthesis.plans.request import (
@@ -293,28 +294,17 @@ class Generator:
         self, synthesizer: Synthesizer, n: int, seed: int, columns: list[str] | None, batch_rows: int, *, progress: bool
     ) -> Iterator[pa.RecordBatch]:
         emitted, reasons = 0, Counter[str]()
-        for start in _tracked(range(0, n, batch_rows), progress=progress):
-            drawn, account = synthesizer.draw_valid(range(start, min(start + batch_rows, n)), seed=seed)
+        for block in blocks(n, batch_rows, BATCH_ROWS, progress=progress):
+            drawn, account = synthesizer.draw_valid(block, seed=seed)
             reasons.update(account.rejections)
             emitted += len(drawn)
             table = synthesizer.bundle.codec.table_of(record for _, record in drawn)
             chosen = table if columns is None else table.select(columns)
             empty = pa.RecordBatch.from_pylist([], schema=chosen.schema)
-            yield from chosen.combine_chunks().to_batches() or [empty]
+            yield from chosen.combine_chunks().to_batches(batch_rows) or [empty]
         why = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
         if emitted == 0:
             raise SynthesisError(f"{self._folder}: none of the draws of {n:,} rows was valid ({why}); train longer")
         if emitted < n:
             within = f"within {self._sampling.attempts} attempts ({why})"
             warnings.warn(f"{n - emitted:,} of {n:,} rows had no valid draw {within}", RuntimeWarning, stacklevel=3)
-
-
-def _tracked(starts: range, *, progress: bool) -> Iterator[int]:
-    """Yield the starts of batches, with a progress bar in a terminal or a notebook where it is wanted."""
-    if not progress:
-        yield from starts
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(starts, description="sample", console=Console(stderr=True))
