@@ -32,4 +32,7 @@ def mcp(
         rows=max_rows, rows_in_file=max_rows_in_file, table_bytes=max_table_mib * 2**20, trainings=max_trainings
     )
     with Workbench.over(root, runs=runs, limits=limits) as workbench:
-        make_server(workbench).run("stdio")
+        try:
+            make_server(workbench).run("stdio")
+        except* BrokenPipeError:
+            pass  # the client went away in the middle of a call, which ends the server as its farewell does

@@ -18,6 +18,7 @@ from mcp.client.stdio import StdioServerParameters
 import difflm
 from difflm.errors import ConfigError
 from difflm.testing.processes import wait_until
+from difflm_jobs.cli.agents import verb
 from difflm_jobs.cli.agents import workbench as workbench_module
 from difflm_jobs.cli.agents.server import TOOLS, make_server
 from difflm_jobs.cli.agents.trainings import Trainings
@@ -310,3 +311,12 @@ def test_the_command_speaks_the_protocol_over_its_standard_input_and_output(root
     assert runs == {"runs": []}
     assert [line["column"] for line in inspected["columns"]] == ["age", "job"]
     assert refused["code"] == "forbidden"
+
+
+def test_a_client_that_goes_away_within_a_call_ends_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone:
+        def run(self, transport: str) -> None:
+            raise ExceptionGroup("tasks", [ExceptionGroup("tasks", [BrokenPipeError()])])
+
+    monkeypatch.setattr("difflm_jobs.cli.agents.server.make_server", lambda workbench: Gone())
+    verb.mcp(root=[tmp_path], runs=None, max_rows=1, max_rows_in_file=1, max_table_mib=1, max_trainings=1)
