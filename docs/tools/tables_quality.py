@@ -29,7 +29,8 @@ def table1() -> list[list[str]]:
     for table, run in sorted(record("table1").items()):
         for method in run["methods"]:
             if (found := method["figures"]) is None or BESIDE[0] not in found:
-                rows.append([f"`{table}`", method["title"], method["reason"] or "none", *[""] * (len(names) - 1)])
+                why = (method["reason"] or "").rpartition("Error: ")[2]
+                rows.append([f"`{table}`", method["title"], f"none: {why}", *[""] * (len(names) - 1)])
                 continue
             taught = next((found[key] for key in ("mle_auc", "mle_rmse") if key in found), None)
             figures = [share(found[BESIDE[0]]), *(percent(found[key]) for key in BESIDE[1:])]

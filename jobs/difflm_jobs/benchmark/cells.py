@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -36,6 +37,7 @@ ROWS_VERSION = SCORES_VERSION = 1
 GRACE_S = 10.0
 """Beyond the minutes, for writing the rows that came in time."""
 LONGEST_REASON = 300
+_CLASS = re.compile(r"^difflm\.errors\.\w+: ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +191,7 @@ def _last_words(log: Path, status: int) -> str:
         name = signal.Signals(-status).name
         return f"ended by {name}" + (", which often means that memory was full" if name == "SIGKILL" else "")
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1][:LONGEST_REASON] if lines else f"exit status {status}"
+    return _CLASS.sub("", lines[-1])[:LONGEST_REASON] if lines else f"exit status {status}"
 
 
 def _keep(
