@@ -245,15 +245,17 @@ def flywheel() -> list[list[str]]:
 @Table
 def downstream() -> list[list[str]]:
     """Compare what real and synthetic code teach a small language model."""
-    titles = {
-        "base-model": "nothing",
-        "train-real": "real functions",
-        "train-synthetic": "synthetic functions of the preset `code`",
-        "train-mixed": "both",
-    }
+    arms = [
+        ("downstream", "base-model", "nothing"),
+        ("downstream", "train-real", "real functions"),
+        ("downstream", "train-synthetic", "synthetic functions of the preset `code`"),
+        ("downstream", "train-mixed", "both"),
+        ("downstream_llm", "train-synthetic", "synthetic functions of the preset `llm/code`"),
+        ("downstream_llm", "train-mixed", "both"),
+    ]
     rows = [["trained further on", "texts", "held-out perplexity", "bits per character", "gained, nats a token"]]
-    for key, title in titles.items():
-        made = record("downstream")["models"][key]
+    for name, key, title in arms:
+        made = record(name)["models"][key]
         gain = with_error(made["gain_nats_per_token"], made["gain_standard_error"] or None, "{:.2f}".format)
         texts = f"{made['texts']:,}" if "texts" in made else ""
         rows.append([title, texts, f"{made['perplexity']:.1f}", f"{made['bits_per_character']:.2f}", gain])
