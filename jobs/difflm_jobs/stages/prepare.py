@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -25,7 +25,7 @@ from difflm.records.protection.protect import (
 )
 from difflm.records.protection.related import breaking_rows, common_relations, public_words, without_quotes
 from difflm.records.protection.settings import UNPROTECTED, ProtectConfig
-from difflm.records.relations.constraints import asked_relations
+from difflm.records.relations.constraints import ANYWAY, asked_relations
 from difflm.records.relations.mining import mine_relations
 from difflm.records.relations.model import Relations
 from difflm.records.relations.values import TableValues
@@ -106,7 +106,7 @@ class Prepare:
         context.report(2, 4, "splitting")
         splits = self._split(tables["data.train"], tables.get("data.test"))
         context.report(3, 4, "inferring the schema")
-        known = {*tables["data.train"].column_names, *asked_of(self.relations)[0], *MISSING}
+        known = {*tables["data.train"].column_names, *self._typed(), *MISSING}
         try:
             learned = self._learned(splits, tables["data.train"], context)
             known |= {*public_words(learned.schema)}
@@ -132,6 +132,12 @@ class Prepare:
             ]
         )
         return StageOutcome(facts=facts)
+
+    def _typed(self) -> Iterator[str]:
+        """Yield what somebody asked for, and what errors advise to ask for in its place: no row says that."""
+        for text in asked_of(self.relations)[0]:
+            yield from (text, f"{ANYWAY} {text}")
+        yield from self.schema.kinds
 
     def _hidden(self, error: DataError, known: Collection[str]) -> DataError:
         """Return the error without the values that it quotes: the row and the column that it names are enough."""

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from difflm.artifacts import Artifact, ArtifactStore
 from difflm.errors import ConfigError, DataError
+from difflm.records.protection.settings import UNPROTECTED, ProtectConfig
 from difflm.records.relations.words import name_of
 from difflm.records.schema import RecordSchema, SchemaConfig, read_schema
 from difflm.testing.related import RELATIONS, related_table
@@ -31,10 +32,15 @@ def stays(tmp_path: Path) -> Path:
     return path
 
 
-def prepared(stays: Path, relations: RelationsConfig) -> tuple[RecordSchema, Artifact]:
+def prepared(
+    stays: Path,
+    relations: RelationsConfig,
+    protect: ProtectConfig = UNPROTECTED,
+    schema: SchemaConfig = SchemaConfig(),  # noqa: B008 (it is frozen)
+) -> tuple[RecordSchema, Artifact]:
     store = ArtifactStore(stays.parent / "run")
     data = DataConfig(train=FileSource(path=str(stays)))
-    steps = resolve([Prepare(data=data, schema=SchemaConfig(), seed=0, relations=relations)], store)
+    steps = resolve([Prepare(data=data, schema=schema, seed=0, relations=relations, protect=protect)], store)
     reporter = LineReporter(Console(quiet=True))
     ((_, artifact),) = execute(steps, store, runtime=RuntimeConfig(), reporter=reporter, cluster=no_cluster)  # type: ignore[arg-type]
     return read_schema(artifact.path), artifact
@@ -62,6 +68,13 @@ def test_rows_of_the_file_that_break_a_constraint_are_counted(stays: Path) -> No
     with pytest.raises(DataError, match=r"stays\.csv: constraint 'n < 8': \d+ of 600 rows break it, the first is row"):
         prepared(stays, ("n < 8",))
     assert names(prepared(stays, ("keep: n < 8",))[0]) == {"n < 8"}
+
+
+def test_errors_of_protected_tables_say_what_was_asked_for_and_no_cell(stays: Path) -> None:
+    with pytest.raises(DataError, match=r"first is row \d+ \(total '…'\); .* or write 'keep: total < 20' to"):
+        prepared(stays, ("total < 20",), ProtectConfig())
+    with pytest.raises((ConfigError, DataError), match="the table has no column 'nope'"):
+        prepared(stays, "auto", ProtectConfig(), SchemaConfig(kinds={"nope": "code"}))
 
 
 def test_what_no_row_can_satisfy_is_refused_before_anything_runs(stays: Path) -> None:
