@@ -32,10 +32,8 @@ def table1() -> list[list[str]]:
                 why = (method["reason"] or "").rpartition("Error: ")[2]
                 rows.append([f"`{table}`", method["title"], f"none: {why}", *[""] * (len(names) - 1)])
                 continue
-            taught = next((found[key] for key in ("mle_auc", "mle_rmse") if key in found), None)
-            figures = [share(found[BESIDE[0]]), *(percent(found[key]) for key in BESIDE[1:])]
-            figures += ["" if taught is None else share(taught), share(found["dcr_share"])]
-            rows.append([f"`{table}`", method["title"], f"{method['rows']:,}" if method["rows"] else "", *figures])
+            made = f"{method['rows']:,}" if method["rows"] else ""
+            rows.append([f"`{table}`", method["title"], made, *_figures(found), share(found["dcr_share"])])
     return rows
 
 
@@ -45,12 +43,16 @@ def _beside(name: str) -> list[list[str]]:
     for table, run in sorted(record(name).items()):
         for method in run["methods"]:
             found = method["figures"]
-            taught = next(found[key] for key in ("mle_auc", "mle_rmse") if key in found)
-            figures = [share(found[BESIDE[0]]), *(percent(found[key]) for key in BESIDE[1:]), share(taught)]
             copied = [share(found["dcr_share"]), percent(found["rare_cell_share"]), share(found["mia_auc"])]
             ours = method["name"] in ("difflm", "compact")
-            rows.append([f"`{table}`", "ours" if ours else method["title"], *figures, *copied])
+            rows.append([f"`{table}`", "ours" if ours else method["title"], *_figures(found), *copied])
     return rows
+
+
+def _figures(found: Mapping[str, float]) -> list[str]:
+    """Write C2ST, shape, trend and usefulness."""
+    taught = next(found[key] for key in ("mle_auc", "mle_rmse") if key in found)
+    return [share(found[BESIDE[0]]), *(percent(found[key]) for key in BESIDE[1:]), share(taught)]
 
 
 @Table

@@ -55,8 +55,8 @@ PRIVATE_TRAININGS: Final[Mapping[str, tuple[str | None, float]]] = {
 SAMPLING_SHARE = 0.3
 """Of the minutes, kept for encoding, for the draws of calibration and critic, and for those that are asked for."""
 SAFETY_S = 5.0
-BATCH_ROWS: Final = {"compact": 256, "pretrained": 32}
-"""So many are kept at a time, by the kind of the decoder: a large one takes long, and what is not whole is lost."""
+BATCH_ROWS = 32
+"""So many at a time, and more while they are drawn quickly: what is not whole at the end of the minutes is lost."""
 
 
 class Stages:
@@ -116,10 +116,9 @@ def _trainings(config: ExperimentConfig) -> Mapping[str, tuple[str | None, float
 
 def _limited(config: ExperimentConfig, section: str, seconds: float) -> dict[str, Any]:
     """Return the settings that hold a training, and the draft before it where there is one, to so many seconds."""
-    from difflm.training.draft_task import writes_tokens
+    from difflm.training.draft_task import is_drafted
 
-    autoencoder = config.autoencoder
-    if section != "autoencoder" or not writes_tokens(autoencoder.injector) or autoencoder.draft.steps == 0:
+    if section != "autoencoder" or not is_drafted(config.autoencoder.injector, config.autoencoder.draft):
         return {"loop": {"most_seconds": seconds}}
     draft = {"loop": {"most_seconds": DRAFT_SHARE * seconds}}
     return {"draft": draft, "loop": {"most_seconds": (1 - DRAFT_SHARE) * seconds}}
@@ -148,7 +147,7 @@ def sample(model: tuple[Path, ExperimentConfig], job: Job) -> pa.Table:
     bundle, config = model
     generator = Generator(bundle, sampling=config.sampling)
     batches, rows = [], 0
-    for batch in generator.batches(job.rows, seed=job.seed, batch_rows=BATCH_ROWS[config.decoder.kind]):
+    for batch in generator.batches(job.rows, seed=job.seed, batch_rows=BATCH_ROWS):
         batches.append(batch)
         rows += batch.num_rows
         if job.seconds_left < SAFETY_S:

@@ -51,10 +51,11 @@ class TrainAutoencoder:
 
     def run(self, context: StageContext) -> StageOutcome:
         from difflm.training.autoencoder_task import finish_autoencoder
-        from difflm.training.draft_task import with_used_tokens
+        from difflm.training.draft_task import is_drafted, with_used_tokens
 
         inputs = {name: context.input(name) for name in self.inputs}
-        draft = self._draft(context, inputs) if self._drafts else None
+        drafted = is_drafted(self.autoencoder.injector, self.autoencoder.draft)
+        draft = self._draft(context, inputs) if drafted else None
         if draft is not None:
             inputs = {**inputs, DRAFT: context.work / DRAFT_TRAINED}
         loop = self.autoencoder.loop
@@ -62,12 +63,6 @@ class TrainAutoencoder:
         shape = with_used_tokens(self.autoencoder.shape, inputs["prepare"], inputs["fit-decoder"])
         finish_autoencoder(context.output, shape)
         return outcome if draft is None else _both(draft, outcome)
-
-    @property
-    def _drafts(self) -> bool:
-        from difflm.training.draft_task import writes_tokens
-
-        return writes_tokens(self.autoencoder.injector) and self.autoencoder.draft.steps > 0
 
     def _draft(self, context: StageContext, inputs: Mapping[str, Path]) -> StageOutcome:
         """Warm encoder and injector up without the language model, or find that this is done."""

@@ -228,6 +228,11 @@ def writes_tokens(injector: InjectorConfig) -> bool:
     return injector.kind == "vocabulary" or (injector.kind == "prefix" and injector.words > 0)
 
 
+def is_drafted(injector: InjectorConfig, draft: DraftConfig) -> bool:
+    """Say whether encoder and injector learn without the language model first."""
+    return writes_tokens(injector) and draft.steps > 0
+
+
 def _least_rows(injector: InjectorConfig, schema: RecordSchema) -> int:
     """Return how many training rows have a token that may be written: the bundle lists all of them."""
     least = WORD_ROWS if injector.kind == "prefix" else 1

@@ -242,20 +242,17 @@ class FrameTemplate:
         names_of = unique_names(schema.names)
         known = dict(zip(names_of, schema, strict=True))
         hexed = None if self.digits is None else {names_of[place] for place in self.digits if place < len(names_of)}
-        columns, names = [], []
+        columns, fields = [], []
         for name, column in zip(table.column_names, table.columns, strict=True):
             wanted = known.get(name)
             about = table.schema.field(name).metadata
             kind = column.type if wanted is None else wanted.type
             if self.library == "polars":
                 kind = without_dictionaries(kind) if pa.types.is_nested(kind) else without_views(kind)
-            columns.append(restored(column, kind, digits=None if hexed is None else name in hexed, about=about))
-            names.append(name if wanted is None else wanted.name)
-        made = pa.Table.from_arrays(columns, names=names)
-        fields = [
-            field.with_nullable(name not in known or known[name].nullable or column.null_count > 0)
-            for name, field, column in zip(table.column_names, made.schema, columns, strict=True)
-        ]
+            made = restored(column, kind, digits=None if hexed is None else name in hexed, about=about)
+            columns.append(made)
+            nullable = wanted is None or wanted.nullable or made.null_count > 0
+            fields.append(pa.field(name if wanted is None else wanted.name, made.type, nullable))
         return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
 

@@ -125,7 +125,8 @@ def _holds(folder: Path, path: Path) -> bool:
         return False
     with _opened(path) as archive:
         try:
-            if archive.read(HASHES_NAME) != hashes.read_bytes():
+            size = archive.getinfo(HASHES_NAME).file_size
+            if size != hashes.stat().st_size or archive.read(HASHES_NAME) != hashes.read_bytes():
                 return False
         except (KeyError, *_UNREADABLE):
             return False  # unpacking says what is wrong with the file
